@@ -1,0 +1,83 @@
+"""Every error that crosses a floor, split by what a catcher asks.
+
+    IndexerError
+    ├── ConfigurationError        the operator must change something before we can start (exit 2)
+    ├── RegistryError             talking to the registry failed
+    │   ├── RegistryUnavailable   it did not answer, or said "not now": try again, conclude nothing
+    │   ├── RegistryDenied        401/403: conclude nothing, tell the operator
+    │   └── RegistryMisbehaved    it answered something no registry answers: conclude nothing
+    ├── StoreError                the database refused
+    │   ├── StoreUnavailable      not reachable just now: try again
+    │   └── StoreOutdated         the schema is not the one this program was built for
+    └── CallerError               the request is wrong, and says how (``code``, ``status``)
+
+A 404 from the registry is not an error here: it is an answer, and clients return it as a value.
+"""
+
+from __future__ import annotations
+
+
+class IndexerError(Exception):
+    """Root of the tree; the message is one line that says what is wrong and what to do."""
+
+
+class ConfigurationError(IndexerError):
+    """A setting is missing, unknown or wrong."""
+
+
+class RegistryError(IndexerError):
+    """Talking to the registry failed; nothing may be concluded about what it holds."""
+
+
+class RegistryUnavailable(RegistryError):  # noqa: N818 - a state, read as "registry unavailable"
+    """No answer, a reset, a time-out, 429 or 5xx.
+
+    ``retry_after_seconds`` is the registry's own ``Retry-After`` where it sent one (RFC 9110 section 10.2.3).
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RegistryDenied(RegistryError):  # noqa: N818 - a state, read as "registry denied"
+    """401 or 403 after authentication was tried."""
+
+
+class RegistryMisbehaved(RegistryError):  # noqa: N818 - a state, read as "registry misbehaved"
+    """An answer that no Distribution registry gives: HTML, another digest, a broken listing."""
+
+
+class StoreError(IndexerError):
+    """The database refused or broke."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818 - a state, read as "store unavailable"
+    """The database cannot be reached just now; what was asked did not happen or must be retried whole."""
+
+
+class StoreOutdated(StoreError):  # noqa: N818 - a state, read as "store outdated"
+    """The schema is older or newer than this program."""
+
+
+class CallerError(IndexerError):
+    """The request is wrong.
+
+    ``status`` is the HTTP status, ``code`` a stable word for programs, ``parameter`` the offending query
+    parameter where there is one, ``allowed`` what would have been accepted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        code: str = "bad_request",
+        parameter: str | None = None,
+        allowed: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.parameter = parameter
+        self.allowed = allowed
