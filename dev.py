@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+"""The developer's machine: one command for each thing a developer does, on nothing but Python and pip.
+
+Only the standard library is used, so that a fresh clone runs with just ``python3``. The first call makes
+``.venv`` from a hash-pinned lock, with uv where it is on PATH and with ``pip --python`` elsewhere; that works
+without ensurepip and under PEP 668. Later calls compare a stamp and start at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+RUN_LOCK = ROOT / "requirements.lock"
+DEV_LOCK = ROOT / "requirements.dev.lock"
+STAMP = VENV / "installed.stamp"
+OLDEST_PYTHON = (3, 11)
+OLDEST_PIP = (22, 3)  # the first that has ``--python``
+CHECKED = ("dev.py", "indexer", "reconciler", "tools", "tests", "benchmarks", "demo.py")
+
+
+def stop(message: str) -> NoReturn:
+    """End with one line that says what is wrong and what to do."""
+    sys.exit(f"dev.py: {message}")
+
+
+def say(message: str) -> None:
+    """Tell the developer what takes a moment; standard output belongs to the command."""
+    print(message, file=sys.stderr, flush=True)
+
+
+# --- the environment -------------------------------------------------------------------------------------
+
+
+def ensure_environment(lock: Path) -> None:
+    """Make ``.venv`` hold everything in ``lock`` and the two commands; do nothing where it does already."""
+    if not lock.exists():
+        stop(f"{lock.name} is missing; restore it with git or make it with: python3 dev.py lock")
+    with only_one():
+        if PYTHON.exists() and installed_stamp() in acceptable_stamps(lock):
+            return
+        if not runs_this_python(PYTHON):
+            shutil.rmtree(VENV, ignore_errors=True)
+            venv.create(VENV, with_pip=False, symlinks=True)
+        STAMP.unlink(missing_ok=True)
+        install(lock)
+        link_project()
+        STAMP.write_text(stamp(lock), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Let one ``dev.py`` at a time touch ``.venv``; the lock is on this file, so nothing is left behind."""
+    with Path(__file__).open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def stamp(lock: Path) -> str:
+    """Everything that makes an environment stale: this script, the project file, the lock, Python, the place."""
+    parts = [sys.version, str(ROOT)]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in (ROOT / "pyproject.toml", lock)]
+    parts += [hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def acceptable_stamps(lock: Path) -> set[str]:
+    """The developer's environment holds all that running needs, so it serves for both."""
+    return {stamp(path) for path in (lock, DEV_LOCK) if path.exists()}
+
+
+def installed_stamp() -> str:
+    """Say what the environment was made from; empty where its making was interrupted."""
+    try:
+        return STAMP.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def runs_this_python(python: Path) -> bool:
+    """Tell whether the environment is whole and of the Python that runs this script."""
+    question = "import sys; print(sys.version)"
+    try:
+        answer = subprocess.run(
+            [python, "-c", question], capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0 and answer.stdout.strip() == sys.version.strip()
+
+
+def install(lock: Path) -> None:
+    """Install the lock with uv, else with pip; neither may build anything or fetch what is not in the lock."""
+    pinned = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)]
+    uv = shutil.which("uv")
+    if uv and run_quietly([uv, "pip", "install", "--quiet", "--python", str(PYTHON), *pinned]):
+        return
+    require_pip()
+    say(f"Installing {lock.name} into .venv (once; about half a minute) …")
+    quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
+    as_root = ["--root-user-action", "ignore"]
+    pip = [sys.executable, "-m", "pip", "--python", str(PYTHON), "install", *quiet, *as_root, *pinned]
+    environment = {**os.environ, "PIP_USER": "no", "PIP_REQUIRE_VIRTUALENV": "no"}
+    if subprocess.run(pip, env=environment, check=False).returncode != 0:
+        stop(f"pip could not install {lock.name}; its own words are above")
+
+
+def run_quietly(command: list[str]) -> bool:
+    """Run a command whose failure has a second way; show its words only then."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        say(f"{command[0]} failed, going on with pip: {done.stderr.strip()}")
+    return done.returncode == 0
+
+
+def require_pip() -> None:
+    """Stop with one line where there is no installer to work with."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, check=False
+    )
+    version = re.match(r"pip (\d+)\.(\d+)", answer.stdout)
+    if version is None:
+        stop("neither uv nor pip is here; install one, on Debian: apt-get install python3-pip")
+    if (int(version[1]), int(version[2])) < OLDEST_PIP:
+        stop(
+            f"pip {version[1]}.{version[2]} is too old, 22.3 is needed; on most machines: python3 -m pip install -U pip"
+        )
+
+
+def link_project() -> None:
+    """Make the source tree importable and its commands runnable, as an editable install would.
+
+    Written by hand because an editable install needs a build backend inside the environment, and this needs
+    nothing: a ``.pth`` line, the metadata that ``importlib.metadata`` reads, and one script a command.
+    """
+    import tomllib  # noqa: PLC0415 - absent before 3.11, and main() wants to say so itself
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    site = VENV / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    (site / "registry_indexer.pth").write_text(f"{ROOT}\n", encoding="utf-8")
+    for stale in site.glob("registry_indexer-*.dist-info"):
+        shutil.rmtree(stale)
+    info = site / f"registry_indexer-{project['version']}.dist-info"
+    info.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
+    (info / "INSTALLER").write_text("dev.py\n", encoding="utf-8")
+    for name, target in project["scripts"].items():
+        write_command(VENV / "bin" / name, *target.split(":"))
+
+
+def write_command(path: Path, module: str, function: str) -> None:
+    """Write a script that calls one function; through /bin/sh, since a ``#!`` line can hold neither spaces nor much."""
+    path.write_text(
+        f"#!/bin/sh\n'''exec' {shlex.quote(str(PYTHON))} \"$0\" \"$@\"\n' '''\n"
+        "import sys\n"
+        f"from {module} import {function}\n"
+        f"sys.exit({function}())\n",
+        encoding="utf-8",
+    )
+    path.chmod(0o755)
+
+
+# --- the verbs -------------------------------------------------------------------------------------------
+
+
+def become(*command: str | Path) -> NoReturn:
+    """Turn into the command, so that signals and the exit code are its own."""
+    sys.stdout.flush()
+    os.chdir(ROOT)
+    os.execv(command[0], [str(part) for part in command])  # noqa: S606 - no shell wanted
+
+
+def all_pass(*commands: list[str]) -> NoReturn:
+    """Run every command, even after one failed, and say which did."""
+    failed = [
+        command for command in commands if subprocess.run(command, cwd=ROOT, check=False).returncode != 0
+    ]
+    for command in failed:
+        say(f"failed: {' '.join(Path(part).name if part.startswith('/') else part for part in command)}")
+    sys.exit(1 if failed else 0)
+
+
+def tool(name: str) -> str:
+    """Give the path of a program of the environment."""
+    return str(VENV / "bin" / name)
+
+
+def present(*names: str) -> list[str]:
+    """Keep the names that exist: a checkout need not have every part."""
+    return [name for name in names if (ROOT / name).exists()]
+
+
+def demo(arguments: list[str]) -> NoReturn:
+    """Show the main job end to end on real parts; --once exits after checking what it shows."""
+    ensure_environment(RUN_LOCK)
+    become(PYTHON, ROOT / "demo.py", *arguments)
+
+
+def test(arguments: list[str]) -> NoReturn:
+    """Run every test this machine can run; arguments go to pytest."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "pytest", *arguments)
+
+
+def lint(arguments: list[str]) -> NoReturn:
+    """Check style, formatting and the import contracts."""
+    ensure_environment(DEV_LOCK)
+    paths = arguments or present(*CHECKED)
+    all_pass(
+        [tool("ruff"), "check", *paths],
+        [tool("ruff"), "format", "--check", *paths],
+        [str(PYTHON), tool("lint-imports"), "--cache-dir", ".import_linter_cache"],
+    )
+
+
+def types(arguments: list[str]) -> NoReturn:
+    """Check the types, strictly."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "mypy", *(arguments or present(*CHECKED)))
+
+
+def fmt(arguments: list[str]) -> NoReturn:
+    """Format the code and repair what can be repaired safely."""
+    ensure_environment(DEV_LOCK)
+    paths = arguments or present(*CHECKED)
+    all_pass([tool("ruff"), "check", "--fix", "--quiet", *paths], [tool("ruff"), "format", *paths])
+
+
+def bench(arguments: list[str]) -> NoReturn:
+    """Measure: bench NAME runs benchmarks/NAME.py, bench alone lists the names."""
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+    if not arguments:
+        print("\n".join(names) or "no benchmarks yet")
+        sys.exit(0)
+    name, *rest = arguments
+    if name not in names:
+        stop(f"there is no benchmark {name!r}; there are: {', '.join(names) or 'none'}")
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, ROOT / "benchmarks" / f"{name}.py", *rest)
+
+
+def docs(arguments: list[str]) -> NoReturn:
+    """Run the examples in the documentation and follow its links."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "pytest", "tests/docs", *arguments)
+
+
+def openapi(arguments: list[str]) -> NoReturn:
+    """Print the description of the HTTP API."""
+    ensure_environment(RUN_LOCK)
+    become(tool("indexer"), "openapi", *arguments)
+
+
+def lock(arguments: list[str]) -> None:
+    """Resolve the dependencies anew into the two locks; arguments go to the resolver, e.g. --upgrade.
+
+    One lock serves Python 3.11 to 3.14 on Linux and macOS, holds wheels only, and names no index: whoever
+    installs uses their own.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        resolve = [*uv_command(Path(scratch)), "pip", "compile", "pyproject.toml", "--universal", "--quiet"]
+        resolve += ["--python-version", ".".join(map(str, OLDEST_PYTHON)), "--no-python-downloads"]
+        resolve += ["--generate-hashes", "--only-binary", ":all:"]
+        resolve += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+        for command in (
+            [*resolve, *arguments, "-o", RUN_LOCK.name],
+            [*resolve, *arguments, "--group", "dev", "-c", RUN_LOCK.name, "-o", DEV_LOCK.name],
+        ):
+            if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+                stop("the dependencies do not resolve; the resolver's own words are above")
+    for path in (RUN_LOCK, DEV_LOCK):
+        if "://" in path.read_text(encoding="utf-8"):
+            stop(f"{path.name} names an address; it must not be committed like this")
+
+
+def uv_command(scratch: Path) -> list[str]:
+    """Find the resolver, or fetch it for this once."""
+    if uv := shutil.which("uv"):
+        return [uv]
+    require_pip()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if subprocess.run([*pip, "--target", str(scratch), "uv"], check=False).returncode != 0:
+        stop("the locks are made by uv; install it first: python3 -m pip install uv")
+    return [str(scratch / "bin" / "uv")]
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    verb.__name__: verb for verb in (demo, test, lint, types, fmt, bench, docs, openapi, lock)
+}
+
+
+def main() -> None:
+    """Run the verb, or list the verbs."""
+    if sys.version_info < OLDEST_PYTHON:
+        stop(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
+    verb, *arguments = sys.argv[1:] or ["help"]
+    if verb in VERBS:
+        VERBS[verb](arguments)
+        return
+    print("usage: python3 dev.py VERB [ARGUMENTS]\n")
+    for name, function in VERBS.items():
+        print(f"  {name:8} {(function.__doc__ or '').splitlines()[0]}")
+    sys.exit(0 if verb in {"help", "-h", "--help"} else 2)
+
+
+if __name__ == "__main__":
+    main()
