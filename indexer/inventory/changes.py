@@ -1,0 +1,171 @@
+"""What a piece of evidence changes: the values that `told` and `seen` return and `store.apply` writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from indexer.inventory.events import Event
+from indexer.inventory.records import Interval, ManifestRecord, TagRecord
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName
+
+
+class AuditAction(StrEnum):
+    """What happened to a noun."""
+
+    TAG_CREATED = "tag.created"
+    TAG_MOVED = "tag.moved"
+    TAG_REPUSHED = "tag.repushed"
+    TAG_DELETED = "tag.deleted"
+    TAG_BROKEN = "tag.broken"
+    TAG_READABLE = "tag.readable"
+    MANIFEST_PUSHED = "manifest.pushed"
+    MANIFEST_DELETED = "manifest.deleted"
+    MANIFEST_PULLED = "manifest.pulled"
+    BLOB_PUSHED = "blob.pushed"
+    BLOB_DELETED = "blob.deleted"
+    BLOB_MOUNTED = "blob.mounted"
+    CONTENT_DELETED = "content.deleted"
+
+
+class AuditSource(StrEnum):
+    """How we know."""
+
+    NOTIFICATION = "notification"
+    WALK = "walk"
+    VERIFY = "verify"
+    STORAGE = "storage"
+    POLICY = "policy"
+    OPERATOR = "operator"
+
+
+class DueKind(StrEnum):
+    """Work that waits."""
+
+    VERIFY = "verify"
+    RESOLVE = "resolve"
+    MEASURE = "measure"
+
+
+class DriftKind(StrEnum):
+    """How the inventory differed from the registry."""
+
+    TAG_MISSING = "tag_missing"
+    TAG_STALE = "tag_stale"
+    TAG_EXTRA = "tag_extra"
+    TAG_BROKEN = "tag_broken"
+    TAG_READABLE = "tag_readable"
+    MANIFEST_EXTRA = "manifest_extra"
+
+
+class DriftCause(StrEnum):
+    """Why, as far as it can be told.
+
+    ``race``: two pushes of one tag; the events' order was not the registry's. ``lost_notification``: the
+    registry did it through its API or its storage was edited, and no event arrived; from outside the two look
+    alike. ``dangling_tag``: the tag's link exists, its manifest does not. ``content_removed``: a manifest is
+    gone without a delete event (garbage collection or storage edited). ``first_walk``: it was there before we
+    were.
+    """
+
+    RACE = "race"
+    LOST_NOTIFICATION = "lost_notification"
+    DANGLING_TAG = "dangling_tag"
+    CONTENT_REMOVED = "content_removed"
+    FIRST_WALK = "first_walk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagChanged:
+    """A tag's record and the part of its history that was loaded, as they are after the change.
+
+    ``before`` is None where nothing was on record.
+    """
+
+    before: TagRecord | None
+    after: TagRecord
+    history: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestChanged:
+    """A repository's hold on a manifest; media type and size are what the evidence said, '' and 0 if nothing."""
+
+    before: ManifestRecord | None
+    after: ManifestRecord
+    media_type: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobHeard:
+    """A blob exists (or existed) in the registry."""
+
+    digest: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """A client pulled; counted, coalesced per tag and manifest."""
+
+    repository: RepositoryName
+    tag: TagName | None
+    digest: Digest | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve.
+
+    ``doubtful`` asks for looks that read the manifest, not only the cheap 304.
+    """
+
+    kind: DueKind
+    repository: RepositoryName
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagsOfDigestDue:
+    """Every tag of ``repository`` that is on record with ``digest`` must be looked at."""
+
+    repository: RepositoryName
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One audit entry. ``event`` carries who and from where; looks have none."""
+
+    action: AuditAction
+    source: AuditSource
+    repository: RepositoryName
+    occurred_at: datetime
+    recorded_at: datetime
+    not_before: datetime | None = None
+    tag: TagName | None = None
+    digest: Digest | None = None
+    previous_digest: Digest | None = None
+    event: Event | None = None
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One difference that a look found, for the drift report."""
+
+    kind: DriftKind
+    cause: DriftCause
+    repository: RepositoryName
+    detected_at: datetime
+    repaired: bool
+    tag: TagName | None = None
+    expected: Digest | None = None
+    found: Digest | None = None
+
+
+Change = TagChanged | ManifestChanged | BlobHeard | Pulled | Due | TagsOfDigestDue | Entry | Finding

@@ -1,0 +1,73 @@
+"""One event of a registry's notification, decoded: what `told` decides on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName
+
+
+class EventAction(StrEnum):
+    """The actions of Distribution 2.8 and 3.x (notifications/event.go)."""
+
+    PUSH = "push"
+    PULL = "pull"
+    MOUNT = "mount"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestInfo:
+    """The client's request, as the registry reports it. Client-controlled: never trusted, never linked."""
+
+    id: str | None = None
+    address: str = ""
+    port: int | None = None
+    host: str = ""
+    method: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceInfo:
+    """The registry process that sent the event: hostname:port and an id that is new with every start."""
+
+    address: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A decoded event.
+
+    ``occurred_at`` is the event's own timestamp, but never later than ``received_at``: a registry whose clock
+    runs ahead could otherwise shut out all later news. ``notes`` says what was altered to make the event
+    storable (a cut user agent, an escaped NUL) and what was odd about it.
+    """
+
+    id: str
+    occurred_at: datetime
+    received_at: datetime
+    action: EventAction
+    repository: RepositoryName
+    tag: TagName | None = None
+    digest: Digest | None = None
+    media_type: str = ""
+    size_bytes: int = 0
+    from_repository: str | None = None
+    actor: str | None = None
+    request: RequestInfo = field(default_factory=RequestInfo)
+    instance: InstanceInfo = field(default_factory=InstanceInfo)
+    notes: dict[str, object] = field(default_factory=dict)
+    ours: bool = False
+
+    @property
+    def is_blob(self) -> bool:
+        """True for a blob: Distribution names every blob ``application/octet-stream`` (2.8.2 and 3.1.1).
+
+        A delete names no type at all, so it is told apart by what is on record.
+        """
+        return self.media_type == "application/octet-stream" and self.tag is None

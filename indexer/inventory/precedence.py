@@ -1,0 +1,54 @@
+"""Which evidence wins.
+
+A notification is hearsay about a past instant (registry clock); a look is first-hand but slow (our clock). The
+rules, in the order they apply to news about a tag:
+
+1. Nothing on record: the news stands.
+2. Older than the newest event on record: LATE. Two events of one registry are ordered by their timestamps;
+   between replicas too, since nothing better is known, and a look settles it.
+3. Not older than the newest look: NEWER.
+4. Older than the look, but within the clock margin: NEWER as well. The registry sends the event before it
+   writes the tag's link (up to 97 % of immediate looks on 3.1.1 saw the old state), and the clocks differ. It
+   stands provisionally until a look confirms it.
+5. Otherwise LATE: history and audit take it, the state does not move.
+
+Whatever the verdict, the tag becomes due for a look.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import Enum
+
+from indexer.inventory.records import TagRecord
+
+CLOCK_MARGIN = timedelta(seconds=5)
+"""How far our clock and the registry's, or two replicas', may differ, plus the time from event to tag link."""
+
+RACE_WINDOW = timedelta(seconds=2)
+"""After an event the registry may still be writing the link it announced: a look that disagrees proves nothing.
+
+Measured on a local disk: p99 23 ms, at most 36 ms; object stores need far more."""
+
+
+class Verdict(Enum):
+    """What news does to the record."""
+
+    NEWER = "newer"
+    LATE = "late"
+
+
+def weigh(record: TagRecord | None, at: datetime, *, margin: timedelta = CLOCK_MARGIN) -> Verdict:
+    """Weigh an event of instant ``at`` against what is on record."""
+    if record is None:
+        return Verdict.NEWER
+    if record.told_at is not None and at < record.told_at:
+        return Verdict.LATE
+    if record.seen_at is None or at >= record.seen_at - margin:
+        return Verdict.NEWER
+    return Verdict.LATE
+
+
+def is_settled(record: TagRecord | None, looked_at: datetime, *, window: timedelta = RACE_WINDOW) -> bool:
+    """Tell whether a look may overrule the record: no event spoke of the tag within the race window."""
+    return record is None or record.told_at is None or looked_at - record.told_at >= window

@@ -1,0 +1,100 @@
+"""What is on record, as frozen values. A record never says more than its evidence does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName
+
+TagKey = tuple[RepositoryName, TagName]
+ManifestKey = tuple[RepositoryName, Digest]
+
+
+class Evidence(StrEnum):
+    """What a record rests on: hearsay about a past instant, or our own look."""
+
+    TOLD = "told"
+    SEEN = "seen"
+
+
+class TimeSource(StrEnum):
+    """Where an instant comes from. Nothing destructive may rest on a weak one."""
+
+    EVENT = "event"
+    STORAGE = "storage"
+    IMAGE_CONFIG = "image-config"
+    FIRST_SEEN = "first-seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRecord:
+    """One tag as the inventory has it.
+
+    ``digest`` is None for a tombstone; then ``published_at`` is the instant of the deletion. ``told_at`` is the
+    newest event that spoke of the tag (registry clock, never later than its receipt), ``seen_at`` the newest
+    look (the earlier of our clock and the registry's ``Date``). ``revision`` grows with every change, so that a
+    look can be stored only if nothing changed while it was under way. ``verified_at`` is None while the record
+    is only told. ``read_at`` is the newest look that also proved the manifest readable; a 304 does not.
+    """
+
+    repository: RepositoryName
+    name: TagName
+    digest: Digest | None
+    revision: int
+    told_at: datetime | None
+    seen_at: datetime | None
+    evidence: Evidence
+    published_at: datetime
+    published_source: TimeSource
+    first_seen_at: datetime
+    pushed_by: str | None = None
+    verified_at: datetime | None = None
+    read_at: datetime | None = None
+    broken: bool = False
+
+    @property
+    def key(self) -> TagKey:
+        """Repository and tag."""
+        return self.repository, self.name
+
+    @property
+    def as_of(self) -> datetime:
+        """The instant the evidence speaks of."""
+        known = [at for at in (self.told_at, self.seen_at) if at is not None]
+        return max(known) if known else self.first_seen_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRecord:
+    """Whether a repository holds a manifest; ``deleted_at`` is set on a tombstone."""
+
+    repository: RepositoryName
+    digest: Digest
+    pushed_at: datetime
+    as_of: datetime
+    deleted_at: datetime | None = None
+    pushed_by: str | None = None
+
+    @property
+    def present(self) -> bool:
+        """True unless deleted."""
+        return self.deleted_at is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A tag pointed to ``digest`` during ``[valid_from, valid_to)``; ``valid_to`` None is open.
+
+    ``not_before`` is set where the start is only known to lie in ``(not_before, valid_from]``.
+    """
+
+    valid_from: datetime
+    valid_to: datetime | None
+    digest: Digest
+    source: TimeSource
+    not_before: datetime | None = None
+    actor: str | None = None
+    event_id: str | None = None

@@ -1,0 +1,370 @@
+"""Looks → changes: what a first-hand observation makes of the inventory.
+
+The rules, in the order they apply to a tag:
+
+1. The look agrees with the record: confirmed; nothing changes but how well we know it.
+2. An event spoke of the tag within the race window before the look: doubted; look again later. The registry
+   announces a push before it writes the tag's link.
+3. The tag points elsewhere: moved. If the other digest was itself announced just before, the two pushes raced
+   and the events' order was not the registry's; its publish time is then known after all.
+4. Nothing on record, and the tag is there: created, since when is not known.
+5. The registry listed the tag but cannot serve it: broken. Not gone.
+6. The registry said in full that the tag is not there: deleted, some time since the evidence on record.
+
+What counts as "said in full" is decided where the look is made (reconciler); an error is never an observation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+
+from indexer.inventory import history
+from indexer.inventory.changes import (
+    AuditAction,
+    AuditSource,
+    Change,
+    DriftCause,
+    DriftKind,
+    Due,
+    DueKind,
+    Entry,
+    Finding,
+    ManifestChanged,
+    TagChanged,
+    TagsOfDigestDue,
+)
+from indexer.inventory.history import TICK, Becoming, Timeline
+from indexer.inventory.precedence import CLOCK_MARGIN, is_settled
+from indexer.inventory.records import Evidence, Interval, ManifestRecord, TagRecord, TimeSource
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName
+
+
+class Outcome(StrEnum):
+    """What a look at a tag found."""
+
+    POINTS = "points"
+    """The manifest was served: the tag points to ``digest`` and it can be read."""
+    CONFIRMED = "confirmed"
+    """304: the tag still points to the digest on record; whether it can be read was not asked."""
+    BROKEN = "broken"
+    """The registry lists the tag and answers 404 MANIFEST_UNKNOWN for it."""
+    ABSENT = "absent"
+    """404 in full, and a complete listing does not name the tag."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagObservation:
+    """One look at one tag. ``as_of`` is the earlier of our clock and the registry's; ``looked_at`` is ours."""
+
+    repository: RepositoryName
+    tag: TagName
+    outcome: Outcome
+    looked_at: datetime
+    as_of: datetime
+    digest: Digest | None = None
+    media_type: str = ""
+    size_bytes: int = 0
+
+
+class Judgement(StrEnum):
+    """What a look came to."""
+
+    CONFIRMED = "confirmed"
+    DOUBTED = "doubted"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The judgement and the changes it makes; a doubted look makes none."""
+
+    judgement: Judgement
+    changes: tuple[Change, ...] = ()
+
+
+def agrees(record: TagRecord | None, observation: TagObservation) -> bool:
+    """Tell whether the look found what is on record."""
+    recorded = record.digest if record is not None else None
+    match observation.outcome:
+        case Outcome.ABSENT:
+            return recorded is None
+        case Outcome.BROKEN:
+            return record is not None and recorded is not None and record.broken
+        case Outcome.CONFIRMED:
+            return recorded == observation.digest
+        case Outcome.POINTS:
+            return recorded == observation.digest and record is not None and not record.broken
+    assert_never(observation.outcome)
+
+
+def see(
+    record: TagRecord | None, timeline: Timeline, observation: TagObservation, *, source: AuditSource
+) -> Seen:
+    """Judge one look against the record it is to be stored over (same revision as before the look)."""
+    if agrees(record, observation):
+        return Seen(judgement=Judgement.CONFIRMED, changes=_confirm(record, timeline, observation))
+    if not is_settled(record, observation.looked_at):
+        return Seen(judgement=Judgement.DOUBTED)
+    match observation.outcome:
+        case Outcome.POINTS | Outcome.CONFIRMED:
+            changes = _points(record, timeline, observation, source)
+        case Outcome.BROKEN:
+            changes = _broken(record, timeline, observation, source)
+        case Outcome.ABSENT:
+            changes = _absent(record, timeline, observation, source)
+    return Seen(judgement=Judgement.CHANGED, changes=changes)
+
+
+def see_manifest_absent(record: ManifestRecord, *, looked_at: datetime, source: AuditSource) -> tuple[Change, ...]:
+    """The repository does not serve a manifest it is on record with: garbage-collected, or storage was edited."""
+    if not record.present or record.as_of >= looked_at:
+        return ()
+    gone = replace(record, as_of=looked_at, deleted_at=looked_at)
+    return (
+        ManifestChanged(before=record, after=gone),
+        TagsOfDigestDue(repository=record.repository, digest=record.digest),
+        Entry(
+            action=AuditAction.MANIFEST_DELETED,
+            source=source,
+            repository=record.repository,
+            occurred_at=looked_at,
+            recorded_at=looked_at,
+            not_before=record.as_of,
+            digest=record.digest,
+        ),
+        Finding(
+            kind=DriftKind.MANIFEST_EXTRA,
+            cause=DriftCause.CONTENT_REMOVED,
+            repository=record.repository,
+            detected_at=looked_at,
+            repaired=True,
+            expected=record.digest,
+        ),
+    )
+
+
+def _confirm(record: TagRecord | None, timeline: Timeline, look: TagObservation) -> tuple[Change, ...]:
+    if record is None:
+        return ()
+    read = look.outcome is Outcome.POINTS
+    after = replace(
+        record,
+        seen_at=max(record.seen_at, look.as_of) if record.seen_at else look.as_of,
+        evidence=Evidence.SEEN,
+        verified_at=look.looked_at,
+        read_at=look.looked_at if read else record.read_at,
+    )
+    return (TagChanged(before=record, after=after, history=timeline),)
+
+
+def _points(
+    record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
+) -> tuple[Change, ...]:
+    digest = look.digest
+    assert digest is not None  # noqa: S101 - both outcomes carry one; tells mypy
+    if record is not None and record.digest == digest:
+        return _readable_again(record, timeline, look, source)
+    raced = _announced_just_before(timeline, digest)
+    news = Becoming(
+        at=_after_record(record, look.looked_at),
+        digest=digest,
+        source=TimeSource.FIRST_SEEN,
+        not_before=record.as_of if record is not None else None,
+    )
+    if raced is not None:
+        news = Becoming(
+            at=timeline[-1].valid_from + TICK,
+            digest=digest,
+            source=raced.source,
+            actor=raced.actor,
+            event_id=raced.event_id,
+        )
+    fitted = history.append(timeline, news)
+    opened = history.open_interval(fitted)
+    previous = record.digest if record is not None else None
+    after = TagRecord(
+        repository=look.repository,
+        name=look.tag,
+        digest=digest,
+        revision=1 if record is None else record.revision + 1,
+        told_at=record.told_at if record is not None else None,
+        seen_at=look.as_of,
+        evidence=Evidence.SEEN,
+        published_at=opened.valid_from if opened is not None else news.at,
+        published_source=news.source,
+        first_seen_at=record.first_seen_at if record is not None and previous is not None else look.looked_at,
+        pushed_by=news.actor,
+        verified_at=look.looked_at,
+        read_at=look.looked_at if look.outcome is Outcome.POINTS else None,
+    )
+    return (
+        TagChanged(before=record, after=after, history=fitted),
+        *_manifest_seen(look, digest),
+        _entry(
+            look,
+            AuditAction.TAG_CREATED if previous is None else AuditAction.TAG_MOVED,
+            source,
+            record,
+            digest=digest,
+            previous_digest=previous,
+        ),
+        Finding(
+            kind=DriftKind.TAG_MISSING if previous is None else DriftKind.TAG_STALE,
+            cause=_cause(record, raced),
+            repository=look.repository,
+            tag=look.tag,
+            detected_at=look.looked_at,
+            repaired=True,
+            expected=previous,
+            found=digest,
+        ),
+    )
+
+
+def _manifest_seen(look: TagObservation, digest: Digest) -> tuple[Change, ...]:
+    held = ManifestRecord(
+        repository=look.repository, digest=digest, pushed_at=look.looked_at, as_of=look.as_of
+    )
+    return (
+        ManifestChanged(before=None, after=held, media_type=look.media_type, size_bytes=look.size_bytes),
+        Due(kind=DueKind.RESOLVE, repository=look.repository, key=digest),
+    )
+
+
+def _readable_again(
+    record: TagRecord, timeline: Timeline, look: TagObservation, source: AuditSource
+) -> tuple[Change, ...]:
+    after = replace(
+        record,
+        revision=record.revision + 1,
+        seen_at=look.as_of,
+        evidence=Evidence.SEEN,
+        verified_at=look.looked_at,
+        read_at=look.looked_at,
+        broken=False,
+    )
+    return (
+        TagChanged(before=record, after=after, history=timeline),
+        *(_manifest_seen(look, record.digest) if record.digest is not None else ()),
+        _entry(look, AuditAction.TAG_READABLE, source, record, digest=record.digest),
+        _finding(look, DriftKind.TAG_READABLE, DriftCause.LOST_NOTIFICATION, record.digest, record.digest),
+    )
+
+
+def _broken(
+    record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
+) -> tuple[Change, ...]:
+    """The tag's link is there, its manifest is not.
+
+    A tag that was never on record cannot be recorded: nothing says what it points to. It is reported only.
+    """
+    finding = _finding(
+        look, DriftKind.TAG_BROKEN, DriftCause.DANGLING_TAG, record.digest if record else None, None
+    )
+    if record is None or record.digest is None:
+        return (replace(finding, repaired=False),)
+    after = replace(
+        record,
+        revision=record.revision + 1,
+        seen_at=look.as_of,
+        evidence=Evidence.SEEN,
+        verified_at=look.looked_at,
+        read_at=None,
+        broken=True,
+    )
+    return (
+        TagChanged(before=record, after=after, history=timeline),
+        _entry(look, AuditAction.TAG_BROKEN, source, record, digest=record.digest),
+        finding,
+    )
+
+
+def _absent(
+    record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
+) -> tuple[Change, ...]:
+    assert record is not None  # noqa: S101 - absence agrees with no record; tells mypy
+    at = _after_record(record, look.looked_at)
+    after = replace(
+        record,
+        digest=None,
+        revision=record.revision + 1,
+        seen_at=look.as_of,
+        evidence=Evidence.SEEN,
+        published_at=at,
+        published_source=TimeSource.FIRST_SEEN,
+        verified_at=look.looked_at,
+        broken=False,
+    )
+    gone = Becoming(at=at, digest=None, source=TimeSource.FIRST_SEEN, not_before=record.as_of)
+    return (
+        TagChanged(before=record, after=after, history=history.append(timeline, gone)),
+        _entry(
+            look, AuditAction.TAG_DELETED, source, record, digest=record.digest, previous_digest=record.digest
+        ),
+        _finding(look, DriftKind.TAG_EXTRA, DriftCause.LOST_NOTIFICATION, record.digest, None),
+    )
+
+
+def _announced_just_before(timeline: Timeline, digest: Digest) -> Interval | None:
+    """Return the interval in which an event had announced ``digest``, if what is open now raced with it."""
+    current = history.open_interval(timeline)
+    if current is None or current.source is not TimeSource.EVENT:
+        return None
+    for earlier in reversed(timeline[:-1]):
+        if current.valid_from - earlier.valid_from > CLOCK_MARGIN:
+            return None
+        if earlier.digest == digest and earlier.source is TimeSource.EVENT:
+            return earlier
+    return None
+
+
+def _after_record(record: TagRecord | None, at: datetime) -> datetime:
+    """A change found by a look happened after what is on record, whatever the clocks say."""
+    return at if record is None else max(at, record.as_of + TICK)
+
+
+def _cause(record: TagRecord | None, raced: Interval | None) -> DriftCause:
+    if raced is not None:
+        return DriftCause.RACE
+    return DriftCause.LOST_NOTIFICATION if record is not None else DriftCause.FIRST_WALK
+
+
+def _finding(
+    look: TagObservation, kind: DriftKind, cause: DriftCause, expected: Digest | None, found: Digest | None
+) -> Finding:
+    return Finding(
+        kind=kind,
+        cause=cause,
+        repository=look.repository,
+        tag=look.tag,
+        detected_at=look.looked_at,
+        repaired=True,
+        expected=expected,
+        found=found,
+    )
+
+
+def _entry(
+    look: TagObservation,
+    action: AuditAction,
+    source: AuditSource,
+    record: TagRecord | None,
+    *,
+    digest: Digest | None,
+    previous_digest: Digest | None = None,
+) -> Entry:
+    return Entry(
+        action=action,
+        source=source,
+        repository=look.repository,
+        occurred_at=_after_record(record, look.looked_at),
+        recorded_at=look.looked_at,
+        not_before=record.as_of if record is not None else None,
+        tag=look.tag,
+        digest=digest,
+        previous_digest=previous_digest,
+    )

@@ -1,0 +1,44 @@
+"""A sort key for tags that are versions: byte order of the key is version order (Semantic Versioning 2.0.0, §11).
+
+Container tags are looser than the specification: a leading ``v`` and one to four numbers are taken for a
+version ("v1.2", "24.04"), build metadata is written with ``_`` since a tag may not hold ``+``. Anything else
+has no version and the empty key.
+"""
+
+from __future__ import annotations
+
+import re
+
+_VERSION = re.compile(
+    r"[vV]?(?P<numbers>\d{1,18}(?:\.\d{1,18}){0,3})(?:-(?P<pre>[0-9A-Za-z.-]+))?(?:[+_][0-9A-Za-z._-]*)?\Z",
+    re.ASCII,
+)
+_NUMBERS = 4
+_RELEASE = b"\xff"
+_MAX_PRERELEASE = 128
+
+
+def semver_key(tag: str) -> bytes:
+    """Return the key of ``tag``, or ``b""`` if it is not a version.
+
+    Shape: four 8-byte numbers, then ``0xff`` for a release, or for a prerelease its identifiers, each ended by
+    ``0x00``: numeric ones as ``0x01`` + 8 bytes, others as ``0x02`` + text. So numeric identifiers sort below
+    textual ones, a longer list above its own prefix, and every prerelease below the release (§11.3, §11.4).
+    """
+    match = _VERSION.match(tag)
+    if match is None:
+        return b""
+    numbers = [int(part) for part in match["numbers"].split(".")]
+    if len(numbers) == 1 and not tag[:1] in "vV" and len(match["numbers"]) > len("20261231"):
+        return b""  # a commit number or a time stamp, not a version
+    numbers += [0] * (_NUMBERS - len(numbers))
+    key = b"".join(number.to_bytes(8, "big") for number in numbers)
+    if match["pre"] is None:
+        return key + _RELEASE
+    return key + b"".join(_identifier(part) for part in match["pre"][:_MAX_PRERELEASE].split("."))
+
+
+def _identifier(part: str) -> bytes:
+    if part.isdigit() and len(part) <= 18:  # noqa: PLR2004 - fits eight bytes
+        return b"\x01" + int(part).to_bytes(8, "big") + b"\x00"
+    return b"\x02" + part.encode("ascii") + b"\x00"

@@ -1,0 +1,329 @@
+"""Events → changes: what a notification makes of the inventory.
+
+The rules, by what the event says (Distribution 2.8.2 and 3.1.1, measured):
+
+- push with a tag: the tag points to the digest, and the repository holds the manifest.
+- push without a tag: of ``application/octet-stream`` a blob, else a manifest (children of an index).
+- mount: the repository has the blob, from another repository.
+- delete with a tag: the tag is gone; the manifest stays.
+- delete with a digest: a manifest or a blob, told apart only by what is on record. Tags are not dropped by
+  inference: their own events follow, and those on record with the digest are looked at.
+- pull with a tag: counted, and if it names another digest than the record, evidence that we missed something
+  (a pull-through cache announces its content only this way).
+
+Every event yields audit entries; none changes anything twice, since the store drops ids it has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from indexer.inventory import history
+from indexer.inventory.changes import (
+    AuditAction,
+    AuditSource,
+    BlobHeard,
+    Change,
+    Due,
+    DueKind,
+    Entry,
+    ManifestChanged,
+    Pulled,
+    TagChanged,
+    TagsOfDigestDue,
+)
+from indexer.inventory.events import Event, EventAction
+from indexer.inventory.history import Becoming, Timeline
+from indexer.inventory.precedence import CLOCK_MARGIN, Verdict, weigh
+from indexer.inventory.records import (
+    Evidence,
+    ManifestKey,
+    ManifestRecord,
+    TagKey,
+    TagRecord,
+    TimeSource,
+)
+from indexer.oci.digest import Digest
+
+
+@dataclass(slots=True)
+class Known:
+    """What is on record about everything a batch of events names; each event's changes are folded back in."""
+
+    tags: dict[TagKey, TagRecord] = field(default_factory=dict)
+    histories: dict[TagKey, Timeline] = field(default_factory=dict)
+    manifests: dict[ManifestKey, ManifestRecord] = field(default_factory=dict)
+    blobs: set[Digest] = field(default_factory=set)
+
+    def fold(self, change: Change) -> None:
+        """Take a change in, so that the next event of the batch is decided on it."""
+        if isinstance(change, TagChanged):
+            self.tags[change.after.key] = change.after
+            self.histories[change.after.key] = change.history
+        elif isinstance(change, ManifestChanged):
+            self.manifests[change.after.repository, change.after.digest] = change.after
+        elif isinstance(change, BlobHeard):
+            self.blobs.add(change.digest)
+
+
+def tell(known: Known, event: Event) -> list[Change]:
+    """Decide what ``event`` changes, and fold it into ``known``."""
+    changes = []
+    for change in _decide(known, event):
+        known.fold(change)
+        changes.append(change)
+    return changes
+
+
+def _decide(known: Known, event: Event) -> Iterator[Change]:
+    match event.action:
+        case EventAction.PUSH:
+            return _pushed(known, event)
+        case EventAction.PULL:
+            return _pulled(known, event)
+        case EventAction.MOUNT:
+            return _mounted(known, event)
+        case EventAction.DELETE:
+            return _deleted(known, event)
+    assert_never(event.action)
+
+
+def _pushed(known: Known, event: Event) -> Iterator[Change]:
+    if event.digest is None:
+        return
+    if event.is_blob:
+        yield BlobHeard(digest=event.digest, size_bytes=event.size_bytes)
+        yield _entry(event, AuditAction.BLOB_PUSHED, digest=event.digest)
+        return
+    newly_held = yield from _hold_manifest(known, event)
+    if event.tag is None or newly_held:
+        yield _entry(event, AuditAction.MANIFEST_PUSHED, digest=event.digest, media_type=event.media_type)
+    if event.tag is not None:
+        yield from _tag_told(known, event, digest=event.digest)
+
+
+def _hold_manifest(known: Known, event: Event) -> Iterator[Change]:  # type: ignore[misc]  # see return below
+    """Record that the repository holds the manifest; return whether it did not before."""
+    digest = event.digest
+    if digest is None:
+        return False
+    before = known.manifests.get((event.repository, digest))
+    if before is not None and not before.present and before.as_of > event.occurred_at:
+        return False  # deleted after this push
+    newly_held = before is None or not before.present
+    after = ManifestRecord(
+        repository=event.repository,
+        digest=digest,
+        pushed_at=event.occurred_at if newly_held or before is None else before.pushed_at,
+        as_of=event.occurred_at if before is None else max(before.as_of, event.occurred_at),
+        pushed_by=event.actor if newly_held or before is None else before.pushed_by,
+    )
+    yield ManifestChanged(
+        before=before, after=after, media_type=event.media_type, size_bytes=event.size_bytes
+    )
+    yield Due(kind=DueKind.RESOLVE, repository=event.repository, key=digest)
+    return newly_held
+
+
+def _mounted(known: Known, event: Event) -> Iterator[Change]:
+    if event.digest is None:
+        return
+    if event.digest not in known.blobs:
+        yield BlobHeard(digest=event.digest, size_bytes=event.size_bytes)
+    yield _entry(
+        event, AuditAction.BLOB_MOUNTED, digest=event.digest, from_repository=event.from_repository or ""
+    )
+
+
+def _deleted(known: Known, event: Event) -> Iterator[Change]:
+    if event.tag is not None:
+        yield from _tag_told(known, event, digest=None)
+        return
+    digest = event.digest
+    if digest is None:
+        return
+    manifest = known.manifests.get((event.repository, digest))
+    if manifest is None and digest in known.blobs:
+        yield _entry(event, AuditAction.BLOB_DELETED, digest=digest)
+        return
+    if manifest is None or manifest.as_of <= event.occurred_at:
+        yield _manifest_gone(manifest, event, digest)
+    yield TagsOfDigestDue(repository=event.repository, digest=digest)
+    # An unknown digest may be a manifest whose push was lost, or a blob that was never announced.
+    yield _entry(
+        event,
+        AuditAction.CONTENT_DELETED if manifest is None else AuditAction.MANIFEST_DELETED,
+        digest=digest,
+    )
+
+
+def _manifest_gone(before: ManifestRecord | None, event: Event, digest: Digest) -> ManifestChanged:
+    return ManifestChanged(
+        before=before,
+        after=ManifestRecord(
+            repository=event.repository,
+            digest=digest,
+            pushed_at=event.occurred_at if before is None else before.pushed_at,
+            as_of=event.occurred_at,
+            deleted_at=event.occurred_at,
+            pushed_by=None if before is None else before.pushed_by,
+        ),
+    )
+
+
+def _pulled(known: Known, event: Event) -> Iterator[Change]:
+    if event.ours or event.is_blob:
+        return
+    yield Pulled(repository=event.repository, tag=event.tag, digest=event.digest, at=event.occurred_at)
+    yield _entry(event, AuditAction.MANIFEST_PULLED, tag=True, digest=event.digest)
+    if event.tag is None or event.digest is None:
+        return
+    record = known.tags.get((event.repository, event.tag))
+    if record is not None and record.digest == event.digest:
+        return
+    yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
+    # Close to a push or a look the client may have read the state before it: then only a look can tell.
+    if record is None or event.occurred_at > record.as_of + CLOCK_MARGIN:
+        yield from _hold_manifest(known, event)
+        yield from _tag_told(known, event, digest=event.digest)
+
+
+def _tag_told(known: Known, event: Event, *, digest: Digest | None) -> Iterator[Change]:
+    """Decide what becomes of a tag that ``event`` says points to ``digest``, or is gone (None)."""
+    if event.tag is None:
+        return
+    key = (event.repository, event.tag)
+    before = known.tags.get(key)
+    timeline = known.histories.get(key, ())
+    news = Becoming(
+        at=event.occurred_at,
+        digest=digest,
+        # A pull shows that the tag points there, not since when.
+        source=TimeSource.FIRST_SEEN if event.action is EventAction.PULL else TimeSource.EVENT,
+        not_before=before.as_of if event.action is EventAction.PULL and before is not None else None,
+        actor=event.actor,
+        event_id=event.id,
+    )
+    late = weigh(before, event.occurred_at) is Verdict.LATE
+    place = _tell_late if late else _tell_newer
+    change, previous, action = place(before, timeline, event, news)
+    yield change
+    yield _entry(
+        event,
+        action,
+        tag=True,
+        digest=previous if digest is None else digest,
+        previous_digest=previous,
+        **({"late": True} if late else {}),
+        **({"inferred_from": "pull"} if event.action is EventAction.PULL else {}),
+    )
+    yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
+
+
+_Placed = tuple[TagChanged, Digest | None, AuditAction]
+_Place = Callable[[TagRecord | None, Timeline, Event, Becoming], _Placed]
+
+
+def _tell_newer(before: TagRecord | None, timeline: Timeline, event: Event, news: Becoming) -> _Placed:
+    """News that stands, provisionally: state and timeline move on."""
+    previous = before.digest if before is not None else None
+    timeline = history.append(timeline, news)
+    opened = history.open_interval(timeline)
+    same = before is not None and before.digest is not None and previous == news.digest
+    unbroken = before is not None and not before.broken
+    pull = event.action is EventAction.PULL
+    assert event.tag is not None  # noqa: S101 - the caller checked; tells mypy
+    after = TagRecord(
+        repository=event.repository,
+        name=event.tag,
+        digest=news.digest,
+        revision=1 if before is None else before.revision + 1,
+        told_at=event.occurred_at,
+        seen_at=None if before is None else before.seen_at,
+        evidence=Evidence.TOLD,
+        published_at=_published(before, news, same=same, opened_at=opened.valid_from if opened else None),
+        published_source=before.published_source if same and before is not None else news.source,
+        first_seen_at=(
+            before.first_seen_at if before is not None and before.digest is not None else event.received_at
+        ),
+        pushed_by=before.pushed_by if before is not None and (same or pull) else event.actor,
+        verified_at=before.verified_at if before is not None and same and unbroken else None,
+        read_at=before.read_at if before is not None and same and unbroken else None,
+    )
+    change = TagChanged(before=before, after=after, history=timeline)
+    return change, previous, _action(previous, news.digest)
+
+
+def _published(
+    before: TagRecord | None, news: Becoming, *, same: bool, opened_at: datetime | None
+) -> datetime:
+    if same and before is not None:
+        return before.published_at
+    return opened_at if opened_at is not None else news.at
+
+
+def _tell_late(before: TagRecord | None, timeline: Timeline, event: Event, news: Becoming) -> _Placed:
+    """News from before what is on record: the timeline takes it where it belongs, the state stays.
+
+    Only its publish time may become better known: the event may be the very push that a look had found.
+    """
+    assert before is not None  # noqa: S101 - nothing is late without a record; tells mypy
+    holder = history.held_at(timeline, news.at)
+    previous = holder.digest if holder is not None else None
+    confirmed = [at for at in (before.told_at, before.seen_at) if at is not None and at > news.at]
+    fitted = history.insert(
+        timeline,
+        news,
+        resumed_at=min(confirmed) if confirmed and before.digest is not None else None,
+        ends_at=before.published_at if before.digest is None else None,
+    )
+    opened, was_open = history.open_interval(fitted), history.open_interval(timeline)
+    after = replace(
+        before,
+        revision=before.revision + 1,
+        told_at=max(before.told_at, event.occurred_at) if before.told_at else event.occurred_at,
+    )
+    explained = opened is not None and was_open is not None and opened != was_open
+    if explained and opened is not None:
+        after = replace(
+            after,
+            published_at=opened.valid_from,
+            published_source=opened.source,
+            pushed_by=opened.actor if opened.event_id == event.id else after.pushed_by,
+        )
+    found_before = explained and opened is not None and opened.event_id == event.id
+    action = AuditAction.TAG_REPUSHED if found_before else _action(previous, news.digest)
+    return TagChanged(before=before, after=after, history=fitted), previous, action
+
+
+def _action(previous: Digest | None, digest: Digest | None) -> AuditAction:
+    if digest is None:
+        return AuditAction.TAG_DELETED
+    if previous is None:
+        return AuditAction.TAG_CREATED
+    return AuditAction.TAG_REPUSHED if previous == digest else AuditAction.TAG_MOVED
+
+
+def _entry(
+    event: Event,
+    action: AuditAction,
+    *,
+    tag: bool = False,
+    digest: Digest | None = None,
+    previous_digest: Digest | None = None,
+    **detail: object,
+) -> Entry:
+    return Entry(
+        action=action,
+        source=AuditSource.NOTIFICATION,
+        repository=event.repository,
+        occurred_at=event.occurred_at,
+        recorded_at=event.received_at,
+        tag=event.tag if tag else None,
+        digest=digest,
+        previous_digest=previous_digest,
+        event=event,
+        detail=event.notes | detail,
+    )
