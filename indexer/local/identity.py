@@ -1,0 +1,130 @@
+"""Whose process the embedded PostgreSQL is; it refuses to be root's.
+
+Root therefore runs it as *nobody* where nobody can reach programs and data, and else inside a user namespace
+that looks like nobody from within. No permission of a directory that we did not make is ever changed.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexer.errors import ConfigurationError
+from indexer.local import attach
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from indexer.local.binaries import Binaries
+
+
+class Strategy(enum.Enum):
+    """How the server gets a user that is not root."""
+
+    DIRECT = "direct"
+    USER = "user"
+    NAMESPACE = "namespace"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user the server runs as, and how to get there."""
+
+    strategy: Strategy
+    uid: int
+    gid: int
+
+    def wrap(self, command: Sequence[str], death_signal: signal.Signals) -> list[str]:
+        """Put the launcher before a command, so that it runs as this user and ends with us."""
+        launcher = [sys.executable, "-I", "-S", attach.__file__, "--signal", str(int(death_signal))]
+        launcher += ["--parent", str(os.getpid())]
+        match self.strategy:
+            case Strategy.USER:
+                launcher += ["--user", f"{self.uid}:{self.gid}"]
+            case Strategy.NAMESPACE:
+                launcher += ["--userns"]
+            case Strategy.DIRECT:
+                pass
+        return [*launcher, "--", *command]
+
+    def own(self, path: Path) -> None:
+        """Hand a file that we made to the server's user; in a namespace that user is ourselves."""
+        if self.strategy is Strategy.USER:
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+
+def choose_identity(binaries: Binaries, data_dir: Path, cluster: Path) -> Identity:
+    """Decide who runs the server: the owner of existing data, else the least privileged who can."""
+    if os.geteuid() != 0:
+        return direct_identity(cluster)
+    if cluster.exists():
+        owner = cluster.stat()
+        if owner.st_uid != 0:
+            return Identity(Strategy.USER, owner.st_uid, owner.st_gid)
+    else:
+        nobody = nobody_identity()
+        if reaches(nobody, binaries, data_dir):
+            return nobody
+    namespace = Identity(Strategy.NAMESPACE, 0, 0)
+    if can_run(namespace, [str(binaries.postgres), "--version"]):
+        return namespace
+    raise ConfigurationError(
+        "PostgreSQL does not run as root, and neither way around that works here: the user nobody cannot reach "
+        f"{binaries.postgres} and {data_dir}, and user namespaces are not allowed; set INDEXER_DATA_DIR to a "
+        "directory that other users may enter (like /var/lib/indexer), or run indexer up as an ordinary user"
+    )
+
+
+def direct_identity(cluster: Path) -> Identity:
+    """Run as ourselves; someone else's data is not ours to open."""
+    uid, gid = os.geteuid(), os.getegid()
+    if cluster.exists() and cluster.stat().st_uid != uid:
+        owner = user_name(cluster.stat().st_uid)
+        raise ConfigurationError(
+            f"{cluster} belongs to {owner}; run as that user or set another INDEXER_DATA_DIR"
+        )
+    return Identity(Strategy.DIRECT, uid, gid)
+
+
+def nobody_identity() -> Identity:
+    """Give the user that every machine has for programs that should own nothing."""
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return Identity(Strategy.USER, attach.OVERFLOW_ID, attach.OVERFLOW_ID)
+    return Identity(Strategy.USER, entry.pw_uid, entry.pw_gid)
+
+
+def reaches(identity: Identity, binaries: Binaries, data_dir: Path) -> bool:
+    """Try it out rather than reason about modes, ACLs and mounts."""
+    shared = binaries.postgres.parent.parent / "share"
+    question = 'test -x "$1" && test -x "$2" && { test ! -e "$3" || test -r "$3"; } && test -x "$4" && "$1" --version'
+    arguments = [str(path) for path in (binaries.postgres, binaries.initdb, shared, data_dir)]
+    return can_run(identity, ["/bin/sh", "-c", question, "sh", *arguments])
+
+
+def can_run(identity: Identity, command: Sequence[str]) -> bool:
+    """Run a command as that user and see."""
+    wrapped = identity.wrap(command, signal.SIGKILL)
+    try:
+        done = subprocess.run(  # noqa: S603 - our own command line
+            wrapped, capture_output=True, check=False, timeout=30, cwd="/"
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def user_name(uid: int) -> str:
+    """Name a user; by number where the machine does not know it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,5 @@
+"""What every test may ask for; each room of fixtures says in its module what it gives."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.registries"]
