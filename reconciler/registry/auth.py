@@ -1,0 +1,209 @@
+"""Answering the registry's challenges: Basic, or Bearer with a token server.
+
+Nothing is sent unasked: the first request goes without credentials, and what the registry then asks for is
+remembered. Distribution's token protocol (distribution docs, "Token Authentication Specification"): the
+challenge names ``realm``, ``service`` and ``scope``; ``GET realm?service=…&scope=…`` with our Basic
+credentials answers a token that is good for that scope until it expires.
+
+The realm is the registry's to choose, so it may be another host; it may not be plain HTTP where the registry
+itself is HTTPS, since that would send the password in the clear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import encode_basic_auth
+
+from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.oci.reference import RepositoryName
+from reconciler.registry.challenges import Challenge
+
+CATALOG_SCOPE: Final = "registry:catalog:*"
+
+_DEFAULT_LIFETIME_SECONDS: Final = 60.0
+"""What the token specification says an absent ``expires_in`` means."""
+_EARLY_SECONDS: Final = 10.0
+"""A token is renewed this much before it expires, so that it does not expire under way."""
+_MAX_CACHED: Final = 4096
+"""Tokens kept, one per repository; at 1-2 kB each a few megabytes."""
+
+
+def repository_scope(repository: RepositoryName, *actions: str) -> str:
+    """Return the scope of ``actions`` (``pull``, ``push``, ``delete``) on ``repository``."""
+    return f"repository:{repository}:{','.join(actions)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name and password; the password is kept out of every message and representation."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.username!r}, ...)"
+
+    @property
+    def basic(self) -> str:
+        """The value of a Basic ``Authorization`` header (RFC 7617, UTF-8)."""
+        return encode_basic_auth(self.username, self.password, encoding="utf-8")
+
+
+class FetchToken(Protocol):
+    """Asks a token server: GET ``realm`` with the query and header, and returns the body of its 200."""
+
+    def __call__(
+        self, realm: str, *, query: Sequence[tuple[str, str]], authorization: str | None
+    ) -> Awaitable[bytes]:
+        """Raise the registry errors where the token server does not answer or refuses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    header: str
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Bearer:
+    realm: str
+    service: str
+
+
+class Authenticator:
+    """Knows what the registry asks for and holds its tokens, one per scope."""
+
+    def __init__(
+        self,
+        credentials: Credentials | None,
+        *,
+        registry_scheme: str,
+        fetch_token: FetchToken,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._credentials = credentials
+        self._registry_scheme = registry_scheme
+        self._fetch_token = fetch_token
+        self._monotonic = monotonic
+        self._asked: _Bearer | str | None = None
+        self._tokens: OrderedDict[str, _Token] = OrderedDict()
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def header_for(self, scope: str) -> str | None:
+        """Return the ``Authorization`` header to try first, or None while nothing was asked for."""
+        if isinstance(self._asked, _Bearer):
+            return await self._token(self._asked, scope, asked_scope=scope)
+        return self._asked
+
+    async def answer(self, challenges: Sequence[Challenge], scope: str, *, refused: str | None) -> str:
+        """Return the header that answers a 401; ``refused`` is the header that got it.
+
+        ``RegistryDenied`` where there is no answer. A refused token is thrown away, whatever the reason: an
+        expired one is renewed, and one that lacked a scope is asked for again with the scope the registry
+        names.
+        """
+        bearer = next((each for each in challenges if each.scheme == "bearer"), None)
+        if bearer is not None:
+            self._asked = asked = self._read_bearer(bearer)
+            self._forget(scope, refused)
+            return await self._token(asked, scope, asked_scope=bearer.parameters.get("scope") or scope)
+        if any(each.scheme == "basic" for each in challenges):
+            return self._answer_basic(refused)
+        offered = ", ".join(each.scheme for each in challenges) or "nothing"
+        raise RegistryDenied(
+            f"the registry answered 401 and offers {offered}; only Basic and Bearer are spoken"
+        )
+
+    def _answer_basic(self, refused: str | None) -> str:
+        if self._credentials is None:
+            raise RegistryDenied("the registry asks for a user name and password, and none are configured")
+        self._asked = header = self._credentials.basic
+        if refused == header:
+            raise RegistryDenied(f"the registry refused the password of {self._credentials.username!r}")
+        return header
+
+    def _read_bearer(self, challenge: Challenge) -> _Bearer:
+        realm = challenge.parameters.get("realm", "")
+        try:
+            parts = urlsplit(realm)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in {"http", "https"} or not parts.netloc:
+            raise RegistryMisbehaved(f"the registry's challenge names no token server: realm={realm[:200]!r}")
+        if self._credentials and (self._registry_scheme, parts.scheme) == ("https", "http"):
+            raise RegistryMisbehaved(
+                f"the registry is HTTPS, its token server is not ({realm[:200]!r}); no password is sent there"
+            )
+        return _Bearer(realm, challenge.parameters.get("service", ""))
+
+    def _forget(self, scope: str, refused: str | None) -> None:
+        """Drop the cached token if it is the refused one; another task may have renewed it meanwhile."""
+        cached = self._tokens.get(scope)
+        if cached is not None and cached.header == refused:
+            del self._tokens[scope]
+
+    async def _token(self, bearer: _Bearer, scope: str, *, asked_scope: str) -> str:
+        """Return a cached token or fetch one; many tasks that want the same one wait for a single fetch."""
+        if (cached := self._cached(scope)) is not None:
+            return cached
+        lock = self._locks.setdefault(scope, asyncio.Lock())
+        try:
+            async with lock:
+                if (cached := self._cached(scope)) is not None:
+                    return cached
+                token = await self._fetch(bearer, asked_scope)
+                self._keep(scope, token)
+                return token.header
+        finally:
+            if not lock.locked():
+                self._locks.pop(scope, None)
+
+    def _cached(self, scope: str) -> str | None:
+        token = self._tokens.get(scope)
+        if token is None or token.expires <= self._monotonic():
+            return None
+        self._tokens.move_to_end(scope)
+        return token.header
+
+    def _keep(self, scope: str, token: _Token) -> None:
+        self._tokens[scope] = token
+        if len(self._tokens) > _MAX_CACHED:
+            self._tokens.popitem(last=False)
+
+    async def _fetch(self, bearer: _Bearer, scope: str) -> _Token:
+        query = [("service", bearer.service)] if bearer.service else []
+        # A challenge separates its scopes by spaces, the token request repeats the parameter.
+        query += [("scope", each) for each in scope.split()]
+        authorization = None
+        if self._credentials is not None:
+            query.append(("account", self._credentials.username))
+            authorization = self._credentials.basic
+        asked_at = self._monotonic()
+        content = await self._fetch_token(bearer.realm, query=query, authorization=authorization)
+        return _read_token(content, asked_at)
+
+
+def _read_token(content: bytes, asked_at: float) -> _Token:
+    """Read a token server's answer: ``token`` or ``access_token``, and ``expires_in`` seconds."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise RegistryMisbehaved(f"the token server's answer is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise RegistryMisbehaved("the token server's answer is not a JSON object")
+    token = value.get("token") or value.get("access_token")
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise RegistryMisbehaved("the token server's answer holds no token")
+    lifetime = value.get("expires_in")
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
+        lifetime = _DEFAULT_LIFETIME_SECONDS
+    return _Token(f"Bearer {token}", asked_at + max(lifetime - _EARLY_SECONDS, lifetime / 2))

@@ -1,0 +1,97 @@
+"""Blobs: reading configs, and the canary's upload (distribution spec 1.1, "Pulling blobs", "Pushing blobs").
+
+With S3, GCS or Azure storage Distribution answers a blob's GET with a redirect to a presigned address. It is
+followed without our credentials, and what comes back has to hash to the digest, whoever sent it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.oci.digest import Digest, content_matches, digest_of
+from indexer.oci.reference import RepositoryName
+from reconciler.registry.auth import repository_scope
+from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
+
+CONFIG_LIMIT_BYTES: Final = 8 * 1024 * 1024
+"""The largest config that is read; real ones are below 100 kB, and build histories grow them."""
+
+_OK: Final = 200
+_CREATED: Final = 201
+_ACCEPTED: Final = 202
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_NOT_FOUND: Final = 404
+_NOT_ALLOWED: Final = 405
+_UNKNOWN: Final = frozenset({"BLOB_UNKNOWN", "NAME_UNKNOWN"})
+
+
+async def get_blob(
+    transport: Transport, repository: RepositoryName, digest: Digest, *, limit: int
+) -> bytes | None:
+    """Read a blob of at most ``limit`` bytes; None where the registry says it is unknown."""
+    request = Request(
+        method="GET",
+        path=f"/v2/{repository}/blobs/{digest}",
+        scope=repository_scope(repository, "pull"),
+        expect=frozenset({_OK, _NOT_FOUND, *_REDIRECTS}),
+        limit=limit,
+    )
+    answer = await transport.send(request)
+    if answer.status == _NOT_FOUND:
+        if not _UNKNOWN.intersection(answer.error_codes() or ()):
+            raise RegistryMisbehaved(
+                f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
+            )
+        return None
+    if answer.status in _REDIRECTS:
+        answer = await transport.fetch_redirected(answer, limit=limit)
+    if not content_matches(answer.content, digest):
+        raise RegistryMisbehaved(f"{request.method} {request.path}: the bytes do not hash to the digest")
+    return answer.content
+
+
+async def put_blob(transport: Transport, repository: RepositoryName, content: bytes) -> Digest:
+    """Upload a blob: POST for a place, PUT all of it there."""
+    digest = digest_of(content)
+    path, query = await _start_upload(transport, repository)
+    request = Request(
+        method="PUT",
+        path=path,
+        query=[*query, ("digest", digest)],
+        scope=repository_scope(repository, "pull", "push"),
+        expect=frozenset({_CREATED}),
+        limit=SMALL_LIMIT_BYTES,
+        headers={"Content-Type": "application/octet-stream"},
+        body=content,
+        repeatable=False,
+    )
+    await transport.send(request)
+    return digest
+
+
+async def _start_upload(
+    transport: Transport, repository: RepositoryName
+) -> tuple[str, list[tuple[str, str]]]:
+    """Return path and query of a new upload.
+
+    Of the Location only these two are taken: its host and scheme come from the request's headers and from
+    proxies, and may be wrong or somebody else's.
+    """
+    request = Request(
+        method="POST",
+        path=f"/v2/{repository}/blobs/uploads/",
+        scope=repository_scope(repository, "pull", "push"),
+        expect=frozenset({_ACCEPTED, _NOT_ALLOWED}),
+        limit=SMALL_LIMIT_BYTES,
+        repeatable=False,
+    )
+    answer = await transport.send(request)
+    if answer.status == _NOT_ALLOWED:
+        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only")
+    location = urlsplit(answer.headers.get("Location", ""))
+    start = location.path.find("/v2/")
+    if start < 0:
+        raise RegistryMisbehaved(f"{answer.asked}: 202 without a place to upload to")
+    return location.path[start:], parse_qsl(location.query, keep_blank_values=True)

@@ -1,0 +1,255 @@
+"""Walking ``_catalog`` past the bugs of every released version.
+
+What was measured on 2.8.2, 3.0.0 and 3.1.1, on filesystem and S3, and how the walk meets it:
+
+- A page is at most ``catalog.maxentries`` (1,000 unless configured); more is a 400. The largest size that is
+  accepted is used: every page costs the registry a walk of its own, and every page boundary is a danger.
+- A repository nested under another, its next component beginning with a digit (``debian/12`` beside
+  ``debian``), is listed *before* its parent. A page that ends between the two
+  - on 2.8 has no link, as if the catalog ended there: a full page without a link is gone on from;
+  - on 3.x panics and drops the connection: the page is asked for again with another size;
+  - on all of them hides the parent, which the next page believes to have shown already. So does S3 with
+    ``team/app-extra`` before ``team/app`` (3.0.0 to 3.1.1).
+- Hence a catalog of several pages is walked again with another page size, whose boundaries lie elsewhere,
+  until a walk shows nothing new; then the names that could hide behind a boundary are asked for themselves.
+- Pages are not sorted as text, and may repeat names.
+
+None of this makes absence from a catalog a proof: see ``CatalogListing``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from indexer.errors import RegistryDenied, RegistryError, RegistryMisbehaved, RegistryUnavailable
+from indexer.oci.reference import RepositoryName, parse_repository_name
+from reconciler.registry.answers import CatalogListing
+from reconciler.registry.auth import CATALOG_SCOPE
+from reconciler.registry.headers import next_page_marker
+from reconciler.registry.tags import LISTING_LIMIT_BYTES, list_tags
+from reconciler.registry.transport import Answer, Request, Transport
+
+PAGE_SIZES: Final = (10_000, 1000, 500, 250, 100, 50, 25, 10, 5, 1)
+"""Tried from the left until one is accepted."""
+
+_MAX_WALKS: Final = 4
+_OK: Final = 200
+_BAD_REQUEST: Final = 400
+_SIZE_REFUSED: Final = "PAGINATION_NUMBER_INVALID"
+_FEW: Final = 3
+_HIDING = re.compile(r"(?=/[0-9])|(?=[-.])")
+
+OnNames = Callable[[Sequence[RepositoryName]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    answer: Answer
+    names: Sequence[str]
+    size: int
+    link: str | None
+
+    @property
+    def next_marker(self) -> str | None:
+        """Where to go on: the link, or after a full page without one (2.8) its last name."""
+        if self.link is not None or len(self.names) < self.size:
+            return self.link
+        return self.names[-1]
+
+
+@dataclass(slots=True)
+class _Findings:
+    """Everything the walks have shown so far."""
+
+    on_names: OnNames | None
+    names: set[RepositoryName] = field(default_factory=set)
+    boundaries: set[str] = field(default_factory=set)
+    odd: set[str] = field(default_factory=set)
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, texts: Iterable[str]) -> int:
+        """Take in names and return how many were new."""
+        fresh: list[RepositoryName] = []
+        for text in texts:
+            try:
+                name = parse_repository_name(text)
+            except ValueError:
+                self.odd.add(text)  # a stray directory; the API cannot reach it under that name
+                continue
+            if name not in self.names:
+                self.names.add(name)
+                fresh.append(name)
+        if fresh and self.on_names is not None:
+            self.on_names(tuple(fresh))
+        return len(fresh)
+
+
+async def list_repositories(
+    transport: Transport, *, on_names: OnNames | None = None, page_size: int | None = None
+) -> CatalogListing:
+    """Walk the catalog until it shows nothing new.
+
+    ``page_size`` is the size to begin with instead of the largest accepted. Raises where the first page
+    cannot be had or the registry denies access; a later failure makes the listing incomplete.
+    """
+    first = await _first_page(transport, (page_size,) if page_size else PAGE_SIZES)
+    findings = _Findings(on_names)
+    complete = await _walk(transport, first, first.size, findings)
+    if findings.boundaries and complete:
+        complete = await _walk_again(transport, first.size, findings)
+    await _ask_for_hidden(transport, findings)
+    if findings.odd:
+        findings.reasons.append(f"{len(findings.odd)} names that are no repositories' were left out")
+    return CatalogListing(
+        looked_at=first.answer.looked_at,
+        registry_clock=first.answer.registry_clock,
+        names=tuple(sorted(findings.names)),
+        complete=complete,
+        reasons=tuple(findings.reasons),
+    )
+
+
+async def _first_page(transport: Transport, sizes: Sequence[int]) -> _Page:
+    for size in sizes:
+        page = await _get_page(transport, size, None)
+        if page is not None:
+            return page
+    raise RegistryMisbehaved(f"GET /v2/_catalog: no page size is accepted, not even {sizes[-1]}")
+
+
+async def _walk(transport: Transport, page: _Page | None, size: int, findings: _Findings) -> bool:
+    """Walk to the end, from ``page`` if it is had already; tell whether the end was reached."""
+    markers = set[str]()
+    marker: str | None = None
+    try:
+        while True:
+            page = page or await _get_page(transport, size, marker)
+            if page is None:
+                findings.reasons.append(f"a page size of {size} was refused in the middle of the catalog")
+                return False
+            findings.add(page.names)
+            marker = page.next_marker
+            if marker is None:
+                return True
+            if marker in markers:
+                findings.reasons.append(f"the catalog's pages go round in circles at {marker[:80]!r}")
+                return False
+            markers.add(marker)
+            findings.boundaries.add(marker)
+            page = None
+    except RegistryDenied:
+        raise
+    except RegistryError as error:
+        findings.reasons.append(str(error))
+        return False
+
+
+async def _walk_again(transport: Transport, size: int, findings: _Findings) -> bool:
+    """Walk with other page sizes until a walk shows nothing new; tell whether one did."""
+    for other in _other_sizes(size)[: _MAX_WALKS - 1]:
+        before = len(findings.names)
+        if not await _walk(transport, None, other, findings):
+            return False
+        if len(findings.names) == before:
+            return True
+    findings.reasons.append(f"{_MAX_WALKS} walks of the catalog each showed repositories the others had not")
+    return False
+
+
+async def _ask_for_hidden(transport: Transport, findings: _Findings) -> None:
+    """Ask for the tags of every name that a page boundary could have hidden in all walks.
+
+    A run of children longer than a page hides its parent whatever the size. Only a repository with tags can
+    be found so; 3.1.1 on S3 lists "no tags" for names that never existed.
+    """
+    for name in sorted(_could_hide(findings.boundaries) - findings.names):
+        try:
+            listing = await list_tags(transport, name)
+        except RegistryUnavailable as error:
+            findings.reasons.append(str(error))
+            return
+        except RegistryError:  # not ours to see, or not a repository: it was only a guess
+            continue
+        if listing.names:
+            findings.add([name])
+
+
+def _could_hide(boundaries: Iterable[str]) -> set[RepositoryName]:
+    """Return the names that are listed after a boundary but sort before it.
+
+    They are the boundary's own beginnings: up to a ``/`` before a digit (filesystem) or up to ``-`` or ``.``
+    (S3, where these bytes sort before ``/``).
+    """
+    hidden = set[RepositoryName]()
+    for boundary in boundaries:
+        for cut in _HIDING.finditer(boundary):
+            try:
+                hidden.add(parse_repository_name(boundary[: cut.start()]))
+            except ValueError:
+                continue
+    return hidden
+
+
+def _other_sizes(size: int) -> list[int]:
+    """Return sizes near ``size`` whose page boundaries lie elsewhere."""
+    if size <= _FEW:
+        return [size + 1, size + 2, size + 3]
+    return [size - 1, size * 2 // 3, size // 2]
+
+
+async def _get_page(transport: Transport, size: int, marker: str | None) -> _Page | None:
+    """Get a page, with another size where the registry drops the connection; None where size is refused."""
+    try:
+        return await _ask(transport, size, marker, repeatable=False)
+    except RegistryUnavailable:
+        # A drop may be the panic of 3.x, which the same size would only repeat, or a real failure.
+        for other in _other_sizes(size)[:2]:
+            try:
+                page = await _ask(transport, other, marker, repeatable=True)
+            except RegistryUnavailable:
+                continue
+            if page is not None:
+                return page
+        raise
+
+
+async def _ask(transport: Transport, size: int, marker: str | None, *, repeatable: bool) -> _Page | None:
+    query = [("n", str(size))]
+    if marker is not None:
+        query.append(("last", marker))
+    request = Request(
+        method="GET",
+        path="/v2/_catalog",
+        scope=CATALOG_SCOPE,
+        expect=frozenset({_OK, _BAD_REQUEST}),
+        limit=LISTING_LIMIT_BYTES,
+        query=query,
+        timeout_seconds=transport.settings.listing_timeout_seconds,
+        repeatable=repeatable,
+    )
+    answer = await transport.send(request)
+    if answer.status == _BAD_REQUEST:
+        if answer.error_codes() != (_SIZE_REFUSED,):
+            raise RegistryMisbehaved(f"{answer.asked}: 400 ({answer.content[:80]!r})")
+        return None
+    link = next_page_marker(answer.headers.getall("Link", []))
+    return _Page(answer, _read_names(answer), size, link)
+
+
+def _read_names(answer: Answer) -> list[str]:
+    """Read ``{"repositories": [...] | null}``."""
+    try:
+        value: Any = orjson.loads(answer.content)
+    except orjson.JSONDecodeError as error:
+        raise RegistryMisbehaved(f"{answer.asked}: 200, but not JSON ({error})") from error
+    if not isinstance(value, dict) or "repositories" not in value:
+        raise RegistryMisbehaved(f"{answer.asked}: 200, but no catalog")
+    names = value["repositories"] or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RegistryMisbehaved(f"{answer.asked}: a catalog whose names are no texts")
+    return names

@@ -1,0 +1,112 @@
+"""The registry as loops see it, over HTTP: one object that speaks every noun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, Self
+
+import orjson
+
+from indexer.errors import RegistryMisbehaved
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName
+from reconciler.registry import blobs, catalog, manifests, tags
+from reconciler.registry.answers import (
+    CatalogListing,
+    Deletion,
+    ManifestContent,
+    ManifestLook,
+    Ping,
+    TagListing,
+    TagLook,
+)
+from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport, TransportSettings
+
+_OK: Final = 200
+
+
+class RegistryClient:
+    """A :class:`~reconciler.registry.protocol.WritableRegistry` over HTTP; an async context manager.
+
+    ``ConfigurationError`` where the settings cannot work; every method raises the registry errors that the
+    protocol names. ``clock`` is our clock, for tests.
+    """
+
+    def __init__(
+        self, settings: TransportSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._transport = Transport(settings, clock=clock)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transport.__aexit__()
+
+    async def ping(self) -> Ping:
+        """Ask ``/v2/``; see the protocol."""
+        request = Request(
+            method="GET", path="/v2/", scope="", expect=frozenset({_OK}), limit=SMALL_LIMIT_BYTES
+        )
+        answer = await self._transport.send(request)
+        version = answer.headers.get("Docker-Distribution-Api-Version")
+        if version is None and not _is_empty_object(answer):
+            raise RegistryMisbehaved(f"{answer.asked}: 200, but not a registry's ({answer.content[:80]!r})")
+        return Ping(looked_at=answer.looked_at, registry_clock=answer.registry_clock, api_version=version)
+
+    async def list_repositories(
+        self, *, on_names: Callable[[Sequence[RepositoryName]], None] | None = None
+    ) -> CatalogListing:
+        """Walk the catalog; see the protocol."""
+        return await catalog.list_repositories(self._transport, on_names=on_names)
+
+    async def list_tags(self, repository: RepositoryName) -> TagListing:
+        """List the tags; see the protocol."""
+        return await tags.list_tags(self._transport, repository)
+
+    async def look_at_tag(
+        self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
+    ) -> TagLook:
+        """Look where a tag points; see the protocol."""
+        return await manifests.look_at_tag(self._transport, repository, tag, if_digest=if_digest)
+
+    async def look_at_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestLook:
+        """Look whether a manifest is served; see the protocol."""
+        return await manifests.look_at_manifest(self._transport, repository, digest)
+
+    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestContent | None:
+        """Read a manifest; see the protocol."""
+        return await manifests.get_manifest(self._transport, repository, digest)
+
+    async def get_blob(self, repository: RepositoryName, digest: Digest, *, limit: int) -> bytes | None:
+        """Read a blob; see the protocol."""
+        return await blobs.get_blob(self._transport, repository, digest, limit=limit)
+
+    async def put_blob(self, repository: RepositoryName, content: bytes) -> Digest:
+        """Upload a blob; see the protocol."""
+        return await blobs.put_blob(self._transport, repository, content)
+
+    async def put_manifest(
+        self, repository: RepositoryName, reference: TagName | Digest, content: bytes, *, media_type: str
+    ) -> Digest:
+        """Push a manifest; see the protocol."""
+        return await manifests.put_manifest(
+            self._transport, repository, reference, content, media_type=media_type
+        )
+
+    async def delete_manifest(self, repository: RepositoryName, digest: Digest) -> Deletion:
+        """Delete by digest; see the protocol."""
+        return await manifests.delete(self._transport, repository, digest)
+
+    async def delete_tag(self, repository: RepositoryName, tag: TagName) -> Deletion:
+        """Delete a tag; see the protocol."""
+        return await manifests.delete(self._transport, repository, tag)
+
+
+def _is_empty_object(answer: Answer) -> bool:
+    try:
+        return bool(orjson.loads(answer.content) == {})
+    except orjson.JSONDecodeError:
+        return False

@@ -1,0 +1,235 @@
+"""Manifests: looking at tags and digests, reading, and the canary's writing.
+
+What was measured on 2.8.2 and 3.1.1 and is relied on here:
+
+- ``If-None-Match`` on a *tag* answers 304 as long as the tag link holds that digest, at no cost and without
+  an event. On a *digest* it answers 304 always, even for what never existed, so it is never sent there.
+- A HEAD's 404 has no body, so it cannot be told from a proxy's; a GET can, because it brings the registry's
+  error code. Only that counts as absence.
+- With fewer than the four Accept types the answers are about other content; see ``MANIFEST_ACCEPT``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.oci import media_types
+from indexer.oci.digest import Digest, content_matches, digest_of, parse_digest
+from indexer.oci.reference import RepositoryName, TagName
+from reconciler.registry.answers import (
+    Confirmed,
+    Deletion,
+    Found,
+    ManifestContent,
+    ManifestLook,
+    NotFound,
+    NotFoundCode,
+    TagLook,
+)
+from reconciler.registry.auth import repository_scope
+from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport
+
+MANIFEST_LIMIT_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
+"""Distribution refuses manifests above 4 MiB; the slack is for ones stored by other means."""
+
+_OK: Final = 200
+_CREATED: Final = 201
+_ACCEPTED: Final = 202
+_NOT_MODIFIED: Final = 304
+_BAD_REQUEST: Final = 400
+_NOT_FOUND: Final = 404
+_NOT_ALLOWED: Final = 405
+_ACCEPT: Final = {"Accept": media_types.MANIFEST_ACCEPT}
+
+
+async def look_at_tag(
+    transport: Transport, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None
+) -> TagLook:
+    """Look where ``tag`` points: HEAD, and a GET where the HEAD does not say enough."""
+    answer = await _head(transport, repository, tag, if_digest=if_digest)
+    if answer.status == _NOT_MODIFIED:
+        if if_digest is None:
+            raise RegistryMisbehaved(f"{answer.asked}: 304 to a request without a condition")
+        return Confirmed(looked_at=answer.looked_at, registry_clock=answer.registry_clock, digest=if_digest)
+    return _found_by_head(answer) or await _look_by_reading(transport, repository, tag)
+
+
+async def look_at_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestLook:
+    """Look whether the manifest is served: an unconditional HEAD, and a GET before calling it absent."""
+    answer = await _head(transport, repository, digest, if_digest=None)
+    found = _found_by_head(answer)
+    if found is not None and found.digest != digest:
+        raise RegistryMisbehaved(f"{answer.asked}: answered about {found.digest}")
+    return found or await _look_by_reading(transport, repository, digest)
+
+
+async def get_manifest(
+    transport: Transport, repository: RepositoryName, digest: Digest
+) -> ManifestContent | None:
+    """Read a manifest by digest; None where the registry says it is unknown."""
+    content = await _read(transport, repository, digest)
+    return None if isinstance(content, NotFound) else content
+
+
+async def put_manifest(
+    transport: Transport,
+    repository: RepositoryName,
+    reference: TagName | Digest,
+    content: bytes,
+    *,
+    media_type: str,
+) -> Digest:
+    """Push a manifest and return its digest."""
+    request = Request(
+        method="PUT",
+        path=_path(repository, reference),
+        scope=repository_scope(repository, "pull", "push"),
+        expect=frozenset({_CREATED, _NOT_ALLOWED}),
+        limit=MANIFEST_LIMIT_BYTES,
+        headers={"Content-Type": media_type},
+        body=content,
+    )
+    answer = await transport.send(request)
+    if answer.status == _NOT_ALLOWED:
+        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only")
+    return digest_of(content)
+
+
+async def delete(transport: Transport, repository: RepositoryName, reference: TagName | Digest) -> Deletion:
+    """Delete by digest or tag."""
+    request = Request(
+        method="DELETE",
+        path=_path(repository, reference),
+        scope=repository_scope(repository, "delete"),
+        expect=frozenset({_ACCEPTED, _BAD_REQUEST, _NOT_FOUND, _NOT_ALLOWED}),
+        limit=MANIFEST_LIMIT_BYTES,
+    )
+    answer = await transport.send(request)
+    if answer.status == _ACCEPTED:
+        return Deletion.ACCEPTED
+    if answer.status == _NOT_FOUND:
+        _not_found(answer)
+        return Deletion.ABSENT
+    if answer.status == _BAD_REQUEST and answer.error_codes() not in {("DIGEST_INVALID",), ("UNSUPPORTED",)}:
+        raise RegistryMisbehaved(f"{answer.asked}: 400 {answer.error_codes()}")
+    # 405: deletion is switched off, or the registry is read-only. 400 DIGEST_INVALID: 2.8 asked about a tag.
+    return Deletion.UNSUPPORTED
+
+
+async def _head(
+    transport: Transport,
+    repository: RepositoryName,
+    reference: TagName | Digest,
+    *,
+    if_digest: Digest | None,
+) -> Answer:
+    headers = _ACCEPT if if_digest is None else {**_ACCEPT, "If-None-Match": f'"{if_digest}"'}
+    request = Request(
+        method="HEAD",
+        path=_path(repository, reference),
+        scope=repository_scope(repository, "pull"),
+        expect=frozenset({_OK, _NOT_MODIFIED, _NOT_FOUND}),
+        limit=SMALL_LIMIT_BYTES,
+        headers=headers,
+    )
+    return await transport.send(request)
+
+
+def _found_by_head(answer: Answer) -> Found | None:
+    """Read a HEAD's 200; None where it is a 404, or a proxy took away what a registry sends."""
+    if answer.status != _OK:
+        return None
+    length = answer.headers.get("Content-Length", "")
+    stated = answer.headers.get("Docker-Content-Digest", "")
+    if not stated or not (length.isascii() and length.isdigit()):
+        return None
+    return Found(
+        looked_at=answer.looked_at,
+        registry_clock=answer.registry_clock,
+        digest=_stated_digest(stated, answer),
+        media_type=_manifest_type(answer),
+        size=int(length),
+    )
+
+
+async def _look_by_reading(
+    transport: Transport, repository: RepositoryName, reference: TagName | Digest
+) -> ManifestLook:
+    content = await _read(transport, repository, reference)
+    if isinstance(content, NotFound):
+        return content
+    return Found(
+        looked_at=content.looked_at,
+        registry_clock=content.registry_clock,
+        digest=content.digest,
+        media_type=content.media_type,
+        size=len(content.content),
+    )
+
+
+async def _read(
+    transport: Transport, repository: RepositoryName, reference: TagName | Digest
+) -> ManifestContent | NotFound:
+    """GET a manifest by tag or digest; the bytes have to hash to the digest asked for, or stated."""
+    request = Request(
+        method="GET",
+        path=_path(repository, reference),
+        scope=repository_scope(repository, "pull"),
+        expect=frozenset({_OK, _NOT_FOUND}),
+        limit=MANIFEST_LIMIT_BYTES,
+        headers=_ACCEPT,
+    )
+    answer = await transport.send(request)
+    if answer.status == _NOT_FOUND:
+        return _not_found(answer)
+    media_type = _manifest_type(answer)
+    return ManifestContent(
+        looked_at=answer.looked_at,
+        registry_clock=answer.registry_clock,
+        digest=_verified_digest(answer, reference),
+        media_type=media_type,
+        content=answer.content,
+    )
+
+
+def _verified_digest(answer: Answer, reference: TagName | Digest) -> Digest:
+    stated = answer.headers.get("Docker-Content-Digest", "")
+    if ":" in reference:  # a tag has no colon
+        expected = parse_digest(reference)
+    elif stated:
+        expected = _stated_digest(stated, answer)
+    else:
+        expected = digest_of(answer.content)
+    if not content_matches(answer.content, expected):
+        raise RegistryMisbehaved(f"{answer.asked}: the bytes do not hash to {expected}")
+    return expected
+
+
+def _stated_digest(text: str, answer: Answer) -> Digest:
+    try:
+        return parse_digest(text)
+    except ValueError as error:
+        raise RegistryMisbehaved(f"{answer.asked}: Docker-Content-Digest is {error}") from error
+
+
+def _manifest_type(answer: Answer) -> str:
+    """Return the Content-Type, if it is a manifest's: a login page answers 200 too."""
+    media_type = media_types.bare(answer.headers.get("Content-Type", ""))
+    if not media_types.is_manifest(media_type):
+        raise RegistryMisbehaved(f"{answer.asked}: 200 with {media_type[:80]!r}, which is no manifest")
+    return media_type
+
+
+def _not_found(answer: Answer) -> NotFound:
+    """Accept a 404 as absence only with the registry's own code for it."""
+    for code in answer.error_codes() or ():
+        if code in set(NotFoundCode):
+            return NotFound(
+                looked_at=answer.looked_at, registry_clock=answer.registry_clock, code=NotFoundCode(code)
+            )
+    raise RegistryMisbehaved(f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})")
+
+
+def _path(repository: RepositoryName, reference: TagName | Digest) -> str:
+    return f"/v2/{repository}/manifests/{reference}"

@@ -1,0 +1,84 @@
+"""When a request is sent again: attempts, waits, and a budget for the whole registry.
+
+Only ``RegistryUnavailable`` is worth another try. A wait is what the registry asked for (``Retry-After``),
+else exponential with jitter. The budget keeps retries from becoming the load that holds a registry down:
+every answered request earns a little, every retry costs one, and where nothing is left failures pass
+straight on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from indexer.errors import RegistryUnavailable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how long; seconds unless said otherwise."""
+
+    attempts: int = 4
+    """Sends of one request, the first included: outlives a registry's restart together with the waits."""
+    first_wait_seconds: float = 0.2
+    longest_wait_seconds: float = 10.0
+    """A longer ``Retry-After`` is not waited for here; it goes to the caller, who has other work."""
+    budget: float = 20.0
+    """Retries that may be spent at once."""
+    earned_per_answer: float = 0.1
+    """Retries earned by each answered request: at most a tenth more load on a registry in trouble."""
+
+
+class Retrier:
+    """Runs calls under one policy and one shared budget."""
+
+    def __init__(self, policy: RetryPolicy, *, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._policy = policy
+        self._left = policy.budget
+        self._sleep = sleep
+        self._backoff = wait_random_exponential(
+            multiplier=policy.first_wait_seconds, max=policy.longest_wait_seconds
+        )
+
+    @property
+    def budget_left(self) -> float:
+        """Retries that may be spent now."""
+        return self._left
+
+    async def run(self, send: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
+        """Call ``send`` until it answers, fails for good, or attempts or budget are used up."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: repeatable and isinstance(error, RegistryUnavailable)),
+            stop=self._is_over,
+            wait=self._wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        answer: T = await retrying(send)
+        self._left = min(self._policy.budget, self._left + self._policy.earned_per_answer)
+        return answer
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        """Decide after a failure whether it was the last attempt; spends from the budget if it was not."""
+        asked = _asked_wait(state)
+        if state.attempt_number >= self._policy.attempts or self._left < 1:
+            return True
+        if asked is not None and asked > self._policy.longest_wait_seconds:
+            return True
+        self._left -= 1
+        return False
+
+    def _wait(self, state: RetryCallState) -> float:
+        backoff = self._backoff(state)
+        asked = _asked_wait(state)
+        return backoff if asked is None else max(asked, backoff)
+
+
+def _asked_wait(state: RetryCallState) -> float | None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.retry_after_seconds if isinstance(error, RegistryUnavailable) else None

@@ -1,0 +1,338 @@
+"""One exchange with the registry: connection, deadline, authentication, retries, and what a failure means.
+
+Every request has a deadline and a limit on what it reads. No redirect is followed here: a redirect would
+carry our credentials to an address that somebody else chose (``blobs`` follows a storage redirect itself,
+without them). The whole client shares one pool of ``concurrency`` connections; waiting for a free one does
+not count against the deadline, since that wait says nothing about the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from indexer import __version__
+from indexer.errors import ConfigurationError, RegistryDenied, RegistryMisbehaved, RegistryUnavailable
+from indexer.oci.user_agent import user_agent
+from reconciler.registry.answers import Dated
+from reconciler.registry.auth import Authenticator, Credentials
+from reconciler.registry.challenges import parse_challenges
+from reconciler.registry.error_body import error_codes
+from reconciler.registry.headers import parse_http_date, parse_retry_after
+from reconciler.registry.retrying import Retrier, RetryPolicy
+
+_OK: Final = 200
+_MULTIPLE_CHOICES: Final = 300
+_BAD_REQUEST: Final = 400
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+_SERVER_ERROR: Final = 500
+_TRY_AGAIN: Final = frozenset({408, 425, 429})
+SMALL_LIMIT_BYTES: Final = 64 * 1024
+"""For answers whose body nobody reads, and for errors."""
+_TOKEN_LIMIT: Final = 4 * 1024 * 1024
+"""A token with 12,000 scopes is 1 MB, and 3.1.1 takes it (measured)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportSettings:
+    """How to reach the registry. Seconds and bytes."""
+
+    base_url: str
+    """``http(s)://host[:port][/prefix]``, without ``/v2`` and without credentials."""
+    credentials: Credentials | None = None
+    ca_file: Path | None = None
+    """PEM certificates trusted beside the system's."""
+    concurrency: int = 32
+    """Requests under way at once; more than 64 brought nothing on 2.8.2 and 3.1.1 (measured)."""
+    timeout_seconds: float = 30.0
+    """Deadline of one send of an ordinary request, answer read to the end."""
+    listing_timeout_seconds: float = 300.0
+    """Deadline of one page of a listing: on S3 the registry says nothing until it has walked its storage."""
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to ask. ``path`` begins with ``/v2/``; ``expect`` are the statuses the caller understands."""
+
+    method: str
+    path: str
+    scope: str
+    expect: frozenset[int]
+    limit: int
+    query: Sequence[tuple[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    timeout_seconds: float | None = None
+    repeatable: bool = True
+    """False for what may not be sent twice (starting an upload)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Dated):
+    """A status the caller understands, with its headers and whole body."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    content: bytes
+    asked: str
+    """``METHOD path``, for messages."""
+
+    def error_codes(self) -> tuple[str, ...] | None:
+        """Return the codes of the registry's error body, None where it is not the registry's."""
+        return error_codes(self.content)
+
+
+class Transport:
+    """The connection to one registry; an async context manager."""
+
+    def __init__(
+        self, settings: TransportSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        scheme = _check_base_url(settings.base_url)
+        self._settings = settings
+        self._base = settings.base_url.rstrip("/")
+        self._clock = clock
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._retrier = Retrier(settings.retry, sleep=asyncio.sleep)
+        self._ssl = _ssl_context(settings.ca_file)
+        self._authenticator = Authenticator(
+            settings.credentials, registry_scheme=scheme, fetch_token=self._fetch_token
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def settings(self) -> TransportSettings:
+        """The settings this transport was made with."""
+        return self._settings
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            # The semaphore bounds concurrency; a second bound here would let waiting eat the deadline.
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.timeout_seconds),
+            # Digests are over the bytes as stored, so no proxy is invited to compress them.
+            headers={"User-Agent": user_agent(__version__), "Accept-Encoding": "identity"},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def send(self, request: Request) -> Answer:
+        """Ask, authenticate and repeat as allowed; return an expected status or raise a registry error."""
+        return await self._retrier.run(partial(self._attempt, request), repeatable=request.repeatable)
+
+    async def fetch_redirected(self, answer: Answer, *, limit: int, hops: int = 5) -> Answer:
+        """Follow a redirect to storage, without our credentials; return the 200 or raise."""
+        url = URL(self._base + answer.asked.partition(" ")[2], encoded=True)
+        while _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST and hops > 0:
+            hops -= 1
+            url = _join(url, answer.headers.get("Location", ""), asked=answer.asked)
+            answer = await self._retrier.run(partial(self._fetch, url, limit=limit))
+        if answer.status != _OK:
+            raise RegistryMisbehaved(f"{answer.asked}: too many redirects")
+        return answer
+
+    async def _fetch(self, url: URL, *, limit: int) -> Answer:
+        answer = await self._exchange(
+            "GET",
+            url,
+            {},
+            limit=limit,
+            timeout_seconds=self._settings.timeout_seconds,
+            asked=f"GET {url.host}",
+        )
+        if answer.status not in {_OK, 301, 302, 303, 307, 308}:
+            raise self._failure(answer)
+        return answer
+
+    async def _attempt(self, request: Request) -> Answer:
+        authorization = await self._authenticator.header_for(request.scope)
+        answer = await self._ask(request, authorization)
+        if answer.status == _UNAUTHORIZED:
+            challenges = parse_challenges(answer.headers.getall("WWW-Authenticate", []))
+            authorization = await self._authenticator.answer(challenges, request.scope, refused=authorization)
+            answer = await self._ask(request, authorization)
+        if answer.status not in request.expect:
+            raise self._failure(answer)
+        return answer
+
+    async def _ask(self, request: Request, authorization: str | None) -> Answer:
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        headers = dict(request.headers)
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        return await self._exchange(
+            request.method,
+            URL(f"{self._base}{request.path}{query}", encoded=True),
+            headers,
+            body=request.body,
+            limit=request.limit,
+            timeout_seconds=request.timeout_seconds or self._settings.timeout_seconds,
+            asked=f"{request.method} {request.path}",
+        )
+
+    async def _fetch_token(
+        self, realm: str, *, query: Sequence[tuple[str, str]], authorization: str | None
+    ) -> bytes:
+        try:
+            url = URL(realm).extend_query(query)
+        except ValueError as error:
+            raise RegistryMisbehaved(f"the token server's address is not one: {realm[:200]!r}") from error
+        answer = await self._exchange(
+            "GET",
+            url,
+            {"Authorization": authorization} if authorization else {},
+            limit=_TOKEN_LIMIT,
+            timeout_seconds=self._settings.timeout_seconds,
+            asked=f"GET {url.host}{url.path} (token server)",
+        )
+        if answer.status == _BAD_REQUEST:
+            raise RegistryDenied(f"{answer.asked}: 400, the token server refuses what the registry asks for")
+        if answer.status != _OK:
+            raise self._failure(answer)
+        return answer.content
+
+    async def _exchange(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        limit: int,
+        timeout_seconds: float,
+        asked: str,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Send once and read the whole answer within the deadline."""
+        if self._session is None:
+            raise RuntimeError("the registry client is used outside its async with block")
+        async with self._slots, _translating(asked, timeout_seconds), asyncio.timeout(timeout_seconds):
+            looked_at = self._clock()
+            async with self._session.request(
+                method, url, headers=headers, data=body, allow_redirects=False
+            ) as response:
+                return Answer(
+                    looked_at=looked_at,
+                    registry_clock=parse_http_date(response.headers.get("Date")),
+                    status=response.status,
+                    headers=response.headers,
+                    content=await _read(response, limit, asked),
+                    asked=asked,
+                )
+
+    def _failure(self, answer: Answer) -> RegistryDenied | RegistryMisbehaved | RegistryUnavailable:
+        """Say what an unexpected status means."""
+        said = f"{answer.asked}: {answer.status}{_said(answer)}"
+        if answer.status in {_UNAUTHORIZED, _FORBIDDEN}:
+            return RegistryDenied(f"{said}; check the user name, password and rights given to the reconciler")
+        if answer.status in _TRY_AGAIN or answer.status >= _SERVER_ERROR:
+            seconds = parse_retry_after(answer.headers.get("Retry-After"), now=self._clock())
+            return RegistryUnavailable(said, retry_after_seconds=seconds)
+        if _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST:
+            location = answer.headers.get("Location", "nowhere")
+            return RegistryMisbehaved(
+                f"{said}: redirects to {location[:200]!r}; name the registry's own address"
+            )
+        return RegistryMisbehaved(said)
+
+
+@asynccontextmanager
+async def _translating(asked: str, timeout_seconds: float) -> AsyncIterator[None]:
+    """Turn the driver's errors into ours, once, with the cause kept."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise RegistryUnavailable(f"{asked}: no whole answer within {timeout_seconds:g} s") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        message = f"{asked}: the certificate is not trusted ({error.certificate_error}); name its CA file"
+        raise RegistryMisbehaved(message) from error
+    except (aiohttp.ClientSSLError, aiohttp.ClientResponseError) as error:
+        raise RegistryMisbehaved(f"{asked}: not the protocol expected ({_first_line(error)})") from error
+    except aiohttp.ClientError as error:
+        raise RegistryUnavailable(f"{asked}: {_first_line(error)}") from error
+    except OSError as error:
+        raise RegistryUnavailable(f"{asked}: {_first_line(error)}") from error
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int, asked: str) -> bytes:
+    """Read the body: an error's cut to a sensible length, an answer's refused beyond ``limit`` bytes."""
+    is_error = response.status >= _MULTIPLE_CHOICES
+    if is_error:
+        limit = SMALL_LIMIT_BYTES
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > limit:
+            response.close()
+            if is_error:
+                return bytes(content[:limit])
+            raise RegistryMisbehaved(f"{asked}: more than {limit} bytes")
+    return bytes(content)
+
+
+def _check_base_url(base_url: str) -> str:
+    """Return the scheme of a usable base URL."""
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"not a registry address: {error}") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(f"not a registry address: {base_url!r}; expected http(s)://host[:port]")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError("the registry address holds credentials; set user name and password apart")
+    if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v2"):
+        raise ConfigurationError(f"not a registry address: {base_url!r}; leave out /v2, query and fragment")
+    return parts.scheme
+
+
+def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigurationError(f"cannot read the CA file {ca_file}: {error}") from error
+    return context
+
+
+def _join(base: URL, location: str, *, asked: str) -> URL:
+    """Resolve a Location without re-encoding it: a presigned address is valid only byte for byte."""
+    try:
+        url = base.join(URL(location, encoded=True))
+    except ValueError as error:
+        raise RegistryMisbehaved(f"{asked}: redirects to {location[:200]!r}, which is no address") from error
+    if not location or url.scheme not in {"http", "https"}:
+        raise RegistryMisbehaved(f"{asked}: redirects to {location[:200]!r}, which is no address")
+    return url
+
+
+def _said(answer: Answer) -> str:
+    """Quote the registry's codes, or the beginning of what was said instead."""
+    codes = answer.error_codes()
+    if codes is not None:
+        return f" {', '.join(codes)[:200]}"
+    text = answer.content[:80].decode("utf-8", "replace").strip()
+    return f" {text!r}" if text else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
