@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -33,6 +34,9 @@ DEV_LOCK = ROOT / "requirements.dev.lock"
 STAMP = VENV / "installed.stamp"
 OLDEST_PYTHON = (3, 11)
 OLDEST_PIP = (22, 3)  # the first that has ``--python``
+DEMO_PATIENCE_SECONDS = (
+    60  # for building a registry where a package would do: the demo is a matter of two minutes
+)
 CHECKED = ("dev.py", "indexer", "reconciler", "tools", "tests", "benchmarks", "demo.py")
 
 
@@ -74,7 +78,7 @@ def only_one() -> Iterator[None]:
 
 
 def stamp(lock: Path) -> str:
-    """Everything that makes an environment stale: this script, the project file, the lock, Python, the place."""
+    """Name what makes an environment stale: script, project file, lock, Python, place."""
     parts = [sys.version, str(ROOT)]
     parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in (ROOT / "pyproject.toml", lock)]
     parts += [hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
@@ -82,7 +86,7 @@ def stamp(lock: Path) -> str:
 
 
 def acceptable_stamps(lock: Path) -> set[str]:
-    """The developer's environment holds all that running needs, so it serves for both."""
+    """Accept the developer's environment where the smaller one would do: it holds all of it."""
     return {stamp(path) for path in (lock, DEV_LOCK) if path.exists()}
 
 
@@ -107,7 +111,7 @@ def runs_this_python(python: Path) -> bool:
 
 
 def install(lock: Path) -> None:
-    """Install the lock with uv, else with pip; neither may build anything or fetch what is not in the lock."""
+    """Install the lock with uv, else with pip; neither may build anything or add to the lock."""
     pinned = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)]
     uv = shutil.which("uv")
     if uv and run_quietly([uv, "pip", "install", "--quiet", "--python", str(PYTHON), *pinned]):
@@ -167,7 +171,7 @@ def link_project() -> None:
 
 
 def write_command(path: Path, module: str, function: str) -> None:
-    """Write a script that calls one function; through /bin/sh, since a ``#!`` line can hold neither spaces nor much."""
+    """Write a script that calls one function; by /bin/sh, since a ``#!`` line takes no spaces and not much."""
     path.write_text(
         f"#!/bin/sh\n'''exec' {shlex.quote(str(PYTHON))} \"$0\" \"$@\"\n' '''\n"
         "import sys\n"
@@ -210,8 +214,32 @@ def present(*names: str) -> list[str]:
 
 def demo(arguments: list[str]) -> NoReturn:
     """Show the main job end to end on real parts; --once exits after checking what it shows."""
-    ensure_environment(RUN_LOCK)
+    with looking_for_registry():
+        ensure_environment(RUN_LOCK)
     become(PYTHON, ROOT / "demo.py", *arguments)
+
+
+@contextlib.contextmanager
+def looking_for_registry() -> Iterator[None]:
+    """Find (at the first time: fetch or build) the demo's registry while the environment is being made."""
+    search = threading.Thread(target=find_registry, daemon=True)
+    search.start()
+    yield
+    search.join()
+    if not os.environ.get("DEMO_REGISTRY"):
+        sys.exit(1)
+
+
+def find_registry() -> None:
+    """Tell the demo what was found; it reads DEMO_REGISTRY with ``tools.registry_binary.from_text``."""
+    from tools import registry_binary  # noqa: PLC0415 - needs 3.11, which main() checks first
+
+    try:
+        found = registry_binary.find(patience_seconds=DEMO_PATIENCE_SECONDS)
+    except registry_binary.NoRegistryError as error:
+        say(f"dev.py: {error}")
+        return
+    os.environ["DEMO_REGISTRY"] = found.to_text()
 
 
 def test(arguments: list[str]) -> NoReturn:
@@ -313,7 +341,10 @@ def main() -> None:
         stop(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     verb, *arguments = sys.argv[1:] or ["help"]
     if verb in VERBS:
-        VERBS[verb](arguments)
+        try:
+            VERBS[verb](arguments)
+        except KeyboardInterrupt:
+            sys.exit(130)
         return
     print("usage: python3 dev.py VERB [ARGUMENTS]\n")
     for name, function in VERBS.items():

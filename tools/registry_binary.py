@@ -3,18 +3,19 @@
 In this order, 3.x before 2.8 where either will do:
 
 1. ``REGISTRY_V3_BIN``, ``REGISTRY_BIN`` in the environment
-2. a container engine (docker, podman) that answers within two seconds and can run ours
+2. a container engine (docker, podman) that answers in two seconds and gets Distribution's image
 3. ``registry`` or ``docker-registry`` on PATH
 4. ``go install`` of Distribution 3.1.1, kept in the user's cache
 5. Debian's ``docker-registry`` (2.8), downloaded and unpacked without root, kept in the user's cache
 
-2. a container engine (docker, podman) that answers within two seconds and can run Distribution's image
+What is found is asked for its version; a name proves nothing. Run as a program it prints what it found.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -61,6 +62,18 @@ class FoundRegistry:
         """2 or 3: they differ in what a client sees."""
         return int(self.version.split(".")[0])
 
+    def to_text(self) -> str:
+        """Write it down for another process, which then need not look again."""
+        return json.dumps(
+            [self.version, self.origin, self.binary and str(self.binary), self.engine, self.image]
+        )
+
+
+def from_text(text: str) -> FoundRegistry:
+    """Read what ``to_text`` wrote."""
+    version, origin, binary, engine, image = json.loads(text)
+    return FoundRegistry(version, origin, Path(binary) if binary else None, engine, image)
+
 
 class NoRegistryError(Exception):
     """None was found; the message says why, for each way that was tried."""
@@ -99,7 +112,7 @@ def find(
         partial(from_engine, 2, tried),
     ]
     for way in (*(threes if version != OLDER else ()), *(twos if version in {None, OLDER} else ())):
-        found = way()
+        found: FoundRegistry | None = way()
         if found is not None:
             return found
     raise NoRegistryError("; ".join([HINTS[version], *tried]))

@@ -200,7 +200,8 @@ class RegistryServer:
             "http": http_section,
         }
         if settings.notifications:
-            endpoints = [each.config(self._seen_from_registry(each.url)) for each in settings.notifications]
+            posts = settings.notifications
+            endpoints = [each.config(self._seen_from_registry(each.url)) for each in posts]
             config["notifications"] = {"endpoints": endpoints}
         if settings.htpasswd:
             passwords = settings.directory / "htpasswd"
@@ -217,7 +218,7 @@ class RegistryServer:
         return [*self._engine_command(verb), verb, *options, str(self._config_path)]
 
     def _engine_command(self, verb: str) -> list[str]:
-        """Run the image with the same paths inside as outside, and the same address where that is possible."""
+        """Run the image with the same paths inside as outside, and where possible the same address."""
         engine, image = str(self.found.engine), str(self.found.image)
         command = [engine, "run", "--rm", "--env", "OTEL_TRACES_EXPORTER=none"]
         for directory in {self._settings.directory, self.storage_dir}:
