@@ -1,0 +1,169 @@
+"""The reconciler's protocol answered straight from a state: for tests that need no HTTP.
+
+``failures`` are raised by the next calls, one each; ``before_answer`` runs after a look was dated and before
+it is answered, which is where a test lets the world change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from indexer.errors import RegistryError, RegistryMisbehaved
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
+from reconciler.registry.answers import (
+    CatalogListing,
+    Confirmed,
+    Deletion,
+    Found,
+    ManifestContent,
+    ManifestLook,
+    NotFound,
+    NotFoundCode,
+    Ping,
+    TagListing,
+    TagLook,
+)
+from reconciler.registry.protocol import WritableRegistry
+from tests.simulators.events import Version
+from tests.simulators.state import RegistryState
+
+
+class DirectRegistry:
+    """A :class:`WritableRegistry` on a :class:`RegistryState`; ``clock`` is the reconciler's."""
+
+    def __init__(
+        self, state: RegistryState, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.state = state
+        self.clock = clock
+        self.failures: deque[RegistryError] = deque()
+        self.before_answer: Callable[[], None] = lambda: None
+        self.asked: list[tuple[str, ...]] = []
+        """Every call with its arguments, for tests that count what a loop costs."""
+
+    async def ping(self) -> Ping:
+        """Answer as ``/v2/``."""
+        looked_at, registry_clock = self._begin("ping")
+        return Ping(looked_at=looked_at, registry_clock=registry_clock, api_version="registry/2.0")
+
+    async def list_repositories(
+        self, *, on_names: Callable[[Sequence[RepositoryName]], None] | None = None
+    ) -> CatalogListing:
+        """List what one page of any size would show."""
+        looked_at, registry_clock = self._begin("list_repositories")
+        texts, _ = self.state.catalog_page(10**9, "")
+        names = tuple(sorted({parse_repository_name(text) for text in texts}))
+        if on_names is not None and names:
+            on_names(names)
+        return CatalogListing(looked_at=looked_at, registry_clock=registry_clock, names=names, complete=True)
+
+    async def list_tags(self, repository: RepositoryName) -> TagListing:
+        """List a repository's tags."""
+        looked_at, registry_clock = self._begin("list_tags", repository)
+        listed = self.state.list_tags(repository)
+        return TagListing(
+            looked_at=looked_at,
+            registry_clock=registry_clock,
+            names=tuple(parse_tag_name(text) for text in listed or ()),
+            complete=True,
+            unknown_repository=listed is None,
+        )
+
+    async def look_at_tag(
+        self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
+    ) -> TagLook:
+        """Look at a tag; the condition is answered from the link alone, as the registries do."""
+        looked_at, registry_clock = self._begin("look_at_tag", repository, tag)
+        digest = self.state.link_of(repository, tag)
+        if digest is None:
+            return NotFound(
+                looked_at=looked_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
+            )
+        if digest == if_digest:
+            return Confirmed(looked_at=looked_at, registry_clock=registry_clock, digest=digest)
+        return self._found(repository, digest, looked_at, registry_clock)
+
+    async def look_at_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestLook:
+        """Look at a manifest."""
+        looked_at, registry_clock = self._begin("look_at_manifest", repository, digest)
+        return self._found(repository, digest, looked_at, registry_clock)
+
+    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestContent | None:
+        """Read a manifest; None also where a capture holds no bytes of it."""
+        looked_at, registry_clock = self._begin("get_manifest", repository, digest)
+        stored = self.state.manifest(repository, digest)
+        if stored is None or stored.content is None:
+            return None
+        return ManifestContent(
+            looked_at=looked_at,
+            registry_clock=registry_clock,
+            digest=digest,
+            media_type=stored.media_type,
+            content=stored.content,
+        )
+
+    async def get_blob(self, repository: RepositoryName, digest: Digest, *, limit: int) -> bytes | None:
+        """Read a blob."""
+        self._begin("get_blob", repository, digest)
+        content = self.state.blob(repository, digest)
+        if content is not None and len(content) > limit:
+            raise RegistryMisbehaved(f"more than {limit} bytes")
+        return content
+
+    async def put_blob(self, repository: RepositoryName, content: bytes) -> Digest:
+        """Push a blob."""
+        self._begin("put_blob", repository)
+        return self.state.push_blob(repository, content)
+
+    async def put_manifest(
+        self, repository: RepositoryName, reference: TagName | Digest, content: bytes, *, media_type: str
+    ) -> Digest:
+        """Push a manifest."""
+        self._begin("put_manifest", repository, reference)
+        tag = None if ":" in reference else reference
+        return self.state.push(repository, content, media_type=media_type, tag=tag)
+
+    async def delete_manifest(self, repository: RepositoryName, digest: Digest) -> Deletion:
+        """Delete by digest."""
+        self._begin("delete_manifest", repository, digest)
+        return Deletion.ACCEPTED if self.state.delete_manifest(repository, digest) else Deletion.ABSENT
+
+    async def delete_tag(self, repository: RepositoryName, tag: TagName) -> Deletion:
+        """Delete a tag, where the version can."""
+        self._begin("delete_tag", repository, tag)
+        if self.state.version is Version.V2_8:
+            return Deletion.UNSUPPORTED
+        return Deletion.ACCEPTED if self.state.delete_tag(repository, tag) else Deletion.ABSENT
+
+    def _begin(self, *call: str) -> tuple[datetime, datetime]:
+        """Date a call, let the world change, fail if a failure is due; the registry's clock has seconds."""
+        self.asked.append(call)
+        looked_at, registry_clock = self.clock(), self.state.clock().replace(microsecond=0)
+        self.before_answer()
+        if self.failures:
+            raise self.failures.popleft()
+        return looked_at, registry_clock
+
+    def _found(
+        self, repository: str, digest: Digest, looked_at: datetime, registry_clock: datetime
+    ) -> ManifestLook:
+        stored = self.state.manifest(repository, digest)
+        if stored is None:
+            return NotFound(
+                looked_at=looked_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
+            )
+        return Found(
+            looked_at=looked_at,
+            registry_clock=registry_clock,
+            digest=digest,
+            media_type=stored.media_type,
+            size=stored.size,
+        )
+
+
+def _is_a_registry(registry: DirectRegistry) -> WritableRegistry:
+    """Let the type checker hold this class to the protocol."""
+    return registry
