@@ -151,7 +151,7 @@ CREATE INDEX repository_manifest_by_manifest ON repository_manifest (manifest_id
 -- Only live tags; a deleted one is in tag_tombstone. What is sorted or filtered is denormalised here, since
 -- a sort through a join reads the whole repository.
 CREATE TABLE tag (
-    manifest_id     bigint NOT NULL REFERENCES manifest,
+    manifest_id     bigint REFERENCES manifest,                -- null: broken, and never announced
     size_bytes      bigint NOT NULL DEFAULT 0,
     published_at    timestamptz NOT NULL,
     image_created   timestamptz NOT NULL DEFAULT '-infinity',
@@ -317,12 +317,14 @@ CREATE INDEX event_seen_by_age ON event_seen USING brin (received_at);
 -- Work that waits. Made due again while leased, a row bumps its generation and runs exactly once more.
 CREATE TABLE due (
     due_at         timestamptz NOT NULL,
+    looked_at      timestamptz NOT NULL DEFAULT '-infinity',  -- spaces the looks of a tag that never rests
     lease_until    timestamptz,
     since          timestamptz NOT NULL,               -- when it became due, for the age of the backlog
     repository_id  integer NOT NULL REFERENCES repository,
     attempts       integer NOT NULL DEFAULT 0,
     generation     integer NOT NULL DEFAULT 0,
-    agreed         integer NOT NULL DEFAULT 0,          -- looks in a row that agreed with the record
+    looks          integer NOT NULL DEFAULT 0,          -- made since the last news
+    agreed         integer NOT NULL DEFAULT 0,          -- of these, in a row, that agreed with the record
     kind           text NOT NULL CHECK (kind IN ('verify', 'resolve', 'measure')),
     key            text COLLATE "C" NOT NULL,           -- verify: the tag; resolve: the digest; measure: ''
     last_seen      text,                                -- what the last look saw: a digest, 'absent' or 'broken'

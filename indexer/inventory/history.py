@@ -67,17 +67,18 @@ def append(timeline: Timeline, news: Becoming) -> Timeline:
     current = open_interval(timeline)
     if current is not None and current.digest == news.digest:
         return timeline
-    if timeline:
-        edge = timeline[-1].valid_from if current is not None else timeline[-1].valid_to
-        least = edge + TICK if current is not None else edge  # type: ignore[operator]  # closed: edge is its end
-        if least is not None and news.at < least:
-            news = replace(news, at=least)
+    if current is not None:
+        news = replace(news, at=max(news.at, current.valid_from + TICK))
+    elif timeline and timeline[-1].valid_to is not None:
+        news = replace(news, at=max(news.at, timeline[-1].valid_to))
     closed = timeline if current is None else (*timeline[:-1], replace(current, valid_to=news.at))
     started = news.interval(None)
     return closed if started is None else (*closed, started)
 
 
-def insert(timeline: Timeline, news: Becoming, *, resumed_at: datetime | None, ends_at: datetime | None) -> Timeline:
+def insert(
+    timeline: Timeline, news: Becoming, *, resumed_at: datetime | None, ends_at: datetime | None
+) -> Timeline:
     """Fit late news in: it held from ``news.at`` until the next thing known.
 
     ``resumed_at``: newer evidence had confirmed what is open now; it holds (again) from there.
@@ -151,7 +152,12 @@ def _explains(news: Becoming, found: Interval) -> bool:
 
 def _dated_by(found: Interval, news: Becoming) -> Interval:
     return replace(
-        found, valid_from=news.at, source=news.source, not_before=None, actor=news.actor, event_id=news.event_id
+        found,
+        valid_from=news.at,
+        source=news.source,
+        not_before=None,
+        actor=news.actor,
+        event_id=news.event_id,
     )
 
 

@@ -33,7 +33,9 @@ class TimeSource(StrEnum):
 class TagRecord:
     """One tag as the inventory has it.
 
-    ``digest`` is None for a tombstone; then ``published_at`` is the instant of the deletion. ``told_at`` is the
+    ``digest`` is None for a tombstone; then ``published_at`` is the instant of the deletion. It is None too for
+    a live but broken tag that was never announced: the registry lists it and will not say where it points.
+    ``told_at`` is the
     newest event that spoke of the tag (registry clock, never later than its receipt), ``seen_at`` the newest
     look (the earlier of our clock and the registry's ``Date``). ``revision`` grows with every change, so that a
     look can be stored only if nothing changed while it was under way. ``verified_at`` is None while the record
@@ -59,6 +61,11 @@ class TagRecord:
     def key(self) -> TagKey:
         """Repository and tag."""
         return self.repository, self.name
+
+    @property
+    def live(self) -> bool:
+        """True unless a tombstone."""
+        return self.digest is not None or self.broken
 
     @property
     def as_of(self) -> datetime:

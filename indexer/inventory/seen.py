@@ -91,9 +91,9 @@ def agrees(record: TagRecord | None, observation: TagObservation) -> bool:
     recorded = record.digest if record is not None else None
     match observation.outcome:
         case Outcome.ABSENT:
-            return recorded is None
+            return record is None or not record.live
         case Outcome.BROKEN:
-            return record is not None and recorded is not None and record.broken
+            return record is not None and record.broken
         case Outcome.CONFIRMED:
             return recorded == observation.digest
         case Outcome.POINTS:
@@ -119,7 +119,9 @@ def see(
     return Seen(judgement=Judgement.CHANGED, changes=changes)
 
 
-def see_manifest_absent(record: ManifestRecord, *, looked_at: datetime, source: AuditSource) -> tuple[Change, ...]:
+def see_manifest_absent(
+    record: ManifestRecord, *, looked_at: datetime, source: AuditSource
+) -> tuple[Change, ...]:
     """The repository does not serve a manifest it is on record with: garbage-collected, or storage was edited."""
     if not record.present or record.as_of >= looked_at:
         return ()
@@ -145,6 +147,14 @@ def see_manifest_absent(record: ManifestRecord, *, looked_at: datetime, source: 
             expected=record.digest,
         ),
     )
+
+
+def see_manifest_present(
+    repository: RepositoryName, digest: Digest, *, looked_at: datetime, as_of: datetime
+) -> tuple[Change, ...]:
+    """The repository served a manifest: it holds it, unless news of a deletion is younger than the look."""
+    held = ManifestRecord(repository=repository, digest=digest, pushed_at=looked_at, as_of=as_of)
+    return (ManifestChanged(before=None, after=held),)
 
 
 def _confirm(record: TagRecord | None, timeline: Timeline, look: TagObservation) -> tuple[Change, ...]:
@@ -196,7 +206,7 @@ def _points(
         evidence=Evidence.SEEN,
         published_at=opened.valid_from if opened is not None else news.at,
         published_source=news.source,
-        first_seen_at=record.first_seen_at if record is not None and previous is not None else look.looked_at,
+        first_seen_at=record.first_seen_at if record is not None and record.live else look.looked_at,
         pushed_by=news.actor,
         verified_at=look.looked_at,
         read_at=look.looked_at if look.outcome is Outcome.POINTS else None,
@@ -258,27 +268,38 @@ def _readable_again(
 def _broken(
     record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
 ) -> tuple[Change, ...]:
-    """The tag's link is there, its manifest is not.
-
-    A tag that was never on record cannot be recorded: nothing says what it points to. It is reported only.
-    """
+    """The tag's link is there, its manifest is not. Never announced, it is recorded without a digest."""
     finding = _finding(
         look, DriftKind.TAG_BROKEN, DriftCause.DANGLING_TAG, record.digest if record else None, None
     )
-    if record is None or record.digest is None:
-        return (replace(finding, repaired=False),)
-    after = replace(
-        record,
-        revision=record.revision + 1,
-        seen_at=look.as_of,
-        evidence=Evidence.SEEN,
-        verified_at=look.looked_at,
-        read_at=None,
-        broken=True,
-    )
+    if record is not None and record.live:
+        after = replace(
+            record,
+            revision=record.revision + 1,
+            seen_at=look.as_of,
+            evidence=Evidence.SEEN,
+            verified_at=look.looked_at,
+            read_at=None,
+            broken=True,
+        )
+    else:
+        after = TagRecord(
+            repository=look.repository,
+            name=look.tag,
+            digest=None,
+            revision=1 if record is None else record.revision + 1,
+            told_at=None if record is None else record.told_at,
+            seen_at=look.as_of,
+            evidence=Evidence.SEEN,
+            published_at=_after_record(record, look.looked_at),
+            published_source=TimeSource.FIRST_SEEN,
+            first_seen_at=look.looked_at,
+            verified_at=look.looked_at,
+            broken=True,
+        )
     return (
         TagChanged(before=record, after=after, history=timeline),
-        _entry(look, AuditAction.TAG_BROKEN, source, record, digest=record.digest),
+        _entry(look, AuditAction.TAG_BROKEN, source, record, digest=after.digest),
         finding,
     )
 

@@ -29,7 +29,7 @@ def semver_key(tag: str) -> bytes:
     if match is None:
         return b""
     numbers = [int(part) for part in match["numbers"].split(".")]
-    if len(numbers) == 1 and not tag[:1] in "vV" and len(match["numbers"]) > len("20261231"):
+    if len(numbers) == 1 and tag[:1] not in "vV" and len(match["numbers"]) > len("20261231"):
         return b""  # a commit number or a time stamp, not a version
     numbers += [0] * (_NUMBERS - len(numbers))
     key = b"".join(number.to_bytes(8, "big") for number in numbers)

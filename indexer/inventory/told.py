@@ -16,8 +16,9 @@ Every event yields audit entries; none changes anything twice, since the store d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import assert_never
 
 from indexer.inventory import history
@@ -104,7 +105,7 @@ def _pushed(known: Known, event: Event) -> Iterator[Change]:
         yield from _tag_told(known, event, digest=event.digest)
 
 
-def _hold_manifest(known: Known, event: Event) -> Iterator[Change]:  # type: ignore[misc]  # see return below
+def _hold_manifest(known: Known, event: Event) -> Generator[Change, None, bool]:
     """Record that the repository holds the manifest; return whether it did not before."""
     digest = event.digest
     if digest is None:
@@ -245,9 +246,7 @@ def _tell_newer(before: TagRecord | None, timeline: Timeline, event: Event, news
         evidence=Evidence.TOLD,
         published_at=_published(before, news, same=same, opened_at=opened.valid_from if opened else None),
         published_source=before.published_source if same and before is not None else news.source,
-        first_seen_at=(
-            before.first_seen_at if before is not None and before.digest is not None else event.received_at
-        ),
+        first_seen_at=(before.first_seen_at if before is not None and before.live else event.received_at),
         pushed_by=before.pushed_by if before is not None and (same or pull) else event.actor,
         verified_at=before.verified_at if before is not None and same and unbroken else None,
         read_at=before.read_at if before is not None and same and unbroken else None,
@@ -276,8 +275,8 @@ def _tell_late(before: TagRecord | None, timeline: Timeline, event: Event, news:
     fitted = history.insert(
         timeline,
         news,
-        resumed_at=min(confirmed) if confirmed and before.digest is not None else None,
-        ends_at=before.published_at if before.digest is None else None,
+        resumed_at=min(confirmed) if confirmed and before.live else None,
+        ends_at=None if before.live else before.published_at,
     )
     opened, was_open = history.open_interval(fitted), history.open_interval(timeline)
     after = replace(

@@ -1,0 +1,105 @@
+"""The audit log: staged with the change, sealed into one gap-free order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.inventory.changes import AuditAction, Entry
+from indexer.inventory.events import InstanceInfo, RequestInfo
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName
+from indexer.store.identifiers import event_key, is_canonical
+from indexer.store.lookups import client_of
+from indexer.store.pool import Connection, Pool, transaction
+from indexer.store.queries import load
+
+SQL = load("audit")
+
+BLOB_ACTIONS = frozenset(
+    {AuditAction.BLOB_PUSHED, AuditAction.BLOB_DELETED, AuditAction.BLOB_MOUNTED, AuditAction.CONTENT_DELETED}
+)
+"""Entries whose content is a blob; of all others it is a manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryIds:
+    """The ids of the words that entries use."""
+
+    repositories: Mapping[RepositoryName, int]
+    manifests: Mapping[Digest, int]
+    blobs: Mapping[Digest, int]
+    actors: Mapping[str, int]
+    clients: Mapping[RequestInfo, int]
+    instances: Mapping[InstanceInfo, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """What waits for its position."""
+
+    entries: int
+    since: datetime | None
+
+
+async def stage_entries(connection: Connection, *, entries: Sequence[Entry], ids: EntryIds) -> None:
+    """Write entries in the transaction of the change they tell of."""
+    events = [entry.event for entry in entries]
+    await connection.execute(
+        SQL["stage_entries"],
+        [entry.occurred_at for entry in entries],
+        [entry.recorded_at for entry in entries],
+        [entry.not_before for entry in entries],
+        [_content(entry, ids) for entry in entries],
+        [ids.manifests[e.previous_digest] if e.previous_digest else None for e in entries],
+        [event_key(event.id) if event else None for event in events],
+        [event_key(event.request.id) if event and event.request.id else None for event in events],
+        [ids.repositories[entry.repository] for entry in entries],
+        [ids.actors[event.actor] if event and event.actor else None for event in events],
+        [ids.clients[client_of(event.request)] if event else None for event in events],
+        [ids.instances[event.instance] if event else None for event in events],
+        [event.request.port if event else None for event in events],
+        [entry.action for entry in entries],
+        [entry.source for entry in entries],
+        [entry.tag for entry in entries],
+        [_detail(entry) for entry in entries],
+    )
+
+
+def _content(entry: Entry, ids: EntryIds) -> int | None:
+    if entry.digest is None:
+        return None
+    return (ids.blobs if entry.action in BLOB_ACTIONS else ids.manifests)[entry.digest]
+
+
+def _detail(entry: Entry) -> dict[str, object] | None:
+    detail = dict(entry.detail)
+    event = entry.event
+    if event is not None and not is_canonical(event.id):
+        detail["event_id"] = event.id
+    if event is not None and event.request.id and not is_canonical(event.request.id):
+        detail["request_id"] = event.request.id
+    return detail or None
+
+
+async def seal(pool: Pool, *, limit: int) -> int | None:
+    """Give at most ``limit`` staged entries their positions; return how many, None where another is sealing.
+
+    Entries of one transaction stay together and in order. A transaction that is still open when a later one
+    commits is sealed after it: the order of the log is the order in which changes became visible.
+    """
+    async with transaction(pool) as connection:
+        position = await connection.fetchval(SQL["lock_head"])
+        if position is None:
+            return None
+        sealed = int(await connection.fetchval(SQL["seal"], position, limit))
+        if sealed:
+            await connection.execute(SQL["move_head"], position + sealed)
+        return sealed
+
+
+async def staged(connection: Connection) -> Staged:
+    """Return what waits for its position."""
+    row = await connection.fetchrow(SQL["staged"])
+    return Staged(entries=row["entries"], since=row["since"])  # type: ignore[index]  # an aggregate always has a row

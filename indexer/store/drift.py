@@ -1,0 +1,102 @@
+"""The drift report: runs of the walk and what they, or verification, found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from indexer.inventory.changes import Finding
+from indexer.oci.digest import digest_to_bytes
+from indexer.oci.reference import RepositoryName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("drift")
+
+
+class RunMode(StrEnum):
+    """Who walked."""
+
+    RUN = "run"
+    ONCE = "once"
+    PLAN = "plan"
+
+
+class RunOutcome(StrEnum):
+    """How a walk ended."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    BRAKED = "braked"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteRun:
+    """A walk of everything that ended complete."""
+
+    id: int
+    started_at: datetime
+    finished_at: datetime
+    counts: Mapping[str, int]
+
+
+async def begin_run(
+    connection: Connection, *, mode: RunMode, at: datetime, scope: Sequence[RepositoryName] | None
+) -> int:
+    """Open a run and return its id."""
+    return int(await connection.fetchval(SQL["begin_run"], at, mode, None if scope is None else list(scope)))
+
+
+async def progress_run(connection: Connection, *, run_id: int, counts: Mapping[str, int]) -> None:
+    """Write what a run counted so far."""
+    await connection.execute(SQL["progress_run"], run_id, dict(counts))
+
+
+async def finish_run(
+    connection: Connection,
+    *,
+    run_id: int,
+    at: datetime,
+    outcome: RunOutcome,
+    counts: Mapping[str, int],
+    note: str | None,
+) -> None:
+    """Close a run."""
+    await connection.execute(SQL["finish_run"], run_id, at, outcome, dict(counts), note)
+
+
+async def add_findings(
+    connection: Connection,
+    *,
+    findings: Sequence[Finding],
+    run_id: int | None,
+    repository_ids: Mapping[RepositoryName, int],
+    note: str | None = None,
+) -> None:
+    """Report differences; ``run_id`` None where verification found them."""
+    await connection.execute(
+        SQL["add_findings"],
+        [run_id] * len(findings),
+        [finding.detected_at for finding in findings],
+        [finding.detected_at if finding.repaired else None for finding in findings],
+        [repository_ids.get(finding.repository) for finding in findings],
+        [finding.kind for finding in findings],
+        [finding.cause for finding in findings],
+        [finding.tag for finding in findings],
+        [digest_to_bytes(f.expected) if f.expected else None for f in findings],
+        [digest_to_bytes(f.found) if f.found else None for f in findings],
+        [note] * len(findings),
+    )
+
+
+async def last_complete_run(connection: Connection) -> CompleteRun | None:
+    """Return the newest walk of everything that ended complete."""
+    row = await connection.fetchrow(SQL["last_complete_run"])
+    if row is None:
+        return None
+    return CompleteRun(
+        id=row["id"], started_at=row["started_at"], finished_at=row["finished_at"], counts=row["counts"]
+    )

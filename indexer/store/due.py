@@ -1,0 +1,185 @@
+"""Work that waits: taken with a lease by any number of workers, repeated, or done.
+
+due ──take──▶ leased ──finish──▶ gone
+ ▲              │ │
+ │   defer ─────┘ └── made due again meanwhile ──▶ due, exactly once more
+ └── lease runs out (the worker died)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from indexer.inventory.changes import DueKind
+from indexer.oci.reference import RepositoryName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("due")
+
+CHANNEL = "due"
+"""Notified whenever something became due; a listener that missed it polls."""
+
+LOOK_SPACING = timedelta(seconds=1)
+"""Looks at one key stay this far apart, however often it is made due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueKey:
+    """What is due."""
+
+    kind: DueKind
+    repository_id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueRow:
+    """A leased row. ``looks`` and ``agreed`` count since the last news; ``last_seen`` is what the last look saw."""
+
+    kind: DueKind
+    repository_id: int
+    repository: RepositoryName
+    key: str
+    generation: int
+    attempts: int
+    looks: int
+    agreed: int
+    last_seen: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """A leased row to be repeated, and what to remember of this attempt."""
+
+    row: DueRow
+    due_at: datetime
+    attempts: int = 0
+    looks: int = 0
+    agreed: int = 0
+    last_seen: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How much of one kind waits; ``since`` is when the oldest became due."""
+
+    waiting: int
+    failing: int
+    since: datetime | None
+
+
+async def make_due(
+    connection: Connection, *, keys: Iterable[DueKey], now: datetime, due_at: datetime
+) -> None:
+    """Make work due, and wake the workers when the transaction commits."""
+    rows = list(dict.fromkeys(keys))
+    if not rows:
+        return
+    await connection.execute(
+        SQL["make_due"],
+        [row.kind for row in rows],
+        [row.repository_id for row in rows],
+        [row.key for row in rows],
+        now,
+        due_at,
+        LOOK_SPACING,
+    )
+    await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def take_due(
+    connection: Connection,
+    *,
+    kind: DueKind,
+    now: datetime,
+    lease: timedelta,
+    limit: int,
+    repositories: Sequence[RepositoryName] | None = None,
+) -> list[DueRow]:
+    """Lease what is due, the longest due first; of ``repositories`` only, where given."""
+    if repositories is None:
+        rows = await connection.fetch(SQL["take_due"], kind, limit, now, now + lease)
+    else:
+        rows = await connection.fetch(SQL["take_due_of"], kind, limit, now, now + lease, list(repositories))
+    return [
+        DueRow(
+            kind=kind,
+            repository_id=row["repository_id"],
+            repository=RepositoryName(row["repository"]),
+            key=row["key"],
+            generation=row["generation"],
+            attempts=row["attempts"],
+            looks=row["looks"],
+            agreed=row["agreed"],
+            last_seen=row["last_seen"],
+            since=row["since"],
+        )
+        for row in rows
+    ]
+
+
+async def finish_due(connection: Connection, *, rows: Sequence[DueRow], now: datetime) -> None:
+    """Remove rows that are done; those made due again meanwhile run once more."""
+    if not rows:
+        return
+    kinds = [row.kind for row in rows]
+    repositories = [row.repository_id for row in rows]
+    keys = [row.key for row in rows]
+    await connection.execute(SQL["finish_due"], kinds, repositories, keys, [row.generation for row in rows])
+    await connection.execute(SQL["release_due"], kinds, repositories, keys, now, LOOK_SPACING)
+
+
+async def defer_due(connection: Connection, *, deferred: Sequence[Deferred], now: datetime) -> None:
+    """Give rows back for another attempt."""
+    if not deferred:
+        return
+    await connection.execute(
+        SQL["defer_due"],
+        [item.row.kind for item in deferred],
+        [item.row.repository_id for item in deferred],
+        [item.row.key for item in deferred],
+        [item.row.generation for item in deferred],
+        [item.due_at for item in deferred],
+        [item.attempts for item in deferred],
+        [item.looks for item in deferred],
+        [item.agreed for item in deferred],
+        [item.last_seen for item in deferred],
+        now,
+        LOOK_SPACING,
+    )
+
+
+async def extend_lease(connection: Connection, *, rows: Sequence[DueRow], until: datetime) -> None:
+    """Keep rows leased while the work goes on."""
+    await connection.execute(
+        SQL["extend_lease"],
+        [row.kind for row in rows],
+        [row.repository_id for row in rows],
+        [row.key for row in rows],
+        until,
+    )
+
+
+async def next_due(connection: Connection, *, kind: DueKind) -> datetime | None:
+    """Return when the next row of a kind can be taken."""
+    at: datetime | None = await connection.fetchval(SQL["next_due"], kind)
+    return at
+
+
+async def backlog(connection: Connection) -> dict[DueKind, Backlog]:
+    """Return how much of each kind waits."""
+    rows = await connection.fetch(SQL["backlog"])
+    found = {
+        DueKind(row["kind"]): Backlog(waiting=row["waiting"], failing=row["failing"], since=row["since"])
+        for row in rows
+    }
+    return {kind: found.get(kind, Backlog(waiting=0, failing=0, since=None)) for kind in DueKind}
+
+
+async def backlog_of(connection: Connection, *, kind: DueKind, repositories: Sequence[RepositoryName]) -> int:
+    """Return how much of one kind waits in some repositories."""
+    return int(await connection.fetchval(SQL["backlog_of"], kind, list(repositories)))

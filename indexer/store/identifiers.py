@@ -1,0 +1,30 @@
+"""Event and request ids: Distribution sends UUIDs (v4, from 3.1 v7), anything else is stored as a derived one.
+
+A UUID takes 16 bytes instead of 37, in every row and index. What is not one keeps its text in the audit entry's
+detail, and its derived UUID is the same on every redelivery.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+_NAMESPACE = uuid.UUID("6e3b1f5c-4b0a-4a52-9a0e-6a1b0f3b8f11")
+
+
+def event_key(text: str) -> uuid.UUID:
+    """Return the UUID ``text`` is, in its canonical form, or one derived from it."""
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError:
+        return uuid.uuid5(_NAMESPACE, text)
+    return parsed if str(parsed) == text else uuid.uuid5(_NAMESPACE, text)
+
+
+def is_canonical(text: str) -> bool:
+    """Tell whether the text can be read back from its key."""
+    return str(event_key(text)) == text
+
+
+def event_text(key: uuid.UUID | None) -> str | None:
+    """Return the text of a key."""
+    return None if key is None else str(key)

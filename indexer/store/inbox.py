@@ -1,0 +1,112 @@
+"""The inbox: raw deliveries, durable before they are answered; and the quarantine for what cannot be applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("inbox")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One notification as it arrived. ``id`` is 0 before it is stored."""
+
+    received_at: datetime
+    body: bytes
+    content_type: str = ""
+    content_encoding: str = ""
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """What could not be applied, with the reason; ``id`` is its own, not the delivery's."""
+
+    id: int
+    received_at: datetime
+    quarantined_at: datetime
+    content_type: str
+    content_encoding: str
+    reason: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A delivery, or one event of it, to be quarantined."""
+
+    delivery: Delivery
+    reason: str
+    body: bytes | None = None
+    """The refused event as an envelope of its own; None for the whole delivery."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxBacklog:
+    """How much waits, since when, and how much is quarantined."""
+
+    waiting: int
+    since: datetime | None
+    quarantined: int
+
+
+async def put_deliveries(connection: Connection, *, deliveries: Sequence[Delivery]) -> None:
+    """Store deliveries in their order."""
+    await connection.execute(
+        SQL["put_deliveries"],
+        [delivery.received_at for delivery in deliveries],
+        [delivery.content_type for delivery in deliveries],
+        [delivery.content_encoding for delivery in deliveries],
+        [delivery.body for delivery in deliveries],
+    )
+
+
+async def take_deliveries(connection: Connection, *, limit: int) -> list[Delivery]:
+    """Lock the oldest waiting deliveries until the transaction ends."""
+    rows = await connection.fetch(SQL["take_deliveries"], limit)
+    return [Delivery(**dict(row)) for row in rows]
+
+
+async def finish_deliveries(connection: Connection, *, ids: Sequence[int], now: datetime) -> None:
+    """Mark deliveries done; they are kept raw until trimmed by age."""
+    await connection.execute(SQL["finish_deliveries"], list(ids), now)
+
+
+async def quarantine(connection: Connection, *, refused: Sequence[Refused], now: datetime) -> None:
+    """Keep what could not be applied, with the reason."""
+    await connection.execute(
+        SQL["quarantine"],
+        [item.delivery.id for item in refused],
+        [item.delivery.received_at for item in refused],
+        now,
+        [item.delivery.content_type for item in refused],
+        ["" if item.body is not None else item.delivery.content_encoding for item in refused],
+        [item.reason for item in refused],
+        [item.delivery.body if item.body is None else item.body for item in refused],
+    )
+
+
+async def list_quarantine(connection: Connection, *, after: int, limit: int) -> list[Quarantined]:
+    """Return what is quarantined after an id, oldest first."""
+    return [Quarantined(**dict(row)) for row in await connection.fetch(SQL["list_quarantine"], after, limit)]
+
+
+async def retry_quarantine(connection: Connection, *, ids: Sequence[int] | None) -> int:
+    """Put quarantined deliveries (None: all) back into the inbox; return how many."""
+    return int(await connection.fetchval(SQL["retry_quarantine"], None if ids is None else list(ids)))
+
+
+async def inbox_backlog(connection: Connection) -> InboxBacklog:
+    """Return how much waits and how much is quarantined."""
+    row = await connection.fetchrow(SQL["inbox_backlog"])
+    return InboxBacklog(**dict(row))  # type: ignore[arg-type]  # an aggregate always has a row
+
+
+async def trim_inbox(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget deliveries done before an instant; return how many."""
+    return int((await connection.execute(SQL["trim_inbox"], before, limit)).rsplit(" ", 1)[1])

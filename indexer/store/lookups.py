@@ -1,0 +1,184 @@
+"""Look-up tables: small ids for the words that repeat (actors, clients, registry instances, media types, facets).
+
+A look-up row is added in a transaction of its own, before the one that uses it: so ids may be cached, and a
+rolled-back change leaves at most an unused word behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from indexer.inventory.events import InstanceInfo, RequestInfo
+from indexer.store import pool as pools
+from indexer.store.pool import Connection, Pool
+from indexer.store.queries import load
+
+SQL = load("lookups")
+CACHE_ENTRIES = 50_000
+
+Word = TypeVar("Word", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    """What filters ask of a manifest; ``platforms`` is sorted."""
+
+    media_type: str
+    artifact_type: str = ""
+    kind: str = "unknown"
+    platforms: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> bytes:
+        """A hash of all four."""
+        return _hash(self.media_type, self.artifact_type, self.kind, *self.platforms)
+
+
+class Lookups:
+    """Ids of words, adding those that are new.
+
+    Takes a small pool of its own: it is asked from within transactions, which hold connections of the big one.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._actors: dict[str, int] = {}
+        self._clients: dict[RequestInfo, int] = {}
+        self._instances: dict[InstanceInfo, int] = {}
+        self._media_types: dict[str, int] = {}
+        self._facets: dict[Facet, int] = {}
+
+    async def actors(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the ids of actors, by name."""
+        return await self._ids(self._actors, set(names), _fetch_actors)
+
+    async def clients(self, requests: Iterable[RequestInfo]) -> dict[RequestInfo, int]:
+        """Return the ids of clients, by :func:`client_of` of their requests."""
+        return await self._ids(self._clients, {client_of(request) for request in requests}, _fetch_clients)
+
+    async def instances(self, instances: Iterable[InstanceInfo]) -> dict[InstanceInfo, int]:
+        """Return the ids of registry instances."""
+        return await self._ids(self._instances, set(instances), _fetch_instances)
+
+    async def media_types(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the ids of media types, by name."""
+        return await self._ids(self._media_types, set(names), _fetch_media_types)
+
+    async def facets(self, facets: Iterable[Facet]) -> dict[Facet, int]:
+        """Return the ids of facets."""
+        return await self._ids(self._facets, set(facets), _fetch_facets)
+
+    @staticmethod
+    async def count_instance_events(
+        connection: Connection, *, spans: Mapping[int, tuple[int, datetime, datetime]], at: datetime
+    ) -> None:
+        """Add to what each instance sent: by id, distinct events, the first and the last event's instant."""
+        numbers = sorted(spans)
+        await connection.execute(
+            SQL["count_instance_events"],
+            numbers,
+            [spans[number][0] for number in numbers],
+            at,
+            [spans[number][1] for number in numbers],
+            [spans[number][2] for number in numbers],
+        )
+
+    async def _ids(
+        self,
+        cache: dict[Word, int],
+        words: set[Word],
+        fetch: Callable[[Connection, list[Word]], Awaitable[dict[Word, int]]],
+    ) -> dict[Word, int]:
+        missing = [word for word in words if word not in cache]
+        if missing:
+            async with pools.connection(self._pool) as connection:
+                found = await fetch(connection, missing)
+            found |= {word: cache[word] for word in words if word not in found}
+            if len(cache) + len(found) > CACHE_ENTRIES:
+                cache.clear()
+            cache.update(found)
+            return found
+        return {word: cache[word] for word in words}
+
+
+def client_of(request: RequestInfo) -> RequestInfo:
+    """Return the part of a request that repeats: without its id and port."""
+    return RequestInfo(
+        address=request.address, host=request.host, method=request.method, user_agent=request.user_agent
+    )
+
+
+async def _fetch_actors(connection: Connection, names: list[str]) -> dict[str, int]:
+    found = await _found(connection, SQL["find_actors"], names)
+    missing = sorted(set(names) - found.keys())
+    if missing:
+        await connection.execute(SQL["add_actors"], missing)
+        found |= await _found(connection, SQL["find_actors"], missing)
+    return found
+
+
+async def _fetch_media_types(connection: Connection, names: list[str]) -> dict[str, int]:
+    found = await _found(connection, SQL["find_media_types"], names)
+    missing = sorted(set(names) - found.keys())
+    if missing:
+        await connection.execute(SQL["add_media_types"], missing)
+        found |= await _found(connection, SQL["find_media_types"], missing)
+    return found
+
+
+async def _fetch_clients(connection: Connection, clients: list[RequestInfo]) -> dict[RequestInfo, int]:
+    by_key = {_hash(c.address, c.host, c.method, c.user_agent): c for c in clients}
+    found = await _found(connection, SQL["find_clients"], list(by_key))
+    missing = sorted(by_key.keys() - found.keys())
+    if missing:
+        new = [by_key[key] for key in missing]
+        await connection.execute(
+            SQL["add_clients"],
+            missing,
+            [c.address for c in new],
+            [c.host for c in new],
+            [c.method for c in new],
+            [c.user_agent for c in new],
+        )
+        found |= await _found(connection, SQL["find_clients"], missing)
+    return {by_key[key]: number for key, number in found.items()}
+
+
+async def _fetch_instances(connection: Connection, instances: list[InstanceInfo]) -> dict[InstanceInfo, int]:
+    by_key = {_hash(i.id, i.address): i for i in instances}
+    found = await _found(connection, SQL["find_instances"], list(by_key))
+    missing = sorted(by_key.keys() - found.keys())
+    if missing:
+        new = [by_key[key] for key in missing]
+        now = await connection.fetchval("SELECT now()")
+        await connection.execute(
+            SQL["add_instances"], missing, [i.id for i in new], [i.address for i in new], now
+        )
+        found |= await _found(connection, SQL["find_instances"], missing)
+    return {by_key[key]: number for key, number in found.items()}
+
+
+async def _fetch_facets(connection: Connection, facets: list[Facet]) -> dict[Facet, int]:
+    by_key = {facet.key: facet for facet in facets}
+    found = await _found(connection, SQL["find_facets"], list(by_key))
+    missing = sorted(by_key.keys() - found.keys())
+    for key in missing:
+        facet = by_key[key]
+        await connection.execute(
+            SQL["add_facet"], key, facet.media_type, facet.artifact_type, facet.kind, list(facet.platforms)
+        )
+    if missing:
+        found |= await _found(connection, SQL["find_facets"], missing)
+    return {by_key[key]: number for key, number in found.items()}
+
+
+async def _found(connection: Connection, statement: str, words: Sequence[Any]) -> dict[Any, int]:
+    return {word: number for word, number in await connection.fetch(statement, words)}  # noqa: C416 - rows are not tuples to mypy
+
+
+def _hash(*parts: str) -> bytes:
+    return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).digest()[:16]

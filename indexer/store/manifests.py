@@ -1,0 +1,153 @@
+"""Manifests and blobs: content, known once for the whole registry, and which repository holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.inventory.records import ManifestKey, ManifestRecord
+from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
+from indexer.oci.reference import RepositoryName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("manifests")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What was said of a manifest before it is read; '' and 0 where nothing was."""
+
+    media_type: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRow:
+    """The row's id, and whether its content was read."""
+
+    id: int
+    read: bool
+
+
+async def find_manifests(connection: Connection, *, digests: Iterable[Digest]) -> dict[Digest, ManifestRow]:
+    """Return the rows of the manifests that are on record."""
+    rows = await connection.fetch(SQL["find_manifests"], [digest_to_bytes(digest) for digest in digests])
+    return {
+        digest_from_bytes(row["digest"]): ManifestRow(id=row["id"], read=row["content"] == "read")
+        for row in rows
+    }
+
+
+async def add_manifests(
+    connection: Connection, *, heard: Mapping[Digest, tuple[int, int]]
+) -> dict[Digest, ManifestRow]:
+    """Add manifests with their size in bytes and facet id; return the rows of all.
+
+    The rows whose content was not read stay locked until the transaction ends, so that the reading of a
+    manifest and the tagging of it see each other.
+    """
+    found = await find_manifests(connection, digests=heard)
+    unread = sorted(digest_to_bytes(d) for d in heard if d not in found or not found[d].read)
+    if not unread:
+        return found
+    by_packed = {digest_to_bytes(digest): values for digest, values in heard.items()}
+    await connection.execute(
+        SQL["add_manifests"],
+        unread,
+        [by_packed[packed][0] for packed in unread],
+        [by_packed[packed][1] for packed in unread],
+    )
+    return found | await find_manifests(connection, digests=[digest_from_bytes(p) for p in unread])
+
+
+async def find_held_manifests(
+    connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
+) -> dict[ManifestKey, ManifestRecord]:
+    """Return what is on record of the repositories' hold on the manifests."""
+    names = {number: name for name, number in repository_ids.items()}
+    rows = await connection.fetch(
+        SQL["find_held_manifests"],
+        [repository_ids[repository] for repository, _ in keys],
+        [digest_to_bytes(digest) for _, digest in keys],
+    )
+    records = (
+        ManifestRecord(
+            repository=names[row["repository_id"]],
+            digest=digest_from_bytes(row["digest"]),
+            pushed_at=row["pushed_at"],
+            as_of=row["as_of"],
+            deleted_at=row["deleted_at"],
+            pushed_by=row["pushed_by"],
+        )
+        for row in rows
+    )
+    return {(record.repository, record.digest): record for record in records}
+
+
+async def hold_manifests(
+    connection: Connection,
+    *,
+    records: Sequence[ManifestRecord],
+    repository_ids: Mapping[RepositoryName, int],
+    manifest_ids: Mapping[Digest, int],
+    actor_ids: Mapping[str, int],
+) -> None:
+    """Write the repositories' hold on manifests; one record per repository and digest."""
+    await connection.execute(
+        SQL["hold_manifests"],
+        [repository_ids[record.repository] for record in records],
+        [manifest_ids[record.digest] for record in records],
+        [record.pushed_at for record in records],
+        [record.as_of for record in records],
+        [record.deleted_at for record in records],
+        [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
+    )
+
+
+async def find_blobs(connection: Connection, *, digests: Iterable[Digest]) -> dict[Digest, int]:
+    """Return the ids of the blobs that are on record."""
+    rows = await connection.fetch(SQL["find_blobs"], [digest_to_bytes(digest) for digest in digests])
+    return {digest_from_bytes(row["digest"]): row["id"] for row in rows}
+
+
+async def add_blobs(connection: Connection, *, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
+    """Add blobs with their size in bytes; return the ids of all."""
+    packed = sorted((digest_to_bytes(digest), size) for digest, size in sizes.items())
+    await connection.execute(SQL["add_blobs"], [digest for digest, _ in packed], [size for _, size in packed])
+    return await find_blobs(connection, digests=sizes)
+
+
+async def list_held(
+    connection: Connection,
+    *,
+    repository: RepositoryName,
+    unconfirmed_since: datetime,
+    after: bytes,
+    limit: int,
+) -> list[ManifestRecord]:
+    """Return held manifests that no evidence has confirmed since an instant, in the order of packed digests."""
+    rows = await connection.fetch(SQL["list_held"], repository, unconfirmed_since, after, limit)
+    return [
+        ManifestRecord(
+            repository=repository,
+            digest=digest_from_bytes(row["digest"]),
+            pushed_at=row["pushed_at"],
+            as_of=row["as_of"],
+            pushed_by=row["pushed_by"],
+        )
+        for row in rows
+    ]
+
+
+async def confirm_held(
+    connection: Connection, *, repository: RepositoryName, digests: Iterable[Digest], at: datetime
+) -> None:
+    """Remember that the repository was seen to serve the manifests."""
+    await connection.execute(SQL["confirm_held"], repository, [digest_to_bytes(d) for d in digests], at)
+
+
+async def describe_repository(connection: Connection, *, repository: RepositoryName) -> None:
+    """Bring what the repository's tags repeat of their manifests in step with them."""
+    await connection.execute(SQL["describe_repository"], repository)

@@ -1,0 +1,132 @@
+"""Numbered migrations: ``migrations/NNNN_title.sql``, each applied once, in order, in its own transaction.
+
+A file whose first line is ``-- not transactional`` runs statement by statement outside one (for CREATE INDEX
+CONCURRENTLY). An applied file's checksum is kept: a changed one is refused. Several runners may start at once.
+The lock is polled: waiting in pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY of the holder
+waits for that snapshot for ever (seen).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+import asyncpg
+
+from indexer.errors import StoreOutdated, StoreUnavailable
+from indexer.store.pool import UNAVAILABLE, Connection, connect, describe
+
+_FILE = re.compile(r"(\d{4})_(\w+)\.sql\Z")
+_LOCK_KEY = 0x696E6465786572  # "indexer"
+_LOCK_POLL_SECONDS = 0.2
+MIN_SERVER_VERSION = 150000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One file: its number, its title and its text."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> bytes:
+        """SHA-256 of the text."""
+        return hashlib.sha256(self.sql.encode()).digest()
+
+    @property
+    def transactional(self) -> bool:
+        """False where the first line says so."""
+        return not self.sql.startswith("-- not transactional")
+
+
+def migrations() -> list[Migration]:
+    """Return every migration that ships with this program, in order."""
+    found = []
+    for file in (files("indexer.store") / "migrations").iterdir():
+        match = _FILE.match(file.name)
+        if match:
+            found.append(Migration(version=int(match[1]), name=match[2], sql=file.read_text("utf-8")))
+    return sorted(found, key=lambda migration: migration.version)
+
+
+async def migrate(database_url: str) -> list[str]:
+    """Bring the database up to date and return the names of what was applied, in order.
+
+    Raises ``StoreUnavailable`` if it cannot be reached and ``StoreOutdated`` if it is newer than this program,
+    was built by other files of the same number, or the server is older than PostgreSQL 15.
+    """
+    connection = await connect(database_url, application="indexer migrate")
+    try:
+        version = await connection.fetchval("SELECT current_setting('server_version_num')::integer")
+        if version < MIN_SERVER_VERSION:
+            raise StoreOutdated(f"PostgreSQL {version // 10000} is too old: 15 or newer is needed")
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
+        return await _apply_pending(connection)
+    except UNAVAILABLE as error:
+        raise StoreUnavailable(f"the database went away while migrating: {describe(error)}") from error
+    finally:
+        await connection.close()
+
+
+async def check(connection: Connection) -> None:
+    """Raise ``StoreOutdated`` unless the database is exactly at this program's version."""
+    pending = _pending(await _applied(connection))
+    if pending:
+        raise StoreOutdated(
+            f"the database lacks migration {pending[0].version:04d}_{pending[0].name}: run `indexer migrate`"
+        )
+
+
+async def _apply_pending(connection: Connection) -> list[str]:
+    names = []
+    for migration in _pending(await _applied(connection)):
+        if migration.transactional:
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await _record(connection, migration)
+        else:
+            for statement in migration.sql.split(";\n"):
+                if statement.strip():
+                    await connection.execute(statement)
+            await _record(connection, migration)
+        names.append(f"{migration.version:04d}_{migration.name}")
+    return names
+
+
+async def _applied(connection: Connection) -> dict[int, bytes]:
+    try:
+        rows = await connection.fetch("SELECT version, checksum FROM schema_migration ORDER BY version")
+    except asyncpg.UndefinedTableError:
+        return {}
+    return {row["version"]: row["checksum"] for row in rows}
+
+
+def _pending(applied: dict[int, bytes]) -> list[Migration]:
+    known = {migration.version: migration for migration in migrations()}
+    for version, checksum in applied.items():
+        if version not in known:
+            raise StoreOutdated(
+                f"the database is at migration {version:04d}, which this program does not know: "
+                "it was made by a newer release; upgrade the program"
+            )
+        if known[version].checksum != checksum:
+            raise StoreOutdated(
+                f"migration {version:04d}_{known[version].name} was applied from a different file: "
+                "the program and the database do not belong together"
+            )
+    return [migration for version, migration in sorted(known.items()) if version not in applied]
+
+
+async def _record(connection: Connection, migration: Migration) -> None:
+    await connection.execute(
+        "INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)",
+        migration.version,
+        migration.name,
+        migration.checksum,
+    )

@@ -1,0 +1,395 @@
+-- The whole database as it is today, one section per noun, in the order of indexer/store.
+-- Numbered migrations (indexer/store/migrations) lead here; a test builds a database from each and wants no difference.
+--
+-- Conventions
+--   * Text keys are ASCII by Distribution's grammar, so they sort by byte: COLLATE "C".
+--   * A digest is stored packed: one byte for the algorithm, then the hash (indexer/oci/digest.py).
+--   * Sort keys of `tag` are NOT NULL with a sentinel ('-infinity', 0, ''), so that a row comparison pages
+--     without NULL cases; the API shows the sentinel as null.
+--   * Eight-byte columns come first: alignment padding is paid per row.
+--   * Every hot table leads its primary key with the repository.
+
+-- look-ups ------------------------------------------------------------------------------------------------
+
+-- Who did it: the name the registry's own authentication gave.
+CREATE TABLE actor (
+    id    integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name  text NOT NULL UNIQUE
+);
+
+-- Where a request came from. Unique by a hash, since a user agent may be longer than an index row.
+CREATE TABLE client (
+    id          integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key         bytea NOT NULL UNIQUE,
+    address     text NOT NULL,
+    host        text NOT NULL,
+    method      text NOT NULL,
+    user_agent  text NOT NULL
+);
+
+CREATE INDEX client_address ON client (address text_pattern_ops);
+
+-- One process of the registry: a new instanceID means a restart, and a restart loses queued notifications.
+CREATE TABLE registry_instance (
+    id             integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key            bytea NOT NULL UNIQUE,
+    instance       text NOT NULL,
+    address        text NOT NULL,
+    first_seen_at  timestamptz NOT NULL,
+    last_seen_at   timestamptz NOT NULL,
+    first_event_at timestamptz NOT NULL,
+    last_event_at  timestamptz NOT NULL,
+    events         bigint NOT NULL DEFAULT 0
+);
+
+CREATE TABLE media_type (
+    id    integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name  text COLLATE "C" NOT NULL UNIQUE
+);
+
+-- What a tag's manifest is, in one small key that rides in the tag's indexes: filters by media type,
+-- artifact type, kind and platform become `facet_id = ANY (…)`.
+CREATE TABLE facet (
+    id             integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key            bytea NOT NULL UNIQUE,
+    media_type     text NOT NULL,
+    artifact_type  text NOT NULL,
+    kind           text NOT NULL,
+    platforms      text[] NOT NULL
+);
+
+-- repositories --------------------------------------------------------------------------------------------
+
+-- The row is also the lock: whoever changes anything of a repository takes it FOR NO KEY UPDATE first,
+-- in the order of id, so writers never deadlock and never interleave within one repository.
+CREATE TABLE repository (
+    id                 integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name               text COLLATE "C" NOT NULL UNIQUE,
+    created_at         timestamptz NOT NULL,
+    last_published_at  timestamptz NOT NULL DEFAULT '-infinity',
+    last_pulled_at     timestamptz NOT NULL DEFAULT '-infinity',
+    walked_at          timestamptz,
+    measured_at        timestamptz,
+    size_bytes         bigint NOT NULL DEFAULT 0,
+    tag_count          integer NOT NULL DEFAULT 0,
+    manifest_count     integer NOT NULL DEFAULT 0
+) WITH (fillfactor = 80);
+
+CREATE INDEX repository_by_last_published ON repository (last_published_at, name);
+CREATE INDEX repository_by_last_pulled ON repository (last_pulled_at, name);
+CREATE INDEX repository_by_created ON repository (created_at, name);
+CREATE INDEX repository_by_size ON repository (size_bytes, name);
+CREATE INDEX repository_by_tag_count ON repository (tag_count, name);
+CREATE INDEX repository_by_manifest_count ON repository (manifest_count, name);
+
+-- manifests -----------------------------------------------------------------------------------------------
+
+CREATE TABLE blob (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    digest      bytea NOT NULL UNIQUE,
+    size_bytes  bigint NOT NULL DEFAULT 0
+);
+
+-- Content, once for the whole registry: a digest never changes. `content`: heard, read or unreadable.
+CREATE TABLE manifest (
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    size_bytes         bigint NOT NULL DEFAULT 0,            -- of the manifest itself
+    total_bytes        bigint NOT NULL DEFAULT 0,            -- with config and layers; of an index, the sum of its children
+    image_created      timestamptz NOT NULL DEFAULT '-infinity',
+    read_at            timestamptz,
+    facet_id           integer NOT NULL REFERENCES facet,
+    config_media_type_id integer REFERENCES media_type,
+    content            text NOT NULL DEFAULT 'heard' CHECK (content IN ('heard', 'read', 'unreadable')),
+    digest             bytea NOT NULL UNIQUE,
+    config_digest      bytea,
+    subject_digest     bytea,
+    annotations        jsonb,
+    labels             jsonb
+);
+
+CREATE INDEX manifest_by_subject ON manifest (subject_digest) WHERE subject_digest IS NOT NULL;
+
+CREATE TABLE manifest_layer (
+    manifest_id    bigint NOT NULL REFERENCES manifest,
+    blob_id        bigint NOT NULL REFERENCES blob,
+    position       integer NOT NULL,
+    media_type_id  integer NOT NULL REFERENCES media_type,
+    PRIMARY KEY (manifest_id, position)
+);
+
+CREATE INDEX manifest_layer_by_blob ON manifest_layer (blob_id, manifest_id);
+
+CREATE TABLE manifest_child (
+    manifest_id  bigint NOT NULL REFERENCES manifest,
+    child_id     bigint NOT NULL REFERENCES manifest,
+    position     integer NOT NULL,
+    platform     text,
+    PRIMARY KEY (manifest_id, position)
+);
+
+CREATE INDEX manifest_child_by_child ON manifest_child (child_id, manifest_id);
+
+-- Which manifests a repository holds. A deletion leaves a tombstone, so that late news cannot revive it.
+CREATE TABLE repository_manifest (
+    manifest_id     bigint NOT NULL REFERENCES manifest,
+    pushed_at       timestamptz NOT NULL,
+    as_of           timestamptz NOT NULL,
+    deleted_at      timestamptz,
+    last_pulled_at  timestamptz,
+    pull_count      bigint NOT NULL DEFAULT 0,
+    repository_id   integer NOT NULL REFERENCES repository,
+    pushed_by       integer REFERENCES actor,
+    PRIMARY KEY (repository_id, manifest_id)
+) WITH (fillfactor = 90);
+
+CREATE INDEX repository_manifest_by_pushed ON repository_manifest (repository_id, pushed_at, manifest_id)
+    WHERE deleted_at IS NULL;
+CREATE INDEX repository_manifest_by_manifest ON repository_manifest (manifest_id, repository_id);
+
+-- tags ----------------------------------------------------------------------------------------------------
+
+-- Only live tags; a deleted one is in tag_tombstone. What is sorted or filtered is denormalised here, since
+-- a sort through a join reads the whole repository.
+CREATE TABLE tag (
+    manifest_id     bigint REFERENCES manifest,                -- null: broken, and never announced
+    size_bytes      bigint NOT NULL DEFAULT 0,
+    published_at    timestamptz NOT NULL,
+    image_created   timestamptz NOT NULL DEFAULT '-infinity',
+    first_seen_at   timestamptz NOT NULL,
+    told_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest event, by the registry's clock
+    seen_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest look, min(our clock, the registry's Date)
+    verified_at     timestamptz,                               -- a look agreed with this record; null = only told
+    read_at         timestamptz,                               -- a look that also proved the manifest readable
+    repository_id   integer NOT NULL REFERENCES repository,
+    facet_id        integer NOT NULL REFERENCES facet,
+    pushed_by       integer REFERENCES actor,
+    revision        integer NOT NULL DEFAULT 1,
+    published_source text NOT NULL CHECK (published_source IN ('event', 'storage', 'image-config', 'first-seen')),
+    evidence        text NOT NULL CHECK (evidence IN ('told', 'seen')),
+    broken          boolean NOT NULL DEFAULT false,
+    name            text COLLATE "C" NOT NULL,
+    semver_key      bytea NOT NULL DEFAULT '',
+    PRIMARY KEY (repository_id, name)
+) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
+        autovacuum_vacuum_insert_scale_factor = 0.01);
+
+CREATE INDEX tag_by_published ON tag (repository_id, published_at, name) INCLUDE (facet_id);
+CREATE INDEX tag_by_size ON tag (repository_id, size_bytes, name) INCLUDE (facet_id);
+CREATE INDEX tag_by_created ON tag (repository_id, image_created, name) INCLUDE (facet_id);
+CREATE INDEX tag_by_first_seen ON tag (repository_id, first_seen_at, name) INCLUDE (facet_id);
+CREATE INDEX tag_by_semver ON tag (repository_id, semver_key, name) INCLUDE (facet_id);
+CREATE INDEX tag_by_manifest ON tag (manifest_id, repository_id, name);
+CREATE INDEX tag_by_published_everywhere ON tag (published_at, repository_id, name);
+
+-- Precedence needs to know what a deletion rested on; trimmed by age.
+CREATE TABLE tag_tombstone (
+    told_at        timestamptz NOT NULL DEFAULT '-infinity',
+    seen_at        timestamptz NOT NULL DEFAULT '-infinity',
+    deleted_at     timestamptz NOT NULL,
+    repository_id  integer NOT NULL REFERENCES repository,
+    revision       integer NOT NULL,
+    evidence       text NOT NULL CHECK (evidence IN ('told', 'seen')),
+    verified       boolean NOT NULL DEFAULT false,
+    name           text COLLATE "C" NOT NULL,
+    PRIMARY KEY (repository_id, name)
+);
+
+-- A pull must not touch the seven indexes of `tag`.
+CREATE TABLE tag_pull (
+    last_pulled_at  timestamptz NOT NULL,
+    pull_count      bigint NOT NULL,
+    repository_id   integer NOT NULL REFERENCES repository,
+    name            text COLLATE "C" NOT NULL,
+    PRIMARY KEY (repository_id, name)
+) WITH (fillfactor = 80);
+
+CREATE INDEX tag_pull_by_time ON tag_pull (repository_id, last_pulled_at, name);
+
+-- history -------------------------------------------------------------------------------------------------
+
+-- Which manifest a tag pointed to, and when: [valid_from, valid_to). Intervals of one tag never overlap.
+-- `not_before` is set where the start is only known to lie in (not_before, valid_from].
+CREATE TABLE tag_history (
+    valid_from     timestamptz NOT NULL,
+    valid_to       timestamptz NOT NULL DEFAULT 'infinity',
+    not_before     timestamptz,
+    manifest_id    bigint NOT NULL REFERENCES manifest,
+    event_key      uuid,
+    repository_id  integer NOT NULL REFERENCES repository,
+    actor_id       integer REFERENCES actor,
+    from_source    text NOT NULL CHECK (from_source IN ('event', 'storage', 'image-config', 'first-seen')),
+    name           text COLLATE "C" NOT NULL,
+    PRIMARY KEY (repository_id, name, valid_from) INCLUDE (valid_to)
+);
+
+CREATE INDEX tag_history_by_manifest ON tag_history (manifest_id, repository_id, name);
+CREATE INDEX tag_history_by_start ON tag_history (repository_id, valid_from);
+CREATE INDEX tag_history_by_end ON tag_history (repository_id, valid_to) WHERE valid_to < 'infinity';
+
+-- audit ---------------------------------------------------------------------------------------------------
+
+-- Entries are staged by the transaction that made the change, and moved by the one sealer into the log, which
+-- gives them their gap-free position. The log is append-only: nothing ever updates or deletes a row of it.
+-- What `content_id` points to is told by the action: `blob.…` and `content.…` → blob, everything else → manifest.
+CREATE TABLE audit_staged (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    occurred_at    timestamptz NOT NULL,
+    recorded_at    timestamptz NOT NULL,
+    not_before     timestamptz,
+    content_id     bigint,
+    previous_id    bigint,
+    event_key      uuid,
+    request_key    uuid,
+    repository_id  integer,
+    actor_id       integer,
+    client_id      integer,
+    instance_id    integer,
+    client_port    integer,
+    action         text NOT NULL,
+    source         text NOT NULL,
+    tag            text COLLATE "C",
+    detail         jsonb
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+
+CREATE TABLE audit_entry (
+    position       bigint PRIMARY KEY,
+    id             bigint NOT NULL,
+    occurred_at    timestamptz NOT NULL,
+    recorded_at    timestamptz NOT NULL,
+    not_before     timestamptz,
+    content_id     bigint,
+    previous_id    bigint,
+    event_key      uuid,
+    request_key    uuid,
+    repository_id  integer,
+    actor_id       integer,
+    client_id      integer,
+    instance_id    integer,
+    client_port    integer,
+    action         text NOT NULL,
+    source         text NOT NULL,
+    tag            text COLLATE "C",
+    detail         jsonb
+);
+
+CREATE INDEX audit_by_time ON audit_entry (occurred_at, id);
+CREATE INDEX audit_by_repository ON audit_entry (repository_id, occurred_at, id);
+CREATE INDEX audit_by_actor ON audit_entry (actor_id, occurred_at, id) WHERE actor_id IS NOT NULL;
+CREATE INDEX audit_by_action ON audit_entry (action, occurred_at, id);
+
+-- ingest --------------------------------------------------------------------------------------------------
+
+-- Raw deliveries, durable before they are answered.
+CREATE TABLE inbox (
+    id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    received_at       timestamptz NOT NULL,
+    done_at           timestamptz,
+    content_type      text NOT NULL DEFAULT '',
+    content_encoding  text NOT NULL DEFAULT '',
+    body              bytea NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+
+CREATE INDEX inbox_waiting ON inbox (id) WHERE done_at IS NULL;
+CREATE INDEX inbox_done ON inbox (done_at) WHERE done_at IS NOT NULL;
+
+-- What could not be decoded or is of no known action: kept raw, with the reason, until someone retries it.
+CREATE TABLE quarantine (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    inbox_id     bigint NOT NULL,
+    received_at  timestamptz NOT NULL,
+    quarantined_at timestamptz NOT NULL,
+    content_type text NOT NULL DEFAULT '',
+    content_encoding text NOT NULL DEFAULT '',
+    reason       text NOT NULL,
+    body         bytea NOT NULL
+);
+
+-- Event ids already applied: a redelivery keeps its id and changes nothing.
+CREATE TABLE event_seen (
+    event_key    uuid PRIMARY KEY,
+    received_at  timestamptz NOT NULL
+);
+
+CREATE INDEX event_seen_by_age ON event_seen USING brin (received_at);
+
+-- due -----------------------------------------------------------------------------------------------------
+
+-- Work that waits. Made due again while leased, a row bumps its generation and runs exactly once more.
+CREATE TABLE due (
+    due_at         timestamptz NOT NULL,
+    looked_at      timestamptz NOT NULL DEFAULT '-infinity',  -- spaces the looks of a tag that never rests
+    lease_until    timestamptz,
+    since          timestamptz NOT NULL,               -- when it became due, for the age of the backlog
+    repository_id  integer NOT NULL REFERENCES repository,
+    attempts       integer NOT NULL DEFAULT 0,
+    generation     integer NOT NULL DEFAULT 0,
+    looks          integer NOT NULL DEFAULT 0,          -- made since the last news
+    agreed         integer NOT NULL DEFAULT 0,          -- of these, in a row, that agreed with the record
+    kind           text NOT NULL CHECK (kind IN ('verify', 'resolve', 'measure')),
+    key            text COLLATE "C" NOT NULL,           -- verify: the tag; resolve: the digest; measure: ''
+    last_seen      text,                                -- what the last look saw: a digest, 'absent' or 'broken'
+    PRIMARY KEY (kind, repository_id, key)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+CREATE INDEX due_by_time ON due (kind, due_at);
+
+-- drift ---------------------------------------------------------------------------------------------------
+
+CREATE TABLE drift_run (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at   timestamptz NOT NULL,
+    finished_at  timestamptz,
+    mode         text NOT NULL CHECK (mode IN ('run', 'once', 'plan')),
+    outcome      text CHECK (outcome IN ('complete', 'incomplete', 'braked', 'failed')),
+    scope        text[],                                 -- repositories asked for; null = all
+    counts       jsonb NOT NULL DEFAULT '{}',
+    note         text
+);
+
+CREATE TABLE drift_finding (
+    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id         bigint REFERENCES drift_run,           -- null: found by verification
+    detected_at    timestamptz NOT NULL,
+    repaired_at    timestamptz,
+    repository_id  integer REFERENCES repository,
+    kind           text NOT NULL,
+    cause          text NOT NULL,
+    tag            text COLLATE "C",
+    expected       bytea,
+    found          bytea,
+    note           text
+);
+
+CREATE INDEX drift_finding_by_time ON drift_finding (detected_at, id);
+CREATE INDEX drift_finding_by_run ON drift_finding (run_id, id);
+
+-- loops ---------------------------------------------------------------------------------------------------
+
+-- What every background loop of every process last did; /api/v1/status reads it.
+CREATE TABLE loop_state (
+    loop           text NOT NULL,
+    process        text NOT NULL,
+    started_at     timestamptz NOT NULL,
+    last_run_at    timestamptz,
+    last_good_at   timestamptz,
+    last_error     text,
+    outcome        text,
+    PRIMARY KEY (loop, process)
+);
+
+-- One row: what the whole system must agree on.
+CREATE TABLE log_head (
+    one       boolean PRIMARY KEY DEFAULT true CHECK (one),
+    position  bigint NOT NULL DEFAULT 0
+);
+
+INSERT INTO log_head DEFAULT VALUES;
+
+-- migrations ----------------------------------------------------------------------------------------------
+
+CREATE TABLE schema_migration (
+    version     integer PRIMARY KEY,
+    name        text NOT NULL,
+    checksum    bytea NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,113 @@
+"""Connections: how they are made, set up and given back, and how the driver's errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import asyncpg
+import orjson
+
+from indexer.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+UNAVAILABLE = (
+    # The kinds a restart or a crash of the server shows, measured with asyncpg 0.32.
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+COMMAND_TIMEOUT_SECONDS = 60.0
+"""A half-open peer is noticed only by a time-out; no statement of ours takes this long."""
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+
+async def _set_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads
+    )
+
+
+async def _leave_as_it_is(_connection: Connection) -> None:
+    """Skip the reset query of every release: no statement of ours leaves session state behind."""
+
+
+async def open_pool(database_url: str, *, size: int, application: str) -> Pool:
+    """Open a pool of at most ``size`` connections; raise ``StoreUnavailable`` if the server does not answer."""
+    try:
+        return await asyncpg.create_pool(
+            database_url,
+            min_size=1,
+            max_size=size,
+            init=_set_up,
+            reset=_leave_as_it_is,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings={"application_name": application, "jit": "off", "timezone": "UTC"},
+        )
+    except UNAVAILABLE as error:
+        raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
+
+
+async def connect(database_url: str, *, application: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Open one connection for a loop that holds it; raise ``StoreUnavailable`` if the server does not answer."""
+    try:
+        connection = await asyncpg.connect(
+            database_url,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            server_settings={"application_name": application, "jit": "off", "timezone": "UTC"},
+        )
+        await _set_up(connection)
+    except UNAVAILABLE as error:
+        raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
+    return connection
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn "the server is not there just now" in all its kinds into ``StoreUnavailable``."""
+    try:
+        yield
+    except UNAVAILABLE as error:
+        raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """Take a connection and open a transaction on it."""
+    async with (
+        translated(),
+        pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection,
+        connection.transaction(),
+    ):
+        yield connection
+
+
+@asynccontextmanager
+async def connection(pool: Pool) -> AsyncIterator[Connection]:
+    """Take a connection, each statement its own transaction."""
+    async with translated(), pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as held:
+        yield held
+
+
+def describe(error: BaseException) -> str:
+    """Say an error in one line; some of the driver's have no text."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,82 @@
+"""Repositories: the row is also the lock under which everything of a repository changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.oci.reference import RepositoryName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("repositories")
+
+
+@dataclass(slots=True, kw_only=True)
+class Counted:
+    """What a transaction adds to one repository's counters."""
+
+    tags: int = 0
+    manifests: int = 0
+    published_at: datetime | None = None
+    pulled_at: datetime | None = None
+    heard_at: datetime | None = None
+
+
+async def add_repositories(connection: Connection, *, heard: Mapping[RepositoryName, datetime]) -> None:
+    """Add the repositories that are new, first heard of at the given instants.
+
+    To be committed before the transaction that locks them: inserting while holding locks could deadlock.
+    """
+    names = sorted(heard)
+    await connection.execute(SQL["add_repositories"], names, [heard[name] for name in names])
+
+
+async def lock_repositories(
+    connection: Connection, *, names: Iterable[RepositoryName]
+) -> dict[RepositoryName, int]:
+    """Lock repositories until the transaction ends and return their ids; unknown names are left out."""
+    rows = await connection.fetch(SQL["lock_repositories"], sorted(names))
+    return {RepositoryName(row["name"]): row["id"] for row in rows}
+
+
+async def count_repositories(
+    connection: Connection, *, counted: Mapping[int, Counted], never: datetime, for_ever: datetime
+) -> None:
+    """Add to the counters; ``never`` and ``for_ever`` stand for "no instant" in greatest() and least()."""
+    ids = sorted(counted)
+    rows = [counted[number] for number in ids]
+    await connection.execute(
+        SQL["count_repositories"],
+        ids,
+        [row.tags for row in rows],
+        [row.manifests for row in rows],
+        [row.published_at or never for row in rows],
+        [row.pulled_at or never for row in rows],
+        [row.heard_at or for_ever for row in rows],
+    )
+
+
+async def mark_walked(connection: Connection, *, name: RepositoryName, at: datetime) -> None:
+    """Remember that the walk compared the repository in full."""
+    await connection.execute(SQL["mark_walked"], name, at)
+
+
+async def list_names(connection: Connection, *, after: str, limit: int) -> Sequence[RepositoryName]:
+    """Return the names on record after ``after``, by name."""
+    return [RepositoryName(row["name"]) for row in await connection.fetch(SQL["list_names"], after, limit)]
+
+
+async def measure(connection: Connection, *, repository_id: int, now: datetime) -> None:
+    """Recompute the bytes a repository stores."""
+    await connection.execute(SQL["measure"], repository_id, now)
+
+
+def earliest(pairs: Iterable[tuple[RepositoryName, datetime]]) -> dict[RepositoryName, datetime]:
+    """Return the earliest instant for each name."""
+    first: dict[RepositoryName, datetime] = {}
+    for name, at in pairs:
+        if name not in first or at < first[name]:
+            first[name] = at
+    return first

@@ -1,0 +1,23 @@
+-- name: begin_run
+-- Opens a drift run: started at $1, mode $2, scope $3 (null: everything). Returns its id.
+INSERT INTO drift_run (started_at, mode, scope) VALUES ($1, $2, $3) RETURNING id
+
+-- name: progress_run
+-- What run $1 counted so far.
+UPDATE drift_run SET counts = $2 WHERE id = $1
+
+-- name: finish_run
+-- Closes run $1: finished at $2, outcome $3, counts $4, note $5.
+UPDATE drift_run SET finished_at = $2, outcome = $3, counts = $4, note = $5 WHERE id = $1
+
+-- name: add_findings
+-- Reports differences: runs $1, detected at $2, repaired at $3, repositories $4, kinds $5, causes $6, tags $7,
+-- expected $8, found $9, notes $10.
+INSERT INTO drift_finding (run_id, detected_at, repaired_at, repository_id, kind, cause, tag, expected, found, note)
+SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::text[], $6::text[],
+                     $7::text[], $8::bytea[], $9::bytea[], $10::text[])
+
+-- name: last_complete_run
+-- The newest walk of everything that ended complete.
+SELECT id, started_at, finished_at, counts FROM drift_run
+WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' ORDER BY finished_at DESC LIMIT 1

@@ -1,0 +1,49 @@
+-- name: put_deliveries
+-- Stores deliveries: received at $1, content types $2, content encodings $3, bodies $4.
+INSERT INTO inbox (received_at, content_type, content_encoding, body)
+SELECT received_at, content_type, content_encoding, body
+FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY
+    AS new (received_at, content_type, content_encoding, body, place)
+ORDER BY place
+
+-- name: take_deliveries
+-- Locks the oldest waiting deliveries, at most $1, leaving those that another worker has.
+SELECT id, received_at, content_type, content_encoding, body FROM inbox
+WHERE done_at IS NULL ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+
+-- name: finish_deliveries
+-- The deliveries $1 are done at $2.
+UPDATE inbox SET done_at = $2 WHERE id = ANY ($1::bigint[])
+
+-- name: quarantine
+-- Keeps what could not be applied: deliveries $1, received at $2, now $3, content types $4, encodings $5, reasons $6, bodies $7.
+INSERT INTO quarantine (inbox_id, received_at, quarantined_at, content_type, content_encoding, reason, body)
+SELECT inbox_id, received_at, $3, content_type, content_encoding, reason, body
+FROM unnest($1::bigint[], $2::timestamptz[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+    AS new (inbox_id, received_at, content_type, content_encoding, reason, body)
+
+-- name: list_quarantine
+-- The quarantine, oldest first, after id $1, at most $2.
+SELECT id, received_at, quarantined_at, content_type, content_encoding, reason, body
+FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2
+
+-- name: retry_quarantine
+-- Puts the quarantined $1 (null: all) back into the inbox, received when they first were; returns how many.
+WITH back AS (
+    DELETE FROM quarantine WHERE $1::bigint[] IS NULL OR id = ANY ($1::bigint[]) RETURNING *
+), again AS (
+    INSERT INTO inbox (received_at, content_type, content_encoding, body)
+    SELECT received_at, content_type, content_encoding, body FROM back ORDER BY id
+    RETURNING 1
+)
+SELECT count(*) FROM again
+
+-- name: inbox_backlog
+-- How many deliveries wait, the oldest's arrival, and how many are quarantined.
+SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS waiting,
+       (SELECT min(received_at) FROM inbox WHERE done_at IS NULL) AS since,
+       (SELECT count(*) FROM quarantine) AS quarantined
+
+-- name: trim_inbox
+-- Forgets at most $2 deliveries done before $1.
+DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE done_at < $1 LIMIT $2)

@@ -1,0 +1,162 @@
+-- name: find_manifests
+-- What is on record of the manifests with the digests $1.
+SELECT id, digest, size_bytes, total_bytes, image_created, facet_id, content FROM manifest WHERE digest = ANY ($1::bytea[])
+
+-- name: add_manifests
+-- Adds manifests heard of: digests $1, sizes $2, facets $3; in the order of the digests, so writers never
+-- deadlock. A size and a media type are taken later too, while the content was not read.
+INSERT INTO manifest (digest, size_bytes, facet_id)
+SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::integer[]) AS new (digest, size_bytes, facet_id) ORDER BY digest
+ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes, facet_id = excluded.facet_id
+WHERE manifest.content = 'heard' AND manifest.size_bytes = 0 AND excluded.size_bytes > 0
+
+-- name: find_held_manifests
+-- Whether repositories $1 hold the manifests with the digests $2.
+SELECT wanted.repository_id, wanted.digest, h.pushed_at, h.as_of, h.deleted_at, a.name AS pushed_by
+FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
+JOIN manifest AS m ON m.digest = wanted.digest
+JOIN repository_manifest AS h ON h.repository_id = wanted.repository_id AND h.manifest_id = m.id
+LEFT JOIN actor AS a ON a.id = h.pushed_by
+
+-- name: hold_manifests
+-- Records what repositories hold: repositories $1, manifests $2, pushed at $3, as of $4, deleted at $5, pushed by $6.
+INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of, deleted_at, pushed_by)
+SELECT * FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::integer[])
+ON CONFLICT (repository_id, manifest_id) DO UPDATE
+SET pushed_at = excluded.pushed_at, as_of = excluded.as_of, deleted_at = excluded.deleted_at,
+    pushed_by = excluded.pushed_by
+
+-- name: find_blobs
+-- Ids of the blobs with the digests $1.
+SELECT digest, id FROM blob WHERE digest = ANY ($1::bytea[])
+
+-- name: add_blobs
+-- Adds blobs: digests $1, sizes $2; in the order of the digests, so writers never deadlock.
+INSERT INTO blob (digest, size_bytes)
+SELECT * FROM unnest($1::bytea[], $2::bigint[]) AS new (digest, size_bytes) ORDER BY digest
+ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes
+WHERE blob.size_bytes = 0 AND excluded.size_bytes > 0
+
+-- name: list_held
+-- Digests of the manifests that repository $1 holds and that nothing has confirmed since $2, after digest $3, at most $4.
+SELECT m.digest, h.pushed_at, h.as_of, a.name AS pushed_by
+FROM repository AS r
+JOIN repository_manifest AS h ON h.repository_id = r.id AND h.deleted_at IS NULL AND h.as_of < $2
+JOIN manifest AS m ON m.id = h.manifest_id
+LEFT JOIN actor AS a ON a.id = h.pushed_by
+WHERE r.name = $1 AND m.digest > $3
+ORDER BY m.digest LIMIT $4
+
+-- name: confirm_held
+-- Repository $1 was seen to serve the manifests with the digests $2 at $3.
+UPDATE repository_manifest AS h SET as_of = greatest(h.as_of, $3)
+FROM repository AS r, manifest AS m
+WHERE r.name = $1 AND h.repository_id = r.id AND m.digest = ANY ($2::bytea[]) AND h.manifest_id = m.id
+  AND h.deleted_at IS NULL
+
+-- name: read_manifest
+-- Stores what manifest $1 (digest) was read to be: size $2, total $3, created $4, facet $5, config media type $6,
+-- config digest $7, subject $8, annotations $9, labels $10, read at $11. Returns its id.
+UPDATE manifest
+SET size_bytes = $2, total_bytes = $3, image_created = $4, facet_id = $5, config_media_type_id = $6,
+    config_digest = $7, subject_digest = $8, annotations = $9, labels = $10, read_at = $11, content = 'read'
+WHERE digest = $1
+RETURNING id
+
+-- name: mark_unreadable
+-- The manifest $1 (digest) could not be read anywhere at $2.
+UPDATE manifest SET content = 'unreadable', read_at = $2 WHERE digest = $1 AND content <> 'read'
+
+-- name: drop_layers
+DELETE FROM manifest_layer WHERE manifest_id = $1
+
+-- name: add_layers
+-- Adds the layers of manifest $1, in order: blobs $2, media types $3.
+INSERT INTO manifest_layer (manifest_id, position, blob_id, media_type_id)
+SELECT $1, ordinality - 1, blob_id, media_type_id
+FROM unnest($2::bigint[], $3::integer[]) WITH ORDINALITY AS new (blob_id, media_type_id, ordinality)
+
+-- name: drop_children
+DELETE FROM manifest_child WHERE manifest_id = $1
+
+-- name: add_children
+-- Adds the children of index $1, in order: manifests $2, platforms $3.
+INSERT INTO manifest_child (manifest_id, position, child_id, platform)
+SELECT $1, ordinality - 1, child_id, platform
+FROM unnest($2::bigint[], $3::text[]) WITH ORDINALITY AS new (child_id, platform, ordinality)
+
+-- name: find_parents
+-- The indexes that have one of the manifests $1 (ids) as a child.
+SELECT DISTINCT manifest_id FROM manifest_child WHERE child_id = ANY ($1::bigint[])
+
+-- name: sum_children
+-- Recomputes the total of the indexes $1 (ids) from their distinct children, and gives them the earliest-known
+-- creation time of a child where their own manifest names none. Returns the ids of those that changed.
+UPDATE manifest AS m
+SET total_bytes = sums.total, image_created = greatest(m.image_created, sums.created)
+FROM (
+    SELECT p.manifest_id, sum(c.total_bytes) AS total, max(c.image_created) AS created
+    FROM (SELECT DISTINCT manifest_id, child_id FROM manifest_child WHERE manifest_id = ANY ($1::bigint[])) AS p
+    JOIN manifest AS c ON c.id = p.child_id
+    GROUP BY p.manifest_id
+) AS sums
+WHERE m.id = sums.manifest_id AND (m.total_bytes <> sums.total OR m.image_created < sums.created)
+RETURNING m.id
+
+-- name: platforms_of_children
+-- The platforms of the children of index $1: as the index names them, else as their own config does.
+SELECT DISTINCT coalesce(nullif(mc.platform, ''), p) AS platform
+FROM manifest_child AS mc
+JOIN manifest AS c ON c.id = mc.child_id
+JOIN facet AS f ON f.id = c.facet_id
+LEFT JOIN LATERAL unnest(f.platforms) AS p ON true
+WHERE mc.manifest_id = $1
+
+-- name: repositories_holding
+-- The repositories that hold any of the manifests $1 (ids).
+SELECT DISTINCT repository_id FROM repository_manifest WHERE manifest_id = ANY ($1::bigint[]) AND deleted_at IS NULL
+ORDER BY repository_id
+
+-- name: lock_repositories_by_id
+-- Locks the repositories with the ids $1, in their order.
+SELECT id FROM repository WHERE id = ANY ($1::integer[]) ORDER BY id FOR NO KEY UPDATE
+
+-- name: describe_tags
+-- Gives the tags of the manifests $1 (ids) what was read: size, creation time, facet. A publish time of which
+-- nothing is known but "not after we first saw it" becomes the image's own, where that is possible and later than $2.
+UPDATE tag AS t
+SET size_bytes = m.total_bytes,
+    image_created = m.image_created,
+    facet_id = m.facet_id,
+    published_at = CASE WHEN borrowed.at IS NULL THEN t.published_at ELSE borrowed.at END,
+    published_source = CASE WHEN borrowed.at IS NULL THEN t.published_source ELSE 'image-config' END
+FROM tag AS old
+JOIN manifest AS m ON m.id = old.manifest_id
+LEFT JOIN LATERAL (
+    SELECT m.image_created AS at
+    WHERE old.published_source = 'first-seen' AND m.image_created < old.published_at AND m.image_created > $2
+      AND NOT EXISTS (
+          SELECT FROM tag_history AS h
+          WHERE h.repository_id = old.repository_id AND h.name = old.name AND h.valid_to = 'infinity'
+            AND h.not_before >= m.image_created
+      )
+) AS borrowed ON true
+WHERE old.manifest_id = ANY ($1::bigint[]) AND t.repository_id = old.repository_id AND t.name = old.name
+  AND (borrowed.at IS NOT NULL
+       OR (t.size_bytes, t.image_created, t.facet_id) IS DISTINCT FROM (m.total_bytes, m.image_created, m.facet_id))
+
+-- name: describe_repository
+-- Gives the tags of repository $1 (name) what their manifests say, where it differs.
+UPDATE tag AS t SET size_bytes = m.total_bytes, image_created = m.image_created, facet_id = m.facet_id
+FROM repository AS r, manifest AS m
+WHERE r.name = $1 AND t.repository_id = r.id AND m.id = t.manifest_id
+  AND (t.size_bytes, t.image_created, t.facet_id) IS DISTINCT FROM (m.total_bytes, m.image_created, m.facet_id)
+
+-- name: facet_of_manifest
+-- What manifest $1 (id) is.
+SELECT f.media_type, f.artifact_type, f.kind, f.platforms
+FROM manifest AS m JOIN facet AS f ON f.id = m.facet_id WHERE m.id = $1
+
+-- name: set_facet
+-- Manifest $1 (id) is what facet $2 says.
+UPDATE manifest SET facet_id = $2 WHERE id = $1

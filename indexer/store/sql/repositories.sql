@@ -1,0 +1,50 @@
+-- name: add_repositories
+-- Adds the repositories $1 names, first heard of at $2; in the order of their names, so writers never deadlock.
+INSERT INTO repository (name, created_at)
+SELECT name, created_at FROM unnest($1::text[], $2::timestamptz[]) AS new (name, created_at)
+WHERE NOT EXISTS (SELECT FROM repository AS r WHERE r.name = new.name)
+ORDER BY name
+ON CONFLICT DO NOTHING
+
+-- name: lock_repositories
+-- Locks the repositories $1 names, in the order of their ids, and returns their ids.
+SELECT name, id FROM repository WHERE name = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE
+
+-- name: count_repositories
+-- Adds to the counters: ids $1, tags $2, manifests $3, published at $4, pulled at $5, heard of since $6.
+UPDATE repository AS r
+SET tag_count = r.tag_count + new.tags,
+    manifest_count = r.manifest_count + new.manifests,
+    last_published_at = greatest(r.last_published_at, new.published_at),
+    last_pulled_at = greatest(r.last_pulled_at, new.pulled_at),
+    created_at = least(r.created_at, new.heard_at)
+FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
+    AS new (id, tags, manifests, published_at, pulled_at, heard_at)
+WHERE r.id = new.id
+  AND (new.tags <> 0 OR new.manifests <> 0 OR new.published_at > r.last_published_at
+       OR new.pulled_at > r.last_pulled_at OR new.heard_at < r.created_at)
+
+-- name: mark_walked
+-- The walk compared repository $1 in full at $2.
+UPDATE repository SET walked_at = greatest(walked_at, $2) WHERE name = $1
+
+-- name: list_names
+-- Every repository on record, by name after $1, at most $2.
+SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2
+
+-- name: measure
+-- Recomputes what repository $1 stores: each distinct manifest, config and layer once, of manifests it holds.
+WITH held AS (
+    SELECT manifest_id FROM repository_manifest WHERE repository_id = $1 AND deleted_at IS NULL
+), content AS (
+    SELECT m.digest, m.size_bytes FROM held JOIN manifest AS m ON m.id = held.manifest_id
+    UNION
+    SELECT b.digest, b.size_bytes
+    FROM held JOIN manifest_layer AS l ON l.manifest_id = held.manifest_id JOIN blob AS b ON b.id = l.blob_id
+    UNION
+    SELECT b.digest, b.size_bytes
+    FROM held JOIN manifest AS m ON m.id = held.manifest_id JOIN blob AS b ON b.digest = m.config_digest
+)
+UPDATE repository
+SET size_bytes = coalesce((SELECT sum(size_bytes) FROM content), 0), measured_at = $2
+WHERE id = $1

@@ -1,0 +1,99 @@
+-- name: find_tags
+-- What is on record of the tags $2 of the repositories $1, live or deleted.
+SELECT wanted.repository_id, wanted.name, t.name IS NOT NULL AS live, m.digest,
+       coalesce(t.revision, d.revision) AS revision, coalesce(t.told_at, d.told_at) AS told_at,
+       coalesce(t.seen_at, d.seen_at) AS seen_at, coalesce(t.evidence, d.evidence) AS evidence,
+       coalesce(t.published_at, d.deleted_at) AS published_at, t.published_source,
+       coalesce(t.first_seen_at, d.deleted_at) AS first_seen_at, a.name AS pushed_by, t.verified_at, t.read_at,
+       t.broken
+FROM unnest($1::integer[], $2::text[]) AS wanted (repository_id, name)
+LEFT JOIN tag AS t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
+LEFT JOIN manifest AS m ON m.id = t.manifest_id
+LEFT JOIN actor AS a ON a.id = t.pushed_by
+LEFT JOIN tag_tombstone AS d ON t.name IS NULL AND d.repository_id = wanted.repository_id AND d.name = wanted.name
+WHERE t.name IS NOT NULL OR d.name IS NOT NULL
+
+-- name: put_tags
+-- Writes live tags: repositories $1, names $2, manifests $3, published at $4, first seen at $5, told at $6,
+-- seen at $7, verified at $8, read at $9, pushed by $10, revisions $11, publish sources $12, evidence $13,
+-- broken $14, semver keys $15. What the manifest says (size, creation time, facet) comes from the manifest;
+-- $16 is the facet of a tag whose manifest was never announced.
+INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
+                 pushed_by, revision, published_source, evidence, broken, semver_key,
+                 size_bytes, image_created, facet_id)
+SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.told_at, new.seen_at,
+       new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source, new.evidence, new.broken,
+       new.semver_key, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16)
+FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
+            $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::integer[], $12::text[],
+            $13::text[], $14::boolean[], $15::bytea[])
+    AS new (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
+            pushed_by, revision, published_source, evidence, broken, semver_key)
+LEFT JOIN manifest AS m ON m.id = new.manifest_id
+ON CONFLICT (repository_id, name) DO UPDATE
+SET manifest_id = excluded.manifest_id, published_at = excluded.published_at, first_seen_at = excluded.first_seen_at,
+    told_at = excluded.told_at, seen_at = excluded.seen_at, verified_at = excluded.verified_at,
+    read_at = excluded.read_at, pushed_by = excluded.pushed_by, revision = excluded.revision,
+    published_source = excluded.published_source, evidence = excluded.evidence, broken = excluded.broken,
+    size_bytes = excluded.size_bytes, image_created = excluded.image_created, facet_id = excluded.facet_id
+
+-- name: drop_tags
+-- Removes the live rows of the tags $2 of the repositories $1.
+DELETE FROM tag AS t USING unnest($1::integer[], $2::text[]) AS gone (repository_id, name)
+WHERE t.repository_id = gone.repository_id AND t.name = gone.name
+
+-- name: put_tombstones
+-- Writes tombstones: repositories $1, names $2, deleted at $3, told at $4, seen at $5, revisions $6, evidence $7, verified $8.
+INSERT INTO tag_tombstone (repository_id, name, deleted_at, told_at, seen_at, revision, evidence, verified)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
+                     $6::integer[], $7::text[], $8::boolean[])
+ON CONFLICT (repository_id, name) DO UPDATE
+SET deleted_at = excluded.deleted_at, told_at = excluded.told_at, seen_at = excluded.seen_at,
+    revision = excluded.revision, evidence = excluded.evidence, verified = excluded.verified
+
+-- name: drop_tombstones
+-- Removes the tombstones of the tags $2 of the repositories $1: they live again.
+DELETE FROM tag_tombstone AS d USING unnest($1::integer[], $2::text[]) AS back (repository_id, name)
+WHERE d.repository_id = back.repository_id AND d.name = back.name
+
+-- name: tags_of_digests
+-- The live tags of the repositories $1 that are on record with the digests $2.
+SELECT t.repository_id, t.name
+FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
+JOIN manifest AS m ON m.digest = wanted.digest
+JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id
+
+-- name: list_recorded
+-- The live tags of repository $1 (name), by name after $2, at most $3.
+SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.told_at, t.seen_at, t.broken
+FROM repository AS r
+JOIN tag AS t ON t.repository_id = r.id
+LEFT JOIN manifest AS m ON m.id = t.manifest_id
+WHERE r.name = $1 AND t.name > $2
+ORDER BY t.name LIMIT $3
+
+-- name: count_live
+-- How many live tags the inventory has.
+SELECT coalesce(sum(tag_count), 0)::bigint FROM repository
+
+-- name: trim_tombstones
+-- Forgets at most $2 tombstones of deletions before $1.
+DELETE FROM tag_tombstone WHERE (repository_id, name) IN (
+    SELECT repository_id, name FROM tag_tombstone WHERE deleted_at < $1 LIMIT $2
+)
+
+-- name: add_pulls
+-- Counts pulls of tags: repositories $1, names $2, latest $3, counts $4.
+INSERT INTO tag_pull (repository_id, name, last_pulled_at, pull_count)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::bigint[])
+ON CONFLICT (repository_id, name) DO UPDATE
+SET last_pulled_at = greatest(tag_pull.last_pulled_at, excluded.last_pulled_at),
+    pull_count = tag_pull.pull_count + excluded.pull_count
+
+-- name: add_manifest_pulls
+-- Counts pulls of manifests: repositories $1, digests $2, latest $3, counts $4.
+UPDATE repository_manifest AS h
+SET last_pulled_at = greatest(h.last_pulled_at, new.last_at), pull_count = h.pull_count + new.pulls
+FROM unnest($1::integer[], $2::bytea[], $3::timestamptz[], $4::bigint[]) AS new (repository_id, digest, last_at, pulls)
+JOIN manifest AS m ON m.digest = new.digest
+WHERE h.repository_id = new.repository_id AND h.manifest_id = m.id

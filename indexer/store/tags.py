@@ -1,0 +1,194 @@
+"""Tags as precedence sees them: the state, live or tombstone, that evidence is weighed against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.inventory.records import Evidence, ManifestKey, TagKey, TagRecord, TimeSource
+from indexer.inventory.semver import semver_key
+from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
+from indexer.oci.reference import RepositoryName, TagName
+from indexer.store.instants import known, or_never
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("tags")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedTag:
+    """What the walk compares: one live tag of a repository."""
+
+    name: TagName
+    digest: Digest | None
+    revision: int
+    read_at: datetime | None
+    verified_at: datetime | None
+    told_at: datetime | None
+    seen_at: datetime | None
+    broken: bool
+
+
+async def find_tags(
+    connection: Connection, *, keys: Sequence[TagKey], repository_ids: Mapping[RepositoryName, int]
+) -> dict[TagKey, TagRecord]:
+    """Return what is on record of the tags, live or deleted."""
+    names = {number: name for name, number in repository_ids.items()}
+    rows = await connection.fetch(
+        SQL["find_tags"],
+        [repository_ids[repository] for repository, _ in keys],
+        [tag for _, tag in keys],
+    )
+    records = (
+        TagRecord(
+            repository=names[row["repository_id"]],
+            name=TagName(row["name"]),
+            digest=digest_from_bytes(row["digest"]) if row["digest"] is not None else None,
+            revision=row["revision"],
+            told_at=known(row["told_at"]),
+            seen_at=known(row["seen_at"]),
+            evidence=Evidence(row["evidence"]),
+            published_at=row["published_at"],
+            published_source=TimeSource(row["published_source"] or TimeSource.FIRST_SEEN),
+            first_seen_at=row["first_seen_at"],
+            pushed_by=row["pushed_by"],
+            verified_at=row["verified_at"],
+            read_at=row["read_at"],
+            broken=bool(row["broken"]),
+        )
+        for row in rows
+    )
+    return {record.key: record for record in records}
+
+
+async def put_tags(
+    connection: Connection,
+    *,
+    records: Sequence[TagRecord],
+    repository_ids: Mapping[RepositoryName, int],
+    manifest_ids: Mapping[Digest, int],
+    actor_ids: Mapping[str, int],
+    unknown_facet_id: int,
+) -> None:
+    """Write live tags."""
+    await connection.execute(
+        SQL["put_tags"],
+        [repository_ids[record.repository] for record in records],
+        [record.name for record in records],
+        [manifest_ids[record.digest] if record.digest else None for record in records],
+        [record.published_at for record in records],
+        [record.first_seen_at for record in records],
+        [or_never(record.told_at) for record in records],
+        [or_never(record.seen_at) for record in records],
+        [record.verified_at for record in records],
+        [record.read_at for record in records],
+        [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
+        [record.revision for record in records],
+        [record.published_source for record in records],
+        [record.evidence for record in records],
+        [record.broken for record in records],
+        [semver_key(record.name) for record in records],
+        unknown_facet_id,
+    )
+
+
+async def drop_tags(
+    connection: Connection, *, keys: Sequence[TagKey], repository_ids: Mapping[RepositoryName, int]
+) -> None:
+    """Remove the live rows of tags."""
+    await connection.execute(
+        SQL["drop_tags"], [repository_ids[repository] for repository, _ in keys], [tag for _, tag in keys]
+    )
+
+
+async def put_tombstones(
+    connection: Connection, *, records: Sequence[TagRecord], repository_ids: Mapping[RepositoryName, int]
+) -> None:
+    """Write what deletions rest on."""
+    await connection.execute(
+        SQL["put_tombstones"],
+        [repository_ids[record.repository] for record in records],
+        [record.name for record in records],
+        [record.published_at for record in records],
+        [or_never(record.told_at) for record in records],
+        [or_never(record.seen_at) for record in records],
+        [record.revision for record in records],
+        [record.evidence for record in records],
+        [record.verified_at is not None for record in records],
+    )
+
+
+async def drop_tombstones(
+    connection: Connection, *, keys: Sequence[TagKey], repository_ids: Mapping[RepositoryName, int]
+) -> None:
+    """Remove the tombstones of tags that live again."""
+    await connection.execute(
+        SQL["drop_tombstones"],
+        [repository_ids[repository] for repository, _ in keys],
+        [tag for _, tag in keys],
+    )
+
+
+async def tags_of_digests(
+    connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
+) -> list[tuple[int, str]]:
+    """Return repository id and name of the live tags on record with the digests."""
+    rows = await connection.fetch(
+        SQL["tags_of_digests"],
+        [repository_ids[repository] for repository, _ in keys],
+        [digest_to_bytes(digest) for _, digest in keys],
+    )
+    return [(row["repository_id"], row["name"]) for row in rows]
+
+
+async def list_recorded(
+    connection: Connection, *, repository: RepositoryName, after: str, limit: int
+) -> list[RecordedTag]:
+    """Return the live tags of a repository after ``after``, by name."""
+    rows = await connection.fetch(SQL["list_recorded"], repository, after, limit)
+    return [
+        RecordedTag(
+            name=TagName(row["name"]),
+            digest=digest_from_bytes(row["digest"]) if row["digest"] is not None else None,
+            revision=row["revision"],
+            read_at=row["read_at"],
+            verified_at=row["verified_at"],
+            told_at=known(row["told_at"]),
+            seen_at=known(row["seen_at"]),
+            broken=row["broken"],
+        )
+        for row in rows
+    ]
+
+
+async def count_live(connection: Connection) -> int:
+    """Return how many live tags the inventory has."""
+    return int(await connection.fetchval(SQL["count_live"]))
+
+
+async def add_pulls(connection: Connection, *, pulls: Mapping[tuple[int, str], tuple[datetime, int]]) -> None:
+    """Count pulls of tags: by repository id and tag, the latest and how many."""
+    keys = sorted(pulls)
+    await connection.execute(
+        SQL["add_pulls"],
+        [repository_id for repository_id, _ in keys],
+        [tag for _, tag in keys],
+        [pulls[key][0] for key in keys],
+        [pulls[key][1] for key in keys],
+    )
+
+
+async def add_manifest_pulls(
+    connection: Connection, *, pulls: Mapping[tuple[int, bytes], tuple[datetime, int]]
+) -> None:
+    """Count pulls of manifests: by repository id and packed digest, the latest and how many."""
+    keys = sorted(pulls)
+    await connection.execute(
+        SQL["add_manifest_pulls"],
+        [repository_id for repository_id, _ in keys],
+        [digest for _, digest in keys],
+        [pulls[key][0] for key in keys],
+        [pulls[key][1] for key in keys],
+    )
