@@ -143,8 +143,9 @@ def require_pip() -> None:
     if version is None:
         stop("neither uv nor pip is here; install one, on Debian: apt-get install python3-pip")
     if (int(version[1]), int(version[2])) < OLDEST_PIP:
+        found = f"{version[1]}.{version[2]}"
         stop(
-            f"pip {version[1]}.{version[2]} is too old, 22.3 is needed; on most machines: python3 -m pip install -U pip"
+            f"pip {found} is too old, 22.3 is needed; on most machines: python3 -m pip install --upgrade pip"
         )
 
 
@@ -171,7 +172,7 @@ def link_project() -> None:
 
 
 def write_command(path: Path, module: str, function: str) -> None:
-    """Write a script that calls one function; by /bin/sh, since a ``#!`` line takes no spaces and not much."""
+    """Write a script that calls one function; by /bin/sh, since a ``#!`` line takes no spaces."""
     path.write_text(
         f"#!/bin/sh\n'''exec' {shlex.quote(str(PYTHON))} \"$0\" \"$@\"\n' '''\n"
         "import sys\n"

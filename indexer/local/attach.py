@@ -1,9 +1,9 @@
 """Become a program that ends when its parent does, under the user it should have.
 
-Run by path: ``python -I -S attach.py --signal 2 --parent 4711 [--user 65534:65534 | --userns] -- postgres …``.
-It is a program of its own because the three things it does must happen after the fork and
-before the exec, where Python code of a process with threads may not run; and because the kernel forgets the
-death signal when the user changes, so their order matters. The process id stays the same through the exec.
+Run by path, with ``--signal 2 --parent 4711 [--user 65534:65534 | --userns] -- PROGRAM …``. It is a program
+of its own because the three things it does must happen after the fork and before the exec, where Python code
+of a process with threads may not run; and because the kernel forgets the death signal when the user changes,
+so their order matters. The process id stays the same through the exec.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def require_same_major(binaries: Binaries, cluster: Path) -> None:
     if found == str(binaries.major):
         return
     raise ConfigurationError(
-        f"{cluster} was written by PostgreSQL {found}, but the programs here are of {binaries.major}; either move "
-        f"it aside (mv {cluster} {cluster}.{found}) and let the reconciler rebuild the inventory from the registry, "
-        "or keep history and audit log by moving the data across with pg_upgrade or pg_dump"
+        f"{cluster} was written by PostgreSQL {found}, but the programs here are of {binaries.major}; either "
+        f"move it aside (mv {cluster} {cluster}.{found}) and let the reconciler rebuild the inventory from "
+        "the registry, or keep history and audit log by moving the data across with pg_upgrade or pg_dump"
     )

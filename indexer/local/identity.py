@@ -76,9 +76,9 @@ def choose_identity(binaries: Binaries, data_dir: Path, cluster: Path) -> Identi
     if can_run(namespace, [str(binaries.postgres), "--version"]):
         return namespace
     raise ConfigurationError(
-        "PostgreSQL does not run as root, and neither way around that works here: the user nobody cannot reach "
-        f"{binaries.postgres} and {data_dir}, and user namespaces are not allowed; set INDEXER_DATA_DIR to a "
-        "directory that other users may enter (like /var/lib/indexer), or run indexer up as an ordinary user"
+        "PostgreSQL does not run as root, and neither way around that works here: user namespaces are "
+        f"not allowed, and the user nobody cannot reach {binaries.postgres} and {data_dir}; set INDEXER_DATA_DIR "
+        "to a directory that others may enter (like /var/lib/indexer), or run indexer up as an ordinary user"
     )
 
 
@@ -105,7 +105,7 @@ def nobody_identity() -> Identity:
 def reaches(identity: Identity, binaries: Binaries, data_dir: Path) -> bool:
     """Try it out rather than reason about modes, ACLs and mounts."""
     shared = binaries.postgres.parent.parent / "share"
-    question = 'test -x "$1" && test -x "$2" && { test ! -e "$3" || test -r "$3"; } && test -x "$4" && "$1" --version'
+    question = 'test -x "$1" -a -x "$2" -a -x "$4" && { test ! -e "$3" || test -r "$3"; } && "$1" --version'
     arguments = [str(path) for path in (binaries.postgres, binaries.initdb, shared, data_dir)]
     return can_run(identity, ["/bin/sh", "-c", question, "sh", *arguments])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 import tempfile
@@ -33,19 +32,19 @@ def make_private_directory(path: Path) -> None:
         raise ConfigurationError(f"INDEXER_DATA_DIR {path} cannot be made: {error.strerror}") from error
 
 
-def make_socket_directory(data_dir: Path, identity: Identity) -> Path:
+def make_socket_directory(data_dir: Path, name: str, identity: Identity) -> Path:
     """Give the server a directory for its socket that only its user (and root) can enter.
 
-    Beside the data where the path fits into a socket address, else a short one of its own.
+    Beside the data where the path fits into a socket address, else a short one of the given name, which must
+    be hard to guess.
     """
-    inside = data_dir / "run"
-    if len(os.fsencode(inside)) <= LONGEST_SOCKET_DIRECTORY:
-        inside.mkdir(mode=0o700, exist_ok=True)
-        if stat.S_ISLNK(inside.lstat().st_mode):
-            raise ConfigurationError(f"{inside} is a symbolic link; remove it")
-        directory = inside
-    else:
-        directory = Path(tempfile.mkdtemp(prefix="indexer-pg-", dir=short_temporary_directory()))
+    directory = data_dir / "run"
+    if len(os.fsencode(directory)) > LONGEST_SOCKET_DIRECTORY:
+        directory = Path(short_temporary_directory(), name)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    state = directory.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid not in {os.geteuid(), identity.uid}:
+        raise ConfigurationError(f"{directory} is not a directory of ours; remove it")
     directory.chmod(0o700)
     identity.own(directory)
     return directory
@@ -56,7 +55,7 @@ def short_temporary_directory() -> str:
     usual = tempfile.gettempdir()
     if len(os.fsencode(usual)) < LONGEST_SOCKET_DIRECTORY // 2:
         return usual
-    return "/tmp"  # noqa: S108 - mkdtemp makes it safe
+    return "/tmp"  # noqa: S108 - the name is unguessable
 
 
 def remove_temporary_directory(socket_dir: Path | None) -> None:
@@ -136,15 +135,6 @@ def read_log_from(log: Path, position: int) -> str:
     except OSError:
         return ""
     return " ".join(text.split())
-
-
-def try_lock(descriptor: int) -> bool:
-    """Take the lock if it is free."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def sync_directory(path: Path) -> None:

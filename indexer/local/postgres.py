@@ -1,9 +1,9 @@
 """An embedded PostgreSQL for one machine: made, started, watched and stopped by us.
 
 * It runs as a user that is not root, whoever starts it (``identity``).
-* It dies with us (Linux); where that failed the next start finds the orphan and stops it first (``pid_file``).
+* It dies with us (Linux); where that failed the next start finds the orphan and stops it (``pid_file``).
 * It listens on a Unix socket alone, in a directory that only its user can enter (``layout``).
-* A lock on the data directory, which the kernel drops when we end, keeps a second starter away.
+* A lock on the data directory keeps a second starter away (``lock``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -33,9 +34,9 @@ from indexer.local.layout import (
     server_options,
     socket_url,
     sync_directory,
-    try_lock,
     write_access_rules,
 )
+from indexer.local.lock import DirectoryLock
 from indexer.local.pid_file import (
     POLL_SECONDS,
     PidFile,
@@ -83,7 +84,10 @@ class EmbeddedPostgres:
         self._log = self._data_dir / "postgres.log"
         self._process: asyncio.subprocess.Process | None = None
         self._socket_dir: Path | None = None
-        self._lock: int | None = None
+        self._lock = DirectoryLock(
+            self._data_dir / "postgres.lock", patience_seconds=settings.lock_timeout_seconds
+        )
+        self._socket_name = f"indexer-pg-{secrets.token_hex(6)}"  # kept over restarts: clients know the URL
 
     @property
     def database_url(self) -> str:
@@ -100,10 +104,10 @@ class EmbeddedPostgres:
         return self._process.pid
 
     async def start(self) -> None:
-        """Make the cluster if there is none, deal with what a predecessor left, and return when it answers."""
+        """Make the cluster if there is none, clear up after a predecessor, and return when it answers."""
         binaries = find_binaries(self._settings.bin_dir)
         make_private_directory(self._data_dir)
-        await self._take_lock()
+        await self._lock.acquire()
         try:
             identity = choose_identity(binaries, self._data_dir, self._cluster)
             await self._stop_orphan()
@@ -111,7 +115,7 @@ class EmbeddedPostgres:
                 await self._create_cluster(binaries, identity)
             require_same_major(binaries, self._cluster)
             write_access_rules(self._cluster, identity)
-            self._socket_dir = make_socket_directory(self._data_dir, identity)
+            self._socket_dir = make_socket_directory(self._data_dir, self._socket_name, identity)
             await self._launch(binaries, identity)
         except BaseException:
             await self.stop()
@@ -125,34 +129,13 @@ class EmbeddedPostgres:
         if self._socket_dir is not None:
             remove_temporary_directory(self._socket_dir)
             self._socket_dir = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     async def wait(self) -> int:
         """Return the exit code once the server has ended, for whatever reason."""
         if self._process is None:
             raise StoreUnavailable("the embedded PostgreSQL has not been started")
         return await self._process.wait()
-
-    async def _take_lock(self) -> None:
-        """Hold the data directory for ourselves; the kernel lets go of it when we end, however we end."""
-        if self._lock is not None:
-            return
-        path = self._data_dir / "postgres.lock"
-        held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + self._settings.lock_timeout_seconds
-        try:
-            while not try_lock(held):
-                if time.monotonic() > deadline:
-                    raise in_use(self._data_dir, held)
-                await asyncio.sleep(POLL_SECONDS)
-        except BaseException:
-            os.close(held)
-            raise
-        os.ftruncate(held, 0)
-        os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
-        self._lock = held
 
     async def _stop_orphan(self) -> None:
         """Stop a server that outlived its starter; make sure a stranger is not mistaken for it."""
@@ -163,7 +146,8 @@ class EmbeddedPostgres:
             await end_stranded(pid_file.pid, self._cluster, self._settings.stop_timeout_seconds)
         elif is_alive(pid_file.pid):
             disown_pid_file(self._cluster)
-        remove_temporary_directory(pid_file.socket_dir)
+        if pid_file.socket_dir != self._socket_dir:
+            remove_temporary_directory(pid_file.socket_dir)
 
     async def _create_cluster(self, binaries: Binaries, identity: Identity) -> None:
         """Make a cluster beside its final place and move it there whole: half a cluster is never used."""
@@ -257,9 +241,8 @@ class EmbeddedPostgres:
                 return True
             if time.monotonic() > deadline:
                 await end_process(process, self._settings.stop_timeout_seconds)
-                raise StoreUnavailable(
-                    f"PostgreSQL was not ready within {self._settings.start_timeout_seconds:.0f} s; see {self._log}"
-                )
+                seconds = self._settings.start_timeout_seconds
+                raise StoreUnavailable(f"PostgreSQL was not ready within {seconds:.0f} s; see {self._log}")
             await asyncio.sleep(POLL_SECONDS)
         return False
 
@@ -297,13 +280,5 @@ async def end_process(process: asyncio.subprocess.Process, timeout_seconds: floa
 
 
 def in_the_way(words: str) -> bool:
-    """Tell whether a failed start is worth repeating: the predecessor's last processes take a moment to end."""
+    """Tell whether a failed start is worth repeating: a predecessor's last processes take a moment to end."""
     return "still in use" in words or "lock file" in words
-
-
-def in_use(data_dir: Path, lock: int) -> ConfigurationError:
-    """Say who holds the data directory."""
-    holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-    return ConfigurationError(
-        f"{data_dir} is in use by process {holder}; stop that one or set another INDEXER_DATA_DIR"
-    )
