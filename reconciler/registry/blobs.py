@@ -74,7 +74,7 @@ async def put_blob(transport: Transport, repository: RepositoryName, content: by
 async def _start_upload(
     transport: Transport, repository: RepositoryName
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Return path and query of a new upload.
+    """Return path and query of a new upload; starting one twice only leaves one for the registry's purge.
 
     Of the Location only these two are taken: its host and scheme come from the request's headers and from
     proxies, and may be wrong or somebody else's.
@@ -85,7 +85,6 @@ async def _start_upload(
         scope=repository_scope(repository, "pull", "push"),
         expect=frozenset({_ACCEPTED, _NOT_ALLOWED}),
         limit=SMALL_LIMIT_BYTES,
-        repeatable=False,
     )
     answer = await transport.send(request)
     if answer.status == _NOT_ALLOWED:

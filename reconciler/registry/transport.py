@@ -78,7 +78,7 @@ class Request:
     body: bytes | None = None
     timeout_seconds: float | None = None
     repeatable: bool = True
-    """False for what may not be sent twice (starting an upload)."""
+    """False for what may not be sent twice as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
