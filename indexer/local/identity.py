@@ -77,8 +77,9 @@ def choose_identity(binaries: Binaries, data_dir: Path, cluster: Path) -> Identi
         return namespace
     raise ConfigurationError(
         "PostgreSQL does not run as root, and neither way around that works here: user namespaces are "
-        f"not allowed, and the user nobody cannot reach {binaries.postgres} and {data_dir}; set INDEXER_DATA_DIR "
-        "to a directory that others may enter (like /var/lib/indexer), or run indexer up as an ordinary user"
+        f"not allowed, and the user nobody cannot reach {binaries.postgres} and {data_dir}; set "
+        "INDEXER_DATA_DIR to a directory that others may enter (like /var/lib/indexer), or run indexer up as "
+        "an ordinary user"
     )
 
 

@@ -1,0 +1,298 @@
+"""``indexer up``: everything on one machine, in one terminal, ended by one Ctrl-C.
+
+An embedded PostgreSQL (unless a database is named), ``indexer serve`` and ``reconciler run``, each a process
+of its own: what kills one leaves the others standing, and it is back within seconds. They are stopped in the
+order reconciler, server, database, so that each finds what it needs to finish its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from indexer.errors import ConfigurationError, IndexerError, StoreUnavailable
+from indexer.local.layout import make_private_directory
+from indexer.local.lock import DirectoryLock
+from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
+from indexer.local.processes import Program, Register
+from indexer.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+log = structlog.get_logger(__name__)
+
+TOKEN_FILE: Final = "notifications-token"  # noqa: S105 - the name of a file
+POLL_SECONDS: Final = 0.1
+ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 - not bound
+
+
+@dataclass(frozen=True, slots=True)
+class UpSettings:
+    """What ``indexer up`` needs to know.
+
+    ``environment``: what the programs get, with the database's URL and the token added; they read their own
+    settings from it. ``database_url``: None for the embedded server. ``notifications_token``: None to use the
+    generated one. ``listen``: where ``indexer serve`` listens, to say so.
+    ``database_patience_seconds``: how long a database that does not answer yet is waited for at the start.
+    ``stop_patience_seconds``: what a program may take to drain before it is killed.
+    """
+
+    data_dir: Path
+    registry_url: str | None
+    database_url: str | None = None
+    notifications_token: str | None = None
+    listen: str = "127.0.0.1:5005"
+    postgres_bin_dir: Path | None = None
+    database_patience_seconds: float = 30.0
+    stop_patience_seconds: float = 20.0
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+async def up(settings: UpSettings) -> int:
+    """Run until a signal asks to end (then 0), or something makes going on pointless (then it is raised)."""
+    if not settings.registry_url:
+        raise ConfigurationError(
+            "RECONCILER_REGISTRY_URL is not set: say where the registry is, for example "
+            "RECONCILER_REGISTRY_URL=http://127.0.0.1:5000 indexer up"
+        )
+    data_dir = settings.data_dir.absolute()
+    make_private_directory(data_dir)
+    lock = DirectoryLock(data_dir / "up.lock")
+    await lock.acquire()
+    try:
+        return await Supervisor(settings, data_dir).run()
+    finally:
+        lock.release()
+
+
+class Supervisor:
+    """The parts, from the first start to the last stop."""
+
+    def __init__(self, settings: UpSettings, data_dir: Path) -> None:
+        self._settings = settings
+        self._data_dir = data_dir
+        self._asked_to_end = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._register = Register(data_dir / "up.processes")
+        self._postgres: EmbeddedPostgres | None = None
+        self._programs: list[Program] = []
+
+    async def run(self) -> int:
+        """Start all, wait for an end, stop all."""
+        self._listen_for_signals()
+        work = asyncio.create_task(self._work(), name="up")
+        ending = asyncio.create_task(self._asked_to_end.wait(), name="ending")
+        try:
+            await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+        finally:
+            ending.cancel()
+            work.cancel()
+            await asyncio.gather(work, ending, return_exceptions=True)
+            await self._stop()
+        return 0
+
+    async def _work(self) -> None:
+        """Start the parts in the order in which they need each other, and keep them running."""
+        await self._register.end_leftovers()
+        token, token_place = notifications_token(self._settings.notifications_token, self._data_dir)
+        database_url = await self._start_database()
+        for name in await migrate_when_reachable(database_url, self._settings.database_patience_seconds):
+            log.info("migrated", migration=name)
+        environment = {
+            **self._settings.environment,
+            "INDEXER_DATABASE_URL": database_url,
+            "INDEXER_NOTIFICATIONS_TOKEN": token,
+        }
+        self._programs = [
+            Program("indexer serve", python("indexer", "serve"), environment, self._register),
+            Program("reconciler run", python("reconciler", "run"), environment, self._register),
+        ]
+        keepers = [program.keep_running() for program in self._programs]
+        await until_one_fails(*keepers, self._keep_database(), self._announce(token_place))
+
+    async def _start_database(self) -> str:
+        if self._settings.database_url is not None:
+            return self._settings.database_url
+        self._postgres = EmbeddedPostgres(
+            EmbeddedSettings(data_dir=self._data_dir, bin_dir=self._settings.postgres_bin_dir)
+        )
+        await self._postgres.start()
+        log.info("postgres_started", pid=self._postgres.pid, directory=str(self._data_dir / "postgres"))
+        return self._postgres.database_url
+
+    async def _keep_database(self) -> None:
+        """Start the embedded server again whenever it ends."""
+        while self._postgres is not None:
+            exit_code = await self._postgres.wait()
+            log.warning("postgres_ended", exit_code=exit_code)
+            await start_again(self._postgres)
+            log.info("postgres_started", pid=self._postgres.pid)
+
+    async def _announce(self, token_place: str) -> None:
+        """Once it answers, tell the operator where everything is and what the registry must be told."""
+        await until_ready(self._settings.listen)
+        log.info("up_ready", listen=self._settings.listen, registry=self._settings.registry_url)
+        database = "as INDEXER_DATABASE_URL says"
+        if self._postgres is not None:
+            database = f"embedded PostgreSQL in {self._data_dir / 'postgres'}"
+        text = announcement(
+            base_url=reachable_url(self._settings.listen),
+            registry_url=self._settings.registry_url or "",
+            database=database,
+            token_place=token_place,
+        )
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    async def _stop(self) -> None:
+        """Stop all, each within its time; a second signal shortens that to nothing."""
+        for program in reversed(self._programs):
+            await program.stop(self._settings.stop_patience_seconds, self._hurry)
+        self._register.clear()
+        if self._postgres is not None:
+            await self._postgres.stop()
+        log.info("up_stopped")
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup meant it
+                loop.add_signal_handler(number, self._end, number)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._asked_to_end.is_set():
+            self._hurry.set()
+        log.info("up_stopping", signal=number.name, hurry=self._hurry.is_set())
+        self._asked_to_end.set()
+
+
+async def until_one_fails(*work: Coroutine[object, object, None]) -> None:
+    """Let all run; the first error ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def migrate_when_reachable(database_url: str, patience_seconds: float) -> list[str]:
+    """Bring the database up to date; one that is itself just starting is given a while."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return await migrate(database_url)
+        except StoreUnavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("database_not_reachable", error=str(error))
+            await asyncio.sleep(1)
+
+
+async def start_again(postgres: EmbeddedPostgres, attempts: int = 10) -> None:
+    """Start a server that ended; a machine that is short of something for a moment gets some tries."""
+    for attempt in range(1, attempts + 1):
+        try:
+            await postgres.start()
+        except (IndexerError, OSError) as error:
+            if attempt == attempts:
+                raise
+            log.warning("postgres_did_not_start", error=str(error), attempt=attempt)
+            await asyncio.sleep(min(0.2 * 2**attempt, 4.0))
+        else:
+            return
+
+
+def notifications_token(given: str | None, data_dir: Path) -> tuple[str, str]:
+    """Take the operator's token, else the one made at an earlier start, else make one; say where it is."""
+    if given:
+        return given, "INDEXER_NOTIFICATIONS_TOKEN"
+    path = data_dir / TOKEN_FILE
+    with contextlib.suppress(FileNotFoundError):
+        kept = path.read_text(encoding="ascii").strip()
+        if kept:
+            return kept, str(path)
+    token = secrets.token_urlsafe(32)
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    held = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(held, "w", encoding="ascii") as file:
+        file.write(f"{token}\n")
+    fresh.replace(path)
+    return token, str(path)
+
+
+def python(module: str, verb: str) -> list[str]:
+    """Run one of our modules with this Python; what lies in the working directory is not imported (-P)."""
+    return [sys.executable, "-P", "-m", module, verb]
+
+
+def reachable_url(listen: str) -> str:
+    """Turn an address to listen on into one to connect to."""
+    host, _, port = listen.rpartition(":")
+    return f"http://{ANY_ADDRESS.get(host, host)}:{port}"
+
+
+async def until_ready(listen: str) -> None:
+    """Wait until ``/readyz`` says yes."""
+    host, _, port = reachable_url(listen).removeprefix("http://").rpartition(":")
+    while not await is_ready(host.strip("[]"), int(port)):  # noqa: ASYNC110 - another process gets ready
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def is_ready(host: str, port: int) -> bool:
+    """Ask once; a handful of lines, since an HTTP client is more than this needs."""
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                status_line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return status_line.split()[1:2] == [b"200"]
+
+
+def announcement(*, base_url: str, registry_url: str, database: str, token_place: str) -> str:
+    """Write what an operator wants to know first."""
+    token = f"<content of {token_place}>" if "/" in token_place else "<its value>"
+    return f"""
+indexer is up
+  API        {base_url}/api/v1   console {base_url}/
+  registry   {registry_url}
+  database   {database}
+  token      {token_place}
+
+Tell the registry once, in its config.yml, and restart it:
+
+  notifications:
+    endpoints:
+      - name: indexer
+        url: {base_url}/notifications
+        headers:
+          Authorization: ["Bearer {token}"]
+        timeout: 5s
+        threshold: 3
+        backoff: 1s
+        ignore:
+          mediatypes: [application/octet-stream]
+          actions: [pull]
+
+End with Ctrl-C.
+"""
