@@ -498,7 +498,7 @@ async def _write_entries(
     )
     for event in told:
         row = _counted(writing, counted, event.repository)
-        row.heard_at = min(row.heard_at or FOR_EVER, event.occurred_at)
+        row.heard_at = min(row.heard_at or event.occurred_at, event.occurred_at)
 
 
 async def _write_due(

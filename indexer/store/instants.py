@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-"""asyncpg writes this as '-infinity' and reads it back."""
+"""Written as '-infinity'; aware, so that it compares with instants."""
 
-FOR_EVER = datetime.max.replace(tzinfo=UTC)
-"""asyncpg writes this as 'infinity' and reads it back."""
+FOR_EVER = datetime.max  # noqa: DTZ901 - the driver's own form of 'infinity'; an aware one overflows in it
+"""Written as 'infinity'."""
 
 
 def or_never(at: datetime | None) -> datetime:
@@ -22,5 +22,5 @@ def or_for_ever(at: datetime | None) -> datetime:
 
 
 def known(at: datetime | None) -> datetime | None:
-    """Return ``at``, or None for an infinity."""
-    return None if at is None or at in (NEVER, FOR_EVER) else at
+    """Return ``at``, or None for an infinity, which asyncpg reads as a naive datetime."""
+    return None if at is None or at.tzinfo is None else at

@@ -1,0 +1,267 @@
+"""Envelopes → events (Distribution notifications, ``events.v1+json`` of 2.8 and ``events.v2+json`` of 3.x).
+
+What can be decoded is decoded, however hostile its strings: PostgreSQL refuses NUL, user agents come in up to a
+megabyte, clocks and names are the client's. What was altered to be storable is said in the event's notes. What
+cannot be decoded is refused with a reason; one bad event does not take the others of its envelope with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pydantic_core
+
+from indexer.inventory.events import Event, EventAction, InstanceInfo, RequestInfo
+from indexer.oci.digest import Digest, parse_digest
+from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
+from indexer.oci.user_agent import is_ours
+
+MAX_DECODED_BYTES = 64 * 1024 * 1024
+MAX_SIZE_BYTES = 2**63 - 1
+MAX_PORT = 65535
+LONGEST_TEXT = 255
+LONGEST_USER_AGENT = 1024
+EARLIEST_BELIEVED = datetime(2000, 1, 1, tzinfo=UTC)
+_INFLATE_ANY = 47  # zlib's window bits for "gzip or zlib, by its header"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedEvent:
+    """An event that could not be decoded, as an envelope of its own, and why. ``body`` None: the whole delivery."""
+
+    reason: str
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """The events of one delivery in their order, and what was refused."""
+
+    events: tuple[Event, ...] = ()
+    refused: tuple[RefusedEvent, ...] = ()
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What had to be altered."""
+
+    altered: dict[str, str] = field(default_factory=dict)
+    odd: dict[str, object] = field(default_factory=dict)
+
+    def as_detail(self) -> dict[str, object]:
+        return self.odd | ({"altered": self.altered} if self.altered else {})
+
+
+def decode(body: bytes, *, content_encoding: str, received_at: datetime) -> Decoded:
+    """Decode a delivery. Never raises: what is wrong with it is part of the result."""
+    try:
+        envelope = _parse(_inflate(body, content_encoding))
+    except ValueError as error:
+        return Decoded(refused=(RefusedEvent(reason=str(error)),))
+    if not isinstance(envelope, dict):
+        return Decoded(refused=(RefusedEvent(reason="not an envelope: not a JSON object"),))
+    listed = envelope.get("events")
+    if listed is None and not (envelope.keys() - {"events"}):
+        return Decoded()  # Distribution omits an empty list
+    if not isinstance(listed, list):
+        return Decoded(refused=(RefusedEvent(reason="not an envelope: no list of events"),))
+    events, refused = [], []
+    for source in listed:
+        try:
+            events.append(_event(source, received_at))
+        except ValueError as error:
+            refused.append(RefusedEvent(reason=str(error), body=_alone(source)))
+    return Decoded(events=tuple(events), refused=tuple(refused))
+
+
+def _inflate(body: bytes, encoding: str) -> bytes:
+    """Distribution never compresses; a proxy between might."""
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    inflater = zlib.decompressobj(_INFLATE_ANY)
+    try:
+        inflated = inflater.decompress(body, MAX_DECODED_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"cannot be decompressed as {encoding}: {error}") from None
+    if inflater.unconsumed_tail:
+        raise ValueError(f"more than {MAX_DECODED_BYTES} bytes when decompressed")
+    return inflated
+
+
+def _parse(body: bytes) -> Any:
+    """Parse JSON: strictly and fast, else as forgivingly as the standard library can."""
+    try:
+        return pydantic_core.from_json(body)
+    except ValueError as strict:
+        try:
+            return json.loads(body.decode("utf-8-sig", "replace"), strict=False)
+        except (ValueError, RecursionError):
+            raise ValueError(f"not JSON: {str(strict)[:200]}") from None
+
+
+def _alone(source: Any) -> bytes:
+    return json.dumps({"events": [source]}, default=str).encode("utf-8", "replace")
+
+
+def _event(source: Any, received_at: datetime) -> Event:
+    if not isinstance(source, dict):
+        raise ValueError("not an event: not a JSON object")
+    target = _object(source, "target")
+    notes = _Notes()
+    action = _action(source)
+    repository = _repository(target)
+    tag, digest = _tag(target), _digest(target)
+    _refuse_incomplete(action, tag, digest)
+    request = _request(_object(source, "request"), notes)
+    return Event(
+        id=_id(source, notes),
+        occurred_at=_occurred_at(source, received_at, notes),
+        received_at=received_at,
+        action=action,
+        repository=repository,
+        tag=tag,
+        digest=digest,
+        media_type=_text(target, "mediaType", notes, name="target.mediaType"),
+        size_bytes=_size(target),
+        from_repository=_text(target, "fromRepository", notes, name="target.fromRepository") or None,
+        actor=_text(_object(source, "actor"), "name", notes, name="actor.name") or None,
+        request=request,
+        instance=_instance(_object(source, "source"), notes),
+        notes=notes.as_detail(),
+        ours=is_ours(request.user_agent),
+    )
+
+
+def _action(source: Mapping[str, Any]) -> EventAction:
+    action = str(source.get("action"))
+    try:
+        return EventAction(action)
+    except ValueError:
+        raise ValueError(f"unknown action {action[:80]!r}") from None
+
+
+def _repository(target: Mapping[str, Any]) -> RepositoryName:
+    name = target.get("repository")
+    if not isinstance(name, str) or not name:
+        raise ValueError("no repository")
+    return parse_repository_name(name)
+
+
+def _tag(target: Mapping[str, Any]) -> TagName | None:
+    name = target.get("tag")
+    if name is None or name == "":
+        return None  # 3.x sends empty strings where 2.8 sends nothing
+    if not isinstance(name, str):
+        raise ValueError("not a tag: not a text")
+    return parse_tag_name(name)
+
+
+def _digest(target: Mapping[str, Any]) -> Digest | None:
+    text = target.get("digest")
+    if text is None or text == "":
+        return None
+    if not isinstance(text, str):
+        raise ValueError("not a digest: not a text")
+    return parse_digest(text)
+
+
+def _refuse_incomplete(action: EventAction, tag: TagName | None, digest: Digest | None) -> None:
+    if digest is None and action is not EventAction.DELETE:
+        raise ValueError(f"a {action} without a digest")
+    if digest is None and tag is None:
+        raise ValueError("a delete without tag or digest")
+
+
+def _size(target: Mapping[str, Any]) -> int:
+    size = target.get("size", target.get("length"))
+    return size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= MAX_SIZE_BYTES else 0
+
+
+def _id(source: Mapping[str, Any], notes: _Notes) -> str:
+    text = source.get("id")
+    if isinstance(text, str) and text:
+        return _storable(text, notes, name="id", longest=LONGEST_TEXT)
+    # A redelivery is byte-identical, so the content identifies an event that has no id of its own.
+    canonical = json.dumps(source, sort_keys=True, default=str).encode("utf-8", "replace")
+    notes.odd["id_missing"] = True
+    return "sha256:" + hashlib.sha256(canonical).hexdigest()
+
+
+def _occurred_at(source: Mapping[str, Any], received_at: datetime, notes: _Notes) -> datetime:
+    text = source.get("timestamp")
+    try:
+        claimed = datetime.fromisoformat(text if isinstance(text, str) else "")
+        claimed = (claimed if claimed.tzinfo else claimed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        notes.odd["timestamp_unreadable"] = _storable(str(text), _Notes(), name="", longest=80)
+        return received_at
+    if claimed < EARLIEST_BELIEVED:
+        notes.odd["timestamp_unreadable"] = claimed.isoformat()
+        return received_at
+    if claimed > received_at:
+        notes.odd["timestamp_ahead"] = claimed.isoformat()
+        return received_at
+    return claimed
+
+
+def _request(source: Mapping[str, Any], notes: _Notes) -> RequestInfo:
+    address, port = _split_address(_text(source, "addr", notes, name="request.addr"))
+    return RequestInfo(
+        id=_text(source, "id", notes, name="request.id") or None,
+        address=address,
+        port=port,
+        host=_text(source, "host", notes, name="request.host"),
+        method=_text(source, "method", notes, name="request.method", longest=32),
+        user_agent=_text(source, "useragent", notes, name="request.useragent", longest=LONGEST_USER_AGENT),
+    )
+
+
+def _split_address(text: str) -> tuple[str, int | None]:
+    """Split ``host:port`` and ``[v6]:port``; behind a proxy the registry reports an address without a port."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if colon and port.isdecimal() and int(port) <= MAX_PORT and (bracketed or ":" not in host):
+        return host.removeprefix("[").removesuffix("]"), int(port)
+    return text, None
+
+
+def _instance(source: Mapping[str, Any], notes: _Notes) -> InstanceInfo:
+    return InstanceInfo(
+        address=_text(source, "addr", notes, name="source.addr"),
+        id=_text(source, "instanceID", notes, name="source.instanceID"),
+    )
+
+
+def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = source.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(
+    source: Mapping[str, Any], key: str, notes: _Notes, *, name: str, longest: int = LONGEST_TEXT
+) -> str:
+    value = source.get(key)
+    if value is None:
+        return ""
+    return _storable(value if isinstance(value, str) else str(value), notes, name=name, longest=longest)
+
+
+def _storable(text: str, notes: _Notes, *, name: str, longest: int) -> str:
+    """Make a text one that PostgreSQL takes and an index row holds, and note what was done to it."""
+    clean = text
+    if "\x00" in clean:
+        clean = clean.replace("\x00", "\\u0000")
+        notes.altered[name] = "NUL escaped"
+    if any("\ud800" <= character <= "\udfff" for character in clean):
+        clean = clean.encode("utf-8", "replace").decode("utf-8")
+        notes.altered[name] = "lone surrogate replaced"
+    if len(clean) > longest:
+        notes.altered[name] = f"cut from {len(text)} characters"
+        clean = clean[:longest]
+    return clean

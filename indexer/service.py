@@ -1,0 +1,195 @@
+"""The harness every background loop runs in, here and in the reconciler.
+
+A loop knows how to do one round; the harness knows when. A round that fails is repeated after a growing wait,
+and never ends the process. Stopping: take no new round, let the running one finish within the deadline, only
+then cancel.
+
+    waiting ──woken or time up──▶ running ──▶ waiting
+       ▲                            │ fails
+       └──── growing wait ◀─────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from indexer.errors import IndexerError
+from indexer.store import loops
+from indexer.store.pool import Pool, connection
+from indexer.telemetry import LOOP_ITEMS, LOOP_LAST_GOOD, LOOP_RUNS, LOOP_SECONDS
+
+log = structlog.get_logger()
+
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 30.0
+REPORT_EVERY_SECONDS = 5.0
+STOP_DEADLINE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one round did: how much, and how long to rest unless woken (0: more is waiting)."""
+
+    items: int
+    rest_seconds: float
+
+
+class Loop(Protocol):
+    """A background loop."""
+
+    @property
+    def name(self) -> str:
+        """One word; the label of its metrics."""
+        ...
+
+    async def run_once(self) -> Round:
+        """Do one round, safe to repeat; raise to be repeated later."""
+        ...
+
+
+class Alarm:
+    """Wakes a loop before its rest is over."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the loop now, or at the end of its running round."""
+        self._event.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return when rung, or after ``seconds``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        self._event.clear()
+
+
+class Service:
+    """Runs loops until told to stop."""
+
+    def __init__(self, pool: Pool, *, program: str) -> None:
+        self._pool = pool
+        self._process = f"{program} {socket.gethostname()}:{os.getpid()}"
+        self._stopping = False
+        self._running: list[tuple[Loop, Alarm]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, loop: Loop, alarm: Alarm) -> None:
+        """Run a loop from now on."""
+        self._running.append((loop, alarm))
+        self._tasks.append(asyncio.create_task(self._keep_running(loop, alarm), name=loop.name))
+
+    async def stop(self, *, deadline_seconds: float = STOP_DEADLINE_SECONDS) -> None:
+        """Let running rounds finish within the deadline, then cancel them."""
+        self._stopping = True
+        for _, alarm in self._running:
+            alarm.ring()
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=deadline_seconds)
+        for task in late:
+            log.warning("loop_cancelled", loop=task.get_name())
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_running(self, loop: Loop, alarm: Alarm) -> None:
+        report = _Report(loop=loop.name, process=self._process, pool=self._pool)
+        failures = 0
+        while not self._stopping:
+            began = time.monotonic()
+            try:
+                done = await loop.run_once()
+            except Exception as error:  # noqa: BLE001 - the harness is where a round's failure ends
+                failures += 1
+                rest = _growing_wait(failures)
+                _say_failed(loop.name, error, failures=failures, rest=rest)
+                LOOP_RUNS.labels(loop.name, "failed").inc()
+                await report.failed(error)
+                await self._rest(alarm, rest)
+                continue
+            failures = 0
+            LOOP_SECONDS.labels(loop.name).observe(time.monotonic() - began)
+            LOOP_RUNS.labels(loop.name, "good").inc()
+            LOOP_ITEMS.labels(loop.name).inc(done.items)
+            LOOP_LAST_GOOD.labels(loop.name).set_to_current_time()
+            await report.good()
+            if done.rest_seconds:
+                await self._rest(alarm, done.rest_seconds)
+
+    async def _rest(self, alarm: Alarm, seconds: float) -> None:
+        if not self._stopping:
+            await alarm.wait(seconds)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Report:
+    """Writes to the database how a loop fares, at most every few seconds unless that changes."""
+
+    loop: str
+    process: str
+    pool: Pool
+    last_written: float = float("-inf")
+    last_outcome: str = ""
+
+    async def good(self) -> None:
+        await self._write("good", None)
+
+    async def failed(self, error: BaseException) -> None:
+        await self._write("failed", _first_line(error))
+
+    async def _write(self, outcome: str, error: str | None) -> None:
+        now = time.monotonic()
+        if outcome == self.last_outcome and now - self.last_written < REPORT_EVERY_SECONDS:
+            return
+        self.last_written, self.last_outcome = now, outcome
+        # A database that is away is already the loop's own failure.
+        with suppress(Exception):
+            async with connection(self.pool) as held:
+                await loops.report(
+                    held,
+                    loop=self.loop,
+                    process=self.process,
+                    at=datetime.now(UTC),
+                    outcome=outcome,
+                    error=error,
+                )
+
+
+def _growing_wait(failures: int) -> float:
+    """Double the wait each time, with jitter, so that replicas do not return in step."""
+    longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 10))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def _say_failed(loop: str, error: Exception, *, failures: int, rest: float) -> None:
+    expected = isinstance(error, IndexerError)
+    log.warning(
+        "loop_round_failed",
+        loop=loop,
+        error=_first_line(error),
+        failures=failures,
+        rest_seconds=round(rest, 1),
+        exc_info=None if expected else error,
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
+
+
+async def stop_all(services: Sequence[Service]) -> None:
+    """Stop several services at once."""
+    await asyncio.gather(*(service.stop() for service in services))

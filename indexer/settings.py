@@ -1,0 +1,183 @@
+"""Every setting of both programs: environment variables, or the same names in a TOML file.
+
+Only the command line reads the environment; a room's constructor takes what it needs. A name that begins like
+ours but is not one, a named file that is missing, a duration without a unit: each is an error at start that
+says what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from indexer.errors import ConfigurationError
+
+PREFIXES = ("INDEXER_", "RECONCILER_")
+CONFIG_VARIABLE = "INDEXER_CONFIG"
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PORTS = range(65536)
+
+
+def parse_duration(value: object) -> object:
+    """Return ``500ms``, ``30s``, ``15m``, ``24h`` or ``7d`` as a timedelta; a bare number is refused."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"a duration needs a unit, like 500ms, 30s, 15m, 24h or 7d; got {value!r}")
+    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+
+
+def parse_list(value: object) -> object:
+    """Return a comma-separated text as a tuple; blanks around and empty parts are dropped."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
+
+
+class Settings(BaseModel):
+    """All settings, by their environment variable in lower case; see docs/reference/settings.md."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    indexer_database_url: SecretStr | None = None
+    """PostgreSQL 15 or newer; it may hold a password. Unset: the embedded one under the data directory."""
+    indexer_data_dir: Path = Path(".indexer")
+    """Embedded database and generated secrets."""
+    indexer_listen: str = "127.0.0.1:5005"
+    """Address and port. Loopback, since the registry often runs beside us; opening it is a decision."""
+    indexer_notifications_token: SecretStr | None = None
+    """What the registry must send as ``Authorization: Bearer``. ``serve`` does not start without."""
+    indexer_api_tokens: SecretList = ()
+    """Operator tokens: they read everything."""
+    indexer_anonymous_read: bool = False
+    """Open the read APIs to everyone who can reach the address."""
+    indexer_inbox_retention: Duration = timedelta(days=7)
+    """How long raw deliveries are kept after they were applied: long enough to prove what was received."""
+    indexer_event_retention: Duration = timedelta(days=30)
+    """How long event ids are remembered to recognise a redelivery; a registry gives up sooner, by restarting."""
+    indexer_tombstone_retention: Duration = timedelta(days=90)
+    """How long a deletion can overrule late news of a push."""
+    indexer_log_level: Literal["debug", "info", "warning", "error"] = "info"
+    indexer_log_format: Literal["auto", "json", "console"] = "auto"
+    """``auto``: console on a terminal, JSON elsewhere."""
+
+    reconciler_registry_url: str | None = None
+    """Base URL of the registry, as clients reach it, without ``/v2/``."""
+    reconciler_registry_username: str | None = None
+    reconciler_registry_password: SecretStr | None = None
+    reconciler_registry_ca_file: Path | None = None
+    """PEM bundle to trust instead of the system's."""
+    reconciler_registry_debug_urls: CommaList = ()
+    """The instances' debug addresses, for loss accounting."""
+    reconciler_interval: Duration = timedelta(hours=1)
+    """How long a walk of the whole registry may be old before the next begins."""
+    reconciler_concurrency: int = Field(default=32, ge=1, le=512)
+    """Requests to the registry at a time. Past 64 a single registry gets slower, not faster (measured)."""
+    reconciler_brake_share: float = Field(default=0.1, ge=0.0, le=1.0)
+    """A walk that would delete more than this share of all tags stops and asks."""
+    reconciler_reread_after: Duration = timedelta(hours=24)
+    """How old the last reading of a tag's manifest may be before a walk reads it again, not only its link."""
+
+    @field_validator("indexer_listen")
+    @classmethod
+    def _listen_is_an_address(cls, value: str) -> str:
+        parse_address(value)
+        return value
+
+    @field_validator("reconciler_registry_url")
+    @classmethod
+    def _registry_is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http or https URL: {value!r}")
+        if parts.username or parts.password:
+            raise ValueError(
+                "put credentials into RECONCILER_REGISTRY_USERNAME and _PASSWORD, not into the URL"
+            )
+        return value.rstrip("/").removesuffix("/v2")
+
+    @field_validator("indexer_data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], *, config: Path | None = None) -> Self:
+        """Return the settings of an environment and, below it, of a TOML file.
+
+        ``config`` is ``--config``; else ``INDEXER_CONFIG`` names the file. Raises ``ConfigurationError``.
+        """
+        named = config or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+        values = {} if named is None else _read_file(named)
+        values |= {
+            name: value
+            for name, value in environ.items()
+            if name.startswith(PREFIXES) and name != CONFIG_VARIABLE and value != ""
+        }
+        _refuse_unknown(values, cls.model_fields.keys())
+        try:
+            return cls.model_validate({name.lower(): value for name, value in values.items()})
+        except ValidationError as error:
+            raise ConfigurationError(_first_problem(error)) from None
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return ``host:port`` or ``[v6]:port`` as host and port; raise ``ValueError``."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) not in _PORTS:
+        raise ValueError(f"not an address like 127.0.0.1:5005: {text!r}")
+    return host, int(port)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"the configuration file {path} does not exist") from None
+    except OSError as error:
+        raise ConfigurationError(f"the configuration file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from None
+
+
+def _refuse_unknown(values: Mapping[str, Any], fields: Any) -> None:
+    known = [field.upper() for field in fields]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigurationError(f"unknown setting {name}{hint}")
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Say the first problem without the value where it may be a secret."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    name = str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"

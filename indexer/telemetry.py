@@ -1,0 +1,69 @@
+"""Logs and metrics: how they look, not what is said.
+
+Logs: the event is a constant, values only as fields. JSON unless on a terminal. Nothing secret is ever passed to
+a logger; as a second line of defence fields with a telling name are blanked.
+Metrics: by route, loop or query, never by repository: that would be one time series for each.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECRET = ("token", "password", "authorization", "secret", "database_url")
+
+LOOP_RUNS = Counter(
+    "indexer_loop_runs_total", "Rounds of a background loop, by outcome.", ["loop", "outcome"]
+)
+LOOP_SECONDS = Histogram(
+    "indexer_loop_round_seconds",
+    "How long a round of a background loop took.",
+    ["loop"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600),
+)
+LOOP_LAST_GOOD = Gauge(
+    "indexer_loop_last_good_timestamp_seconds", "When a loop last ended a round well.", ["loop"]
+)
+LOOP_ITEMS = Counter("indexer_loop_items_total", "What a background loop worked off.", ["loop"])
+
+
+def _blank_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    for key in event:
+        if any(word in key.lower() for word in _SECRET):
+            event[key] = "…"
+    return event
+
+
+def configure_logs(*, level: str, style: str) -> None:
+    """Set up structlog and the standard library's logging alike; ``style`` is auto, json or console."""
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _blank_secrets,
+    ]
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    final = [renderer] if console else [structlog.processors.dict_tracebacks, renderer]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("aiohttp.access").setLevel(
+        logging.WARNING
+    )  # halves the rate of small answers (measured)

@@ -1,0 +1,152 @@
+"""Recorded deliveries, applied through the inbox: what told evidence alone makes of the inventory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from indexer.ingest.worker import IngestWorker
+from indexer.store import inbox
+from indexer.store.audit import seal
+from indexer.store.inbox import Delivery
+from indexer.store.lookups import Lookups
+from indexer.store.pool import Pool, open_pool
+from tests.fixtures import captures
+from tests.fixtures.captures import Capture
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    opened = await open_pool(database_url, size=4, application="tests")
+    yield opened
+    await opened.close()
+
+
+async def ingest(pool: Pool, capture: Capture, *, batch: int) -> None:
+    deliveries = [
+        Delivery(
+            received_at=datetime.fromtimestamp(delivery["received_at"], UTC),
+            content_type=delivery["content_type"],
+            body=json.dumps(delivery["body"]).encode(),
+        )
+        for delivery in capture.deliveries
+        if delivery["body"] is not None
+    ]
+    async with pool.acquire() as connection:
+        await inbox.put_deliveries(connection, deliveries=deliveries)
+    worker = IngestWorker(pool, Lookups(pool), batch=batch)
+    while (await worker.run_once()).items:
+        pass
+
+
+async def recorded_tags(pool: Pool) -> dict[tuple[str, str], str]:
+    rows = await pool.fetch(
+        "SELECT r.name AS repository, t.name, encode(substr(m.digest, 2), 'hex') AS hash"
+        " FROM tag AS t JOIN repository AS r ON r.id = t.repository_id JOIN manifest AS m ON m.id = t.manifest_id"
+    )
+    return {(row["repository"], row["name"]): f"sha256:{row['hash']}" for row in rows}
+
+
+@pytest.mark.parametrize("name", captures.names())
+async def test_replay__told_evidence_alone(pool: Pool, name: str) -> None:
+    """A recording, applied at once, obeys every rule; applied again in reverse, it changes nothing."""
+    capture = captures.load(name)
+    await ingest(pool, capture, batch=200)
+    await check_tags(pool, capture)
+    await check_manifests(pool, capture)
+    await check_history(pool)
+    await check_counters(pool)
+    before = await picture(pool)
+    await ingest(pool, Capture(name, capture.deliveries[::-1], capture.truth), batch=7)
+    assert await picture(pool) == before
+    await check_audit(pool, capture)
+
+
+@pytest.mark.parametrize("name", captures.names())
+async def test_replay__one_event_a_transaction(pool: Pool, name: str) -> None:
+    """Taken one delivery at a time, a recording makes the same tags, counters and history."""
+    capture = captures.load(name)
+    await ingest(pool, capture, batch=1)
+    await check_tags(pool, capture)
+    await check_history(pool)
+    await check_counters(pool)
+
+
+async def check_tags(pool: Pool, capture: Capture) -> None:
+    """Where the events tell the truth, the inventory is the truth; where not, it differs only where they lie."""
+    recorded = await recorded_tags(pool)
+    lies = {(d["repository"], d["tag"]) for d in capture.truth["naive_fold_differences"]["tags"]}
+    assert {k: v for k, v in capture.tags.items() if k not in lies} == {
+        k: v for k, v in recorded.items() if k not in lies
+    }
+    assert await pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+async def check_manifests(pool: Pool, capture: Capture) -> None:
+    """Where the events tell the truth, the repositories hold exactly the manifests that storage holds."""
+    rows = await pool.fetch(
+        "SELECT r.name AS repository, encode(substr(m.digest, 2), 'hex') AS hash FROM repository_manifest AS h"
+        " JOIN repository AS r ON r.id = h.repository_id JOIN manifest AS m ON m.id = h.manifest_id"
+        " WHERE h.deleted_at IS NULL"
+    )
+    recorded = {(row["repository"], f"sha256:{row['hash']}") for row in rows}
+    lies = {
+        (d["repository"], digest)
+        for d in capture.truth["naive_fold_differences"]["manifests"]
+        for digest in d["only_in_fold"] + d["only_in_truth"]
+    }
+    assert capture.manifests - lies == recorded - lies
+
+
+async def check_audit(pool: Pool, capture: Capture) -> None:
+    """Each push, mount and delete stands in the log, at most once per noun, and positions have no gap."""
+    while await seal(pool, limit=50):
+        pass
+    wanted = {
+        event["id"]
+        for delivery in capture.deliveries
+        if delivery["body"]
+        for event in delivery["body"].get("events", [])
+        if event["action"] != "pull"
+    }
+    rows = await pool.fetch("SELECT position, event_key, action FROM audit_entry ORDER BY position")
+    assert wanted <= {str(row["event_key"]) for row in rows}
+    nouns = [(row["event_key"], row["action"].split(".")[0]) for row in rows]
+    assert len(nouns) == len(set(nouns))
+    assert [row["position"] for row in rows] == list(range(1, len(rows) + 1))
+
+
+async def check_counters(pool: Pool) -> None:
+    """Maintained counts equal counted ones."""
+    wrong = await pool.fetch(
+        "SELECT r.name FROM repository AS r"
+        " WHERE r.tag_count <> (SELECT count(*) FROM tag WHERE repository_id = r.id)"
+        " OR r.manifest_count <> (SELECT count(*) FROM repository_manifest WHERE repository_id = r.id"
+        "   AND deleted_at IS NULL)"
+    )
+    assert wrong == []
+
+
+async def check_history(pool: Pool) -> None:
+    """Open intervals equal live tags, and no two intervals of a tag overlap."""
+    open_intervals = await pool.fetch(
+        "SELECT repository_id, name, manifest_id FROM tag_history WHERE valid_to = 'infinity'"
+    )
+    live = await pool.fetch("SELECT repository_id, name, manifest_id FROM tag")
+    assert {tuple(row) for row in open_intervals} == {tuple(row) for row in live}
+    overlapping = await pool.fetch(
+        "SELECT a.name FROM tag_history AS a JOIN tag_history AS b ON a.repository_id = b.repository_id"
+        " AND a.name = b.name AND a.valid_from < b.valid_from AND a.valid_to > b.valid_from"
+    )
+    assert overlapping == []
+
+
+async def picture(pool: Pool) -> list[object]:
+    """Everything a redelivery must not change."""
+    return [
+        [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")]
+        for table in ("tag", "tag_history", "tag_tombstone", "audit_staged", "repository_manifest", "tag_pull")
+    ]
