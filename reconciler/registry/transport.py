@@ -335,4 +335,5 @@ def _said(answer: Answer) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return (said or type(error).__name__).splitlines()[0][:200]

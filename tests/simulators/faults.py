@@ -23,9 +23,9 @@ class Break(Enum):
     STALL = auto()
     """Nothing more comes, and nothing closes."""
     STALL_IN_BODY = auto()
-    """Headers and half a body, then nothing."""
+    """Headers and half a body, then nothing; a HEAD has no body and stalls before its headers."""
     CUT_SHORT = auto()
-    """Headers and half a body, then closed."""
+    """Headers and half a body, then closed; a HEAD is closed before its headers."""
 
 
 @dataclass(slots=True)

@@ -190,7 +190,7 @@ class SimulatedRegistry:
         if fault.broken is None:
             return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "100"})
-        if fault.broken in {Break.CUT_SHORT, Break.STALL_IN_BODY}:
+        if fault.broken in {Break.CUT_SHORT, Break.STALL_IN_BODY} and request.method != "HEAD":
             await response.prepare(request)
             await response.write(b'{"repositories": [')
         if fault.broken in {Break.STALL, Break.STALL_IN_BODY}:
