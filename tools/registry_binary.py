@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -200,7 +201,8 @@ def build(go: str, target: Path, say: Callable[[str], None], patience: float | N
             finally:
                 end(process)
         if not finished:
-            return f"go install took longer than {patience:.0f} s (the next run goes on from there)"
+            say("  … that takes too long now; the next run goes on from here")
+            return f"go install took longer than {patience:.0f} s"
         if process.returncode != 0:
             return f"go install failed: {last_line(log)}"
         Path(scratch, "registry").replace(target)
@@ -225,11 +227,11 @@ def wait_with_progress(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Stop a program of ours that is still running."""
+    """Stop a build that is still running; asked like this, Go lets its compilers end and keeps their work."""
     if process.poll() is None:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
+            process.wait(timeout=20)
         process.kill()
         process.wait()
 

@@ -128,7 +128,7 @@ async def test_start__stale_pid_file(data_dir: Path) -> None:
 
 @pytest.mark.parametrize("place", ["elsewhere", "in the data directory"])
 async def test_start__pid_file_names_a_stranger(data_dir: Path, place: str) -> None:
-    """A stranger with the process id of a dead server is neither believed nor harmed, wherever it works."""
+    """A stranger with a dead server's process id is neither believed nor harmed, wherever it works."""
     async with running(data_dir):
         left_behind = (data_dir / "postgres" / "postmaster.pid").read_text()
     directory = data_dir / "postgres" if place == "in the data directory" else Path("/")
@@ -166,7 +166,7 @@ async def test_start__orphan(data_dir: Path) -> None:
 
 
 async def test_start__starter_killed(data_dir: Path) -> None:
-    """When the starter is killed the server ends with it (Linux), and plainly starting again works at once."""
+    """When the starter is killed the server ends too (Linux), and plainly starting again works at once."""
     program = (
         "import asyncio, sys; from pathlib import Path\n"
         "from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings\n"
@@ -209,7 +209,7 @@ async def test_start__programs_missing(data_dir: Path) -> None:
 
 
 async def test_start__long_path(data_dir: Path) -> None:
-    """Where the path is too long for a socket it lies elsewhere, also after a crash, and is removed at last."""
+    """Where the path is too long for a socket it lies elsewhere, also after a crash, and is then removed."""
     deep = data_dir.joinpath(*["a-rather-long-name"] * 6)
     async with running(deep) as server:
         address = server.database_url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -121,11 +120,14 @@ class Up:
 
     def ready(self) -> bool:
         address = self.url.removeprefix("http://")
-        with contextlib.closing(http.client.HTTPConnection(address, timeout=2)) as connection:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection.request("GET", "/readyz")
-                return connection.getresponse().status == 200
-        return False
+        connection = http.client.HTTPConnection(address, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def announced(self) -> bool:
         return "indexer is up" in self.output.read_text()
