@@ -1,0 +1,56 @@
+"""The documentation is true: its Python examples run, its links lead somewhere, its settings exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    page for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")) if page.exists()
+)
+FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)\s]*)?\)")
+COMMAND = re.compile(r"python3 dev\.py (\w+)")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def examples(page: Path, language: str) -> list[str]:
+    return [code for found, code in FENCE.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_page__python_examples_run(page: Path, tmp_path: Path) -> None:
+    """Every Python example of a page runs to its end, one after the other in one program."""
+    code = "\n".join(examples(page, "python"))
+    if not code:
+        return
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_page__links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page names a file of the repository."""
+    targets = [target for target, _ in LINK.findall(page.read_text(encoding="utf-8"))]
+    relative = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
+    assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_page__commands_exist(page: Path) -> None:
+    """Every verb of dev.py that a page shows is one."""
+    listed = subprocess.run(
+        [sys.executable, ROOT / "dev.py"], capture_output=True, text=True, check=False
+    ).stdout
+    verbs = set(re.findall(r"^  (\w+) ", listed, re.MULTILINE))
+    assert set(COMMAND.findall(page.read_text(encoding="utf-8"))) - verbs == set()
