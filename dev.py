@@ -209,8 +209,8 @@ def tool(name: str) -> str:
 
 
 def present(*names: str) -> list[str]:
-    """Keep the names that exist: a checkout need not have every part."""
-    return [name for name in names if (ROOT / name).exists()]
+    """Keep the files, and the directories with Python in them: not every part need exist."""
+    return [name for name in names if (ROOT / name).is_file() or any((ROOT / name).rglob("*.py"))]
 
 
 def demo(arguments: list[str]) -> NoReturn:
