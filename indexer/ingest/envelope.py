@@ -21,11 +21,11 @@ from indexer.inventory.events import Event, EventAction, InstanceInfo, RequestIn
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
 from indexer.oci.user_agent import is_ours
+from indexer.store.text import LONGEST, storable
 
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 MAX_SIZE_BYTES = 2**63 - 1
 MAX_PORT = 65535
-LONGEST_TEXT = 255
 LONGEST_USER_AGENT = 1024
 EARLIEST_BELIEVED = datetime(2000, 1, 1, tzinfo=UTC)
 _INFLATE_ANY = 47  # zlib's window bits for "gzip or zlib, by its header"
@@ -186,7 +186,7 @@ def _size(target: Mapping[str, Any]) -> int:
 def _id(source: Mapping[str, Any], notes: _Notes) -> str:
     text = source.get("id")
     if isinstance(text, str) and text:
-        return _storable(text, notes, name="id", longest=LONGEST_TEXT)
+        return _storable(text, notes, name="id", longest=LONGEST)
     # A redelivery is byte-identical, so the content identifies an event that has no id of its own.
     canonical = json.dumps(source, sort_keys=True, default=str).encode("utf-8", "replace")
     notes.odd["id_missing"] = True
@@ -243,9 +243,7 @@ def _object(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _text(
-    source: Mapping[str, Any], key: str, notes: _Notes, *, name: str, longest: int = LONGEST_TEXT
-) -> str:
+def _text(source: Mapping[str, Any], key: str, notes: _Notes, *, name: str, longest: int = LONGEST) -> str:
     value = source.get(key)
     if value is None:
         return ""
@@ -253,15 +251,8 @@ def _text(
 
 
 def _storable(text: str, notes: _Notes, *, name: str, longest: int) -> str:
-    """Make a text one that PostgreSQL takes and an index row holds, and note what was done to it."""
-    clean = text
-    if "\x00" in clean:
-        clean = clean.replace("\x00", "\\u0000")
-        notes.altered[name] = "NUL escaped"
-    if any("\ud800" <= character <= "\udfff" for character in clean):
-        clean = clean.encode("utf-8", "replace").decode("utf-8")
-        notes.altered[name] = "lone surrogate replaced"
-    if len(clean) > longest:
-        notes.altered[name] = f"cut from {len(text)} characters"
-        clean = clean[:longest]
+    """Make a text storable and note what was done to it."""
+    clean, done = storable(text, longest=longest)
+    if done:
+        notes.altered[name] = done
     return clean

@@ -102,16 +102,24 @@ def agrees(record: TagRecord | None, observation: TagObservation) -> bool:
 
 
 def see(
-    record: TagRecord | None, timeline: Timeline, observation: TagObservation, *, source: AuditSource
+    record: TagRecord | None,
+    timeline: Timeline,
+    observation: TagObservation,
+    *,
+    source: AuditSource,
+    first_walk: bool = False,
 ) -> Seen:
-    """Judge one look against the record it is to be stored over (same revision as before the look)."""
+    """Judge one look against the record it is to be stored over (same revision as before the look).
+
+    ``first_walk``: the repository was never compared before, so what is not on record may be older than we are.
+    """
     if agrees(record, observation):
         return Seen(judgement=Judgement.CONFIRMED, changes=_confirm(record, timeline, observation))
     if not is_settled(record, observation.looked_at):
         return Seen(judgement=Judgement.DOUBTED)
     match observation.outcome:
         case Outcome.POINTS | Outcome.CONFIRMED:
-            changes = _points(record, timeline, observation, source)
+            changes = _points(record, timeline, observation, source, first_walk=first_walk)
         case Outcome.BROKEN:
             changes = _broken(record, timeline, observation, source)
         case Outcome.ABSENT:
@@ -172,7 +180,12 @@ def _confirm(record: TagRecord | None, timeline: Timeline, look: TagObservation)
 
 
 def _points(
-    record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
+    record: TagRecord | None,
+    timeline: Timeline,
+    look: TagObservation,
+    source: AuditSource,
+    *,
+    first_walk: bool,
 ) -> tuple[Change, ...]:
     digest = look.digest
     assert digest is not None  # noqa: S101 - both outcomes carry one; tells mypy
@@ -224,7 +237,7 @@ def _points(
         ),
         Finding(
             kind=DriftKind.TAG_MISSING if previous is None else DriftKind.TAG_STALE,
-            cause=_cause(record, raced),
+            cause=_cause(record, raced, first_walk=first_walk),
             repository=look.repository,
             tag=look.tag,
             detected_at=look.looked_at,
@@ -348,10 +361,10 @@ def _after_record(record: TagRecord | None, at: datetime) -> datetime:
     return at if record is None else max(at, record.as_of + TICK)
 
 
-def _cause(record: TagRecord | None, raced: Interval | None) -> DriftCause:
+def _cause(record: TagRecord | None, raced: Interval | None, *, first_walk: bool) -> DriftCause:
     if raced is not None:
         return DriftCause.RACE
-    return DriftCause.LOST_NOTIFICATION if record is not None else DriftCause.FIRST_WALK
+    return DriftCause.FIRST_WALK if record is None and first_walk else DriftCause.LOST_NOTIFICATION
 
 
 def _finding(

@@ -62,10 +62,14 @@ class Stored(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """An observation, and the revision the record had before it was made (0: nothing was on record)."""
+    """An observation, and the revision the record had before it was made (0: nothing was on record).
+
+    ``first_walk``: the repository was never compared before.
+    """
 
     observation: TagObservation
     revision: int
+    first_walk: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +129,13 @@ async def see_all(
         if (record.revision if record is not None else 0) != look.revision:
             stored.append(Stored.OVERTAKEN)
             continue
-        seen = see(record, writing.known.histories.get(key, ()), look.observation, source=source)
+        seen = see(
+            record,
+            writing.known.histories.get(key, ()),
+            look.observation,
+            source=source,
+            first_walk=look.first_walk,
+        )
         changes += seen.changes
         stored.append(_STORED[seen.judgement])
     await _write(writing, changes, now=now, run_id=run_id)

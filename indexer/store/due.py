@@ -180,6 +180,9 @@ async def backlog(connection: Connection) -> dict[DueKind, Backlog]:
     return {kind: found.get(kind, Backlog(waiting=0, failing=0, since=None)) for kind in DueKind}
 
 
-async def backlog_of(connection: Connection, *, kind: DueKind, repositories: Sequence[RepositoryName]) -> int:
-    """Return how much of one kind waits in some repositories."""
-    return int(await connection.fetchval(SQL["backlog_of"], kind, list(repositories)))
+async def waiting(
+    connection: Connection, *, repositories: Sequence[RepositoryName] | None
+) -> dict[DueKind, int]:
+    """Return how much of each kind waits in some repositories (None: all), without what failed repeatedly."""
+    rows = await connection.fetch(SQL["waiting"], None if repositories is None else list(repositories))
+    return {DueKind(row["kind"]): row["waiting"] for row in rows}

@@ -151,3 +151,8 @@ async def confirm_held(
 async def describe_repository(connection: Connection, *, repository: RepositoryName) -> None:
     """Bring what the repository's tags repeat of their manifests in step with them."""
     await connection.execute(SQL["describe_repository"], repository)
+
+
+async def count_held(connection: Connection) -> int:
+    """Return how many manifests the repositories hold, one held by two counted twice."""
+    return int(await connection.fetchval(SQL["count_held"]))

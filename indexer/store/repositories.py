@@ -41,6 +41,12 @@ async def lock_repositories(
     return {RepositoryName(row["name"]): row["id"] for row in rows}
 
 
+async def find_ids(connection: Connection, *, names: Iterable[RepositoryName]) -> dict[RepositoryName, int]:
+    """Return the ids of repositories without locking them."""
+    rows = await connection.fetch(SQL["find_ids"], list(names))
+    return {RepositoryName(row["name"]): row["id"] for row in rows}
+
+
 async def count_repositories(
     connection: Connection, *, counted: Mapping[int, Counted], never: datetime, for_ever: datetime
 ) -> None:
@@ -61,6 +67,11 @@ async def count_repositories(
 async def mark_walked(connection: Connection, *, name: RepositoryName, at: datetime) -> None:
     """Remember that the walk compared the repository in full."""
     await connection.execute(SQL["mark_walked"], name, at)
+
+
+async def was_walked(connection: Connection, *, name: RepositoryName) -> bool:
+    """Tell whether a walk ever compared the repository in full."""
+    return bool(await connection.fetchval(SQL["was_walked"], name))
 
 
 async def list_names(connection: Connection, *, after: str, limit: int) -> Sequence[RepositoryName]:

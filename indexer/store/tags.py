@@ -192,3 +192,8 @@ async def add_manifest_pulls(
         [pulls[key][0] for key in keys],
         [pulls[key][1] for key in keys],
     )
+
+
+async def trim_tombstones(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget tombstones of deletions before an instant; return how many."""
+    return int((await connection.execute(SQL["trim_tombstones"], before, limit)).rsplit(" ", 1)[1])

@@ -83,7 +83,8 @@ SELECT min(CASE WHEN lease_until > due_at THEN lease_until ELSE due_at END) FROM
 SELECT kind, count(*) AS waiting, min(since) AS since, count(*) FILTER (WHERE attempts > 0) AS failing
 FROM due GROUP BY kind
 
--- name: backlog_of
--- How many rows of kind $1 wait in the repositories $2 (names).
-SELECT count(*) FROM due AS d JOIN repository AS r ON r.id = d.repository_id
-WHERE d.kind = $1 AND r.name = ANY ($2::text[])
+-- name: waiting
+-- Per kind: how many rows wait, of the repositories $1 (names; null: all), that have not failed repeatedly.
+SELECT d.kind, count(*) AS waiting FROM due AS d JOIN repository AS r ON r.id = d.repository_id
+WHERE ($1::text[] IS NULL OR r.name = ANY ($1::text[])) AND d.attempts < 3
+GROUP BY d.kind

@@ -160,3 +160,7 @@ FROM manifest AS m JOIN facet AS f ON f.id = m.facet_id WHERE m.id = $1
 -- name: set_facet
 -- Manifest $1 (id) is what facet $2 says.
 UPDATE manifest SET facet_id = $2 WHERE id = $1
+
+-- name: count_held
+-- How many manifests the repositories hold.
+SELECT coalesce(sum(manifest_count), 0)::bigint FROM repository

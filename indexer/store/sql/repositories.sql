@@ -48,3 +48,11 @@ WITH held AS (
 UPDATE repository
 SET size_bytes = coalesce((SELECT sum(size_bytes) FROM content), 0), measured_at = $2
 WHERE id = $1
+
+-- name: find_ids
+-- Ids of the repositories $1 names.
+SELECT name, id FROM repository WHERE name = ANY ($1::text[])
+
+-- name: was_walked
+-- Whether repository $1 (name) was ever compared in full.
+SELECT walked_at IS NOT NULL FROM repository WHERE name = $1

@@ -1,0 +1,125 @@
+"""The server: the only place of this program that builds. Settings → pools → rooms → web application.
+
+Stop order: close the doors, drain, stop the loops, close the pools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+
+import structlog
+from aiohttp import web
+
+from indexer.api.routes import ApiSettings, add_api
+from indexer.audit.seal import Sealer
+from indexer.errors import ConfigurationError
+from indexer.housekeeping import Housekeeper, Retention
+from indexer.ingest.endpoint import add_endpoint
+from indexer.ingest.worker import IngestWorker
+from indexer.ingest.writer import InboxWriter
+from indexer.service import Alarm, Service
+from indexer.settings import Settings, parse_address
+from indexer.store.lookups import Lookups
+from indexer.store.migrate import check
+from indexer.store.pool import Pool, connection, open_pool
+
+log = structlog.get_logger()
+
+WORK_CONNECTIONS = 6
+READ_CONNECTIONS = 8
+LOOKUP_CONNECTIONS = 2
+OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
+IDLE_CONNECTION_SECONDS = 75.0
+
+
+async def serve(settings: Settings, *, database_url: str) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit code."""
+    token = settings.indexer_notifications_token
+    if token is None:
+        raise ConfigurationError(
+            "INDEXER_NOTIFICATIONS_TOKEN is not set: choose a secret, and give the registry's notification "
+            "endpoint the header `Authorization: [Bearer <secret>]`"
+        )
+    stop = _stop_signals()
+    async with AsyncExitStack() as stack:
+        work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
+        reads = await _pool(stack, database_url, size=READ_CONNECTIONS, application="indexer read")
+        words = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
+        async with connection(work) as held:
+            await check(held)
+        service = Service(work, program="indexer serve")
+        stack.push_async_callback(service.stop)
+        stored = Alarm()
+        writer = InboxWriter(database_url, stored=stored)
+        writer.start()
+        stack.push_async_callback(writer.close)
+        service.start(IngestWorker(work, Lookups(words)), stored)
+        service.start(Sealer(work), Alarm())
+        service.start(Housekeeper(work, _retention(settings)), Alarm())
+        app = web.Application(client_max_size=1024 * 1024)
+        add_endpoint(app, writer=writer, token=token.get_secret_value())
+        add_api(app, pool=reads, settings=_api_settings(settings))
+        await _open_doors(stack, app, settings.indexer_listen)
+        await stop.wait()
+        log.info("stopping")
+    return 0
+
+
+async def _pool(stack: AsyncExitStack, database_url: str, *, size: int, application: str) -> Pool:
+    pool = await open_pool(database_url, size=size, application=application)
+    stack.push_async_callback(_close, pool)
+    return pool
+
+
+async def _close(pool: Pool) -> None:
+    """``pool.close()`` waits for held connections without limit; by now nobody should hold one."""
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+async def _open_doors(stack: AsyncExitStack, app: web.Application, listen: str) -> None:
+    # Bodies are taken as sent: a compressed one that does not decompress is content, and content is never refused.
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=IDLE_CONNECTION_SECONDS,
+        shutdown_timeout=OPEN_REQUESTS_DEADLINE_SECONDS,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    host, port = parse_address(listen)
+    try:
+        site = web.TCPSite(runner, host, port, backlog=1024)
+        await site.start()
+    except OSError as error:
+        raise ConfigurationError(f"INDEXER_LISTEN: cannot listen on {listen}: {error.strerror}") from None
+    log.info("listening", address=listen)
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        inbox=settings.indexer_inbox_retention,
+        events=settings.indexer_event_retention,
+        tombstones=settings.indexer_tombstone_retention,
+    )
+
+
+def _api_settings(settings: Settings) -> ApiSettings:
+    return ApiSettings(
+        api_tokens=frozenset(token.get_secret_value() for token in settings.indexer_api_tokens),
+        anonymous_read=settings.indexer_anonymous_read,
+    )
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,1 @@
+"""The log as a product: sealed into one order, exported, verified."""

@@ -1,0 +1,200 @@
+"""The verbs of ``indexer``: up, serve, migrate, openapi, inbox, audit. Each imports only what it needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+
+from indexer import __version__
+from indexer.command import database_url, name_process, read_settings, run_async, run_verb
+
+Config = Annotated[
+    Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
+]
+AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
+
+app = cyclopts.App(
+    name="indexer",
+    version=__version__,
+    help="The memory of a container registry: receives its notifications, keeps inventory, history and audit "
+    "log in PostgreSQL, and serves them over HTTP. Settings are environment variables or a TOML file; see "
+    "docs/reference/settings.md.",
+)
+inbox_app = cyclopts.App(name="inbox", help="Deliveries that could not be applied.")
+audit_app = cyclopts.App(name="audit", help="The audit log.")
+app.command(inbox_app)
+app.command(audit_app)
+
+
+def main() -> None:
+    """Run the command line."""
+    run_verb(_run)
+
+
+def _run() -> int:
+    code = app(exit_on_error=True, result_action="return_value")
+    return code if isinstance(code, int) else 0
+
+
+@app.command
+def up(*, config: Config = None) -> int:
+    """Run everything on this machine: embedded PostgreSQL (unless a database is set), server and reconciler."""
+    from indexer.local.supervisor import UpSettings  # noqa: PLC0415
+    from indexer.local.supervisor import up as run_up  # noqa: PLC0415
+
+    settings = read_settings(config)
+    name_process("indexer up")
+    token = settings.indexer_notifications_token
+    given = settings.indexer_database_url
+    return run_async(
+        run_up(
+            UpSettings(
+                data_dir=settings.indexer_data_dir,
+                registry_url=settings.reconciler_registry_url,
+                database_url=given.get_secret_value() if given is not None else None,
+                notifications_token=token.get_secret_value() if token is not None else None,
+                listen=settings.indexer_listen,
+            )
+        )
+    )
+
+
+@app.command
+def serve(*, config: Config = None) -> int:
+    """Receive notifications, apply them, and serve the APIs. Never calls the registry."""
+    from indexer.app import serve as run_server  # noqa: PLC0415
+
+    settings = read_settings(config)
+    name_process("indexer serve")
+    return run_async(run_server(settings, database_url=database_url(settings)))
+
+
+@app.command
+def migrate(*, config: Config = None, json: AsJson = False) -> int:
+    """Bring the database up to date."""
+    from indexer.store.migrate import migrate as run_migrations  # noqa: PLC0415
+
+    settings = read_settings(config)
+
+    async def work() -> int:
+        applied = await run_migrations(database_url(settings))
+        _print(json, {"applied": applied}, "\n".join(f"applied {name}" for name in applied) or "up to date")
+        return 0
+
+    return run_async(work())
+
+
+@app.command
+def openapi() -> int:
+    """Print the OpenAPI 3.1 document of the API."""
+    from indexer.api.openapi import document  # noqa: PLC0415
+
+    sys.stdout.write(json.dumps(document(), indent=2) + "\n")
+    return 0
+
+
+@inbox_app.command(name="list")
+def inbox_list(*, config: Config = None, limit: int = 100, json: AsJson = False) -> int:
+    """List the quarantine, oldest first: what was received and could not be applied, and why."""
+    from indexer.store import inbox  # noqa: PLC0415
+
+    async def work(connection: Any) -> int:
+        rows = await inbox.list_quarantine(connection, after=0, limit=limit)
+        shown = [
+            {
+                "id": row.id,
+                "received_at": row.received_at.isoformat(),
+                "reason": row.reason,
+                "content_type": row.content_type,
+                "body_bytes": len(row.body),
+                "body_start": row.body[:200].decode("utf-8", "backslashreplace"),
+            }
+            for row in rows
+        ]
+        lines = [f"{row.id:>8}  {row.received_at:%Y-%m-%d %H:%M:%S}Z  {row.reason}" for row in rows]
+        _print(json, {"quarantined": shown}, "\n".join(lines) or "the quarantine is empty")
+        return 0
+
+    return _with_database(config, work)
+
+
+@inbox_app.command(name="retry")
+def inbox_retry(
+    ids: Annotated[
+        list[int] | None, cyclopts.Parameter(help="Ids from `inbox list`; none means all.")
+    ] = None,
+    *,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Put quarantined deliveries back into the inbox, for example after an upgrade that understands them."""
+    from indexer.store import inbox  # noqa: PLC0415
+
+    async def work(connection: Any) -> int:
+        count = await inbox.retry_quarantine(connection, ids=ids or None)
+        _print(json, {"retried": count}, f"{count} put back into the inbox")
+        return 0
+
+    return _with_database(config, work)
+
+
+@audit_app.command(name="export")
+def audit_export(
+    *,
+    config: Config = None,
+    format: Literal["ndjson", "csv"] = "ndjson",  # noqa: A002 - the flag's name
+    after: Annotated[int, cyclopts.Parameter(help="Resume behind this position.")] = 0,
+    repository: str | None = None,
+    prefix: str | None = None,
+    action: str | None = None,
+    after_time: datetime | None = None,
+    before_time: datetime | None = None,
+    output: Annotated[Path | None, cyclopts.Parameter(help="File to write; none is standard output.")] = None,
+) -> int:
+    """Export the sealed log in the order of its positions."""
+    from indexer.audit.export import export_to  # noqa: PLC0415
+
+    settings = read_settings(config)
+    filters = {
+        "repository": repository,
+        "prefix": prefix,
+        "action": action,
+        "after_time": after_time,
+        "before_time": before_time,
+    }
+    return run_async(
+        export_to(
+            database_url(settings),
+            output=output,
+            format=format,
+            after=after,
+            filters={name: value for name, value in filters.items() if value is not None},
+        )
+    )
+
+
+def _with_database(config: Path | None, work: Callable[[Any], Awaitable[int]]) -> int:
+    from indexer.store.migrate import check  # noqa: PLC0415
+    from indexer.store.pool import connect  # noqa: PLC0415
+
+    settings = read_settings(config)
+
+    async def connected() -> int:
+        connection = await connect(database_url(settings), application="indexer")
+        try:
+            await check(connection)
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return run_async(connected())
+
+
+def _print(as_json: bool, value: dict[str, Any], text: str) -> None:
+    sys.stdout.write((json.dumps(value) if as_json else text) + "\n")

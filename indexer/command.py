@@ -1,0 +1,86 @@
+"""What the command lines of both programs share: settings, the event loop, errors as one line, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+from indexer.errors import ConfigurationError, IndexerError
+from indexer.settings import Settings
+from indexer.telemetry import configure_logs
+
+EXIT_FAILED = 1
+EXIT_MISUSED = 2
+EXIT_INTERRUPTED = 130
+
+
+def read_settings(config: Path | None) -> Settings:
+    """Read the settings and set up logs accordingly; the environment is read here and nowhere else."""
+    settings = Settings.read(os.environ, config=config)
+    configure_logs(level=settings.indexer_log_level, style=settings.indexer_log_format)
+    return settings
+
+
+def database_url(settings: Settings) -> str:
+    """Return the database's URL: the one set, else that of the embedded database that is running."""
+    if settings.indexer_database_url is not None:
+        return settings.indexer_database_url.get_secret_value()
+    # Only a machine with an embedded database needs its launcher's modules.
+    from indexer.local.postgres import find_running  # noqa: PLC0415
+
+    found = find_running(settings.indexer_data_dir)
+    if found is None:
+        raise ConfigurationError(
+            "INDEXER_DATABASE_URL is not set, and no embedded database is running under "
+            f"{settings.indexer_data_dir} (INDEXER_DATA_DIR): set one of them, or start `indexer up`"
+        )
+    return found
+
+
+def name_process(title: str) -> None:
+    """Show as ``indexer serve`` in process lists."""
+    from setproctitle import setproctitle  # noqa: PLC0415 - only long-running verbs need it
+
+    setproctitle(title)
+
+
+def run_async(work: Coroutine[Any, Any, int]) -> int:
+    """Run to the end on uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(work)
+
+
+def run_verb(verb: Callable[[], int], *, misused: int = EXIT_MISUSED) -> NoReturn:
+    """Run a verb and exit: an expected error is one line on stderr, never a traceback.
+
+    ``misused`` is the exit code where the operator must change something first.
+    """
+    try:
+        code = verb()
+    except ConfigurationError as error:
+        _say(error)
+        code = misused
+    except IndexerError as error:
+        _say(error)
+        code = EXIT_FAILED
+    except BrokenPipeError:
+        # The reader has gone (`| head`); Python would complain again while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_FAILED
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    raise SystemExit(code)
+
+
+def _say(error: IndexerError) -> None:
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")

@@ -1,0 +1,51 @@
+"""Instants as text: RFC 3339, UTC, always with microseconds and ``Z``; so equal instants are equal texts."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_TIME = re.compile(
+    r"(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<time>\d{2}:\d{2}:)(?P<second>\d{2})(?:\.(?P<fraction>\d{1,18}))?"
+    r"(?:(?P<zulu>[Zz])|(?P<sign>[+ -])(?P<hours>\d{2}):(?P<minutes>\d{2}))\Z",
+    re.ASCII,
+)
+_LAST_SECOND = 59
+_LEAP_SECOND = 60
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def format_time(at: datetime | None) -> str | None:
+    """Return ``2026-01-31T12:00:00.000000Z``; None for None. ``at`` must be in UTC."""
+    return None if at is None else f"{at.isoformat(timespec='microseconds')[:26]}Z"
+
+
+def parse_time(text: str) -> datetime:
+    """Return the instant ``text`` names; raise ``ValueError`` where it is not RFC 3339 with a time zone.
+
+    Finer than a microsecond is cut off, a leap second is the next second (as POSIX clocks have it), and what
+    lies beyond the years 1 to 9999 in UTC is their edge. A space for the sign ``+`` is taken: it is what a ``+``
+    becomes that was not escaped in a URL.
+    """
+    match = _TIME.match(text)
+    if match is None:
+        raise ValueError(f"not an RFC 3339 time with a time zone: {text[:60]!r}")
+    leap = int(match["second"]) == _LEAP_SECOND
+    second = _LAST_SECOND if leap else int(match["second"])
+    at = datetime.fromisoformat(f"{match['date']}T{match['time']}{second:02d}").replace(tzinfo=UTC)
+    at = at.replace(microsecond=int((match["fraction"] or "").ljust(6, "0")[:6]))
+    shift = timedelta(seconds=1) if leap else timedelta()
+    if not match["zulu"]:
+        minutes = _offset_minutes(match["hours"], match["minutes"])
+        shift += timedelta(minutes=minutes if match["sign"] == "-" else -minutes)
+    try:
+        return at + shift
+    except OverflowError:
+        return _FIRST if shift < timedelta() else _LAST
+
+
+def _offset_minutes(hours: str, minutes: str) -> int:
+    if int(hours) > 23 or int(minutes) > 59:  # noqa: PLR2004 - hours of a day, minutes of an hour
+        raise ValueError(f"not a time zone: {hours}:{minutes}")
+    return int(hours) * 60 + int(minutes)

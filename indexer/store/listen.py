@@ -1,0 +1,39 @@
+"""Wakes loops when work becomes due: LISTEN on a connection of its own, made again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from indexer.errors import StoreUnavailable
+from indexer.store.due import CHANNEL
+from indexer.store.pool import connect
+
+RECONNECT_SECONDS = 1.0
+
+
+async def listen(database_url: str, wake: Sequence[Callable[[], None]], *, application: str) -> None:
+    """Call every ``wake`` at each notification, and at each new connection: what was missed must be re-read."""
+    while True:
+        with suppress(StoreUnavailable):
+            await _listen_once(database_url, wake, application=application)
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+
+async def _listen_once(database_url: str, wake: Sequence[Callable[[], None]], *, application: str) -> None:
+    connection = await connect(database_url, application=application)
+    lost = asyncio.Event()
+
+    def wake_all(*_: object) -> None:
+        for ring in wake:
+            ring()
+
+    try:
+        connection.add_termination_listener(lambda _: lost.set())
+        await connection.add_listener(CHANNEL, wake_all)
+        wake_all()
+        await lost.wait()
+    finally:
+        with suppress(Exception):
+            connection.terminate()

@@ -1,0 +1,57 @@
+"""How fresh an answer is.
+
+``as_of``: every notification received before that instant has been applied. It is now where nothing waits, else
+the arrival of the oldest delivery that does.
+
+``walked_at``: for lists of one repository, when a walk last compared that repository in full; for lists across
+repositories, when the last complete walk of everything ended. None: never yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.oci.reference import RepositoryName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("listing_freshness")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How far the inventory has come."""
+
+    as_of: datetime
+    walked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryRef:
+    """A repository on record, with what a listing of its content needs to know first."""
+
+    id: int
+    name: RepositoryName
+    tag_count: int
+    freshness: Freshness
+
+
+async def freshness(connection: Connection) -> Freshness:
+    """Return how fresh lists across repositories are. To be asked before the list is read."""
+    row = await connection.fetchrow(SQL["freshness"])
+    assert row is not None  # noqa: S101 - a SELECT without FROM has a row; tells mypy
+    return Freshness(as_of=row["as_of"], walked_at=row["walked_at"])
+
+
+async def find_repository(connection: Connection, *, name: RepositoryName) -> RepositoryRef | None:
+    """Return a repository and how fresh what we know of it is. To be asked before its lists are read."""
+    row = await connection.fetchrow(SQL["freshness_of"], name)
+    if row is None:
+        return None
+    return RepositoryRef(
+        id=row["id"],
+        name=name,
+        tag_count=row["tag_count"],
+        freshness=Freshness(as_of=row["as_of"], walked_at=row["walked_at"]),
+    )

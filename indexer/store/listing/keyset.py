@@ -1,0 +1,214 @@
+"""Order, and how to go on from a place in it: sort keys, positions, and the segments a page is read in.
+
+A page is everything *after a position*, in order. Where all sort keys run in one direction that is one row
+comparison, ``(a, b) > ($1, $2)``, which one index serves at any depth, ties included. Where it is not, the rest
+of the list is a short sequence of *segments*, each of which an index serves: for ``-size, name`` first the rows
+of the same size with a later name, then the smaller ones. Values that are not known come last in either
+direction: they are a segment of their own, since the index has them first.
+
+Segments are read one after the other until the page is full, most often one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from indexer.store.instants import NEVER
+from indexer.store.listing.statement import Condition
+
+_ABSENT_VALUES: dict[str, object] = {"timestamptz": NEVER, "bytea": b""}
+"""What the driver returns for the value that stands for "not known"."""
+
+
+class Part(Enum):
+    """Which rows a segment has, by its first key: all, those whose value is known, or those whose is not."""
+
+    ALL = "all"
+    KNOWN = "known"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """What a list can be sorted by.
+
+    ``name`` is the caller's word, ``sql`` the column, ``type`` PostgreSQL's. ``absent`` is the lowest value of
+    the type where it stands for "not known". ``apart``: rows without a value are found in another way than
+    those with one (they have no row in the joined table), so the two are never read in one walk.
+    """
+
+    name: str
+    sql: str
+    type: str
+    absent: str | None = None
+    apart: bool = False
+
+    def value(self, stored: object) -> object:
+        """Return a column's value as a position has it: None where absent."""
+        return None if self.absent is not None and stored == _ABSENT_VALUES[self.type] else stored
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A column and its direction. ``reversed`` marks a page read backwards: then absent values come first."""
+
+    column: Column
+    descending: bool = False
+    backwards: bool = False
+
+    @property
+    def splits(self) -> bool:
+        """True where the index's own order would put absent values at the wrong end, or has none of them."""
+        forward_descending = self.descending != self.backwards
+        return self.column.absent is not None and (self.column.apart or not forward_descending)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the list in the order they are read."""
+        if not self.splits:
+            return (Part.ALL,)
+        return (Part.ABSENT, Part.KNOWN) if self.backwards else (Part.KNOWN, Part.ABSENT)
+
+    def reverse(self) -> Order:
+        """Return the order to read a page backwards."""
+        return Order(self.column, not self.descending, not self.backwards)
+
+    def sql(self, column: str, part: Part) -> str:
+        """Return the ORDER BY of this key, under the name ``column``, within a part."""
+        direction = "DESC" if self.descending else "ASC"
+        if not (self.splits and part is Part.ALL):
+            return f"{column} {direction}"
+        absent_last = "DESC" if self.backwards else "ASC"
+        return f"({column} = {self.column.absent}) {absent_last}, {column} {direction}"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a list: the sort values of a row, each None where absent.
+
+    A page begins just beside it; ``inclusive`` where the row itself belongs to the page.
+    """
+
+    values: tuple[object, ...]
+    inclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the list: which rows, of which part, and which keys still order them.
+
+    The keys before ``start`` are the same in all its rows; ``first`` is the part of the key at ``start``.
+    """
+
+    conditions: tuple[Condition, ...]
+    part: Part
+    start: int
+    first: Part
+
+    def order_by(self, orders: Sequence[Order], columns: Sequence[str]) -> str:
+        """Return the ORDER BY, with the keys under the names ``columns``."""
+        rest = list(zip(orders, columns, strict=True))[self.start :]
+        (leading, column), *others = rest
+        return ", ".join(
+            [leading.sql(column, self.first), *(order.sql(name, Part.ALL) for order, name in others)]
+        )
+
+
+def segments(orders: Sequence[Order], position: Position | None) -> Iterator[Segment]:
+    """Yield the segments of everything after ``position`` (None: from the beginning), in order."""
+    if position is None:
+        for part in orders[0].parts:
+            yield Segment(_class(orders[0], part), part, 0, part)
+        return
+    runs = _runs(orders)
+    here = _part_of(orders[0], position.values[0])
+    for number in range(len(runs) - 1, -1, -1):
+        start = sum(len(run) for run in runs[:number])
+        pairs = zip(orders[:start], position.values[:start], strict=True)
+        equal = tuple(_equals(order, value) for order, value in pairs)
+        values = position.values[start : start + len(runs[number])]
+        inclusive = position.inclusive and number == len(runs) - 1
+        for part, conditions in _after(runs[number], values, inclusive=inclusive):
+            yield Segment((*equal, *conditions), here if start else part, start, part)
+
+
+def _runs(orders: Sequence[Order]) -> list[list[Order]]:
+    """Group keys that one row comparison can cover: same direction, only the first may have a part apart."""
+    runs: list[list[Order]] = []
+    for order in orders:
+        if runs and not order.splits and order.descending == runs[-1][0].descending:
+            runs[-1].append(order)
+        else:
+            runs.append([order])
+    return runs
+
+
+def _after(
+    run: Sequence[Order], values: Sequence[object], *, inclusive: bool
+) -> Iterator[tuple[Part, tuple[Condition, ...]]]:
+    """Yield what follows ``values`` within a run of keys."""
+    first = run[0]
+    if not first.splits:
+        yield Part.ALL, (_compare(run, values, inclusive=inclusive),)
+        return
+    here = _part_of(first, values[0])
+    for part in first.parts[first.parts.index(here) :]:
+        if part is not here:
+            yield part, _class(first, part)
+        elif part is Part.KNOWN:
+            yield part, (*_class(first, part), _compare(run, values, inclusive=inclusive))
+        elif len(run) > 1:
+            yield part, (*_class(first, part), _compare(run[1:], values[1:], inclusive=inclusive))
+        elif inclusive:
+            yield part, _class(first, part)
+
+
+def _part_of(order: Order, value: object) -> Part:
+    if not order.splits:
+        return Part.ALL
+    return Part.ABSENT if value is None else Part.KNOWN
+
+
+def _class(order: Order, part: Part) -> tuple[Condition, ...]:
+    if part is Part.ALL:
+        return ()
+    comparison = ">" if part is Part.KNOWN else "="
+    return (Condition(f"{order.column.sql} {comparison} {order.column.absent}"),)
+
+
+def _equals(order: Order, value: object) -> Condition:
+    if value is None:
+        return Condition(f"{order.column.sql} = {order.column.absent}")
+    return Condition(f"{order.column.sql} = {{}}::{order.column.type}", (value,))
+
+
+def _compare(run: Sequence[Order], values: Sequence[object], *, inclusive: bool) -> Condition:
+    comparison = ("<" if run[0].descending else ">") + ("=" if inclusive else "")
+    places = [
+        f"{order.column.absent}" if value is None else f"{{}}::{order.column.type}"
+        for order, value in zip(run, values, strict=True)
+    ]
+    columns = ", ".join(order.column.sql for order in run)
+    bound = tuple(value for value in values if value is not None)
+    return Condition(f"({columns}) {comparison} ({', '.join(places)})", bound)
+
+
+def orders_of(
+    columns: Mapping[str, Column], sort: Sequence[tuple[str, bool]], *, ties: Sequence[str]
+) -> tuple[Order, ...]:
+    """Return the order a caller asks for: names of sort keys, each with True for descending.
+
+    ``ties`` are the keys that make the order total; they follow in the direction of the last key. What follows
+    a total order changes nothing and is left out.
+    """
+    chosen: list[Order] = []
+    for name, descending in sort:
+        if all(order.column.name != name for order in chosen):
+            chosen.append(Order(columns[name], descending))
+        if set(ties) <= {order.column.name for order in chosen}:
+            return tuple(chosen)
+    last = chosen[-1].descending if chosen else False
+    named = {order.column.name for order in chosen}
+    return (*chosen, *(Order(columns[name], last) for name in ties if name not in named))

@@ -1,0 +1,68 @@
+"""SQL with values that are bound, never formatted in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A piece of a WHERE clause: ``{}`` in ``text`` stands for each of ``values``, in order.
+
+    ``text`` is ours, written in this package; what came from a caller is only ever in ``values``.
+    """
+
+    text: str
+    values: tuple[object, ...] = ()
+
+
+NOTHING = Condition("false")
+"""Matches no row: a filter names a digest, an actor or a kind that is not on record."""
+
+
+class Statement:
+    """Collects the values of one statement and hands out their ``$n``."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+
+    def bind(self, value: object) -> str:
+        """Bind a value and return its placeholder."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+    def text(self, condition: Condition) -> str:
+        """Return a condition as SQL."""
+        pieces = condition.text.split("{}")
+        bound = [self.bind(value) for value in condition.values]
+        return "".join(piece + place for piece, place in zip(pieces, [*bound, ""], strict=True))
+
+    def where(self, *conditions: Condition) -> str:
+        """Return ``WHERE a AND b`` or nothing."""
+        return "WHERE " + " AND ".join(self.text(c) for c in conditions) if conditions else ""
+
+
+def starts_with(column: str, prefix: str) -> tuple[Condition, ...]:
+    """Match a prefix as a range, which any plan can use an index for; ``LIKE`` and ``^@`` lose it (measured).
+
+    Names are ASCII under ``COLLATE "C"``: the bound is the prefix with its last character raised by one.
+    """
+    if not prefix.isascii():
+        return (NOTHING,)
+    bound = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return Condition(f"{column} >= {{}}", (prefix,)), Condition(f"{column} < {{}}", (bound,))
+
+
+def contains(column: str, text: str) -> Condition:
+    """Match a substring; nothing in it needs escaping."""
+    return Condition(f"strpos({column}, {{}}) > 0", (text,))
+
+
+def matches_glob(column: str, pattern: str) -> tuple[Condition, ...]:
+    """Match ``*`` (any run) and ``?`` (one character); the literal beginning becomes a range."""
+    literal = pattern.split("*", 1)[0].split("?", 1)[0]
+    while "**" in pattern:
+        pattern = pattern.replace("**", "*")
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    like = Condition(f"{column} LIKE {{}}", (escaped.replace("*", "%").replace("?", "_"),))
+    return (*starts_with(column, literal), like) if literal else (like,)

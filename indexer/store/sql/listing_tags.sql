@@ -1,0 +1,13 @@
+-- name: find_tag
+-- The live tag $2 of repository $1 (id).
+SELECT t.name, m.digest, t.facet_id, t.size_bytes, t.published_at, t.published_source, t.image_created,
+       t.first_seen_at, p.last_pulled_at, p.pull_count, m.config_digest, t.pushed_by, t.verified_at, t.broken,
+       t.manifest_id
+FROM tag AS t
+LEFT JOIN manifest AS m ON m.id = t.manifest_id
+LEFT JOIN tag_pull AS p ON p.repository_id = t.repository_id AND p.name = t.name
+WHERE t.repository_id = $1 AND t.name = $2
+
+-- name: names_of_manifest
+-- The live tags of repository $1 that point to manifest $2, by name, at most $3.
+SELECT name FROM tag WHERE repository_id = $1 AND manifest_id = $2 ORDER BY name LIMIT $3

@@ -1,0 +1,26 @@
+-- name: facets_by_id
+-- What the facets $1 (ids) are.
+SELECT id, media_type, artifact_type, kind, platforms FROM facet WHERE id = ANY ($1::integer[])
+
+-- name: actors_by_id
+-- The names of the actors $1 (ids).
+SELECT id, name FROM actor WHERE id = ANY ($1::integer[])
+
+-- name: actor_id
+-- The id of the actor $1 (name).
+SELECT id FROM actor WHERE name = $1
+
+-- name: facets_like
+-- Ids of the facets of media type $1, artifact type $2, kind $3 and platform $4; null: any.
+SELECT id FROM facet
+WHERE ($1::text IS NULL OR media_type = $1) AND ($2::text IS NULL OR artifact_type = $2)
+  AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR $4 = ANY (platforms))
+
+-- name: manifest_id
+-- The id of the manifest $1 (digest).
+SELECT id FROM manifest WHERE digest = $1
+
+-- name: blob_id
+-- The id of the blob $1 (digest).
+SELECT id FROM blob WHERE digest = $1
+

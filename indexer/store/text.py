@@ -1,0 +1,31 @@
+"""Texts that PostgreSQL takes and an index row holds, whatever a client wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LONGEST = 255
+LONGEST_VALUE = 4096
+
+
+def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
+    """Return a storable form of ``text`` and what was done to it ('' if nothing).
+
+    PostgreSQL's text refuses NUL, which is written out as ``\\u0000``; a lone surrogate is no character; what is
+    longer than ``longest`` characters is cut.
+    """
+    clean, done = text, ""
+    if "\x00" in clean:
+        clean, done = clean.replace("\x00", "\\u0000"), "NUL escaped"
+    if not clean.isascii() and any("\ud800" <= character <= "\udfff" for character in clean):
+        clean, done = clean.encode("utf-8", "replace").decode("utf-8"), "lone surrogate replaced"
+    if len(clean) > longest:
+        clean, done = clean[:longest], f"cut from {len(text)} characters"
+    return clean, done
+
+
+def storable_map(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return annotations or labels in a storable form."""
+    return {
+        storable(key)[0]: storable(value, longest=LONGEST_VALUE)[0] for key, value in sorted(texts.items())
+    }

@@ -1,0 +1,207 @@
+"""The reconciler: the only place of this program that builds. Settings → pools, registry → loops."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from indexer.errors import ConfigurationError
+from indexer.inventory.changes import DueKind
+from indexer.oci.reference import RepositoryName
+from indexer.service import Alarm, Loop, Service
+from indexer.settings import Settings
+from indexer.store import due
+from indexer.store.drift import RunMode
+from indexer.store.listen import listen
+from indexer.store.lookups import Lookups
+from indexer.store.migrate import check
+from indexer.store.pool import Pool, connection, open_pool
+from reconciler.drift.loop import Walker
+from reconciler.drift.plan import Plan, make_plan
+from reconciler.drift.walk import Progress, Report, Walk, WalkSettings
+from reconciler.measure import Measurer
+from reconciler.registry.auth import Credentials
+from reconciler.registry.client import RegistryClient
+from reconciler.registry.transport import TransportSettings
+from reconciler.resolve.loop import Resolver
+from reconciler.verify.loop import Verifier
+
+log = structlog.get_logger()
+
+CONNECTIONS = 10
+LOOKUP_CONNECTIONS = 2
+SETTLE_DEADLINE_SECONDS = 60.0
+SETTLE_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What every verb builds on."""
+
+    settings: Settings
+    database_url: str
+    pool: Pool
+    lookups: Lookups
+    registry: RegistryClient
+
+
+@asynccontextmanager
+async def build(settings: Settings, *, database_url: str) -> AsyncIterator[Rooms]:
+    """Open the pools and the registry's client; the database must be at this program's version."""
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(database_url, size=CONNECTIONS, application="reconciler")
+        stack.push_async_callback(_close, pool)
+        words = await open_pool(database_url, size=LOOKUP_CONNECTIONS, application="reconciler words")
+        stack.push_async_callback(_close, words)
+        async with connection(pool) as held:
+            await check(held)
+        registry = await stack.enter_async_context(RegistryClient(registry_settings(settings)))
+        yield Rooms(
+            settings=settings,
+            database_url=database_url,
+            pool=pool,
+            lookups=Lookups(words),
+            registry=registry,
+        )
+
+
+def registry_settings(settings: Settings) -> TransportSettings:
+    """Return how to reach the registry; raise ``ConfigurationError`` if that was not said."""
+    if settings.reconciler_registry_url is None:
+        raise ConfigurationError(
+            "RECONCILER_REGISTRY_URL is not set: say where the registry is, for example http://127.0.0.1:5000"
+        )
+    name, password = settings.reconciler_registry_username, settings.reconciler_registry_password
+    if (name is None) != (password is None):
+        raise ConfigurationError("set both RECONCILER_REGISTRY_USERNAME and _PASSWORD, or neither")
+    credentials = None
+    if name is not None and password is not None:
+        credentials = Credentials(username=name, password=password.get_secret_value())
+    return TransportSettings(
+        base_url=settings.reconciler_registry_url,
+        credentials=credentials,
+        ca_file=settings.reconciler_registry_ca_file,
+        concurrency=settings.reconciler_concurrency,
+    )
+
+
+async def run(settings: Settings, *, database_url: str) -> int:
+    """Run all loops until SIGINT or SIGTERM."""
+    stop = _stop_signals()
+    async with build(settings, database_url=database_url) as rooms:
+        service = Service(rooms.pool, program="reconciler run")
+        concurrency = settings.reconciler_concurrency
+        parts = (rooms.pool, rooms.lookups, rooms.registry)
+        verify, resolve, measure = Alarm(), Alarm(), Alarm()
+        service.start(Verifier(*parts, concurrency=concurrency), verify)
+        service.start(Resolver(*parts, concurrency=concurrency), resolve)
+        service.start(Measurer(rooms.pool), measure)
+        walk = walk_settings(settings, mode=RunMode.RUN)
+        service.start(Walker(*parts, walk, interval=settings.reconciler_interval), Alarm())
+        listening = asyncio.create_task(
+            listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
+        )
+        log.info("reconciling", registry=settings.reconciler_registry_url)
+        await stop.wait()
+        log.info("stopping")
+        listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await listening
+        await service.stop()
+    return 0
+
+
+def walk_settings(
+    settings: Settings,
+    *,
+    mode: RunMode,
+    scope: Sequence[RepositoryName] | None = None,
+    release_brake: bool = False,
+    thorough: bool = False,
+) -> WalkSettings:
+    """Return how to walk. ``thorough`` reads every manifest again, not only those not read for long."""
+    return WalkSettings(
+        mode=mode,
+        concurrency=settings.reconciler_concurrency,
+        brake_share=settings.reconciler_brake_share,
+        reread_after=timedelta(0) if thorough else settings.reconciler_reread_after,
+        scope=scope,
+        release_brake=release_brake,
+    )
+
+
+async def once(
+    rooms: Rooms,
+    *,
+    scope: Sequence[RepositoryName] | None,
+    release_brake: bool,
+    thorough: bool,
+    on_progress: Callable[[Progress], None],
+) -> Report:
+    """Walk once, and stay until what the walk made due is settled: then the API shows the result."""
+    walk = walk_settings(
+        rooms.settings, mode=RunMode.ONCE, scope=scope, release_brake=release_brake, thorough=thorough
+    )
+    report = await Walk(rooms.pool, rooms.lookups, rooms.registry, walk, on_progress=on_progress).run()
+    unsettled = await settle(rooms, scope=scope)
+    report.counts.update({f"unsettled_{kind}": count for kind, count in unsettled.items() if count})
+    return report
+
+
+async def plan(
+    rooms: Rooms, *, scope: Sequence[RepositoryName] | None, on_progress: Callable[[Progress], None]
+) -> Plan:
+    """Look at everything and say what a walk would change; touch nothing."""
+    concurrency = rooms.settings.reconciler_concurrency
+    await rooms.registry.ping()
+    return await make_plan(
+        rooms.pool, rooms.registry, concurrency=concurrency, scope=scope, on_progress=on_progress
+    )
+
+
+async def settle(rooms: Rooms, *, scope: Sequence[RepositoryName] | None) -> dict[DueKind, int]:
+    """Work off what is due, beside whoever else does; return what is left at the deadline."""
+    concurrency = rooms.settings.reconciler_concurrency
+    parts = (rooms.pool, rooms.lookups, rooms.registry)
+    loops: list[Loop] = [
+        Verifier(*parts, concurrency=concurrency, repositories=scope),
+        Resolver(*parts, concurrency=concurrency, repositories=scope),
+        Measurer(rooms.pool, repositories=scope),
+    ]
+    left = await _left(rooms, scope)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_DEADLINE_SECONDS):
+            while any(left.values()):
+                rounds = [await loop.run_once() for loop in loops]
+                if not any(done.items for done in rounds):
+                    await asyncio.sleep(SETTLE_POLL_SECONDS)
+                left = await _left(rooms, scope)
+    return left
+
+
+async def _left(rooms: Rooms, scope: Sequence[RepositoryName] | None) -> dict[DueKind, int]:
+    """What keeps failing (denied, nonsense) is not waited for; it shows in the status."""
+    async with connection(rooms.pool) as held:
+        return await due.waiting(held, repositories=scope)
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _close(pool: Pool) -> None:
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()

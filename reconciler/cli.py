@@ -1,0 +1,229 @@
+"""The verbs of ``reconciler``: run, once, plan, status, doctor. Each imports only what it needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+
+from indexer import __version__
+from indexer.command import EXIT_FAILED, database_url, name_process, read_settings, run_async, run_verb
+from indexer.errors import ConfigurationError
+from indexer.oci.reference import RepositoryName, parse_repository_name
+
+if TYPE_CHECKING:
+    from reconciler.drift.plan import Plan
+    from reconciler.drift.walk import Progress, Report
+
+EXIT_DRIFT = 2
+EXIT_BRAKE = 3
+
+Config = Annotated[
+    Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
+]
+AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
+Scope = Annotated[
+    list[str] | None,
+    cyclopts.Parameter(
+        name="--repository",
+        negative=(),
+        consume_multiple=True,
+        help="Only these repositories. Their tags and manifests are compared; the catalog is not read.",
+    ),
+]
+
+app = cyclopts.App(
+    name="reconciler",
+    version=__version__,
+    help="Goes and looks: verifies tags, reads manifests, walks the registry for drift, and repairs the "
+    "inventory. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    run_verb(_run, misused=EXIT_FAILED)  # 2 is `plan`'s word for drift
+
+
+def _run() -> int:
+    code = app(exit_on_error=True, result_action="return_value")
+    return code if isinstance(code, int) else 0
+
+
+@app.command
+def run(*, config: Config = None) -> int:
+    """Keep the inventory right: verify, read and walk until stopped."""
+    from reconciler.app import run as run_loops  # noqa: PLC0415
+
+    settings = read_settings(config)
+    name_process("reconciler run")
+    return run_async(run_loops(settings, database_url=database_url(settings)))
+
+
+@app.command
+def once(
+    *,
+    repository: Scope = None,
+    quick: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(),
+            help="Ask only where tags point; do not read again the manifests that were read lately.",
+        ),
+    ] = False,
+    release_brake: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(), help="Delete what the brake held back, this once. Look at the report first."
+        ),
+    ] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Walk the registry once and repair the inventory. Exit 0: in step; 1: failed or incomplete; 3: brake pulled."""
+    from reconciler.app import build  # noqa: PLC0415
+    from reconciler.app import once as walk_once  # noqa: PLC0415
+
+    settings = read_settings(config)
+    scope = _scope(repository)
+    name_process("reconciler once")
+
+    async def work() -> int:
+        async with build(settings, database_url=database_url(settings)) as rooms:
+            with _progress(quiet=json) as on_progress:
+                report = await walk_once(
+                    rooms,
+                    scope=scope,
+                    release_brake=release_brake,
+                    thorough=not quick,
+                    on_progress=on_progress,
+                )
+        _print_report(report, as_json=json)
+        return _exit_code(report)
+
+    return run_async(work())
+
+
+@app.command
+def plan(*, repository: Scope = None, config: Config = None, json: AsJson = False) -> int:
+    """Show what `once` would change; touch nothing. Exit 0: in step; 2: drift found; 1: failed or incomplete."""
+    from reconciler.app import build  # noqa: PLC0415
+    from reconciler.app import plan as look  # noqa: PLC0415
+
+    settings = read_settings(config)
+    scope = _scope(repository)
+    name_process("reconciler plan")
+
+    async def work() -> int:
+        async with build(settings, database_url=database_url(settings)) as rooms:
+            with _progress(quiet=json) as on_progress:
+                made = await look(rooms, scope=scope, on_progress=on_progress)
+        _print_plan(made, as_json=json)
+        if made.undecided:
+            return EXIT_FAILED
+        return EXIT_DRIFT if made.differences else 0
+
+    return run_async(work())
+
+
+def _scope(names: list[str] | None) -> list[RepositoryName] | None:
+    if not names:
+        return None
+    try:
+        return [parse_repository_name(name) for name in names]
+    except ValueError as error:
+        raise ConfigurationError(f"--repository: {error}") from None
+
+
+def _exit_code(report: Report) -> int:
+    from indexer.store.drift import RunOutcome  # noqa: PLC0415
+
+    if report.outcome is RunOutcome.BRAKED:
+        return EXIT_BRAKE
+    unsettled = any(name.startswith("unsettled_") for name, count in report.counts.items() if count)
+    return 0 if report.outcome is RunOutcome.COMPLETE and not unsettled else EXIT_FAILED
+
+
+def _print_report(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        _write_json(
+            {
+                "outcome": report.outcome,
+                "counts": dict(report.counts),
+                "undecided": report.reasons,
+                "brake": report.brake,
+                "held_back": [
+                    {"repository": finding.repository, "tag": finding.tag} for finding in report.held_back
+                ],
+            }
+        )
+        return
+    counts = report.counts
+    sys.stdout.write(
+        f"{report.outcome}: {counts['repositories']} repositories, {counts['tags']} tags compared, "
+        f"{counts['changed']} repaired, {counts['undecided'] + counts['repositories_undecided']} undecided\n"
+    )
+    for reason in report.reasons:
+        sys.stdout.write(f"  undecided: {reason}\n")
+    if report.brake is not None:
+        sys.stdout.write(f"brake pulled: {report.brake}\n")
+        for finding in report.held_back[:20]:
+            sys.stdout.write(f"  would delete {finding.repository}:{finding.tag}\n")
+        if len(report.held_back) > 20:  # noqa: PLR2004 - as many as above
+            sys.stdout.write(f"  … and {len(report.held_back) - 20} more\n")
+        sys.stdout.write("if the registry is right, release it once: reconciler once --release-brake\n")
+
+
+def _print_plan(made: Plan, *, as_json: bool) -> None:
+    if as_json:
+        _write_json(
+            {
+                "differences": [
+                    {
+                        "kind": item.kind,
+                        "repository": item.repository,
+                        "tag": item.tag,
+                        "expected": item.expected,
+                        "found": item.found,
+                    }
+                    for item in made.differences
+                ],
+                "undecided": made.undecided,
+                "counts": {"repositories": made.repositories, "tags": made.tags},
+            }
+        )
+        return
+    for item in made.differences:
+        name = f"{item.repository}:{item.tag}" if item.tag else f"{item.repository}@{item.expected}"
+        sys.stdout.write(f"{item.kind:<15} {name}  {item.expected or '-'} → {item.found or '-'}\n")
+    for reason in made.undecided:
+        sys.stdout.write(f"undecided       {reason}\n")
+    sys.stdout.write(
+        f"{made.repositories} repositories, {made.tags} tags compared, {len(made.differences)} differences\n"
+    )
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and rarely wanted
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("repositories", total=None)
+        yield lambda at: bar.update(
+            task, completed=at.repositories, total=at.total, description=f"repositories ({at.tags} tags)"
+        )

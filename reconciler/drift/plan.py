@@ -1,0 +1,116 @@
+"""A plan: what a walk would change. Looks like a walk, touches nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from indexer.errors import RegistryError, RegistryUnavailable
+from indexer.inventory.changes import DriftKind
+from indexer.inventory.seen import Outcome
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName
+from indexer.store.pool import Pool
+from reconciler.drift.compare import Compared, Comparer
+from reconciler.drift.walk import Progress, every_name
+from reconciler.registry.protocol import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing a walk would change. ``tag`` is None for a manifest."""
+
+    kind: DriftKind
+    repository: RepositoryName
+    tag: TagName | None
+    expected: Digest | None
+    found: Digest | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What a walk would change, and what could not be decided."""
+
+    differences: list[Difference] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+    repositories: int = 0
+    tags: int = 0
+
+
+async def make_plan(
+    pool: Pool,
+    registry: Registry,
+    *,
+    concurrency: int,
+    scope: Sequence[RepositoryName] | None,
+    on_progress: Callable[[Progress], None],
+) -> Plan:
+    """Compare every repository; raise ``RegistryUnavailable`` if the registry stops answering."""
+    comparer = Comparer(pool, registry, limit=asyncio.Semaphore(concurrency), reread_after=timedelta(0))
+    made = Plan()
+    names = scope
+    if names is None:
+        known = await every_name(pool, registry)
+        names = known.names
+        if known.incomplete is not None:
+            made.undecided.append(known.incomplete)
+    for name in names:
+        try:
+            compared = await comparer.compare(name)
+        except RegistryUnavailable:
+            raise
+        except RegistryError as error:
+            made.undecided.append(f"{name}: {error}")
+            continue
+        made.differences += differences(compared)
+        made.undecided += [f"{name}:{item.tag}: {item.reason}" for item in compared.undecided]
+        made.repositories += 1
+        made.tags += len(compared.observations)
+        on_progress(Progress(repositories=made.repositories, total=len(names), tags=made.tags))
+    return made
+
+
+def differences(compared: Compared) -> Iterator[Difference]:
+    """Return what differs in one repository."""
+    for observation, _ in compared.observations:
+        record = compared.recorded.get(observation.tag)
+        expected = record.digest if record is not None else None
+        broken = record is not None and record.broken
+        kind = _kind(
+            observation.outcome,
+            on_record=record is not None,
+            broken=broken,
+            same=observation.digest == expected,
+        )
+        if kind is not None:
+            yield Difference(
+                kind=kind,
+                repository=compared.repository,
+                tag=observation.tag,
+                expected=expected,
+                found=observation.digest,
+            )
+    for manifest in compared.gone:
+        yield Difference(
+            kind=DriftKind.MANIFEST_EXTRA,
+            repository=compared.repository,
+            tag=None,
+            expected=manifest.digest,
+            found=None,
+        )
+
+
+def _kind(outcome: Outcome, *, on_record: bool, broken: bool, same: bool) -> DriftKind | None:
+    match outcome:
+        case Outcome.ABSENT:
+            return DriftKind.TAG_EXTRA if on_record else None
+        case Outcome.BROKEN:
+            return None if broken else DriftKind.TAG_BROKEN
+        case _ if not on_record:
+            return DriftKind.TAG_MISSING
+        case _ if not same:
+            return DriftKind.TAG_STALE
+        case _:
+            return DriftKind.TAG_READABLE if broken else None

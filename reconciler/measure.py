@@ -1,0 +1,40 @@
+"""Sizes of repositories: recomputed a moment after their manifests changed, once for all changes since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from indexer.inventory.changes import DueKind
+from indexer.oci.reference import RepositoryName
+from indexer.service import Round
+from indexer.store import due, repositories
+from indexer.store.pool import Pool, transaction
+
+BATCH = 20
+LEASE = timedelta(minutes=5)
+REST_SECONDS = 1.0
+
+
+class Measurer:
+    """Measures what is due of kind ``measure``."""
+
+    name = "measure"
+
+    def __init__(self, pool: Pool, *, repositories: Sequence[RepositoryName] | None = None) -> None:
+        self._pool = pool
+        self._repositories = repositories
+
+    async def run_once(self) -> Round:
+        """Measure one batch of repositories, each in a transaction of its own."""
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            rows = await due.take_due(
+                held, kind=DueKind.MEASURE, now=now, lease=LEASE, limit=BATCH, repositories=self._repositories
+            )
+        for row in rows:
+            async with transaction(self._pool) as held:
+                await repositories.lock_repositories(held, names=[row.repository])
+                await repositories.measure(held, repository_id=row.repository_id, now=datetime.now(UTC))
+                await due.finish_due(held, rows=[row], now=datetime.now(UTC))
+        return Round(items=len(rows), rest_seconds=0 if rows else REST_SECONDS)

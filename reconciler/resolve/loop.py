@@ -1,0 +1,198 @@
+"""The loop that reads manifests: those told of, then their children."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from indexer.errors import RegistryError, RegistryUnavailable
+from indexer.inventory.changes import AuditSource, DueKind
+from indexer.inventory.precedence import RACE_WINDOW
+from indexer.inventory.seen import see_manifest_absent, see_manifest_present
+from indexer.oci.config import ImageConfig, parse_image_config
+from indexer.oci.digest import Digest, parse_digest
+from indexer.oci.manifest import ParsedManifest, parse_manifest
+from indexer.oci.reference import RepositoryName
+from indexer.service import Round
+from indexer.store import apply, contents, due, manifests
+from indexer.store.contents import ReadManifest
+from indexer.store.due import Deferred, DueKey, DueRow
+from indexer.store.lookups import Lookups
+from indexer.store.pool import Pool, connection, transaction
+from reconciler.registry.answers import ManifestContent
+from reconciler.registry.protocol import Registry
+from reconciler.resolve.decide import config_to_read, describe, unreadable
+
+log = structlog.get_logger()
+
+BATCH = 64
+LEASE = timedelta(minutes=2)
+REST_SECONDS = 1.0
+RETRY = timedelta(seconds=5)
+LONGEST_RETRY = timedelta(minutes=30)
+ATTEMPTS_UNTIL_ABSENT = 2
+"""Reads that must say 404 before a manifest is called gone."""
+
+
+class Resolver:
+    """Reads what is due of kind ``resolve``."""
+
+    name = "resolve"
+
+    def __init__(
+        self,
+        pool: Pool,
+        lookups: Lookups,
+        registry: Registry,
+        *,
+        concurrency: int,
+        repositories: Sequence[RepositoryName] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._lookups = lookups
+        self._registry = registry
+        self._limit = asyncio.Semaphore(concurrency)
+        self._repositories = repositories
+
+    async def run_once(self) -> Round:
+        """Read one batch; raise ``RegistryUnavailable`` if the registry does not answer."""
+        async with connection(self._pool) as held:
+            rows = await due.take_due(
+                held,
+                kind=DueKind.RESOLVE,
+                now=datetime.now(UTC),
+                lease=LEASE,
+                limit=BATCH,
+                repositories=self._repositories,
+            )
+        if not rows:
+            return Round(items=0, rest_seconds=REST_SECONDS)
+        results = await asyncio.gather(*(self._resolve(row) for row in rows), return_exceptions=True)
+        await self._settle(rows, results)
+        return Round(items=len(rows), rest_seconds=0)
+
+    async def _settle(self, rows: list[DueRow], results: list[Deferred | BaseException | None]) -> None:
+        now = datetime.now(UTC)
+        done = [row for row, result in zip(rows, results, strict=True) if result is None]
+        later = [result for result in results if isinstance(result, Deferred)]
+        failed = [r for r in zip(rows, results, strict=True) if isinstance(r[1], BaseException)]
+        # Nothing is wrong with the work itself: give it back as it was, and let the harness wait.
+        later += [_as_it_was(row, now) for row, _ in failed]
+        async with transaction(self._pool) as held:
+            await due.finish_due(held, rows=done, now=now)
+            await due.defer_due(held, deferred=later, now=now)
+        for _, error in failed:
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _resolve(self, row: DueRow) -> Deferred | None:
+        """Read one manifest; None when it is done, else when to try again."""
+        digest = parse_digest(row.key)
+        async with self._limit:
+            try:
+                content = await self._registry.get_manifest(row.repository, digest)
+                if content is None:
+                    return await self._missing(row, digest)
+                manifest, read = await self._read(row.repository, content)
+            except RegistryUnavailable:
+                raise
+            except RegistryError as error:
+                log.warning("manifest_unread", repository=row.repository, digest=digest, error=str(error))
+                return _later(row)
+        await self._store(row, content, manifest, read)
+        return None
+
+    async def _read(
+        self, repository: RepositoryName, content: ManifestContent
+    ) -> tuple[ParsedManifest | None, ReadManifest]:
+        size = len(content.content)
+        try:
+            manifest = parse_manifest(content.content, content.media_type)
+        except ValueError as error:
+            log.warning("manifest_unreadable", repository=repository, digest=content.digest, error=str(error))
+            return None, unreadable(content.media_type, digest=content.digest, size_bytes=size)
+        config = await self._read_config(repository, manifest)
+        return manifest, describe(manifest, config, digest=content.digest, size_bytes=size)
+
+    async def _read_config(self, repository: RepositoryName, manifest: ParsedManifest) -> ImageConfig | None:
+        descriptor = config_to_read(manifest)
+        if descriptor is None:
+            return None
+        blob = await self._registry.get_blob(repository, descriptor.digest, limit=descriptor.size)
+        if blob is None:
+            log.warning("config_missing", repository=repository, digest=descriptor.digest)
+            return None
+        try:
+            return parse_image_config(blob)
+        except ValueError as error:
+            log.warning(
+                "config_unreadable", repository=repository, digest=descriptor.digest, error=str(error)
+            )
+            return None
+
+    async def _store(
+        self, row: DueRow, content: ManifestContent, manifest: ParsedManifest | None, read: ReadManifest
+    ) -> None:
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            changes = see_manifest_present(
+                row.repository, content.digest, looked_at=content.looked_at, as_of=content.as_of
+            )
+            await apply.apply_changes(held, self._lookups, changes, repository=row.repository, now=now)
+        await contents.store_manifest(self._pool, self._lookups, read, now=now)
+        if manifest is not None and manifest.children:
+            await self._children_due(row, [child.digest for child in manifest.children], now)
+        async with connection(self._pool) as held:
+            key = DueKey(kind=DueKind.MEASURE, repository_id=row.repository_id, key="")
+            await due.make_due(held, keys=[key], now=now, due_at=now + apply.MEASURE_DELAY)
+
+    async def _children_due(self, row: DueRow, children: Sequence[Digest], now: datetime) -> None:
+        async with connection(self._pool) as held:
+            found = await manifests.find_manifests(held, digests=children)
+            present = await manifests.find_held_manifests(
+                held,
+                keys=[(row.repository, child) for child in children],
+                repository_ids={row.repository: row.repository_id},
+            )
+            # A child read elsewhere must still be seen here: this repository holds it too.
+            wanted = [
+                DueKey(kind=DueKind.RESOLVE, repository_id=row.repository_id, key=child)
+                for child in children
+                if not (child in found and found[child].read and (row.repository, child) in present)
+            ]
+            await due.make_due(held, keys=wanted, now=now, due_at=now)
+
+    async def _missing(self, row: DueRow, digest: Digest) -> Deferred | None:
+        """The registry says 404: believed when said twice, and not while a push may still be under way."""
+        now = datetime.now(UTC)
+        if row.attempts + 1 < ATTEMPTS_UNTIL_ABSENT:
+            return _later(row, retry=RACE_WINDOW)
+        async with transaction(self._pool) as held:
+            key = (row.repository, digest)
+            records = await manifests.find_held_manifests(
+                held, keys=[key], repository_ids={row.repository: row.repository_id}
+            )
+            if key in records:
+                changes = see_manifest_absent(records[key], looked_at=now, source=AuditSource.VERIFY)
+                await apply.apply_changes(held, self._lookups, changes, repository=row.repository, now=now)
+            await contents.mark_unreadable(held, digest=digest, now=now)
+        return None
+
+
+def _later(row: DueRow, *, retry: timedelta = RETRY) -> Deferred:
+    wait = min(retry * 2**row.attempts, LONGEST_RETRY)
+    return Deferred(row=row, due_at=datetime.now(UTC) + wait, attempts=row.attempts + 1)
+
+
+def _as_it_was(row: DueRow, now: datetime) -> Deferred:
+    return Deferred(
+        row=row,
+        due_at=now,
+        attempts=row.attempts,
+        looks=row.looks,
+        agreed=row.agreed,
+        last_seen=row.last_seen,
+    )

@@ -1,0 +1,1 @@
+"""Tags whose evidence is doubtful: look, look again further apart, until two looks agree with the record."""

@@ -1,0 +1,78 @@
+"""When to look at a tag again. Pure.
+
+The rules, in the order they apply to one stored look:
+
+1. News arrived while the look was under way: it counts for nothing, look again soon.
+2. The look disagrees, but an event spoke of the tag too recently: look again, further apart each time.
+3. The look agrees with the record (or the record was changed to agree with it): one agreement more; two in a
+   row settle the tag.
+
+A look without an answer for this tag alone (denied, nonsense) is repeated ever more rarely and concludes
+nothing. A registry that does not answer at all is the harness's matter: no attempts are burnt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import assert_never
+
+from indexer.store.apply import Stored
+from indexer.store.due import Deferred, DueRow
+
+AGREEMENTS = 2
+SPACING = timedelta(seconds=1)
+LONGEST_SPACING = timedelta(seconds=60)
+RETRY = timedelta(seconds=10)
+LONGEST_RETRY = timedelta(minutes=15)
+
+
+class Verdict(Enum):
+    """Settled: nothing more to do."""
+
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a look at the tag came to."""
+
+    stored: Stored
+    saw: str
+    """A digest, ``absent`` or ``broken``."""
+
+
+def after_look(row: DueRow, look: Look, *, now: datetime) -> Deferred | Verdict:
+    """Decide whether the tag is settled, else when to look again."""
+    looks = row.looks + 1
+    match look.stored:
+        case Stored.OVERTAKEN:
+            return Deferred(row=row, due_at=now + SPACING, last_seen=look.saw)
+        case Stored.DOUBTED:
+            return Deferred(row=row, due_at=now + spacing(looks), looks=looks, last_seen=look.saw)
+        case Stored.CONFIRMED | Stored.CHANGED:
+            agreed = row.agreed + 1 if look.stored is Stored.CONFIRMED else 1
+            if agreed >= AGREEMENTS:
+                return Verdict.SETTLED
+            return Deferred(row=row, due_at=now + SPACING, looks=looks, agreed=agreed, last_seen=look.saw)
+    assert_never(look.stored)
+
+
+def after_failure(row: DueRow, *, now: datetime) -> Deferred:
+    """Decide when to repeat a look that had no answer."""
+    wait = min(RETRY * 2 ** min(row.attempts, 16), LONGEST_RETRY)
+    return Deferred(
+        row=row,
+        due_at=now + wait,
+        attempts=row.attempts + 1,
+        looks=row.looks,
+        agreed=0,
+        last_seen=row.last_seen,
+    )
+
+
+def spacing(looks: int) -> timedelta:
+    """Return how far apart looks are after ``looks`` of them: 1 s, 2 s, 4 s … 60 s."""
+    doublings: int = 2 ** min(looks - 1, 16)
+    return min(SPACING * doublings, LONGEST_SPACING)

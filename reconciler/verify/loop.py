@@ -1,0 +1,201 @@
+"""The loop that verifies tags: batches of due tags, looked at together, stored together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from indexer.inventory.changes import AuditSource, DueKind
+from indexer.inventory.records import TagKey, TagRecord
+from indexer.inventory.seen import Outcome, TagObservation
+from indexer.oci.reference import RepositoryName, TagName
+from indexer.service import Round
+from indexer.store import apply, due, tags
+from indexer.store.apply import Stored
+from indexer.store.due import Deferred, DueRow
+from indexer.store.lookups import Lookups
+from indexer.store.pool import Pool, connection, transaction
+from reconciler.observe import Answered, Question, first_unavailable, observe_tags
+from reconciler.registry.protocol import Registry
+from reconciler.verify.decide import Look, Verdict, after_failure, after_look
+
+log = structlog.get_logger()
+
+BATCH = 128
+LEASE = timedelta(minutes=2)
+LONGEST_REST_SECONDS = 1.0
+
+LOOKS = Counter("reconciler_looks_total", "Looks at due tags, by what became of them.", ["outcome"])
+VERIFIED_SECONDS = Histogram(
+    "reconciler_verified_seconds",
+    "From a tag becoming due to the first look that agreed with the record.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 300),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    rows: list[DueRow]
+    records: dict[TagKey, TagRecord]
+
+
+class Verifier:
+    """Looks at what is due of kind ``verify``."""
+
+    name = "verify"
+
+    def __init__(
+        self,
+        pool: Pool,
+        lookups: Lookups,
+        registry: Registry,
+        *,
+        concurrency: int,
+        repositories: Sequence[RepositoryName] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._lookups = lookups
+        self._registry = registry
+        self._limit = asyncio.Semaphore(concurrency)
+        self._repositories = repositories
+
+    async def run_once(self) -> Round:
+        """Look at one batch; raise ``RegistryUnavailable`` if the registry does not answer."""
+        batch = await self._take()
+        if not batch.rows:
+            return Round(items=0, rest_seconds=await self._until_next())
+        try:
+            answers = await self._observe(batch)
+        except ExceptionGroup as failures:
+            await self._give_back(batch.rows)
+            raise first_unavailable(failures) or failures from failures
+        await self._store(batch, answers)
+        return Round(items=len(batch.rows), rest_seconds=0)
+
+    async def _take(self) -> _Batch:
+        async with connection(self._pool) as held:
+            rows = await due.take_due(
+                held,
+                kind=DueKind.VERIFY,
+                now=datetime.now(UTC),
+                lease=LEASE,
+                limit=BATCH,
+                repositories=self._repositories,
+            )
+            records = await tags.find_tags(
+                held,
+                keys=[(row.repository, TagName(row.key)) for row in rows],
+                repository_ids={row.repository: row.repository_id for row in rows},
+            )
+        return _Batch(rows=rows, records=records)
+
+    async def _until_next(self) -> float:
+        async with connection(self._pool) as held:
+            at = await due.next_due(held, kind=DueKind.VERIFY)
+        if at is None:
+            return LONGEST_REST_SECONDS
+        return min(max((at - datetime.now(UTC)).total_seconds(), 0.01), LONGEST_REST_SECONDS)
+
+    async def _observe(self, batch: _Batch) -> dict[RepositoryName, Answered]:
+        questions: dict[RepositoryName, list[Question]] = {}
+        for row in batch.rows:
+            record = batch.records.get((row.repository, TagName(row.key)))
+            questions.setdefault(row.repository, []).append(_question(row, record))
+        async with asyncio.TaskGroup() as group:
+            tasks = {
+                repository: group.create_task(
+                    observe_tags(self._registry, repository, asked, limit=self._limit)
+                )
+                for repository, asked in questions.items()
+            }
+        return {repository: task.result() for repository, task in tasks.items()}
+
+    async def _store(self, batch: _Batch, answers: dict[RepositoryName, Answered]) -> None:
+        now = datetime.now(UTC)
+        seen: list[tuple[DueRow, TagObservation]] = []
+        settled: list[DueRow] = []
+        later: list[Deferred] = []
+        for row in batch.rows:
+            answered = answers[row.repository]
+            observation = answered.observations.get(TagName(row.key))
+            record = batch.records.get((row.repository, TagName(row.key)))
+            if observation is None:
+                later.append(after_failure(row, now=now))
+            elif _is_for_the_walk(record, observation, vanished=answered.vanished):
+                settled.append(row)
+            else:
+                seen.append((row, observation))
+        for answered in answers.values():
+            for undecided in answered.undecided:
+                log.warning("tag_undecided", tag=undecided.tag, reason=undecided.reason)
+        async with transaction(self._pool) as held:
+            looks = [
+                apply.Look(
+                    observation=observation,
+                    revision=_revision(batch.records.get((observation.repository, observation.tag))),
+                )
+                for _, observation in seen
+            ]
+            stored = await apply.see_all(held, self._lookups, looks, source=AuditSource.VERIFY, now=now)
+            for (row, observation), became in zip(seen, stored, strict=True):
+                decision = after_look(row, Look(stored=became, saw=_saw(observation)), now=now)
+                if decision is Verdict.SETTLED:
+                    settled.append(row)
+                else:
+                    later.append(decision)
+                _count(row, became, now)
+            await due.finish_due(held, rows=settled, now=now)
+            await due.defer_due(held, deferred=later, now=now)
+
+    async def _give_back(self, rows: Sequence[DueRow]) -> None:
+        """No attempt is counted against a tag because the registry was away."""
+        now = datetime.now(UTC)
+        async with connection(self._pool) as held:
+            await due.defer_due(
+                held,
+                deferred=[
+                    Deferred(
+                        row=row,
+                        due_at=now,
+                        attempts=row.attempts,
+                        looks=row.looks,
+                        agreed=row.agreed,
+                        last_seen=row.last_seen,
+                    )
+                    for row in rows
+                ],
+                now=now,
+            )
+
+
+def _question(row: DueRow, record: TagRecord | None) -> Question:
+    """The first look after news reads the manifest, since a link may dangle; the second only the link."""
+    tag = TagName(row.key)
+    readable = record is not None and record.read_at is not None and not record.broken
+    if row.agreed and readable and record is not None:
+        return Question(tag=tag, if_digest=record.digest)
+    return Question(tag=tag)
+
+
+def _is_for_the_walk(record: TagRecord | None, observation: TagObservation, *, vanished: bool) -> bool:
+    """A whole repository that is gone may be a registry without its storage: only the walk, with its brake, decides."""
+    return vanished and observation.outcome is Outcome.ABSENT and record is not None and record.live
+
+
+def _revision(record: TagRecord | None) -> int:
+    return 0 if record is None else record.revision
+
+
+def _saw(observation: TagObservation) -> str:
+    return observation.digest if observation.digest is not None else observation.outcome.value
+
+
+def _count(row: DueRow, became: Stored, now: datetime) -> None:
+    LOOKS.labels(became.value).inc()
+    if row.agreed == 0 and became in (Stored.CONFIRMED, Stored.CHANGED):
+        VERIFIED_SECONDS.observe((now - row.since).total_seconds())
