@@ -102,7 +102,7 @@ async def list_repositories(
     complete = await _walk(transport, first, first.size, findings)
     if findings.boundaries and complete:
         complete = await _walk_again(transport, first.size, findings)
-    await _ask_for_hidden(transport, findings)
+    complete = await _ask_for_hidden(transport, findings) and complete
     if findings.odd:
         findings.reasons.append(f"{len(findings.odd)} names that are no repositories' were left out")
     return CatalogListing(
@@ -161,8 +161,8 @@ async def _walk_again(transport: Transport, size: int, findings: _Findings) -> b
     return False
 
 
-async def _ask_for_hidden(transport: Transport, findings: _Findings) -> None:
-    """Ask for the tags of every name that a page boundary could have hidden in all walks.
+async def _ask_for_hidden(transport: Transport, findings: _Findings) -> bool:
+    """Ask for the tags of every name that a page boundary could have hidden; tell whether all could be asked.
 
     A run of children longer than a page hides its parent whatever the size. Only a repository with tags can
     be found so; 3.1.1 on S3 lists "no tags" for names that never existed.
@@ -172,11 +172,12 @@ async def _ask_for_hidden(transport: Transport, findings: _Findings) -> None:
             listing = await list_tags(transport, name)
         except RegistryUnavailable as error:
             findings.reasons.append(str(error))
-            return
+            return False
         except RegistryError:  # not ours to see, or not a repository: it was only a guess
             continue
         if listing.names:
             findings.add([name])
+    return True
 
 
 def _could_hide(boundaries: Iterable[str]) -> set[RepositoryName]:
@@ -213,8 +214,8 @@ async def _get_page(transport: Transport, size: int, marker: str | None) -> _Pag
                 page = await _ask(transport, other, marker, repeatable=True)
             except RegistryUnavailable:
                 continue
-            if page is not None:
-                return page
+            if page is not None or marker is None:
+                return page  # a refused first page is the caller's hint to try a smaller size
         raise
 
 

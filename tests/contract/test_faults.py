@@ -499,6 +499,32 @@ async def test_list_repositories__short_failures(simulated: SimulatedRegistry) -
     assert listing.complete
 
 
+async def test_list_repositories__first_request_dropped(simulated: SimulatedRegistry) -> None:
+    """A connection that drops under the first, too large page size does not end the search."""
+    names = await fill(simulated, 3)
+    simulated.faults.append(Fault(broken=Break.RESET, times=2))  # aiohttp itself sends a GET twice
+
+    async with client_of(simulated.url) as client:
+        listing = await client.list_repositories()
+
+    assert set(listing.names) == names
+    assert listing.complete
+
+
+async def test_list_repositories__hidden_cannot_be_asked_for(simulated: SimulatedRegistry) -> None:
+    """Where a name behind a page boundary cannot be asked for, the listing is not complete."""
+    for name in ["a/1", "a/2", "b", "c"]:
+        simulated.state.push(name, b"{}", media_type=oci_image("a").media_type, tag="t")
+    simulated.faults.append(for_ever(path="/v2/a/tags/list", status=503))
+
+    async with client_of(simulated.url) as client:
+        listing = await catalog.list_repositories(client._transport, page_size=2)
+
+    assert set(listing.names) == {"a/1", "a/2", "b", "c"}
+    assert not listing.complete
+    assert "503" in listing.reasons[0]
+
+
 async def test_list_repositories__breaks_off(simulated: SimulatedRegistry) -> None:
     """A walk that cannot go on gives what it saw and says that it is not all."""
     await fill(simulated, 30)

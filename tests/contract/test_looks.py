@@ -11,6 +11,7 @@ from indexer.oci.digest import digest_of, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import Confirmed, Deletion, Found, NotFound, NotFoundCode
 from reconciler.registry.auth import Credentials
+from reconciler.registry.protocol import WritableRegistry
 from tests.contract.conftest import StartSubject, Subject, push
 from tests.simulators.events import Version
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER
@@ -29,9 +30,10 @@ IMAGES = {
 
 async def test_ping__says_version_and_clock(subject: Subject) -> None:
     """A registry names its API version and the time, in whole seconds."""
+    registry: WritableRegistry = subject.client
     before = datetime.now(UTC)
 
-    ping = await subject.client.ping()
+    ping = await registry.ping()
 
     assert ping.api_version == "registry/2.0"
     assert ping.registry_clock is not None

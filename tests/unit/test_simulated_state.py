@@ -11,8 +11,11 @@ from indexer.oci import media_types
 from indexer.oci.digest import digest_of, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import Confirmed, Deletion, Found, NotFound
+from reconciler.registry.client import RegistryClient
+from reconciler.registry.transport import TransportSettings
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.events import Version
+from tests.simulators.registry import SimulatedRegistry
 from tests.simulators.state import CatalogPanic, RegistryState
 
 APP = RepositoryName("team/app")
@@ -52,6 +55,21 @@ async def test_from_truth__answers_looks() -> None:
     assert set((await registry.list_tags(APP)).names) == {"latest", "broken"}
     assert not (await registry.list_tags(RepositoryName("emptied"))).unknown_repository
     assert (await registry.list_tags(RepositoryName("only/uploads"))).unknown_repository
+
+
+async def test_from_truth__over_http() -> None:
+    """The client can look at a capture's truth; bytes that the capture lacks read as unknown."""
+    async with (
+        SimulatedRegistry(RegistryState.from_truth(TRUTH)) as simulated,
+        RegistryClient(TransportSettings(base_url=simulated.url)) as client,
+    ):
+        look = await client.look_at_tag(APP, LATEST)
+        assert isinstance(look, Found)
+        assert (look.digest, look.size, look.media_type) == (HERE, 401, media_types.OCI_MANIFEST)
+        assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=HERE), Confirmed)
+        assert isinstance(await client.look_at_tag(APP, TagName("broken")), NotFound)
+        assert await client.get_manifest(APP, HERE) is None
+        assert (await client.list_repositories()).names == ("emptied", "team/app")
 
 
 def catalog_of(version: Version, *names: str) -> RegistryState:
