@@ -77,9 +77,8 @@ async def _settle_missing(
     async with limit:
         try:
             listing = await registry.list_tags(repository)
-        except RegistryUnavailable:
-            raise
         except RegistryError as error:
+            await raise_if_down(registry, error)
             return Answered(
                 observations={}, undecided=tuple(Undecided(tag=tag, reason=str(error)) for tag in looks)
             )
@@ -114,9 +113,8 @@ async def _look_at_all(
         async with limit:
             try:
                 return await registry.look_at_tag(repository, question.tag, if_digest=question.if_digest)
-            except RegistryUnavailable:
-                raise
             except RegistryError as error:
+                await raise_if_down(registry, error)
                 return Undecided(tag=question.tag, reason=str(error))
 
     async with asyncio.TaskGroup() as group:
@@ -150,6 +148,19 @@ def _observation(
             )
         case _:
             return None
+
+
+async def raise_if_down(registry: Registry, error: RegistryError) -> None:
+    """Raise ``error`` if the registry as a whole does not answer; return if only this question has no answer.
+
+    An empty link file, left by a crash, answers 500 for ever (distribution issue 4489): one such tag must not
+    end every walk.
+    """
+    if isinstance(error, RegistryUnavailable):
+        try:
+            await registry.ping()
+        except RegistryError:
+            raise error from None
 
 
 def first_unavailable(group: BaseExceptionGroup[BaseException]) -> RegistryUnavailable | None:

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.registries"]
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.registries", "tests.fixtures.ingesting"]

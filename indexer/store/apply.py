@@ -157,6 +157,7 @@ async def apply_changes(
     writing.known.manifests = await manifests.find_held_manifests(
         held, keys=keys, repository_ids=writing.repository_ids
     )
+    _remember_loaded(writing)
     await _write(writing, changes, now=now, run_id=run_id)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from indexer.errors import RegistryError, RegistryUnavailable
+from indexer.errors import RegistryError
 from indexer.inventory.records import ManifestRecord
 from indexer.inventory.seen import Outcome, TagObservation
 from indexer.oci.digest import Digest, digest_to_bytes
@@ -15,7 +15,7 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
 from indexer.store.tags import RecordedTag
-from reconciler.observe import Question, Undecided, first_unavailable, observe_tags
+from reconciler.observe import Question, Undecided, first_unavailable, observe_tags, raise_if_down
 from reconciler.registry.answers import NotFound, TagListing
 from reconciler.registry.protocol import Registry
 
@@ -151,9 +151,8 @@ class Comparer:
         async with self._limit:
             try:
                 look = await self._registry.look_at_manifest(repository, record.digest)
-            except RegistryUnavailable:
-                raise
             except RegistryError as error:
+                await raise_if_down(self._registry, error)
                 return Undecided(tag=TagName(record.digest), reason=str(error))
         return not isinstance(look, NotFound)
 

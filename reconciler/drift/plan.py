@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from indexer.errors import RegistryError, RegistryUnavailable
+from indexer.errors import RegistryError
 from indexer.inventory.changes import DriftKind
 from indexer.inventory.seen import Outcome
 from indexer.oci.digest import Digest
@@ -15,6 +15,7 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.pool import Pool
 from reconciler.drift.compare import Compared, Comparer
 from reconciler.drift.walk import Progress, every_name
+from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
 
 
@@ -59,9 +60,8 @@ async def make_plan(
     for name in names:
         try:
             compared = await comparer.compare(name)
-        except RegistryUnavailable:
-            raise
         except RegistryError as error:
+            await raise_if_down(registry, error)
             made.undecided.append(f"{name}: {error}")
             continue
         made.differences += differences(compared)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexer.errors import RegistryError, RegistryUnavailable
+from indexer.errors import RegistryError
 from indexer.inventory.changes import AuditSource, DriftCause, DriftKind, DueKind, Finding
 from indexer.inventory.records import ManifestRecord
 from indexer.inventory.seen import Outcome, TagObservation, see_manifest_absent
@@ -30,6 +30,7 @@ from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection, transaction
 from reconciler.drift.compare import Compared, Comparer
 from reconciler.drift.decide import Losses, Pulled, brake
+from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
@@ -157,9 +158,8 @@ class Walk:
     async def _compare(self, name: RepositoryName) -> None:
         try:
             compared = await self._comparer.compare(name)
-        except RegistryUnavailable:
-            raise
         except RegistryError as error:
+            await raise_if_down(self._registry, error)
             self._report.counts["repositories_undecided"] += 1
             self._undecided(f"{name}: {error}")
             return

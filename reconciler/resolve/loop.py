@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexer.errors import RegistryError, RegistryUnavailable
+from indexer.errors import RegistryError
 from indexer.inventory.changes import AuditSource, DueKind
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.inventory.seen import see_manifest_absent, see_manifest_present
@@ -22,6 +22,7 @@ from indexer.store.contents import ReadManifest
 from indexer.store.due import Deferred, DueKey, DueRow
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection, transaction
+from reconciler.observe import raise_if_down
 from reconciler.registry.answers import ManifestContent
 from reconciler.registry.protocol import Registry
 from reconciler.resolve.decide import config_to_read, describe, unreadable
@@ -97,9 +98,8 @@ class Resolver:
                 if content is None:
                     return await self._missing(row, digest)
                 manifest, read = await self._read(row.repository, content)
-            except RegistryUnavailable:
-                raise
             except RegistryError as error:
+                await raise_if_down(self._registry, error)
                 log.warning("manifest_unread", repository=row.repository, digest=digest, error=str(error))
                 return _later(row)
         await self._store(row, content, manifest, read)

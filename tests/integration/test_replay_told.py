@@ -2,74 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-
 import pytest
 
-from indexer.ingest.worker import IngestWorker
-from indexer.store import inbox
 from indexer.store.audit import seal
-from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
-from indexer.store.pool import Pool, open_pool
+from indexer.store.pool import Pool
 from tests.fixtures import captures
 from tests.fixtures.captures import Capture
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    opened = await open_pool(database_url, size=4, application="tests")
-    yield opened
-    await opened.close()
-
-
-async def ingest(pool: Pool, capture: Capture, *, batch: int) -> None:
-    deliveries = [
-        Delivery(
-            received_at=datetime.fromtimestamp(delivery["received_at"], UTC),
-            content_type=delivery["content_type"],
-            body=json.dumps(delivery["body"]).encode(),
-        )
-        for delivery in capture.deliveries
-        if delivery["body"] is not None
-    ]
-    async with pool.acquire() as connection:
-        await inbox.put_deliveries(connection, deliveries=deliveries)
-    worker = IngestWorker(pool, Lookups(pool), batch=batch)
-    while (await worker.run_once()).items:
-        pass
-
-
-async def recorded_tags(pool: Pool) -> dict[tuple[str, str], str]:
-    rows = await pool.fetch(
-        "SELECT r.name AS repository, t.name, encode(substr(m.digest, 2), 'hex') AS hash"
-        " FROM tag AS t JOIN repository AS r ON r.id = t.repository_id JOIN manifest AS m ON m.id = t.manifest_id"
-    )
-    return {(row["repository"], row["name"]): f"sha256:{row['hash']}" for row in rows}
+from tests.fixtures.ingesting import check_counters, check_history, ingest, recorded_tags
 
 
 @pytest.mark.parametrize("name", captures.names())
-async def test_replay__told_evidence_alone(pool: Pool, name: str) -> None:
+async def test_replay__told_evidence_alone(pool: Pool, lookups: Lookups, name: str) -> None:
     """A recording, applied at once, obeys every rule; applied again in reverse, it changes nothing."""
     capture = captures.load(name)
-    await ingest(pool, capture, batch=200)
+    await ingest(pool, lookups, capture, batch=200)
     await check_tags(pool, capture)
     await check_manifests(pool, capture)
     await check_history(pool)
     await check_counters(pool)
     before = await picture(pool)
-    await ingest(pool, Capture(name, capture.deliveries[::-1], capture.truth), batch=7)
+    await ingest(pool, lookups, Capture(name, capture.deliveries[::-1], capture.truth), batch=7)
     assert await picture(pool) == before
     await check_audit(pool, capture)
 
 
 @pytest.mark.parametrize("name", captures.names())
-async def test_replay__one_event_a_transaction(pool: Pool, name: str) -> None:
+async def test_replay__one_event_a_transaction(pool: Pool, lookups: Lookups, name: str) -> None:
     """Taken one delivery at a time, a recording makes the same tags, counters and history."""
     capture = captures.load(name)
-    await ingest(pool, capture, batch=1)
+    await ingest(pool, lookups, capture, batch=1)
     await check_tags(pool, capture)
     await check_history(pool)
     await check_counters(pool)
@@ -119,34 +81,16 @@ async def check_audit(pool: Pool, capture: Capture) -> None:
     assert [row["position"] for row in rows] == list(range(1, len(rows) + 1))
 
 
-async def check_counters(pool: Pool) -> None:
-    """Maintained counts equal counted ones."""
-    wrong = await pool.fetch(
-        "SELECT r.name FROM repository AS r"
-        " WHERE r.tag_count <> (SELECT count(*) FROM tag WHERE repository_id = r.id)"
-        " OR r.manifest_count <> (SELECT count(*) FROM repository_manifest WHERE repository_id = r.id"
-        "   AND deleted_at IS NULL)"
-    )
-    assert wrong == []
-
-
-async def check_history(pool: Pool) -> None:
-    """Open intervals equal live tags, and no two intervals of a tag overlap."""
-    open_intervals = await pool.fetch(
-        "SELECT repository_id, name, manifest_id FROM tag_history WHERE valid_to = 'infinity'"
-    )
-    live = await pool.fetch("SELECT repository_id, name, manifest_id FROM tag")
-    assert {tuple(row) for row in open_intervals} == {tuple(row) for row in live}
-    overlapping = await pool.fetch(
-        "SELECT a.name FROM tag_history AS a JOIN tag_history AS b ON a.repository_id = b.repository_id"
-        " AND a.name = b.name AND a.valid_from < b.valid_from AND a.valid_to > b.valid_from"
-    )
-    assert overlapping == []
-
-
 async def picture(pool: Pool) -> list[object]:
     """Everything a redelivery must not change."""
     return [
         [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")]
-        for table in ("tag", "tag_history", "tag_tombstone", "audit_staged", "repository_manifest", "tag_pull")
+        for table in (
+            "tag",
+            "tag_history",
+            "tag_tombstone",
+            "audit_staged",
+            "repository_manifest",
+            "tag_pull",
+        )
     ]
