@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -30,6 +31,14 @@ def engine() -> str:
     pytest.skip("no container engine (docker, podman) answers within two seconds")
 
 
+@pytest.fixture(scope="session")
+def docker_api(engine: str) -> str:
+    """The same, for testcontainers: it speaks to a socket, which podman opens only when asked to."""
+    if engine != "docker" and not os.environ.get("DOCKER_HOST"):
+        pytest.skip("testcontainers needs a Docker API: run 'podman system service' and set DOCKER_HOST")
+    return engine
+
+
 def require_image(engine: str, image: str) -> None:
     """Skip where an image is neither present nor to be had."""
     if not any(
@@ -38,11 +47,11 @@ def require_image(engine: str, image: str) -> None:
         pytest.skip(f"{image} is not here and {engine} cannot pull it")
 
 
-async def test_postgres_container__takes_the_migrations(engine: str) -> None:
+async def test_postgres_container__takes_the_migrations(docker_api: str) -> None:
     """PostgreSQL's own image takes every migration."""
     from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - slow, rarely needed
 
-    require_image(engine, POSTGRES_IMAGE)
+    require_image(docker_api, POSTGRES_IMAGE)
     with PostgresContainer(POSTGRES_IMAGE) as container:
         url = container.get_connection_url(driver=None)
         assert await migrate(url) != []
