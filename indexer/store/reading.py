@@ -10,11 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import asyncpg
 
 from indexer.errors import StoreError, StoreUnavailable
 from indexer.store.pool import CONNECT_TIMEOUT_SECONDS, Connection, Pool, translated
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Held = PoolConnectionProxy[asyncpg.Record]
 
 _SETTINGS = ("statement_timeout", "default_transaction_read_only", "plan_cache_mode")
 
@@ -32,7 +38,7 @@ class Readers:
     def __init__(self, pool: Pool, *, size: int, statement_timeout_seconds: float) -> None:
         self._pool = pool
         self._turns = asyncio.Semaphore(size)
-        self._idle: list[Connection] = []
+        self._idle: list[Held] = []
         self._timeout_ms = int(statement_timeout_seconds * 1000)
         self._closed = False
 
@@ -68,7 +74,7 @@ class Readers:
         finally:
             self._turns.release()
 
-    async def _take(self) -> Connection:
+    async def _take(self) -> Held:
         while self._idle:
             held = self._idle.pop()
             if not held.is_closed():
@@ -85,13 +91,13 @@ class Readers:
             raise
         return held
 
-    async def _give_back(self, held: Connection) -> None:
+    async def _give_back(self, held: Held) -> None:
         if self._closed or held.is_closed():
             await self._release(held)
         else:
             self._idle.append(held)
 
-    async def _release(self, held: Connection) -> None:
+    async def _release(self, held: Held) -> None:
         if not held.is_closed():
             await held.execute("; ".join(f"RESET {name}" for name in _SETTINGS))
         await self._pool.release(held)

@@ -1,0 +1,158 @@
+"""What an endpoint returns, and how it goes over the wire: JSON or NDJSON, entity tags, links to other pages.
+
+A thing's entity tag is strong, over the bytes of its body. A list's is weak: it covers everything but ``as_of``,
+which moves on while the list stays the same, so that an unchanged list is a 304 and not the same bytes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from indexer.rfc3339 import format_time
+from indexer.store.listing.freshness import Freshness
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+CSV = "text/csv"
+
+_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thing:
+    """One thing, as it is shown. ``changing``: members that its entity tag leaves out."""
+
+    body: Mapping[str, Any]
+    changing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """A page of a list. ``more`` are further members of the body."""
+
+    items: Sequence[Mapping[str, Any]]
+    next: str | None
+    previous: str | None
+    freshness: Freshness
+    count: int | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A body that is written piece by piece."""
+
+    media_type: str
+    write: Callable[[web.StreamResponse], Any]
+    filename: str
+
+
+Answer = Thing | Items | Stream
+
+
+async def respond(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Send an answer."""
+    match answer:
+        case Thing():
+            return _thing(request, answer)
+        case Items():
+            return _items(request, answer)
+        case Stream():
+            return await _stream(request, answer)
+
+
+def _thing(request: web.Request, answer: Thing) -> web.Response:
+    body = orjson.dumps(answer.body)
+    if not answer.changing:
+        return _tagged(request, body, _etag(body), JSON, weak=False)
+    lasting = {name: value for name, value in answer.body.items() if name not in answer.changing}
+    return _tagged(request, body, _etag(orjson.dumps(lasting)), JSON, weak=True)
+
+
+def _items(request: web.Request, answer: Items) -> web.Response:
+    lasting: dict[str, Any] = {"items": answer.items, "next": answer.next, "previous": answer.previous}
+    if answer.count is not None:
+        lasting["count"] = answer.count
+    lasting |= answer.more
+    walked_at = format_time(answer.freshness.walked_at)
+    links = _links(request, answer)
+    if _wants_lines(request):
+        body = b"".join(orjson.dumps(item) + b"\n" for item in answer.items)
+        return _tagged(request, body, _etag(body + repr(links).encode()), NDJSON, weak=True, links=links)
+    etag = _etag(orjson.dumps([lasting, walked_at]))
+    index = {"as_of": format_time(answer.freshness.as_of), "walked_at": walked_at}
+    return _tagged(request, orjson.dumps(lasting | {"index": index}), etag, JSON, weak=True, links=links)
+
+
+def _tagged(
+    request: web.Request, body: bytes, etag: str, media_type: str, *, weak: bool, links: str | None = None
+) -> web.Response:
+    headers = {**_HEADERS, "ETag": f'W/"{etag}"' if weak else f'"{etag}"'}
+    if links:
+        headers["Link"] = links
+    if _has(request, etag):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, headers={**headers, "Content-Type": media_type})
+
+
+async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
+    headers = {
+        **_HEADERS,
+        "Content-Type": answer.media_type,
+        "Content-Disposition": f'attachment; filename="{answer.filename}"',
+    }
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    if request.method != "HEAD":
+        await answer.write(response)
+    await response.write_eof()
+    return response
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def _has(request: web.Request, etag: str) -> bool:
+    """Tell whether the client has this very representation (RFC 9110 section 13.1.2: compared weakly)."""
+    try:
+        known = request.if_none_match
+    except ValueError:
+        return False
+    return known is not None and any(entry.value in (etag, "*") for entry in known)
+
+
+def _wants_lines(request: web.Request) -> bool:
+    """Tell whether the client prefers NDJSON: it names it, and not JSON before it."""
+    for part in request.headers.get("Accept", "").split(","):
+        media_type, _, parameters = part.partition(";")
+        refused = parameters.replace(" ", "").startswith("q=0") and not parameters.strip("q=0. ")
+        if not refused and media_type.strip().lower() in (NDJSON, JSON):
+            return media_type.strip().lower() == NDJSON
+    return False
+
+
+def _links(request: web.Request, answer: Items) -> str | None:
+    """Return the Link header (RFC 8288): relative, with the caller's own parameters and the cursor of the page."""
+    links = [
+        (relation, parameter, cursor)
+        for relation, parameter, cursor in (
+            ("next", "after", answer.next),
+            ("prev", "before", answer.previous),
+        )
+        if cursor is not None
+    ]
+    kept = [(name, value) for name, value in request.query.items() if name not in ("after", "before")]
+    return (
+        ", ".join(
+            f'<{request.rel_url.with_query([*kept, (parameter, cursor)]).relative()}>; rel="{relation}"'
+            for relation, parameter, cursor in links
+        )
+        or None
+    )

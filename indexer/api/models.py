@@ -1,0 +1,48 @@
+"""What answers look like, for the document and the tests: what several nouns share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+class Shown(BaseModel):
+    """Something that is shown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Problem(Shown):
+    """Why a question was not answered (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="A stable word for programs.")
+    detail: str = Field(description="One line for people.")
+    parameter: str | None = Field(default=None, description="The parameter that is wrong.")
+    allowed: str | None = Field(default=None, description="What would have been accepted.")
+
+
+class Index(Shown):
+    """How fresh an answer is."""
+
+    as_of: datetime = Field(description="Every notification received before this instant has been applied.")
+    walked_at: datetime | None = Field(
+        description="When the registry was last compared in full with the inventory: this repository, for "
+        "lists of one repository; everything, for the others."
+    )
+
+
+class Listed(Shown, Generic[T]):
+    """A page of a list."""
+
+    items: list[T]
+    next: str | None = Field(description="Cursor for `after`; null on the last page.")
+    previous: str | None = Field(description="Cursor for `before`; null on the first page.")
+    index: Index
+    count: int | None = Field(default=None, description="Only where asked for with `count`.")

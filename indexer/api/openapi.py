@@ -1,0 +1,203 @@
+"""Endpoints that describe themselves: one decorator says path, question and answer; the document follows.
+
+The models document and check in the tests; answers are built as plain dicts, since validating a page on its way
+out costs five times what encoding it does (measured).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from http import HTTPStatus
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Generic, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from indexer.api import answers, problems
+from indexer.api.auth import Principal
+from indexer.api.models import Problem
+from indexer.api.parameters import ALLOWED, Q, Query, parameter_schemas
+from indexer.store.listing.words import Words
+from indexer.store.reading import Readers
+
+ROOT = "/api/v1"
+NOUNS = ("repositories", "tags", "history", "manifests", "tags_everywhere", "audit", "drift", "status")
+
+_PATH_PARAMETERS = {
+    "repository": (
+        (
+            "A repository's name; its slashes may be escaped as %2F and must be where the name itself ends in "
+            "what could be a part of the path."
+        ),
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-z0-9]+([._/-][a-z0-9]+)*$"},
+    ),
+    "tag": ("A tag.", {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"}),
+    "digest": ("A digest.", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"}),
+}
+_REF = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[Q]):
+    """One question: what is asked, by whom, and what answers are made from."""
+
+    query: Q
+    path: Mapping[str, str]
+    principal: Principal
+    readers: Readers
+    words: Words
+    memory: dict[str, Any]
+    """Of the process, shared by all calls: what is expensive to know and may be some seconds old."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One endpoint."""
+
+    name: str
+    path: str
+    summary: str
+    description: str
+    query: type[Query]
+    result: type[BaseModel]
+    item: type[BaseModel] | None
+    media_types: tuple[str, ...]
+    handle: Callable[[Call[Any]], Awaitable[answers.Answer]]
+
+
+_OPERATIONS: dict[str, Operation] = {}
+
+H = TypeVar("H", bound=Callable[[Call[Any]], Awaitable[answers.Answer]])
+
+
+def operation(
+    path: str,
+    *,
+    query: type[Query],
+    result: type[BaseModel],
+    item: type[BaseModel] | None = None,
+    media_types: tuple[str, ...] = (answers.JSON,),
+) -> Callable[[H], H]:
+    """Declare an endpoint below ``/api/v1``; its name and description are the function's.
+
+    ``item`` is what one line of the NDJSON form holds, for lists.
+    """
+
+    def declare(handle: H) -> H:
+        summary, _, description = (handle.__doc__ or "").partition("\n\n")
+        _OPERATIONS[path] = Operation(
+            name=handle.__name__,
+            path=ROOT + path,
+            summary=summary.rstrip("."),
+            description=" ".join(description.split()),
+            query=query,
+            result=result,
+            item=item,
+            media_types=media_types,
+            handle=handle,
+        )
+        return handle
+
+    return declare
+
+
+@cache
+def operations() -> Mapping[str, Operation]:
+    """Return every endpoint by its path below ``/api/v1``."""
+    for noun in NOUNS:
+        import_module(f"indexer.api.v1.{noun}")
+    return dict(_OPERATIONS)
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of everything under ``/api/v1``."""
+    found = list(operations().values())
+    models = {model for one in found for model in (one.result, one.item) if model is not None} | {Problem}
+    ordered = sorted(models, key=lambda model: model.__name__)
+    names, definitions = models_json_schema(
+        [(model, "serialization") for model in ordered], ref_template=_REF
+    )
+    refs = {model: names[model, "serialization"] for model in ordered}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Registry indexer",
+            "version": _version(),
+            "summary": "The memory of a container registry: listings, history, audit log, drift.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}, {}],
+        "paths": {one.path: {"get": _describe(one, refs)} for one in found},
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _describe(one: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": one.name,
+        "summary": one.summary,
+        "tags": [one.path.removeprefix(ROOT).strip("/").split("/")[0]],
+        "parameters": [*_path_parameters(one.path), *_query_parameters(one.query)],
+        "responses": dict(_responses(one, refs)),
+    }
+    if one.description:
+        described["description"] = one.description
+    return described
+
+
+def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
+    for name, (description, schema) in _PATH_PARAMETERS.items():
+        if f"{{{name}}}" in path:
+            yield {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+
+
+def _query_parameters(model: type[Query]) -> Iterator[dict[str, Any]]:
+    for name, described in parameter_schemas(model).items():
+        schema = {key: value for key, value in described.items() if key not in ("description", ALLOWED)}
+        description = ". ".join(
+            text.rstrip(".") for text in (described.get("description"), described.get(ALLOWED)) if text
+        )
+        parameter = {"name": name, "in": "query", "schema": schema}
+        yield parameter | ({"description": f"{description}."} if description else {})
+
+
+def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    content: dict[str, Any] = {}
+    for media_type in one.media_types:
+        content[media_type] = {"schema": refs[one.result]} if media_type == answers.JSON else {}
+    if one.item is not None:
+        content[answers.NDJSON] = {}
+    headers = {"ETag": {"schema": {"type": "string"}}}
+    if one.item is not None:
+        headers["Link"] = {"schema": {"type": "string"}}
+    yield "200", {"description": one.summary, "content": content, "headers": headers}
+    yield "304", {"description": "The client has it already (If-None-Match)."}
+    refused = {problems.MEDIA_TYPE: {"schema": refs[Problem]}}
+    statuses = [400, 401, 503]
+    if "{" in one.path:
+        statuses.append(404)
+    for status in sorted(statuses):
+        yield str(status), {"description": HTTPStatus(status).phrase, "content": refused}
+
+
+def _version() -> str:
+    try:
+        return version("registry-indexer")
+    except PackageNotFoundError:
+        return "0"
+
+
+async def serve_document(_request: web.Request) -> web.Response:
+    """Answer ``/openapi.json``."""
+    return web.Response(body=orjson.dumps(document()), content_type=answers.JSON)

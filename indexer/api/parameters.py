@@ -1,0 +1,171 @@
+"""Reading a query string strictly: what is unknown, repeated or not of its type is refused by name.
+
+A question is a pydantic model; its fields are the parameters. Values come as text, so each type here says how
+text becomes a value; nothing is guessed (``1.0`` is no whole number, ``yes`` is no flag).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+from multidict import MultiMapping
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from indexer.errors import CallerError
+from indexer.oci.platform import parse_platform
+from indexer.rfc3339 import parse_time
+
+MAX_BYTES = 2**63 - 1
+
+_WHOLE_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z", re.ASCII)
+_FLAGS = {"true": True, "false": False}
+
+
+ALLOWED = "x-allowed"
+"""Extension of a parameter's schema: what it accepts, in words, for the refusal."""
+
+
+def _in_words(text: str) -> Any:
+    return Field(json_schema_extra={ALLOWED: text})
+
+
+def whole_number(value: object) -> object:
+    """Return the number a text of decimal digits names; anything but text is left to its type."""
+    if isinstance(value, str):
+        if not _WHOLE_NUMBER.match(value):
+            raise ValueError("not a whole number")
+        return int(value)
+    return value
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, str):
+        if value not in _FLAGS:
+            raise ValueError("neither true nor false")
+        return _FLAGS[value]
+    return value
+
+
+def _time(value: object) -> object:
+    return parse_time(value) if isinstance(value, str) else value
+
+
+def _platform(value: object) -> object:
+    return parse_platform(value).text if isinstance(value, str) else value
+
+
+_TIME_SCHEMA = {
+    "type": "string",
+    "format": "date-time",
+    ALLOWED: "an RFC 3339 time with a time zone, like 2026-01-31T12:00:00Z",
+}
+
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    _in_words("1 to 256 characters, no control characters"),
+]
+WholeNumber = Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=MAX_BYTES)]
+Bytes = Annotated[WholeNumber, _in_words("a size in bytes, 0 or more")]
+Flag = Annotated[bool, BeforeValidator(_flag), _in_words("true, false")]
+Time = Annotated[
+    datetime,
+    BeforeValidator(_time),
+    WithJsonSchema(_TIME_SCHEMA),
+]
+DigestText = Annotated[
+    str,
+    Field(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"),
+    _in_words("sha256:<64 hex> or sha512:<128 hex>"),
+]
+PlatformText = Annotated[
+    str,
+    BeforeValidator(_platform),
+    Field(max_length=256, pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$"),
+    _in_words("os/arch or os/arch/variant"),
+]
+Glob = Annotated[
+    str,
+    Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_.*?-]+$"),
+    _in_words("a tag's characters, * for any run and ? for one character"),
+]
+
+
+class Query(BaseModel):
+    """The parameters of one question."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Q = TypeVar("Q", bound=Query)
+
+
+def parse_query(model: type[Q], given: MultiMapping[str]) -> Q:
+    """Return the question a query string asks; raise ``CallerError`` that names the first wrong parameter."""
+    for name in given:
+        if name not in model.model_fields:
+            raise CallerError(
+                f"there is no parameter {name[:80]!r} here",
+                code="unknown_parameter",
+                parameter=name[:80],
+                allowed=", ".join(model.model_fields) or "none",
+            )
+        if len(given.getall(name)) > 1:
+            raise CallerError(
+                f"{name} is given more than once", code="repeated_parameter", parameter=name, allowed="once"
+            )
+    try:
+        return model.model_validate(dict(given.items()))
+    except ValidationError as error:
+        raise _refusal(model, error) from None
+
+
+def _refusal(model: type[Query], error: ValidationError) -> CallerError:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "query"
+    reason = str(first["msg"]).removeprefix("Value error, ")
+    return wrong_parameter(name, reason, allowed=allowed_values(model, name))
+
+
+def wrong_parameter(name: str, reason: str, *, allowed: str | None) -> CallerError:
+    """Make the refusal of a parameter's value."""
+    return CallerError(f"{name}: {reason}", code="invalid_parameter", parameter=name, allowed=allowed)
+
+
+def allowed_values(model: type[Query], name: str) -> str | None:
+    """Say what a parameter accepts: in words where its type has them, else as its schema does."""
+    schema = parameter_schemas(model).get(name, {})
+    if ALLOWED in schema:
+        return str(schema[ALLOWED])
+    if "enum" in schema:
+        return ", ".join(str(value) for value in schema["enum"])
+    if "minimum" in schema and "maximum" in schema:
+        return f"{schema['minimum']} to {schema['maximum']}"
+    return None
+
+
+@cache
+def parameter_schemas(model: type[Query]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the JSON schema of each parameter, without references and without null, which none can be."""
+    document = model.model_json_schema()
+    definitions = document.get("$defs", {})
+    return {
+        name: _inlined(described, definitions) for name, described in document.get("properties", {}).items()
+    }
+
+
+def _inlined(described: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {key: value for key, value in described.items() if key not in ("anyOf", "title")}
+    for part in described.get("anyOf", []):
+        if part != {"type": "null"}:
+            flat |= part
+    if "$ref" in flat:
+        named = definitions[flat.pop("$ref").rsplit("/", 1)[1]]
+        flat = {key: value for key, value in named.items() if key not in ("title", "description")} | flat
+    if flat.get("default", "") is None:
+        del flat["default"]
+    return flat

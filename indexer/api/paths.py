@@ -1,0 +1,74 @@
+"""Which thing below ``/api/v1/repositories/`` a path names.
+
+A repository's name has slashes, so the path is read from the right:
+
+    …/tags                   the tags of …
+    …/tags/<tag>             one tag of …
+    …/tags/<tag>/history     its history
+    …/manifests              the manifests of …
+    …/manifests/<digest>     one manifest of …
+    anything else            the repository
+
+Only slashes as such divide; ``%2F`` is a slash within a name. So a repository that is itself called ``a/tags``
+is reached as ``a%2Ftags``, while ``a/tags`` means the tags of ``a``; of ``x/tags/tags/history`` it is the
+history of the tag ``tags`` of ``x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+from indexer.errors import CallerError
+from indexer.oci.digest import parse_digest
+from indexer.oci.reference import parse_repository_name, parse_tag_name
+
+T = TypeVar("T")
+
+REPOSITORY = "/repositories/{repository}"
+TAGS = f"{REPOSITORY}/tags"
+TAG = f"{TAGS}/{{tag}}"
+HISTORY = f"{TAG}/history"
+MANIFESTS = f"{REPOSITORY}/manifests"
+MANIFEST = f"{MANIFESTS}/{{digest}}"
+
+
+def read_path(raw: str) -> tuple[str, dict[str, str]]:
+    """Return the endpoint and its path parameters for ``raw``, the escaped path below ``/repositories/``.
+
+    Raises ``CallerError`` where a name could not be one.
+    """
+    match [_unescape(part) for part in raw.split("/")]:
+        case [*name, "tags", tag, "history"] if name:
+            return HISTORY, _repository(name) | {"tag": _parsed("tag", tag, parse_tag_name)}
+        case [*name, "tags", tag] if name:
+            return TAG, _repository(name) | {"tag": _parsed("tag", tag, parse_tag_name)}
+        case [*name, "tags"] if name:
+            return TAGS, _repository(name)
+        case [*name, "manifests", digest] if name and ":" in digest:
+            return MANIFEST, _repository(name) | {"digest": _parsed("digest", digest, parse_digest)}
+        case [*name, "manifests"] if name:
+            return MANIFESTS, _repository(name)
+        case name:
+            return REPOSITORY, _repository(name)
+
+
+def _repository(parts: Sequence[str]) -> dict[str, str]:
+    return {"repository": _parsed("repository", "/".join(parts), parse_repository_name)}
+
+
+def _parsed(kind: str, text: str, parse: Callable[[str], str]) -> str:
+    try:
+        return parse(text)
+    except ValueError:
+        raise CallerError(
+            f"no {kind} can have this name", code="invalid_name", parameter=kind, allowed=f"a {kind}"
+        ) from None
+
+
+def _unescape(part: str) -> str:
+    try:
+        return unquote_to_bytes(part).decode("utf-8")
+    except UnicodeError:
+        raise CallerError("the path is not UTF-8", code="invalid_name", parameter="path") from None

@@ -1,0 +1,129 @@
+"""Puts the read APIs into a web application."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import Counter, Histogram
+
+from indexer.api import answers, health
+from indexer.api.auth import Authenticator, Principal, StaticTokens
+from indexer.api.front_page import front_page
+from indexer.api.openapi import ROOT, Call, Operation, operations, serve_document
+from indexer.api.parameters import parse_query
+from indexer.api.paths import read_path
+from indexer.api.problems import problems_middleware
+from indexer.api.settings import ApiSettings
+from indexer.store.listing.words import Words
+from indexer.store.pool import Pool
+from indexer.store.reading import Readers
+
+__all__ = ["ApiSettings", "add_api"]
+
+REQUESTS = Counter(
+    "indexer_api_requests_total", "Requests to the read APIs, by route and status.", ["route", "status"]
+)
+SECONDS = Histogram(
+    "indexer_api_request_seconds",
+    "How long the read APIs took to answer, by route.",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+_PRINCIPAL = web.RequestKey("principal", Principal)
+_ROUTE = web.RequestKey("route", str)
+_REPOSITORIES = f"{ROOT}/repositories/"
+
+
+def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
+    """Add ``/api/v1``, ``/healthz``, ``/readyz``, ``/metrics``, ``/openapi.json`` and ``/``.
+
+    Holds ``settings.connections`` of the pool from first use until the application shuts down; the pool must
+    have them to spare, best by being the API's own.
+    """
+    readers = Readers(
+        pool, size=settings.connections, statement_timeout_seconds=settings.statement_timeout_seconds
+    )
+    authenticator = Authenticator([StaticTokens(settings.api_tokens)], anonymous_read=settings.anonymous_read)
+    app.middlewares.extend([measuring_middleware, problems_middleware, _authentication(authenticator)])
+    door = _Door(readers)
+    for path, operation in operations().items():
+        if not path.startswith("/repositories/"):
+            app.router.add_get(operation.path, door.handler(operation))
+    app.router.add_get(_REPOSITORIES + "{rest:.+}", door.handle_repository)
+    app.router.add_get("/healthz", health.healthz)
+    app.router.add_get("/readyz", health.readyz(pool))
+    app.router.add_get("/metrics", health.metrics)
+    app.router.add_get("/openapi.json", serve_document)
+    app.router.add_get("/", front_page)
+
+    async def shut(_app: web.Application) -> None:
+        await readers.close()
+
+    app.on_shutdown.append(shut)
+
+
+class _Door:
+    """Turns requests into calls of operations."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self._words = Words()
+        self._memory: dict[str, Any] = {}
+
+    def handler(self, operation: Operation) -> Handler:
+        """Return the handler of an operation whose path has no parameters."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await self._call(request, operation, {})
+
+        return handle
+
+    async def handle_repository(self, request: web.Request) -> web.StreamResponse:
+        """Handle everything below ``/repositories/``."""
+        rest = request.rel_url.raw_path.split("/", _REPOSITORIES.count("/"))[-1]
+        path, parameters = read_path(rest)
+        return await self._call(request, operations()[path], parameters)
+
+    async def _call(
+        self, request: web.Request, operation: Operation, path: dict[str, str]
+    ) -> web.StreamResponse:
+        request[_ROUTE] = operation.path
+        call = Call(
+            query=parse_query(operation.query, request.query),
+            path=path,
+            principal=request[_PRINCIPAL],
+            readers=self._readers,
+            words=self._words,
+            memory=self._memory,
+        )
+        return await answers.respond(request, await operation.handle(call))
+
+
+def _authentication(authenticator: Authenticator) -> Any:
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let nobody beyond this point whom no verifier knows: not even to learn which paths there are."""
+        if request.path.startswith("/api/"):
+            request[_PRINCIPAL] = await authenticator.authenticate(
+                request.headers.getall("Authorization", [])
+            )
+        return await handler(request)
+
+    return authenticate
+
+
+@web.middleware
+async def measuring_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count and time requests under ``/api/``, by route."""
+    if not request.path.startswith("/api/"):
+        return await handler(request)
+    began = time.perf_counter()
+    response = await handler(request)
+    route = request.get(_ROUTE, "unknown")
+    REQUESTS.labels(route, str(response.status)).inc()
+    SECONDS.labels(route).observe(time.perf_counter() - began)
+    return response

@@ -1,0 +1,22 @@
+"""What the door needs to be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """Settings of the read APIs.
+
+    Without a token and without ``anonymous_read`` nothing is readable.
+    """
+
+    api_tokens: frozenset[str] = field(default=frozenset(), repr=False)
+    """Operator tokens: each reads everything."""
+    anonymous_read: bool = False
+    """Whoever reaches the address may read everything."""
+    connections: int = 4
+    """Database connections held for answering; the pool must have them to spare. 3 to 8 are best (measured)."""
+    statement_timeout_seconds: float = 5.0
+    """A question that takes longer is answered with 503 ``too_slow``."""

@@ -1,0 +1,161 @@
+"""The audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from indexer.api.answers import CSV, NDJSON, Items, Stream
+from indexer.api.lists import counted, items_of
+from indexer.api.models import Listed, Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import DigestText, Query, Text, Time, WholeNumber
+from indexer.audit.export import Export, export_from
+from indexer.audit.present import show_entry
+from indexer.inventory.changes import AuditAction, AuditSource
+from indexer.oci.digest import Digest
+from indexer.store.listing.audit import AuditFilter, audit_entries
+from indexer.store.listing.freshness import freshness
+from indexer.store.listing.scopes import find_scope
+from indexer.store.listing.walk import fetch_page
+
+SCOPE = "audit"
+
+
+class AuditFilterQuery(Query):
+    """The filters of entries; all that are given must hold."""
+
+    repository: Text | None = Field(default=None, description="Of this repository.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    tag: Text | None = Field(default=None, description="About this tag.")
+    digest: DigestText | None = Field(default=None, description="About this digest.")
+    action: AuditAction | None = Field(default=None, description="What happened.")
+    actor: Text | None = Field(default=None, description="Who did it.")
+    source: AuditSource | None = Field(default=None, description="How we know.")
+    address: Text | None = Field(default=None, description="The client's address, without the port.")
+    after_time: Time | None = Field(default=None, description="Occurred after; exclusive.")
+    before_time: Time | None = Field(default=None, description="Occurred before; exclusive.")
+
+
+class AuditQuery(ListQuery, AuditFilterQuery):
+    """Entries, newest first."""
+
+
+class ExportQuery(AuditFilterQuery):
+    """Sealed entries, by position."""
+
+    format: Literal["ndjson", "csv"] = Field(default="ndjson")
+    after_position: WholeNumber = Field(default=0, description="Go on after this position.")
+    until: WholeNumber | None = Field(default=None, description="Up to this position, inclusive.")
+
+
+class Actor(Shown):
+    """Who did it."""
+
+    name: str
+
+
+class RequestShown(Shown):
+    """The client's request, as the registry reported it. Clients can put anything into it."""
+
+    id: str | None
+    address: str | None
+    port: int | None
+    host: str | None
+    method: str | None
+    user_agent: str | None
+
+
+class RegistryShown(Shown):
+    """The registry process that told us."""
+
+    address: str | None
+    instance_id: str | None
+
+
+class AuditEntry(Shown):
+    """One thing that happened."""
+
+    position: int | None = Field(description="Place in the log: grows, gap-free. Null: not sealed yet.")
+    id: int
+    occurred_at: datetime
+    recorded_at: datetime
+    action: AuditAction
+    repository: str | None
+    tag: str | None
+    digest: str | None
+    previous_digest: str | None
+    media_type: str | None
+    actor: Actor | None
+    request: RequestShown | None
+    registry: RegistryShown | None
+    source: AuditSource
+    event_id: str | None = Field(description="The registry's id of the event.")
+    occurred_between: list[datetime] | None = Field(
+        description="From and to, where the instant is not known better."
+    )
+    detail: dict[str, Any]
+
+
+@operation("/audit", query=AuditQuery, result=Listed[AuditEntry], item=AuditEntry)
+async def list_audit(call: Call[AuditQuery]) -> Items:
+    """List what happened, newest first.
+
+    A filter that no index serves (tag, digest, source, address without a repository) looks at 100,000 entries
+    per request: the page may then be short, or empty, and still have a `next`.
+    """
+    query = call.query
+    wanted = audit_filter(query)
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        scope = await find_scope(
+            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+        )
+        listing = await audit_entries(held, scope=scope, wanted=wanted)
+        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
+        count = await counted(held, query, listing)
+    shown = [show_entry(row) for row in found.rows]
+    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+
+
+@operation("/audit/export", query=ExportQuery, result=AuditEntry, media_types=(NDJSON, CSV))
+async def export_audit(call: Call[ExportQuery]) -> Stream:
+    """Export sealed entries in the order of their positions, as NDJSON or CSV.
+
+    Ends where the log ended when the export began. Taken up again with `after_position` = the last position
+    received. An answer that is cut off ends without its last chunk.
+    """
+    query = call.query
+    wanted = Export(
+        format=query.format,
+        after_position=query.after_position,
+        until=query.until,
+        filters=audit_filter(query),
+        granted=call.principal.repositories,
+    )
+
+    async def write(response: web.StreamResponse) -> None:
+        await export_from(call.readers.reading, wanted, response.write)
+
+    media_type = NDJSON if query.format == "ndjson" else f"{CSV}; charset=utf-8"
+    return Stream(media_type=media_type, write=write, filename=f"audit.{query.format}")
+
+
+def audit_filter(query: AuditFilterQuery) -> AuditFilter:
+    """Return what a question asks of entries."""
+    return AuditFilter(
+        repository=query.repository,
+        prefix=query.prefix,
+        tag=query.tag,
+        digest=None if query.digest is None else Digest(query.digest),
+        action=query.action,
+        actor=query.actor,
+        source=query.source,
+        address=query.address,
+        after_time=query.after_time,
+        before_time=query.before_time,
+    )

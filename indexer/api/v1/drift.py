@@ -1,0 +1,139 @@
+"""Drift: what differed between registry and inventory, why, and the walks that looked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from indexer.api.answers import Items
+from indexer.api.lists import counted, items_of
+from indexer.api.models import Listed, Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import Flag, Text, Time, WholeNumber
+from indexer.inventory.changes import DriftCause, DriftKind
+from indexer.oci.digest import digest_from_bytes
+from indexer.rfc3339 import format_time
+from indexer.store.listing.drift import FindingFilter, drift_findings, latest_runs
+from indexer.store.listing.freshness import freshness
+from indexer.store.listing.scopes import find_scope
+from indexer.store.listing.walk import Row, fetch_page
+
+SCOPE = "drift"
+RUNS = 20
+"""Newest runs that come with every page of findings."""
+
+
+class DriftQuery(ListQuery):
+    """Findings, newest first."""
+
+    run: WholeNumber | None = Field(default=None, description="Of this run.")
+    repository: Text | None = Field(default=None, description="Of this repository.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    tag: Text | None = Field(default=None, description="About this tag.")
+    kind: DriftKind | None = Field(default=None, description="How they differed.")
+    cause: DriftCause | None = Field(default=None, description="Why, as far as it can be told.")
+    repaired: Flag | None = Field(default=None, description="Whether the inventory was repaired.")
+    after_time: Time | None = Field(default=None, description="Detected after; exclusive.")
+    before_time: Time | None = Field(default=None, description="Detected before; exclusive.")
+
+
+class DriftFinding(Shown):
+    """One difference."""
+
+    id: int
+    run_id: int | None = Field(description="The run that found it; null: verification did.")
+    kind: DriftKind
+    repository: str | None
+    tag: str | None
+    expected: str | None = Field(description="The digest on record; null: none was.")
+    found: str | None = Field(description="The digest in the registry; null: none is.")
+    cause: DriftCause
+    detected_at: datetime
+    repaired_at: datetime | None
+    note: str | None
+
+
+class DriftRun(Shown):
+    """One walk."""
+
+    id: int
+    mode: Literal["run", "once", "plan"]
+    started_at: datetime
+    finished_at: datetime | None = Field(description="Null: still walking, or it was killed.")
+    outcome: Literal["complete", "incomplete", "braked", "failed"] | None
+    repositories: list[str] | None = Field(description="What was asked for; null: everything.")
+    findings: int
+    counts: dict[str, Any]
+    note: str | None
+
+
+class DriftPage(Listed[DriftFinding]):
+    """Findings, with the newest runs."""
+
+    runs: list[DriftRun]
+
+
+@operation("/drift", query=DriftQuery, result=DriftPage, item=DriftFinding)
+async def list_drift(call: Call[DriftQuery]) -> Items:
+    """List what differed between the registry and the inventory, newest first, with the newest runs."""
+    query = call.query
+    wanted = FindingFilter(
+        run_id=query.run,
+        kind=query.kind,
+        cause=query.cause,
+        tag=query.tag,
+        repaired=query.repaired,
+        after_time=query.after_time,
+        before_time=query.before_time,
+    )
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        scope = await find_scope(
+            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+        )
+        listing = drift_findings(scope=scope, wanted=wanted)
+        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
+        count = await counted(held, query, listing)
+        runs = await latest_runs(held, limit=RUNS) if call.principal.repositories is None else []
+    return items_of(
+        SCOPE,
+        listing,
+        found,
+        items=[_show(row) for row in found.rows],
+        freshness=fresh,
+        count=count,
+        more={"runs": [_show_run(row) for row in runs]},
+    )
+
+
+def _show(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "run_id": row["run_id"],
+        "kind": row["kind"],
+        "repository": row["repository"],
+        "tag": row["tag"],
+        "expected": None if row["expected"] is None else digest_from_bytes(row["expected"]),
+        "found": None if row["found"] is None else digest_from_bytes(row["found"]),
+        "cause": row["cause"],
+        "detected_at": format_time(row["detected_at"]),
+        "repaired_at": format_time(row["repaired_at"]),
+        "note": row["note"],
+    }
+
+
+def _show_run(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "mode": row["mode"],
+        "started_at": format_time(row["started_at"]),
+        "finished_at": format_time(row["finished_at"]),
+        "outcome": row["outcome"],
+        "repositories": row["scope"],
+        "findings": row["findings"],
+        "counts": row["counts"],
+        "note": row["note"],
+    }

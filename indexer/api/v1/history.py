@@ -1,0 +1,79 @@
+"""What a tag pointed to, and when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from indexer.api.answers import Items
+from indexer.api.lists import counted, items_of, readable_repository
+from indexer.api.models import Listed, Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import Time
+from indexer.api.paths import HISTORY
+from indexer.api.problems import not_found
+from indexer.inventory.records import TimeSource
+from indexer.oci.digest import digest_from_bytes
+from indexer.rfc3339 import format_time
+from indexer.store.identifiers import event_text
+from indexer.store.instants import known
+from indexer.store.listing.history import history_of_tag, is_tag_known
+from indexer.store.listing.walk import Row, fetch_page
+
+SCOPE = "history"
+
+
+class HistoryQuery(ListQuery):
+    """The history of one tag."""
+
+    sort: Literal["from", "-from"] = Field(default="-from")
+    at: Time | None = Field(default=None, description="Only what the tag pointed to at that instant.")
+
+
+class Held(Shown):
+    """A tag pointed to a digest for a time."""
+
+    digest: str
+    from_: datetime = Field(alias="from", description="Inclusive.")
+    to: datetime | None = Field(description="Exclusive; null: it still does.")
+    from_source: TimeSource = Field(description="How the start is known.")
+    not_before: datetime | None = Field(
+        description="Where the start is only known to lie between this instant and `from`."
+    )
+    actor: str | None
+    event_id: str | None = Field(description="The registry's id of the event that told it.")
+
+
+@operation(HISTORY, query=HistoryQuery, result=Listed[Held], item=Held)
+async def list_history(call: Call[HistoryQuery]) -> Items:
+    """List what a tag pointed to, newest first, also of a tag that is gone.
+
+    With `at`, the list has the one interval that holds that instant, or nothing where the tag did not exist.
+    """
+    query, tag = call.query, call.path["tag"]
+    async with call.readers.reading() as held:
+        repository = await readable_repository(held, call)
+        listing = history_of_tag(
+            repository_id=repository.id, tag=tag, at=query.at, descending=query.sort.startswith("-")
+        )
+        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
+        if not found.rows and not await is_tag_known(held, repository_id=repository.id, tag=tag):
+            raise not_found("there never was such a tag on record")
+        count = await counted(held, query, listing)
+    shown = [_show(row) for row in found.rows]
+    return items_of(SCOPE, listing, found, items=shown, freshness=repository.freshness, count=count)
+
+
+def _show(row: Row) -> dict[str, Any]:
+    return {
+        "digest": digest_from_bytes(row["digest"]),
+        "from": format_time(row["valid_from"]),
+        "to": format_time(known(row["valid_to"])),
+        "from_source": row["from_source"],
+        "not_before": format_time(row["not_before"]),
+        "actor": row["actor"],
+        "event_id": event_text(row["event_key"]),
+    }

@@ -1,0 +1,284 @@
+"""The manifests of a repository, tagged or not, and one with its content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from indexer.api.answers import Items, Thing
+from indexer.api.lists import counted, items_of, readable_repository
+from indexer.api.models import Listed, Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import DigestText, Flag, PlatformText, Query, Text
+from indexer.api.paths import MANIFEST, MANIFESTS
+from indexer.api.problems import not_found
+from indexer.oci.digest import Digest, digest_from_bytes
+from indexer.oci.kinds import Kind
+from indexer.rfc3339 import format_time
+from indexer.store.instants import known
+from indexer.store.listing import manifests as store
+from indexer.store.listing.walk import Row
+from indexer.store.listing.words import FacetRow
+
+SCOPE = "manifests"
+
+
+class ManifestsQuery(ListQuery):
+    """The manifests of one repository."""
+
+    sort: Literal["pushed_at", "-pushed_at"] = Field(default="-pushed_at")
+    tagged: Flag | None = Field(default=None, description="Whether any tag of the repository points to it.")
+    media_type: Text | None = None
+    artifact_type: Text | None = None
+    kind: Kind | None = None
+    platform: PlatformText | None = None
+    subject: DigestText | None = Field(default=None, description="Referrers of this digest.")
+
+
+class NoQuery(Query):
+    """No parameters."""
+
+
+class Descriptor(Shown):
+    """Points to content."""
+
+    media_type: str | None
+    digest: str
+    size_bytes: int | None
+
+
+class Child(Shown):
+    """A manifest that an index names."""
+
+    digest: str
+    media_type: str | None
+    kind: Kind
+    platform: str | None
+    platforms: list[str]
+    size_bytes: int = Field(description="Of the manifest itself; 0: not known.")
+    total_size_bytes: int = Field(description="With config and layers; 0: not read.")
+
+
+class Referrer(Shown):
+    """An artifact whose subject is the manifest."""
+
+    digest: str
+    media_type: str | None
+    artifact_type: str | None
+    kind: Kind
+    size_bytes: int
+    total_size_bytes: int
+    annotations: dict[str, str]
+    pushed_at: datetime
+
+
+class ManifestListed(Shown):
+    """One manifest of a list."""
+
+    digest: str
+    media_type: str | None
+    artifact_type: str | None
+    kind: Kind
+    size_bytes: int = Field(description="Of the manifest itself; 0: not known.")
+    total_size_bytes: int = Field(
+        description="With config and layers; of an index, its children. 0: not read."
+    )
+    created_at: datetime | None
+    platforms: list[str]
+    config_digest: str | None
+    subject: str | None
+    content: Literal["heard", "read", "unreadable"] = Field(description="Whether its bytes were read.")
+    pushed_at: datetime
+    pushed_by: str | None
+    last_pulled_at: datetime | None
+    pull_count: int
+    tags: list[str] = Field(description="The repository's tags that point to it; at most 1000.")
+
+
+class Manifest(Shown):
+    """One manifest with its content."""
+
+    digest: str
+    media_type: str | None
+    artifact_type: str | None
+    kind: Kind
+    size_bytes: int
+    total_size_bytes: int
+    created_at: datetime | None
+    platforms: list[str]
+    content: Literal["heard", "read", "unreadable"]
+    read_at: datetime | None
+    held: bool = Field(description="False where the repository no longer holds it.")
+    config: Descriptor | None
+    layers: list[Descriptor]
+    children: list[Child]
+    parents: list[str] = Field(description="Indexes of the repository that name it; at most 1000.")
+    subject: str | None
+    annotations: dict[str, str]
+    labels: dict[str, str]
+    pushed_at: datetime | None
+    pushed_by: str | None
+    last_pulled_at: datetime | None
+    pull_count: int
+
+
+class ManifestWithTags(Manifest):
+    """One manifest with its content and what points to it."""
+
+    repository: str
+    tags: list[str]
+    referrers: list[Referrer]
+
+
+@operation(MANIFESTS, query=ManifestsQuery, result=Listed[ManifestListed], item=ManifestListed)
+async def list_manifests(call: Call[ManifestsQuery]) -> Items:
+    """List the manifests that a repository holds."""
+    query = call.query
+    wanted = store.ManifestFilter(
+        tagged=query.tagged,
+        media_type=query.media_type,
+        artifact_type=query.artifact_type,
+        kind=query.kind,
+        platform=query.platform,
+        subject=None if query.subject is None else Digest(query.subject),
+    )
+    async with call.readers.reading() as held:
+        repository = await readable_repository(held, call)
+        listing = await store.manifests_of_repository(
+            held, repository=repository, descending=query.sort.startswith("-"), wanted=wanted
+        )
+        page = await store.fetch_manifests(held, call.words, listing, page_of(query, SCOPE, listing.orders))
+        count = await counted(held, query, listing)
+    shown = [_show_listed(row, page) for row in page.found.rows]
+    return items_of(SCOPE, listing, page.found, items=shown, freshness=repository.freshness, count=count)
+
+
+@operation(MANIFEST, query=NoQuery, result=ManifestWithTags)
+async def get_manifest(call: Call[NoQuery]) -> Thing:
+    """Show one manifest with its content and what points to it."""
+    content = None
+    async with call.readers.reading() as held:
+        repository = await readable_repository(held, call)
+        number = await store.find_held_manifest(
+            held, repository_id=repository.id, digest=Digest(call.path["digest"])
+        )
+        if number is not None:
+            content = await store.manifest_content(
+                held, call.words, repository_id=repository.id, manifest_id=number
+            )
+    if content is None:
+        raise not_found("the repository holds no such manifest, as far as is on record")
+    return Thing(
+        body=show_manifest(content)
+        | {
+            "repository": repository.name,
+            "tags": content.tags,
+            "referrers": [show_referrer(referrer, content.facets) for referrer in content.referrers],
+        }
+    )
+
+
+def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
+    """Return a manifest as it is shown."""
+    row = content.manifest
+    facet = content.facets[row["facet_id"]]
+    return {
+        "digest": digest_from_bytes(row["digest"]),
+        "media_type": facet.media_type or None,
+        "artifact_type": facet.artifact_type or None,
+        "kind": facet.kind,
+        "size_bytes": row["size_bytes"],
+        "total_size_bytes": row["total_bytes"],
+        "created_at": format_time(known(row["image_created"])),
+        "platforms": facet.platforms,
+        "content": row["content"],
+        "read_at": format_time(row["read_at"]),
+        "held": row["held"],
+        "config": _show_config(row),
+        "layers": [_show_layer(layer) for layer in content.layers],
+        "children": [_show_child(child, content.facets) for child in content.children],
+        "parents": [digest_from_bytes(parent["digest"]) for parent in content.parents],
+        "subject": _digest(row["subject_digest"]),
+        "annotations": row["annotations"] or {},
+        "labels": row["labels"] or {},
+        "pushed_at": format_time(row["pushed_at"]),
+        "pushed_by": content.pushed_by,
+        "last_pulled_at": format_time(row["last_pulled_at"]),
+        "pull_count": row["pull_count"] or 0,
+    }
+
+
+def show_referrer(row: Row, facets: Mapping[int, FacetRow]) -> dict[str, Any]:
+    """Return a referrer as it is shown."""
+    facet = facets[row["facet_id"]]
+    return {
+        "digest": digest_from_bytes(row["digest"]),
+        "media_type": facet.media_type or None,
+        "artifact_type": facet.artifact_type or None,
+        "kind": facet.kind,
+        "size_bytes": row["size_bytes"],
+        "total_size_bytes": row["total_bytes"],
+        "annotations": row["annotations"] or {},
+        "pushed_at": format_time(row["pushed_at"]),
+    }
+
+
+def _show_listed(row: Row, page: store.ManifestPage) -> dict[str, Any]:
+    facet = page.facets[row["facet_id"]]
+    return {
+        "digest": digest_from_bytes(row["digest"]),
+        "media_type": facet.media_type or None,
+        "artifact_type": facet.artifact_type or None,
+        "kind": facet.kind,
+        "size_bytes": row["size_bytes"],
+        "total_size_bytes": row["total_bytes"],
+        "created_at": format_time(known(row["image_created"])),
+        "platforms": facet.platforms,
+        "config_digest": _digest(row["config_digest"]),
+        "subject": _digest(row["subject_digest"]),
+        "content": row["content"],
+        "pushed_at": format_time(row["pushed_at"]),
+        "pushed_by": page.actors[row["pushed_by"]],
+        "last_pulled_at": format_time(row["last_pulled_at"]),
+        "pull_count": row["pull_count"],
+        "tags": row["tags"],
+    }
+
+
+def _show_config(row: Row) -> dict[str, Any] | None:
+    if row["config_digest"] is None:
+        return None
+    return {
+        "media_type": row["config_media_type"],
+        "digest": digest_from_bytes(row["config_digest"]),
+        "size_bytes": row["config_size_bytes"],
+    }
+
+
+def _show_layer(row: Row) -> dict[str, Any]:
+    return {
+        "media_type": row["media_type"],
+        "digest": digest_from_bytes(row["digest"]),
+        "size_bytes": row["size_bytes"],
+    }
+
+
+def _show_child(row: Row, facets: Mapping[int, FacetRow]) -> dict[str, Any]:
+    facet = facets[row["facet_id"]]
+    return {
+        "digest": digest_from_bytes(row["digest"]),
+        "media_type": facet.media_type or None,
+        "kind": facet.kind,
+        "platform": row["platform"] or None,
+        "platforms": facet.platforms,
+        "size_bytes": row["size_bytes"],
+        "total_size_bytes": row["total_bytes"],
+    }
+
+
+def _digest(packed: bytes | None) -> str | None:
+    return None if packed is None else digest_from_bytes(packed)

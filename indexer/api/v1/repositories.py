@@ -1,0 +1,102 @@
+"""Repositories."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from indexer.api.answers import Items, Thing
+from indexer.api.lists import counted, items_of
+from indexer.api.models import Listed, Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import Flag, Query, Text
+from indexer.api.paths import REPOSITORY
+from indexer.api.problems import not_found
+from indexer.api.sorting import parse_sort, sort_field
+from indexer.oci.reference import RepositoryName
+from indexer.rfc3339 import format_time
+from indexer.store.instants import known
+from indexer.store.listing import repositories as store
+from indexer.store.listing.freshness import freshness
+from indexer.store.listing.walk import Row, fetch_page
+
+SCOPE = "repositories"
+
+
+class RepositoriesQuery(ListQuery):
+    """All repositories."""
+
+    sort: str = sort_field(store.COLUMNS, default="name")
+    name: Text | None = Field(default=None, description="Repositories that have this in their name.")
+    prefix: Text | None = Field(default=None, description="Repositories whose name begins so.")
+    has_tags: Flag | None = Field(default=None, description="Whether any tag is in it now.")
+
+
+class NoQuery(Query):
+    """No parameters."""
+
+
+class Repository(Shown):
+    """One repository."""
+
+    name: str
+    tag_count: int
+    manifest_count: int
+    size_bytes: int = Field(
+        description="Each distinct manifest, config and layer of what it holds once; brought up to date a moment "
+        "after a change."
+    )
+    created_at: datetime = Field(description="When it was first heard of.")
+    last_published_at: datetime | None = Field(description="When a tag last came to point elsewhere.")
+    last_pulled_at: datetime | None
+
+
+class RepositoryAlone(Repository):
+    """One repository, and when it was last compared."""
+
+    walked_at: datetime | None = Field(description="When a walk last compared it in full with the registry.")
+
+
+@operation("/repositories", query=RepositoriesQuery, result=Listed[Repository], item=Repository)
+async def list_repositories(call: Call[RepositoriesQuery]) -> Items:
+    """List the repositories on record."""
+    query = call.query
+    wanted = store.RepositoryFilter(
+        name=query.name, prefix=query.prefix, has_tags=query.has_tags, granted=call.principal.repositories
+    )
+    listing = store.repositories(parse_sort(query.sort), wanted)
+    page = page_of(query, SCOPE, listing.orders)
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        found = await fetch_page(held, listing, page)
+        count = await counted(held, query, listing)
+    shown = [_show(row) for row in found.rows]
+    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+
+
+@operation(REPOSITORY, query=NoQuery, result=RepositoryAlone)
+async def get_repository(call: Call[NoQuery]) -> Thing:
+    """Show one repository."""
+    name = RepositoryName(call.path["repository"])
+    row = None
+    if call.principal.may_read(name):
+        async with call.readers.reading() as held:
+            row = await store.find_repository(held, name=name)
+    if row is None:
+        raise not_found("there is no such repository on record")
+    return Thing(body=_show(row) | {"walked_at": format_time(row["walked_at"])})
+
+
+def _show(row: Row) -> dict[str, Any]:
+    return {
+        "name": row["name"],
+        "tag_count": row["tag_count"],
+        "manifest_count": row["manifest_count"],
+        "size_bytes": row["size_bytes"],
+        "created_at": format_time(row["created_at"]),
+        "last_published_at": format_time(known(row["last_published_at"])),
+        "last_pulled_at": format_time(known(row["last_pulled_at"])),
+    }

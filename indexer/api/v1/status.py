@@ -1,0 +1,213 @@
+"""How everything is doing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from indexer.api.answers import Thing
+from indexer.api.models import Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.parameters import Query
+from indexer.errors import CallerError
+from indexer.inventory.changes import DueKind
+from indexer.rfc3339 import format_time
+from indexer.store.instants import known
+from indexer.store.listing import status as store
+from indexer.store.listing.freshness import freshness
+from indexer.store.pool import Connection
+
+VERIFICATION_KEPT_SECONDS = 15.0
+"""Counting the verified reads every tag, so its result may be this old."""
+
+
+class NoQuery(Query):
+    """No parameters."""
+
+
+class Backlog(Shown):
+    """Work of one kind that waits."""
+
+    waiting: int
+    due: int = Field(description="Of these, how many need not wait any longer.")
+    failing: int = Field(description="Of these, how many failed before.")
+    since: datetime | None
+    age_seconds: float | None
+
+
+class Unsealed(Shown):
+    """Audit entries that have no position yet."""
+
+    entries: int
+    since: datetime | None
+
+
+class Instance(Shown):
+    """One registry process: a restart makes a new one."""
+
+    instance_id: str
+    address: str
+    events: int = Field(description="Distinct events received.")
+    first_seen_at: datetime
+    last_seen_at: datetime
+    first_event_at: datetime | None
+    last_event_at: datetime | None
+
+
+class Walk(Shown):
+    """A complete walk of everything."""
+
+    id: int
+    started_at: datetime
+    finished_at: datetime
+    counts: dict[str, Any]
+
+
+class VerificationShown(Shown):
+    """Shares of all tags, 0 to 1; null without tags."""
+
+    verified: float | None
+    within_15_minutes: float | None
+    within_24_hours: float | None
+    broken: float | None
+    sampled: bool = Field(description="Estimated from a sample.")
+
+
+class Loop(Shown):
+    """A background loop of one process."""
+
+    loop: str
+    process: str
+    started_at: datetime
+    last_run_at: datetime | None
+    last_good_at: datetime | None
+    last_error: str | None
+    outcome: str | None
+
+
+class Status(Shown):
+    """How everything is doing."""
+
+    now: datetime
+    as_of: datetime = Field(description="Every notification received before this instant has been applied.")
+    walked_at: datetime | None
+    ingest_lag_seconds: float = Field(description="Age of the oldest delivery that waits; 0: none does.")
+    inbox: int = Field(description="Deliveries that wait.")
+    quarantine: int = Field(description="Deliveries and events that could not be applied.")
+    backlog: dict[str, Backlog] = Field(description="By kind of work.")
+    audit_position: int = Field(description="Of the newest sealed entry.")
+    unsealed: Unsealed
+    repositories: int
+    tags: int
+    manifests: int
+    verification: VerificationShown
+    instances: list[Instance] = Field(description="The latest first; at most 100.")
+    last_walk: Walk | None
+    loops: list[Loop]
+
+
+@operation("/status", query=NoQuery, result=Status)
+async def get_status(call: Call[NoQuery]) -> Thing:
+    """Show how everything is doing: what waits, who told us how much, how well the tags are verified."""
+    if call.principal.repositories is not None:
+        raise CallerError("the status is for operators", status=403, code="forbidden")
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        found = await store.status(held)
+        verification = await _verification(held, call, found)
+    ingest, now = found.ingest, found.ingest["now"]
+    body = {
+        "now": format_time(now),
+        "as_of": format_time(fresh.as_of),
+        "walked_at": format_time(fresh.walked_at),
+        "ingest_lag_seconds": _age(ingest["waiting_since"], now) or 0.0,
+        "inbox": ingest["waiting"],
+        "quarantine": ingest["quarantined"],
+        "backlog": {kind: _show_backlog(found, kind, now) for kind in DueKind},
+        "audit_position": ingest["position"],
+        "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
+        "repositories": found.totals["repositories"],
+        "tags": found.totals["tags"],
+        "manifests": found.totals["manifests"],
+        "verification": _show_verification(verification),
+        "instances": _show_instances(found),
+        "last_walk": _show_walk(found),
+        "loops": _show_loops(found),
+    }
+    return Thing(body=body, changing=("now", "as_of", "ingest_lag_seconds"))
+
+
+async def _verification(held: Connection, call: Call[NoQuery], found: store.Status) -> store.Verification:
+    kept = call.memory.get("verification")
+    if kept is not None and time.monotonic() - kept[0] < VERIFICATION_KEPT_SECONDS:
+        return kept[1]  # type: ignore[no-any-return]  # the process's memory holds anything
+    counted = await store.verification(held, tags=found.totals["tags"], now=found.ingest["now"])
+    call.memory["verification"] = (time.monotonic(), counted)
+    return counted
+
+
+def _show_backlog(found: store.Status, kind: DueKind, now: datetime) -> dict[str, Any]:
+    row = found.backlog.get(kind)
+    if row is None:
+        return {"waiting": 0, "due": 0, "failing": 0, "since": None, "age_seconds": None}
+    return {
+        "waiting": row["waiting"],
+        "due": row["due"],
+        "failing": row["failing"],
+        "since": format_time(row["since"]),
+        "age_seconds": _age(row["since"], now),
+    }
+
+
+def _show_verification(shares: store.Verification) -> dict[str, Any]:
+    return {
+        "verified": shares.verified,
+        "within_15_minutes": shares.within_15_minutes,
+        "within_24_hours": shares.within_24_hours,
+        "broken": shares.broken,
+        "sampled": shares.sampled,
+    }
+
+
+def _show_instances(found: store.Status) -> Sequence[dict[str, Any]]:
+    return [
+        {
+            "instance_id": row["instance"],
+            "address": row["address"],
+            "events": row["events"],
+            "first_seen_at": format_time(row["first_seen_at"]),
+            "last_seen_at": format_time(row["last_seen_at"]),
+            "first_event_at": format_time(known(row["first_event_at"])),
+            "last_event_at": format_time(known(row["last_event_at"])),
+        }
+        for row in found.instances
+    ]
+
+
+def _show_walk(found: store.Status) -> dict[str, Any] | None:
+    row = found.last_walk
+    if row is None:
+        return None
+    return {
+        "id": row["id"],
+        "started_at": format_time(row["started_at"]),
+        "finished_at": format_time(row["finished_at"]),
+        "counts": row["counts"],
+    }
+
+
+def _show_loops(found: store.Status) -> Sequence[dict[str, Any]]:
+    times = ("started_at", "last_run_at", "last_good_at")
+    words = ("loop", "process", "last_error", "outcome")
+    return [
+        {name: row[name] for name in words} | {name: format_time(row[name]) for name in times}
+        for row in found.loops
+    ]
+
+
+def _age(since: datetime | None, now: datetime) -> float | None:
+    return None if since is None else max(0.0, round((now - since).total_seconds(), 3))

@@ -1,0 +1,231 @@
+"""The tags of a repository, and one tag with what it points to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from indexer.api.answers import Items, Thing
+from indexer.api.lists import counted, items_of, readable_repository
+from indexer.api.models import Listed, Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import (
+    Bytes,
+    DigestText,
+    Flag,
+    Glob,
+    PlatformText,
+    Query,
+    Text,
+    Time,
+)
+from indexer.api.paths import TAG, TAGS
+from indexer.api.patterns import whole_name_matcher
+from indexer.api.problems import not_found
+from indexer.api.sorting import parse_sort, sort_field
+from indexer.api.v1.manifests import Manifest, Referrer, show_manifest, show_referrer
+from indexer.inventory.records import TimeSource
+from indexer.oci.digest import Digest, digest_from_bytes
+from indexer.oci.kinds import Kind
+from indexer.rfc3339 import format_time
+from indexer.store.instants import known
+from indexer.store.listing import manifests as store
+from indexer.store.listing.tags import (
+    COLUMNS,
+    TagFilter,
+    TagPage,
+    fetch_tags,
+    find_tag,
+    tags_of_repository,
+    with_words,
+)
+from indexer.store.listing.walk import Found, Row
+
+SCOPE = "tags"
+
+
+class TagFilterQuery(ListQuery):
+    """The filters of tags; all that are given must hold."""
+
+    name_prefix: Text | None = Field(default=None, description="Tags that begin so.")
+    name_glob: Glob | None = Field(default=None, description="Tags of this shape: `*` any run, `?` any one.")
+    name_regex: Text | None = Field(default=None, description="RE2; must match the whole tag.")
+    digest: DigestText | None = Field(default=None, description="Tags that point to this digest.")
+    media_type: Text | None = Field(default=None, description="Media type of the manifest.")
+    artifact_type: Text | None = Field(default=None, description="Artifact type of the manifest.")
+    kind: Kind | None = Field(default=None, description="What the manifest is to a person.")
+    platform: PlatformText | None = Field(default=None, description="Tags that run on this platform.")
+    pushed_by: Text | None = Field(default=None, description="Who pushed what the tag points to.")
+    published_after: Time | None = Field(default=None, description="Exclusive.")
+    published_before: Time | None = Field(default=None, description="Exclusive.")
+    created_after: Time | None = Field(default=None, description="Exclusive; by the image's own config.")
+    created_before: Time | None = Field(default=None, description="Exclusive; by the image's own config.")
+    pulled_after: Time | None = Field(default=None, description="Last pulled after; exclusive.")
+    pulled_before: Time | None = Field(
+        default=None, description="Last pulled before; exclusive. Tags never pulled do not match."
+    )
+    size_min: Bytes | None = Field(default=None, description="Bytes, inclusive.")
+    size_max: Bytes | None = Field(default=None, description="Bytes, inclusive.")
+    broken: Flag | None = Field(default=None, description="Listed by the registry, but cannot be read.")
+    verified: Flag | None = Field(default=None, description="Whether a look at the registry agreed.")
+
+
+class TagsQuery(TagFilterQuery):
+    """The tags of one repository."""
+
+    sort: str = sort_field(COLUMNS, default="name")
+    name: Text | None = Field(default=None, description="Tags that have this in them.")
+
+
+class Tag(Shown):
+    """One tag."""
+
+    name: str
+    digest: str | None = Field(description="Null for a broken tag that was never announced.")
+    media_type: str | None
+    artifact_type: str | None
+    kind: Kind
+    size_bytes: int = Field(
+        description="Manifest, config and layers; of an index, its children. 0: not read."
+    )
+    published_at: datetime = Field(description="When the tag came to point at this digest.")
+    published_at_source: TimeSource = Field(description="How that is known.")
+    created_at: datetime | None = Field(description="By the image's own config.")
+    first_seen_at: datetime
+    last_pulled_at: datetime | None
+    pull_count: int
+    platforms: list[str]
+    config_digest: str | None
+    pushed_by: str | None
+    verified_at: datetime | None = Field(description="Null: told, but not yet looked at.")
+    broken: bool = Field(description="Listed by the registry, but cannot be read.")
+
+
+class TagWithContent(Tag):
+    """One tag with what it points to."""
+
+    repository: str
+    manifest: Manifest | None
+    referrers: list[Referrer] = Field(
+        description="Held artifacts whose subject is this digest; at most 1000."
+    )
+    sibling_tags: list[str] = Field(description="Other tags on the same digest; at most 1000.")
+
+
+class NoQuery(Query):
+    """No parameters."""
+
+
+@operation(TAGS, query=TagsQuery, result=Listed[Tag], item=Tag)
+async def list_tags(call: Call[TagsQuery]) -> Items:
+    """List the tags of a repository.
+
+    Sorted and filtered. In a repository of more than 50,000 tags a search that no index serves looks at
+    20,000 of them per request: the page may then be short, or empty, and still have a `next`.
+    """
+    wanted = tag_filter(call.query, name=call.query.name)
+    async with call.readers.reading() as held:
+        repository = await readable_repository(held, call)
+        listing = await tags_of_repository(
+            held, repository=repository, sort=parse_sort(call.query.sort), wanted=wanted
+        )
+        page = await fetch_tags(held, call.words, listing, page_of(call.query, SCOPE, listing.orders))
+        count = await counted(held, call.query, listing)
+    return items_of(
+        SCOPE, listing, page.found, items=show_tags(page), freshness=repository.freshness, count=count
+    )
+
+
+@operation(TAG, query=NoQuery, result=TagWithContent)
+async def get_tag(call: Call[NoQuery]) -> Thing:
+    """Show one tag with what it points to."""
+    async with call.readers.reading() as held:
+        repository = await readable_repository(held, call)
+        row = await find_tag(held, repository_id=repository.id, name=call.path["tag"])
+        if row is None:
+            raise not_found("there is no such tag on record")
+        page = await with_words(held, call.words, Found(rows=[row], next=None, previous=None))
+        content = None
+        if row["manifest_id"] is not None:
+            content = await store.manifest_content(
+                held, call.words, repository_id=repository.id, manifest_id=row["manifest_id"]
+            )
+    shown = show_tag(row, page) | {"repository": repository.name}
+    if content is None:
+        return Thing(body=shown | {"manifest": None, "referrers": [], "sibling_tags": []})
+    siblings = [name for name in content.tags if name != row["name"]]
+    return Thing(
+        body=shown
+        | {
+            "manifest": show_manifest(content),
+            "referrers": [show_referrer(referrer, content.facets) for referrer in content.referrers],
+            "sibling_tags": siblings,
+        }
+    )
+
+
+def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
+    """Return what a question asks of tags; raise ``CallerError`` for a bad regular expression."""
+    matches = None
+    if query.name_regex is not None:
+        matches = whole_name_matcher("name_regex", query.name_regex)
+    return TagFilter(
+        name=name,
+        name_prefix=query.name_prefix,
+        name_glob=query.name_glob,
+        name_matches=matches,
+        digest=None if query.digest is None else Digest(query.digest),
+        media_type=query.media_type,
+        artifact_type=query.artifact_type,
+        kind=query.kind,
+        platform=query.platform,
+        pushed_by=query.pushed_by,
+        published_after=query.published_after,
+        published_before=query.published_before,
+        created_after=query.created_after,
+        created_before=query.created_before,
+        pulled_after=query.pulled_after,
+        pulled_before=query.pulled_before,
+        size_min=query.size_min,
+        size_max=query.size_max,
+        broken=query.broken,
+        verified=query.verified,
+    )
+
+
+def show_tags(page: TagPage) -> list[Mapping[str, Any]]:
+    """Return tags as they are shown."""
+    return [show_tag(row, page) for row in page.found.rows]
+
+
+def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
+    """Return a tag as it is shown."""
+    facet = page.facets[row["facet_id"]]
+    return {
+        "name": row["name"],
+        "digest": shown_digest(row["digest"]),
+        "media_type": facet.media_type or None,
+        "artifact_type": facet.artifact_type or None,
+        "kind": facet.kind,
+        "size_bytes": row["size_bytes"],
+        "published_at": format_time(row["published_at"]),
+        "published_at_source": row["published_source"],
+        "created_at": format_time(known(row["image_created"])),
+        "first_seen_at": format_time(row["first_seen_at"]),
+        "last_pulled_at": format_time(row["last_pulled_at"]),
+        "pull_count": row["pull_count"] or 0,
+        "platforms": facet.platforms,
+        "config_digest": shown_digest(row["config_digest"]),
+        "pushed_by": page.actors[row["pushed_by"]],
+        "verified_at": format_time(row["verified_at"]),
+        "broken": row["broken"],
+    }
+
+
+def shown_digest(packed: bytes | None) -> str | None:
+    """Return a stored digest as it is shown."""
+    return None if packed is None else digest_from_bytes(packed)

@@ -1,0 +1,60 @@
+"""Tags across repositories."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from indexer.api.answers import Items
+from indexer.api.lists import counted, items_of
+from indexer.api.models import Listed
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import page_of
+from indexer.api.parameters import Text
+from indexer.api.v1.tags import Tag, TagFilterQuery, show_tag, tag_filter
+from indexer.store.listing.freshness import freshness
+from indexer.store.listing.scopes import find_scope
+from indexer.store.listing.tags import fetch_tags, tags_everywhere
+
+SCOPE = "everywhere"
+
+
+class TagsEverywhereQuery(TagFilterQuery):
+    """Tags of all repositories."""
+
+    sort: Literal["published_at", "-published_at"] = Field(
+        default="-published_at", description="Across repositories only publish time has an index."
+    )
+    repository: Text | None = Field(default=None, description="Of this repository.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    name: Text | None = Field(default=None, description="Tags that have this in them.")
+
+
+class TagSomewhere(Tag):
+    """One tag, and where it is."""
+
+    repository: str
+
+
+@operation("/tags", query=TagsEverywhereQuery, result=Listed[TagSomewhere], item=TagSomewhere)
+async def list_tags_everywhere(call: Call[TagsEverywhereQuery]) -> Items:
+    """List tags across repositories, newest first.
+
+    A search that no index serves looks at 20,000 tags per request: the page may then be short, or empty, and
+    still have a `next`.
+    """
+    query = call.query
+    wanted = tag_filter(query, name=query.name)
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        scope = await find_scope(
+            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+        )
+        listing = await tags_everywhere(
+            held, scope=scope, descending=query.sort.startswith("-"), wanted=wanted
+        )
+        page = await fetch_tags(held, call.words, listing, page_of(query, SCOPE, listing.orders))
+        count = await counted(held, query, listing)
+    shown = [{"repository": row["repository"], **show_tag(row, page)} for row in page.found.rows]
+    return items_of(SCOPE, listing, page.found, items=shown, freshness=fresh, count=count)

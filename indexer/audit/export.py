@@ -1,0 +1,111 @@
+"""The sealed log as a stream: NDJSON or CSV, in the order of positions, to be taken up again at any of them.
+
+Positions are gap-free and never change, so "everything after position N" means the same on every day. Memory
+stays bounded: one window of positions is read at a time, and its entries are written before the next is read.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import orjson
+
+from indexer.audit.present import COLUMNS, flatten, show_entry
+from indexer.store.listing.audit import AuditFilter, head_position, sealed_entries
+from indexer.store.listing.scopes import Scope, find_scope
+from indexer.store.pool import Connection, Pool, connection
+
+Format = Literal["ndjson", "csv"]
+Out = Callable[[bytes], Awaitable[object]]
+Open = Callable[[], AbstractAsyncContextManager[Connection]]
+
+BATCH = 1000
+"""Entries in memory at a time."""
+
+WINDOW = 20_000
+"""Positions that one statement looks at: what a filter leaves of them may be nothing."""
+
+EVERYTHING = AuditFilter()
+
+
+async def export(
+    pool: Pool,
+    *,
+    format: Format,  # noqa: A002 - the word of the command line
+    after_position: int,
+    out: Out,
+    until: int | None = None,
+    filters: AuditFilter = EVERYTHING,
+) -> int:
+    """Write the sealed entries after a position to ``out`` and return the position reached.
+
+    Ends at ``until`` or where the log ended when the export began; the next export goes on with
+    ``after_position`` = what was returned, whatever the filters left out. CSV begins with a line of column names
+    unless it is taken up again.
+    """
+    return await export_from(
+        partial(connection, pool),
+        Export(format=format, after_position=after_position, until=until, filters=filters),
+        out,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What to export; ``granted`` are the repositories the caller may read, None: all."""
+
+    format: Format
+    after_position: int
+    until: int | None = None
+    filters: AuditFilter = EVERYTHING
+    granted: frozenset[str] | None = None
+
+
+async def export_from(open_connection: Open, wanted: Export, out: Out) -> int:
+    """Do what :func:`export` does, taking a connection for each window and giving it back while writing."""
+    async with open_connection() as held:
+        head = await head_position(held)
+        scope = await _scope(held, wanted)
+    last = head if wanted.until is None else min(wanted.until, head)
+    position = wanted.after_position
+    if wanted.format == "csv" and position == 0:
+        await out(_csv([COLUMNS]))
+    encode = _ndjson if wanted.format == "ndjson" else _csv_entries
+    while position < last:
+        until = min(position + WINDOW, last)
+        async with open_connection() as held:
+            rows = await sealed_entries(
+                held, scope=scope, wanted=wanted.filters, after=position, until=until, limit=BATCH
+            )
+        if rows:
+            await out(encode([show_entry(row) for row in rows]))
+        position = rows[-1]["position"] if len(rows) == BATCH else until
+    return position
+
+
+async def _scope(held: Connection, wanted: Export) -> Scope | None:
+    filters = wanted.filters
+    return await find_scope(
+        held, repository=filters.repository, prefix=filters.prefix, granted=wanted.granted
+    )
+
+
+def _ndjson(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(entry) + b"\n" for entry in entries)
+
+
+def _csv_entries(entries: Iterable[Mapping[str, Any]]) -> bytes:
+    return _csv(flatten(entry) for entry in entries)
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> bytes:
+    """Return lines as RFC 4180 has them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode("utf-8", "replace")

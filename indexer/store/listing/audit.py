@@ -1,0 +1,153 @@
+"""The audit log: newest first, sealed or not, and by position for export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.oci.digest import Digest, digest_to_bytes
+from indexer.store.audit import BLOB_ACTIONS
+from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.scopes import SPREAD_AT_MOST, Scope
+from indexer.store.listing.statement import NOTHING, Condition, Statement
+from indexer.store.listing.walk import Listing, Row
+from indexer.store.listing.words import SQL as WORDS
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("listing_audit")
+
+STEP = 100_000
+"""Entries that one request looks at where no index serves its filter."""
+
+COLUMNS: Mapping[str, Column] = {
+    "occurred_at": Column(name="occurred_at", sql="t.occurred_at", type="timestamptz"),
+    "id": Column(name="id", sql="t.id", type="bigint"),
+}
+
+_ENTRY = (
+    "id, occurred_at, recorded_at, not_before, content_id, previous_id, event_key, request_key, repository_id, "
+    "actor_id, client_id, instance_id, client_port, action, source, tag, detail"
+)
+# One statement reads both, so an entry that is being sealed is seen exactly once.
+_SOURCE = (
+    f"(SELECT position, {_ENTRY} FROM audit_entry UNION ALL "
+    f"SELECT NULL::bigint AS position, {_ENTRY} FROM audit_staged) AS t"
+)
+_BLOB_ACTIONS = ", ".join(f"'{action}'" for action in sorted(BLOB_ACTIONS))
+
+OUTER = (
+    "w.position, w.id, w.occurred_at, w.recorded_at, w.not_before, w.event_key, w.request_key, w.action, "
+    "w.source, w.tag, w.detail, w.client_port, r.name AS repository, a.name AS actor, m.digest AS manifest_digest, "
+    "b.digest AS blob_digest, p.digest AS previous_digest, f.media_type, c.address, c.host, c.method, c.user_agent, "
+    "i.instance, i.address AS registry_address"
+)
+_WORDS = (
+    "LEFT JOIN repository AS r ON r.id = w.repository_id LEFT JOIN actor AS a ON a.id = w.actor_id "
+    f"LEFT JOIN manifest AS m ON m.id = w.content_id AND w.action NOT IN ({_BLOB_ACTIONS}) "
+    f"LEFT JOIN blob AS b ON b.id = w.content_id AND w.action IN ({_BLOB_ACTIONS}) "
+    "LEFT JOIN manifest AS p ON p.id = w.previous_id LEFT JOIN facet AS f ON f.id = m.facet_id "
+    "LEFT JOIN client AS c ON c.id = w.client_id LEFT JOIN registry_instance AS i ON i.id = w.instance_id"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFilter:
+    """What entries a caller wants; None: any. Times are exclusive bounds on when it occurred."""
+
+    repository: str | None = None
+    prefix: str | None = None
+    tag: str | None = None
+    digest: Digest | None = None
+    action: str | None = None
+    actor: str | None = None
+    source: str | None = None
+    address: str | None = None
+    after_time: datetime | None = None
+    before_time: datetime | None = None
+
+
+async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: AuditFilter) -> Listing:
+    """Return the list of entries, newest first; ``scope`` are the repositories that the filter leaves."""
+    conditions = await _conditions(connection, wanted)
+    spread = scope is not None and len(scope.ids) <= SPREAD_AT_MOST
+    if scope is not None and not spread:
+        conditions += (_of_repositories(scope),)
+    searches = any(value is not None for value in (wanted.tag, wanted.digest, wanted.source, wanted.address))
+    return Listing(
+        source=_source,
+        scope=(),
+        orders=orders_of(COLUMNS, [("occurred_at", True)], ties=["occurred_at", "id"]),
+        identity=tuple((name.strip(), "") for name in f"position, {_ENTRY}".split(",")),
+        outer=OUTER,
+        joins=_WORDS,
+        filters=conditions,
+        bound=STEP if (searches or scope is not None) and not spread else None,
+        each=scope.ids if scope is not None and spread else None,
+    )
+
+
+async def sealed_entries(
+    connection: Connection, *, scope: Scope | None, wanted: AuditFilter, after: int, until: int, limit: int
+) -> list[Row]:
+    """Return the sealed entries of positions in (after, until] that the filter leaves, in order, at most ``limit``."""
+    conditions = await _conditions(connection, wanted)
+    if scope is not None:
+        conditions += (_of_repositories(scope),)
+    statement = Statement()
+    where = statement.where(
+        Condition("t.position > {}", (after,)), Condition("t.position <= {}", (until,)), *conditions
+    )
+    inner = f"SELECT t.* FROM audit_entry AS t {where} ORDER BY t.position LIMIT {statement.bind(limit)}"
+    text = f"SELECT {OUTER} FROM ({inner}) AS w {_WORDS} ORDER BY w.position"
+    return list(await connection.fetch(text, *statement.values))
+
+
+async def head_position(connection: Connection) -> int:
+    """Return the position of the newest sealed entry; 0 where there is none."""
+    return int(await connection.fetchval(SQL["head_position"]))
+
+
+def _source(_part: Part) -> str:
+    return _SOURCE
+
+
+def _of_repositories(scope: Scope) -> Condition:
+    return Condition("t.repository_id = ANY ({}::integer[])", (list(scope.ids),))
+
+
+async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Condition, ...]:
+    plain: tuple[tuple[str, object], ...] = (
+        ("t.tag = {}", wanted.tag),
+        ("t.action = {}", wanted.action),
+        ("t.source = {}", wanted.source),
+        ("t.occurred_at > {}", wanted.after_time),
+        ("t.occurred_at < {}", wanted.before_time),
+    )
+    conditions = tuple(Condition(text, (value,)) for text, value in plain if value is not None)
+    if wanted.digest is not None:
+        conditions += (await _of_digest(connection, wanted.digest),)
+    if wanted.actor is not None:
+        number = await connection.fetchval(WORDS["actor_id"], wanted.actor)
+        conditions += (Condition("t.actor_id = {}", (number,)) if number is not None else NOTHING,)
+    if wanted.address is not None:
+        ids = [row["id"] for row in await connection.fetch(SQL["clients_at"], wanted.address)]
+        conditions += (Condition("t.client_id = ANY ({}::integer[])", (ids,)) if ids else NOTHING,)
+    return conditions
+
+
+async def _of_digest(connection: Connection, digest: Digest) -> Condition:
+    """Match entries of a digest: what their content is, a blob or a manifest, their action tells."""
+    packed = digest_to_bytes(digest)
+    manifest = await connection.fetchval(WORDS["manifest_id"], packed)
+    blob = await connection.fetchval(WORDS["blob_id"], packed)
+    either: list[Condition] = []
+    if manifest is not None:
+        either.append(Condition(f"(t.content_id = {{}} AND t.action NOT IN ({_BLOB_ACTIONS}))", (manifest,)))
+    if blob is not None:
+        either.append(Condition(f"(t.content_id = {{}} AND t.action IN ({_BLOB_ACTIONS}))", (blob,)))
+    if not either:
+        return NOTHING
+    text = " OR ".join(condition.text for condition in either)
+    return Condition(f"({text})", tuple(value for condition in either for value in condition.values))

@@ -1,0 +1,72 @@
+"""The drift report: what differed between registry and inventory, and the walks that found it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.scopes import Scope
+from indexer.store.listing.statement import Condition
+from indexer.store.listing.walk import Listing, Row
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("listing_drift")
+
+COLUMNS: Mapping[str, Column] = {
+    "detected_at": Column(name="detected_at", sql="t.detected_at", type="timestamptz"),
+    "id": Column(name="id", sql="t.id", type="bigint"),
+}
+
+_OUTER = (
+    "f.id, f.run_id, f.detected_at, f.repaired_at, f.kind, f.cause, f.tag, f.expected, f.found, f.note, "
+    "r.name AS repository"
+)
+_JOINS = "JOIN drift_finding AS f ON f.id = w.id LEFT JOIN repository AS r ON r.id = f.repository_id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingFilter:
+    """What findings a caller wants; None: any. Times are exclusive bounds on when it was detected."""
+
+    run_id: int | None = None
+    kind: str | None = None
+    cause: str | None = None
+    tag: str | None = None
+    repaired: bool | None = None
+    after_time: datetime | None = None
+    before_time: datetime | None = None
+
+
+def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> Listing:
+    """Return the list of findings, newest first."""
+    plain: tuple[tuple[str, object], ...] = (
+        ("t.run_id = {}", wanted.run_id),
+        ("t.kind = {}", wanted.kind),
+        ("t.cause = {}", wanted.cause),
+        ("t.tag = {}", wanted.tag),
+        ("(t.repaired_at IS NOT NULL) = {}", wanted.repaired),
+        ("t.detected_at > {}", wanted.after_time),
+        ("t.detected_at < {}", wanted.before_time),
+        ("t.repository_id = ANY ({}::integer[])", None if scope is None else list(scope.ids)),
+    )
+    return Listing(
+        source=_source,
+        scope=(),
+        orders=orders_of(COLUMNS, [("detected_at", True)], ties=["detected_at", "id"]),
+        identity=(("id", "bigint"),),
+        outer=_OUTER,
+        joins=_JOINS,
+        filters=tuple(Condition(text, (value,)) for text, value in plain if value is not None),
+    )
+
+
+async def latest_runs(connection: Connection, *, limit: int) -> list[Row]:
+    """Return the newest runs of the walk."""
+    return list(await connection.fetch(SQL["latest_runs"], limit))
+
+
+def _source(_part: Part) -> str:
+    return "drift_finding AS t"

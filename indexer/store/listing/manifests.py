@@ -1,0 +1,152 @@
+"""Manifests: those a repository holds, and one with everything it points to and is pointed to by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from indexer.oci.digest import Digest, digest_to_bytes
+from indexer.store.listing.freshness import RepositoryRef
+from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.statement import NOTHING, Condition
+from indexer.store.listing.tags import SEARCHED_TO_THE_END, STEP
+from indexer.store.listing.tags import SQL as TAGS
+from indexer.store.listing.walk import Found, Listing, Page, Row, fetch_page
+from indexer.store.listing.words import SQL as WORDS
+from indexer.store.listing.words import FacetRow, Words
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("listing_manifests")
+
+MANY = 1000
+"""Tags, referrers and parents of one manifest that are shown at most."""
+
+COLUMNS: Mapping[str, Column] = {
+    "pushed_at": Column(name="pushed_at", sql="t.pushed_at", type="timestamptz"),
+    "manifest": Column(name="manifest", sql="t.manifest_id", type="bigint"),
+}
+
+_OUTER = (
+    "m.digest, m.facet_id, m.size_bytes, m.total_bytes, m.image_created, m.content, m.config_digest, "
+    "m.subject_digest, h.pushed_at, h.pushed_by, h.last_pulled_at, h.pull_count, "
+    f"ARRAY(SELECT g.name FROM tag AS g WHERE g.repository_id = w.repository_id AND g.manifest_id = w.manifest_id "
+    f"ORDER BY g.name LIMIT {MANY}) AS tags"
+)
+_JOINS = (
+    "JOIN repository_manifest AS h ON h.repository_id = w.repository_id AND h.manifest_id = w.manifest_id "
+    "JOIN manifest AS m ON m.id = w.manifest_id"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFilter:
+    """What manifests a caller wants; None: any."""
+
+    tagged: bool | None = None
+    media_type: str | None = None
+    artifact_type: str | None = None
+    kind: str | None = None
+    platform: str | None = None
+    subject: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestPage:
+    """Rows of a page with the words they use."""
+
+    found: Found
+    facets: Mapping[int, FacetRow]
+    actors: Mapping[int | None, str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestContent:
+    """One manifest as a repository holds it."""
+
+    manifest: Row
+    layers: Sequence[Row]
+    children: Sequence[Row]
+    parents: Sequence[Row]
+    referrers: Sequence[Row]
+    tags: Sequence[str]
+    facets: Mapping[int, FacetRow]
+    pushed_by: str | None
+
+
+async def manifests_of_repository(
+    connection: Connection, *, repository: RepositoryRef, descending: bool, wanted: ManifestFilter
+) -> Listing:
+    """Return the list of the manifests a repository holds, by when they were pushed."""
+    searches = wanted != ManifestFilter()
+    return Listing(
+        source=_source,
+        scope=(Condition("t.repository_id = {}", (repository.id,)),),
+        orders=orders_of(COLUMNS, [("pushed_at", descending)], ties=["manifest"]),
+        identity=(("repository_id", "integer"), ("manifest_id", "bigint")),
+        outer=_OUTER,
+        joins=_JOINS,
+        filters=await _conditions(connection, wanted),
+        bound=STEP if searches and repository.tag_count > SEARCHED_TO_THE_END else None,
+    )
+
+
+async def fetch_manifests(connection: Connection, words: Words, listing: Listing, page: Page) -> ManifestPage:
+    """Return one page of manifests."""
+    found = await fetch_page(connection, listing, page)
+    return ManifestPage(
+        found=found,
+        facets=await words.facets(connection, (row["facet_id"] for row in found.rows)),
+        actors=await words.actors(connection, (row["pushed_by"] for row in found.rows)),
+    )
+
+
+async def find_held_manifest(connection: Connection, *, repository_id: int, digest: Digest) -> int | None:
+    """Return the id of a manifest that the repository holds."""
+    number: int | None = await connection.fetchval(
+        SQL["held_manifest_id"], repository_id, digest_to_bytes(digest)
+    )
+    return number
+
+
+async def manifest_content(
+    connection: Connection, words: Words, *, repository_id: int, manifest_id: int
+) -> ManifestContent | None:
+    """Return a manifest with its content, and what of the repository points to it."""
+    row = await connection.fetchrow(SQL["manifest"], repository_id, manifest_id)
+    if row is None:
+        return None
+    children = await connection.fetch(SQL["children"], manifest_id)
+    referrers = await connection.fetch(SQL["referrers"], repository_id, row["digest"], MANY)
+    tags = await connection.fetch(TAGS["names_of_manifest"], repository_id, manifest_id, MANY)
+    facet_ids = [row["facet_id"], *(r["facet_id"] for r in children), *(r["facet_id"] for r in referrers)]
+    return ManifestContent(
+        manifest=row,
+        layers=await connection.fetch(SQL["layers"], manifest_id),
+        children=children,
+        parents=await connection.fetch(SQL["parents"], repository_id, manifest_id, MANY),
+        referrers=referrers,
+        tags=[tag["name"] for tag in tags],
+        facets=await words.facets(connection, facet_ids),
+        pushed_by=(await words.actors(connection, [row["pushed_by"]]))[row["pushed_by"]],
+    )
+
+
+def _source(_part: Part) -> str:
+    return "(SELECT h.* FROM repository_manifest AS h WHERE h.deleted_at IS NULL) AS t"
+
+
+async def _conditions(connection: Connection, wanted: ManifestFilter) -> tuple[Condition, ...]:
+    conditions: tuple[Condition, ...] = ()
+    if wanted.tagged is not None:
+        tagged = "EXISTS (SELECT FROM tag AS g WHERE g.manifest_id = t.manifest_id AND g.repository_id = t.repository_id)"
+        conditions += (Condition(tagged if wanted.tagged else f"NOT {tagged}"),)
+    asked = (wanted.media_type, wanted.artifact_type, wanted.kind, wanted.platform)
+    if asked != (None, None, None, None):
+        ids = [row["id"] for row in await connection.fetch(WORDS["facets_like"], *asked)]
+        holds = "(SELECT m.facet_id FROM manifest AS m WHERE m.id = t.manifest_id) = ANY ({}::integer[])"
+        conditions += (Condition(holds, (ids,)) if ids else NOTHING,)
+    if wanted.subject is not None:
+        of_subject = "t.manifest_id IN (SELECT m.id FROM manifest AS m WHERE m.subject_digest = {})"
+        conditions += (Condition(of_subject, (digest_to_bytes(wanted.subject),)),)
+    return conditions

@@ -1,0 +1,44 @@
+-- name: manifest
+-- Manifest $2 (id) as repository $1 (id) holds it; the hold's columns are null where it does not.
+SELECT m.id, m.digest, m.size_bytes, m.total_bytes, m.image_created, m.read_at, m.facet_id, m.content,
+       m.config_digest, m.subject_digest, m.annotations, m.labels, config_type.name AS config_media_type,
+       config.size_bytes AS config_size_bytes, h.pushed_at, h.deleted_at, h.last_pulled_at, h.pull_count, h.pushed_by,
+       h.manifest_id IS NOT NULL AND h.deleted_at IS NULL AS held
+FROM manifest AS m
+LEFT JOIN media_type AS config_type ON config_type.id = m.config_media_type_id
+LEFT JOIN blob AS config ON config.digest = m.config_digest
+LEFT JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id
+WHERE m.id = $2
+
+-- name: held_manifest_id
+-- The id of the manifest with digest $2, where repository $1 (id) holds it.
+SELECT m.id FROM manifest AS m
+JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id AND h.deleted_at IS NULL
+WHERE m.digest = $2
+
+-- name: layers
+-- The layers of manifest $1 (id), in order.
+SELECT b.digest, b.size_bytes, t.name AS media_type
+FROM manifest_layer AS l JOIN blob AS b ON b.id = l.blob_id JOIN media_type AS t ON t.id = l.media_type_id
+WHERE l.manifest_id = $1 ORDER BY l.position
+
+-- name: children
+-- The children of index $1 (id), in order.
+SELECT c.digest, c.size_bytes, c.total_bytes, c.facet_id, k.platform
+FROM manifest_child AS k JOIN manifest AS c ON c.id = k.child_id
+WHERE k.manifest_id = $1 ORDER BY k.position
+
+-- name: parents
+-- The indexes that repository $1 (id) holds and that name manifest $2 (id), at most $3.
+SELECT DISTINCT p.digest
+FROM manifest_child AS k
+JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = k.manifest_id AND h.deleted_at IS NULL
+JOIN manifest AS p ON p.id = k.manifest_id
+WHERE k.child_id = $2 ORDER BY p.digest LIMIT $3
+
+-- name: referrers
+-- Manifests that repository $1 (id) holds and whose subject is digest $2, newest first, at most $3.
+SELECT m.digest, m.size_bytes, m.total_bytes, m.facet_id, m.annotations, h.pushed_at
+FROM manifest AS m
+JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id AND h.deleted_at IS NULL
+WHERE m.subject_digest = $2 ORDER BY h.pushed_at DESC, m.id DESC LIMIT $3

@@ -1,0 +1,47 @@
+-- name: ingest
+-- What waits in the inbox, since when, what is quarantined and what is not sealed.
+SELECT clock_timestamp() AS now,
+       (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS waiting,
+       (SELECT received_at FROM inbox WHERE done_at IS NULL ORDER BY id LIMIT 1) AS waiting_since,
+       (SELECT count(*) FROM quarantine) AS quarantined,
+       (SELECT count(*) FROM audit_staged) AS unsealed,
+       (SELECT min(recorded_at) FROM audit_staged) AS unsealed_since,
+       (SELECT position FROM log_head) AS position
+
+-- name: backlog
+-- Per kind of work: how many rows wait, how many are due now, since when the oldest, how many failed before.
+SELECT kind, count(*) AS waiting, count(*) FILTER (WHERE due_at <= clock_timestamp()) AS due,
+       count(*) FILTER (WHERE attempts > 0) AS failing, min(since) AS since
+FROM due GROUP BY kind
+
+-- name: instances
+-- The registry processes we heard of, the latest first.
+SELECT instance, address, first_seen_at, last_seen_at, first_event_at, last_event_at, events
+FROM registry_instance ORDER BY last_seen_at DESC, id DESC LIMIT $1
+
+-- name: last_walk
+-- The newest complete walk of everything.
+SELECT id, started_at, finished_at, counts FROM drift_run
+WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' ORDER BY finished_at DESC LIMIT 1
+
+-- name: loops
+-- What the background loops of every process last did.
+SELECT loop, process, started_at, last_run_at, last_good_at, last_error, outcome FROM loop_state ORDER BY loop, process
+
+-- name: totals
+-- How much is on record, by maintained counters.
+SELECT count(*) AS repositories, coalesce(sum(tag_count), 0)::bigint AS tags,
+       coalesce(sum(manifest_count), 0)::bigint AS manifests
+FROM repository
+
+-- name: verified
+-- Of all tags, how many were ever verified, and how many since $1 and since $2.
+SELECT count(*) AS tags, count(verified_at) AS verified, count(*) FILTER (WHERE verified_at >= $1) AS recently,
+       count(*) FILTER (WHERE verified_at >= $2) AS lately, count(*) FILTER (WHERE broken) AS broken
+FROM tag
+
+-- name: verified_sample
+-- The same of about $3 per cent of the tags.
+SELECT count(*) AS tags, count(verified_at) AS verified, count(*) FILTER (WHERE verified_at >= $1) AS recently,
+       count(*) FILTER (WHERE verified_at >= $2) AS lately, count(*) FILTER (WHERE broken) AS broken
+FROM tag TABLESAMPLE SYSTEM ($3)
