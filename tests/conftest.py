@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.registries", "tests.fixtures.ingesting"]
+pytest_plugins = [
+    "tests.fixtures.postgres",
+    "tests.fixtures.registries",
+    "tests.fixtures.ingesting",
+    "tests.fixtures.asking",
+]
