@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
@@ -140,19 +141,11 @@ def _wants_lines(request: web.Request) -> bool:
 
 def _links(request: web.Request, answer: Items) -> str | None:
     """Return the Link header (RFC 8288): relative, with the caller's own parameters and the cursor of the page."""
+    kept = [(name, value) for name, value in request.query.items() if name not in ("after", "before")]
+    pages = (("next", "after", answer.next), ("prev", "before", answer.previous))
     links = [
-        (relation, parameter, cursor)
-        for relation, parameter, cursor in (
-            ("next", "after", answer.next),
-            ("prev", "before", answer.previous),
-        )
+        f'<{request.rel_url.raw_path}?{urlencode([*kept, (parameter, cursor)])}>; rel="{relation}"'
+        for relation, parameter, cursor in pages
         if cursor is not None
     ]
-    kept = [(name, value) for name, value in request.query.items() if name not in ("after", "before")]
-    return (
-        ", ".join(
-            f'<{request.rel_url.with_query([*kept, (parameter, cursor)]).relative()}>; rel="{relation}"'
-            for relation, parameter, cursor in links
-        )
-        or None
-    )
+    return ", ".join(links) or None

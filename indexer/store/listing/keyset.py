@@ -13,14 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
-from indexer.store.instants import NEVER
+from indexer.store.instants import known
 from indexer.store.listing.statement import Condition
-
-_ABSENT_VALUES: dict[str, object] = {"timestamptz": NEVER, "bytea": b""}
-"""What the driver returns for the value that stands for "not known"."""
-
 
 class Part(Enum):
     """Which rows a segment has, by its first key: all, those whose value is known, or those whose is not."""
@@ -47,7 +44,9 @@ class Column:
 
     def value(self, stored: object) -> object:
         """Return a column's value as a position has it: None where absent."""
-        return None if self.absent is not None and stored == _ABSENT_VALUES[self.type] else stored
+        if self.absent is None:
+            return stored
+        return known(stored) if isinstance(stored, datetime) else stored or None
 
 
 @dataclass(frozen=True, slots=True)
