@@ -1,0 +1,19 @@
+-- name: inbox_position
+-- The id of the newest delivery; what arrives later has a greater one, but for a commit or two in flight.
+SELECT coalesce(max(id), 0) FROM inbox
+
+-- name: find_deliveries
+-- Deliveries after id $1 whose body holds the bytes $2, and why they are in quarantine, if they are; at most $3.
+SELECT i.id, i.received_at, i.done_at, i.body, q.reason
+FROM inbox AS i LEFT JOIN quarantine AS q ON q.inbox_id = i.id
+WHERE i.id > $1 AND position($2::bytea IN i.body) > 0 ORDER BY i.id LIMIT $3
+
+-- name: find_state
+-- What the inventory holds of tag $2 of repository $1, and what is still due for it.
+SELECT t.name IS NOT NULL AS live, m.digest, t.evidence, t.verified_at, coalesce(t.broken, false) AS broken,
+       coalesce(m.content, '') AS content, v.last_seen, coalesce(v.attempts, 0) AS attempts
+FROM repository AS r
+LEFT JOIN tag AS t ON t.repository_id = r.id AND t.name = $2
+LEFT JOIN manifest AS m ON m.id = t.manifest_id
+LEFT JOIN due AS v ON v.kind = 'verify' AND v.repository_id = r.id AND v.key = $2
+WHERE r.name = $1

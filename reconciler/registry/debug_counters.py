@@ -1,0 +1,65 @@
+"""Scrapes a registry's debug address (``http.debug.addr``) for its counters of notifications.
+
+``/debug/vars`` (expvar) is there on 2.8 and 3.x and says most: each endpoint's configuration beside its counters.
+``/metrics`` (Prometheus) has the same counters on 3.x alone (2.8 counts no notifications there), without
+configuration, and only for endpoints that had an event. So expvar is asked first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import httpx
+
+from indexer.errors import RegistryMisbehaved, RegistryUnavailable
+from reconciler.registry.endpoint_counters import DebugReading, DebugSource, parse_expvar, parse_prometheus
+
+EXPVAR_PATH: Final = "/debug/vars"
+PROMETHEUS_PATH: Final = "/metrics"
+LIMIT_BYTES: Final = 16 * 1024 * 1024
+"""A registry's metrics are some 100 kB; more is something else."""
+
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+
+
+async def read_debug(
+    client: httpx.AsyncClient, address: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> DebugReading:
+    """Read the counters at a debug address, given with or without one of the two paths.
+
+    Raises ``RegistryUnavailable`` where nothing answers and ``RegistryMisbehaved`` where it is no registry's.
+    """
+    base = address.rstrip("/").removesuffix(EXPVAR_PATH).removesuffix(PROMETHEUS_PATH)
+    read_at = clock()
+    content = await _get(client, base + EXPVAR_PATH)
+    if content is not None:
+        endpoints, source = parse_expvar(content, asked=base + EXPVAR_PATH), DebugSource.EXPVAR
+    else:
+        content = await _get(client, base + PROMETHEUS_PATH)
+        if content is None:
+            raise RegistryMisbehaved(f"{base}: neither {EXPVAR_PATH} nor {PROMETHEUS_PATH} is there")
+        endpoints, source = parse_prometheus(content, asked=base + PROMETHEUS_PATH), DebugSource.PROMETHEUS
+    return DebugReading(address=base, read_at=read_at, source=source, endpoints=endpoints)
+
+
+async def _get(client: httpx.AsyncClient, url: str) -> bytes | None:
+    """Return the body of a 200, None for a 404."""
+    try:
+        async with client.stream("GET", url, follow_redirects=False) as response:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) > LIMIT_BYTES:
+                    raise RegistryMisbehaved(f"{url}: more than {LIMIT_BYTES} bytes")
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise RegistryMisbehaved(f"{url}: not an address ({error})") from error
+    except httpx.HTTPError as error:
+        raise RegistryUnavailable(f"{url}: {str(error) or type(error).__name__}") from error
+    if response.status_code == _NOT_FOUND:
+        return None
+    if response.status_code != _OK:
+        raise RegistryMisbehaved(f"{url}: {response.status_code}, so it is no registry's debug address")
+    return bytes(content)
