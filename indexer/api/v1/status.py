@@ -127,7 +127,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "ingest_lag_seconds": _age(ingest["waiting_since"], now) or 0.0,
         "inbox": ingest["waiting"],
         "quarantine": ingest["quarantined"],
-        "backlog": {kind: _show_backlog(found, kind, now) for kind in DueKind},
+        "backlog": {kind.value: _show_backlog(found, kind, now) for kind in DueKind},
         "audit_position": ingest["position"],
         "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
         "repositories": found.totals["repositories"],
