@@ -37,7 +37,7 @@ OLDEST_PIP = (22, 3)  # the first that has ``--python``
 DEMO_PATIENCE_SECONDS = (
     60  # for building a registry where a package would do: the demo is a matter of two minutes
 )
-CHECKED = ("dev.py", "indexer", "reconciler", "tools", "tests", "benchmarks", "demo.py")
+CHECKED = ("dev.py", "indexer", "reconciler", "tools", "tests", "benchmarks", "demo")
 
 
 def stop(message: str) -> NoReturn:
@@ -217,7 +217,7 @@ def demo(arguments: list[str]) -> NoReturn:
     """Show the main job end to end on real parts; --once exits after checking what it shows."""
     with looking_for_registry():
         ensure_environment(RUN_LOCK)
-    become(PYTHON, ROOT / "demo.py", *arguments)
+    become(PYTHON, "-m", "demo", *arguments)
 
 
 @contextlib.contextmanager
