@@ -31,7 +31,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _INTEGERS = {"integer": 2**31, "bigint": 2**63}
 
 CursorText = Annotated[str, Field(min_length=1, max_length=MAX_CURSOR, pattern=r"^[A-Za-z0-9_-]+$")]
-Limit = Annotated[int, BeforeValidator(whole_number), Field(ge=1, le=MAX_LIMIT)]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(whole_number)]
 
 
 class ListQuery(Query):

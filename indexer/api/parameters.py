@@ -69,7 +69,8 @@ Text = Annotated[
     Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$"),
     _in_words("1 to 256 characters, no control characters"),
 ]
-WholeNumber = Annotated[int, BeforeValidator(whole_number), Field(ge=0, le=MAX_BYTES)]
+# A constraint must stand before the validator that reads the text, or the schema loses it.
+WholeNumber = Annotated[int, Field(ge=0, le=MAX_BYTES), BeforeValidator(whole_number)]
 Bytes = Annotated[WholeNumber, _in_words("a size in bytes, 0 or more")]
 Flag = Annotated[bool, BeforeValidator(_flag), _in_words("true, false")]
 Time = Annotated[
@@ -84,8 +85,8 @@ DigestText = Annotated[
 ]
 PlatformText = Annotated[
     str,
-    BeforeValidator(_platform),
     Field(max_length=256, pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$"),
+    BeforeValidator(_platform),
     _in_words("os/arch or os/arch/variant"),
 ]
 Glob = Annotated[

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from indexer.api.v1.tags import TagWithContent
 from indexer.inventory.semver import semver_key
-from tests.fixtures.rows import NEVER, TagRow, at, put_repository
+from indexer.store.listing import tags as store
+from tests.fixtures.everything import fill
+from tests.fixtures.rows import OCI_INDEX, TagRow, at, digest, put_repository, put_tags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,4 +155,217 @@ async def test_tag__shows_the_fields_of_the_interface(api: Api) -> None:
     assert page["next"] is None
     assert page["previous"] is None
     assert page["index"]["walked_at"] is None
-    assert NEVER.year == 1
+
+
+FILTERS: list[tuple[dict[str, Any], Any]] = [
+    ({"name": "ain-1"}, lambda t: "ain-1" in t.name),
+    ({"name": "%"}, lambda t: False),
+    ({"name": "_"}, lambda t: "_" in t.name),
+    ({"name_prefix": "v1."}, lambda t: t.name.startswith("v1.")),
+    ({"name_prefix": "é"}, lambda t: False),
+    ({"name_glob": "v?.1*"}, lambda t: t.name[0] == "v" and t.name[2:4] == ".1"),
+    ({"name_glob": "*-rc.*"}, lambda t: "-rc." in t.name),
+    ({"name_glob": "main-*"}, lambda t: t.name.startswith("main-")),
+    ({"name_glob": "**"}, lambda t: True),
+    ({"name_regex": "v[0-2]\\..*"}, lambda t: t.name[0] == "v" and t.name[1] in "012"),
+    ({"name_regex": "main"}, lambda t: t.name == "main"),
+    ({"name_regex": "(?i)build-[0-9]+|.*rc.*"}, lambda t: t.name.startswith("Build-") or "rc" in t.name),
+    ({"digest": digest("shared-1")}, lambda t: t.seed == "shared-1"),
+    ({"digest": digest("nothing")}, lambda t: False),
+    ({"kind": "image"}, lambda t: t.kind == "image"),
+    ({"kind": "sbom"}, lambda t: t.kind == "sbom"),
+    ({"kind": "signature"}, lambda t: False),
+    ({"media_type": OCI_INDEX}, lambda t: t.media_type == OCI_INDEX),
+    ({"artifact_type": "application/spdx+json"}, lambda t: t.artifact_type == "application/spdx+json"),
+    ({"platform": "linux/arm64"}, lambda t: "linux/arm64" in t.platforms),
+    ({"platform": "linux/arm64/v8"}, lambda t: "linux/arm64" in t.platforms),
+    ({"pushed_by": "alice"}, lambda t: t.pushed_by == "alice"),
+    ({"pushed_by": "nobody"}, lambda t: False),
+    ({"published_after": at(7)}, lambda t: t.published_at > at(7)),
+    ({"published_before": at(7)}, lambda t: t.published_at < at(7)),
+    ({"published_after": at(3), "published_before": at(9)}, lambda t: at(3) < t.published_at < at(9)),
+    ({"created_after": at(4)}, lambda t: t.created_at is not None and t.created_at > at(4)),
+    ({"created_before": at(4)}, lambda t: t.created_at is not None and t.created_at < at(4)),
+    ({"pulled_after": at(4)}, lambda t: t.last_pulled_at is not None and t.last_pulled_at > at(4)),
+    ({"pulled_before": at(4)}, lambda t: t.last_pulled_at is not None and t.last_pulled_at < at(4)),
+    ({"size_min": 200}, lambda t: t.size_bytes >= 200),
+    ({"size_max": 200}, lambda t: t.size_bytes <= 200),
+    ({"size_min": 100, "size_max": 200}, lambda t: 100 <= t.size_bytes <= 200),
+    ({"broken": True}, lambda t: t.broken),
+    ({"broken": False}, lambda t: not t.broken),
+    ({"verified": True}, lambda t: t.verified_at is not None),
+    ({"verified": False}, lambda t: t.verified_at is None),
+    ({"name": "1", "size_min": 200, "pushed_by": "bob"}, lambda t: "1" in t.name and t.size_bytes >= 200 and t.pushed_by == "bob"),
+]  # fmt: skip
+
+
+def assorted(count: int = 120) -> list[TagRow]:
+    """Tags of many kinds; tags that share a manifest share what it says."""
+    chance = random.Random(23)
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"kind": "sbom", "artifact_type": "application/spdx+json", "platforms": ()},
+        {"kind": "index", "media_type": OCI_INDEX, "platforms": ("linux/amd64", "linux/arm64")},
+    ]
+    return [
+        replace(tag, broken=chance.random() < 0.1, **({} if tag.seed else chance.choice(kinds)))
+        for tag in generate(count, seed=5)
+    ]
+
+
+async def test_filters__leave_what_a_reference_leaves(api: Api) -> None:
+    """Each filter leaves exactly the tags that a plain test in Python leaves, under several sorts, page by page."""
+    tags = assorted()
+    await put_repository(api.pool, "team/app", tags)  # type: ignore[arg-type]
+    for query, keeps in FILTERS:
+        kept = [tag for tag in tags if keeps(tag)]
+        for sort in ("name", "-published_at", "created_at", "-last_pulled_at", "-size,name"):
+            assert expected(kept, sort) == await forward(api, sort=sort, limit=11, **query), (query, sort)
+        counted = await api.json(PATH, count="exact", limit=1, **query)
+        assert counted["count"] == len(kept), query
+
+
+async def test_filters__long_repositories_are_searched_in_steps(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a repository is too long for one search, short pages lead to the same tags, forth and back."""
+    tags = assorted()
+    await put_repository(api.pool, "team/app", tags)  # type: ignore[arg-type]
+    monkeypatch.setattr(store, "SEARCHED_TO_THE_END", 50)
+    monkeypatch.setattr(store, "STEP", 7)
+    for query, keeps in FILTERS:
+        wanted = [tag for tag in tags if keeps(tag)]
+        for sort in ("name", "-created_at", "created_at", "last_pulled_at"):
+            names, after, last = [], None, None
+            for _ in range(100):
+                page = await api.json(PATH, sort=sort, limit=5, after=after, **query)
+                names += [item["name"] for item in page["items"]]
+                last, after = page["previous"] or last, page["next"]
+                if after is None:
+                    break
+            assert expected(wanted, sort) == names, (query, sort)
+            if last is not None:
+                page = await api.json(PATH, sort=sort, limit=5, before=last, **query)
+                assert [item["name"] for item in page["items"]] == [
+                    name for name in names if name in {item["name"] for item in page["items"]}
+                ]
+
+
+async def test_filters__a_search_in_steps_goes_back_over_the_same_tags(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going back from the end of a searched list in short pages meets every match once."""
+    tags = assorted()
+    await put_repository(api.pool, "team/app", tags)  # type: ignore[arg-type]
+    monkeypatch.setattr(store, "SEARCHED_TO_THE_END", 50)
+    monkeypatch.setattr(store, "STEP", 7)
+    for query in ({"kind": "sbom"}, {"name_regex": "main.*"}):
+        names, after, previous = [], None, None
+        while True:
+            page = await api.json(PATH, sort="-published_at", limit=3, after=after, **query)
+            names += [item["name"] for item in page["items"]]
+            previous = page["previous"]
+            if page["next"] is None:
+                break
+            after = page["next"]
+        seen = [item["name"] for item in page["items"]]
+        while previous is not None:
+            page = await api.json(PATH, sort="-published_at", limit=3, before=previous, **query)
+            seen = [*(item["name"] for item in page["items"]), *seen]
+            previous = page["previous"]
+        assert seen == names
+
+
+async def test_paging__unchanged_tags_are_neither_skipped_nor_repeated(api: Api) -> None:
+    """While tags come, go and move underneath, every tag that stays as it is appears exactly once."""
+    tags = generate(200, seed=31)
+    number = await put_repository(api.pool, "team/app", tags)  # type: ignore[arg-type]
+    chance = random.Random(1)
+    for sort in ("name", "-published_at", "created_at", "-last_pulled_at", "-size,name", "semver"):
+        stay = {tag.name for tag in tags if tag.name.endswith(tuple("13579"))}
+        names: list[str] = []
+        after = None
+        while True:
+            page = await api.json(PATH, sort=sort, limit=8, after=after)
+            names += [item["name"] for item in page["items"]]
+            after = page["next"]
+            if after is None:
+                break
+            await disturb(api, number, stay, chance)
+        assert sorted(name for name in names if name in stay) == sorted(stay), sort
+
+
+async def disturb(api: Api, repository_id: int, stay: set[str], chance: random.Random) -> None:
+    """Add a tag, move one and delete one, none of those that stay; no other tag's sort keys change."""
+    fresh = TagRow(
+        name=f"new-{chance.randrange(10**9)}0",
+        published_at=at(chance.randrange(20)),
+        created_at=at(chance.randrange(10)),
+        size_bytes=chance.choice([0, 100, 300]),
+    )
+    await put_tags(api.pool, repository_id, [fresh])  # type: ignore[arg-type]
+    await api.pool.execute(
+        "UPDATE tag SET published_at = $3, image_created = $3, size_bytes = $4 WHERE (repository_id, name) = "
+        "(SELECT repository_id, name FROM tag WHERE repository_id = $1 AND NOT name = ANY ($2) "
+        "ORDER BY md5(name || $5) LIMIT 1)",
+        repository_id, list(stay), at(chance.randrange(20)), chance.randrange(400), str(chance.random()),
+    )  # fmt: skip
+    await api.pool.execute(
+        "DELETE FROM tag WHERE (repository_id, name) = (SELECT repository_id, name FROM tag WHERE "
+        "repository_id = $1 AND NOT name = ANY ($2) ORDER BY md5(name || $3) LIMIT 1)",
+        repository_id, list(stay), str(chance.random()),
+    )  # fmt: skip
+
+
+async def test_paging__the_page_after_an_empty_one_leads_back(api: Api) -> None:
+    """Where everything after a cursor is gone, the empty page still leads back to all that is left."""
+    await put_repository(api.pool, "team/app", [TagRow(name=name) for name in "abcd"])  # type: ignore[arg-type]
+    first = await api.json(PATH, limit=2)
+    await api.pool.execute("DELETE FROM tag WHERE name IN ('c', 'd')")
+    empty = await api.json(PATH, limit=2, after=first["next"])
+    assert (empty["items"], empty["next"]) == ([], None)
+    back = await api.json(PATH, limit=5, before=empty["previous"])
+    assert [item["name"] for item in back["items"]] == ["a", "b"]
+    assert back["previous"] is None
+    again = await api.json(PATH, limit=5, after=back["next"])
+    assert again["items"] == []
+
+
+async def test_count__is_there_only_where_asked_for(api: Api) -> None:
+    """The default is no count; exact and estimate add one."""
+    await put_repository(api.pool, "team/app", generate(50))  # type: ignore[arg-type]
+    assert "count" not in await api.json(PATH)
+    assert (await api.json(PATH, count="exact"))["count"] == 50
+    assert (await api.json(PATH, count="exact", name_regex=".*"))["count"] == 50
+    assert 10 <= (await api.json(PATH, count="estimate"))["count"] <= 250
+
+
+async def test_tag__one_with_what_it_points_to(api: Api) -> None:
+    """One tag comes with config, layers, children, annotations, referrers and siblings."""
+    await fill(api.pool)  # type: ignore[arg-type]
+    tag = await api.json(f"{PATH}/latest")
+    assert tag["repository"] == "team/app"
+    assert tag["sibling_tags"] == ["v1.0.0"]
+    assert [one["digest"] for one in tag["referrers"]] == [digest("referrer")]
+    assert tag["referrers"][0]["annotations"] == {"org.example": "yes"}
+    assert [layer["digest"] for layer in tag["manifest"]["layers"]] == [digest("layer")]
+    assert tag["manifest"]["layers"][0] == {
+        "media_type": "application/layer",
+        "digest": digest("layer"),
+        "size_bytes": 700,
+    }
+    assert tag["manifest"]["parents"] == [digest("index")]
+    multi = await api.json(f"{PATH}/multi")
+    assert [(c["digest"], c["platform"]) for c in multi["manifest"]["children"]] == [(digest("one"), "linux/amd64")]
+    TagWithContent.model_validate(tag)
+    assert (await api.problem(f"{PATH}/missing", 404))["code"] == "not_found"
+
+
+async def test_tag__broken_and_never_announced(api: Api) -> None:
+    """A tag that is listed by the registry but was never announced and cannot be read is shown without a digest."""
+    number = await put_repository(api.pool, "team/app", [TagRow(name="ghost", broken=True)])  # type: ignore[arg-type]
+    await api.pool.execute("UPDATE tag SET manifest_id = NULL WHERE repository_id = $1", number)
+    (item,) = (await api.json(PATH))["items"]
+    assert (item["digest"], item["broken"], item["config_digest"]) == (None, True, None)
+    tag = await api.json(f"{PATH}/ghost")
+    assert (tag["digest"], tag["manifest"], tag["sibling_tags"]) == (None, None, [])

@@ -119,7 +119,7 @@ def segments(orders: Sequence[Order], position: Position | None) -> Iterator[Seg
     """Yield the segments of everything after ``position`` (None: from the beginning), in order."""
     if position is None:
         for part in orders[0].parts:
-            yield Segment(_class(orders[0], part), part, 0, part)
+            yield _segment(orders, _class(orders[0], part), part, 0, part)
         return
     runs = _runs(orders)
     here = _part_of(orders[0], position.values[0])
@@ -130,7 +130,15 @@ def segments(orders: Sequence[Order], position: Position | None) -> Iterator[Seg
         values = position.values[start : start + len(runs[number])]
         inclusive = position.inclusive and number == len(runs) - 1
         for part, conditions in _after(runs[number], values, inclusive=inclusive):
-            yield Segment((*equal, *conditions), here if start else part, start, part)
+            yield _segment(orders, (*equal, *conditions), here if start else part, start, part)
+
+
+def _segment(
+    orders: Sequence[Order], conditions: tuple[Condition, ...], part: Part, start: int, first: Part
+) -> Segment:
+    if first is Part.ABSENT and start + 1 < len(orders):  # the same in all rows, and so no order
+        return Segment(conditions, part, start + 1, Part.ALL)
+    return Segment(conditions, part, start, first)
 
 
 def _runs(orders: Sequence[Order]) -> list[list[Order]]:

@@ -220,16 +220,22 @@ async def _details(connection: Connection, listing: Listing, keys: Sequence[Row]
 
 def _page_statement(statement: Statement, listing: Listing, segment: Segment, limit: int) -> str:
     columns = [order.column.sql for order in listing.orders]
-    keys = ", ".join(f"{column} AS k{n}" for n, column in enumerate(columns))
-    identity = ", ".join(f"t.{name}" for name, _ in listing.identity)
-    order = segment.order_by(listing.orders, columns)
+    names = _names(listing)
+    # Each column once: of two names for one column the planner remembers the order of only one, and sorts again.
+    inside = {name: f"t.{name}" for name, _ in listing.identity} | dict(zip(names, columns, strict=True))
+    selected = ", ".join(f"{column} AS {name}" for name, column in inside.items())
     rows = _rows(statement, listing, segment, limit)
-    inner = f"SELECT {identity}, {keys} FROM {rows} ORDER BY {order} LIMIT {statement.bind(limit)}"
-    shown = [f"w.k{n}" for n in range(len(columns))]
-    return (
-        f"SELECT {listing.outer}, {', '.join(shown)} FROM ({inner}) AS w {listing.joins} "
-        f"ORDER BY {segment.order_by(listing.orders, shown)}"
-    )
+    order = segment.order_by(listing.orders, columns)
+    inner = f"SELECT {selected} FROM {rows} ORDER BY {order} LIMIT {statement.bind(limit)}"
+    keys = ", ".join(f"w.{name} AS k{n}" for n, name in enumerate(names))
+    outer_order = segment.order_by(listing.orders, [f"w.{name}" for name in names])
+    return f"SELECT {listing.outer}, {keys} FROM ({inner}) AS w {listing.joins} ORDER BY {outer_order}"
+
+
+def _names(listing: Listing) -> list[str]:
+    """Return what the page's sort keys are called within the statement."""
+    identity = {f"t.{name}": name for name, _ in listing.identity}
+    return [identity.get(order.column.sql, f"k{n}") for n, order in enumerate(listing.orders)]
 
 
 def _rows(statement: Statement, listing: Listing, segment: Segment, limit: int) -> str:
