@@ -15,6 +15,7 @@ from aiohttp import web
 from indexer.api.routes import ApiSettings, add_api
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError
+from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.ingest.endpoint import add_endpoint
 from indexer.ingest.worker import IngestWorker
@@ -58,6 +59,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         service.start(IngestWorker(work, Lookups(words)), stored)
         service.start(Sealer(work), Alarm())
         service.start(Housekeeper(work, _retention(settings)), Alarm())
+        service.start(Gauges(work), Alarm())
         app = web.Application(client_max_size=1024 * 1024)
         add_endpoint(app, writer=writer, token=token.get_secret_value())
         add_api(app, pool=reads, settings=_api_settings(settings))

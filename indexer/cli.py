@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -13,6 +14,7 @@ import cyclopts
 
 from indexer import __version__
 from indexer.command import database_url, name_process, read_settings, run_async, run_verb
+from indexer.settings import CONFIG_VARIABLE
 
 Config = Annotated[
     Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
@@ -52,6 +54,7 @@ def up(*, config: Config = None) -> int:
     name_process("indexer up")
     token = settings.indexer_notifications_token
     given = settings.indexer_database_url
+    named = {} if config is None else {CONFIG_VARIABLE: str(config.absolute())}
     return run_async(
         run_up(
             UpSettings(
@@ -60,6 +63,7 @@ def up(*, config: Config = None) -> int:
                 database_url=given.get_secret_value() if given is not None else None,
                 notifications_token=token.get_secret_value() if token is not None else None,
                 listen=settings.indexer_listen,
+                environment={**os.environ, **named},
             )
         )
     )

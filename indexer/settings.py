@@ -61,7 +61,7 @@ SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
 class Settings(BaseModel):
     """All settings, by their environment variable in lower case; see docs/reference/settings.md."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     indexer_database_url: SecretStr | None = None
     """PostgreSQL 15 or newer; it may hold a password. Unset: the embedded one under the data directory."""
@@ -99,13 +99,16 @@ class Settings(BaseModel):
     """Requests to the registry at a time. Past 64 a single registry gets slower, not faster (measured)."""
     reconciler_brake_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """A walk that would delete more than this share of all tags stops and asks."""
+    reconciler_metrics_listen: str | None = None
+    """Address and port for the reconciler's own Prometheus metrics; unset: none. The indexer shows every loop too."""
     reconciler_reread_after: Duration = timedelta(hours=24)
     """How old the last reading of a tag's manifest may be before a walk reads it again, not only its link."""
 
-    @field_validator("indexer_listen")
+    @field_validator("indexer_listen", "reconciler_metrics_listen")
     @classmethod
-    def _listen_is_an_address(cls, value: str) -> str:
-        parse_address(value)
+    def _listen_is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_address(value)
         return value
 
     @field_validator("reconciler_registry_url")

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
+from prometheus_client import start_http_server
 
 from indexer.errors import ConfigurationError
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
 from indexer.service import Alarm, Loop, Service
-from indexer.settings import Settings
+from indexer.settings import Settings, parse_address
 from indexer.store import due
 from indexer.store.drift import RunMode
 from indexer.store.listen import listen
@@ -107,6 +108,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
         listening = asyncio.create_task(
             listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
         )
+        _serve_metrics(settings)
         log.info("reconciling", registry=settings.reconciler_registry_url)
         await stop.wait()
         log.info("stopping")
@@ -115,6 +117,18 @@ async def run(settings: Settings, *, database_url: str) -> int:
             await listening
         await service.stop()
     return 0
+
+
+def _serve_metrics(settings: Settings) -> None:
+    if settings.reconciler_metrics_listen is None:
+        return
+    host, port = parse_address(settings.reconciler_metrics_listen)
+    try:
+        start_http_server(port, addr=host)
+    except OSError as error:
+        raise ConfigurationError(
+            f"RECONCILER_METRICS_LISTEN: cannot listen on {host}:{port}: {error.strerror}"
+        ) from None
 
 
 def walk_settings(

@@ -104,7 +104,7 @@ class InboxWriter:
             await self._commit([waiting.delivery for waiting in group])
         except StoreUnavailable as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - whatever it was, nobody may wait for ever
+        except Exception as error:  # whatever it was, nobody may wait for ever
             log.exception("inbox_write_failed")
             failure = StoreUnavailable(f"could not be stored: {describe(error)}")
         self._count(-sum(len(waiting.delivery.body) for waiting in group))

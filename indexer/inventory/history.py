@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from indexer.inventory.records import Interval, TimeSource
 from indexer.oci.digest import Digest
@@ -113,7 +114,7 @@ def insert(
 
 def overlaps(timeline: Timeline) -> bool:
     """Tell whether any two intervals overlap, are empty, or an open one is not the last. Never, if we are right."""
-    for earlier, later in zip(timeline, timeline[1:], strict=False):
+    for earlier, later in pairwise(timeline):
         if earlier.valid_to is None or earlier.valid_to > later.valid_from:
             return True
     return any(part.valid_to is not None and part.valid_to <= part.valid_from for part in timeline)

@@ -280,7 +280,7 @@ class _Sorted:
     findings: list[Finding] = field(default_factory=list)
 
 
-def _sort(changes: Iterable[Change], loaded: Known) -> _Sorted:
+def _sort(changes: Iterable[Change], loaded: Known) -> _Sorted:  # noqa: C901 - one case per kind of change
     by = _Sorted()
     for change in changes:
         match change:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("loops")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopState:
+    """One loop of one process."""
+
+    loop: str
+    process: str
+    last_good_at: datetime | None
+
+
+async def list_loops(connection: Connection) -> list[LoopState]:
+    """Return how every loop fares."""
+    return [LoopState(**dict(row)) for row in await connection.fetch(SQL["list_loops"])]
 
 
 async def report(

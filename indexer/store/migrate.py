@@ -65,7 +65,7 @@ async def migrate(database_url: str) -> list[str]:
         version = await connection.fetchval("SELECT current_setting('server_version_num')::integer")
         if version < MIN_SERVER_VERSION:
             raise StoreOutdated(f"PostgreSQL {version // 10000} is too old: 15 or newer is needed")
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110 - why is above
             await asyncio.sleep(_LOCK_POLL_SECONDS)
         return await _apply_pending(connection)
     except UNAVAILABLE as error:

@@ -9,9 +9,9 @@ LONGEST_VALUE = 4096
 
 
 def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
-    """Return a storable form of ``text`` and what was done to it ('' if nothing).
+    r"""Return a storable form of ``text`` and what was done to it ('' if nothing).
 
-    PostgreSQL's text refuses NUL, which is written out as ``\\u0000``; a lone surrogate is no character; what is
+    PostgreSQL's text refuses NUL, which is written out as ``\u0000``; a lone surrogate is no character; what is
     longer than ``longest`` characters is cut.
     """
     clean, done = text, ""

@@ -108,11 +108,13 @@ class Walk:
         self._held_back = _HeldBack()
         self._run_id: int | None = None
         self._total = 0
+        self._first_walk = False
 
     async def run(self) -> Report:
         """Walk, repair and report. Raises ``RegistryError`` only if nothing at all could be compared."""
         await self._registry.ping()
         async with connection(self._pool) as held:
+            self._first_walk = await drift.last_complete_run(held) is None
             self._run_id = await drift.begin_run(
                 held, mode=self._settings.mode, at=datetime.now(UTC), scope=self._settings.scope
             )
@@ -185,7 +187,11 @@ class Walk:
                 self._held_back.tags.append((observation, revision, compared.vanished))
             else:
                 keep.append(
-                    Look(observation=observation, revision=revision, first_walk=not compared.walked_before)
+                    Look(
+                        observation=observation,
+                        revision=revision,
+                        first_walk=self._first_walk and not compared.walked_before,
+                    )
                 )
         self._held_back.manifests += [(record, compared.vanished) for record in compared.gone]
         for start in range(0, len(keep), STORE_CHUNK):

@@ -101,10 +101,10 @@ def test_insert__the_push_a_look_had_found_dates_its_interval() -> None:
 def test_held_at__is_half_open() -> None:
     """An interval holds its start and not its end."""
     timeline = told((1, A), (2, B), (3, None))
-    assert [A, B, None] == [
+    assert [
         None if part is None else part.digest
         for part in (history.held_at(timeline, at(seconds)) for seconds in (1, 2, 3))
-    ]
+    ] == [A, B, None]
 
 
 NEWS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from([A, B, C, None])), max_size=14)

@@ -11,3 +11,7 @@ SET last_run_at = excluded.last_run_at,
 -- name: trim_loops
 -- Forgets loops of processes that last ran before $1.
 DELETE FROM loop_state WHERE last_run_at < $1
+
+-- name: list_loops
+-- How every loop fares.
+SELECT loop, process, last_good_at FROM loop_state ORDER BY loop, process

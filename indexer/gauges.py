@@ -1,0 +1,63 @@
+"""What the database knows, as metrics: the backlog of every kind of work, and how every loop of every process fares.
+
+So one scrape of the server shows the reconciler's loops too.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prometheus_client import Gauge
+
+from indexer.service import Round
+from indexer.store import audit, due, inbox, loops
+from indexer.store.pool import Pool, connection
+
+REST_SECONDS = 5.0
+
+INBOX_WAITING = Gauge("indexer_inbox_waiting", "Deliveries not yet applied.")
+INBOX_AGE = Gauge("indexer_inbox_oldest_age_seconds", "Age of the oldest delivery not yet applied.")
+QUARANTINED = Gauge("indexer_quarantined", "Deliveries and events that could not be applied.")
+UNSEALED = Gauge("indexer_audit_unsealed", "Audit entries that wait for their position.")
+DUE_WAITING = Gauge("indexer_due_waiting", "Work that waits, by kind.", ["kind"])
+DUE_FAILING = Gauge("indexer_due_failing", "Waiting work that failed before, by kind.", ["kind"])
+DUE_AGE = Gauge("indexer_due_oldest_age_seconds", "How long the oldest work has been due, by kind.", ["kind"])
+PROCESS_LOOP_LAST_GOOD = Gauge(
+    "indexer_process_loop_last_good_timestamp_seconds",
+    "When a loop last ended a round well, by loop and process; the reconciler's included.",
+    ["loop", "process"],
+)
+
+
+class Gauges:
+    """The loop that reads them."""
+
+    name = "gauges"
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def run_once(self) -> Round:
+        """Read everything once."""
+        now = datetime.now(UTC)
+        async with connection(self._pool) as held:
+            waiting = await inbox.inbox_backlog(held)
+            INBOX_WAITING.set(waiting.waiting)
+            INBOX_AGE.set(_age(waiting.since, now))
+            QUARANTINED.set(waiting.quarantined)
+            UNSEALED.set((await audit.staged(held)).entries)
+            for kind, backlog in (await due.backlog(held)).items():
+                DUE_WAITING.labels(kind).set(backlog.waiting)
+                DUE_FAILING.labels(kind).set(backlog.failing)
+                DUE_AGE.labels(kind).set(_age(backlog.since, now))
+            PROCESS_LOOP_LAST_GOOD.clear()
+            for state in await loops.list_loops(held):
+                if state.last_good_at is not None:
+                    PROCESS_LOOP_LAST_GOOD.labels(state.loop, state.process).set(
+                        state.last_good_at.timestamp()
+                    )
+        return Round(items=1, rest_seconds=REST_SECONDS)
+
+
+def _age(since: datetime | None, now: datetime) -> float:
+    return max((now - since).total_seconds(), 0.0) if since is not None else 0.0
