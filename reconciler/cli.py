@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 EXIT_DRIFT = 2
 EXIT_BRAKE = 3
 
+_ALWAYS_COUNTED = (
+    "repositories",
+    "tags",
+    "manifests",
+    "changed",
+    "held_back",
+    "undecided",
+    "repositories_undecided",
+)
+"""What a report for machines counts even where there was none."""
+
 Config = Annotated[
     Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
 ]
@@ -154,7 +165,7 @@ def _print_report(report: Report, *, as_json: bool) -> None:
         _write_json(
             {
                 "outcome": report.outcome,
-                "counts": dict(report.counts),
+                "counts": {name: report.counts[name] for name in _ALWAYS_COUNTED} | dict(report.counts),
                 "undecided": report.reasons,
                 "brake": report.brake,
                 "held_back": [
