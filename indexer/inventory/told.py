@@ -8,8 +8,8 @@ The rules, by what the event says (Distribution 2.8.2 and 3.1.1, measured):
 - delete with a tag: the tag is gone; the manifest stays.
 - delete with a digest: a manifest or a blob, told apart only by what is on record. Tags are not dropped by
   inference: their own events follow, and those on record with the digest are looked at.
-- pull with a tag: counted, and if it names another digest than the record, evidence that we missed something
-  (a pull-through cache announces its content only this way).
+- pull: counted; and where it names content that is on no record, evidence that we missed something (a
+  pull-through cache announces its content only this way).
 
 Every event yields audit entries; none changes anything twice, since the store drops ids it has seen.
 """
@@ -175,19 +175,21 @@ def _manifest_gone(before: ManifestRecord | None, event: Event, digest: Digest) 
 
 
 def _pulled(known: Known, event: Event) -> Iterator[Change]:
-    if event.ours or event.is_blob:
+    if event.ours or event.is_blob or event.digest is None:
         return
     yield Pulled(repository=event.repository, tag=event.tag, digest=event.digest, at=event.occurred_at)
     yield _entry(event, AuditAction.MANIFEST_PULLED, tag=True, digest=event.digest)
-    if event.tag is None or event.digest is None:
+    # Close to other evidence the client may have read the state before it: then only a look can tell.
+    manifest = known.manifests.get((event.repository, event.digest))
+    if manifest is None or (not manifest.present and event.occurred_at > manifest.as_of + CLOCK_MARGIN):
+        yield from _hold_manifest(known, event)
+    if event.tag is None:
         return
     record = known.tags.get((event.repository, event.tag))
     if record is not None and record.digest == event.digest:
         return
     yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
-    # Close to a push or a look the client may have read the state before it: then only a look can tell.
     if record is None or event.occurred_at > record.as_of + CLOCK_MARGIN:
-        yield from _hold_manifest(known, event)
         yield from _tag_told(known, event, digest=event.digest)
 
 
