@@ -1,6 +1,6 @@
 """Runs the demo; ``python3 dev.py demo [--once]`` comes here.
 
-Exit 0: everything shown is true. 1: something is not, or did not start; it says what. 130: interrupted before.
+Exit 0: everything shown is true. 1: something is not, or did not start; it says what. 130: interrupted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ WIDTH_WITHOUT_TERMINAL = 132
 
 def main() -> int:
     """Read the arguments, run, and explain a failure in a line or a few."""
-    parser = argparse.ArgumentParser(prog="dev.py demo", description="The main job, end to end, on real parts.")
+    parser = argparse.ArgumentParser(
+        prog="dev.py demo", description="The main job, end to end, on real parts."
+    )
     parser.add_argument("--once", action="store_true", help="check what is shown and exit, 0 if all is true")
     wanted = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -73,20 +75,22 @@ class Demo:
         asker = Asker(stage)
         asker.wait_for_first_walk()
         self._done(
-            f"Distribution {stage.registry.version} ({stage.registry.found.origin}), PostgreSQL, indexer serve "
-            "and reconciler run are up"
+            f"Distribution {stage.registry.version.partition('+')[0]} ({stage.registry.found.origin}), PostgreSQL, "
+            "indexer serve and reconciler run are up"
         )
         story = Story(stage)
         story.publish()
-        self._done("pushed an OCI image, two tags on one digest, an index, an SBOM with a subject, Docker images")
+        self._done(
+            "pushed an OCI image, two tags on one digest, an index, an SBOM with a subject, Docker images"
+        )
         story.change()
         self._done("moved a tag, deleted one, pulled one")
         asker.wait_until_settled(len(story.ledger.entries))
         self._done("every event applied; every tag looked at and found as told")
+        self._walk(stage)
         story.go_behind_our_back()
         self._done("pushed and moved a tag without a notification, took one out of the registry's storage")
-        counts = stage.reconcile()["counts"]
-        self._done(f"reconciler once: {counts['tags']} tags compared, {counts['changed']} repaired")
+        self._walk(stage)
         asker.wait_until_settled(len(story.ledger.entries))
         shown = asker.everything()
         tables.show(self._console, shown)
@@ -97,6 +101,12 @@ class Demo:
         if not wrong:
             self._done(f"checked {checks.summary(shown)}")
         return not wrong
+
+    def _walk(self, stage: Stage) -> None:
+        counts = stage.reconcile()["counts"]
+        changed = counts["changed"]
+        result = f"{changed} repaired" if changed else "all in step"
+        self._done(f"reconciler once: {counts['tags']} tags compared, {result}")
 
     def _stay(self, stage: Stage) -> int:
         self._console.print(invitation(stage), soft_wrap=True, highlight=False)

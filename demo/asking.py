@@ -78,11 +78,13 @@ class Asker:
             busy = status["inbox"] + status["quarantine"] + status["unsealed"]["entries"] + waiting
             return bool(status["audit_position"] >= entries and not busy)
 
-        self._wait("all of it to be applied and verified", settled)
+        self._wait(f"{entries} audit entries, and for every tag to be looked at", settled)
 
     def _wait(self, what: str, reached: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
         while not reached():
             if time.monotonic() > deadline:
-                raise DemoError(f"waited {SETTLED_WITHIN_SECONDS:.0f} s for {what}; status: {self.get(STATUS)}")
+                status = self.get(STATUS)
+                told = {name: status[name] for name in ("inbox", "quarantine", "audit_position", "backlog")}
+                raise DemoError(f"waited {SETTLED_WITHIN_SECONDS:.0f} s for {what}; the status says {told}")
             time.sleep(0.05)

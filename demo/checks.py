@@ -41,12 +41,11 @@ def summary(shown: Shown) -> str:
 
 
 def _tags(rows: list[Json], ledger: Ledger) -> Iterator[str]:
-    """What was announced stands in the order of its events; what the walk found later comes first."""
+    """Expect what was announced in the order of its events; since when the rest is there can be guessed only."""
     names = [(row["repository"], row["name"]) for row in rows]
     newest_first = list(reversed(ledger.tags))
-    found = [name for name in newest_first if ledger.tags[name].actor is None]
     told = [name for name in newest_first if ledger.tags[name].actor is not None]
-    if sorted(names[: len(found)]) != sorted(found) or names[len(found) :] != told:
+    if sorted(names) != sorted(newest_first) or [name for name in names if name in told] != told:
         yield f"the listing has {names}, but published were, newest first, {newest_first}"
         return
     times = [row["published_at"] for row in rows]
@@ -55,6 +54,8 @@ def _tags(rows: list[Json], ledger: Ledger) -> Iterator[str]:
     for row in rows:
         key = row["repository"], row["name"]
         yield from _differences(f"{key[0]}:{key[1]}", row, _expected_tag(ledger.tags[key], ledger.pulls[key]))
+        if (row["published_at_source"] == "event") != (key in told):
+            yield f"{key[0]}:{key[1]} was published by {row['published_at_source']}"
         if row["verified_at"] is None:
             yield f"{key[0]}:{key[1]} was never looked at"
 
@@ -68,7 +69,6 @@ def _expected_tag(pushed: Pushed, pulls: int) -> Json:
         "kind": pushed.kind,
         "size_bytes": image.size_bytes,
         "platforms": _platforms(pushed),
-        "published_at_source": "first-seen" if pushed.actor is None else "event",
         "pushed_by": pushed.actor,
         "pull_count": pulls,
         "broken": False,
@@ -150,9 +150,9 @@ def _audit(rows: list[Json], ledger: Ledger) -> Iterator[str]:
         for row in rows
     ]
     for entry, count in (Counter(shown) - Counter(ledger.entries)).items():
-        yield f"the audit log has {count} × {entry}, which was not done"
+        yield f"the audit log has {count} times {entry}, which was not done"
     for entry, count in (Counter(ledger.entries) - Counter(shown)).items():
-        yield f"the audit log lacks {count} × {entry}"
+        yield f"the audit log lacks {count} times {entry}"
     told = [entry for entry in reversed(shown) if entry.source == "notification" and entry.tag is not None]
     done = [entry for entry in ledger.entries if entry.source == "notification" and entry.tag is not None]
     if told != done:
@@ -166,9 +166,7 @@ def _audit(rows: list[Json], ledger: Ledger) -> Iterator[str]:
 
 
 def _drift(rows: list[Json], ledger: Ledger) -> Iterator[str]:
-    shown = [
-        Drift(row["kind"], row["repository"], row["tag"], row["expected"], row["found"]) for row in rows
-    ]
+    shown = [Drift(row["kind"], row["repository"], row["tag"], row["expected"], row["found"]) for row in rows]
     if Counter(shown) != Counter(ledger.drift):
         yield f"the walk found {shown}, changed behind its back was {ledger.drift}"
     yield from (f"{row['kind']} of {row['tag']} was not repaired" for row in rows if not row["repaired_at"])

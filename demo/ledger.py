@@ -1,6 +1,6 @@
 """What was really done to the registry, and so what must be shown: written down as it is done.
 
-The ledger knows nothing of the product's code; what it expects follows from what the registry was asked to do.
+The ledger knows nothing of the product's code; what it expects follows from what the registry was asked for.
 """
 
 from __future__ import annotations
@@ -62,10 +62,9 @@ class Ledger:
     def pushed(self, pushed: Pushed) -> None:
         """Write down a push that the registry announced."""
         repository, tag, digest = pushed.repository, pushed.tag, pushed.image.digest
-        for child in pushed.image.children:
-            self._manifest_pushed(pushed, child.digest)
         if (repository, digest) not in self.held:
-            self._manifest_pushed(pushed, digest)
+            for each in (*pushed.image.children, pushed.image):
+                self._manifest_pushed(pushed, each.digest)
         previous = self._point(pushed)
         action = "tag.created" if previous is None else "tag.moved"
         self.entries.append(
@@ -108,7 +107,9 @@ class Ledger:
     def _manifest_pushed(self, pushed: Pushed, digest: str) -> None:
         self.held.add((pushed.repository, digest))
         self.entries.append(
-            Entry("manifest.pushed", pushed.repository, None, digest, None, pushed.actor, source="notification")
+            Entry(
+                "manifest.pushed", pushed.repository, None, digest, None, pushed.actor, source="notification"
+            )
         )
 
     def _point(self, pushed: Pushed) -> str | None:

@@ -1,4 +1,4 @@
-"""The parts, from the first start to the last stop: a registry, ``indexer up``, and a registry that keeps quiet.
+"""The parts, from first start to last stop: a registry, ``indexer up``, and a registry that keeps quiet.
 
 All of them are the real programs. They live in a temporary directory and on free ports of 127.0.0.1, end with
 this process (on Linux even if it is killed), and leave nothing behind.
@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from tools import registry_binary
-from tools.registry_server import ATTACH, Endpoint, RegistryFailedError, RegistryServer, RegistrySettings, free_port
+from tools.registry_server import (
+    ATTACH,
+    Endpoint,
+    RegistryFailedError,
+    RegistryServer,
+    RegistrySettings,
+    free_port,
+)
 from tools.sample_images import Pusher
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ reconciler:$2y$04$registrydemousersreco.IMNmQNyITA4/2rAhgdncXUrMf1IAEne
 """
 
 LAYERS_ONLY = {"mediatypes": ["application/octet-stream"]}
-"""What to leave out. Pulls stay in, unlike in the configuration for a busy registry: the listing counts them."""
+"""What to leave out. Pulls stay in, unlike on a busy registry: the listing counts them."""
 
 
 class DemoError(Exception):
@@ -96,7 +103,7 @@ class Stage:
         self._wait_until_ready()
 
     def client(self, user: str, *, quiet: bool = False) -> Pusher:
-        """Talk to the registry as one of its users; ``quiet``: through the process that sends no notifications."""
+        """Talk to the registry as one of its users; ``quiet``: by the process that sends no notifications."""
         registry = self.quiet_registry if quiet else self.registry
         return Pusher(registry.url, username=user, password=f"{user}-password", user_agent="demo/1")
 
@@ -112,7 +119,9 @@ class Stage:
             start_new_session=True,
         )
         if done.returncode != 0:
-            raise DemoError(f"reconciler once ended with {done.returncode}: {done.stdout} {done.stderr[-2000:]}")
+            raise DemoError(
+                f"reconciler once ended with {done.returncode}: {done.stdout} {done.stderr[-2000:]}"
+            )
         report: dict[str, Any] = json.loads(done.stdout)
         return report
 

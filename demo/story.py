@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from demo.ledger import Ledger, Pushed
+from demo.stage import DemoError
 from tools import sample_images
+from tools.sample_images import Image
 
 if TYPE_CHECKING:
     from demo.stage import Stage
-    from tools.sample_images import Image
 
 WEB, API = "shop/web", "shop/api"
 SBOM = "application/spdx+json"
@@ -24,9 +27,15 @@ class Story:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.ledger = Ledger()
-        self._oldest = sample_images.oci_image("web 1.0.0", created="2026-03-01T08:00:00Z")
-        self._older = sample_images.oci_image("web 1.1.0", created="2026-04-01T08:00:00Z")
-        self._newest = sample_images.multi_platform("web 1.2.0")
+        self._built_at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
+        self._oldest = self._oci_image("web 1.0.0")
+        self._older = self._oci_image("web 1.1.0")
+        self._newest = sample_images.index(
+            [
+                self._oci_image(f"web 1.2.0/{platform}", platform)
+                for platform in ("linux/amd64", "linux/arm64")
+            ]
+        )
 
     def publish(self) -> None:
         """Push an OCI image, two tags on one digest, an index, an artifact with a subject, Docker images."""
@@ -36,8 +45,8 @@ class Story:
         self._push(WEB, "latest", self._older)
         self._push(WEB, "1.2.0", self._newest, kind="index")
         self._push(WEB, "1.2.0.sbom", sbom, kind="sbom", artifact_type=SBOM)
-        self._push(API, "2.0", sample_images.docker_image("api 2.0"))
-        self._push(API, "2.1-rc1", sample_images.docker_image("api 2.1-rc1"))
+        self._push(API, "2.0", self._docker_image("api 2.0"))
+        self._push(API, "2.1-rc1", self._docker_image("api 2.1-rc1"))
 
     def change(self) -> None:
         """Move a tag, delete one, pull one."""
@@ -55,7 +64,7 @@ class Story:
         try:
             with self._stage.client(PIPELINE, quiet=True) as client:
                 for tag, seed in (("2.2", "api 2.2"), ("2.0", "api 2.0, built again")):
-                    image = sample_images.docker_image(seed)
+                    image = self._docker_image(seed)
                     client.push(API, image, tag)
                     self.ledger.pushed_unheard(Pushed(API, tag, image, "image", actor=None))
         finally:
@@ -63,6 +72,17 @@ class Story:
         tags = self._stage.registry.storage_dir / f"docker/registry/v2/repositories/{WEB}/_manifests/tags"
         shutil.rmtree(tags / "1.0.0")
         self.ledger.deleted_unheard(WEB, "1.0.0")
+
+    def _oci_image(self, seed: str, platform: str = "linux/amd64") -> Image:
+        return sample_images.oci_image(seed, platform=platform, created=self._built())
+
+    def _docker_image(self, seed: str) -> Image:
+        return sample_images.docker_image(seed, created=self._built())
+
+    def _built(self) -> str:
+        """Say when an image was built: each a while after the one before, all just before the demo."""
+        self._built_at += timedelta(seconds=20)
+        return self._built_at.isoformat().replace("+00:00", "Z")
 
     def _push(
         self,
@@ -75,11 +95,9 @@ class Story:
         actor: str = PIPELINE,
     ) -> None:
         with self._stage.client(actor) as client:
-            if (repository, image.digest) in self.ledger.held:
-                path = f"/v2/{repository}/manifests/{tag}"
-                client.request("PUT", path, image.manifest.data, {"Content-Type": image.media_type})
-            else:
-                client.push(repository, image, tag)
+            held = (repository, image.digest) in self.ledger.held
+            whole = Image(image.manifest) if held else image  # what is there already needs no second push
+            client.push(repository, whole, tag)
         self.ledger.pushed(Pushed(repository, tag, image, kind, actor, artifact_type))
 
     def _delete(self, repository: str, tag: str) -> None:
@@ -87,5 +105,7 @@ class Story:
         by_digest = self._stage.registry.major == 2  # noqa: PLR2004 - the version
         digest = self.ledger.tags[repository, tag].image.digest
         with self._stage.client(PERSON) as client:
-            client.delete(repository, digest if by_digest else tag)
+            answer = client.delete(repository, digest if by_digest else tag)
+        if answer.status != HTTPStatus.ACCEPTED:
+            raise DemoError(f"the registry answered {answer.status} to deleting {repository}:{tag}")
         self.ledger.deleted(repository, tag, PERSON, manifest_too=by_digest)

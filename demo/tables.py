@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -68,7 +68,7 @@ def _audit(rows: list[Json]) -> Table:
             row["action"],
             f"{row['repository']}:{row['tag']}" if row["tag"] else row["repository"],
             _digest(row["digest"]),
-            _digest(row["previous_digest"]) if row["previous_digest"] != row["digest"] else "",
+            _moved_from(row),
             (row["actor"] or {}).get("name", ""),
             row["source"],
         )
@@ -103,8 +103,17 @@ def _digest(text: str | None) -> str:
     return "-" if text is None else text.partition(":")[2][:DIGEST_SHOWN]
 
 
+def _moved_from(row: Json) -> str:
+    """Where a tag pointed before; a deleted one pointed to what the entry is about."""
+    return _digest(row["previous_digest"]) if row["action"] == "tag.moved" else ""
+
+
 def _time(text: str) -> str:
-    return datetime.fromisoformat(text).strftime("%H:%M:%S.%f")[:-3]
+    """Give the time of day, with the date only where it is not today's."""
+    at = datetime.fromisoformat(text)
+    if at.date() == datetime.now(UTC).date():
+        return at.strftime("%H:%M:%S.%f")[:-3]
+    return at.strftime("%Y-%m-%d %H:%M")
 
 
 def _size(count: int) -> str:
