@@ -169,8 +169,9 @@ class Supervisor:
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup meant it
-                loop.add_signal_handler(number, self._end, number)
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup meant it; SIGINT is ignored by every background job of a script, which did not
+            loop.add_signal_handler(number, self._end, number)
 
     def _end(self, number: signal.Signals) -> None:
         if self._asked_to_end.is_set():
