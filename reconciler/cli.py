@@ -142,6 +142,46 @@ def plan(*, repository: Scope = None, config: Config = None, json: AsJson = Fals
     return run_async(work())
 
 
+@app.command
+def doctor(
+    *,
+    probe_repository: Annotated[
+        str, cyclopts.Parameter(help="Where the canary is pushed; the user needs pull, push and delete.")
+    ] = "registry-indexer-doctor/canary",
+    read_only: Annotated[bool, cyclopts.Parameter(negative=(), help="Push no canary; only look.")] = False,
+    indexer_url: Annotated[
+        str | None,
+        cyclopts.Parameter(help="Where `indexer serve` is reached from here, if not at INDEXER_LISTEN."),
+    ] = None,
+    patience: Annotated[
+        str, cyclopts.Parameter(help="How long each link of the canary's way may take, like 15s.")
+    ] = "15s",
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Find the broken link between a push and its listing. Exit 0: all is well; 1: the last lines name it."""
+    from reconciler.diagnosis import examine, parse_patience, prepare  # noqa: PLC0415
+
+    settings = prepare(
+        config,
+        probe_repository=probe_repository,
+        indexer_url=indexer_url,
+        read_only=read_only,
+        patience_seconds=parse_patience(patience),
+    )
+    name_process("reconciler doctor")
+    return run_async(examine(settings, as_json=json))
+
+
+@app.command
+def status(*, config: Config = None, json: AsJson = False) -> int:
+    """Show what waits, the last walk, how well the tags are verified, and how every loop fares."""
+    from reconciler.status import show_status  # noqa: PLC0415
+
+    settings = read_settings(config)
+    return run_async(show_status(database_url(settings), as_json=json))
+
+
 def _scope(names: list[str] | None) -> list[RepositoryName] | None:
     if not names:
         return None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
+from indexer.errors import StoreUnavailable
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store.pool import Connection
+from indexer.store.pool import Connection, connect, describe, translated
 from indexer.store.queries import load
 
 SQL = load("canary")
@@ -44,6 +49,40 @@ class CanaryState:
     content: str = ""
     last_look: str | None = None
     failed_looks: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The database server; ``version_number`` as ``server_version_num`` has it."""
+
+    version_number: int
+    version: str
+    now: datetime
+
+
+@asynccontextmanager
+async def examining() -> AsyncIterator[None]:
+    """Turn a refusal (password, missing database, missing rights) into an error of ours as well.
+
+    Elsewhere these are a fault and may rise; whoever examines wants them as a finding.
+    """
+    try:
+        async with translated():
+            yield
+    except asyncpg.PostgresError as error:
+        raise StoreUnavailable(f"the database refuses us: {describe(error)}") from error
+
+
+async def connect_to_examine(database_url: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Open the one connection of an examination."""
+    async with examining():
+        return await connect(database_url, application="reconciler doctor")
+
+
+async def find_server(connection: Connection) -> Server:
+    """Return what the server is, and its clock."""
+    row = await connection.fetchrow(SQL["find_server"])
+    return Server(**dict(row))  # type: ignore[arg-type]  # a SELECT without FROM has a row
 
 
 async def inbox_position(connection: Connection) -> int:

@@ -1,8 +1,8 @@
 """Scrapes a registry's debug address (``http.debug.addr``) for its counters of notifications.
 
-``/debug/vars`` (expvar) is there on 2.8 and 3.x and says most: each endpoint's configuration beside its counters.
-``/metrics`` (Prometheus) has the same counters on 3.x alone (2.8 counts no notifications there), without
-configuration, and only for endpoints that had an event. So expvar is asked first.
+``/debug/vars`` (expvar) is there on 2.8 and 3.x and says most: each endpoint's configuration beside its
+counters. ``/metrics`` (Prometheus) has the same counters on 3.x alone (2.8 counts no notifications there),
+without configuration, and only for endpoints that had an event. So expvar is asked first.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ What the counters mean (read and measured on 2.8.2 and 3.1.1):
   counted, so a lost event shows as ``200 OK``; our own door answers nothing but 202.
 - ``failures``: answered anything else; ``errors``: not answered. Both count attempts, and attempts never end.
 
-They start at 0 with every process. expvar also shows the endpoint's headers, so a token: it is kept out of every
-representation here.
+They start at 0 with every process. expvar also shows the endpoint's headers, so a token: it is kept out of
+every representation here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class EndpointCounters:
     statuses: Mapping[int, int] = field(default_factory=dict)
 
     def since(self, before: EndpointCounters) -> EndpointCounters:
-        """Return what was counted since an earlier reading of the same process; ``pending`` stays as it is."""
+        """Return what was counted since an earlier reading of the process; ``pending`` stays as it is."""
         statuses = {
             status: count - before.statuses.get(status, 0)
             for status, count in self.statuses.items()
@@ -174,7 +174,7 @@ def _read_endpoint(value: Any) -> Endpoint:
 
 
 def _authorization(headers: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The configuration's keys are sent as they are written; HTTP ignores their case."""
+    """Return the values of a header whose name may be written in any case."""
     return tuple(
         value for name, values in headers.items() if name.lower() == "authorization" for value in values
     )

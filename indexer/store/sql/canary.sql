@@ -1,3 +1,8 @@
+-- name: find_server
+-- What the server is, and its clock.
+SELECT current_setting('server_version_num')::integer AS version_number,
+       current_setting('server_version') AS version, clock_timestamp() AS now
+
 -- name: inbox_position
 -- The id of the newest delivery; what arrives later has a greater one, but for a commit or two in flight.
 SELECT coalesce(max(id), 0) FROM inbox

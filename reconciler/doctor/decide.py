@@ -1,0 +1,266 @@
+"""Everything before the canary: is each part there, and does it let us in? Pure.
+
+Each function judges what one look brought back. A cause is named only where the answer tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from reconciler.doctor.facts import Database, Door, Failure, Family, Fault, HttpAnswer, RegistryFacts
+from reconciler.doctor.report import Cause, Check, Link, failed, ok, skipped, warning
+from reconciler.registry.answers import Deletion
+
+OLDEST_POSTGRES: Final = 150000
+CLOCKS_NOTED_SECONDS: Final = 5.0
+CLOCKS_BROKEN_SECONDS: Final = 60.0
+"""Distribution allows a token's times to be off by a minute (measured on 2.8.2 and 3.1.1)."""
+
+_OK: Final = 200
+_ACCEPTED: Final = 202
+_REFUSED: Final = (401, 403)
+_UNAVAILABLE: Final = 503
+
+
+def judge_settings(problems: Sequence[str], remarks: Sequence[str]) -> Check:
+    """Judge whether all is said that the chain needs; ``remarks``: what only shortens the examination."""
+    cause = Cause("a setting is missing or wrong", "correct it; docs/reference/settings.md lists them all")
+    if problems:
+        return failed(Link.SETTINGS, "; ".join(problems), cause)
+    if remarks:
+        return warning(Link.SETTINGS, "; ".join(remarks), cause)
+    return ok(Link.SETTINGS, "all that the chain needs is set")
+
+
+def judge_database(fact: Database | str) -> Check:
+    """Judge the connection; a text is why there is none."""
+    if isinstance(fact, str):
+        return failed(
+            Link.DATABASE,
+            fact,
+            Cause(
+                "INDEXER_DATABASE_URL is wrong, or the database is down or not reachable from here",
+                "start it or correct the URL; `indexer up` brings a database of its own",
+            ),
+        )
+    if fact.version_number < OLDEST_POSTGRES:
+        return failed(
+            Link.DATABASE,
+            f"PostgreSQL {fact.version}",
+            Cause("PostgreSQL 15 or newer is needed", "upgrade the server"),
+        )
+    return ok(Link.DATABASE, f"PostgreSQL {fact.version}")
+
+
+def judge_schema(problem: str | None) -> Check:
+    """Judge whether the schema is the one this program was built for."""
+    if problem is None:
+        return ok(Link.SCHEMA, "at this program's version")
+    return failed(
+        Link.SCHEMA,
+        problem,
+        Cause("program and database are of different releases", "run `indexer migrate` of the newer release"),
+    )
+
+
+def judge_indexer(url: str, ready: HttpAnswer) -> Check:
+    """Judge what ``/readyz`` answered."""
+    if ready.status == _OK:
+        return ok(Link.INDEXER, f"{url} is ready")
+    if ready.status is None:
+        return failed(
+            Link.INDEXER,
+            f"{url}: {ready.said}",
+            Cause(
+                "`indexer serve` does not run, or listens elsewhere",
+                "start it, or name its address with --indexer-url",
+            ),
+        )
+    if ready.is_redirect:
+        return failed(Link.INDEXER, f"{url}/readyz answers {ready.words}", _redirecting())
+    if ready.status == _UNAVAILABLE:
+        return failed(
+            Link.INDEXER,
+            f"{url} is not ready: {ready.said[:200]}",
+            Cause("the server has lost its database, or its schema is not current", "see the server's log"),
+        )
+    return failed(Link.INDEXER, f"{url}/readyz answers {ready.words}", _somebody_else())
+
+
+def judge_door(door: Door) -> Check:
+    """Judge whether the door takes the token, and nothing without it."""
+    taken, open_to_all = door.with_token, door.without_token
+    if taken.is_redirect:
+        return failed(Link.DOOR, f"{door.url} answers {taken.words}", _redirecting())
+    if taken.status in _REFUSED:
+        return failed(
+            Link.DOOR,
+            f"{door.url} refuses our token ({taken.status})",
+            Cause(
+                "the running server has another INDEXER_NOTIFICATIONS_TOKEN than this command",
+                "use the server's token here, or restart the server with this one",
+            ),
+            Cause("a proxy drops the Authorization header", "let it pass"),
+        )
+    if taken.status == _UNAVAILABLE:
+        return failed(
+            Link.DOOR,
+            f"{door.url} could not make the delivery durable: {taken.said[:200]}",
+            Cause("the server cannot write to its database", "see the server's log; is the disk full?"),
+        )
+    if taken.status != _ACCEPTED:
+        return failed(Link.DOOR, f"{door.url} answers {taken.words}, not 202", _somebody_else())
+    if open_to_all.status != _REFUSED[0]:
+        return failed(
+            Link.DOOR,
+            f"{door.url} answers {open_to_all.words} without a token, not 401",
+            Cause("what listens there is not the indexer, or a proxy adds the token to every request",
+                  "let the registry itself send the token"),
+        )  # fmt: skip
+    return ok(Link.DOOR, f"{door.url} takes the token, and nothing without it")
+
+
+def judge_registry(facts: RegistryFacts) -> Check:
+    """Judge whether a registry answers; being refused is an answer, too."""
+    if not isinstance(facts.ping, Failure):
+        return ok(Link.REGISTRY, f"{facts.url} is a registry")
+    match facts.ping.fault:
+        case Fault.DENIED:
+            return ok(Link.REGISTRY, f"{facts.url} is a registry")
+        case Fault.UNAVAILABLE:
+            return failed(
+                Link.REGISTRY,
+                facts.ping.said,
+                Cause(
+                    "RECONCILER_REGISTRY_URL is wrong, or the registry is down or not reachable from here",
+                    "ask GET <url>/v2/ from this machine",
+                ),
+            )
+        case Fault.MISBEHAVED:
+            return failed(
+                Link.REGISTRY,
+                facts.ping.said,
+                Cause(
+                    "RECONCILER_REGISTRY_URL leads to something that is no registry: a user interface, a "
+                    "login page, a proxy, or the other of http and https",
+                    "name the registry's own base URL, without /v2; its certificate's authority goes into "
+                    "RECONCILER_REGISTRY_CA_FILE",
+                ),
+            )
+    assert_never(facts.ping.fault)
+
+
+def judge_credentials(facts: RegistryFacts) -> Check:
+    """Judge whether the registry lets us in."""
+    if isinstance(facts.ping, Failure):
+        if facts.ping.fault is not Fault.DENIED:
+            return skipped(Link.CREDENTIALS, "the registry does not answer")
+        missing = not facts.has_credentials
+        return failed(
+            Link.CREDENTIALS,
+            facts.ping.said,
+            Cause(
+                "no user name and password are set" if missing else "user name or password is wrong",
+                "set RECONCILER_REGISTRY_USERNAME and RECONCILER_REGISTRY_PASSWORD",
+            ),
+        )
+    return ok(Link.CREDENTIALS, "accepted" if facts.has_credentials else "none set, and none asked for")
+
+
+def judge_catalog(fact: Failure | None) -> Check:
+    """Judge whether we may list the catalog: without it the walk sees only what it already knows."""
+    if fact is None:
+        return ok(Link.CATALOG, "may be listed")
+    if fact.fault is Fault.DENIED:
+        return failed(
+            Link.CATALOG,
+            fact.said,
+            Cause(
+                "the token lacks registry:catalog:*",
+                "let the token server grant the reconciler's user `registry:catalog:*`",
+            ),
+        )
+    return failed(
+        Link.CATALOG,
+        fact.said,
+        Cause("a proxy hides _catalog, or the storage is too slow to list", "see the registry's log"),
+    )
+
+
+def judge_clocks(registry_ahead: float | None, database_ahead: float | None) -> Check:
+    """Judge the clocks: what was told is dated by the registry's, what was seen by the earlier of both."""
+    ahead = {"registry": registry_ahead, "database": database_ahead}
+    known = {name: seconds for name, seconds in ahead.items() if seconds is not None}
+    if not known:
+        return skipped(Link.CLOCKS, "no other clock was seen")
+    found = ", ".join(f"the {name}'s is {_off(seconds)}" for name, seconds in known.items())
+    worst = max(abs(seconds) for seconds in known.values())
+    cause = Cause(
+        "a machine's clock is not synchronised: repairs wait until the later clock has been passed, and "
+        "beyond a minute tokens are refused",
+        "run NTP on the registry's, the database's and this machine",
+    )
+    if worst > CLOCKS_BROKEN_SECONDS:
+        return failed(Link.CLOCKS, found, cause)
+    return warning(Link.CLOCKS, found, cause) if worst > CLOCKS_NOTED_SECONDS else ok(Link.CLOCKS, found)
+
+
+def judge_version(family: Family) -> Check:
+    """Say what this kind of registry cannot do."""
+    match family:
+        case Family.V2:
+            return ok(
+                Link.VERSION,
+                "Distribution 2.x: it cannot delete a single tag, and `ignore.actions` works only beside a "
+                "media type",
+            )
+        case Family.V3:
+            return ok(Link.VERSION, "Distribution 3.x")
+        case Family.UNKNOWN:
+            return warning(
+                Link.VERSION,
+                "neither Distribution 2.8 nor 3.x by its answers",
+                Cause(
+                    "another registry, or a proxy that rewrites answers",
+                    "Distribution is what we are made for",
+                ),
+            )
+    assert_never(family)
+
+
+def judge_deletes(fact: Deletion | Failure) -> Check:
+    """Judge, by a delete of what does not exist, whether deleting is allowed."""
+    if fact is Deletion.ABSENT:
+        return ok(Link.DELETES, "allowed")
+    if fact is Deletion.UNSUPPORTED:
+        return warning(
+            Link.DELETES,
+            "switched off in the registry: the canary cannot be removed",
+            Cause("storage.delete.enabled is false (Distribution's default), or the registry is read-only",
+                  "remove it by hand, or use --read-only; switch deletes on if policies shall delete"),
+        )  # fmt: skip
+    said = fact.said if isinstance(fact, Failure) else f"unexpected: {fact}"
+    return warning(
+        Link.DELETES,
+        said,
+        Cause("our user may not delete in the probe repository", "grant it, or remove the canary by hand"),
+    )
+
+
+def _off(seconds: float) -> str:
+    if abs(seconds) < 1:
+        return "in step"
+    return f"{abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}"
+
+
+def _redirecting() -> Cause:
+    return Cause(
+        "a proxy redirects instead of passing on: the registry would take that for success and lose every "
+        "event",
+        "use the scheme, host and path that answer without a redirect, here and in the registry's endpoint",
+    )
+
+
+def _somebody_else() -> Cause:
+    return Cause("another service listens there", "name the indexer's address with --indexer-url")

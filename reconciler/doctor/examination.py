@@ -1,0 +1,174 @@
+"""The examination: every link in order; what depends on a broken one is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from indexer.errors import RegistryError, StoreError
+from indexer.store.canary import connect_to_examine, examining, inbox_position
+from reconciler.doctor import decide, observe
+from reconciler.doctor.canary import Follower, push
+from reconciler.doctor.chain import CANARY_LINKS, judge_push, judge_trail
+from reconciler.doctor.endpoints import judge_endpoints
+from reconciler.doctor.facts import Failure, Instance, RegistryFacts
+from reconciler.doctor.report import Check, Link, Outcome, Report, failed, skipped
+from reconciler.registry.client import RegistryClient
+from reconciler.registry.transport import Transport
+
+if TYPE_CHECKING:
+    import asyncpg
+    import httpx
+
+    from reconciler.doctor.settings import DoctorSettings
+
+NEEDED_BY_CANARY = (Link.DATABASE, Link.SCHEMA, Link.REGISTRY, Link.CREDENTIALS)
+
+
+class Examination:
+    """One run over the chain; ``on_check`` hears of every link as soon as it is judged."""
+
+    def __init__(
+        self, settings: DoctorSettings, *, on_check: Callable[[Check], None] = lambda _: None
+    ) -> None:
+        self._settings = settings
+        self._on_check = on_check
+        self._checks: dict[Link, Check] = {}
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._database_ahead: float | None = None
+        self._instances: list[Instance] = []
+
+    async def run(self) -> Report:
+        """Examine everything; trouble of any kind is a finding, never an exception."""
+        settings = self._settings
+        self._add(decide.judge_settings(settings.problems, settings.remarks))
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(observe.http_client())
+            await self._examine_database(stack)
+            await self._examine_indexer(client)
+            registry = await self._examine_registry(stack)
+            self._instances = await observe.observe_instances(
+                client, settings.debug_urls, token=settings.notifications_token
+            )
+            self._add(judge_endpoints(self._instances, token=settings.notifications_token))
+            await self._follow_canary(client, registry)
+        return Report(tuple(self._checks.values()))
+
+    def _add(self, *checks: Check) -> None:
+        for check in checks:
+            self._checks[check.link] = check
+            self._on_check(check)
+
+    def _holds(self, link: Link) -> bool:
+        check = self._checks.get(link)
+        return check is not None and check.outcome in (Outcome.OK, Outcome.WARNING)
+
+    async def _examine_database(self, stack: AsyncExitStack) -> None:
+        url = self._settings.database_url
+        if url is None:
+            self._add(
+                *(skipped(link, f"not reached: {Link.SETTINGS}") for link in (Link.DATABASE, Link.SCHEMA))
+            )
+            return
+        try:
+            self._connection = await connect_to_examine(url)
+            stack.push_async_callback(self._connection.close)
+            database = await observe.observe_database(self._connection)
+        except StoreError as error:
+            self._add(
+                decide.judge_database(str(error)), skipped(Link.SCHEMA, f"not reached: {Link.DATABASE}")
+            )
+            return
+        self._database_ahead = database.ahead_seconds
+        self._add(decide.judge_database(database))
+        self._add(decide.judge_schema(await observe.observe_schema(self._connection)))
+
+    async def _examine_indexer(self, client: httpx.AsyncClient) -> None:
+        url, token = self._settings.indexer_url, self._settings.notifications_token
+        if url is None:
+            self._add(*(skipped(link, f"not reached: {Link.SETTINGS}") for link in (Link.INDEXER, Link.DOOR)))
+            return
+        self._add(decide.judge_indexer(url, await observe.ask(client, "GET", f"{url}/readyz")))
+        if not self._holds(Link.INDEXER):
+            self._add(skipped(Link.DOOR, f"not reached: {Link.INDEXER}"))
+        elif token is None:
+            self._add(skipped(Link.DOOR, "INDEXER_NOTIFICATIONS_TOKEN is not set here"))
+        else:
+            self._add(decide.judge_door(await observe.observe_door(client, url, token)))
+
+    async def _examine_registry(self, stack: AsyncExitStack) -> RegistryClient | None:
+        settings = self._settings.impatient_registry
+        if settings is None:
+            self._skip_registry(Link.SETTINGS, *_REGISTRY_LINKS)
+            return None
+        registry = await stack.enter_async_context(RegistryClient(settings))
+        facts = await observe.observe_registry(registry, self._settings)
+        self._add(decide.judge_registry(facts), decide.judge_credentials(facts))
+        if not self._holds(Link.REGISTRY) or not self._holds(Link.CREDENTIALS):
+            broken = Link.CREDENTIALS if self._holds(Link.REGISTRY) else Link.REGISTRY
+            self._skip_registry(broken, *_REGISTRY_LINKS[2:])
+            return registry
+        transport = await stack.enter_async_context(Transport(settings))
+        self._add(decide.judge_catalog(await observe.observe_catalog(transport)))
+        self._add(decide.judge_clocks(_ahead(facts), self._database_ahead))
+        repository = self._settings.repository
+        self._add(decide.judge_version(await observe.observe_family(transport, repository)))
+        if self._settings.read_only:
+            self._add(skipped(Link.DELETES, "--read-only"))
+        else:
+            self._add(decide.judge_deletes(await observe.observe_deletes(registry, repository)))
+        return registry
+
+    def _skip_registry(self, broken: Link, *links: Link) -> None:
+        self._add(*(skipped(link, f"not reached: {broken}") for link in links))
+
+    async def _follow_canary(self, client: httpx.AsyncClient, registry: RegistryClient | None) -> None:
+        broken = next((link for link in NEEDED_BY_CANARY if not self._holds(link)), None)
+        if self._settings.read_only:
+            self._add(*(skipped(link, "--read-only") for link in CANARY_LINKS))
+        elif broken is not None or registry is None:
+            self._add(*(skipped(link, f"not reached: {broken}") for link in CANARY_LINKS))
+        else:
+            try:
+                self._add(*await self._canary_checks(client, registry))
+            except StoreError as error:
+                self._add(failed(Link.NOTIFIED, f"the database went away meanwhile: {error}"))
+
+    async def _canary_checks(self, client: httpx.AsyncClient, registry: RegistryClient) -> list[Check]:
+        assert self._connection is not None  # noqa: S101 - the database holds; tells mypy
+        url = self._settings.indexer_url
+        counts = await observe.observe_door_counts(client, url) if url is not None else None
+        async with examining():
+            position = await inbox_position(self._connection)
+        try:
+            canary = await push(registry, self._settings.repository)
+        except RegistryError as error:
+            return judge_push(Failure.of(error))
+        follower = Follower(
+            connection=self._connection,
+            registry=registry,
+            client=client,
+            settings=self._settings,
+            position=position,
+            before=self._instances,
+            door_before=None if counts is None else dict(counts),
+        )
+        return judge_trail(await follower.follow(canary), token=self._settings.notifications_token)
+
+
+_REGISTRY_LINKS = (
+    Link.REGISTRY,
+    Link.CREDENTIALS,
+    Link.CATALOG,
+    Link.CLOCKS,
+    Link.VERSION,
+    Link.DELETES,
+)
+
+
+def _ahead(facts: RegistryFacts) -> float | None:
+    """Return the registry's clock less ours; its Date is cut to whole seconds, so half of one is added."""
+    if isinstance(facts.ping, Failure) or facts.ping.registry_clock is None:
+        return None
+    return (facts.ping.registry_clock - facts.ping.looked_at).total_seconds() + 0.5

@@ -1,0 +1,189 @@
+"""What looking brought back: frozen values for the decisions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum, unique
+
+from indexer.errors import RegistryDenied, RegistryError, RegistryUnavailable
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName
+from indexer.store.canary import CanaryState
+from reconciler.registry.answers import Deletion, Ping
+from reconciler.registry.endpoint_counters import DebugReading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpAnswer:
+    """What our own server, or what stands in its place, answered.
+
+    ``status`` None: nothing did, and ``said`` says why.
+    """
+
+    status: int | None
+    said: str = ""
+    location: str | None = None
+
+    @property
+    def is_redirect(self) -> bool:
+        """True for what a client would follow."""
+        return self.status in {301, 302, 303, 307, 308}
+
+    @property
+    def words(self) -> str:
+        """The answer in a few words."""
+        if self.status is None:
+            return self.said
+        target = f" → {self.location[:200]}" if self.location else ""
+        return f"{self.status}{target}"
+
+
+@unique
+class Fault(StrEnum):
+    """Why the registry did not give what was asked, by kind of error."""
+
+    UNAVAILABLE = "unavailable"
+    DENIED = "denied"
+    MISBEHAVED = "misbehaved"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error of the registry's as a value."""
+
+    fault: Fault
+    said: str
+
+    @classmethod
+    def of(cls, error: RegistryError) -> Failure:
+        """Keep an error's kind and message."""
+        if isinstance(error, RegistryUnavailable):
+            return cls(Fault.UNAVAILABLE, str(error))
+        return cls(Fault.DENIED if isinstance(error, RegistryDenied) else Fault.MISBEHAVED, str(error))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """The database: ``version_number`` as ``server_version_num``; ``ahead_seconds``: its clock less ours."""
+
+    version_number: int
+    version: str
+    ahead_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """What ``POST /notifications`` answered to an empty envelope, with and without the token."""
+
+    url: str
+    with_token: HttpAnswer
+    without_token: HttpAnswer
+
+
+@unique
+class Family(StrEnum):
+    """Which Distribution it is, as far as its answers tell."""
+
+    V2 = "2.x"
+    V3 = "3.x"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryFacts:
+    """The registry at the door: the ping, or why there was none."""
+
+    url: str
+    has_credentials: bool
+    ping: Ping | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One registry process by its debug address.
+
+    ``probes``: what each endpoint of ours answered when asked from here, with the token that the registry
+    sends it; endpoints with another token are not asked, since ours is not theirs to see.
+    """
+
+    address: str
+    reading: DebugReading | Failure
+    probes: Mapping[str, HttpAnswer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopState:
+    """How a background loop of some process fares; ages in seconds."""
+
+    loop: str
+    process: str
+    outcome: str
+    age_seconds: float
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """What was pushed."""
+
+    repository: RepositoryName
+    tag: TagName
+    digest: Digest
+    media_type: str
+    pushed_at: datetime
+
+    @property
+    def name(self) -> str:
+        """As an image reference has it."""
+        return f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """Notifications about the canary that are in our inbox."""
+
+    push_seconds: float | None = None
+    """From the push to the arrival; None: did not arrive."""
+    delete: bool = False
+    applied: bool = False
+    quarantined: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Whether the tag is in the listing, by the store and, where we may read it, by the API."""
+
+    by_store: bool
+    api: HttpAnswer | None = None
+    by_api: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What explains a canary that was lost: counters before and after, our door's answers, loops, backlog."""
+
+    before: Sequence[Instance] = ()
+    after: Sequence[Instance] = ()
+    door: Mapping[int, int] | None = None
+    """Answers at our door since the push, by status; None where our metrics could not be read."""
+    loops: Sequence[LoopState] = ()
+    inbox_waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trail:
+    """How far the canary came. States are as of the deadline of their link, or of the moment it held."""
+
+    canary: Canary
+    patience_seconds: float
+    news: News
+    inventory: CanaryState
+    verified: CanaryState
+    read: CanaryState
+    listing: Listing | None = None
+    removal: Deletion | Failure
+    news_after_removal: News = field(default_factory=News)
+    gone: bool = False
+    surroundings: Surroundings = field(default_factory=Surroundings)

@@ -1,0 +1,242 @@
+"""The looks: at our database and server, at the registry and its debug addresses. Each brings facts."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import httpx
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from indexer.errors import RegistryError, RegistryMisbehaved, StoreOutdated
+from indexer.oci.digest import parse_digest
+from indexer.oci.reference import RepositoryName
+from indexer.store.canary import examining, find_server
+from indexer.store.listing import status as status_store
+from indexer.store.migrate import check
+from indexer.store.pool import Connection
+from reconciler.doctor.endpoints import find_ours, sends_token
+from reconciler.doctor.facts import (
+    Database,
+    Door,
+    Failure,
+    Family,
+    HttpAnswer,
+    Instance,
+    LoopState,
+    RegistryFacts,
+)
+from reconciler.doctor.settings import DoctorSettings
+from reconciler.registry.answers import Deletion
+from reconciler.registry.auth import CATALOG_SCOPE, repository_scope
+from reconciler.registry.client import RegistryClient
+from reconciler.registry.debug_counters import read_debug
+from reconciler.registry.endpoint_counters import DebugReading
+from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
+
+SECONDS: Final = 5.0
+"""For our own server and the debug addresses."""
+
+SAID_BYTES: Final = 300
+"""Of an answer that only a person reads."""
+
+_OK: Final = 200
+_BAD_REQUEST: Final = 400
+_NOT_FOUND: Final = 404
+
+
+def http_client() -> httpx.AsyncClient:
+    """Return a client for our own server: what answers is taken as it is, redirects and all."""
+    return httpx.AsyncClient(timeout=SECONDS, follow_redirects=False, trust_env=False)
+
+
+async def observe_database(connection: Connection) -> Database:
+    """Ask the database what it is, and for its clock."""
+    async with examining():
+        began = datetime.now(UTC)
+        found = await find_server(connection)
+        middle = began + (datetime.now(UTC) - began) / 2
+    return Database(
+        version_number=found.version_number,
+        version=found.version,
+        ahead_seconds=(found.now - middle).total_seconds(),
+    )
+
+
+async def observe_schema(connection: Connection) -> str | None:
+    """Return what is wrong with the schema, if anything."""
+    try:
+        async with examining():
+            await check(connection)
+    except StoreOutdated as error:
+        return str(error)
+    return None
+
+
+async def observe_loops(connection: Connection) -> tuple[list[LoopState], int]:
+    """Return how every loop fares, and how many deliveries wait."""
+    async with examining():
+        status = await status_store.status(connection)
+    now = status.ingest["now"]
+    loops = [
+        LoopState(
+            loop=row["loop"],
+            process=row["process"],
+            outcome=row["outcome"] or "",
+            age_seconds=(now - row["last_run_at"]).total_seconds(),
+            last_error=row["last_error"],
+        )
+        for row in status.loops
+        if row["last_run_at"] is not None
+    ]
+    return loops, status.ingest["waiting"]
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    token: str | None = None,
+    content: bytes | None = None,
+    keep: int = SAID_BYTES,
+) -> HttpAnswer:
+    """Send one request; no answer is an answer, too."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    if content is not None:
+        headers["Content-Type"] = "application/json"
+    try:
+        response = await client.request(method, url, headers=headers, content=content)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return HttpAnswer(status=None, said=str(error) or type(error).__name__)
+    return HttpAnswer(
+        status=response.status_code,
+        said=response.content[:keep].decode("utf-8", "replace").strip(),
+        location=response.headers.get("Location"),
+    )
+
+
+async def observe_door(client: httpx.AsyncClient, indexer_url: str, token: str) -> Door:
+    """Deliver an empty envelope with and without the token; it is legal, and changes nothing."""
+    url = f"{indexer_url}/notifications"
+    return Door(
+        url=url,
+        with_token=await ask(client, "POST", url, token=token, content=b"{}"),
+        without_token=await ask(client, "POST", url, content=b"{}"),
+    )
+
+
+async def observe_door_counts(client: httpx.AsyncClient, indexer_url: str) -> Mapping[int, int] | None:
+    """Read from our own metrics how deliveries were answered, by status; None where they cannot be read."""
+    try:
+        response = await client.get(f"{indexer_url}/metrics")
+        response.raise_for_status()
+        return {
+            int(sample.labels["status"]): int(sample.value)
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+            if sample.name == "indexer_notifications_total"
+        }
+    except (httpx.HTTPError, ValueError, KeyError):
+        return None
+
+
+async def observe_registry(registry: RegistryClient, settings: DoctorSettings) -> RegistryFacts:
+    """Ask for ``/v2/``."""
+    assert settings.registry is not None  # noqa: S101 - there is a client, so there are settings
+    url, has_credentials = settings.registry.base_url, settings.registry.credentials is not None
+    try:
+        return RegistryFacts(url=url, has_credentials=has_credentials, ping=await registry.ping())
+    except RegistryError as error:
+        return RegistryFacts(url=url, has_credentials=has_credentials, ping=Failure.of(error))
+
+
+async def observe_catalog(transport: Transport) -> Failure | None:
+    """Ask for one name of the catalog; return why it was not given."""
+    request = Request(
+        method="GET",
+        path="/v2/_catalog",
+        query=[("n", "1")],
+        scope=CATALOG_SCOPE,
+        expect=frozenset({_OK}),
+        limit=SMALL_LIMIT_BYTES,
+        timeout_seconds=transport.settings.listing_timeout_seconds,
+    )
+    try:
+        answer = await transport.send(request)
+        if not _has_key(answer.content, "repositories"):
+            raise RegistryMisbehaved(f"{answer.asked}: 200, but no catalog ({answer.content[:80]!r})")
+    except RegistryError as error:
+        return Failure.of(error)
+    return None
+
+
+async def observe_family(transport: Transport, repository: RepositoryName) -> Family:
+    """Tell 2.x from 3.x by a page size that cannot be: 3.x refuses it, 2.x never looks (2.8.2, 3.1.1)."""
+    request = Request(
+        method="GET",
+        path=f"/v2/{repository}/tags/list",
+        query=[("n", "-1")],
+        scope=repository_scope(repository, "pull"),
+        expect=frozenset({_OK, _NOT_FOUND, _BAD_REQUEST}),
+        limit=SMALL_LIMIT_BYTES * 16,
+    )
+    try:
+        answer = await transport.send(request)
+    except RegistryError:
+        return Family.UNKNOWN
+    if answer.status == _BAD_REQUEST:
+        return Family.V3 if answer.error_codes() == ("PAGINATION_NUMBER_INVALID",) else Family.UNKNOWN
+    known = answer.error_codes() == ("NAME_UNKNOWN",) or _has_key(answer.content, "tags")
+    return Family.V2 if known else Family.UNKNOWN
+
+
+async def observe_deletes(registry: RegistryClient, repository: RepositoryName) -> Deletion | Failure:
+    """Ask to delete what cannot exist: 404 where deleting is allowed, 405 where not (2.8.2, 3.1.1)."""
+    nothing = parse_digest(f"sha256:{secrets.token_hex(32)}")
+    try:
+        return await registry.delete_manifest(repository, nothing)
+    except RegistryError as error:
+        return Failure.of(error)
+
+
+async def observe_instances(
+    client: httpx.AsyncClient, addresses: Sequence[str], *, token: str | None
+) -> list[Instance]:
+    """Read every debug address, and try the endpoints that send our token."""
+    return await asyncio.gather(*(_observe_instance(client, each, token) for each in addresses))
+
+
+async def read_instances(client: httpx.AsyncClient, addresses: Sequence[str]) -> list[Instance]:
+    """Read every debug address again, and try nothing."""
+    return await asyncio.gather(*(_observe_instance(client, each, None) for each in addresses))
+
+
+async def _observe_instance(client: httpx.AsyncClient, address: str, token: str | None) -> Instance:
+    try:
+        reading = await read_debug(client, address)
+    except RegistryError as error:
+        return Instance(address=address, reading=Failure.of(error))
+    return Instance(address=address, reading=reading, probes=await _probe(client, reading, token))
+
+
+async def _probe(
+    client: httpx.AsyncClient, reading: DebugReading, token: str | None
+) -> dict[str, HttpAnswer]:
+    """Post to our endpoint as the registry does, if it sends our token already: nothing is given away."""
+    ours = find_ours(reading, token=token)
+    if ours is None or ours.configuration is None or not sends_token(ours.configuration, token):
+        return {}
+    return {ours.name: await ask(client, "POST", ours.configuration.url, token=token, content=b"{}")}
+
+
+def _has_key(content: bytes, key: str) -> bool:
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(value, dict) and key in value

@@ -1,0 +1,56 @@
+"""How a report is printed: for people line by line as it grows, for machines as one JSON object. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reconciler.doctor.report import Check, Outcome, Report
+
+WIDTH = max(len(outcome) for outcome in Outcome)
+INDENT = " " * (WIDTH + 2)
+
+
+def check_text(check: Check) -> str:
+    """Return a check in one line, and each cause with its remedy in two more."""
+    lines = [f"{check.outcome:<{WIDTH}}  {check.link:<20}  {check.found}"]
+    for cause in check.causes:
+        lines += [f"{INDENT}likely: {cause.likely}", f"{INDENT}do:     {cause.remedy}"]
+    return "\n".join(lines) + "\n"
+
+
+def verdict_text(report: Report) -> str:
+    """Return the last lines: the first broken link, or that all is well."""
+    broken = report.broken
+    if broken is None:
+        return f"all is well{_remarks(report)}\n"
+    text = f"first broken link: {broken.link}: {broken.found}\n"
+    if broken.causes:
+        text += f"likely cause: {broken.causes[0].likely}\nwhat to do: {broken.causes[0].remedy}\n"
+    return text
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """Return the report as JSON has it."""
+    return {
+        "ok": report.is_well,
+        "broken": None if report.broken is None else report.broken.link.value,
+        "checks": [
+            {
+                "check": check.link.value,
+                "outcome": check.outcome.value,
+                "found": check.found,
+                "causes": [{"likely": cause.likely, "do": cause.remedy} for cause in check.causes],
+            }
+            for check in report.checks
+        ],
+    }
+
+
+def _remarks(report: Report) -> str:
+    """Say how much was not tried, since "well" covers only what was."""
+    counts = {
+        outcome: sum(check.outcome is outcome for check in report.checks)
+        for outcome in (Outcome.WARNING, Outcome.SKIPPED)
+    }
+    said = [f"{count} {outcome}" for outcome, count in counts.items() if count]
+    return f" ({', '.join(said)})" if said else ""

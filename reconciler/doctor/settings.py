@@ -1,0 +1,52 @@
+"""What an examination needs to know. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from indexer.oci.reference import RepositoryName
+from reconciler.registry.retrying import RetryPolicy
+from reconciler.registry.transport import TransportSettings
+
+PROBE_REPOSITORY = RepositoryName("registry-indexer-doctor/canary")
+
+_REQUEST_SECONDS = 10.0
+"""A person waits: a registry that takes longer is unreachable for them."""
+
+_LISTING_SECONDS = 60.0
+"""One name of the catalog may take long on S3: the registry walks its storage first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorSettings:
+    """``problems`` are settings that are wrong or missing; what needs them is None then, and skipped.
+
+    ``remarks`` are settings whose lack only shortens the examination.
+    """
+
+    problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    database_url: str | None = field(default=None, repr=False)
+    registry: TransportSettings | None = None
+    debug_urls: tuple[str, ...] = ()
+    indexer_url: str | None = None
+    notifications_token: str | None = field(default=None, repr=False)
+    api_token: str | None = field(default=None, repr=False)
+    anonymous_read: bool = False
+    repository: RepositoryName = PROBE_REPOSITORY
+    read_only: bool = False
+    """Push no canary, and ask for no deletion."""
+    patience_seconds: float = 15.0
+    """How long each link of the canary's way may take: the registry's backoff and our own rests fit in."""
+
+    @property
+    def impatient_registry(self) -> TransportSettings | None:
+        """How to ask the registry while a person waits."""
+        if self.registry is None:
+            return None
+        return replace(
+            self.registry,
+            timeout_seconds=_REQUEST_SECONDS,
+            listing_timeout_seconds=_LISTING_SECONDS,
+            retry=RetryPolicy(attempts=2),
+        )

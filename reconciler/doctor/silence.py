@@ -1,0 +1,148 @@
+"""A canary was pushed and no notification came: why? Pure.
+
+Evidence in the order of its weight:
+
+1. The registry's own counters, before and after the push, for the endpoint that is ours: it made no event, it
+   could not deliver, it delivered to somebody else.
+2. What our own door answered meanwhile: 401 is a wrong token, 503 a database that was away, 202 to other
+   events a queue that is long.
+3. The deletion arrived and the push did not: an ignore block that swallows the manifest's media type.
+4. Nothing of all this: the causes that are left, the commonest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.doctor.endpoints import (
+    ACCEPTED,
+    REDIRECT_REMEDY,
+    RESTART,
+    SNIPPET_REMEDY,
+    TIMEOUT_REMEDY,
+    TOKEN_REMEDY,
+    URL_REMEDY,
+    configuration_causes,
+    counter_causes,
+    find_ours,
+)
+from reconciler.doctor.facts import Failure, Instance, Trail
+from reconciler.doctor.report import Cause
+from reconciler.registry.endpoint_counters import DebugReading, DebugSource, Endpoint
+
+IGNORED = Cause(
+    "the endpoint's ignore block swallows manifests (their media type in ignore.mediatypes, or push in "
+    "ignore.actions)",
+    f"leave only application/octet-stream and pull in the ignore block, {RESTART}",
+)
+NO_EVENT = Cause(
+    "the registry made no event of the push: an ignore block swallows manifests, or an instance took the "
+    "push that RECONCILER_REGISTRY_DEBUG_URLS does not name",
+    f"leave only application/octet-stream and pull in the ignore block, {RESTART}; name every instance's "
+    "address",
+)
+USUAL = (
+    Cause("no endpoint, or one with an address that the registry cannot reach", URL_REMEDY),
+    Cause("the endpoint's token is not INDEXER_NOTIFICATIONS_TOKEN", TOKEN_REMEDY),
+    Cause("the endpoint's timeout has no unit: `timeout: 500` means 500 nanoseconds", TIMEOUT_REMEDY),
+    IGNORED,
+    Cause(
+        "a proxy redirects (http → https, a trailing slash): the registry takes that for success",
+        REDIRECT_REMEDY,
+    ),
+    Cause(
+        "the registry's queue is long or an older event is refused: everything waits behind it",
+        "wait and examine again; restarting the registry empties the queue, and the next walk repairs what "
+        "it loses",
+    ),
+)
+LOOK_THERE = Cause(
+    "the registry's side cannot be seen from here",
+    "set RECONCILER_REGISTRY_DEBUG_URLS to its http.debug.addr, and examine again: its counters tell which "
+    "it is",
+)
+
+
+def why_silent(trail: Trail, *, token: str | None) -> tuple[Cause, ...]:
+    """Return the likely causes, the likeliest first."""
+    causes = _by_counters(trail, token)
+    causes += _by_door(trail)
+    if trail.news_after_removal.delete and trail.news.push_seconds is None:
+        causes.insert(0, IGNORED)
+    if causes:
+        return tuple(dict.fromkeys(causes))
+    seen = any(isinstance(each.reading, DebugReading) for each in trail.surroundings.after)
+    return USUAL if seen else (*USUAL, LOOK_THERE)
+
+
+def _by_counters(trail: Trail, token: str | None) -> list[Cause]:
+    before = {each.address: each for each in trail.surroundings.before}
+    readings = [
+        (each, before.get(each.address))
+        for each in trail.surroundings.after
+        if isinstance(each.reading, DebugReading)
+    ]
+    if readings and all(_has_no_endpoint(now) for now, _ in readings):
+        return [Cause("the registry is not configured to send notifications to anyone", SNIPPET_REMEDY)]
+    causes: list[Cause] = []
+    made = 0
+    for now, then in readings:
+        assert isinstance(now.reading, DebugReading)  # noqa: S101 - filtered above; tells mypy
+        ours = find_ours(now.reading, token=token)
+        if ours is None:
+            continue
+        causes += configuration_causes(ours, token=token)
+        delta = ours.counters.since(_earlier(then, ours).counters)
+        made += delta.events
+        causes += counter_causes(ours.name, delta) or _delivered_elsewhere(ours, delta.statuses)
+        if not causes and ours.counters.pending:
+            causes.append(USUAL[-1])
+    if not causes and readings and not made:
+        causes.append(NO_EVENT)
+    return causes
+
+
+def _has_no_endpoint(instance: Instance) -> bool:
+    reading = instance.reading
+    return (
+        isinstance(reading, DebugReading) and reading.source is DebugSource.EXPVAR and not reading.endpoints
+    )
+
+
+def _earlier(then: Instance | None, ours: Endpoint) -> Endpoint:
+    """Return the endpoint as it was before the push; as it is now where that is not known: no claim then."""
+    if then is None or isinstance(then.reading, Failure):
+        return ours
+    return then.reading.find(ours.name) or ours
+
+
+def _delivered_elsewhere(ours: Endpoint, statuses: Mapping[int, int]) -> list[Cause]:
+    if ACCEPTED not in statuses:
+        return []
+    return [
+        Cause(
+            f"endpoint {ours.name} delivered, and was answered 202: by an indexer with another database than "
+            "INDEXER_DATABASE_URL names",
+            "name the database that the indexer at that address uses, or correct the endpoint's address",
+        )
+    ]
+
+
+def _by_door(trail: Trail) -> list[Cause]:
+    door = trail.surroundings.door or {}
+    causes = []
+    if door.get(401):
+        causes.append(
+            Cause(
+                f"{door[401]} deliveries were refused at our door meanwhile: their token is wrong or missing",
+                TOKEN_REMEDY,
+            )
+        )
+    if door.get(503):
+        causes.append(
+            Cause(
+                f"{door[503]} deliveries could not be made durable meanwhile",
+                "look after the indexer's database; the registry repeats by itself",
+            )
+        )
+    return causes

@@ -1,0 +1,185 @@
+"""``reconciler status``: what waits, the last walk, how well the tags are verified, how every loop fares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from indexer.inventory.changes import DueKind
+from indexer.rfc3339 import format_time
+from indexer.store.drift import RunOutcome
+from indexer.store.instants import known
+from indexer.store.listing import drift as drift_store
+from indexer.store.listing import status as status_store
+from indexer.store.listing.status import Status, Verification
+from indexer.store.migrate import check
+from indexer.store.pool import connect, translated
+
+RELEASE = "if the registry is right, release it once: reconciler once --release-brake"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Everything at one moment; ``run`` is the newest walk, however it ended."""
+
+    status: Status
+    verification: Verification
+    run: Mapping[str, Any] | None
+
+    @property
+    def now(self) -> datetime:
+        """The database's clock."""
+        now: datetime = self.status.ingest["now"]
+        return now
+
+    @property
+    def brake(self) -> str | None:
+        """Why the newest walk held back its deletions, if it did."""
+        if self.run is None or self.run["outcome"] != RunOutcome.BRAKED:
+            return None
+        return str(self.run["note"] or "pulled")
+
+
+async def show_status(database_url: str, *, as_json: bool) -> int:
+    """Look, print, and return the exit code."""
+    picture = await look(database_url)
+    if as_json:
+        sys.stdout.write(json.dumps(picture_json(picture)) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in picture_lines(picture))
+    return 0
+
+
+async def look(database_url: str) -> Picture:
+    """Read everything; raise a store error where the database is away or at another version."""
+    held = await connect(database_url, application="reconciler status")
+    try:
+        async with translated():
+            await check(held)
+            found = await status_store.status(held)
+            verification = await status_store.verification(
+                held, tags=found.totals["tags"], now=found.ingest["now"]
+            )
+            runs = await drift_store.latest_runs(held, limit=1)
+    finally:
+        await held.close()
+    return Picture(status=found, verification=verification, run=dict(runs[0]) if runs else None)
+
+
+def picture_json(picture: Picture) -> dict[str, Any]:
+    """Return the picture as JSON has it; the words are those of ``/api/v1/status``."""
+    status, verification = picture.status, picture.verification
+    ingest = status.ingest
+    return {
+        "now": format_time(picture.now),
+        "inbox": {
+            "waiting": ingest["waiting"],
+            "since": format_time(ingest["waiting_since"]),
+            "quarantine": ingest["quarantined"],
+        },
+        "backlog": {kind.value: _backlog_json(picture, kind) for kind in DueKind},
+        "tags": status.totals["tags"],
+        "verification": {
+            "verified": verification.verified,
+            "within_15_minutes": verification.within_15_minutes,
+            "within_24_hours": verification.within_24_hours,
+            "broken": verification.broken,
+            "sampled": verification.sampled,
+        },
+        "last_run": None if picture.run is None else _run_json(picture.run),
+        "last_complete_walk_at": format_time(status.last_walk["finished_at"]) if status.last_walk else None,
+        "brake": picture.brake,
+        "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
+        "instances": [
+            {key: _json_value(value) for key, value in dict(row).items()} for row in status.instances
+        ],
+    }
+
+
+def picture_lines(picture: Picture) -> Iterator[str]:
+    """Return the picture line by line, for people."""
+    ingest, now = picture.status.ingest, picture.now
+    waiting = f"{ingest['waiting']} waiting{_since(ingest['waiting_since'], now)}"
+    yield f"inbox        {waiting}, {ingest['quarantined']} in quarantine"
+    for kind in DueKind:
+        row = _backlog_json(picture, kind)
+        line = f"{kind:<12} {row['waiting']} waiting"
+        if row["waiting"]:
+            line += f"{_since(picture.status.backlog[kind]['since'], now)}, {row['failing']} failing"
+        yield line
+    yield f"tags         {picture.status.totals['tags']}, {_verified(picture.verification)}"
+    yield from _walk_lines(picture)
+    for row in picture.status.loops:
+        error = f"; last error: {row['last_error']}" if row["last_error"] else ""
+        ran = _since(row["last_run_at"], now).strip() or "never ran"
+        yield f"loop         {row['loop']:<9} {row['outcome'] or '-':<7} {ran}, {row['process']}{error}"
+    for row in picture.status.instances:
+        last = _since(known(row["last_event_at"]), now)
+        yield f"registry     {row['instance']} at {row['address']}: {row['events']} events{last}"
+
+
+def _walk_lines(picture: Picture) -> Iterator[str]:
+    run, last = picture.run, picture.status.last_walk
+    if run is None:
+        yield "walk         none yet"
+        return
+    how = run["outcome"] or "under way"
+    counts = run["counts"]
+    yield (
+        f"walk         {how}, by {run['mode']}, began{_since(run['started_at'], picture.now)}: "
+        f"{counts.get('repositories', 0)} repositories, {counts.get('tags', 0)} tags compared, "
+        f"{counts.get('changed', 0)} repaired, {run['findings']} findings"
+    )
+    if run["note"]:
+        yield f"             {run['note']}"
+    if picture.brake is not None:
+        yield f"brake        pulled; {RELEASE}"
+    if run["outcome"] != RunOutcome.COMPLETE:
+        complete = _since(last["finished_at"], picture.now) if last is not None else " never"
+        yield f"             last complete walk{complete}"
+
+
+def _backlog_json(picture: Picture, kind: DueKind) -> dict[str, Any]:
+    row = picture.status.backlog.get(kind)
+    if row is None:
+        return {"waiting": 0, "due": 0, "failing": 0, "since": None}
+    return {
+        "waiting": row["waiting"],
+        "due": row["due"],
+        "failing": row["failing"],
+        "since": format_time(row["since"]),
+    }
+
+
+def _run_json(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _json_value(value) for key, value in run.items()}
+
+
+def _json_value(value: Any) -> Any:
+    """Write times as the API does; an infinite one is not known."""
+    return format_time(known(value)) if isinstance(value, datetime) else value
+
+
+def _verified(shares: Verification) -> str:
+    if shares.verified is None:
+        return "none to verify"
+    about = "about " if shares.sampled else ""
+    return (
+        f"{about}{shares.verified:.1%} verified ({shares.within_15_minutes:.1%} within 15 min, "
+        f"{shares.within_24_hours:.1%} within 24 h), {shares.broken:.1%} broken"
+    )
+
+
+def _since(at: datetime | None, now: datetime) -> str:
+    """Return how long ago, in the largest unit that fits, with a blank before it; nothing where not known."""
+    if at is None:
+        return ""
+    seconds = max(0.0, (now - at).total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f" {seconds / length:.0f} {unit} ago"
+    return f" {seconds:.0f} s ago"
