@@ -25,8 +25,8 @@ def parse_time(text: str) -> datetime:
     """Return the instant ``text`` names; raise ``ValueError`` where it is not RFC 3339 with a time zone.
 
     Finer than a microsecond is cut off, a leap second is the next second (as POSIX clocks have it), and what
-    lies beyond the years 1 to 9999 in UTC is their edge. A space for the sign ``+`` is taken: it is what a ``+``
-    becomes that was not escaped in a URL.
+    lies beyond the years 1 to 9999 in UTC is their edge. A space for the sign ``+`` is taken: it is what a
+    ``+`` becomes that was not escaped in a URL.
     """
     match = _TIME.match(text)
     if match is None:

@@ -1,7 +1,8 @@
 """What an endpoint returns, and how it goes over the wire: JSON or NDJSON, entity tags, links to other pages.
 
-A thing's entity tag is strong, over the bytes of its body. A list's is weak: it covers everything but ``as_of``,
-which moves on while the list stays the same, so that an unchanged list is a 304 and not the same bytes again.
+A thing's entity tag is strong, over the bytes of its body. A list's is weak: it covers everything but
+``as_of``, which moves on while the list stays the same, so that an unchanged list is a 304 and not the same
+bytes again.
 """
 
 from __future__ import annotations
@@ -27,10 +28,9 @@ _HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One thing, as it is shown. ``changing``: members that its entity tag leaves out."""
+    """One thing, as it is shown."""
 
     body: Mapping[str, Any]
-    changing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +70,7 @@ async def respond(request: web.Request, answer: Answer) -> web.StreamResponse:
 
 def _thing(request: web.Request, answer: Thing) -> web.Response:
     body = orjson.dumps(answer.body)
-    if not answer.changing:
-        return _tagged(request, body, _etag(body), JSON, weak=False)
-    lasting = {name: value for name, value in answer.body.items() if name not in answer.changing}
-    return _tagged(request, body, _etag(orjson.dumps(lasting)), JSON, weak=True)
+    return _tagged(request, body, _etag(body), JSON, weak=False)
 
 
 def _items(request: web.Request, answer: Items) -> web.Response:
@@ -140,7 +137,7 @@ def _wants_lines(request: web.Request) -> bool:
 
 
 def _links(request: web.Request, answer: Items) -> str | None:
-    """Return the Link header (RFC 8288): relative, with the caller's own parameters and the cursor of the page."""
+    """Return the Link header (RFC 8288): relative, the caller's own parameters with a page's cursor."""
     kept = [(name, value) for name, value in request.query.items() if name not in ("after", "before")]
     pages = (("next", "after", answer.next), ("prev", "before", answer.previous))
     links = [

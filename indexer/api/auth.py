@@ -1,11 +1,11 @@
 """Who asks, and what they may read.
 
-A request carries ``Authorization: Bearer <token>`` or nothing. Each verifier is asked in turn whether the token
-is one of its own; today there is one, for operators' static tokens. Trust in the registry's own JWTs becomes a
-second one, whose principals read the repositories they were granted.
+A request carries ``Authorization: Bearer <token>`` or nothing. Each verifier is asked in turn whether the
+token is one of its own; today there is one, for operators' static tokens. Trust in the registry's own JWTs
+becomes a second one, whose principals read the repositories they were granted.
 
-A token that no verifier knows is refused even where reading is open to everyone: it is a mistake or an attack,
-and the notifications token must open nothing here.
+A token that no verifier knows is refused even where reading is open to everyone: it is a mistake or an
+attack, and the notifications token must open nothing here.
 """
 
 from __future__ import annotations

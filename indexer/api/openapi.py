@@ -1,7 +1,7 @@
 """Endpoints that describe themselves: one decorator says path, question and answer; the document follows.
 
-The models document and check in the tests; answers are built as plain dicts, since validating a page on its way
-out costs five times what encoding it does (measured).
+The models document and check in the tests; answers are built as plain dicts, since validating a page on its
+way out costs five times what encoding it does (measured).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ NOUNS = ("repositories", "tags", "history", "manifests", "tags_everywhere", "aud
 _PATH_PARAMETERS = {
     "repository": (
         (
-            "A repository's name; its slashes may be escaped as %2F and must be where the name itself ends in "
-            "what could be a part of the path."
+            "A repository's name. Its slashes may be escaped as %2F, and must be where the name itself "
+            "ends in what could be a part of the path."
         ),
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-z0-9]+([._/-][a-z0-9]+)*$"},
     ),

@@ -1,8 +1,9 @@
 """Turning pages: opaque cursors, exclusive, both ways.
 
-A cursor is base64url of a short JSON list: the list and sort it belongs to, whether it includes its own place,
-and the sort values of that place. It holds nothing a caller could not see in the list itself, so it needs no
-signature; a forged one can only ask for a place that is not there. Callers must treat it as opaque all the same.
+A cursor is base64url of a short JSON list: the list and sort it belongs to, whether it includes its own
+place, and the sort values of that place. It holds nothing a caller could not see in the list itself, so it
+needs no signature; a forged one can only ask for a place that is not there. Callers must treat it as opaque
+all the same.
 """
 
 from __future__ import annotations

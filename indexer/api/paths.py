@@ -9,9 +9,9 @@ A repository's name has slashes, so the path is read from the right:
     …/manifests/<digest>     one manifest of …
     anything else            the repository
 
-Only slashes as such divide; ``%2F`` is a slash within a name. So a repository that is itself called ``a/tags``
-is reached as ``a%2Ftags``, while ``a/tags`` means the tags of ``a``; of ``x/tags/tags/history`` it is the
-history of the tag ``tags`` of ``x``.
+Only slashes as such divide; ``%2F`` is a slash within a name. So a repository that is itself called
+``a/tags`` is reached as ``a%2Ftags``, while ``a/tags`` means the tags of ``a``, and ``a/tags/tags`` its tag
+``tags``. Whoever escapes a repository's slashes is never misunderstood.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ MAX_MEMORY_BYTES = 1 << 20
 
 
 def whole_name_matcher(parameter: str, pattern: str) -> Callable[[str], bool]:
-    """Return a test whether a whole name matches; raise ``CallerError`` where RE2 does not take the pattern."""
+    """Return a test whether a whole name matches; raise ``CallerError`` for what RE2 does not take."""
     options = re2.Options()
     options.max_mem = MAX_MEMORY_BYTES
     options.log_errors = False

@@ -70,7 +70,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
         raise
     except web.HTTPException as error:
         return _of_http(error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the rest
+    except Exception as error:  # noqa: BLE001 - the caller gets a problem, the log the rest
         return _of_error(error, request)
 
 

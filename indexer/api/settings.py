@@ -17,6 +17,6 @@ class ApiSettings:
     anonymous_read: bool = False
     """Whoever reaches the address may read everything."""
     connections: int = 4
-    """Database connections held for answering; the pool must have them to spare. 3 to 8 are best (measured)."""
+    """Database connections held for answering, of the pool given; 3 to 8 are best (measured)."""
     statement_timeout_seconds: float = 5.0
     """A question that takes longer is answered with 503 ``too_slow``."""

@@ -14,7 +14,7 @@ _DESCRIPTION = (
 
 
 def sort_field(keys: Iterable[str], *, default: str) -> Any:
-    """Return the field of a ``sort`` parameter over ``keys``: a comma list, ``-`` before one for descending."""
+    """Return the field of a ``sort`` parameter: a comma list of ``keys``, ``-`` before one for descending."""
     names = list(keys)
     key = f"-?({'|'.join(names)})"
     allowed = f"a comma list of {', '.join(names)}; - before one for descending"

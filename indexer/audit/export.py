@@ -46,8 +46,8 @@ async def export(
     """Write the sealed entries after a position to ``out`` and return the position reached.
 
     Ends at ``until`` or where the log ended when the export began; the next export goes on with
-    ``after_position`` = what was returned, whatever the filters left out. CSV begins with a line of column names
-    unless it is taken up again.
+    ``after_position`` = what was returned, whatever the filters left out. CSV begins with a line of column
+    names unless it is taken up again.
     """
     return await export_from(
         partial(connection, pool),

@@ -1,8 +1,8 @@
 """Connections for answering: a few, held, handed out in the order of asking.
 
-Three to eight per process are best; one per client halves the rate, and handing them out last-in-first-out makes
-a few wait seconds (measured: p99 at 64 clients 236 ms, with a fair queue 35 ms). Each is read-only and gives up
-a statement after a while, so that one hard question does not hold up the easy ones.
+Three to eight per process are best; one per client halves the rate, and handing them out last-in-first-out
+makes a few wait seconds (measured: p99 at 64 clients 236 ms, with a fair queue 35 ms). Each is read-only and
+gives up a statement after a while, so that one hard question does not hold up the easy ones.
 """
 
 from __future__ import annotations

@@ -46,8 +46,7 @@ class Repository(Shown):
     tag_count: int
     manifest_count: int
     size_bytes: int = Field(
-        description="Each distinct manifest, config and layer of what it holds once; brought up to date a moment "
-        "after a change."
+        description="Each distinct manifest, config and layer of what it holds, once; a moment behind changes."
     )
     created_at: datetime = Field(description="When it was first heard of.")
     last_published_at: datetime | None = Field(description="When a tag last came to point elsewhere.")

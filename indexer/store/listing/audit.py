@@ -27,8 +27,8 @@ COLUMNS: Mapping[str, Column] = {
 }
 
 _ENTRY = (
-    "id, occurred_at, recorded_at, not_before, content_id, previous_id, event_key, request_key, repository_id, "
-    "actor_id, client_id, instance_id, client_port, action, source, tag, detail"
+    "id, occurred_at, recorded_at, not_before, content_id, previous_id, event_key, request_key, "
+    "repository_id, actor_id, client_id, instance_id, client_port, action, source, tag, detail"
 )
 # One statement reads both, so an entry that is being sealed is seen exactly once.
 _SOURCE = (
@@ -39,9 +39,9 @@ _BLOB_ACTIONS = ", ".join(f"'{action}'" for action in sorted(BLOB_ACTIONS))
 
 OUTER = (
     "w.position, w.id, w.occurred_at, w.recorded_at, w.not_before, w.event_key, w.request_key, w.action, "
-    "w.source, w.tag, w.detail, w.client_port, r.name AS repository, a.name AS actor, m.digest AS manifest_digest, "
-    "b.digest AS blob_digest, p.digest AS previous_digest, f.media_type, c.address, c.host, c.method, c.user_agent, "
-    "i.instance, i.address AS registry_address"
+    "w.source, w.tag, w.detail, w.client_port, r.name AS repository, a.name AS actor, "
+    "m.digest AS manifest_digest, b.digest AS blob_digest, p.digest AS previous_digest, f.media_type, "
+    "c.address, c.host, c.method, c.user_agent, i.instance, i.address AS registry_address"
 )
 _WORDS = (
     "LEFT JOIN repository AS r ON r.id = w.repository_id LEFT JOIN actor AS a ON a.id = w.actor_id "
@@ -91,7 +91,7 @@ async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: 
 async def sealed_entries(
     connection: Connection, *, scope: Scope | None, wanted: AuditFilter, after: int, until: int, limit: int
 ) -> list[Row]:
-    """Return the sealed entries of positions in (after, until] that the filter leaves, in order, at most ``limit``."""
+    """Return what the filter leaves of the sealed entries in (after, until], in order, at most ``limit``."""
     conditions = await _conditions(connection, wanted)
     if scope is not None:
         conditions += (_of_repositories(scope),)

@@ -1,10 +1,10 @@
 """How fresh an answer is.
 
-``as_of``: every notification received before that instant has been applied. It is now where nothing waits, else
-the arrival of the oldest delivery that does.
+``as_of``: every notification received before that instant has been applied. It is now where nothing waits,
+else the arrival of the oldest delivery that does.
 
-``walked_at``: for lists of one repository, when a walk last compared that repository in full; for lists across
-repositories, when the last complete walk of everything ended. None: never yet.
+``walked_at``: for lists of one repository, when a walk last compared that repository in full; for lists
+across repositories, when the last complete walk of everything ended. None: never yet.
 """
 
 from __future__ import annotations

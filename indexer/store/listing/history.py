@@ -17,7 +17,8 @@ COLUMNS: Mapping[str, Column] = {"from": Column(name="from", sql="t.valid_from",
 
 _OUTER = "m.digest, h.valid_from, h.valid_to, h.not_before, h.from_source, h.event_key, a.name AS actor"
 _JOINS = (
-    "JOIN tag_history AS h ON h.repository_id = w.repository_id AND h.name = w.name AND h.valid_from = w.valid_from "
+    "JOIN tag_history AS h "
+    "ON h.repository_id = w.repository_id AND h.name = w.name AND h.valid_from = w.valid_from "
     "JOIN manifest AS m ON m.id = h.manifest_id LEFT JOIN actor AS a ON a.id = h.actor_id"
 )
 

@@ -1,10 +1,10 @@
 """Order, and how to go on from a place in it: sort keys, positions, and the segments a page is read in.
 
 A page is everything *after a position*, in order. Where all sort keys run in one direction that is one row
-comparison, ``(a, b) > ($1, $2)``, which one index serves at any depth, ties included. Where it is not, the rest
-of the list is a short sequence of *segments*, each of which an index serves: for ``-size, name`` first the rows
-of the same size with a later name, then the smaller ones. Values that are not known come last in either
-direction: they are a segment of their own, since the index has them first.
+comparison, ``(a, b) > ($1, $2)``, which one index serves at any depth, ties included. Where it is not, the
+rest of the list is a short sequence of *segments*, each of which an index serves: for ``-size, name`` first
+the rows of the same size with a later name, then the smaller ones. Values that are not known come last in
+either direction: they are a segment of their own, since the index has them first.
 
 Segments are read one after the other until the page is full, most often one.
 """
@@ -19,6 +19,7 @@ from enum import Enum
 from indexer.store.instants import known
 from indexer.store.listing.statement import Condition
 
+
 class Part(Enum):
     """Which rows a segment has, by its first key: all, those whose value is known, or those whose is not."""
 
@@ -31,8 +32,8 @@ class Part(Enum):
 class Column:
     """What a list can be sorted by.
 
-    ``name`` is the caller's word, ``sql`` the column, ``type`` PostgreSQL's. ``absent`` is the lowest value of
-    the type where it stands for "not known". ``apart``: rows without a value are found in another way than
+    ``name`` is the caller's word, ``sql`` the column, ``type`` PostgreSQL's. ``absent`` is the lowest value
+    of the type where it stands for "not known". ``apart``: rows without a value are found in another way than
     those with one (they have no row in the joined table), so the two are never read in one walk.
     """
 
@@ -207,8 +208,8 @@ def orders_of(
 ) -> tuple[Order, ...]:
     """Return the order a caller asks for: names of sort keys, each with True for descending.
 
-    ``ties`` are the keys that make the order total; they follow in the direction of the last key. What follows
-    a total order changes nothing and is left out.
+    ``ties`` are the keys that make the order total; they follow in the direction of the last key. What
+    follows a total order changes nothing and is left out.
     """
     chosen: list[Order] = []
     for name, descending in sort:

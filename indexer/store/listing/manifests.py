@@ -30,12 +30,16 @@ COLUMNS: Mapping[str, Column] = {
 _OUTER = (
     "m.digest, m.facet_id, m.size_bytes, m.total_bytes, m.image_created, m.content, m.config_digest, "
     "m.subject_digest, h.pushed_at, h.pushed_by, h.last_pulled_at, h.pull_count, "
-    f"ARRAY(SELECT g.name FROM tag AS g WHERE g.repository_id = w.repository_id AND g.manifest_id = w.manifest_id "
-    f"ORDER BY g.name LIMIT {MANY}) AS tags"
+    "ARRAY(SELECT g.name FROM tag AS g WHERE g.manifest_id = w.manifest_id AND "
+    f"g.repository_id = w.repository_id ORDER BY g.name LIMIT {MANY}) AS tags"
 )
 _JOINS = (
     "JOIN repository_manifest AS h ON h.repository_id = w.repository_id AND h.manifest_id = w.manifest_id "
     "JOIN manifest AS m ON m.id = w.manifest_id"
+)
+
+_TAGGED = (
+    "EXISTS (SELECT FROM tag AS g WHERE g.manifest_id = t.manifest_id AND g.repository_id = t.repository_id)"
 )
 
 
@@ -139,8 +143,7 @@ def _source(_part: Part) -> str:
 async def _conditions(connection: Connection, wanted: ManifestFilter) -> tuple[Condition, ...]:
     conditions: tuple[Condition, ...] = ()
     if wanted.tagged is not None:
-        tagged = "EXISTS (SELECT FROM tag AS g WHERE g.manifest_id = t.manifest_id AND g.repository_id = t.repository_id)"
-        conditions += (Condition(tagged if wanted.tagged else f"NOT {tagged}"),)
+        conditions += (Condition(_TAGGED if wanted.tagged else f"NOT {_TAGGED}"),)
     asked = (wanted.media_type, wanted.artifact_type, wanted.kind, wanted.platform)
     if asked != (None, None, None, None):
         ids = [row["id"] for row in await connection.fetch(WORDS["facets_like"], *asked)]

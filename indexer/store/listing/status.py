@@ -59,7 +59,7 @@ async def status(connection: Connection) -> Status:
 
 
 async def verification(connection: Connection, *, tags: int, now: datetime) -> Verification:
-    """Return how well the tags are verified. Reads all tags or a large sample: not to be asked at every call."""
+    """Return how well the tags are verified. Reads all tags or a large sample: not for every call."""
     since = (now - RECENTLY, now - LATELY)
     sampled = tags > COUNTED_EXACTLY
     if sampled:

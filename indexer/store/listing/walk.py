@@ -1,11 +1,11 @@
 """Fetching a page: segments one after the other, until it is full or enough was walked.
 
-The statement is always of the *late look-up* shape: sort and filters inside, on an index alone where it has the
-columns, and the rows of the page joined at the end. A plain index scan would read each row before it tests a
-filter (5 times slower where nothing matches, measured with 500,000 tags).
+The statement is always of the *late look-up* shape: sort and filters inside, on an index alone where it has
+the columns, and the rows of the page joined at the end. A plain index scan would read each row before it
+tests a filter (5 times slower where nothing matches, measured with 500,000 tags).
 
-A list may be too long to be searched to its end in one request. Then a page looks at ``bound`` entries at most
-and may be short, or empty, and still have a next one: the caller goes on from the last entry looked at.
+A list may be too long to be searched to its end in one request. Then a page looks at ``bound`` entries at
+most and may be short, or empty, and still have a next one: the caller goes on from the last entry looked at.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Listing:
     """One list: where its rows come from, what belongs to it, its order, its filters.
 
     ``source`` returns the FROM clause for a part of the list, with alias ``t``. ``identity`` are the columns
-    (with their types) that find a row again. ``outer`` is what is selected of a row, from ``joins``, which start
-    from ``w``: the identity of the page's rows, under the same names.
+    (with their types) that find a row again. ``outer`` is what is selected of a row, from ``joins``, which
+    start from ``w``: the identity of the page's rows, under the same names.
     """
 
     source: Callable[[Part], str]
@@ -114,7 +114,7 @@ class _Read:
 def _found(page: Page, read: _Read) -> Found:
     begin = read.begin if page.position is not None else None
     if page.position is not None and begin is None:
-        # An empty page: what lies on the other side begins where this one was to, with what this one left out.
+        # An empty page: the other side begins where this one was to, with what this one left out.
         begin = Position(page.position.values, inclusive=not page.position.inclusive)
     if page.backwards:
         return Found(rows=read.rows[::-1], next=begin, previous=read.end)
@@ -221,7 +221,7 @@ async def _details(connection: Connection, listing: Listing, keys: Sequence[Row]
 def _page_statement(statement: Statement, listing: Listing, segment: Segment, limit: int) -> str:
     columns = [order.column.sql for order in listing.orders]
     names = _names(listing)
-    # Each column once: of two names for one column the planner remembers the order of only one, and sorts again.
+    # Each column once: of two names for one the planner remembers the order of only one, and sorts again.
     inside = {name: f"t.{name}" for name, _ in listing.identity} | dict(zip(names, columns, strict=True))
     selected = ", ".join(f"{column} AS {name}" for name, column in inside.items())
     rows = _rows(statement, listing, segment, limit)
@@ -239,7 +239,7 @@ def _names(listing: Listing) -> list[str]:
 
 
 def _rows(statement: Statement, listing: Listing, segment: Segment, limit: int) -> str:
-    """Return FROM and WHERE of a segment's rows: plain, walked no further than the bound, or per repository."""
+    """Return FROM and WHERE of a segment's rows: plain, no further than the bound, or per repository."""
     source = listing.source(segment.part)
     within = (*listing.scope, *segment.conditions)
     order = segment.order_by(listing.orders, [order.column.sql for order in listing.orders])

@@ -1,0 +1,156 @@
+"""Pages cost what they should: counted in plans and pages of the database, not in milliseconds."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest_asyncio
+
+from indexer.store.listing import tags as store
+from indexer.store.listing import walk
+from indexer.store.listing.freshness import Freshness, RepositoryRef
+from indexer.store.listing.keyset import Position, segments
+from indexer.store.listing.repositories import RepositoryFilter, repositories
+from indexer.store.listing.scopes import Scope
+from indexer.store.listing.statement import Statement
+from indexer.store.listing.tags import TagFilter
+from indexer.store.pool import connect
+from tests.fixtures.rows import EPOCH, TagRow, at, put_repository
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from indexer.oci.reference import RepositoryName
+    from indexer.store.pool import Connection
+
+SMALL, LARGE = 1_000, 10_000
+SORTS = ("name", "semver", "published_at", "created_at", "size", "last_pulled_at", "first_seen_at")
+
+
+@pytest_asyncio.fixture
+async def connection(database_url: str) -> AsyncIterator[Connection]:
+    """A connection set up as those for reading are, to a small and a large repository, vacuumed."""
+    held = await connect(database_url, application="tests")
+    for name, count in (("small", SMALL), ("large", LARGE), ("other", 300)):
+        await put_repository(held, name, list(generate(count)))
+    await held.execute("VACUUM ANALYZE")
+    await held.execute("SET plan_cache_mode = force_custom_plan")
+    yield held
+    await held.close()
+
+
+def generate(count: int) -> Iterator[TagRow]:
+    chance = random.Random(count)
+    for number in range(count):
+        yield TagRow(
+            name=f"v{chance.randrange(50)}.{number}.0" if number % 2 else f"main-{number}",
+            size_bytes=chance.randrange(10**6),
+            published_at=at(chance.randrange(10**6)),
+            created_at=at(chance.randrange(10**5)) if number % 3 else None,
+            first_seen_at=at(chance.randrange(10**6)),
+            last_pulled_at=at(chance.randrange(10**5)) if number % 5 else None,
+            seed=f"{count}-{number // 2}",
+        )
+
+
+async def repository(connection: Connection, name: str) -> RepositoryRef:
+    row = await connection.fetchrow("SELECT id, tag_count FROM repository WHERE name = $1", name)
+    assert row is not None
+    fresh = Freshness(as_of=EPOCH, walked_at=None)
+    known: RepositoryName = name  # type: ignore[assignment]  # a name that needs no parsing
+    return RepositoryRef(id=row["id"], name=known, tag_count=row["tag_count"], freshness=fresh)
+
+
+async def plan(connection: Connection, listing: walk.Listing, position: Position | None = None) -> Any:
+    """Run the first segment's statement and return its plan."""
+    statement = Statement()
+    text = walk._page_statement(statement, listing, next(segments(listing.orders, position)), 101)
+    found = await connection.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {text}", *statement.values
+    )
+    return orjson.loads(found)[0]["Plan"]
+
+
+def nodes(one: Any) -> Iterator[Any]:
+    yield one
+    for inner in one.get("Plans", []):
+        yield from nodes(inner)
+
+
+def kinds(one: Any) -> list[str]:
+    return [node["Node Type"] for node in nodes(one)]
+
+
+def pages(one: Any) -> int:
+    return int(one["Shared Hit Blocks"] + one["Shared Read Blocks"])
+
+
+async def test_tags__a_plain_page_is_an_index_scan_without_a_sort(connection: Connection) -> None:
+    """Whatever the key and direction, first page or deep one: index scans, nested loops, no sort."""
+    large = await repository(connection, "large")
+    for key in SORTS:
+        for descending in (False, True):
+            listing = await store.tags_of_repository(
+                connection, repository=large, sort=[(key, descending)], wanted=TagFilter()
+            )
+            middle = await walk.fetch_page(connection, listing, walk.Page(limit=1000))
+            for position in (None, middle.next):
+                found = kinds(await plan(connection, listing, position))
+                assert "Index Only Scan" in found, (key, descending)
+                assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & set(found), key
+
+
+async def test_tags__a_page_costs_the_same_in_a_large_repository(connection: Connection) -> None:
+    """A page reads as many pages of the database from 10,000 tags as from 1,000, and deep as many as first."""
+    sizes: dict[tuple[str, bool], int] = {}
+    for name in ("small", "large"):
+        of = await repository(connection, name)
+        listing = await store.tags_of_repository(
+            connection, repository=of, sort=[("published_at", True)], wanted=TagFilter()
+        )
+        deep = await walk.fetch_page(connection, listing, walk.Page(limit=800))
+        for position in (None, deep.next):
+            sizes[name, position is None] = pages(await plan(connection, listing, position))
+    assert max(sizes.values()) <= 1.3 * min(sizes.values()), sizes
+
+
+async def test_tags__a_filter_is_tested_in_the_index(connection: Connection) -> None:
+    """A search that finds nothing reads the index of its sort, and no tag itself."""
+    large = await repository(connection, "large")
+    for wanted in (TagFilter(name="nothing-like-it"), TagFilter(kind="image", name="nothing-like-it")):
+        listing = await store.tags_of_repository(
+            connection, repository=large, sort=[("published_at", True)], wanted=wanted
+        )
+        found = await plan(connection, listing)
+        assert "Index Only Scan" in kinds(found)
+        assert sum(node.get("Heap Fetches", 0) for node in nodes(found)) < LARGE / 50
+        assert pages(found) < LARGE / 20
+
+
+async def test_tags__everywhere_and_of_some_repositories(connection: Connection) -> None:
+    """Newest first across repositories is an index scan, of a few repositories one for each and a merge."""
+    listing = await store.tags_everywhere(connection, scope=None, descending=True, wanted=TagFilter())
+    assert "Sort" not in kinds(await plan(connection, listing))
+    ids = tuple([(await repository(connection, name)).id for name in ("small", "other")])
+    listing = await store.tags_everywhere(
+        connection, scope=Scope(ids=ids, tags=1300), descending=True, wanted=TagFilter()
+    )
+    found = await plan(connection, listing)
+    assert "Seq Scan" not in kinds(found)
+    assert sum(node["Actual Rows"] for node in nodes(found) if "Index" in node["Node Type"]) < 2000
+
+
+async def test_repositories__a_page_is_an_index_scan(connection: Connection) -> None:
+    """Repositories by any key come from an index once there are many."""
+    await connection.execute(
+        "INSERT INTO repository (name, created_at, tag_count, manifest_count, size_bytes, last_published_at, "
+        "last_pulled_at) SELECT 'many/r' || n, now() - n * interval '1 second', n, n, n, now(), now() "
+        "FROM generate_series(1, 20000) AS n"
+    )
+    await connection.execute("VACUUM ANALYZE repository")
+    for key in ("name", "tag_count", "manifest_count", "size_bytes", "created_at", "last_published_at"):
+        for descending in (False, True):
+            found = kinds(await plan(connection, repositories([(key, descending)], RepositoryFilter())))
+            assert not {"Sort", "Seq Scan"} & set(found), (key, descending)
