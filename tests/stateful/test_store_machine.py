@@ -1,0 +1,149 @@
+"""The same attack through ``store.apply`` on a real PostgreSQL: what is decided is what is written.
+
+After every step the tables say exactly what the pure core, fed the same evidence, has on record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import invariant
+
+from indexer.ingest.envelope import decode
+from indexer.inventory.changes import AuditSource
+from indexer.inventory.seen import TagObservation
+from indexer.oci.digest import digest_from_bytes
+from indexer.store import apply, repositories
+from indexer.store.apply import Look, Stored
+from indexer.store.instants import known
+from indexer.store.lookups import Lookups
+from indexer.store.pool import Pool, open_pool, transaction
+from tests.fixtures.postgres import PostgresServer
+from tests.stateful.test_inventory_machine import REPOSITORY, InventoryMachine
+
+TABLES = (
+    "tag, tag_tombstone, tag_history, tag_pull, repository_manifest, audit_staged, event_seen, due, drift_finding,"
+    " repository"
+)
+
+
+class StoreMachine(InventoryMachine):
+    """Feeds the database what the pure core is fed, and holds one against the other."""
+
+    runner: ClassVar[asyncio.Runner]
+    pool: ClassVar[Pool]
+    lookups: ClassVar[Lookups]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner.run(self._begin())
+
+    async def _begin(self) -> None:
+        async with transaction(self.pool) as held:
+            await held.execute(f"TRUNCATE {TABLES} CASCADE")
+            await repositories.add_repositories(held, heard={REPOSITORY: self.now})
+
+    def take(self, event: dict[str, Any]) -> None:
+        decoded = decode(json.dumps({"events": [event]}).encode(), content_encoding="", received_at=self.now)
+
+        async def ingest() -> None:
+            await apply.prepare(self.pool, self.lookups, decoded.events)
+            async with transaction(self.pool) as held:
+                await apply.tell_all(held, self.lookups, decoded.events, now=self.now)
+
+        self.runner.run(ingest())
+        super().take(event)
+
+    def store(self, observation: TagObservation, revision: int) -> Any:
+        judgement = super().store(observation, revision)
+
+        async def see() -> Stored:
+            async with transaction(self.pool) as held:
+                (stored,) = await apply.see_all(
+                    held,
+                    self.lookups,
+                    [Look(observation=observation, revision=revision)],
+                    source=AuditSource.VERIFY,
+                    now=self.now,
+                )
+            return stored
+
+        stored = self.runner.run(see())
+        assert stored.value == ("overtaken" if judgement is None else judgement.value)
+        return judgement
+
+    @invariant()
+    def the_tables_are_what_was_decided(self) -> None:
+        self.runner.run(self._compare())
+
+    async def _compare(self) -> None:
+        rows = await self.pool.fetch(
+            "SELECT t.name, m.digest, t.revision, t.told_at, t.seen_at, t.published_at, t.broken, t.verified_at"
+            " FROM tag AS t LEFT JOIN manifest AS m ON m.id = t.manifest_id"
+        )
+        live = {
+            row["name"]: (
+                digest_from_bytes(row["digest"]) if row["digest"] else None,
+                row["revision"],
+                known(row["told_at"]),
+                known(row["seen_at"]),
+                row["published_at"],
+                row["broken"],
+                row["verified_at"],
+            )
+            for row in rows
+        }
+        assert live == {
+            record.name: (
+                record.digest,
+                record.revision,
+                record.told_at,
+                record.seen_at,
+                record.published_at,
+                record.broken,
+                record.verified_at,
+            )
+            for record in self.known.tags.values()
+            if record.live
+        }
+        dead = await self.pool.fetch("SELECT name, revision, deleted_at FROM tag_tombstone")
+        assert {tuple(row) for row in dead} == {
+            (record.name, record.revision, record.published_at)
+            for record in self.known.tags.values()
+            if not record.live
+        }
+        intervals = await self.pool.fetch(
+            "SELECT h.name, h.valid_from, h.valid_to, m.digest FROM tag_history AS h"
+            " JOIN manifest AS m ON m.id = h.manifest_id"
+        )
+        assert {
+            (row["name"], row["valid_from"], known(row["valid_to"]), digest_from_bytes(row["digest"]))
+            for row in intervals
+        } == {
+            (tag, part.valid_from, part.valid_to, part.digest)
+            for (_, tag), timeline in self.known.histories.items()
+            for part in timeline
+        }
+        counted = await self.pool.fetchval("SELECT tag_count FROM repository")
+        assert counted == len(live)
+
+
+@pytest.mark.slow
+def test_store_machine__obeys_the_same_rules(postgres_server: PostgresServer, database_url: str) -> None:
+    """State, tombstones, history and counters in PostgreSQL equal the pure core's after every step."""
+    with asyncio.Runner() as runner:
+        StoreMachine.runner = runner
+        StoreMachine.pool = runner.run(open_pool(database_url, size=3, application="tests"))
+        words = runner.run(open_pool(database_url, size=1, application="tests words"))
+        StoreMachine.lookups = Lookups(words)
+        case = StoreMachine.TestCase
+        case.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+        try:
+            case("runTest").runTest()
+        finally:
+            runner.run(StoreMachine.pool.close())
+            runner.run(words.close())
