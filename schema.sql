@@ -284,12 +284,15 @@ CREATE TABLE inbox (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     received_at       timestamptz NOT NULL,
     done_at           timestamptz,
+    spool_key         uuid,                              -- went through the spool while the database was away
+    can_wait          boolean NOT NULL DEFAULT false,    -- pulls only: state-changing events go first
     content_type      text NOT NULL DEFAULT '',
     content_encoding  text NOT NULL DEFAULT '',
     body              bytea NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
-CREATE INDEX inbox_waiting ON inbox (id) WHERE done_at IS NULL;
+CREATE INDEX inbox_waiting ON inbox (can_wait, id) WHERE done_at IS NULL;
+CREATE UNIQUE INDEX inbox_spooled ON inbox (spool_key) WHERE spool_key IS NOT NULL;
 CREATE INDEX inbox_done ON inbox (done_at) WHERE done_at IS NOT NULL;
 
 -- What could not be decoded or is of no known action: kept raw, with the reason, until someone retries it.
@@ -345,6 +348,10 @@ CREATE TABLE drift_run (
     counts       jsonb NOT NULL DEFAULT '{}',
     note         text
 );
+
+-- Every answer says when the last complete walk of everything ended.
+CREATE INDEX drift_run_complete ON drift_run (finished_at)
+    WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan';
 
 CREATE TABLE drift_finding (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,0 +1,187 @@
+"""Reading a question: parameters, paths, patterns, cursors."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from indexer.api.pagination import ListQuery, cursor_of, page_of
+from indexer.api.parameters import allowed_values, parse_query
+from indexer.api.paths import HISTORY, MANIFEST, MANIFESTS, REPOSITORY, TAG, TAGS, read_path
+from indexer.api.patterns import whole_name_matcher
+from indexer.api.sorting import parse_sort
+from indexer.api.v1.audit import AuditQuery
+from indexer.api.v1.tags import TagsQuery
+from indexer.errors import CallerError
+from indexer.store.listing.keyset import Position, orders_of
+from indexer.store.listing.tags import COLUMNS
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def test_parse_query__values_of_every_type() -> None:
+    """Text becomes numbers, flags, instants, platforms and words; what is not given has its default."""
+    query = parse_query(
+        TagsQuery,
+        MultiDict(
+            limit="7",
+            broken="false",
+            size_min="0",
+            published_after="2026-01-01T00:00:00Z",
+            platform="Linux/ARM64/v8",
+            kind="sbom",
+            digest=DIGEST,
+        ),
+    )
+    assert (query.limit, query.broken, query.size_min, query.kind) == (7, False, 0, "sbom")
+    assert query.published_after == datetime(2026, 1, 1, tzinfo=UTC)
+    assert (query.platform, query.sort, query.verified) == ("linux/arm64", "name", None)
+
+
+@pytest.mark.parametrize(
+    "value", ["", " 1", "1 ", "+1", "-1", "01", "1.0", "1e2", "0x1", "\uff11", "null", "1001", "0"]
+)
+def test_parse_query__a_limit_is_a_plain_number(value: str) -> None:
+    """A limit is digits within its bounds, and nothing that only looks like a number."""
+    with pytest.raises(CallerError) as refused:
+        parse_query(ListQuery, MultiDict(limit=value))
+    assert (refused.value.parameter, refused.value.allowed) == ("limit", "1 to 1000")
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "True", "TRUE", "on", ""])
+def test_parse_query__a_flag_is_true_or_false(value: str) -> None:
+    """A flag is the word true or false."""
+    with pytest.raises(CallerError) as refused:
+        parse_query(TagsQuery, MultiDict(broken=value))
+    assert refused.value.allowed == "true, false"
+
+
+def test_allowed_values__are_said_for_every_parameter() -> None:
+    """Every parameter of tags and audit says in words what it accepts, but for the opaque cursors."""
+    for model in (TagsQuery, AuditQuery):
+        for name in model.model_fields:
+            assert name in ("after", "before") or allowed_values(model, name), name
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("a", (REPOSITORY, {"repository": "a"})),
+        ("team/app", (REPOSITORY, {"repository": "team/app"})),
+        ("team/app/tags", (TAGS, {"repository": "team/app"})),
+        ("team/app/tags/v1", (TAG, {"repository": "team/app", "tag": "v1"})),
+        ("team/app/tags/v1/history", (HISTORY, {"repository": "team/app", "tag": "v1"})),
+        ("team/app/manifests", (MANIFESTS, {"repository": "team/app"})),
+        (f"team/app/manifests/{DIGEST}", (MANIFEST, {"repository": "team/app", "digest": DIGEST})),
+        (f"a/manifests/{DIGEST.replace(':', '%3A')}", (MANIFEST, {"repository": "a", "digest": DIGEST})),
+        ("team%2Fapp/tags", (TAGS, {"repository": "team/app"})),
+        ("tags", (REPOSITORY, {"repository": "tags"})),
+        ("tags/tags", (TAGS, {"repository": "tags"})),
+        ("tags/tags/tags", (TAG, {"repository": "tags", "tag": "tags"})),
+        ("a%2Ftags", (REPOSITORY, {"repository": "a/tags"})),
+        ("a%2Ftags/tags", (TAGS, {"repository": "a/tags"})),
+        ("a%2Ftags%2Fb", (REPOSITORY, {"repository": "a/tags/b"})),
+        ("a/tags/history", (TAG, {"repository": "a", "tag": "history"})),
+        ("a/tags/tags/history", (HISTORY, {"repository": "a", "tag": "tags"})),
+        ("a/manifests/b", (REPOSITORY, {"repository": "a/manifests/b"})),
+        ("a/tags/history/history", (HISTORY, {"repository": "a", "tag": "history"})),
+    ],
+)
+def test_read_path__from_the_right(raw: str, expected: tuple[str, dict[str, str]]) -> None:
+    """A path is read from the right; only unescaped slashes divide."""
+    assert expected == read_path(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "/",
+        "a/",
+        "/a",
+        "a//b",
+        "A",
+        "a b",
+        "%00",
+        "%ff",
+        "a/tags/",
+        "a/tags/a%2Fb",
+        "a/manifests/x:y",
+        "é",
+    ],
+)
+def test_read_path__refuses_names_that_nothing_can_have(raw: str) -> None:
+    """What no registry could hold is a plain 400."""
+    with pytest.raises(CallerError) as refused:
+        read_path(raw)
+    assert (refused.value.status, refused.value.code) == (400, "invalid_name")
+
+
+@given(st.text(max_size=60))
+def test_read_path__never_fails(raw: str) -> None:
+    """Any text is read or refused."""
+    with contextlib.suppress(CallerError):
+        read_path(raw)
+
+
+def test_whole_name_matcher__matches_whole_names_in_linear_time() -> None:
+    """The whole name must match, and what makes other engines exponential does not make this one slow."""
+    assert whole_name_matcher("name_regex", "v1|v2")("v1")
+    assert not whole_name_matcher("name_regex", "v1|v2")("v10")
+    assert not whole_name_matcher("name_regex", "^v1$")("xv1")
+    assert not whole_name_matcher("name_regex", "(a+)+b")("a" * 128)
+
+
+SORTS = [
+    "name",
+    "-published_at",
+    "created_at",
+    "-size,name",
+    "semver,-last_pulled_at",
+    "first_seen_at,created_at",
+]
+
+
+def values_for(sort: str) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Sort values that a row could have."""
+    by_type: dict[str, st.SearchStrategy[Any]] = {
+        "text": st.text("abcXYZ019._-", min_size=1, max_size=20),
+        "bigint": st.integers(0, 2**63 - 1),
+        "bytea": st.binary(min_size=1, max_size=40),
+        "timestamptz": st.datetimes(timezones=st.just(UTC)),
+    }
+    orders = orders_of(COLUMNS, parse_sort(sort), ties=["name"])
+    return st.tuples(
+        *(
+            st.none() | by_type[order.column.type] if order.column.absent else by_type[order.column.type]
+            for order in orders
+        )
+    )
+
+
+@given(st.sampled_from(SORTS).flatmap(lambda sort: st.tuples(st.just(sort), values_for(sort), st.booleans())))
+def test_cursor__is_read_back(given_: tuple[str, tuple[Any, ...], bool]) -> None:
+    """A cursor leads to the place it was made for, whatever the values, and only under its own sort and list."""
+    sort, values, inclusive = given_
+    orders = orders_of(COLUMNS, parse_sort(sort), ties=["name"])
+    position = Position(values, inclusive=inclusive)
+    cursor = cursor_of(position, "tags", orders)
+    assert position == page_of(ListQuery(after=cursor), "tags", orders).position
+    assert page_of(ListQuery(before=cursor), "tags", orders).backwards
+    for scope, other in (("audit", orders), ("tags", tuple(order.reverse() for order in orders))):
+        with pytest.raises(CallerError):
+            page_of(ListQuery(after=cursor), scope, other)
+
+
+@given(st.text("ABCDEFabcdef0123456789-_", min_size=1, max_size=80))
+def test_cursor__garbage_is_refused(text: str) -> None:
+    """Text that was never a cursor is a 400 that names the parameter."""
+    with pytest.raises(CallerError) as refused:
+        page_of(ListQuery(before=text), "tags", orders_of(COLUMNS, [("name", False)], ties=["name"]))
+    assert (refused.value.code, refused.value.parameter) == ("invalid_cursor", "before")

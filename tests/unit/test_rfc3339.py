@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.rfc3339 import format_time, parse_time
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31t12:00:00.5z", datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-01-31T12:00:00.1234567899+02:30", datetime(2026, 1, 31, 9, 30, 0, 123_456, tzinfo=UTC)),
+        ("2026-01-31T12:00:00-08:00", datetime(2026, 1, 31, 20, tzinfo=UTC)),
+        ("2026-01-31T12:00:00 02:00", datetime(2026, 1, 31, 10, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("0001-01-01T00:00:00+01:00", datetime.min.replace(tzinfo=UTC)),
+        ("9999-12-31T23:59:59-01:00", datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_parse_time__what_rfc_3339_allows(text: str, expected: datetime) -> None:
+    """RFC 3339 in all its forms is one instant; an unescaped plus sign is forgiven; the edges are clamped."""
+    assert expected == parse_time(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "now", "2026-01-31", "2026-01-31T12:00:00", "2026-02-30T00:00:00Z", "2026-01-31T24:00:00Z",
+     "2026-01-31T12:00:00+24:00", "2026-01-31T12:00:00+02:60", "\uff12\uff10\uff12\uff16-01-31T12:00:00Z", "1767225600"],
+)  # fmt: skip
+def test_parse_time__refuses_what_is_no_instant(text: str) -> None:
+    """No date alone, no local time, no number: nothing is guessed."""
+    with pytest.raises(ValueError, match=r"RFC 3339|out of range|must be in|range|time zone"):
+        parse_time(text)
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_format_time__is_read_back(at: datetime) -> None:
+    """What is written has microseconds and Z, and is read back as the same instant."""
+    text = format_time(at)
+    assert text is not None
+    assert len(text) == len("2026-01-31T12:00:00.000000Z")
+    assert at == parse_time(text)
+    other = at.astimezone(timezone(timedelta(minutes=90))) if at.year > 1 and at.year < 9999 else at
+    assert at == parse_time(other.isoformat())
+    assert format_time(None) is None
