@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import AsyncExitStack
+import sqlite3
+from contextlib import AsyncExitStack, suppress
 
 import structlog
 from aiohttp import web
 
 from indexer.api.routes import ApiSettings, add_api
 from indexer.audit.seal import Sealer
-from indexer.errors import ConfigurationError
+from indexer.errors import ConfigurationError, StoreUnavailable
 from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.ingest.endpoint import add_endpoint
+from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.service import Alarm, Service
@@ -33,6 +35,7 @@ READ_CONNECTIONS = 8
 LOOKUP_CONNECTIONS = 2
 OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
 IDLE_CONNECTION_SECONDS = 75.0
+DATABASE_RETRY_SECONDS = 1.0
 
 
 async def serve(settings: Settings, *, database_url: str) -> int:
@@ -48,25 +51,51 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
         reads = await _pool(stack, database_url, size=READ_CONNECTIONS, application="indexer read")
         words = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
-        async with connection(work) as held:
-            await check(held)
         service = Service(work, program="indexer serve")
         stack.push_async_callback(service.stop)
         stored = Alarm()
-        writer = InboxWriter(database_url, stored=stored)
+        writer = InboxWriter(database_url, stored=stored, spool=_spool(settings))
         writer.start()
         stack.push_async_callback(writer.close)
-        service.start(IngestWorker(work, Lookups(words)), stored)
-        service.start(Sealer(work), Alarm())
-        service.start(Housekeeper(work, _retention(settings)), Alarm())
-        service.start(Gauges(work), Alarm())
         app = web.Application(client_max_size=1024 * 1024)
         add_endpoint(app, writer=writer, token=token.get_secret_value())
         add_api(app, pool=reads, settings=_api_settings(settings))
+        # The doors open first: while the database is away, deliveries are spooled.
         await _open_doors(stack, app, settings.indexer_listen)
+        if await _until_current(work, stop):
+            service.start(IngestWorker(work, Lookups(words)), stored)
+            service.start(Sealer(work), Alarm())
+            service.start(Housekeeper(work, _retention(settings)), Alarm())
+            service.start(Gauges(work), Alarm())
         await stop.wait()
         log.info("stopping")
     return 0
+
+
+async def _until_current(pool: Pool, stop: asyncio.Event) -> bool:
+    """Wait for a database that is at our version; False if told to stop before. Raises ``StoreOutdated``."""
+    while not stop.is_set():
+        try:
+            async with connection(pool) as held:
+                await check(held)
+        except StoreUnavailable as error:
+            log.warning("waiting_for_database", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DATABASE_RETRY_SECONDS):
+                    await stop.wait()
+        else:
+            return True
+    return False
+
+
+def _spool(settings: Settings) -> Spool:
+    path = settings.indexer_data_dir / "spool.sqlite3"
+    try:
+        return Spool(path, max_bytes=settings.indexer_spool_bytes)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(
+            f"INDEXER_DATA_DIR: the spool {path} cannot be opened ({error}); it needs a directory it may write to"
+        ) from error
 
 
 async def _pool(stack: AsyncExitStack, database_url: str, *, size: int, application: str) -> Pool:

@@ -33,6 +33,8 @@ CONFIG_VARIABLE = "INDEXER_CONFIG"
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?\Z")
+_BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _PORTS = range(65536)
 
 
@@ -54,6 +56,18 @@ def parse_list(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+def parse_size(value: object) -> object:
+    """Return ``512MiB``, ``1GiB`` or a plain number of bytes as an int."""
+    if isinstance(value, str) and (match := _SIZE.match(value.strip())):
+        return int(match[1]) * _BYTES[match[2] or ""]
+    if isinstance(value, int):
+        return value
+    raise ValueError(f"a size is a number of bytes, or like 512MiB or 1GiB; got {value!r}")
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
 
@@ -75,6 +89,8 @@ class Settings(BaseModel):
     """Operator tokens: they read everything."""
     indexer_anonymous_read: bool = False
     """Open the read APIs to everyone who can reach the address."""
+    indexer_spool_bytes: Size = 1024**3
+    """How much may be spooled under the data directory while the database is away; beyond it the registry waits."""
     indexer_inbox_retention: Duration = timedelta(days=7)
     """How long raw deliveries are kept after they were applied: long enough to prove what was received."""
     indexer_event_retention: Duration = timedelta(days=30)

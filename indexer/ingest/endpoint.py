@@ -76,6 +76,7 @@ class Endpoint:
             body=body,
             content_type=_header(request, "Content-Type"),
             content_encoding=_header(request, "Content-Encoding"),
+            can_wait=_tells_of_pulls_only(body),
         )
         try:
             await self._writer.store(delivery)
@@ -107,6 +108,15 @@ async def _read(request: web.Request) -> bytes | None:
         if len(body) > MAX_BODY_BYTES:
             return None
     return bytes(body)
+
+
+def _tells_of_pulls_only(body: bytes) -> bool:
+    """Guess without parsing whether a delivery may wait behind pushes and deletes in the inbox.
+
+    A wrong guess costs only order: nine tenths of all events are pulls, and a rollout to thousands of nodes must
+    not keep a push waiting.
+    """
+    return b'"pull"' in body and not any(word in body for word in (b'"push"', b'"delete"', b'"mount"'))
 
 
 def _header(request: web.Request, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,13 +15,18 @@ SQL = load("inbox")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One notification as it arrived. ``id`` is 0 before it is stored."""
+    """One notification as it arrived. ``id`` is 0 before it is stored.
+
+    ``can_wait``: it tells of pulls only. ``spool_key``: it went through the spool.
+    """
 
     received_at: datetime
     body: bytes
     content_type: str = ""
     content_encoding: str = ""
     id: int = 0
+    can_wait: bool = False
+    spool_key: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ async def put_deliveries(connection: Connection, *, deliveries: Sequence[Deliver
         [delivery.content_type for delivery in deliveries],
         [delivery.content_encoding for delivery in deliveries],
         [delivery.body for delivery in deliveries],
+        [delivery.can_wait for delivery in deliveries],
+        [delivery.spool_key for delivery in deliveries],
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import orjson
 
-from indexer.errors import StoreUnavailable
+from indexer.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -33,6 +33,13 @@ UNAVAILABLE = (
     TimeoutError,
 )
 
+MISCONFIGURED = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""The URL, the password or the database's name is wrong: waiting will not help."""
+
 COMMAND_TIMEOUT_SECONDS = 60.0
 """A half-open peer is noticed only by a time-out; no statement of ours takes this long."""
 
@@ -50,35 +57,47 @@ async def _leave_as_it_is(_connection: Connection) -> None:
 
 
 async def open_pool(database_url: str, *, size: int, application: str) -> Pool:
-    """Open a pool of at most ``size`` connections; raise ``StoreUnavailable`` if the server does not answer."""
+    """Make a pool of at most ``size`` connections, opened when they are first needed.
+
+    Raises ``ConfigurationError`` for a URL that is none. Whether the server answers shows at the first use.
+    """
     try:
         return await asyncpg.create_pool(
             database_url,
-            min_size=1,
+            min_size=0,
             max_size=size,
             init=_set_up,
             reset=_leave_as_it_is,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings={"application_name": application, "jit": "off", "timezone": "UTC"},
+            server_settings=_server_settings(application),
         )
-    except UNAVAILABLE as error:
-        raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
+    except MISCONFIGURED as error:
+        raise _misconfigured(error) from error
 
 
 async def connect(database_url: str, *, application: str) -> asyncpg.Connection[asyncpg.Record]:
-    """Open one connection for a loop that holds it; raise ``StoreUnavailable`` if the server does not answer."""
-    try:
+    """Open one connection for a loop that holds it.
+
+    Raises ``StoreUnavailable`` if the server does not answer, ``ConfigurationError`` if it refuses us.
+    """
+    async with translated():
         connection = await asyncpg.connect(
             database_url,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             timeout=CONNECT_TIMEOUT_SECONDS,
-            server_settings={"application_name": application, "jit": "off", "timezone": "UTC"},
+            server_settings=_server_settings(application),
         )
         await _set_up(connection)
-    except UNAVAILABLE as error:
-        raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
     return connection
+
+
+def _server_settings(application: str) -> dict[str, str]:
+    return {"application_name": application, "jit": "off", "timezone": "UTC"}
+
+
+def _misconfigured(error: BaseException) -> ConfigurationError:
+    return ConfigurationError(f"INDEXER_DATABASE_URL: {describe(error)}")
 
 
 @asynccontextmanager
@@ -86,6 +105,8 @@ async def translated() -> AsyncIterator[None]:
     """Turn "the server is not there just now" in all its kinds into ``StoreUnavailable``."""
     try:
         yield
+    except MISCONFIGURED as error:
+        raise _misconfigured(error) from error
     except UNAVAILABLE as error:
         raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
 

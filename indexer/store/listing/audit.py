@@ -9,7 +9,7 @@ from datetime import datetime
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.audit import BLOB_ACTIONS
 from indexer.store.listing.keyset import Column, Part, orders_of
-from indexer.store.listing.scopes import SPREAD_AT_MOST, Scope
+from indexer.store.listing.scopes import Scope, cover, of_repositories
 from indexer.store.listing.statement import NOTHING, Condition, Statement
 from indexer.store.listing.walk import Listing, Row
 from indexer.store.listing.words import SQL as WORDS
@@ -71,20 +71,18 @@ class AuditFilter:
 async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: AuditFilter) -> Listing:
     """Return the list of entries, newest first; ``scope`` are the repositories that the filter leaves."""
     conditions = await _conditions(connection, wanted)
-    spread = scope is not None and len(scope.ids) <= SPREAD_AT_MOST
-    if scope is not None and not spread:
-        conditions += (_of_repositories(scope),)
-    searches = any(value is not None for value in (wanted.tag, wanted.digest, wanted.source, wanted.address))
+    asked = (wanted.tag, wanted.digest, wanted.source, wanted.address)
+    covered = cover(scope, searches=any(value is not None for value in asked))
     return Listing(
         source=_source,
-        scope=(),
+        scope=covered.scope,
         orders=orders_of(COLUMNS, [("occurred_at", True)], ties=["occurred_at", "id"]),
         identity=tuple((name.strip(), "") for name in f"position, {_ENTRY}".split(",")),
         outer=OUTER,
         joins=_WORDS,
-        filters=conditions,
-        bound=STEP if (searches or scope is not None) and not spread else None,
-        each=scope.ids if scope is not None and spread else None,
+        filters=(*conditions, *covered.filters),
+        bound=STEP if covered.bounded else None,
+        each=covered.each,
     )
 
 
@@ -94,7 +92,7 @@ async def sealed_entries(
     """Return what the filter leaves of the sealed entries in (after, until], in order, at most ``limit``."""
     conditions = await _conditions(connection, wanted)
     if scope is not None:
-        conditions += (_of_repositories(scope),)
+        conditions += (of_repositories(scope),)
     statement = Statement()
     where = statement.where(
         Condition("t.position > {}", (after,)), Condition("t.position <= {}", (until,)), *conditions
@@ -111,10 +109,6 @@ async def head_position(connection: Connection) -> int:
 
 def _source(_part: Part) -> str:
     return _SOURCE
-
-
-def _of_repositories(scope: Scope) -> Condition:
-    return Condition("t.repository_id = ANY ({}::integer[])", (list(scope.ids),))
 
 
 async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Condition, ...]:

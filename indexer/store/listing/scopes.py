@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from indexer.store.listing.statement import Condition, Statement, starts_with
+from indexer.store.listing.statement import NOTHING, Condition, Statement, starts_with
 from indexer.store.pool import Connection
 
 SPREAD_AT_MOST = 300
@@ -41,3 +41,41 @@ async def find_scope(
     where = statement.where(*conditions)
     rows = await connection.fetch(f"SELECT id, tag_count FROM repository {where}", *statement.values)
     return Scope(ids=tuple(row["id"] for row in rows), tags=sum(row["tag_count"] for row in rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cover:
+    """How a list is kept to a scope: see the members of ``Listing`` of the same names.
+
+    ``bounded``: it may pass over many entries that do not belong to it.
+    """
+
+    scope: tuple[Condition, ...] = ()
+    filters: tuple[Condition, ...] = ()
+    each: tuple[int, ...] | None = None
+    bounded: bool = False
+
+
+def cover(scope: Scope | None, *, searches: bool, found: bool = False) -> Cover:
+    """Decide how to keep a list to a scope.
+
+    ``found``: another filter has an index that finds the few entries there can be. ``searches``: the others may
+    pass over many. One repository has its own index. A few give their newest each, unless that may mean a search
+    in each. More are found by walking everything.
+    """
+    if scope is None:
+        return Cover(bounded=searches and not found)
+    if not scope.ids:
+        return Cover(filters=(NOTHING,))
+    if found:
+        return Cover(filters=(of_repositories(scope),))
+    if len(scope.ids) == 1:
+        return Cover(scope=(Condition("t.repository_id = {}", scope.ids),), bounded=searches)
+    if len(scope.ids) <= SPREAD_AT_MOST and not searches:
+        return Cover(each=scope.ids)
+    return Cover(filters=(of_repositories(scope),), bounded=True)
+
+
+def of_repositories(scope: Scope) -> Condition:
+    """Match what belongs to any of the repositories."""
+    return Condition("t.repository_id = ANY ({}::integer[])", (list(scope.ids),))

@@ -10,7 +10,7 @@ from functools import partial
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.freshness import RepositoryRef
 from indexer.store.listing.keyset import Column, Order, Part, orders_of
-from indexer.store.listing.scopes import SPREAD_AT_MOST, Scope
+from indexer.store.listing.scopes import Scope, cover
 from indexer.store.listing.statement import NOTHING, Condition, contains, matches_glob, starts_with
 from indexer.store.listing.walk import Found, Listing, Matcher, Page, Row, fetch_page
 from indexer.store.listing.words import SQL as WORDS
@@ -187,26 +187,20 @@ async def tags_everywhere(
     """Return the list of all repositories' tags by publish time; ``scope`` restricts the repositories."""
     orders = orders_of(EVERYWHERE, [("published_at", descending)], ties=["repository", "name"])
     conditions = await _conditions(connection, wanted)
-    spread = (
-        scope is not None
-        and len(scope.ids) <= SPREAD_AT_MOST
-        and (scope.tags <= SEARCHED_TO_THE_END or not wanted.searches_everywhere)
-        and wanted.digest is None
-    )
-    if scope is not None and not spread:
-        conditions = (*conditions, Condition("t.repository_id = ANY ({}::integer[])", (list(scope.ids),)))
-    bounded = (wanted.searches_everywhere or scope is not None) and not spread
+    short = scope is not None and scope.tags <= SEARCHED_TO_THE_END
+    searches = wanted.searches_everywhere and not short
+    covered = cover(scope, searches=searches, found=wanted.digest is not None)
     return Listing(
         source=partial(_source, orders, wanted),
-        scope=(),
+        scope=covered.scope,
         orders=orders,
         identity=_IDENTITY,
         outer=f"r.name AS repository, {_OUTER}",
         joins=f"{_JOINS} JOIN repository AS r ON r.id = w.repository_id",
-        filters=conditions,
+        filters=(*conditions, *covered.filters),
         matcher=_matcher(wanted),
-        bound=STEP if bounded and wanted.digest is None else None,
-        each=scope.ids if scope is not None and spread else None,
+        bound=STEP if covered.bounded else None,
+        each=covered.each,
     )
 
 

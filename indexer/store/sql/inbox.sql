@@ -1,15 +1,17 @@
 -- name: put_deliveries
--- Stores deliveries: received at $1, content types $2, content encodings $3, bodies $4.
-INSERT INTO inbox (received_at, content_type, content_encoding, body)
-SELECT received_at, content_type, content_encoding, body
-FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY
-    AS new (received_at, content_type, content_encoding, body, place)
+-- Stores deliveries: received at $1, content types $2, content encodings $3, bodies $4, whether they can wait $5,
+-- their keys in the spool $6. One that came out of the spool before is not stored again.
+INSERT INTO inbox (received_at, content_type, content_encoding, body, can_wait, spool_key)
+SELECT received_at, content_type, content_encoding, body, can_wait, spool_key
+FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::uuid[]) WITH ORDINALITY
+    AS new (received_at, content_type, content_encoding, body, can_wait, spool_key, place)
 ORDER BY place
+ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 
 -- name: take_deliveries
--- Locks the oldest waiting deliveries, at most $1, leaving those that another worker has.
-SELECT id, received_at, content_type, content_encoding, body FROM inbox
-WHERE done_at IS NULL ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+-- Locks the oldest waiting deliveries, at most $1, leaving those that another worker has; pulls come last.
+SELECT id, received_at, content_type, content_encoding, body, can_wait FROM inbox
+WHERE done_at IS NULL ORDER BY can_wait, id LIMIT $1 FOR UPDATE SKIP LOCKED
 
 -- name: finish_deliveries
 -- The deliveries $1 are done at $2.

@@ -1,0 +1,110 @@
+"""The spool: deliveries made durable on our own disk while the database is away.
+
+SQLite in WAL mode with ``synchronous=FULL``: a well-known mechanism that is durable at commit and survives a
+crash at any instant. Each delivery gets a key of its own that goes with it into the inbox, where it is unique:
+so a crash between writing to the inbox and forgetting here stores nothing twice. Bounded in size; beyond it the
+registry is asked to come again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from indexer.errors import StoreUnavailable
+from indexer.store.inbox import Delivery
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS delivery (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    received_at TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    content_encoding TEXT NOT NULL,
+    body BLOB NOT NULL
+)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """A delivery in the spool, by its number there."""
+
+    number: int
+    delivery: Delivery
+
+
+class Spool:
+    """One file, used by one thread at a time; every method blocks on the disk."""
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._max_bytes = max_bytes
+        self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute("PRAGMA synchronous = FULL")
+        self._file.execute(_SCHEMA)
+        count, size = self._file.execute(
+            "SELECT count(*), coalesce(sum(length(body)), 0) FROM delivery"
+        ).fetchone()
+        self.waiting: int = count
+        self.waiting_bytes: int = size
+
+    def append(self, deliveries: Sequence[Delivery]) -> None:
+        """Store deliveries durably, all or none; raise ``StoreUnavailable`` if there is no room."""
+        size = sum(len(delivery.body) for delivery in deliveries)
+        if self.waiting_bytes + size > self._max_bytes:
+            raise StoreUnavailable(f"the database is away and the spool is full ({self._max_bytes} bytes)")
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+            self._file.executemany(
+                "INSERT INTO delivery (key, received_at, content_type, content_encoding, body)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [
+                    (str(uuid.uuid4()), d.received_at.isoformat(), d.content_type, d.content_encoding, d.body)
+                    for d in deliveries
+                ],
+            )
+            self._file.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._file.in_transaction:
+                self._file.execute("ROLLBACK")
+            raise StoreUnavailable(
+                f"the database is away and the spool cannot be written: {error}"
+            ) from error
+        self.waiting += len(deliveries)
+        self.waiting_bytes += size
+
+    def first(self, *, limit: int, limit_bytes: int) -> list[Spooled]:
+        """Return the oldest deliveries, at least one if any waits."""
+        found: list[Spooled] = []
+        size = 0
+        for number, key, received_at, content_type, content_encoding, body in self._file.execute(
+            "SELECT id, key, received_at, content_type, content_encoding, body FROM delivery ORDER BY id LIMIT ?",
+            (limit,),
+        ):
+            size += len(body)
+            if found and size > limit_bytes:
+                break
+            delivery = Delivery(
+                received_at=datetime.fromisoformat(received_at),
+                body=body,
+                content_type=content_type,
+                content_encoding=content_encoding,
+            )
+            found.append(Spooled(number=number, delivery=replace(delivery, spool_key=uuid.UUID(key))))
+        return found
+
+    def forget(self, spooled: Sequence[Spooled]) -> None:
+        """Remove deliveries that are in the inbox now."""
+        self._file.executemany("DELETE FROM delivery WHERE id = ?", [(item.number,) for item in spooled])
+        self.waiting -= len(spooled)
+        self.waiting_bytes -= sum(len(item.delivery.body) for item in spooled)
+
+    def close(self) -> None:
+        """Close the file; what waits stays in it."""
+        self._file.close()

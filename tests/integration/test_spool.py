@@ -1,0 +1,160 @@
+"""Deliveries while the database is away: durable all the same, in order, and applied once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import pytest
+
+from indexer.errors import StoreUnavailable
+from indexer.ingest import writer as writers
+from indexer.ingest.spool import Spool
+from indexer.ingest.writer import InboxWriter
+from indexer.service import Alarm
+from indexer.store.inbox import Delivery
+from tests.fixtures.fault_proxy import FaultProxy
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def delivery(number: int, *, size: int = 0) -> Delivery:
+    return Delivery(received_at=NOW, body=b"%d" % number + b" " * size)
+
+
+@pytest.fixture
+async def proxy(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of the test's PostgreSQL."""
+    parts = urlsplit(database_url)
+    query = parse_qs(parts.query)
+    if "host" in query:
+        target: tuple[str, int] | Path = Path(query["host"][0]) / f".s.PGSQL.{query['port'][0]}"
+    else:
+        target = (parts.hostname or "127.0.0.1", parts.port or 5432)
+    async with FaultProxy(target) as running:
+        yield running
+
+
+@pytest.fixture
+def proxied_url(database_url: str, proxy: FaultProxy) -> str:
+    parts = urlsplit(database_url)
+    user = parts.username or parse_qs(parts.query).get("user", ["postgres"])[0]
+    return f"postgresql://{user}@127.0.0.1:{proxy.port}{parts.path}?sslmode=disable"
+
+
+class CrashError(BaseException):
+    """The process dies here."""
+
+
+def crash(*_: object) -> None:
+    raise CrashError
+
+
+async def stored(database_url: str) -> list[int]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch("SELECT body FROM inbox ORDER BY id")
+    finally:
+        await connection.close()
+    return [int(row["body"]) for row in rows]
+
+
+async def until_stored(database_url: str, count: int) -> list[int]:
+    async with asyncio.timeout(30):
+        while len(found := await stored(database_url)) < count:
+            await asyncio.sleep(0.02)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(writers, "DRAIN_DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr(writers, "RETRY_SECONDS", 0.05)
+
+
+def start(database_url: str, directory: Path, *, max_bytes: int = 10_000_000) -> InboxWriter:
+    writer = InboxWriter(
+        database_url, stored=Alarm(), spool=Spool(directory / "spool.sqlite3", max_bytes=max_bytes)
+    )
+    writer.start()
+    return writer
+
+
+@pytest.mark.parametrize("fault", ["refuse", "stall"])
+async def test_spool__an_outage_keeps_every_delivery_and_their_order(
+    proxy: FaultProxy, proxied_url: str, database_url: str, tmp_path: Path, fault: str
+) -> None:
+    """Deliveries before, during and after an outage are all acknowledged, and reach the inbox in order.
+
+    A commit that a stall held back may still happen after its delivery was spooled: then it is there twice, and
+    its event's id makes it count once.
+    """
+    writer = start(proxied_url, tmp_path)
+    for number in range(5):
+        await writer.store(delivery(number))
+    getattr(proxy, fault)()
+    for number in range(5, 25):
+        await writer.store(delivery(number))
+    proxy.resume()
+    for number in range(25, 30):
+        await writer.store(delivery(number))
+    found = await until_stored(database_url, 30)
+    async with asyncio.timeout(30):
+        while len(set(found)) < 30:
+            found = await stored(database_url)
+    assert list(dict.fromkeys(found)) == list(range(30))
+    assert len(found) == 30 or fault == "stall"
+    await writer.close()
+
+
+async def test_spool__survives_a_crash_of_ours(
+    proxy: FaultProxy, proxied_url: str, database_url: str, tmp_path: Path
+) -> None:
+    """What was acknowledged during an outage is there after our process was killed and started again."""
+    proxy.refuse()
+    dying = start(proxied_url, tmp_path)
+    for number in range(10):
+        await dying.store(delivery(number))
+    assert dying._task is not None
+    dying._task.cancel()
+    proxy.resume()
+    writer = start(proxied_url, tmp_path)
+    assert await until_stored(database_url, 10) == list(range(10))
+    await writer.close()
+
+
+async def test_spool__a_crash_between_inbox_and_forgetting_stores_nothing_twice(
+    proxy: FaultProxy, proxied_url: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same spooled deliveries written to the inbox again are recognised by their keys."""
+    proxy.refuse()
+    dying = start(proxied_url, tmp_path)
+    for number in range(10):
+        await dying.store(delivery(number))
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "forget", crash)
+        proxy.resume()
+        assert dying._task is not None
+        with pytest.raises(CrashError):
+            await dying._task
+    assert await stored(database_url) == list(range(10))
+    writer = start(proxied_url, tmp_path)
+    await writer.store(delivery(10))
+    assert await until_stored(database_url, 11) == list(range(11))
+    await writer.close()
+
+
+async def test_spool__is_bounded(proxy: FaultProxy, proxied_url: str, tmp_path: Path) -> None:
+    """Beyond its size a delivery is refused, so that the registry keeps it; room is made by draining."""
+    proxy.refuse()
+    writer = start(proxied_url, tmp_path, max_bytes=1000)
+    await writer.store(delivery(1, size=600))
+    with pytest.raises(StoreUnavailable, match="full"):
+        await writer.store(delivery(2, size=600))
+    await writer.store(delivery(3, size=100))
+    await writer.close()
