@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from json import dumps as json_dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import cyclopts
 
@@ -99,7 +100,7 @@ def openapi() -> int:
     """Print the OpenAPI 3.1 document of the API."""
     from indexer.api.openapi import document  # noqa: PLC0415
 
-    sys.stdout.write(json.dumps(document(), indent=2) + "\n")
+    sys.stdout.write(json_dumps(document(), indent=2) + "\n")
     return 0
 
 
@@ -154,33 +155,66 @@ def audit_export(
     config: Config = None,
     format: Literal["ndjson", "csv"] = "ndjson",  # noqa: A002 - the flag's name
     after: Annotated[int, cyclopts.Parameter(help="Resume behind this position.")] = 0,
+    until: Annotated[int | None, cyclopts.Parameter(help="End at this position.")] = None,
     repository: str | None = None,
     prefix: str | None = None,
+    tag: str | None = None,
     action: str | None = None,
+    actor: str | None = None,
     after_time: datetime | None = None,
     before_time: datetime | None = None,
-    output: Annotated[Path | None, cyclopts.Parameter(help="File to write; none is standard output.")] = None,
+    output: Annotated[
+        Path | None, cyclopts.Parameter(help="File to append to; none is standard output.")
+    ] = None,
+    json: AsJson = False,
 ) -> int:
-    """Export the sealed log in the order of its positions."""
-    from indexer.audit.export import export_to  # noqa: PLC0415
+    """Export the sealed log in the order of its positions; says on stderr where to resume."""
+    from indexer.audit.export import export  # noqa: PLC0415
+    from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
+    from indexer.store.pool import open_pool  # noqa: PLC0415
 
     settings = read_settings(config)
-    filters = {
-        "repository": repository,
-        "prefix": prefix,
-        "action": action,
-        "after_time": after_time,
-        "before_time": before_time,
-    }
-    return run_async(
-        export_to(
-            database_url(settings),
-            output=output,
-            format=format,
-            after=after,
-            filters={name: value for name, value in filters.items() if value is not None},
-        )
+    filters = AuditFilter(
+        repository=repository,
+        prefix=prefix,
+        tag=tag,
+        action=action,
+        actor=actor,
+        after_time=_aware(after_time),
+        before_time=_aware(before_time),
     )
+
+    async def work(out: BinaryIO) -> int:
+        pool = await open_pool(database_url(settings), size=2, application="indexer audit export")
+
+        async def write(part: bytes) -> None:
+            out.write(part)
+
+        try:
+            return await export(
+                pool, format=format, after_position=after, out=write, until=until, filters=filters
+            )
+        finally:
+            await pool.close()
+
+    with output.open("ab") if output is not None else nullcontext(sys.stdout.buffer) as out:
+        position = run_async(work(out))
+        out.flush()
+    reached = {"position": position}
+    sys.stderr.write(
+        (
+            json_dumps(reached)
+            if json
+            else f"exported up to position {position}: resume with --after {position}"
+        )
+        + "\n"
+    )
+    return 0
+
+
+def _aware(at: datetime | None) -> datetime | None:
+    """Return a time without a zone as UTC."""
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def _with_database(config: Path | None, work: Callable[[Any], Awaitable[int]]) -> int:
@@ -201,4 +235,4 @@ def _with_database(config: Path | None, work: Callable[[Any], Awaitable[int]]) -
 
 
 def _print(as_json: bool, value: dict[str, Any], text: str) -> None:
-    sys.stdout.write((json.dumps(value) if as_json else text) + "\n")
+    sys.stdout.write((json_dumps(value) if as_json else text) + "\n")
