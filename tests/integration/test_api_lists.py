@@ -16,6 +16,7 @@ from indexer.audit import export as exporting
 from indexer.audit.export import export
 from indexer.audit.present import COLUMNS
 from indexer.store.listing import audit as audit_store
+from indexer.store.listing import scopes
 from indexer.store.listing import tags as tag_store
 from indexer.store.listing.audit import AuditFilter
 from tests.fixtures.everything import fill
@@ -233,8 +234,9 @@ async def test_tags_everywhere__newest_first_by_scope_and_filter(
     api: Api, monkeypatch: pytest.MonkeyPatch, spread: int
 ) -> None:
     """Across repositories tags come newest first; a prefix, a digest, times and names leave what they say."""
-    monkeypatch.setattr(tag_store, "SPREAD_AT_MOST", spread)
+    monkeypatch.setattr(scopes, "SPREAD_AT_MOST", spread)
     monkeypatch.setattr(tag_store, "STEP", 5)
+    monkeypatch.setattr(tag_store, "SEARCHED_TO_THE_END", 30 if spread else 0)
     everything = await put_many(api, 12)
     for query, keeps in (
         ({}, anything),
@@ -292,7 +294,7 @@ async def test_audit__newest_first_sealed_or_not_by_every_filter(
     api: Api, monkeypatch: pytest.MonkeyPatch, spread: int, step: int
 ) -> None:
     """Entries come newest first, sealed or not, each once; every filter leaves what a reference leaves."""
-    monkeypatch.setattr(audit_store, "SPREAD_AT_MOST", spread)
+    monkeypatch.setattr(scopes, "SPREAD_AT_MOST", spread)
     monkeypatch.setattr(audit_store, "STEP", step)
     await fill(api.pool)
     everything = (await api.json("/api/v1/audit", limit=1000))["items"]

@@ -30,7 +30,8 @@ def test_parse_time__what_rfc_3339_allows(text: str, expected: datetime) -> None
 @pytest.mark.parametrize(
     "text",
     ["", "now", "2026-01-31", "2026-01-31T12:00:00", "2026-02-30T00:00:00Z", "2026-01-31T24:00:00Z",
-     "2026-01-31T12:00:00+24:00", "2026-01-31T12:00:00+02:60", "\uff12\uff10\uff12\uff16-01-31T12:00:00Z", "1767225600"],
+     "2026-01-31T12:00:00+24:00", "2026-01-31T12:00:00+02:60",
+     "\uff12\uff10\uff12\uff16-01-31T12:00:00Z", "1767225600"],
 )  # fmt: skip
 def test_parse_time__refuses_what_is_no_instant(text: str) -> None:
     """No date alone, no local time, no number: nothing is guessed."""
