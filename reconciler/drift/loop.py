@@ -1,4 +1,10 @@
-"""When to walk: at the start, and whenever the last complete walk is older than the interval. One walks at a time."""
+"""When to walk. One process walks at a time.
+
+- At the start: what happened while nobody looked is unknown.
+- When the last complete walk is older than the interval.
+- When a registry process shows that was not there before the last walk: its predecessor's restart dropped
+  whatever it had not delivered (2.8.2 and 3.1.1: even a clean shutdown does).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from indexer.service import Round
-from indexer.store import drift
+from indexer.store import drift, instances
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection
 from reconciler.drift.walk import Walk, WalkSettings
@@ -46,19 +52,24 @@ class Walker:
             if not await held.fetchval("SELECT pg_try_advisory_lock($1)", WALK_LOCK):
                 return Round(items=0, rest_seconds=REST_SECONDS)
             try:
-                if not self._is_time(await drift.last_complete_run(held)):
+                why = self._why_now(await drift.last_complete_run(held), await instances.newest(held))
+                if why is None:
                     return Round(items=0, rest_seconds=REST_SECONDS)
+                log.info("walk_begins", why=why)
+                began = datetime.now(UTC)
                 report = await Walk(self._pool, self._lookups, self._registry, self._settings).run()
             finally:
                 await held.fetchval("SELECT pg_advisory_unlock($1)", WALK_LOCK)
-        self._walked_at = datetime.now(UTC)
+        self._walked_at = began
         if report.brake is not None:
             log.error("brake_pulled", reason=report.brake, release_with="reconciler once --release-brake")
         return Round(items=report.counts["repositories"], rest_seconds=REST_SECONDS)
 
-    def _is_time(self, last: drift.CompleteRun | None) -> bool:
-        """At every start: what happened while nobody looked is unknown."""
+    def _why_now(self, last: drift.CompleteRun | None, newest_instance: datetime | None) -> str | None:
+        """Return the reason to walk now, if there is one."""
         if self._walked_at is None:
-            return True
+            return "start"
         newest = max(self._walked_at, last.started_at) if last is not None else self._walked_at
-        return datetime.now(UTC) - newest >= self._interval
+        if newest_instance is not None and newest_instance > newest:
+            return "registry restarted"
+        return "interval" if datetime.now(UTC) - newest >= self._interval else None
