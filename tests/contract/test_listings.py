@@ -138,7 +138,7 @@ async def test_list_repositories__run_of_children_longer_than_a_page(subject: Su
 @pytest.mark.parametrize("seed", range(3))
 async def test_list_repositories__random_names(subject: Subject, seed: int) -> None:
     """Random nested names, at a random page size, are all found."""
-    source = random.Random(seed)  # noqa: S311 - a reproducible choice of names
+    source = random.Random(seed)
     names: set[str] = set()
     while len(names) < 25:
         depth = source.randint(1, 3)
