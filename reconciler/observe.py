@@ -19,6 +19,10 @@ from reconciler.registry.answers import Confirmed, Found, NotFound, TagLook
 from reconciler.registry.protocol import Registry
 
 
+WORKERS = 64
+"""Looks of one repository under way; how many requests that makes is the caller's limit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """Look at one tag. With ``if_digest`` the cheap look at the link; without, one that reads the manifest."""
@@ -117,9 +121,18 @@ async def _look_at_all(
                 await raise_if_down(registry, error)
                 return Undecided(tag=question.tag, reason=str(error))
 
+    looks: dict[TagName, TagLook | Undecided] = {}
+    waiting = iter(questions)
+
+    async def work() -> None:
+        for question in waiting:
+            looks[question.tag] = await look(question)
+
+    # A few tasks that share the questions: one task each would be half a million for the largest repositories.
     async with asyncio.TaskGroup() as group:
-        tasks = [(question.tag, group.create_task(look(question))) for question in questions]
-    return {tag: task.result() for tag, task in tasks}
+        for _ in range(min(WORKERS, len(questions))):
+            group.create_task(work())
+    return looks
 
 
 def _observation(
