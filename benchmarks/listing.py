@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import asyncpg
 import orjson
+import uvloop
 
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.store.pool import connect
@@ -37,7 +38,7 @@ from tools.registry_server import RegistryServer, RegistrySettings, free_port
 from tools.sample_images import ACCEPT, Image, oci_image
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 REPOSITORY = "bench/app"
 CONNECTIONS = 32
@@ -103,16 +104,23 @@ async def ask_plain(session: aiohttp.ClientSession, url: str) -> list[str]:
     async with session.get(f"{url}/v2/{REPOSITORY}/tags/list") as response:
         names = (await response.json(content_type=None))["tags"]
 
-    async def created(name: str) -> tuple[str, str]:
-        path = f"{url}/v2/{REPOSITORY}"
+    found: list[tuple[str, str]] = []
+    waiting = iter(names)
+    await asyncio.gather(*(ask_for_each(session, url, waiting, found) for _ in range(CONNECTIONS)))
+    return [name for _, name in sorted(found, reverse=True)[:PAGE]]
+
+
+async def ask_for_each(
+    session: aiohttp.ClientSession, url: str, waiting: Iterator[str], found: list[tuple[str, str]]
+) -> None:
+    """Read the manifest and config of one tag after the other, as long as any waits."""
+    path = f"{url}/v2/{REPOSITORY}"
+    for name in waiting:
         async with session.get(f"{path}/manifests/{name}", headers={"Accept": ACCEPT}) as response:
             manifest = orjson.loads(await response.read())
         async with session.get(f"{path}/blobs/{manifest['config']['digest']}") as response:
             config = orjson.loads(await response.read())
-        return config["created"], name
-
-    found = await asyncio.gather(*(created(name) for name in names))
-    return [name for _, name in sorted(found, reverse=True)[:PAGE]]
+        found.append((config["created"], name))
 
 
 # --- our side --------------------------------------------------------------------------------------------
@@ -251,7 +259,7 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="indexer-bench-"))
     directory.chmod(0o711)  # as root, PostgreSQL runs as somebody else and has to reach its data
     try:
-        asyncio.run(run(directory, make_tags(wanted.tags), wanted.rounds))
+        uvloop.run(run(directory, make_tags(wanted.tags), wanted.rounds))
     except (registry_binary.NoRegistryError, asyncpg.PostgresError) as error:
         sys.exit(str(error))
     finally:
