@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from indexer.errors import RegistryError, StoreError
+from indexer.errors import ConfigurationError, RegistryError, StoreError
 from indexer.store.canary import connect_to_examine, examining, inbox_position
 from reconciler.doctor import decide, observe
 from reconciler.doctor.canary import Follower, push
@@ -75,7 +75,7 @@ class Examination:
             self._connection = await connect_to_examine(url)
             stack.push_async_callback(self._connection.close)
             database = await observe.observe_database(self._connection)
-        except StoreError as error:
+        except (StoreError, ConfigurationError) as error:
             self._add(
                 decide.judge_database(str(error)), skipped(Link.SCHEMA, f"not reached: {Link.DATABASE}")
             )
@@ -132,7 +132,7 @@ class Examination:
         else:
             try:
                 self._add(*await self._canary_checks(client, registry))
-            except StoreError as error:
+            except (StoreError, ConfigurationError) as error:
                 self._add(failed(Link.NOTIFIED, f"the database went away meanwhile: {error}"))
 
     async def _canary_checks(self, client: httpx.AsyncClient, registry: RegistryClient) -> list[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -51,6 +52,8 @@ _NOT_FOUND: Final = 404
 
 def http_client() -> httpx.AsyncClient:
     """Return a client for our own server: what answers is taken as it is, redirects and all."""
+    # httpx logs every address at info, and an endpoint's may hold a password.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     return httpx.AsyncClient(timeout=SECONDS, follow_redirects=False, trust_env=False)
 
 

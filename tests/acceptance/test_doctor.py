@@ -1,0 +1,514 @@
+"""``reconciler doctor`` and ``status`` from outside: on real registries, with every link broken for real."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from indexer.store.migrate import migrate
+from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fixtures.postgres import PostgresServer
+    from tests.fixtures.registries import StartRegistry
+    from tools.registry_server import RegistryServer
+
+COMMANDS = Path(sys.executable).parent
+TOKEN = "notifications-secret-of-the-test"
+API_TOKEN = "operator-secret-of-the-test"
+READY_WITHIN_SECONDS = 30
+IMPATIENT = ("--patience", "1500ms")
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass
+class Installation:
+    """A database with ``indexer serve`` and, if asked, ``reconciler run`` on it, and commands beside them."""
+
+    database_url: str
+    directory: Path
+    address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def door(self) -> str:
+        return f"http://{self.address}/notifications"
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("INDEXER_", "RECONCILER_"))
+        }
+        return {
+            **kept,
+            "INDEXER_DATABASE_URL": self.database_url,
+            "INDEXER_DATA_DIR": str(self.directory),
+            "INDEXER_LISTEN": self.address,
+            "INDEXER_NOTIFICATIONS_TOKEN": TOKEN,
+            "INDEXER_API_TOKENS": API_TOKEN,
+            **settings,
+        }
+
+    def start(self, *command: str, **settings: str) -> None:
+        with (self.directory / "output").open("ab") as output:
+            self.running.append(
+                subprocess.Popen(
+                    [str(COMMANDS / command[0]), *command[1:]],
+                    env=self.environment(**settings),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
+            )
+
+    def serve(self) -> None:
+        self.start("indexer", "serve")
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while not self._is_ready():
+            assert time.monotonic() < deadline, (self.directory / "output").read_text()[-4000:]
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        for process in reversed(self.running):
+            process.send_signal(signal.SIGTERM)
+        for process in self.running:
+            process.wait(timeout=30)
+
+    def run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(COMMANDS / "reconciler"), *command],
+            env=self.environment(**settings),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def examine(
+        self, registry: RegistryServer | str, *options: str, debug: bool = True, **settings: str
+    ) -> Examined:
+        url = registry if isinstance(registry, str) else registry.url
+        if debug and not isinstance(registry, str):
+            settings["RECONCILER_REGISTRY_DEBUG_URLS"] = registry.debug_url
+        done = self.run("doctor", "--json", *options, **{"RECONCILER_REGISTRY_URL": url, **settings})
+        assert TOKEN not in done.stdout + done.stderr
+        assert API_TOKEN not in done.stdout + done.stderr
+        assert done.stderr == ""
+        return Examined(done.returncode, json.loads(done.stdout))
+
+    def _is_ready(self) -> bool:
+        with contextlib.closing(http.client.HTTPConnection(self.address, timeout=5)) as connection:
+            try:
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What one examination came to."""
+
+    exit_code: int
+    report: dict[str, Any]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {check["check"]: check["outcome"] for check in self.report["checks"]}
+
+    @property
+    def broken(self) -> str | None:
+        assert self.exit_code == (0 if self.report["ok"] else 1)
+        broken: str | None = self.report["broken"]
+        return broken
+
+    def causes(self, check: str) -> list[str]:
+        """The likely causes named for a check, in their order."""
+        return [
+            cause["likely"]
+            for each in self.report["checks"]
+            if each["check"] == check
+            for cause in each["causes"]
+        ]
+
+    def found(self, check: str) -> str:
+        return "".join(each["found"] for each in self.report["checks"] if each["check"] == check)
+
+
+@contextlib.contextmanager
+def installation(server: PostgresServer, directory: Path) -> Iterator[Installation]:
+    url = server.run(server.create_database())
+    server.run(migrate(url))
+    installed = Installation(url, directory)
+    try:
+        installed.serve()
+        yield installed
+    finally:
+        installed.stop()
+        server.run(server.drop_database(url))
+
+
+@pytest.fixture
+def whole(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Installation]:
+    """An installation of the test's own."""
+    with installation(postgres_server, tmp_path) as installed:
+        yield installed
+
+
+@pytest.fixture(scope="module")
+def server_only(
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """An installation without a reconciler, shared by tests of what is broken before it."""
+    with installation(postgres_server, tmp_path_factory.mktemp("doctor")) as installed:
+        yield installed
+
+
+def test_doctor__all_is_well(
+    whole: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """With every part running, every link holds, the canary is gone again, and the exit code is 0."""
+    registry = start_registry(registry_version, notifications=[Endpoint(whole.door, TOKEN)])
+    whole.start("reconciler", "run", RECONCILER_REGISTRY_URL=registry.url)
+    examined = whole.examine(registry)
+    assert set(examined.outcomes.values()) == {"ok"}, examined.report
+    assert examined.broken is None
+    assert examined.found("tag listed") == "by the API"
+    listed = get(registry.host, "/v2/registry-indexer-doctor/canary/tags/list")
+    assert json.loads(listed).get("tags") in (None, [])
+    status = json.loads(whole.run("status", "--json").stdout)
+    assert status["inbox"]["waiting"] == status["inbox"]["quarantine"] == 0
+    assert {row["loop"] for row in status["loops"]} >= {
+        "ingest",
+        "seal",
+        "verify",
+        "resolve",
+        "measure",
+        "walk",
+    }
+    assert status["last_run"]["outcome"] == "complete"
+    assert sum(row["events"] for row in status["instances"]) >= 3  # one push, two deletes
+
+
+def test_doctor__for_people(whole: Installation, start_registry: StartRegistry) -> None:
+    """On a terminal each link has its line, and the last line is the verdict; status has words, too."""
+    registry = start_registry(3, notifications=[Endpoint(whole.door, TOKEN)])
+    whole.start("reconciler", "run", RECONCILER_REGISTRY_URL=registry.url)
+    done = whole.run("doctor", RECONCILER_REGISTRY_URL=registry.url)
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0] == "ok       settings              all that the chain needs is set"
+    assert lines[-1] == "all is well (1 skipped)"
+    status = whole.run("status")
+    assert status.returncode == 0
+    assert "0 waiting, 0 in quarantine" in status.stdout.splitlines()[0]
+
+
+def test_doctor__read_only(server_only: Installation, start_registry: StartRegistry) -> None:
+    """With --read-only nothing is pushed, and everything before the canary is checked."""
+    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN)])
+    examined = server_only.examine(registry, "--read-only")
+    assert examined.broken is None
+    assert examined.outcomes["canary pushed"] == "skipped"
+    assert json.loads(get(registry.host, "/v2/_catalog"))["repositories"] == []
+
+
+@pytest.mark.parametrize("registry_version", [2, 3])
+def test_doctor__timeout_without_unit(
+    server_only: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """``timeout: 500`` is found in the registry's own variables, before and after the canary is lost."""
+    registry = start_registry(
+        registry_version, notifications=[Endpoint(server_only.door, TOKEN, timeout="500ns")]
+    )
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.broken == "registry's endpoint"
+    assert "500 nanoseconds" in examined.causes("registry's endpoint")[0]
+    assert "500 nanoseconds" in examined.causes("notification arrived")[0]
+    assert examined.outcomes["canary removed"] == "ok"
+
+
+def test_doctor__timeout_without_unit_unseen(
+    server_only: Installation, start_registry: StartRegistry
+) -> None:
+    """Without a debug address the usual causes are listed, and how to learn which it is."""
+    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN, timeout="500ns")])
+    examined = server_only.examine(registry, *IMPATIENT, debug=False)
+    assert examined.broken == "notification arrived"
+    causes = examined.causes("notification arrived")
+    assert any("500 nanoseconds" in cause for cause in causes)
+    assert causes[-1] == "the registry's side cannot be seen from here"
+
+
+@pytest.mark.parametrize("registry_version", [2, 3])
+def test_doctor__registry_sends_another_token(
+    server_only: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """A wrong token in the registry's configuration is named, without printing either."""
+    wrong = "another-secret-of-the-test"
+    registry = start_registry(registry_version, notifications=[Endpoint(server_only.door, wrong)])
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.broken == "registry's endpoint"
+    assert "another token" in examined.causes("registry's endpoint")[0]
+    assert any("answered 401" in cause for cause in examined.causes("notification arrived"))
+    assert wrong not in json.dumps(examined.report)
+
+
+def test_doctor__registry_sends_another_token_unseen(
+    server_only: Installation, start_registry: StartRegistry
+) -> None:
+    """Without a debug address our own door tells of the wrong token."""
+    registry = start_registry(3, notifications=[Endpoint(server_only.door, "another")])
+    examined = server_only.examine(registry, *IMPATIENT, debug=False)
+    assert examined.broken == "notification arrived"
+    assert "refused at our door" in examined.causes("notification arrived")[0]
+
+
+@pytest.mark.parametrize("registry_version", [2, 3])
+def test_doctor__proxy_redirects(
+    server_only: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """A redirect on the way is found by asking the endpoint's own address; the registry counts it as success."""
+    with redirecting() as proxy:
+        registry = start_registry(registry_version, notifications=[Endpoint(f"{proxy}/notifications", TOKEN)])
+        examined = server_only.examine(registry, *IMPATIENT)
+        assert examined.broken == "registry's endpoint"
+        assert "answers 301" in examined.causes("registry's endpoint")[0]
+        lost = examined.causes("notification arrived")[0]
+        assert "answered 200 where the indexer answers 202" in lost
+        door = server_only.examine(registry, "--indexer-url", proxy, "--read-only")
+        assert door.broken == "indexer"
+        assert "redirects" in door.causes("indexer")[0]
+
+
+@pytest.mark.parametrize("registry_version", [2, 3])
+def test_doctor__no_notifications_configured(
+    server_only: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """A registry that was never told to notify anyone is named as the first broken link."""
+    registry = start_registry(registry_version)
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.broken == "registry's endpoint"
+    assert "not configured to send" in examined.causes("registry's endpoint")[0]
+    assert "not configured to send" in examined.causes("notification arrived")[0]
+
+
+@pytest.mark.parametrize("registry_version", [2, 3])
+def test_doctor__ignore_block_swallows_manifests(
+    server_only: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """An ignore block with the manifests' media type is found by configuration, and by the deletion's news."""
+    ignore = {"mediatypes": ["application/octet-stream", MANIFEST], "actions": ["pull"]}
+    registry = start_registry(
+        registry_version, notifications=[Endpoint(server_only.door, TOKEN, ignore=ignore)]
+    )
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.broken == "registry's endpoint"
+    assert "swallows pushes" in examined.causes("registry's endpoint")[0]
+    unseen = server_only.examine(registry, *IMPATIENT, debug=False)
+    assert unseen.broken == "notification arrived"
+    assert "ignore block swallows manifests" in unseen.causes("notification arrived")[0]
+
+
+def test_doctor__endpoint_unreachable(server_only: Installation, start_registry: StartRegistry) -> None:
+    """An address that nobody listens at shows in the registry's counters as attempts without an answer."""
+    nowhere = f"http://127.0.0.1:{free_port()}/notifications"
+    registry = start_registry(2, notifications=[Endpoint(nowhere, TOKEN)])
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.broken == "notification arrived"
+    assert "without any answer" in examined.causes("notification arrived")[0]
+    assert server_only.examine(registry, "--read-only").broken == "registry's endpoint"
+
+
+def test_doctor__nobody_verifies(server_only: Installation, start_registry: StartRegistry) -> None:
+    """Without a running reconciler the tag is in the inventory and not verified, and that is said."""
+    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN)])
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.outcomes["tag in inventory"] == "ok"
+    assert examined.broken == "tag verified"
+    assert "no `reconciler run` has ever run" in examined.causes("tag verified")[0]
+    assert examined.found("deletion arrived").startswith("told")
+
+
+def test_doctor__worker_stopped(whole: Installation, start_registry: StartRegistry) -> None:
+    """A worker that hangs leaves the notification in the inbox; how the worker fares is said."""
+    registry = start_registry(3, notifications=[Endpoint(whole.door, TOKEN)])
+
+    async def examine_locked() -> Examined:
+        blocker = await asyncpg.connect(whole.database_url)
+        try:
+            async with blocker.transaction():
+                await blocker.execute("LOCK TABLE event_seen IN ACCESS EXCLUSIVE MODE")
+                return await asyncio.to_thread(whole.examine, registry, *IMPATIENT)
+        finally:
+            await blocker.close()
+
+    examined = asyncio.run(examine_locked())
+    assert examined.broken == "tag in inventory"
+    assert "waits in the inbox" in examined.found("tag in inventory")
+    assert "ingest" in examined.causes("tag in inventory")[0]
+
+
+def test_doctor__server_has_another_token(server_only: Installation, start_registry: StartRegistry) -> None:
+    """A token that the running server does not know is refused at the door."""
+    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN)])
+    examined = server_only.examine(
+        registry, "--read-only", INDEXER_NOTIFICATIONS_TOKEN="not-the-servers-token"
+    )
+    assert examined.broken == "notifications door"
+    assert "another INDEXER_NOTIFICATIONS_TOKEN" in examined.causes("notifications door")[0]
+
+
+def test_doctor__server_away(server_only: Installation, start_registry: StartRegistry) -> None:
+    """A server that does not listen where it should is named."""
+    registry = start_registry(3)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    examined = server_only.examine(registry, "--read-only", "--indexer-url", nowhere)
+    assert examined.broken == "indexer"
+    assert examined.outcomes["notifications door"] == "skipped"
+
+
+def test_doctor__registry_unreachable(server_only: Installation) -> None:
+    """A registry that does not answer is named, and nothing is pushed."""
+    examined = server_only.examine(f"http://127.0.0.1:{free_port()}")
+    assert examined.broken == "registry"
+    assert examined.outcomes["credentials"] == examined.outcomes["canary pushed"] == "skipped"
+
+
+def test_doctor__not_a_registry(server_only: Installation) -> None:
+    """A page of HTML in the registry's place is named as what it is."""
+    with answering(200, {"Content-Type": "text/html"}, b"<html>sign in</html>") as page:
+        examined = server_only.examine(page)
+    assert examined.broken == "registry"
+    assert "no registry" in examined.causes("registry")[0]
+
+
+def test_doctor__credentials(server_only: Installation, start_registry: StartRegistry) -> None:
+    """Missing and wrong passwords are told apart, right ones are taken, and none is printed."""
+    registry = start_registry(3, htpasswd=True, notifications=[Endpoint(server_only.door, TOKEN)])
+    none = server_only.examine(registry, "--read-only")
+    assert none.broken == "credentials"
+    assert "no user name" in none.causes("credentials")[0]
+    wrong = server_only.examine(
+        registry,
+        "--read-only",
+        RECONCILER_REGISTRY_USERNAME=HTPASSWD_USER,
+        RECONCILER_REGISTRY_PASSWORD="guessed",
+    )
+    assert wrong.broken == "credentials"
+    assert "guessed" not in json.dumps(wrong.report)
+    right = server_only.examine(
+        registry,
+        "--read-only",
+        RECONCILER_REGISTRY_USERNAME=HTPASSWD_USER,
+        RECONCILER_REGISTRY_PASSWORD=HTPASSWD_PASSWORD,
+    )
+    assert right.broken is None
+    assert HTPASSWD_PASSWORD not in json.dumps(right.report)
+
+
+@pytest.mark.parametrize("registry_version", [2, 3])
+def test_doctor__deletes_switched_off(
+    server_only: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """Distribution's default, no deletes, is a warning: the canary stays, and is named for removal by hand."""
+    registry = start_registry(
+        registry_version,
+        notifications=[Endpoint(server_only.door, TOKEN)],
+        extra={"storage": {"delete": {"enabled": False}}},
+    )
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.outcomes["deletes"] == examined.outcomes["canary removed"] == "warning"
+    assert examined.outcomes["deletion arrived"] == "skipped"
+
+
+def test_doctor__read_only_registry(server_only: Installation, start_registry: StartRegistry) -> None:
+    """A registry in maintenance refuses the push, and that is said."""
+    registry = start_registry(
+        3,
+        notifications=[Endpoint(server_only.door, TOKEN)],
+        extra={"storage": {"maintenance": {"readonly": {"enabled": True}}}},
+    )
+    examined = server_only.examine(registry, *IMPATIENT)
+    assert examined.broken == "canary pushed"
+    assert "read-only" in examined.causes("canary pushed")[0]
+
+
+def test_doctor__unknown_setting(server_only: Installation) -> None:
+    """A wrong setting is the first finding, not the end of the examination's report."""
+    examined = server_only.examine("http://127.0.0.1:1", RECONCILER_REGISTRY_ULR="http://127.0.0.1:1")
+    assert examined.broken == "settings"
+    assert "did you mean RECONCILER_REGISTRY_URL" in examined.found("settings")
+
+
+def test_doctor__database_refuses(server_only: Installation) -> None:
+    """A database that is not there, and one without our schema, are told apart."""
+    missing = server_only.examine("http://127.0.0.1:1", INDEXER_DATABASE_URL=other(server_only, "nowhere"))
+    assert missing.broken == "database"
+    empty = server_only.examine("http://127.0.0.1:1", INDEXER_DATABASE_URL=other(server_only, "postgres"))
+    assert empty.broken == "schema"
+
+
+def other(installed: Installation, database: str) -> str:
+    """The URL of another database on the installation's server."""
+    return urlunsplit(urlsplit(installed.database_url)._replace(path=f"/{database}"))
+
+
+def get(host: str, path: str) -> bytes:
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=5)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+
+
+@contextlib.contextmanager
+def answering(status: int, headers: dict[str, str], body: bytes) -> Iterator[str]:
+    """A server that answers every request alike."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            is_target = self.path == "/elsewhere"
+            self.send_response(200 if is_target else status)
+            for name, value in () if is_target else headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815 - the base class calls them so
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def redirecting() -> contextlib.AbstractContextManager[str]:
+    """A proxy as so many are set up: whatever is asked, go elsewhere."""
+    return answering(301, {"Location": "/elsewhere"}, b"moved")
