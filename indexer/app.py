@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from indexer.api.routes import ApiSettings, add_api
+from indexer.api.trust import read_trust
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError, StoreUnavailable
 from indexer.gauges import Gauges
@@ -36,6 +37,8 @@ LOOKUP_CONNECTIONS = 2
 OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
 IDLE_CONNECTION_SECONDS = 75.0
 DATABASE_RETRY_SECONDS = 1.0
+LONGEST_HEADER_BYTES = 4 * 1024 * 1024
+"""Tokens of up to a megabyte are good (the registry's own limit); for longer ones there is a refusal of ours."""
 
 
 async def serve(settings: Settings, *, database_url: str) -> int:
@@ -119,6 +122,7 @@ async def _open_doors(stack: AsyncExitStack, app: web.Application, listen: str) 
         app,
         access_log=None,
         auto_decompress=False,
+        max_field_size=LONGEST_HEADER_BYTES,
         keepalive_timeout=IDLE_CONNECTION_SECONDS,
         shutdown_timeout=OPEN_REQUESTS_DEADLINE_SECONDS,
     )
@@ -145,6 +149,7 @@ def _api_settings(settings: Settings) -> ApiSettings:
     return ApiSettings(
         api_tokens=frozenset(token.get_secret_value() for token in settings.indexer_api_tokens),
         anonymous_read=settings.indexer_anonymous_read,
+        trust=read_trust(settings),
     )
 
 

@@ -48,10 +48,12 @@ def _run() -> int:
 @app.command
 def up(*, config: Config = None) -> int:
     """Run everything on this machine: embedded PostgreSQL (unless a database is set), server and reconciler."""
+    from indexer.api.trust import read_trust  # noqa: PLC0415
     from indexer.local.supervisor import UpSettings  # noqa: PLC0415
     from indexer.local.supervisor import up as run_up  # noqa: PLC0415
 
     settings = read_settings(config)
+    read_trust(settings)  # a server that cannot start should not be started again and again
     name_process("indexer up")
     token = settings.indexer_notifications_token
     given = settings.indexer_database_url

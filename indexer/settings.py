@@ -24,6 +24,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from indexer.errors import ConfigurationError
@@ -91,6 +92,14 @@ class Settings(BaseModel):
     """Open the read APIs to everyone who can reach the address."""
     indexer_spool_bytes: Size = 1024**3
     """How much may be spooled under the data directory while the database is away; beyond it the registry waits."""
+    indexer_auth_issuer: str | None = None
+    """Trust the registry's own tokens: its ``auth.token.issuer``. All four of these, or none."""
+    indexer_auth_service: str | None = None
+    """Its ``auth.token.service``: who tokens are for."""
+    indexer_auth_realm: str | None = None
+    """Its ``auth.token.realm``: where clients get one; any text."""
+    indexer_auth_keys_file: Path | None = None
+    """Its ``rootcertbundle`` or ``jwks``, or a PEM public key."""
     indexer_inbox_retention: Duration = timedelta(days=7)
     """How long raw deliveries are kept after they were applied: long enough to prove what was received."""
     indexer_event_retention: Duration = timedelta(days=30)
@@ -145,6 +154,19 @@ class Settings(BaseModel):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _trust_is_whole(self) -> Self:
+        trust = {
+            name: getattr(self, name) for name in type(self).model_fields if name.startswith("indexer_auth_")
+        }
+        missing = [name.upper() for name, value in trust.items() if value is None]
+        if missing and len(missing) < len(trust):
+            raise ValueError(
+                f"{' and '.join(missing)} must be set too: trust in the registry's tokens takes all of "
+                f"{', '.join(name.upper() for name in trust)}, or none"
+            )
+        return self
 
     @classmethod
     def read(cls, environ: Mapping[str, str], *, config: Path | None = None) -> Self:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from indexer.api.auth import Unauthorized
+from indexer.api.auth import Challenge, Unauthorized
 from indexer.errors import CallerError, StoreError, StoreUnavailable
 from indexer.store.reading import StoreTooSlow
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+
+CHALLENGE: Final = web.AppKey("challenge", Challenge)
+"""What a refusal says of where to get a token, on the application."""
 
 _log = structlog.get_logger()
 _CODES = {404: "unknown_path", 405: "method_not_allowed", 413: "content_too_large"}
@@ -85,8 +88,9 @@ def _of_http(error: web.HTTPException) -> web.Response:
 def _of_error(error: Exception, request: web.Request) -> web.Response:
     match error:
         case Unauthorized():
-            challenge = {"WWW-Authenticate": error.challenge}
-            return problem(error.status, error.code, str(error), headers=challenge)
+            challenge = request.app[CHALLENGE].header(error.access, error.error)
+            headers = {"WWW-Authenticate": challenge}
+            return problem(error.status, error.code, str(error), headers=headers)
         case CallerError():
             return problem(
                 error.status, error.code, str(error), parameter=error.parameter, allowed=error.allowed

@@ -10,13 +10,15 @@ from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
 
 from indexer.api import answers, health
-from indexer.api.auth import Authenticator, Principal, StaticTokens
+from indexer.api.access import access_of
+from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
 from indexer.api.front_page import front_page
 from indexer.api.openapi import ROOT, Call, Operation, operations, serve_document
 from indexer.api.parameters import parse_query
 from indexer.api.paths import read_path
-from indexer.api.problems import problems_middleware
+from indexer.api.problems import CHALLENGE, problems_middleware
 from indexer.api.settings import ApiSettings
+from indexer.api.tokens import SignedTokens
 from indexer.store.listing.words import Words
 from indexer.store.pool import Pool
 from indexer.store.reading import Readers
@@ -47,7 +49,8 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
     readers = Readers(
         pool, size=settings.connections, statement_timeout_seconds=settings.statement_timeout_seconds
     )
-    authenticator = Authenticator([StaticTokens(settings.api_tokens)], anonymous_read=settings.anonymous_read)
+    authenticator = _authenticator(settings)
+    app[CHALLENGE] = authenticator.challenge
     app.middlewares.extend([measuring_middleware, problems_middleware, _authentication(authenticator)])
     door = _Door(readers)
     for path, operation in operations().items():
@@ -64,6 +67,17 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
         await readers.close()
 
     app.on_shutdown.append(shut)
+
+
+def _authenticator(settings: ApiSettings) -> Authenticator:
+    verifiers: list[Verifier] = [StaticTokens(settings.api_tokens)]
+    if settings.trust is None:
+        return Authenticator(verifiers, anonymous_read=settings.anonymous_read)
+    return Authenticator(
+        [*verifiers, SignedTokens(settings.trust)],
+        anonymous_read=settings.anonymous_read,
+        challenge=Challenge(realm=settings.trust.realm, service=settings.trust.service),
+    )
 
 
 class _Door:
@@ -109,7 +123,7 @@ def _authentication(authenticator: Authenticator) -> Any:
         """Let nobody beyond this point whom no verifier knows: not even to learn which paths there are."""
         if request.path.startswith("/api/"):
             request[_PRINCIPAL] = await authenticator.authenticate(
-                request.headers.getall("Authorization", [])
+                request.headers.getall("Authorization", []), access=access_of(request.rel_url.raw_path)
             )
         return await handler(request)
 

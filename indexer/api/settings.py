@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from indexer.api.trust import Trust
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
@@ -16,6 +18,8 @@ class ApiSettings:
     """Operator tokens: each reads everything."""
     anonymous_read: bool = False
     """Whoever reaches the address may read everything."""
+    trust: Trust | None = None
+    """The registry's own token trust: its tokens open here what they open there. None: only operators' tokens."""
     connections: int = 4
     """Database connections held for answering, of the pool given; 3 to 8 are best (measured)."""
     statement_timeout_seconds: float = 5.0

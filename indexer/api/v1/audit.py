@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import Field
 
 from indexer.api.answers import CSV, NDJSON, Items, Stream
+from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
@@ -108,13 +109,12 @@ async def list_audit(call: Call[AuditQuery]) -> Items:
     A filter that no index serves (tag, digest, source, address without a repository) looks at 100,000 entries
     per request: the page may then be short, or empty, and still have a `next`.
     """
+    call.principal.require(AUDIT)
     query = call.query
     wanted = audit_filter(query)
     async with call.readers.reading() as held:
         fresh = await freshness(held)
-        scope = await find_scope(
-            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
-        )
+        scope = await find_scope(held, repository=query.repository, prefix=query.prefix)
         listing = await audit_entries(held, scope=scope, wanted=wanted)
         found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
         count = await counted(held, query, listing)
@@ -129,13 +129,13 @@ async def export_audit(call: Call[ExportQuery]) -> Stream:
     Ends where the log ended when the export began. Taken up again with `after_position` = the last position
     received. An answer that is cut off ends without its last chunk.
     """
+    call.principal.require(AUDIT)
     query = call.query
     wanted = Export(
         format=query.format,
         after_position=query.after_position,
         until=query.until,
         filters=audit_filter(query),
-        granted=call.principal.repositories,
     )
 
     async def write(response: web.StreamResponse) -> None:

@@ -64,7 +64,7 @@ async def list_repositories(call: Call[RepositoriesQuery]) -> Items:
     """List the repositories on record."""
     query = call.query
     wanted = store.RepositoryFilter(
-        name=query.name, prefix=query.prefix, has_tags=query.has_tags, granted=call.principal.repositories
+        name=query.name, prefix=query.prefix, has_tags=query.has_tags, granted=call.principal.listed
     )
     listing = store.repositories(parse_sort(query.sort), wanted)
     page = page_of(query, SCOPE, listing.orders)

@@ -1,0 +1,27 @@
+"""What a request under ``/api/v1`` takes, for the challenge of a refusal. What is granted, the endpoints ask."""
+
+from __future__ import annotations
+
+from indexer.api.auth import AUDIT, CATALOG, Access, pull_of
+from indexer.api.paths import read_path
+from indexer.errors import CallerError
+
+ROOT = "/api/v1"
+REPOSITORIES = f"{ROOT}/repositories/"
+
+_BY_PATH = {
+    f"{ROOT}/repositories": (CATALOG,),
+    f"{ROOT}/audit": (AUDIT,),
+    f"{ROOT}/audit/export": (AUDIT,),
+}
+
+
+def access_of(raw_path: str) -> tuple[Access, ...]:
+    """Return what the escaped path takes; nothing in particular where grants only narrow the answer."""
+    if not raw_path.startswith(REPOSITORIES):
+        return _BY_PATH.get(raw_path, ())
+    try:
+        _, parameters = read_path(raw_path.removeprefix(REPOSITORIES))
+    except CallerError:
+        return ()
+    return (pull_of(parameters["repository"]),)

@@ -1,0 +1,166 @@
+"""Tokens of the registry's own trust: JWTs, believed as the registry believes them (Distribution 2.8 and 3.x).
+
+The rules, in the order they apply:
+
+1. Three parts; a header that names an asymmetric algorithm. ``none`` and HMAC are none of them. Nothing is
+   critical (``crit``) that we understand, so a token with it is refused; keys and certificates that a token
+   brings along (``jwk``, ``jku``, ``x5c``) are not looked at.
+2. Signed by one of the configured keys. ``kid`` only says which to try first: libtrust, RFC 7638 and JWK sets
+   name one key differently, and 3.x refuses GitLab's own tokens for it.
+3. ``iss`` is the issuer, ``aud`` is or holds the service, ``exp`` is not past and ``nbf`` not to come, give or
+   take a minute. ``iss``, ``aud`` and ``exp`` must be there.
+4. ``access`` grants actions by type and name, taken literally: ``team/*`` is the name of nothing else.
+
+Only what carries a good signature is parsed further than its header.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import urlsafe_b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+from joserfc import jws
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+
+from indexer.api.auth import MAX_TOKEN_BYTES, Principal
+from indexer.api.trust import Trust, TrustedKey
+
+LEEWAY_SECONDS = 60
+ALGORITHMS = (
+    "RS256", "RS384", "RS512",
+    "ES256", "ES384", "ES512",
+    "PS256", "PS384", "PS512",
+    "EdDSA",
+)  # fmt: skip
+"""The asymmetric ones of Distribution 3.x; 2.8 takes the first two rows."""
+
+MAX_HEADER_BYTES = 64 * 1024
+"""A header may carry a chain of certificates, which is not looked at."""
+
+_UNDERSTOOD_BY_NOBODY = ("crit", "b64")
+
+Grants = dict[tuple[str, str], frozenset[str]]
+
+
+class _Registry(jws.JWSRegistry):
+    """What joserfc asks about a token: our limits, our algorithms, and no word about EdDSA's old name."""
+
+    max_header_length = MAX_HEADER_BYTES
+    max_payload_length = MAX_TOKEN_BYTES
+
+    def get_alg(self, name: str) -> Any:
+        if name not in ALGORITHMS:
+            raise UnsupportedAlgorithmError(name)
+        return self.algorithms[name]
+
+
+_REGISTRY = _Registry(strict_check_header=False)
+
+
+class SignedTokens:
+    """Knows the tokens that a :class:`Trust` believes."""
+
+    def __init__(self, trust: Trust, *, now: Callable[[], float] = time.time) -> None:
+        self._trust = trust
+        self._now = now
+
+    async def verify(self, token: str) -> Principal | None:
+        """Return who the token speaks for and what it grants; None where it is not believed."""
+        try:
+            claims = self._claims(token)
+            grants = read_grants(claims.get("access"))
+        except (ValueError, RecursionError):
+            return None
+        subject = claims.get("sub")
+        return Principal(
+            name=subject if isinstance(subject, str) else "",
+            repositories=frozenset(
+                name
+                for (kind, name), actions in grants.items()
+                if kind == "repository" and not actions.isdisjoint(("pull", "*"))
+            ),
+            grants=grants,
+        )
+
+    def _claims(self, token: str) -> Mapping[str, Any]:
+        header = read_header(token)
+        payload = _verified(token, self._in_order(header.get("kid")))
+        claims = orjson.loads(payload)
+        if not isinstance(claims, dict):
+            raise ValueError("the claims are no object")
+        check_claims(claims, issuer=self._trust.issuer, service=self._trust.service, now=self._now())
+        return claims
+
+    def _in_order(self, name: object) -> list[TrustedKey]:
+        return sorted(self._trust.keys, key=lambda key: name not in key.names)
+
+
+def read_header(token: str) -> Mapping[str, Any]:
+    """Return a token's header; raise ``ValueError`` where it could not be one of ours."""
+    if token.count(".") != 2:  # noqa: PLR2004 - header, claims, signature
+        raise ValueError("not three parts")
+    encoded = token.partition(".")[0]
+    if len(encoded) > MAX_HEADER_BYTES:
+        raise ValueError("the header is too long")
+    try:
+        header = orjson.loads(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    except (Base64Error, UnicodeEncodeError):
+        raise ValueError("the header is not base64") from None
+    if not isinstance(header, dict) or header.get("alg") not in ALGORITHMS:
+        raise ValueError("no algorithm of ours")
+    if any(name in header for name in _UNDERSTOOD_BY_NOBODY):
+        raise ValueError("something critical that nobody here understands")
+    return {name: header[name] for name in ("alg", "kid") if name in header}
+
+
+def check_claims(claims: Mapping[str, Any], *, issuer: str, service: str, now: float) -> None:
+    """Raise ``ValueError`` unless the claims are of our issuer, for our service, and of now."""
+    if claims.get("iss") != issuer:
+        raise ValueError("another issuer")
+    audience = claims.get("aud")
+    if service not in (audience if isinstance(audience, list) else [audience]):
+        raise ValueError("another audience")
+    expires, begins = claims.get("exp"), claims.get("nbf", 0)
+    if type(expires) is not int or type(begins) is not int:
+        raise ValueError("exp and nbf are whole seconds")
+    if now > expires + LEEWAY_SECONDS:
+        raise ValueError("expired")
+    if now < begins - LEEWAY_SECONDS:
+        raise ValueError("not valid yet")
+
+
+def read_grants(access: object) -> Grants:
+    """Return what ``access`` grants, actions by type and name; raise ``ValueError`` where it is malformed."""
+    if access is None:
+        return {}
+    if not isinstance(access, list):
+        raise ValueError("access is no list")
+    grants: dict[tuple[str, str], set[str]] = {}
+    for entry in access:
+        kind, name, actions = _entry(entry)
+        grants.setdefault((kind, name), set()).update(actions)
+    return {thing: frozenset(actions) for thing, actions in grants.items()}
+
+
+def _entry(entry: object) -> tuple[str, str, list[str]]:
+    if not isinstance(entry, dict):
+        raise ValueError("an access is no object")
+    kind, name, actions = entry.get("type", ""), entry.get("name", ""), entry.get("actions") or []
+    texts = [kind, name, *actions] if isinstance(actions, list) else [actions]
+    if not isinstance(actions, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("an access is malformed")
+    return kind, name, actions
+
+
+def _verified(token: str, keys: Iterable[TrustedKey]) -> bytes:
+    """Return the payload, by the first key whose signature it is."""
+    for candidate in keys:
+        try:
+            return jws.deserialize_compact(token, candidate.key, registry=_REGISTRY).payload
+        except (JoseError, ValueError, TypeError):
+            continue  # not this key's: of another kind, or another signature
+    raise ValueError("signed by none of the keys")
