@@ -292,6 +292,12 @@ def docs(arguments: list[str]) -> NoReturn:
     become(PYTHON, "-m", "pytest", "tests/docs", *arguments)
 
 
+def chaos(arguments: list[str]) -> NoReturn:
+    """Let everything fail at random and compare what is left: --seed N --minutes M --registry 2|3."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "tests.chaos", *arguments)
+
+
 def openapi(arguments: list[str]) -> NoReturn:
     """Print the description of the HTTP API."""
     ensure_environment(RUN_LOCK)
@@ -332,7 +338,7 @@ def uv_command(scratch: Path) -> list[str]:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (demo, test, lint, types, fmt, bench, docs, openapi, lock)
+    verb.__name__: verb for verb in (demo, test, lint, types, fmt, bench, chaos, docs, openapi, lock)
 }
 
 

@@ -37,7 +37,9 @@ log = structlog.get_logger()
 
 CONNECTIONS = 10
 LOOKUP_CONNECTIONS = 2
-SETTLE_DEADLINE_SECONDS = 60.0
+SETTLE_DEADLINE_SECONDS = 90.0
+"""Longer than the lease of a worker that died."""
+
 SETTLE_POLL_SECONDS = 0.1
 
 

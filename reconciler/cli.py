@@ -221,6 +221,10 @@ def _print_report(report: Report, *, as_json: bool) -> None:
     )
     for reason in report.reasons:
         sys.stdout.write(f"  undecided: {reason}\n")
+    for name, count in counts.items():
+        if name.startswith("unsettled_") and count:
+            kind = name.removeprefix("unsettled_")
+            sys.stdout.write(f"  not settled yet: {count} to {kind}; see `reconciler status`\n")
     if report.brake is not None:
         sys.stdout.write(f"brake pulled: {report.brake}\n")
         for finding in report.held_back[:20]:

@@ -12,7 +12,7 @@ from indexer.store import due, repositories
 from indexer.store.pool import Pool, transaction
 
 BATCH = 20
-LEASE = timedelta(minutes=5)
+LEASE = timedelta(seconds=60)
 REST_SECONDS = 1.0
 
 

@@ -18,7 +18,6 @@ from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import Confirmed, Found, NotFound, TagLook
 from reconciler.registry.protocol import Registry
 
-
 WORKERS = 64
 """Looks of one repository under way; how many requests that makes is the caller's limit."""
 

@@ -153,17 +153,6 @@ async def defer_due(connection: Connection, *, deferred: Sequence[Deferred], now
     )
 
 
-async def extend_lease(connection: Connection, *, rows: Sequence[DueRow], until: datetime) -> None:
-    """Keep rows leased while the work goes on."""
-    await connection.execute(
-        SQL["extend_lease"],
-        [row.kind for row in rows],
-        [row.repository_id for row in rows],
-        [row.key for row in rows],
-        until,
-    )
-
-
 async def next_due(connection: Connection, *, kind: DueKind) -> datetime | None:
     """Return when the next row of a kind can be taken."""
     at: datetime | None = await connection.fetchval(SQL["next_due"], kind)

@@ -30,7 +30,10 @@ from reconciler.resolve.decide import config_to_read, describe, unreadable
 log = structlog.get_logger()
 
 BATCH = 64
-LEASE = timedelta(minutes=2)
+LEASE = timedelta(seconds=30)
+"""A batch takes a few seconds. Where it takes longer the work is done twice, which changes nothing; where its
+worker died it waits this long."""
+
 REST_SECONDS = 1.0
 RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=30)

@@ -27,7 +27,10 @@ from reconciler.verify.decide import Look, Verdict, after_failure, after_look
 log = structlog.get_logger()
 
 BATCH = 128
-LEASE = timedelta(minutes=2)
+LEASE = timedelta(seconds=30)
+"""A batch takes a few seconds. Where it takes longer the work is done twice, which changes nothing; where its
+worker died it waits this long."""
+
 LONGEST_REST_SECONDS = 1.0
 
 LOOKS = Counter("reconciler_looks_total", "Looks at due tags, by what became of them.", ["outcome"])

@@ -65,7 +65,7 @@ async def stored(database_url: str) -> list[int]:
 
 async def until_stored(database_url: str, count: int) -> list[int]:
     async with asyncio.timeout(30):
-        while len(found := await stored(database_url)) < count:  # noqa: ASYNC110 - the database has no signal for it
+        while len(found := await stored(database_url)) < count:
             await asyncio.sleep(0.02)
     return found
 

@@ -69,11 +69,6 @@ FROM unnest($1::text[], $2::integer[], $3::text[], $4::integer[], $5::timestampt
     AS later (kind, repository_id, key, generation, due_at, attempts, looks, agreed, last_seen)
 WHERE due.kind = later.kind AND due.repository_id = later.repository_id AND due.key = later.key
 
--- name: extend_lease
--- Keeps rows leased until $4: kinds $1, repositories $2, keys $3.
-UPDATE due SET lease_until = $4 FROM unnest($1::text[], $2::integer[], $3::text[]) AS held (kind, repository_id, key)
-WHERE due.kind = held.kind AND due.repository_id = held.repository_id AND due.key = held.key
-
 -- name: next_due
 -- When the next row of kind $1 is due; null if none waits.
 SELECT min(CASE WHEN lease_until > due_at THEN lease_until ELSE due_at END) FROM due WHERE kind = $1

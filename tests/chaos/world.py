@@ -1,0 +1,224 @@
+"""The parts: a real registry, a real PostgreSQL, the real commands, and proxies that can fail in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
+from indexer.store.migrate import migrate
+from tests.chaos.recorder import Recorder
+from tests.fixtures.fault_proxy import FaultProxy
+from tools.registry_binary import FoundRegistry
+from tools.registry_server import Endpoint, RegistryServer, RegistrySettings, free_port
+
+TOKEN, API_TOKEN = "chaos-notifications", "chaos-api"
+LOG_LEVEL = "warning"
+
+
+@dataclass
+class Command:
+    """One of our commands as a process that is started again after each kill."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", *self.arguments], env=self.environment, stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+@dataclass
+class World:
+    """Everything that runs, and what may happen to it."""
+
+    registry_binary: FoundRegistry
+    directory: Path
+    seed: int
+    randomness: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.randomness = random.Random(self.seed)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self.directory.chmod(0o711)
+        self.postgres = EmbeddedPostgres(EmbeddedSettings(data_dir=self.directory))
+        await self.postgres.start()
+        self._stack.push_async_callback(self.postgres.stop)
+        await migrate(self.postgres.database_url)
+        self.database = await self._stack.enter_async_context(
+            FaultProxy(_socket_of(self.postgres.database_url))
+        )
+        self.listen = f"127.0.0.1:{free_port()}"
+        self.recorder = await self._stack.enter_async_context(Recorder(f"http://{self.listen}/notifications"))
+        self.registry = RegistryServer(
+            self.registry_binary,
+            RegistrySettings(
+                directory=self.directory / "registry",
+                port=free_port(),
+                notifications=[Endpoint(self.recorder.url, token=TOKEN, backoff="100ms", timeout="3s")],
+            ),
+        )
+        (self.directory / "registry").mkdir(exist_ok=True)
+        await asyncio.to_thread(self.registry.start)
+        self._stack.callback(self.registry.kill)
+        parts = urlsplit(self.registry.url)
+        self.to_registry = await self._stack.enter_async_context(
+            FaultProxy((parts.hostname or "127.0.0.1", parts.port or 80))
+        )
+        environment = self._environment()
+        self.server = Command(["indexer", "serve"], environment, self.directory / "serve.log")
+        self.reconciler = Command(["reconciler", "run"], environment, self.directory / "run.log")
+        for command in (self.server, self.reconciler):
+            command.start()
+            self._stack.callback(command.kill)
+        await self.until_ready()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def database_url(self) -> str:
+        """The database as our commands see it: through the proxy."""
+        name = urlsplit(self.postgres.database_url).path
+        user = urlsplit(self.postgres.database_url).username or "indexer"
+        return f"postgresql://{user}@127.0.0.1:{self.database.port}{name}?sslmode=disable"
+
+    def _environment(self) -> dict[str, str]:
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("INDEXER_", "RECONCILER_"))
+        }
+        return ours | {
+            "INDEXER_DATABASE_URL": self.database_url,
+            "INDEXER_DATA_DIR": str(self.directory / "data"),
+            "INDEXER_LISTEN": self.listen,
+            "INDEXER_NOTIFICATIONS_TOKEN": TOKEN,
+            "INDEXER_API_TOKENS": API_TOKEN,
+            "INDEXER_LOG_LEVEL": LOG_LEVEL,
+            "RECONCILER_REGISTRY_URL": f"http://127.0.0.1:{self.to_registry.port}",
+            "RECONCILER_INTERVAL": "5s",
+            "RECONCILER_BRAKE_SHARE": "1",
+            "RECONCILER_REREAD_AFTER": "1s",
+        }
+
+    async def until_ready(self) -> None:
+        """Wait for the server to answer that it is ready."""
+        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+            while True:
+                with suppress(aiohttp.ClientError):
+                    async with session.get(f"http://{self.listen}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
+    # --- faults ------------------------------------------------------------------------------------------
+
+    async def fail_once(self) -> str:
+        """Let one thing go wrong, chosen by the seed, and mend it after a moment; return what it was."""
+        faults = [
+            self.kill_registry,
+            self.kill_server,
+            self.kill_reconciler,
+            self.kill_postgres,
+            self.stall_database,
+            self.cut_database,
+            self.stall_registry,
+            self.cut_registry,
+            self.remove_tag_from_storage,
+            self.copy_tag_in_storage,
+        ]
+        fault = self.randomness.choice(faults)
+        await fault()
+        return fault.__name__
+
+    async def kill_registry(self) -> None:
+        await asyncio.to_thread(self.registry.kill)
+        await asyncio.to_thread(self.registry.start)
+
+    async def kill_server(self) -> None:
+        self.server.kill()
+        await asyncio.sleep(self.randomness.random() / 2)
+        self.server.start()
+
+    async def kill_reconciler(self) -> None:
+        self.reconciler.kill()
+        await asyncio.sleep(self.randomness.random() / 2)
+        self.reconciler.start()
+
+    async def kill_postgres(self) -> None:
+        assert self.postgres.pid is not None
+        os.kill(self.postgres.pid, signal.SIGKILL)
+        await self.postgres.wait()
+        await asyncio.sleep(self.randomness.random())
+        await self.postgres.start()
+
+    async def stall_database(self) -> None:
+        self.database.stall()
+        await asyncio.sleep(0.3 + self.randomness.random() * 3)
+        self.database.resume()
+
+    async def cut_database(self) -> None:
+        self.database.refuse()
+        await asyncio.sleep(self.randomness.random() * 2)
+        self.database.resume()
+
+    async def stall_registry(self) -> None:
+        self.to_registry.stall()
+        await asyncio.sleep(self.randomness.random() * 2)
+        self.to_registry.resume()
+
+    async def cut_registry(self) -> None:
+        self.to_registry.refuse()
+        await asyncio.sleep(self.randomness.random())
+        self.to_registry.resume()
+
+    async def remove_tag_from_storage(self) -> None:
+        directory = self._some_tag_directory()
+        if directory is not None:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    async def copy_tag_in_storage(self) -> None:
+        directory = self._some_tag_directory()
+        if directory is not None:
+            target = directory.with_name(f"copied-{self.randomness.randrange(4)}")
+            with suppress(OSError, shutil.Error):
+                await asyncio.to_thread(shutil.copytree, directory, target, dirs_exist_ok=True)
+
+    def _some_tag_directory(self) -> Path | None:
+        found = sorted(self.registry.storage_dir.glob("docker/registry/v2/repositories/**/_manifests/tags/*"))
+        return self.randomness.choice(found) if found else None
+
+
+def _socket_of(database_url: str) -> Path:
+    query = dict(part.split("=", 1) for part in urlsplit(database_url).query.split("&"))
+    return Path(query["host"].replace("%2F", "/")) / f".s.PGSQL.{query.get('port', '5432')}"
