@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+import orjson
+
 _TIME = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})[Tt ](?P<time>\d{2}:\d{2}:)(?P<second>\d{2})(?:\.(?P<fraction>\d{1,18}))?"
     r"(?:(?P<zulu>[Zz])|(?P<sign>[+ -])(?P<hours>\d{2}):(?P<minutes>\d{2}))\Z",
@@ -18,7 +20,10 @@ _LAST = datetime.max.replace(tzinfo=UTC)
 
 def format_time(at: datetime | None) -> str | None:
     """Return ``2026-01-31T12:00:00.000000Z``; None for None. ``at`` must be in UTC."""
-    return None if at is None else f"{at.isoformat(timespec='microseconds')[:26]}Z"
+    if at is None:
+        return None
+    text = orjson.dumps(at).decode()  # a third of isoformat()'s time, and a page has hundreds; in quotes
+    return f"{text[1:27]}Z" if at.microsecond else f"{text[1:20]}.000000Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -74,7 +74,8 @@ def _thing(request: web.Request, answer: Thing) -> web.Response:
 
 
 def _items(request: web.Request, answer: Items) -> web.Response:
-    lasting: dict[str, Any] = {"items": answer.items, "next": answer.next, "previous": answer.previous}
+    encoded = orjson.Fragment(orjson.dumps(answer.items))  # once, for the body and for its entity tag
+    lasting: dict[str, Any] = {"items": encoded, "next": answer.next, "previous": answer.previous}
     if answer.count is not None:
         lasting["count"] = answer.count
     lasting |= answer.more

@@ -98,8 +98,8 @@ async def test_tags__a_plain_page_is_an_index_scan_without_a_sort(connection: Co
             middle = await walk.fetch_page(connection, listing, walk.Page(limit=1000))
             for position in (None, middle.next):
                 found = kinds(await plan(connection, listing, position))
-                assert "Index Only Scan" in found, (key, descending)
-                assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & set(found), key
+                bad = {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan", "Merge Join", "Hash Join"}
+                assert not bad & set(found), (key, descending, found)
 
 
 async def test_tags__a_page_costs_the_same_in_a_large_repository(connection: Connection) -> None:

@@ -58,11 +58,14 @@ _OUTER = (
     "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at, t.published_source, t.image_created, "
     "t.first_seen_at, p.last_pulled_at, p.pull_count, m.config_digest, t.pushed_by, t.verified_at, t.broken"
 )
-_JOINS = (
-    "JOIN tag AS t ON t.repository_id = w.repository_id AND t.name = w.name "
+# LIMIT keeps the look-up of pulls a look-up: a merge join of both tables by name would read all pulls up to the page.
+_DIRECT = (
     "LEFT JOIN manifest AS m ON m.id = t.manifest_id "
-    "LEFT JOIN tag_pull AS p ON p.repository_id = w.repository_id AND p.name = w.name"
+    "LEFT JOIN LATERAL (SELECT last_pulled_at, pull_count FROM tag_pull AS p "
+    "WHERE p.repository_id = t.repository_id AND p.name = t.name LIMIT 1) AS p ON true"
 )
+_JOINS = f"JOIN tag AS t ON t.repository_id = w.repository_id AND t.name = w.name {_DIRECT}"
+_REPOSITORY = "JOIN repository AS r ON r.id = t.repository_id"
 
 _PLAIN = "tag AS t"
 _WITH_PULLS = (
@@ -175,6 +178,7 @@ async def tags_of_repository(
         identity=_IDENTITY,
         outer=_OUTER,
         joins=_JOINS,
+        direct=None if any(order.column.apart for order in orders) else _DIRECT,
         filters=await _conditions(connection, wanted),
         matcher=_matcher(wanted),
         bound=STEP if bounded else None,
@@ -196,7 +200,8 @@ async def tags_everywhere(
         orders=orders,
         identity=_IDENTITY,
         outer=f"r.name AS repository, {_OUTER}",
-        joins=f"{_JOINS} JOIN repository AS r ON r.id = w.repository_id",
+        joins=f"{_JOINS} {_REPOSITORY}",
+        direct=f"{_DIRECT} {_REPOSITORY}",
         filters=(*conditions, *covered.filters),
         matcher=_matcher(wanted),
         bound=STEP if covered.bounded else None,
