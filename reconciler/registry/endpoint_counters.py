@@ -124,7 +124,7 @@ def parse_expvar(content: bytes, *, asked: str) -> tuple[Endpoint, ...]:
         raise RegistryMisbehaved(f"{asked}: has no registry.notifications, so it is no registry's")
     try:
         return tuple(_read_endpoint(endpoint) for endpoint in notifications.get("endpoints") or ())
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise RegistryMisbehaved(
             f"{asked}: its endpoints are not as Distribution writes them ({error})"
         ) from error
