@@ -35,9 +35,10 @@ def main() -> int:
     )
     parser.add_argument("--once", action="store_true", help="check what is shown and exit, 0 if all is true")
     wanted = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup meant it
-            signal.signal(number, interrupt)
+    signal.signal(signal.SIGINT, interrupt)  # a script's background job inherits it ignored
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup meant it
+        signal.signal(signal.SIGHUP, interrupt)
     console = make_console()
     try:
         return Demo(console).run(once=wanted.once)

@@ -133,7 +133,7 @@ class Stage:
     def stop(self) -> None:
         """Stop everything in good order and remove every trace."""
         if self._up is not None and self._up.poll() is None:
-            self._up.send_signal(signal.SIGINT)
+            self._up.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._up.wait(timeout=ENDS_WITHIN_SECONDS)
             self._up.kill()
