@@ -28,7 +28,7 @@ from reconciler.doctor.endpoints import (
 )
 from reconciler.doctor.facts import Failure, Instance, Trail
 from reconciler.doctor.report import Cause
-from reconciler.registry.endpoint_counters import DebugReading, DebugSource, Endpoint
+from reconciler.registry.endpoint_counters import DebugReading, DebugSource, Endpoint, EndpointCounters
 
 IGNORED = Cause(
     "the endpoint's ignore block swallows manifests (their media type in ignore.mediatypes, or push in "
@@ -85,20 +85,28 @@ def _by_counters(trail: Trail, token: str | None) -> list[Cause]:
     if readings and all(_has_no_endpoint(now) for now, _ in readings):
         return [Cause("the registry is not configured to send notifications to anyone", SNIPPET_REMEDY)]
     causes: list[Cause] = []
-    made = 0
+    made: list[int | None] = []
     for now, then in readings:
         assert isinstance(now.reading, DebugReading)  # noqa: S101 - filtered above; tells mypy
         ours = find_ours(now.reading, token=token)
         if ours is None:
+            made.append(0 if now.reading.source is DebugSource.EXPVAR else None)
             continue
-        causes += configuration_causes(ours, token=token)
-        delta = ours.counters.since(_earlier(then, ours).counters)
-        made += delta.events
-        causes += counter_causes(ours.name, delta) or _delivered_elsewhere(ours, delta.statuses)
-        if not causes and ours.counters.pending:
-            causes.append(USUAL[-1])
-    if not causes and readings and not made:
+        earlier = _before(then, ours)
+        made.append(None if earlier is None else ours.counters.events - earlier.events)
+        causes += _by_endpoint(ours, earlier, token)
+    if not causes and made and not any(made) and None not in made:
         causes.append(NO_EVENT)
+    return causes
+
+
+def _by_endpoint(ours: Endpoint, before: EndpointCounters | None, token: str | None) -> list[Cause]:
+    causes = configuration_causes(ours, token=token)
+    if before is not None:
+        delta = ours.counters.since(before)
+        causes += counter_causes(ours.name, delta) or _delivered_elsewhere(ours, delta.statuses)
+    if not causes and ours.counters.pending:
+        causes.append(USUAL[-1])
     return causes
 
 
@@ -109,11 +117,17 @@ def _has_no_endpoint(instance: Instance) -> bool:
     )
 
 
-def _earlier(then: Instance | None, ours: Endpoint) -> Endpoint:
-    """Return the endpoint as it was before the push; as it is now where that is not known: no claim then."""
+def _before(then: Instance | None, ours: Endpoint) -> EndpointCounters | None:
+    """Return the endpoint's counters before the push, None where they are not known: then nothing is claimed.
+
+    Prometheus does not show an endpoint before its first event, and a restart begins at 0 again.
+    """
     if then is None or isinstance(then.reading, Failure):
-        return ours
-    return then.reading.find(ours.name) or ours
+        return None
+    found = then.reading.find(ours.name)
+    if found is None:
+        return EndpointCounters() if then.reading.source is DebugSource.PROMETHEUS else None
+    return EndpointCounters() if found.counters.events > ours.counters.events else found.counters
 
 
 def _delivered_elsewhere(ours: Endpoint, statuses: Mapping[int, int]) -> list[Cause]:

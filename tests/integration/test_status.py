@@ -1,0 +1,82 @@
+"""What ``reconciler status`` says of a database in every state."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from indexer.inventory.changes import DueKind
+from indexer.oci.reference import RepositoryName
+from indexer.store import drift, due, inbox, loops, repositories
+from indexer.store.drift import RunMode, RunOutcome
+from indexer.store.inbox import Delivery, Refused
+from indexer.store.migrate import migrate
+from indexer.store.pool import connect
+from reconciler.status import look, picture_json, picture_lines
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+async def migrated(empty_database_url: str) -> str:
+    """URL of a database as ``indexer migrate`` leaves it."""
+    await migrate(empty_database_url)
+    return empty_database_url
+
+
+async def test_status__of_nothing(migrated: str) -> None:
+    """A fresh database has nothing that waits, no walk, and nothing to verify; that is said without an error."""
+    picture = await look(migrated)
+    lines = list(picture_lines(picture))
+    assert [
+        "inbox        0 waiting, 0 in quarantine",
+        "verify       0 waiting",
+        "resolve      0 waiting",
+        "measure      0 waiting",
+        "tags         0, none to verify",
+        "walk         none yet",
+    ] == lines
+    assert (None, None, []) == (
+        picture_json(picture)["last_run"],
+        picture_json(picture)["brake"],
+        picture_json(picture)["loops"],
+    )
+
+
+async def test_status__of_trouble(migrated: str) -> None:
+    """What waits has its age, a pulled brake says how to release it, and a failing loop its last error."""
+    held = await connect(migrated, application="tests")
+    try:
+        old = Delivery(received_at=NOW - timedelta(minutes=10), body=b"{}")
+        await inbox.put_deliveries(held, deliveries=[old])
+        await inbox.quarantine(held, refused=[Refused(delivery=old, reason="odd")], now=NOW)
+        await repositories.add_repositories(held, heard={RepositoryName("team/app"): NOW})
+        async with held.transaction():
+            ids = await repositories.lock_repositories(held, names=[RepositoryName("team/app")])
+            key = due.DueKey(kind=DueKind.VERIFY, repository_id=ids[RepositoryName("team/app")], key="latest")
+            await due.make_due(held, keys=[key], now=NOW - timedelta(hours=3), due_at=NOW)
+        run = await drift.begin_run(held, mode=RunMode.RUN, at=NOW - timedelta(minutes=5), scope=None)
+        await drift.finish_run(
+            held,
+            run_id=run,
+            at=NOW,
+            outcome=RunOutcome.BRAKED,
+            counts={"repositories": 7},
+            note="90 of 100 tags",
+        )
+        await loops.report(
+            held, loop="verify", process="host:1", at=NOW, outcome="failed", error="RegistryUnavailable: away"
+        )
+    finally:
+        await held.close()
+    picture = await look(migrated)
+    lines = list(picture_lines(picture))
+    assert "inbox        1 waiting 10 min ago, 1 in quarantine" == lines[0]
+    assert "verify       1 waiting 3 h ago, 0 failing" == lines[1]
+    assert "             90 of 100 tags" in lines
+    assert any(line.startswith("brake") and "--release-brake" in line for line in lines)
+    assert any("last error: RegistryUnavailable: away" in line for line in lines)
+    shown = json.loads(json.dumps(picture_json(picture)))
+    assert ("90 of 100 tags", "braked") == (shown["brake"], shown["last_run"]["outcome"])

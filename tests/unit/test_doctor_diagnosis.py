@@ -1,0 +1,800 @@
+"""The doctor's judgements, as tables: what was found, and which link is broken by what."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from indexer.errors import RegistryDenied, RegistryMisbehaved, RegistryUnavailable
+from indexer.oci.digest import digest_of
+from indexer.oci.reference import RepositoryName, TagName
+from indexer.store.canary import Arrived, CanaryState
+from reconciler.doctor import decide
+from reconciler.doctor.canary import read_news
+from reconciler.doctor.chain import judge_push, judge_trail
+from reconciler.doctor.endpoints import judge_endpoints
+from reconciler.doctor.facts import (
+    Canary,
+    Database,
+    Door,
+    Failure,
+    Family,
+    HttpAnswer,
+    Instance,
+    Listing,
+    LoopState,
+    News,
+    RegistryFacts,
+    Surroundings,
+    Trail,
+)
+from reconciler.doctor.present import check_text, report_json, verdict_text
+from reconciler.doctor.report import Cause, Check, Link, Outcome, Report, failed, ok, skipped, warning
+from reconciler.registry.answers import Deletion, Ping
+from reconciler.registry.endpoint_counters import (
+    DebugReading,
+    DebugSource,
+    Endpoint,
+    EndpointConfiguration,
+    EndpointCounters,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+TOKEN = "secret-of-the-test"
+DIGEST = digest_of(b"canary")
+CANARY = Canary(
+    repository=RepositoryName("probe"),
+    tag=TagName("canary-1"),
+    digest=DIGEST,
+    media_type="application/vnd.oci.image.manifest.v1+json",
+    pushed_at=NOW,
+)
+CONFIGURATION = EndpointConfiguration(
+    url="http://indexer:5005/notifications",
+    authorization=(f"Bearer {TOKEN}",),
+    timeout_seconds=5.0,
+    threshold=3,
+    backoff_seconds=1.0,
+    ignored_media_types=frozenset({"application/octet-stream"}),
+    ignored_actions=frozenset({"pull"}),
+)
+QUIET = EndpointCounters()
+WELL = EndpointCounters(events=9, successes=9, statuses={202: 9})
+
+
+def instance(
+    *endpoints: Endpoint, source: DebugSource = DebugSource.EXPVAR, probe: HttpAnswer | None = None
+) -> Instance:
+    reading = DebugReading(address="http://debug", read_at=NOW, source=source, endpoints=endpoints)
+    return Instance(
+        address="http://debug", reading=reading, probes={"indexer": probe} if probe is not None else {}
+    )
+
+
+def endpoint(
+    counters: EndpointCounters = WELL, configuration: EndpointConfiguration | None = CONFIGURATION
+) -> Endpoint:
+    return Endpoint(name="indexer", counters=counters, configuration=configuration)
+
+
+def answer(status: int | None, *, location: str | None = None, said: str = "") -> HttpAnswer:
+    return HttpAnswer(status=status, location=location, said=said)
+
+
+def first_cause(check: Check) -> str:
+    return check.causes[0].likely if check.causes else ""
+
+
+# the parts, before the canary
+
+
+@pytest.mark.parametrize(
+    ("fact", "outcome"),
+    [
+        (Database(version_number=180001, version="18.1", ahead_seconds=0), Outcome.OK),
+        (Database(version_number=150000, version="15.0", ahead_seconds=0), Outcome.OK),
+        (Database(version_number=140012, version="14.12", ahead_seconds=0), Outcome.FAILED),
+        ("the database does not answer", Outcome.FAILED),
+    ],
+)
+def test_database__version_and_reach(fact: Database | str, outcome: Outcome) -> None:
+    """PostgreSQL 15 or newer, reachable: all else is broken."""
+    assert outcome == decide.judge_database(fact).outcome
+
+
+@pytest.mark.parametrize(
+    ("ready", "outcome", "cause"),
+    [
+        (answer(200), Outcome.OK, ""),
+        (answer(None, said="connection refused"), Outcome.FAILED, "does not run"),
+        (answer(301, location="https://x/"), Outcome.FAILED, "redirects"),
+        (answer(503, said="not ready"), Outcome.FAILED, "lost its database"),
+        (answer(404), Outcome.FAILED, "another service"),
+    ],
+)
+def test_indexer__readiness(ready: HttpAnswer, outcome: Outcome, cause: str) -> None:
+    """What ``/readyz`` answers tells whether the server is there, well, and itself."""
+    check = decide.judge_indexer("http://indexer", ready)
+    assert outcome == check.outcome
+    assert cause in first_cause(check)
+
+
+@pytest.mark.parametrize(
+    ("with_token", "without_token", "cause"),
+    [
+        (answer(202), answer(401), None),
+        (answer(401), answer(401), "another INDEXER_NOTIFICATIONS_TOKEN"),
+        (answer(403), answer(403), "another INDEXER_NOTIFICATIONS_TOKEN"),
+        (answer(302, location="/login"), answer(302, location="/login"), "redirects"),
+        (answer(308, location="https://x/"), answer(308, location="https://x/"), "redirects"),
+        (answer(503), answer(401), "cannot write"),
+        (answer(200), answer(200), "another service"),
+        (answer(404), answer(404), "another service"),
+        (answer(None, said="timed out"), answer(None), "another service"),
+        (answer(202), answer(202), "not the indexer"),
+    ],
+)
+def test_door__token(with_token: HttpAnswer, without_token: HttpAnswer, cause: str | None) -> None:
+    """The door takes our token with 202, refuses its absence with 401, and never redirects."""
+    check = decide.judge_door(
+        Door(url="http://x/notifications", with_token=with_token, without_token=without_token)
+    )
+    assert (Outcome.OK if cause is None else Outcome.FAILED) == check.outcome
+    assert (cause or "") in first_cause(check)
+
+
+def ping() -> Ping:
+    return Ping(looked_at=NOW, registry_clock=NOW, api_version="registry/2.0")
+
+
+@pytest.mark.parametrize(
+    ("seen", "has_credentials", "registry", "credentials", "cause"),
+    [
+        (ping(), False, Outcome.OK, Outcome.OK, ""),
+        (ping(), True, Outcome.OK, Outcome.OK, ""),
+        (Failure.of(RegistryDenied("401")), False, Outcome.OK, Outcome.FAILED, "no user name"),
+        (Failure.of(RegistryDenied("401")), True, Outcome.OK, Outcome.FAILED, "is wrong"),
+        (Failure.of(RegistryUnavailable("refused")), True, Outcome.FAILED, Outcome.SKIPPED, ""),
+        (Failure.of(RegistryMisbehaved("<html>")), True, Outcome.FAILED, Outcome.SKIPPED, ""),
+    ],
+)
+def test_registry__one_ping_tells_two_links(
+    seen: Ping | Failure, has_credentials: bool, registry: Outcome, credentials: Outcome, cause: str
+) -> None:
+    """A refusal is the registry's answer: it is there, and the credentials are what is broken."""
+    facts = RegistryFacts(url="http://r", has_credentials=has_credentials, ping=seen)
+    assert registry == decide.judge_registry(facts).outcome
+    check = decide.judge_credentials(facts)
+    assert credentials == check.outcome
+    assert cause in first_cause(check)
+
+
+@pytest.mark.parametrize(
+    ("fact", "outcome", "cause"),
+    [
+        (None, Outcome.OK, ""),
+        (Failure.of(RegistryDenied("401")), Outcome.FAILED, "the token lacks registry:catalog:*"),
+        (Failure.of(RegistryMisbehaved("404")), Outcome.FAILED, "hides _catalog"),
+        (Failure.of(RegistryUnavailable("slow")), Outcome.FAILED, "too slow"),
+    ],
+)
+def test_catalog__scope(fact: Failure | None, outcome: Outcome, cause: str) -> None:
+    """Refused for the catalog alone, the token lacks its scope."""
+    check = decide.judge_catalog(fact)
+    assert outcome == check.outcome
+    assert cause in first_cause(check)
+
+
+@pytest.mark.parametrize(
+    ("registry_ahead", "database_ahead", "outcome"),
+    [
+        (0.4, 0.0, Outcome.OK),
+        (-4.9, 4.9, Outcome.OK),
+        (5.5, 0.0, Outcome.WARNING),
+        (-5.5, None, Outcome.WARNING),
+        (0.0, 7.0, Outcome.WARNING),
+        (61.0, 0.0, Outcome.FAILED),
+        (None, -3600.0, Outcome.FAILED),
+        (None, None, Outcome.SKIPPED),
+    ],
+)
+def test_clocks__difference(
+    registry_ahead: float | None, database_ahead: float | None, outcome: Outcome
+) -> None:
+    """Seconds are noted, more than a minute is broken, in either direction and for either clock."""
+    assert outcome == decide.judge_clocks(registry_ahead, database_ahead).outcome
+
+
+@pytest.mark.parametrize(
+    ("fact", "outcome"),
+    [
+        (Deletion.ABSENT, Outcome.OK),
+        (Deletion.UNSUPPORTED, Outcome.WARNING),
+        (Deletion.ACCEPTED, Outcome.WARNING),
+        (Failure.of(RegistryDenied("403")), Outcome.WARNING),
+    ],
+)
+def test_deletes__probe(fact: Deletion | Failure, outcome: Outcome) -> None:
+    """Deleting what cannot exist is "absent" where deletes are allowed; all else is a warning, never a failure."""
+    assert outcome == decide.judge_deletes(fact).outcome
+
+
+@pytest.mark.parametrize(
+    ("family", "outcome"),
+    [(Family.V2, Outcome.OK), (Family.V3, Outcome.OK), (Family.UNKNOWN, Outcome.WARNING)],
+)
+def test_version__family(family: Family, outcome: Outcome) -> None:
+    """What is no Distribution is worth a warning."""
+    assert outcome == decide.judge_version(family).outcome
+
+
+@pytest.mark.parametrize(
+    ("problems", "remarks", "outcome"),
+    [([], [], Outcome.OK), ([], ["r"], Outcome.WARNING), (["p"], ["r"], Outcome.FAILED)],
+)
+def test_settings__problems_and_remarks(problems: list[str], remarks: list[str], outcome: Outcome) -> None:
+    """A wrong setting breaks the chain, a missing one that only shortens the examination does not."""
+    assert outcome == decide.judge_settings(problems, remarks).outcome
+
+
+# the registry's endpoint
+
+
+def told(**changes: object) -> Endpoint:
+    """Our endpoint, configured otherwise."""
+    return endpoint(configuration=replace(CONFIGURATION, **changes))  # type: ignore[arg-type]  # a test's shorthand
+
+
+NEVER = EndpointCounters(pending=2, events=2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "cause"),
+    [
+        pytest.param(instance(endpoint()), Outcome.OK, "", id="well"),
+        pytest.param(instance(endpoint(QUIET)), Outcome.OK, "", id="no-event-yet"),
+        pytest.param(instance(), Outcome.FAILED, "not configured", id="no-endpoint"),
+        pytest.param(
+            instance(told(authorization=("Basic x",), url="http://chat/hook")),
+            Outcome.FAILED,
+            "posts to others",
+            id="only-others",
+        ),
+        pytest.param(
+            instance(told(timeout_seconds=500e-9)),
+            Outcome.FAILED,
+            "500 nanoseconds",
+            id="timeout-without-unit",
+        ),
+        pytest.param(instance(told(authorization=())), Outcome.FAILED, "no Authorization", id="no-token"),
+        pytest.param(
+            instance(told(authorization=("Bearer other",))), Outcome.FAILED, "another token", id="wrong-token"
+        ),
+        pytest.param(
+            instance(told(authorization=(f"bearer  {TOKEN}",))), Outcome.OK, "", id="scheme-in-any-case"
+        ),
+        pytest.param(
+            instance(told(authorization=("Basic x", f"Bearer {TOKEN}"))), Outcome.OK, "", id="second-header"
+        ),
+        pytest.param(
+            instance(told(ignored_media_types=frozenset({CANARY.media_type}))),
+            Outcome.FAILED,
+            "swallows pushes",
+            id="manifests-ignored",
+        ),
+        pytest.param(
+            instance(told(ignored_actions=frozenset({"pull", "delete"}))),
+            Outcome.FAILED,
+            "swallows delete events",
+            id="deletes-ignored",
+        ),
+        pytest.param(
+            instance(told(ignored_media_types=frozenset({"", "application/octet-stream"}))),
+            Outcome.FAILED,
+            "swallows deletes",
+            id="empty-type-ignored",
+        ),
+        pytest.param(
+            instance(told(ignored_media_types=frozenset())),
+            Outcome.WARNING,
+            "no effect",
+            id="actions-alone",
+        ),
+        pytest.param(
+            instance(told(backoff_seconds=1e-9)),
+            Outcome.WARNING,
+            "without a pause",
+            id="backoff-without-unit",
+        ),
+        pytest.param(
+            instance(endpoint(replace(NEVER, failures=7, statuses={401: 7}))),
+            Outcome.FAILED,
+            "token is wrong",
+            id="never-delivered-401",
+        ),
+        pytest.param(
+            instance(endpoint(replace(NEVER, failures=7, statuses={405: 7}))),
+            Outcome.FAILED,
+            "not the indexer's door",
+            id="never-delivered-405",
+        ),
+        pytest.param(
+            instance(endpoint(replace(NEVER, failures=7, statuses={502: 7}))),
+            Outcome.FAILED,
+            "proxy",
+            id="never-delivered-502",
+        ),
+        pytest.param(
+            instance(endpoint(replace(NEVER, errors=7))),
+            Outcome.FAILED,
+            "without any answer",
+            id="never-reached",
+        ),
+        pytest.param(
+            instance(endpoint(EndpointCounters(events=9, successes=9, statuses={200: 2, 202: 7}))),
+            Outcome.WARNING,
+            "2 attempts answered 200",
+            id="some-redirected",
+        ),
+        pytest.param(
+            instance(endpoint(replace(WELL, failures=50, errors=9, statuses={202: 9, 503: 50}))),
+            Outcome.OK,
+            "",
+            id="trouble-that-passed",
+        ),
+        pytest.param(
+            instance(endpoint(replace(WELL, pending=4, failures=50, statuses={202: 9, 503: 50}))),
+            Outcome.WARNING,
+            "not make it durable",
+            id="trouble-now",
+        ),
+        pytest.param(
+            instance(endpoint(), probe=answer(301, location="https://x/")),
+            Outcome.FAILED,
+            "answers 301 → https://x/",
+            id="probe-redirected",
+        ),
+        pytest.param(
+            instance(endpoint(), probe=answer(401)), Outcome.FAILED, "drops the header", id="probe-refused"
+        ),
+        pytest.param(
+            instance(endpoint(), probe=answer(200)), Outcome.FAILED, "not the indexer's", id="probe-stranger"
+        ),
+        pytest.param(instance(endpoint(), probe=answer(202)), Outcome.OK, "", id="probe-well"),
+        pytest.param(
+            instance(endpoint(), probe=answer(None, said="no such host")),
+            Outcome.OK,
+            "",
+            id="probe-unreachable",
+        ),
+        pytest.param(
+            instance(endpoint(configuration=None), source=DebugSource.PROMETHEUS),
+            Outcome.OK,
+            "",
+            id="prometheus-well",
+        ),
+        pytest.param(
+            instance(source=DebugSource.PROMETHEUS), Outcome.OK, "", id="prometheus-nothing-follows"
+        ),
+        pytest.param(
+            Instance(address="http://debug", reading=Failure.of(RegistryUnavailable("refused"))),
+            Outcome.WARNING,
+            "not the registry's debug address",
+            id="not-readable",
+        ),
+    ],
+)
+def test_endpoint__one_instance(seen: Instance, outcome: Outcome, cause: str) -> None:
+    """What a registry process says of its endpoint, and what is broken by it."""
+    check = judge_endpoints([seen], token=TOKEN)
+    assert outcome == check.outcome
+    assert cause in first_cause(check)
+    assert TOKEN not in repr(check)
+
+
+def test_endpoint__worst_instance_counts() -> None:
+    """Of several processes one that is broken breaks the link, and each is told of."""
+    check = judge_endpoints([instance(endpoint()), instance()], token=TOKEN)
+    assert Outcome.FAILED == check.outcome
+    assert 2 == check.found.count("http://debug: ")
+
+
+def test_endpoint__ours_among_others() -> None:
+    """Ours is the one with our token, wherever it posts to, and what others suffer is theirs."""
+    other = Endpoint(
+        name="chat",
+        counters=replace(NEVER, errors=9),
+        configuration=replace(CONFIGURATION, authorization=(), url="http://chat/notifications"),
+    )
+    ours = told(url="https://proxy/registry-events")
+    assert Outcome.OK == judge_endpoints([instance(other, ours)], token=TOKEN).outcome
+
+
+def test_endpoint__without_our_token() -> None:
+    """Where the token is not known here, nothing is said about the registry's."""
+    assert Outcome.OK == judge_endpoints([instance(endpoint())], token=None).outcome
+
+
+def test_endpoint__not_asked() -> None:
+    """Without debug addresses nothing is claimed."""
+    assert Outcome.SKIPPED == judge_endpoints([], token=TOKEN).outcome
+
+
+# the canary's way
+
+RECORDED = CanaryState(live=True, digest=DIGEST, evidence="told", content="heard")
+VERIFIED = replace(RECORDED, verified_at=NOW + timedelta(seconds=2))
+READ = replace(VERIFIED, content="read")
+NOTHING = CanaryState(live=False)
+ARRIVED = News(push_seconds=0.1, applied=True)
+
+
+def trail(**changes: object) -> Trail:
+    """A canary that came through, but for what is said."""
+    well = Trail(
+        canary=CANARY,
+        patience_seconds=15,
+        news=ARRIVED,
+        inventory=RECORDED,
+        verified=VERIFIED,
+        read=READ,
+        listing=Listing(by_store=True, api=answer(200), by_api=True),
+        removal=Deletion.ACCEPTED,
+        news_after_removal=replace(ARRIVED, delete=True),
+        gone=True,
+    )
+    return replace(well, **changes)  # type: ignore[arg-type]  # a test's shorthand
+
+
+def loop(name: str, *, outcome: str = "good", age: float = 1, error: str | None = None) -> Surroundings:
+    state = LoopState(loop=name, process="it host:1", outcome=outcome, age_seconds=age, last_error=error)
+    return Surroundings(loops=[state])
+
+
+def broken(checks: list[Check]) -> Check | None:
+    return Report(tuple(checks)).broken
+
+
+def test_trail__came_through() -> None:
+    """A canary that came all the way leaves every link whole."""
+    checks = judge_trail(trail(), token=TOKEN)
+    assert {Outcome.OK} == {check.outcome for check in checks}
+    assert [
+        Link.PUSHED,
+        Link.NOTIFIED,
+        Link.APPLIED,
+        Link.VERIFIED,
+        Link.READ,
+        Link.LISTED,
+        Link.REMOVED,
+        Link.DELETION,
+    ] == [check.link for check in checks]
+
+
+@pytest.mark.parametrize(
+    ("changes", "link", "cause"),
+    [
+        pytest.param(
+            {"news": replace(ARRIVED, applied=False, quarantined="odd"), "inventory": NOTHING},
+            Link.APPLIED,
+            "could not be decoded",
+            id="quarantined",
+        ),
+        pytest.param({"inventory": NOTHING}, Link.APPLIED, "moved or deleted", id="applied-and-gone"),
+        pytest.param(
+            {"news": replace(ARRIVED, applied=False), "inventory": NOTHING},
+            Link.APPLIED,
+            "no `indexer serve` has ever run",
+            id="no-worker-ever",
+        ),
+        pytest.param(
+            {
+                "news": replace(ARRIVED, applied=False),
+                "inventory": NOTHING,
+                "surroundings": loop("ingest", age=40),
+            },
+            Link.APPLIED,
+            "not running, or hangs",
+            id="worker-stopped",
+        ),
+        pytest.param(
+            {
+                "news": replace(ARRIVED, applied=False),
+                "inventory": NOTHING,
+                "surroundings": loop("ingest", outcome="failed", age=40, error="disk full"),
+            },
+            Link.APPLIED,
+            "fails: disk full",
+            id="worker-fails",
+        ),
+        pytest.param(
+            {"news": replace(ARRIVED, applied=False), "inventory": NOTHING, "surroundings": loop("ingest")},
+            Link.APPLIED,
+            "has much to do",
+            id="worker-busy",
+        ),
+        pytest.param(
+            {"verified": RECORDED}, Link.VERIFIED, "no `reconciler run` has ever run", id="no-reconciler-ever"
+        ),
+        pytest.param(
+            {"verified": RECORDED, "surroundings": loop("verify", age=3600)},
+            Link.VERIFIED,
+            "`reconciler run` is not running",
+            id="reconciler-stopped",
+        ),
+        pytest.param(
+            {
+                "verified": RECORDED,
+                "surroundings": loop("verify", outcome="failed", error="RegistryUnavailable: refused"),
+            },
+            Link.VERIFIED,
+            "fails: RegistryUnavailable",
+            id="reconciler-cannot-reach-the-registry",
+        ),
+        pytest.param(
+            {"verified": replace(RECORDED, last_look="absent"), "surroundings": loop("verify")},
+            Link.VERIFIED,
+            "another registry",
+            id="reconciler-of-another-registry",
+        ),
+        pytest.param(
+            {"verified": replace(RECORDED, failed_looks=2), "surroundings": loop("verify")},
+            Link.VERIFIED,
+            "with other rights",
+            id="looks-denied",
+        ),
+        pytest.param(
+            {"read": VERIFIED, "surroundings": loop("resolve", age=100)},
+            Link.READ,
+            "not running",
+            id="nobody-reads",
+        ),
+        pytest.param(
+            {"read": replace(VERIFIED, content="unreadable")}, Link.READ, "changes content", id="unreadable"
+        ),
+        pytest.param({"listing": Listing(by_store=False)}, Link.LISTED, "a fault of ours", id="not-in-store"),
+        pytest.param(
+            {"listing": Listing(by_store=True, api=answer(401))},
+            Link.LISTED,
+            "other INDEXER_API_TOKENS",
+            id="api-refuses",
+        ),
+        pytest.param(
+            {"listing": Listing(by_store=True, api=answer(200))},
+            Link.LISTED,
+            "another database",
+            id="api-of-another-database",
+        ),
+        pytest.param(
+            {"listing": Listing(by_store=True, api=answer(500))}, Link.LISTED, "failed", id="api-fails"
+        ),
+        pytest.param(
+            {"news_after_removal": ARRIVED}, Link.DELETION, "swallows deletes", id="deletes-ignored"
+        ),
+        pytest.param(
+            {"gone": False, "surroundings": loop("ingest", age=50)},
+            Link.DELETION,
+            "not running, or hangs",
+            id="deletion-not-applied",
+        ),
+    ],
+)
+def test_trail__broken(changes: dict[str, object], link: Link, cause: str) -> None:
+    """Each link can break alone; what comes after it is skipped, and the likeliest cause is named."""
+    checks = judge_trail(trail(**changes), token=TOKEN)
+    check = broken(checks)
+    assert check is not None
+    assert (link, True) == (check.link, cause in first_cause(check))
+    order = list(Link)
+    between = [c for c in checks if order.index(link) < order.index(c.link) < order.index(Link.REMOVED)]
+    assert {Outcome.SKIPPED} >= {check.outcome for check in between}
+
+
+@pytest.mark.parametrize(
+    ("removal", "outcome"),
+    [
+        (Deletion.UNSUPPORTED, Outcome.WARNING),
+        (Deletion.ABSENT, Outcome.WARNING),
+        (Failure.of(RegistryDenied("403")), Outcome.WARNING),
+    ],
+)
+def test_trail__not_removed(removal: Deletion | Failure, outcome: Outcome) -> None:
+    """A canary that stays is a warning, and no news of its deletion is waited for."""
+    checks = {check.link: check for check in judge_trail(trail(removal=removal), token=TOKEN)}
+    assert (outcome, Outcome.SKIPPED) == (checks[Link.REMOVED].outcome, checks[Link.DELETION].outcome)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (RegistryDenied("405 read-only"), "read-only"),
+        (RegistryUnavailable("500"), "cannot store"),
+    ],
+)
+def test_push__refused(error: RegistryDenied | RegistryUnavailable, cause: str) -> None:
+    """A push that is refused ends the canary's way before it began."""
+    first, *rest = judge_push(Failure.of(error))
+    assert (Link.PUSHED, Outcome.FAILED) == (first.link, first.outcome)
+    assert cause in first_cause(first)
+    assert {Outcome.SKIPPED} == {check.outcome for check in rest}
+
+
+# the silence after a push
+
+BEFORE = instance(endpoint())
+
+
+def counted(**counts: object) -> Surroundings:
+    """Counters before the push, and the same with more after it."""
+    after = replace(WELL, **counts)  # type: ignore[arg-type]  # a test's shorthand
+    return Surroundings(before=[BEFORE], after=[instance(endpoint(after))])
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "delete", "cause"),
+    [
+        pytest.param(Surroundings(), False, "no endpoint", id="nothing-known"),
+        pytest.param(Surroundings(door={202: 5}), False, "no endpoint", id="others-arrive"),
+        pytest.param(Surroundings(door={401: 3}), False, "refused at our door", id="door-refused"),
+        pytest.param(Surroundings(door={503: 3}), False, "not be made durable", id="door-not-durable"),
+        pytest.param(Surroundings(), True, "ignore block swallows manifests", id="deletion-came"),
+        pytest.param(Surroundings(after=[instance()]), False, "not configured", id="no-endpoint"),
+        pytest.param(counted(), False, "made no event", id="no-event"),
+        pytest.param(
+            counted(events=10, pending=1, failures=3, statuses={202: 9, 401: 3}),
+            False,
+            "3 attempts answered 401",
+            id="refused-401",
+        ),
+        pytest.param(counted(events=10, pending=1, errors=4), False, "without any answer", id="unreachable"),
+        pytest.param(
+            counted(events=10, successes=10, statuses={202: 9, 200: 1}),
+            False,
+            "1 attempt answered 200 where the indexer answers 202",
+            id="redirected",
+        ),
+        pytest.param(
+            counted(events=10, successes=10, statuses={202: 10}),
+            False,
+            "another database",
+            id="other-database",
+        ),
+        pytest.param(counted(events=10, pending=3), False, "queue is long", id="waits-in-the-queue"),
+        pytest.param(
+            Surroundings(
+                before=[instance(source=DebugSource.PROMETHEUS)],
+                after=[
+                    instance(
+                        endpoint(EndpointCounters(events=1, pending=1, errors=2), None),
+                        source=DebugSource.PROMETHEUS,
+                    )
+                ],
+            ),
+            False,
+            "without any answer",
+            id="prometheus-first-event",
+        ),
+        pytest.param(
+            counted(events=1, successes=0, pending=1, failures=2, statuses={404: 2}),
+            False,
+            "2 attempts answered 404",
+            id="restarted-meanwhile",
+        ),
+        pytest.param(
+            Surroundings(before=[BEFORE], after=[instance(told(timeout_seconds=500e-9))]),
+            False,
+            "500 nanoseconds",
+            id="timeout-without-unit",
+        ),
+        pytest.param(
+            Surroundings(after=[instance(endpoint())]), False, "no endpoint", id="no-counters-before"
+        ),
+        pytest.param(
+            Surroundings(
+                after=[Instance(address="http://debug", reading=Failure.of(RegistryUnavailable("away")))]
+            ),
+            False,
+            "no endpoint",
+            id="counters-not-readable",
+        ),
+    ],
+)
+def test_silence__why(surroundings: Surroundings, delete: bool, cause: str) -> None:
+    """Counters weigh more than our door, a deletion that came tells an ignore block, and the usual is left."""
+    silent = trail(
+        news=News(),
+        inventory=NOTHING,
+        verified=NOTHING,
+        read=NOTHING,
+        listing=None,
+        news_after_removal=News(delete=delete),
+        surroundings=surroundings,
+    )
+    check = broken(judge_trail(silent, token=TOKEN))
+    assert check is not None
+    assert Link.NOTIFIED == check.link
+    assert cause in first_cause(check)
+
+
+def test_silence__usual_causes_in_order() -> None:
+    """With nothing to go by the commonest causes come first, and how to learn more comes last."""
+    silent = trail(news=News(), inventory=NOTHING, news_after_removal=News())
+    check = broken(judge_trail(silent, token=None))
+    assert check is not None
+    words = ["address", "token", "timeout", "ignore block", "proxy redirects", "queue", "cannot be seen"]
+    assert all(word in cause.likely for word, cause in zip(words, check.causes, strict=True))
+
+
+# what deliveries tell
+
+
+def delivery(*events: dict[str, object], done: bool = True, reason: str | None = None) -> Arrived:
+    return Arrived(
+        received_at=NOW + timedelta(seconds=1),
+        done_at=NOW + timedelta(seconds=1) if done else None,
+        body=json.dumps({"events": events}).encode(),
+        reason=reason,
+    )
+
+
+def event(action: str, *, repository: str = "probe", tag: str = "canary-1") -> dict[str, object]:
+    return {"action": action, "target": {"repository": repository, "tag": tag}}
+
+
+@pytest.mark.parametrize(
+    ("arrived", "news"),
+    [
+        ([], News()),
+        ([delivery(event("push"))], News(push_seconds=1, applied=True)),
+        ([delivery(event("push"), done=False)], News(push_seconds=1)),
+        ([delivery(event("push"), event("delete"))], News(push_seconds=1, applied=True, delete=True)),
+        ([delivery(event("delete"))], News(delete=True)),
+        ([delivery(event("pull"))], News()),
+        ([delivery(event("push", repository="another"))], News()),
+        ([delivery(event("push"), reason="odd")], News(push_seconds=1, applied=True, quarantined="odd")),
+        ([replace(delivery(), body=b"canary-1")], News()),
+        ([replace(delivery(), body=b'["canary-1"]')], News()),
+        ([replace(delivery(), body=b'{"events": [1, {"target": "canary-1"}]}')], News()),
+    ],
+)
+def test_news__of_the_canary(arrived: list[Arrived], news: News) -> None:
+    """Only events about the canary's own tag count, whatever else mentions it."""
+    assert news == read_news(CANARY, arrived)
+
+
+# printing
+
+
+def test_report__first_broken_link() -> None:
+    """The first failure in the chain's order is the verdict, with its likeliest cause."""
+    report = Report(
+        (
+            ok(Link.DATABASE, "PostgreSQL 18"),
+            warning(Link.DELETES, "off", Cause("default", "nothing")),
+            failed(Link.NOTIFIED, "nothing came", Cause("a", "do a"), Cause("b", "do b")),
+            failed(Link.DELETION, "nothing came"),
+        )
+    )
+    expected = "first broken link: notification arrived: nothing came\nlikely cause: a\nwhat to do: do a\n"
+    assert expected == verdict_text(report)
+    assert (False, "notification arrived") == (report_json(report)["ok"], report_json(report)["broken"])
+
+
+def test_report__well_says_what_was_not_tried() -> None:
+    """Being well is said with the number of warnings and of what was skipped."""
+    report = Report((ok(Link.DATABASE, "x"), warning(Link.DELETES, "off"), skipped(Link.ENDPOINT, "unset")))
+    assert "all is well (1 warning, 1 skipped)\n" == verdict_text(report)
+
+
+def test_check__a_line_and_its_causes() -> None:
+    """A check is one line; each cause adds what is likely and what to do."""
+    expected = (
+        "failed   schema                old\n         likely: another release\n         do:     run "
+        "`indexer migrate`\n"
+    )
+    assert expected == check_text(
+        failed(Link.SCHEMA, "old", Cause("another release", "run `indexer migrate`"))
+    )
