@@ -121,7 +121,7 @@ def serving(binary: Path, config: Path, environment: Mapping[str, str], log: Pat
 def test_registry_config__tells_manifests_and_nothing_else(
     version: int, pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
-    """A registry with deploy/registry/config.yml sends pushes and deletes with the token; no blobs, no pulls."""
+    """With deploy/registry/config.yml a registry sends pushes and deletes, with the token, and nothing else."""
     binary = found_registry(pytestconfig, version).binary
     if binary is None:
         pytest.skip("only an image of this version is here; the file is tested with a program")
@@ -270,6 +270,19 @@ def test_dockerfile__leaves_out_the_embedded_server_alone() -> None:
     assert all(before[name] == block for name, block in after.items())
 
 
+@pytest.mark.parametrize("place", ["Dockerfile", "compose.yaml", "systemd/indexer.service"])
+def test_deploy__gives_the_spool_a_lasting_place(place: str) -> None:
+    """What was taken while the database was away outlives a restart, however the server is deployed."""
+    text = (DEPLOY / place).read_text(encoding="utf-8")
+    lasting = {
+        "Dockerfile": "\nVOLUME /var/lib/registry-indexer\n",
+        "compose.yaml": "indexer-data:/var/lib/registry-indexer",
+        "systemd/indexer.service": "\nStateDirectory=registry-indexer\n",
+    }
+    assert lasting[place] in text
+    assert re.search(r"INDEXER_DATA_DIR=(/var/lib|%S)/registry-indexer", text) or place == "compose.yaml"
+
+
 # --- systemd ---------------------------------------------------------------------------------------------
 
 
@@ -314,12 +327,13 @@ def test_systemd__environment_is_known_and_empty(unit: str) -> None:
     ],
 )
 async def test_programs__do_not_start_with_placeholders(
-    program: str, verb: str, missing: str, empty_database_url: str
+    program: str, verb: str, missing: str, empty_database_url: str, tmp_path: Path
 ) -> None:
     """With the example's empty values a program stops at once and names what is missing."""
     await migrate(empty_database_url)
     environment = variables(DEPLOY / "systemd" / f"{program}.env.example")
     environment |= {"INDEXER_DATABASE_URL": empty_database_url, "PYTHONPATH": str(ROOT)}
+    environment |= {"INDEXER_DATA_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-P", "-m", program, verb],
         env={

@@ -1,0 +1,198 @@
+"""The reference names every setting, metric, command, path and code that exists, and no other."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+import indexer
+import reconciler
+from indexer.api.openapi import document
+from indexer.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+PROGRAMS = ("indexer", "reconciler")
+EVERYWHERE = {"--help", "--version"}
+
+
+def rows(page: str) -> list[list[str]]:
+    """The rows of every table of a page, headings included, without their backquotes' meaning lost."""
+    lines = (REFERENCE / page).read_text(encoding="utf-8").splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| `")
+    ]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def import_everything() -> None:
+    """Metrics are registered where they are used, so every module must have been imported."""
+    for package in (indexer, reconciler):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+
+
+# --- settings --------------------------------------------------------------------------------------------
+
+
+def shown(default: Any) -> str:
+    """A default as the page writes it."""
+    if default is None or default == ():
+        return "–"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, timedelta):
+        for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+            if default.total_seconds() % seconds == 0:
+                return f"`{int(default.total_seconds() // seconds)}{unit}`"
+    return f"`{default}`"
+
+
+def test_settings__are_all_described_with_their_defaults() -> None:
+    """The tables of the settings' page are indexer/settings.py."""
+    described = {quoted(row[0])[0]: row[1] for row in rows("settings.md")}
+    actual = {name.upper(): shown(field.default) for name, field in Settings.model_fields.items()}
+    assert described == actual
+
+
+# --- metrics ---------------------------------------------------------------------------------------------
+
+
+def registered() -> dict[str, tuple[str, frozenset[str]]]:
+    """Every metric of ours, with its kind and labels, as Prometheus sees them."""
+    import_everything()
+    found = {}
+    for collector in list(REGISTRY._collector_to_names):
+        name, kind = getattr(collector, "_name", ""), getattr(collector, "_type", "")
+        if name.startswith(PROGRAMS):
+            name = f"{name}_total" if kind == "counter" else name
+            found[name] = (kind, frozenset(collector._labelnames))  # type: ignore[attr-defined]  # its only way
+    return found
+
+
+def test_metrics__are_all_described() -> None:
+    """The tables of the metrics' page are what the code registers: names, kinds and labels."""
+    described = {
+        quoted(row[0])[0]: (row[1], frozenset(quoted(row[2])))
+        for row in rows("metrics.md")
+        if quoted(row[0])[0].startswith(PROGRAMS)
+    }
+    assert described == registered()
+
+
+# --- commands --------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def help_of(*words: str) -> str:
+    program, *rest = words
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", program, *rest, "--help"],
+        env={**os.environ, "COLUMNS": "300", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def verbs_of(*words: str) -> dict[str, set[str]]:
+    """Every command below ``words`` with its options, as the real help shows them."""
+    text = help_of(*words)
+    _, _, listed = text.partition(" Commands ")
+    inner = re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE)
+    if not inner:
+        options = {option.split("=")[0] for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+        return {" ".join(words): {o for o in options - EVERYWHERE if not o.startswith("--empty-")}}
+    return {name: options for verb in inner for name, options in verbs_of(*words, verb).items()}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_commands__are_all_described(program: str) -> None:
+    """The tables of the commands' page are what the programs' own help shows: verbs and options."""
+    described = {
+        quoted(row[0])[0]: set(quoted(row[1]))
+        for row in rows("commands.md")
+        if row[0].startswith(f"`{program} ")
+    }
+    assert described == verbs_of(program)
+
+
+# --- the API ---------------------------------------------------------------------------------------------
+
+
+def test_api__paths_are_all_described() -> None:
+    """The table of paths is the API's own description."""
+    described = {quoted(row[0])[0] for row in rows("api.md")}
+    paths = json.loads(json.dumps(document()))["paths"]
+    assert described == {f"{verb.upper()} {path}" for path, verbs in paths.items() for verb in verbs}
+
+
+def test_api__codes_are_all_described() -> None:
+    """Every code that a refusal may carry is in the table."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "indexer" / "api").rglob("*.py"))
+    used = set(re.findall(r'code="(\w+)"', source))
+    used |= set(re.findall(r'_try_again\("(\w+)"', source)) | set(
+        re.findall(r'problem\(\d+, "(\w+)"', source)
+    )
+    text = (REFERENCE / "api.md").read_text(encoding="utf-8")
+    _, _, refusals = text.partition("## Refusals")
+    assert used - set(quoted(refusals)) == set()
+
+
+# --- everywhere ------------------------------------------------------------------------------------------
+
+PAGES = sorted(
+    page
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("deploy/**/*"),
+    )
+    if page.is_file()
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page__names_only_settings_that_exist(page: Path) -> None:
+    """A page never tells to set what is not a setting."""
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:INDEXER|RECONCILER)_[A-Z][A-Z_]*[A-Z]\b", text))
+    known = {name.upper() for name in Settings.model_fields} | {"INDEXER_CONFIG"}
+    assert named - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page__names_only_metrics_that_exist(page: Path) -> None:
+    """A page never tells to watch what is not measured."""
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:indexer|reconciler)_[a-z_]+_(?:total|seconds|bytes|size)\b", text))
+    assert named - registered().keys() == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page__names_only_commands_that_exist(page: Path) -> None:
+    """A page never tells to run what is not a command."""
+    text = page.read_text(encoding="utf-8")
+    known = {command for program in PROGRAMS for command in verbs_of(program)}
+    named = set(re.findall(r"(?:`|\$ |^ {4,})((?:indexer|reconciler) [a-z]+(?: [a-z]+)?)\b", text, re.MULTILINE))
+    named = {words for words in named if words not in known and " ".join(words.split()[:2]) not in known}
+    assert named == set()
