@@ -223,7 +223,7 @@ def repositories_tags(fresh: Sequence[Event]) -> dict[TagKey, datetime]:
     """Return the tags that events name, each with the earliest instant they speak of."""
     earliest: dict[TagKey, datetime] = {}
     for event in fresh:
-        if event.tag is not None and not event.ours:
+        if event.tag is not None and not (event.ours and event.action is EventAction.PULL):
             key = (event.repository, event.tag)
             if key not in earliest or event.occurred_at < earliest[key]:
                 earliest[key] = event.occurred_at
