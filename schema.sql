@@ -109,6 +109,12 @@ CREATE TABLE manifest (
 
 CREATE INDEX manifest_by_subject ON manifest (subject_digest) WHERE subject_digest IS NOT NULL;
 
+-- GitLab's dummy manifests that were recognised by their content (inventory/dummies.py); known ones are in the code.
+CREATE TABLE dummy_manifest (
+    digest    bytea PRIMARY KEY,
+    found_at  timestamptz NOT NULL
+);
+
 CREATE TABLE manifest_layer (
     manifest_id    bigint NOT NULL REFERENCES manifest,
     blob_id        bigint NOT NULL REFERENCES blob,
@@ -160,6 +166,7 @@ CREATE TABLE tag (
     seen_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest look, min(our clock, the registry's Date)
     verified_at     timestamptz,                               -- a look agreed with this record; null = only told
     read_at         timestamptz,                               -- a look that also proved the manifest readable
+    alive_since     timestamptz,                               -- exists without a gap since; null: since published_at
     repository_id   integer NOT NULL REFERENCES repository,
     facet_id        integer NOT NULL REFERENCES facet,
     pushed_by       integer REFERENCES actor,
@@ -190,6 +197,7 @@ CREATE TABLE tag_tombstone (
     revision       integer NOT NULL,
     evidence       text NOT NULL CHECK (evidence IN ('told', 'seen')),
     verified       boolean NOT NULL DEFAULT false,
+    by_dummy       boolean NOT NULL DEFAULT false,             -- GitLab deleted it by one of its dummy manifests
     name           text COLLATE "C" NOT NULL,
     PRIMARY KEY (repository_id, name)
 );

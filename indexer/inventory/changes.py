@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from indexer.inventory import history
 from indexer.inventory.events import Event
 from indexer.inventory.records import Interval, ManifestRecord, TagRecord
 from indexer.oci.digest import Digest
@@ -169,3 +170,13 @@ class Finding:
 
 
 Change = TagChanged | ManifestChanged | BlobHeard | Pulled | Due | TagsOfDigestDue | Entry | Finding
+
+
+def dated(change: Change) -> Change:
+    """Return a change of a tag with since when the tag exists, as its history now has it; others as they are."""
+    if not isinstance(change, TagChanged):
+        return change
+    before = change.before
+    known = before.alive_since if before is not None and before.live else None
+    since = history.alive_since(change.history, known) if change.after.live else None
+    return replace(change, after=replace(change.after, alive_since=since))

@@ -51,6 +51,22 @@ def open_interval(timeline: Timeline) -> Interval | None:
     return timeline[-1] if timeline and timeline[-1].valid_to is None else None
 
 
+def alive_since(timeline: Timeline, known: datetime | None) -> datetime | None:
+    """Return when the tag came to be: the start of what has no gap up to now.
+
+    Where the loaded part has no gap at all, the tag may be older than it: then ``known`` is what was on record.
+    """
+    current = open_interval(timeline)
+    if current is None:
+        return known
+    began = current.valid_from
+    for earlier in reversed(timeline[:-1]):
+        if earlier.valid_to != began:
+            return began
+        began = earlier.valid_from
+    return began if known is None else min(known, began)
+
+
 def held_at(timeline: Timeline, at: datetime) -> Interval | None:
     """Return the interval that holds ``at``."""
     for interval in reversed(timeline):

@@ -40,6 +40,8 @@ class TagRecord:
     look (the earlier of our clock and the registry's ``Date``). ``revision`` grows with every change, so that a
     look can be stored only if nothing changed while it was under way. ``verified_at`` is None while the record
     is only told. ``read_at`` is the newest look that also proved the manifest readable; a 304 does not.
+    ``alive_since`` is when the tag came to be, whatever it pointed to since then. ``deleted_by_dummy`` marks a
+    tombstone that one of GitLab's dummy manifests made, whose further events tell nothing new.
     """
 
     repository: RepositoryName
@@ -56,6 +58,8 @@ class TagRecord:
     verified_at: datetime | None = None
     read_at: datetime | None = None
     broken: bool = False
+    alive_since: datetime | None = None
+    deleted_by_dummy: bool = False
 
     @property
     def key(self) -> TagKey:

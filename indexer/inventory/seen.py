@@ -16,6 +16,7 @@ What counts as "said in full" is decided where the look is made (reconciler); an
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -35,6 +36,7 @@ from indexer.inventory.changes import (
     ManifestChanged,
     TagChanged,
     TagsOfDigestDue,
+    dated,
 )
 from indexer.inventory.history import TICK, Becoming, Timeline
 from indexer.inventory.precedence import CLOCK_MARGIN, is_settled
@@ -86,6 +88,13 @@ class Seen:
     changes: tuple[Change, ...] = ()
 
 
+def as_deletion(observation: TagObservation, dummies: AbstractSet[Digest]) -> TagObservation:
+    """Return a look as it counts: a tag that points to one of GitLab's dummies is absent (``dummies``)."""
+    if observation.digest is None or observation.digest not in dummies:
+        return observation
+    return replace(observation, outcome=Outcome.ABSENT, digest=None, media_type="", size_bytes=0)
+
+
 def agrees(record: TagRecord | None, observation: TagObservation) -> bool:
     """Tell whether the look found what is on record."""
     recorded = record.digest if record is not None else None
@@ -114,7 +123,8 @@ def see(
     ``first_walk``: the repository was never compared before, so what is not on record may be older than we are.
     """
     if agrees(record, observation):
-        return Seen(judgement=Judgement.CONFIRMED, changes=_confirm(record, timeline, observation))
+        changes = _confirm(record, timeline, observation)
+        return Seen(judgement=Judgement.CONFIRMED, changes=changes)
     if not is_settled(record, observation.looked_at):
         return Seen(judgement=Judgement.DOUBTED)
     match observation.outcome:
@@ -124,7 +134,7 @@ def see(
             changes = _broken(record, timeline, observation, source)
         case Outcome.ABSENT:
             changes = _absent(record, timeline, observation, source)
-    return Seen(judgement=Judgement.CHANGED, changes=changes)
+    return Seen(judgement=Judgement.CHANGED, changes=tuple(dated(change) for change in changes))
 
 
 def see_manifest_absent(

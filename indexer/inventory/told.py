@@ -10,6 +10,7 @@ The rules, by what the event says (Distribution 2.8.2 and 3.1.1, measured):
   inference: their own events follow, and those on record with the digest are looked at.
 - pull: counted; and where it names content that is on no record, evidence that we missed something (a
   pull-through cache announces its content only this way).
+- push of one of GitLab's dummies to a tag: the tag is gone; what follows of that deletion is not told twice.
 
 Every event yields audit entries; none changes anything twice, since the store drops ids it has seen.
 """
@@ -34,7 +35,9 @@ from indexer.inventory.changes import (
     Pulled,
     TagChanged,
     TagsOfDigestDue,
+    dated,
 )
+from indexer.inventory.dummies import DUMMIES, is_dummy_push
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.history import Becoming, Timeline
 from indexer.inventory.precedence import CLOCK_MARGIN, Verdict, weigh
@@ -57,6 +60,7 @@ class Known:
     histories: dict[TagKey, Timeline] = field(default_factory=dict)
     manifests: dict[ManifestKey, ManifestRecord] = field(default_factory=dict)
     blobs: set[Digest] = field(default_factory=set)
+    dummies: set[Digest] = field(default_factory=lambda: set(DUMMIES))
 
     def fold(self, change: Change) -> None:
         """Take a change in, so that the next event of the batch is decided on it."""
@@ -72,7 +76,7 @@ class Known:
 def tell(known: Known, event: Event) -> list[Change]:
     """Decide what ``event`` changes, and fold it into ``known``."""
     changes = []
-    for change in _decide(known, event):
+    for change in map(dated, _decide(known, event)):
         known.fold(change)
         changes.append(change)
     return changes
@@ -97,6 +101,10 @@ def _pushed(known: Known, event: Event) -> Iterator[Change]:
     if event.is_blob:
         yield BlobHeard(digest=event.digest, size_bytes=event.size_bytes)
         yield _entry(event, AuditAction.BLOB_PUSHED, digest=event.digest)
+        return
+    if is_dummy_push(event, known.dummies):
+        known.dummies.add(event.digest)  # of this batch, whatever made it one
+        yield from _tag_told(known, event, digest=None, dummy=event.digest)
         return
     newly_held = yield from _hold_manifest(known, event)
     if event.tag is None or newly_held:
@@ -146,6 +154,10 @@ def _deleted(known: Known, event: Event) -> Iterator[Change]:
     if digest is None:
         return
     manifest = known.manifests.get((event.repository, digest))
+    if digest in known.dummies:
+        if manifest is not None and manifest.present:
+            yield _manifest_gone(manifest, event, digest)
+        return
     if manifest is None and digest in known.blobs:
         yield _entry(event, AuditAction.BLOB_DELETED, digest=digest)
         return
@@ -179,6 +191,8 @@ def _pulled(known: Known, event: Event) -> Iterator[Change]:
         return
     yield Pulled(repository=event.repository, tag=event.tag, digest=event.digest, at=event.occurred_at)
     yield _entry(event, AuditAction.MANIFEST_PULLED, tag=True, digest=event.digest)
+    if event.digest in known.dummies:
+        return
     # Close to other evidence the client may have read the state before it: then only a look can tell.
     manifest = known.manifests.get((event.repository, event.digest))
     if manifest is None or (not manifest.present and event.occurred_at > manifest.as_of + CLOCK_MARGIN):
@@ -193,8 +207,13 @@ def _pulled(known: Known, event: Event) -> Iterator[Change]:
         yield from _tag_told(known, event, digest=event.digest)
 
 
-def _tag_told(known: Known, event: Event, *, digest: Digest | None) -> Iterator[Change]:
-    """Decide what becomes of a tag that ``event`` says points to ``digest``, or is gone (None)."""
+def _tag_told(
+    known: Known, event: Event, *, digest: Digest | None, dummy: Digest | None = None
+) -> Iterator[Change]:
+    """Decide what becomes of a tag that ``event`` says points to ``digest``, or is gone (None).
+
+    ``dummy`` is the manifest that GitLab put in the tag's place to delete it.
+    """
     if event.tag is None:
         return
     key = (event.repository, event.tag)
@@ -210,8 +229,14 @@ def _tag_told(known: Known, event: Event, *, digest: Digest | None) -> Iterator[
         event_id=event.id,
     )
     late = weigh(before, event.occurred_at) is Verdict.LATE
+    if before is not None and digest is None and _is_told_already(before, dummy=dummy, late=late):
+        yield _told_again(before, timeline, event)
+        yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
+        return
     place = _tell_late if late else _tell_newer
     change, previous, action = place(before, timeline, event, news)
+    if dummy is not None and not change.after.live:
+        change = replace(change, after=replace(change.after, deleted_by_dummy=True))
     yield change
     yield _entry(
         event,
@@ -221,8 +246,26 @@ def _tag_told(known: Known, event: Event, *, digest: Digest | None) -> Iterator[
         previous_digest=previous,
         **({"late": True} if late else {}),
         **({"inferred_from": "pull"} if event.action is EventAction.PULL else {}),
+        **({"dummy_manifest": dummy} if dummy is not None else {}),
     )
     yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
+
+
+def _is_told_already(before: TagRecord, *, dummy: Digest | None, late: bool) -> bool:
+    """Tell whether a deletion is one event of several that GitLab's way of deleting makes (``dummies``).
+
+    The push of the dummy told it, and the tag's own delete follows; or, between replicas, the other way round.
+    """
+    if before.live:
+        return False
+    return before.deleted_by_dummy if dummy is None else late
+
+
+def _told_again(before: TagRecord, timeline: Timeline, event: Event) -> TagChanged:
+    """The record takes note of the event's instant, and of nothing else."""
+    told_at = event.occurred_at if before.told_at is None else max(before.told_at, event.occurred_at)
+    after = replace(before, revision=before.revision + 1, told_at=told_at, deleted_by_dummy=True)
+    return TagChanged(before=before, after=after, history=timeline)
 
 
 _Placed = tuple[TagChanged, Digest | None, AuditAction]

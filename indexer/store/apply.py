@@ -29,7 +29,7 @@ from indexer.inventory.changes import (
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.precedence import CLOCK_MARGIN
 from indexer.inventory.records import ManifestKey, ManifestRecord, TagKey, TagRecord, TimeSource
-from indexer.inventory.seen import Judgement, TagObservation, agrees, see
+from indexer.inventory.seen import Judgement, TagObservation, agrees, as_deletion, see
 from indexer.inventory.told import Known, tell
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.kinds import Kind
@@ -118,6 +118,8 @@ async def see_all(
 
     In the caller's transaction. The repositories must be on record.
     """
+    dummies = await manifests.find_dummies(held)
+    looks = [replace(look, observation=as_deletion(look.observation, dummies)) for look in looks]
     observations = [look.observation for look in looks]
     writing = await _begin(held, lookups, {observation.repository for observation in observations})
     await _load_for_looks(writing, observations)
@@ -216,6 +218,7 @@ async def _load_for_events(writing: _Writing, fresh: Sequence[Event]) -> None:
     writing.known.blobs = (
         set(await manifests.find_blobs(writing.connection, digests=deleted)) if deleted else set()
     )
+    writing.known.dummies = set(await manifests.find_dummies(writing.connection))
     _remember_loaded(writing)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from indexer.inventory.dummies import DUMMIES
 from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName
@@ -38,6 +39,17 @@ async def find_manifests(connection: Connection, *, digests: Iterable[Digest]) -
         digest_from_bytes(row["digest"]): ManifestRow(id=row["id"], read=row["content"] == "read")
         for row in rows
     }
+
+
+async def find_dummies(connection: Connection) -> frozenset[Digest]:
+    """Return GitLab's dummy manifests: those known beforehand and those recognised since."""
+    rows = await connection.fetch(SQL["find_dummies"])
+    return DUMMIES | {digest_from_bytes(row["digest"]) for row in rows}
+
+
+async def add_dummy(connection: Connection, *, digest: Digest, at: datetime) -> None:
+    """Remember that a manifest was recognised as one of GitLab's dummies."""
+    await connection.execute(SQL["add_dummy"], digest_to_bytes(digest), at)
 
 
 async def add_manifests(

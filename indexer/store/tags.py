@@ -57,6 +57,8 @@ async def find_tags(
             verified_at=row["verified_at"],
             read_at=row["read_at"],
             broken=bool(row["broken"]),
+            alive_since=row["alive_since"],
+            deleted_by_dummy=bool(row["by_dummy"]),
         )
         for row in rows
     )
@@ -91,6 +93,7 @@ async def put_tags(
         [record.broken for record in records],
         [semver_key(record.name) for record in records],
         unknown_facet_id,
+        [record.alive_since for record in records],
     )
 
 
@@ -117,6 +120,7 @@ async def put_tombstones(
         [record.revision for record in records],
         [record.evidence for record in records],
         [record.verified_at is not None for record in records],
+        [record.deleted_by_dummy for record in records],
     )
 
 

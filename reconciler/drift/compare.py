@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from indexer.errors import RegistryError
 from indexer.inventory.records import ManifestRecord
-from indexer.inventory.seen import Outcome, TagObservation
+from indexer.inventory.seen import Outcome, TagObservation, as_deletion
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
 from indexer.store.tags import RecordedTag
-from reconciler.observe import Question, Undecided, first_unavailable, observe_tags, raise_if_down
+from reconciler.observe import Answered, Question, Undecided, first_unavailable, observe_tags, raise_if_down
 from reconciler.registry.answers import NotFound, TagListing
 from reconciler.registry.protocol import Registry
 
@@ -80,7 +80,7 @@ class Comparer:
         wanted = {tag: recorded.get(tag) for tag in [*listing.names, *recorded]}
         questions = [self._question(tag, record, began) for tag, record in wanted.items()]
         try:
-            answered = await observe_tags(self._registry, repository, questions, limit=self._limit)
+            answered = await self._observe(repository, questions)
             served = _served(answered.observations.values())
             checked = await self._check_manifests(repository, began, set(served))
         except ExceptionGroup as failures:
@@ -99,6 +99,13 @@ class Comparer:
             walked_before=await self._walked_before(repository),
             recorded=recorded,
         )
+
+    async def _observe(self, repository: RepositoryName, questions: Sequence[Question]) -> Answered:
+        answered = await observe_tags(self._registry, repository, questions, limit=self._limit)
+        async with connection(self._pool) as held:
+            dummies = await manifests.find_dummies(held)
+        observations = {tag: as_deletion(look, dummies) for tag, look in answered.observations.items()}
+        return replace(answered, observations=observations)
 
     async def _walked_before(self, repository: RepositoryName) -> bool:
         async with connection(self._pool) as held:

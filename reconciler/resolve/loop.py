@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from indexer.errors import RegistryError
-from indexer.inventory.changes import AuditSource, DueKind
+from indexer.inventory.changes import AuditSource, Change, DueKind, ManifestChanged, TagsOfDigestDue
+from indexer.inventory.dummies import is_dummy_content
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.inventory.seen import see_manifest_absent, see_manifest_present
 from indexer.oci.config import ImageConfig, parse_image_config
@@ -100,41 +102,39 @@ class Resolver:
                 content = await self._registry.get_manifest(row.repository, digest)
                 if content is None:
                     return await self._missing(row, digest)
-                manifest, read = await self._read(row.repository, content)
+                manifest, read, config = await self._read(row.repository, content)
             except RegistryError as error:
                 await raise_if_down(self._registry, error)
                 log.warning("manifest_unread", repository=row.repository, digest=digest, error=str(error))
                 return _later(row)
-        await self._store(row, content, manifest, read)
+        if manifest is not None and config is not None and is_dummy_content(manifest, config):
+            await self._store_dummy(row, read)
+        else:
+            await self._store(row, content, manifest, read)
         return None
 
     async def _read(
         self, repository: RepositoryName, content: ManifestContent
-    ) -> tuple[ParsedManifest | None, ReadManifest]:
+    ) -> tuple[ParsedManifest | None, ReadManifest, bytes | None]:
         size = len(content.content)
         try:
             manifest = parse_manifest(content.content, content.media_type)
         except ValueError as error:
             log.warning("manifest_unreadable", repository=repository, digest=content.digest, error=str(error))
-            return None, unreadable(content.media_type, digest=content.digest, size_bytes=size)
-        config = await self._read_config(repository, manifest)
-        return manifest, describe(manifest, config, digest=content.digest, size_bytes=size)
+            read = unreadable(content.media_type, digest=content.digest, size_bytes=size)
+            return None, read, None
+        blob = await self._read_config(repository, manifest)
+        config = None if blob is None else _parse_config(repository, blob)
+        return manifest, describe(manifest, config, digest=content.digest, size_bytes=size), blob
 
-    async def _read_config(self, repository: RepositoryName, manifest: ParsedManifest) -> ImageConfig | None:
+    async def _read_config(self, repository: RepositoryName, manifest: ParsedManifest) -> bytes | None:
         descriptor = config_to_read(manifest)
         if descriptor is None:
             return None
         blob = await self._registry.get_blob(repository, descriptor.digest, limit=descriptor.size)
         if blob is None:
             log.warning("config_missing", repository=repository, digest=descriptor.digest)
-            return None
-        try:
-            return parse_image_config(blob)
-        except ValueError as error:
-            log.warning(
-                "config_unreadable", repository=repository, digest=descriptor.digest, error=str(error)
-            )
-            return None
+        return blob
 
     async def _store(
         self, row: DueRow, content: ManifestContent, manifest: ParsedManifest | None, read: ReadManifest
@@ -151,6 +151,23 @@ class Resolver:
         async with connection(self._pool) as held:
             key = DueKey(kind=DueKind.MEASURE, repository_id=row.repository_id, key="")
             await due.make_due(held, keys=[key], now=now, due_at=now + apply.MEASURE_DELAY)
+
+    async def _store_dummy(self, row: DueRow, read: ReadManifest) -> None:
+        """Remember a dummy of GitLab's that nobody knew: it is held by nobody, and its tags are looked at again."""
+        now = datetime.now(UTC)
+        log.info("dummy_manifest_recognised", repository=row.repository, digest=read.digest)
+        key = (row.repository, read.digest)
+        async with transaction(self._pool) as held:
+            await manifests.add_dummy(held, digest=read.digest, at=now)
+            records = await manifests.find_held_manifests(
+                held, keys=[key], repository_ids={row.repository: row.repository_id}
+            )
+            changes: list[Change] = [TagsOfDigestDue(repository=row.repository, digest=read.digest)]
+            if key in records and records[key].present:
+                gone = replace(records[key], as_of=now, deleted_at=now)
+                changes.append(ManifestChanged(before=records[key], after=gone))
+            await apply.apply_changes(held, self._lookups, changes, repository=row.repository, now=now)
+        await contents.store_manifest(self._pool, self._lookups, read, now=now)
 
     async def _children_due(self, row: DueRow, children: Sequence[Digest], now: datetime) -> None:
         async with connection(self._pool) as held:
@@ -182,6 +199,14 @@ class Resolver:
                 changes = see_manifest_absent(records[key], looked_at=now, source=AuditSource.VERIFY)
                 await apply.apply_changes(held, self._lookups, changes, repository=row.repository, now=now)
             await contents.mark_unreadable(held, digest=digest, now=now)
+        return None
+
+
+def _parse_config(repository: RepositoryName, blob: bytes) -> ImageConfig | None:
+    try:
+        return parse_image_config(blob)
+    except ValueError as error:
+        log.warning("config_unreadable", repository=repository, error=str(error))
         return None
 
 

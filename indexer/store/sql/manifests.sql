@@ -67,6 +67,14 @@ RETURNING id
 -- The manifest $1 (digest) could not be read anywhere at $2.
 UPDATE manifest SET content = 'unreadable', read_at = $2 WHERE digest = $1 AND content <> 'read'
 
+-- name: find_dummies
+-- The digests of GitLab's dummy manifests that were recognised.
+SELECT digest FROM dummy_manifest
+
+-- name: add_dummy
+-- Manifest $1 (digest) was recognised at $2.
+INSERT INTO dummy_manifest (digest, found_at) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
 -- name: drop_layers
 DELETE FROM manifest_layer WHERE manifest_id = $1
 

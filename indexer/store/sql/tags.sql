@@ -5,7 +5,7 @@ SELECT wanted.repository_id, wanted.name, t.name IS NOT NULL AS live, m.digest,
        coalesce(t.seen_at, d.seen_at) AS seen_at, coalesce(t.evidence, d.evidence) AS evidence,
        coalesce(t.published_at, d.deleted_at) AS published_at, t.published_source,
        coalesce(t.first_seen_at, d.deleted_at) AS first_seen_at, a.name AS pushed_by, t.verified_at, t.read_at,
-       t.broken
+       t.broken, t.alive_since, d.by_dummy
 FROM unnest($1::integer[], $2::text[]) AS wanted (repository_id, name)
 LEFT JOIN tag AS t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
@@ -16,25 +16,26 @@ WHERE t.name IS NOT NULL OR d.name IS NOT NULL
 -- name: put_tags
 -- Writes live tags: repositories $1, names $2, manifests $3, published at $4, first seen at $5, told at $6,
 -- seen at $7, verified at $8, read at $9, pushed by $10, revisions $11, publish sources $12, evidence $13,
--- broken $14, semver keys $15. What the manifest says (size, creation time, facet) comes from the manifest;
+-- broken $14, semver keys $15, alive since $17. What the manifest says (size, creation time, facet) comes from the manifest;
 -- $16 is the facet of a tag whose manifest was never announced.
 INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
-                 pushed_by, revision, published_source, evidence, broken, semver_key,
+                 pushed_by, revision, published_source, evidence, broken, semver_key, alive_since,
                  size_bytes, image_created, facet_id)
 SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.told_at, new.seen_at,
        new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source, new.evidence, new.broken,
-       new.semver_key, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16)
+       new.semver_key, new.alive_since, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16)
 FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::integer[], $12::text[],
-            $13::text[], $14::boolean[], $15::bytea[])
+            $13::text[], $14::boolean[], $15::bytea[], $17::timestamptz[])
     AS new (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
-            pushed_by, revision, published_source, evidence, broken, semver_key)
+            pushed_by, revision, published_source, evidence, broken, semver_key, alive_since)
 LEFT JOIN manifest AS m ON m.id = new.manifest_id
 ON CONFLICT (repository_id, name) DO UPDATE
 SET manifest_id = excluded.manifest_id, published_at = excluded.published_at, first_seen_at = excluded.first_seen_at,
     told_at = excluded.told_at, seen_at = excluded.seen_at, verified_at = excluded.verified_at,
     read_at = excluded.read_at, pushed_by = excluded.pushed_by, revision = excluded.revision,
     published_source = excluded.published_source, evidence = excluded.evidence, broken = excluded.broken,
+    alive_since = excluded.alive_since,
     size_bytes = excluded.size_bytes, image_created = excluded.image_created, facet_id = excluded.facet_id
 
 -- name: drop_tags
@@ -43,13 +44,15 @@ DELETE FROM tag AS t USING unnest($1::integer[], $2::text[]) AS gone (repository
 WHERE t.repository_id = gone.repository_id AND t.name = gone.name
 
 -- name: put_tombstones
--- Writes tombstones: repositories $1, names $2, deleted at $3, told at $4, seen at $5, revisions $6, evidence $7, verified $8.
-INSERT INTO tag_tombstone (repository_id, name, deleted_at, told_at, seen_at, revision, evidence, verified)
+-- Writes tombstones: repositories $1, names $2, deleted at $3, told at $4, seen at $5, revisions $6, evidence $7, verified $8,
+-- by a dummy $9.
+INSERT INTO tag_tombstone (repository_id, name, deleted_at, told_at, seen_at, revision, evidence, verified, by_dummy)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
-                     $6::integer[], $7::text[], $8::boolean[])
+                     $6::integer[], $7::text[], $8::boolean[], $9::boolean[])
 ON CONFLICT (repository_id, name) DO UPDATE
 SET deleted_at = excluded.deleted_at, told_at = excluded.told_at, seen_at = excluded.seen_at,
-    revision = excluded.revision, evidence = excluded.evidence, verified = excluded.verified
+    revision = excluded.revision, evidence = excluded.evidence, verified = excluded.verified,
+    by_dummy = excluded.by_dummy
 
 -- name: drop_tombstones
 -- Removes the tombstones of the tags $2 of the repositories $1: they live again.
