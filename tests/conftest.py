@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.fixtures.registries",
     "tests.fixtures.ingesting",
     "tests.fixtures.asking",
+    "tests.fixtures.installation",
 ]
