@@ -1,0 +1,131 @@
+"""Migrations lead to ``schema.sql``, once each, from however many runners, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from indexer.errors import StoreOutdated
+from indexer.store import migrate as migrations
+from indexer.store.migrate import Migration, check, migrate
+
+DESCRIPTION = """
+SELECT 'column' AS kind, c.relname AS relation, a.attnum || ' ' || a.attname || ' '
+       || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' ' || a.attidentity::text || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+       || ' ' || coalesce(l.collname, '') AS definition
+FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid AND c.relkind = 'r'
+LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'index', c.relname, pg_get_indexdef(i.indexrelid) || ' ' || coalesce(x.reloptions::text, '')
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid JOIN pg_class AS x ON x.oid = i.indexrelid
+WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'constraint', c.relname, n.conname || ' ' || pg_get_constraintdef(n.oid)
+FROM pg_constraint AS n JOIN pg_class AS c ON c.oid = n.conrelid WHERE c.relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'options', c.relname, c.reloptions::text
+FROM pg_class AS c WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND c.reloptions IS NOT NULL
+ORDER BY 1, 2, 3
+"""
+
+
+async def describe(database_url: str) -> list[tuple[str, ...]]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return [tuple(row) for row in await connection.fetch(DESCRIPTION)]
+    finally:
+        await connection.close()
+
+
+async def check_at(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await check(connection)
+    finally:
+        await connection.close()
+
+
+async def test_migrations__lead_to_the_schema(database_url: str, empty_database_url: str) -> None:
+    """A database built by the migrations is the one that schema.sql describes."""
+    assert await migrate(empty_database_url)
+    built, described = await describe(empty_database_url), await describe(database_url)
+    assert described == built
+    assert len(described) > 100
+
+
+async def test_migrate__twice_applies_nothing(empty_database_url: str) -> None:
+    """What was applied stays applied."""
+    first = await migrate(empty_database_url)
+    assert first == [f"{m.version:04d}_{m.name}" for m in migrations.migrations()]
+    assert await migrate(empty_database_url) == []
+    await check_at(empty_database_url)
+
+
+async def test_migrate__by_three_at_once(empty_database_url: str) -> None:
+    """Servers that start together do not meet: one applies, the others wait and find it done."""
+    applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(3)))
+    assert sorted(map(len, applied)) == [0, 0, len(migrations.migrations())]
+
+
+async def test_check__an_empty_database_is_behind(empty_database_url: str) -> None:
+    """The message says what to run."""
+    with pytest.raises(StoreOutdated, match="indexer migrate"):
+        await check_at(empty_database_url)
+
+
+async def test_migrate__refuses_a_changed_file(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that was built by other files does not belong to this program."""
+    await migrate(empty_database_url)
+    changed = [Migration(version=m.version, name=m.name, sql=m.sql + "\n") for m in migrations.migrations()]
+    monkeypatch.setattr(migrations, "migrations", lambda: changed)
+    with pytest.raises(StoreOutdated, match="different file"):
+        await migrate(empty_database_url)
+
+
+async def test_migrate__refuses_a_newer_database(empty_database_url: str) -> None:
+    """A newer release made it: the program must be upgraded, the database must not be touched."""
+    await migrate(empty_database_url)
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute(
+        "INSERT INTO schema_migration (version, name, checksum) VALUES (9999, 'future', '')"
+    )
+    await connection.close()
+    with pytest.raises(StoreOutdated, match="newer release"):
+        await migrate(empty_database_url)
+
+
+async def test_migrate__a_failing_migration_leaves_nothing_half_done(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration is one transaction."""
+    broken = Migration(
+        version=1, name="broken", sql="CREATE TABLE half (id integer); SELECT no_such_function();"
+    )
+    monkeypatch.setattr(migrations, "migrations", lambda: [broken])
+    with pytest.raises(asyncpg.UndefinedFunctionError):
+        await migrate(empty_database_url)
+    assert await describe(empty_database_url) == []
+
+
+async def test_migrate__a_file_outside_a_transaction(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index can be built concurrently, while several runners wait for the lock."""
+    files = [
+        *migrations.migrations(),
+        Migration(
+            version=2,
+            name="index",
+            sql="-- not transactional\nCREATE INDEX CONCURRENTLY extra ON actor (id);\n",
+        ),
+    ]
+    monkeypatch.setattr(migrations, "migrations", lambda: files)
+    async with asyncio.timeout(60):
+        applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(2)))
+    assert sorted(map(len, applied)) == [0, len(files)]
