@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from prometheus_client import Counter, Histogram
 
 from indexer.api import answers, health
 from indexer.api.access import access_of
 from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
 from indexer.api.front_page import front_page
+from indexer.api.gitlab.door import add_gitlab
+from indexer.api.measuring import ROUTE, measuring_middleware
 from indexer.api.openapi import ROOT, Call, Operation, operations, serve_document
 from indexer.api.parameters import parse_query
 from indexer.api.paths import read_path
@@ -25,23 +25,12 @@ from indexer.store.reading import Readers
 
 __all__ = ["ApiSettings", "add_api"]
 
-REQUESTS = Counter(
-    "indexer_api_requests_total", "Requests to the read APIs, by route and status.", ["route", "status"]
-)
-SECONDS = Histogram(
-    "indexer_api_request_seconds",
-    "How long the read APIs took to answer, by route.",
-    ["route"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-)
-
 _PRINCIPAL = web.RequestKey("principal", Principal)
-_ROUTE = web.RequestKey("route", str)
 _REPOSITORIES = f"{ROOT}/repositories/"
 
 
 def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
-    """Add ``/api/v1``, ``/healthz``, ``/readyz``, ``/metrics``, ``/openapi.json`` and ``/``.
+    """Add ``/api/v1``, ``/gitlab/v1``, ``/healthz``, ``/readyz``, ``/metrics``, ``/openapi.json`` and ``/``.
 
     Holds ``settings.connections`` of the pool from first use until the application shuts down; the pool must
     have them to spare, best by being the API's own.
@@ -52,11 +41,13 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
     authenticator = _authenticator(settings)
     app[CHALLENGE] = authenticator.challenge
     app.middlewares.extend([measuring_middleware, problems_middleware, _authentication(authenticator)])
-    door = _Door(readers)
+    words = Words()
+    door = _Door(readers, words)
     for path, operation in operations().items():
         if not path.startswith("/repositories/"):
             app.router.add_get(operation.path, door.handler(operation))
     app.router.add_get(_REPOSITORIES + "{rest:.+}", door.handle_repository)
+    add_gitlab(app, readers=readers, words=words, authenticator=authenticator)
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz(pool))
     app.router.add_get("/metrics", health.metrics)
@@ -83,9 +74,9 @@ def _authenticator(settings: ApiSettings) -> Authenticator:
 class _Door:
     """Turns requests into calls of operations."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, words: Words) -> None:
         self._readers = readers
-        self._words = Words()
+        self._words = words
         self._memory: dict[str, Any] = {}
 
     def handler(self, operation: Operation) -> Handler:
@@ -105,7 +96,7 @@ class _Door:
     async def _call(
         self, request: web.Request, operation: Operation, path: dict[str, str]
     ) -> web.StreamResponse:
-        request[_ROUTE] = operation.path
+        request[ROUTE] = operation.path
         call = Call(
             query=parse_query(operation.query, request.query),
             path=path,
@@ -128,16 +119,3 @@ def _authentication(authenticator: Authenticator) -> Any:
         return await handler(request)
 
     return authenticate
-
-
-@web.middleware
-async def measuring_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count and time requests under ``/api/``, by route."""
-    if not request.path.startswith("/api/"):
-        return await handler(request)
-    began = time.perf_counter()
-    response = await handler(request)
-    route = request.get(_ROUTE, "unknown")
-    REQUESTS.labels(route, str(response.status)).inc()
-    SECONDS.labels(route).observe(time.perf_counter() - began)
-    return response

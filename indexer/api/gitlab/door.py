@@ -1,0 +1,153 @@
+"""Requests → calls → answers: methods, slashes, grants, headers and refusals as the fork has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+
+from indexer.api.auth import Access, Authenticator, Unauthorized, pull_of
+from indexer.api.gitlab import refusals
+from indexer.api.gitlab.calls import Answer, Call
+from indexer.api.gitlab.paths import Endpoint, Named, read_path
+from indexer.api.gitlab.refusals import Refusal
+from indexer.api.gitlab.repositories import get_repository, list_sub_repositories
+from indexer.api.gitlab.statistics import VERSION, get_statistics, probe
+from indexer.api.gitlab.tags import get_tag, list_tags
+from indexer.api.measuring import ROUTE
+from indexer.errors import CallerError, StoreError
+from indexer.store.listing.words import Words
+from indexer.store.reading import Readers
+
+VERSION_HEADER = "Gitlab-Container-Registry-Version"
+STATISTICS = Access("registry", "statistics", "*")
+RETRY_AFTER_SECONDS = 2
+
+_log = structlog.get_logger()
+_READS = ("GET", "HEAD")
+_ENDPOINTS: Mapping[Endpoint, Callable[[Call], Awaitable[Answer]]] = {
+    Endpoint.PROBE: probe,
+    Endpoint.STATISTICS: get_statistics,
+    Endpoint.REPOSITORY: get_repository,
+    Endpoint.TAGS: list_tags,
+    Endpoint.TAG: get_tag,
+    Endpoint.SUB_REPOSITORIES: list_sub_repositories,
+}
+
+
+def add_gitlab(app: web.Application, *, readers: Readers, words: Words, authenticator: Authenticator) -> None:
+    """Add everything below ``/gitlab/``."""
+    door = _Door(readers, words, authenticator)
+    app.router.add_route("*", "/gitlab/{rest:.*}", door.handle)
+
+
+def access_of(named: Named, *, method: str, size: str | None) -> tuple[Access, ...]:
+    """Return what a question takes (contract section 1.2). ``name/*`` is a name like any other."""
+    pull = pull_of(named.repository)
+    below = pull_of(f"{named.repository}/*")
+    match named.endpoint:
+        case Endpoint.PROBE:
+            return ()
+        case Endpoint.STATISTICS:
+            return (STATISTICS,)
+        case Endpoint.REPOSITORY if method == "PATCH":
+            return pull, Access(pull.type, pull.name, "push"), below
+        case Endpoint.REPOSITORY if size == "self_with_descendants":
+            return pull, below
+        case Endpoint.SUB_REPOSITORIES:
+            return pull, below
+        case _:
+            return (pull,)
+
+
+class _Door:
+    """Handles every request below ``/gitlab/``."""
+
+    def __init__(self, readers: Readers, words: Words, authenticator: Authenticator) -> None:
+        self._readers = readers
+        self._words = words
+        self._authenticator = authenticator
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer, whatever comes of it; every answer carries the version."""
+        try:
+            response = await self._answer(request)
+        except (asyncio.CancelledError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
+            response = self._refuse(request, error)
+        response.headers[VERSION_HEADER] = VERSION
+        return response
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        named = read_path(request.path)
+        if named is None:
+            return _elsewhere(request)
+        request[ROUTE] = named.endpoint.value
+        allowed = (*_READS, "PATCH") if named.endpoint is Endpoint.REPOSITORY else _READS
+        if request.method not in allowed:
+            return _json(
+                405,
+                refusals.body("UNSUPPORTED", "the operation is unsupported", None),
+                Allow=", ".join(allowed),
+            )
+        await self._authorize(request, named)
+        if request.method == "PATCH":
+            raise refusals.not_implemented()
+        call = Call(
+            repository=named.repository,
+            tag=named.tag,
+            query=request.query,
+            readers=self._readers,
+            words=self._words,
+        )
+        answer = await _ENDPOINTS[named.endpoint](call)
+        return _json(200, answer.body, **({"Link": answer.link} if answer.link else {}))
+
+    async def _authorize(self, request: web.Request, named: Named) -> None:
+        access = access_of(named, method=request.method, size=request.query.get("size"))
+        principal = await self._authenticator.authenticate(
+            request.headers.getall("Authorization", []), access=access
+        )
+        principal.require(*access)
+
+    def _refuse(self, request: web.Request, error: Exception) -> web.Response:
+        match error:
+            case Refusal():
+                return _json(error.status, refusals.body(error.code, str(error), error.detail))
+            case Unauthorized():
+                challenge = self._authenticator.challenge.header(error.access, error.error)
+                return _json(
+                    error.status, refusals.unauthorized_body(error.access), **{"WWW-Authenticate": challenge}
+                )
+            case CallerError():
+                return _json(error.status, refusals.body(error.code.upper(), str(error), None))
+            case StoreError():
+                _log.warning("gitlab_api_unavailable", path=request.path, error=str(error))
+                body = refusals.body("UNAVAILABLE", "service unavailable", None)
+                return _json(503, body, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
+            case _:
+                _log.error("gitlab_api_failed", path=request.path, query=request.query_string, exc_info=error)
+                return _json(500, refusals.body("UNKNOWN", "unknown error", None))
+
+
+def _elsewhere(request: web.Request) -> web.Response:
+    """Send a path without its last slash to the one with it; anything else is not here."""
+    if read_path(f"{request.path}/") is None:
+        return _json(404, refusals.body("NOT_FOUND", "there is nothing at this path", None))
+    address = f"{request.rel_url.raw_path}/"
+    if request.rel_url.raw_query_string:
+        address += f"?{request.rel_url.raw_query_string}"
+    return web.Response(status=301, headers={"Location": address})
+
+
+def _json(status: int, body: Any, **headers: str) -> web.Response:
+    return web.Response(
+        status=status,
+        body=orjson.dumps(body),
+        headers={"Content-Type": "application/json", "Cache-Control": "no-store", **headers},
+    )

@@ -1,0 +1,43 @@
+"""Markers: the places at which GitLab's pages begin (contract section 1.5). Pure.
+
+By name, a marker is the tag. By publish time it is base64 of ``<time>|<tag>``, the time in UTC with six digits: as
+fine as what is stored, or a page would skip or repeat what lies between.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+
+from indexer.rfc3339 import format_time, parse_time
+from indexer.store.gitlab import Place
+
+_TIME = re.compile(r"\d+-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\Z", re.ASCII)
+_PARTS = ("time", "tag")
+
+
+def make_marker(tag: str, published_at: datetime | None) -> str:
+    """Return the marker of a tag: plain, or with its publish time."""
+    if published_at is None:
+        return tag
+    return base64.b64encode(f"{format_time(published_at)}|{tag}".encode()).decode()
+
+
+def read_marker(text: str) -> Place:
+    """Return the place a marker names; raise ``ValueError`` where its time is none.
+
+    Whatever does not decode to exactly a time and a tag is a tag's name: tags may look like base64.
+    """
+    parts = _decoded(text).split("|")
+    if len(parts) != len(_PARTS) or not _TIME.match(parts[0]):
+        return Place(name=text)
+    return Place(name=parts[1], published_at=parse_time(parts[0]))
+
+
+def _decoded(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""

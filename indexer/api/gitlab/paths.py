@@ -1,0 +1,55 @@
+"""Which endpoint below ``/gitlab/v1/`` a path names (contract section 1.1). Pure.
+
+In this order: ``…/tags/list/``, ``…/tags/detail/<tag>/``, then ``repositories/<path>/``; so a repository whose own
+name ends in ``/tags/list`` is out of reach here, as it is in the fork. Every path ends in a slash; one without is
+sent to the one with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+ROOT = "/gitlab/v1/"
+REPOSITORIES = f"{ROOT}repositories/"
+
+
+class Endpoint(Enum):
+    """What can be asked; the value is its label in metrics."""
+
+    PROBE = "/gitlab/v1/"
+    STATISTICS = "/gitlab/v1/statistics/"
+    REPOSITORY = "/gitlab/v1/repositories/{path}/"
+    TAGS = "/gitlab/v1/repositories/{path}/tags/list/"
+    TAG = "/gitlab/v1/repositories/{path}/tags/detail/{tag}/"
+    SUB_REPOSITORIES = "/gitlab/v1/repository-paths/{path}/repositories/list/"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An endpoint with the repository (or path of repositories) and tag that its path names."""
+
+    endpoint: Endpoint
+    repository: str = ""
+    tag: str = ""
+
+
+def read_path(path: str) -> Named | None:  # noqa: PLR0911 - one per endpoint
+    """Return what a path (not escaped) names; None where there is nothing."""
+    if not path.startswith(ROOT) or not path.endswith("/"):
+        return None
+    match path[len(ROOT) - 1 : -1].split("/")[1:]:
+        case []:
+            return Named(Endpoint.PROBE)
+        case ["statistics"]:
+            return Named(Endpoint.STATISTICS)
+        case ["repositories", *name, "tags", "list"] if name:
+            return Named(Endpoint.TAGS, "/".join(name))
+        case ["repositories", *name, "tags", "detail", tag] if name:
+            return Named(Endpoint.TAG, "/".join(name), tag)
+        case ["repositories", *name] if name:
+            return Named(Endpoint.REPOSITORY, "/".join(name))
+        case ["repository-paths", *name, "repositories", "list"] if name:
+            return Named(Endpoint.SUB_REPOSITORIES, "/".join(name))
+        case _:
+            return None

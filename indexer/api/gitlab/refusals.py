@@ -1,0 +1,84 @@
+"""Refusals in the fork's words (contract section 1.1): ``{"errors": [{"code", "message", "detail"}]}``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from indexer.api.auth import Access
+from indexer.errors import CallerError
+
+_WRONG_VALUE = "INVALID_QUERY_PARAMETER_VALUE"
+_WRONG_TYPE = "INVALID_QUERY_PARAMETER_TYPE"
+
+
+class Refusal(CallerError):  # noqa: N818 - an answer
+    """A question that is not answered, with its code and what belongs to ``detail``."""
+
+    def __init__(self, status: int, code: str, message: str, detail: Any) -> None:
+        super().__init__(message, status=status, code=code)
+        self.detail = detail
+
+
+def body(code: str, message: str, detail: Any) -> dict[str, Any]:
+    """Return the body of a refusal."""
+    return {"errors": [{"code": code, "message": message, "detail": detail}]}
+
+
+def wrong_type(name: str, kind: str) -> Refusal:
+    """A parameter that is not of its type."""
+    detail = f"the '{name}' query parameter must be set to a value of type {kind}"
+    return Refusal(HTTPStatus.BAD_REQUEST, _WRONG_TYPE, "invalid query parameter value type", detail)
+
+
+def wrong_value(detail: str) -> Refusal:
+    """A parameter whose value is not allowed; ``detail`` says which would be."""
+    return Refusal(HTTPStatus.BAD_REQUEST, _WRONG_VALUE, "invalid query parameter value", detail)
+
+
+def not_one_of(name: str, allowed: Sequence[str]) -> Refusal:
+    """A parameter that takes a few words."""
+    return wrong_value(f"the '{name}' query parameter must be set to one of: {', '.join(allowed)}")
+
+
+def out_of_range(name: str, first: int, last: int) -> Refusal:
+    """A number that is too small or too large."""
+    return wrong_value(f"the '{name}' query parameter must be set to a value between {first} and {last}")
+
+
+def no_match(name: str, pattern: str) -> Refusal:
+    """A text that does not match."""
+    return wrong_value(f"the '{name}' query parameter must match the pattern {pattern}")
+
+
+def exclusive(one: str, other: str) -> Refusal:
+    """Two parameters of which only one may be given."""
+    return wrong_value(f"the '{one}' and '{other}' query parameters are mutually exclusive")
+
+
+def name_unknown(**detail: str) -> Refusal:
+    """No such repository (``name``) or top-level namespace (``namespace``)."""
+    return Refusal(HTTPStatus.NOT_FOUND, "NAME_UNKNOWN", "repository name not known to registry", detail)
+
+
+def tag_unknown(tag: str) -> Refusal:
+    """No such tag in a repository that is there."""
+    return Refusal(HTTPStatus.NOT_FOUND, "TAG_UNKNOWN", "tag name not known to registry", {"tagName": tag})
+
+
+def tag_invalid(tag: str) -> Refusal:
+    """No tag can have this name."""
+    return Refusal(HTTPStatus.BAD_REQUEST, "TAG_INVALID", "manifest tag did not match URI", {"tagName": tag})
+
+
+def not_implemented() -> Refusal:
+    """An unmodified Distribution cannot rename a repository (contract section 1.8)."""
+    detail = "the registry behind this index cannot rename or move repositories"
+    return Refusal(HTTPStatus.NOT_IMPLEMENTED, "NOT_IMPLEMENTED", "not implemented", detail)
+
+
+def unauthorized_body(access: Sequence[Access]) -> dict[str, Any]:
+    """Return the body of a 401: the access it takes, as Distribution writes it."""
+    detail = [{"Type": each.type, "Class": "", "Name": each.name, "Action": each.action} for each in access]
+    return body("UNAUTHORIZED", "authentication required", detail or None)

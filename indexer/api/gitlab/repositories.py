@@ -1,0 +1,82 @@
+"""Repositories: one with its size, and those below a path (contract sections 1.4 and 1.7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from indexer.api.gitlab import present
+from indexer.api.gitlab.calls import Answer, Call
+from indexer.api.gitlab.links import link_header
+from indexer.api.gitlab.parameters import read_last_repository, read_limit, read_size
+from indexer.api.gitlab.paths import ROOT
+from indexer.api.gitlab.refusals import name_unknown
+from indexer.oci.reference import parse_repository_name
+from indexer.store import gitlab as store
+from indexer.store.pool import Connection
+from indexer.store.reading import StoreTooSlow
+
+
+async def get_repository(call: Call) -> Answer:
+    """Show a repository, with its size where asked for (section 1.4)."""
+    size = read_size(call.query)
+    descendants = size == "self_with_descendants"
+    name = known_name(call.repository)
+    async with call.readers.reading() as held:
+        shown = await _repository(held, name, descendants=descendants)
+    if size is None:
+        return Answer(body=shown)
+    return Answer(body=shown | await _size(call, name, descendants=descendants))
+
+
+async def _repository(connection: Connection, name: str, *, descendants: bool) -> dict[str, Any]:
+    found = await store.find_repository(connection, name=name)
+    if found is not None:
+        return present.repository(found)
+    if not descendants:
+        raise name_unknown(name=name)
+    await _require_namespace(connection, name)
+    return present.base_path(name)
+
+
+async def _size(call: Call, name: str, *, descendants: bool) -> dict[str, Any]:
+    """Sum up the layers; where that takes too long, show the maintained sum for an estimate, as the fork does."""
+    try:
+        async with call.readers.reading() as held:
+            exact = await store.size_of(held, name=name, descendants=descendants)
+        return present.size(exact, estimated=False)
+    except StoreTooSlow:
+        async with call.readers.reading() as held:
+            estimate = await store.estimated_size(held, name=name, descendants=descendants)
+        return present.size(estimate, estimated=True)
+
+
+async def list_sub_repositories(call: Call) -> Answer:
+    """List the repositories with tags that are a path or below it (section 1.7).
+
+    The link is there whenever the page is full, and may lead to an empty one.
+    """
+    limit = read_limit(call.query)
+    last = read_last_repository(call.query)
+    path = known_name(call.repository)
+    async with call.readers.reading() as held:
+        await _require_namespace(held, path)
+        rows = await store.list_repositories_under(held, path=path, after=last, limit=limit)
+    following = {"last": rows[-1]["name"], "n": str(limit)} if len(rows) == limit else None
+    address = f"{ROOT}repository-paths/{path}/repositories/list/"
+    return Answer(
+        body=[present.sub_repository(row) for row in rows], link=link_header(address, [("next", following)])
+    )
+
+
+async def _require_namespace(connection: Connection, path: str) -> None:
+    top = path.partition("/")[0]
+    if not await store.namespace_exists(connection, name=top):
+        raise name_unknown(namespace=top)
+
+
+def known_name(text: str) -> str:
+    """Return a repository's name; what could not be one is not known either."""
+    try:
+        return parse_repository_name(text)
+    except ValueError:
+        raise name_unknown(name=text) from None

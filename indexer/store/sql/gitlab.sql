@@ -1,0 +1,82 @@
+-- name: repository
+-- The repository $1 (name).
+SELECT id, name, created_at, last_published_at FROM repository WHERE name = $1
+
+-- name: namespace_exists
+-- Whether a repository is $1 (name) or below it.
+SELECT EXISTS (SELECT FROM repository WHERE name = $1)
+    OR EXISTS (SELECT FROM repository WHERE name > $1 || '/' AND name < $1 || '0')
+
+-- name: size_of
+-- Bytes of the distinct layers below the tags of the repository $1 (name), through any depth of indexes.
+WITH RECURSIVE reached (id) AS (
+    SELECT t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
+    WHERE r.name = $1 AND t.manifest_id IS NOT NULL
+    UNION
+    SELECT k.child_id FROM reached JOIN manifest_child AS k ON k.manifest_id = reached.id
+)
+SELECT coalesce(sum(b.size_bytes), 0)::bigint
+FROM (SELECT DISTINCT l.blob_id FROM reached JOIN manifest_layer AS l ON l.manifest_id = reached.id) AS layer
+JOIN blob AS b ON b.id = layer.blob_id
+
+-- name: size_under
+-- The same of the repository $1 (name) and all below it, each layer once.
+WITH RECURSIVE reached (id) AS (
+    SELECT t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
+    WHERE (r.name = $1 OR (r.name > $1 || '/' AND r.name < $1 || '0')) AND t.manifest_id IS NOT NULL
+    UNION
+    SELECT k.child_id FROM reached JOIN manifest_child AS k ON k.manifest_id = reached.id
+)
+SELECT coalesce(sum(b.size_bytes), 0)::bigint
+FROM (SELECT DISTINCT l.blob_id FROM reached JOIN manifest_layer AS l ON l.manifest_id = reached.id) AS layer
+JOIN blob AS b ON b.id = layer.blob_id
+
+-- name: estimated_size
+-- What the repository $1 (name) and, where $2, all below it store, by maintained sums: of all manifests, not of tags.
+SELECT coalesce(sum(size_bytes), 0)::bigint FROM repository
+WHERE name = $1 OR ($2 AND name > $1 || '/' AND name < $1 || '0')
+
+-- name: tag
+-- The live tag $2 of the repository $1 (id).
+SELECT t.name, m.digest, t.manifest_id, t.facet_id, t.size_bytes, t.published_at, t.alive_since, m.config_digest,
+       c.name AS config_media_type
+FROM tag AS t
+LEFT JOIN manifest AS m ON m.id = t.manifest_id
+LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
+WHERE t.repository_id = $1 AND t.name = $2
+
+-- name: descendants
+-- What the index $1 (id) refers to, down to depth $2 and at most $3 references: from which, in which place, what.
+WITH RECURSIVE reached (parent_id, child_id, position, platform, depth) AS (
+    SELECT manifest_id, child_id, position, platform, 1 FROM manifest_child WHERE manifest_id = $1
+    UNION
+    SELECT k.manifest_id, k.child_id, k.position, k.platform, reached.depth + 1
+    FROM reached JOIN manifest_child AS k ON k.manifest_id = reached.child_id WHERE reached.depth < $2
+)
+SELECT DISTINCT ON (r.depth, r.parent_id, r.position) r.parent_id, r.child_id, r.platform, m.digest,
+       m.total_bytes AS size_bytes, m.facet_id, m.config_digest, c.name AS config_media_type
+FROM reached AS r
+JOIN manifest AS m ON m.id = r.child_id
+LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
+ORDER BY r.depth, r.parent_id, r.position LIMIT $3
+
+-- name: referrers
+-- What the repository $1 (id) holds whose subject is one of the digests $2, and of the artifact types $3 (null: any).
+SELECT m.subject_digest, m.digest, coalesce(nullif(f.artifact_type, ''), c.name, '') AS artifact_type
+FROM manifest AS m
+JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id AND h.deleted_at IS NULL
+JOIN facet AS f ON f.id = m.facet_id
+LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
+WHERE m.subject_digest = ANY ($2::bytea[])
+  AND ($3::text[] IS NULL OR coalesce(nullif(f.artifact_type, ''), c.name, '') = ANY ($3::text[]))
+ORDER BY m.subject_digest, h.pushed_at, m.id LIMIT $4
+
+-- name: repositories_under
+-- Repositories with a tag that are $1 (name) or below it, by name after $2, at most $3.
+SELECT name, created_at FROM (
+    SELECT name, created_at FROM repository WHERE name = $1 AND name > $2 AND tag_count > 0
+    UNION ALL
+    (SELECT name, created_at FROM repository
+     WHERE name > greatest($1 || '/', $2) AND name < $1 || '0' AND tag_count > 0 ORDER BY name LIMIT $3)
+) AS found
+ORDER BY name LIMIT $3
