@@ -13,8 +13,8 @@ from indexer.store.migrate import Migration, check, migrate
 
 DESCRIPTION = """
 SELECT 'column' AS kind, c.relname AS relation, a.attnum || ' ' || a.attname || ' '
-       || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' ' || a.attidentity::text || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
-       || ' ' || coalesce(l.collname, '') AS definition
+       || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' ' || a.attidentity::text
+       || ' ' || coalesce(pg_get_expr(d.adbin, d.adrelid), '') || ' ' || coalesce(l.collname, '') AS definition
 FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid AND c.relkind = 'r'
 LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
 LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
