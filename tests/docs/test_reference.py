@@ -193,6 +193,8 @@ def test_page__names_only_commands_that_exist(page: Path) -> None:
     """A page never tells to run what is not a command."""
     text = page.read_text(encoding="utf-8")
     known = {command for program in PROGRAMS for command in verbs_of(program)}
-    named = set(re.findall(r"(?:`|\$ |^ {4,})((?:indexer|reconciler) [a-z]+(?: [a-z]+)?)\b", text, re.MULTILINE))
+    named = set(
+        re.findall(r"(?:`|\$ |^ {4,})((?:indexer|reconciler) [a-z]+(?: [a-z]+)?)\b", text, re.MULTILINE)
+    )
     named = {words for words in named if words not in known and " ".join(words.split()[:2]) not in known}
     assert named == set()
