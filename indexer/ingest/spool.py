@@ -44,6 +44,7 @@ class Spool:
     def __init__(self, path: Path, *, max_bytes: int) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._max_bytes = max_bytes
+        path.touch(mode=0o600)  # it holds raw notifications; SQLite gives its companions the same mode
         self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._file.execute("PRAGMA journal_mode = WAL")
         self._file.execute("PRAGMA synchronous = FULL")

@@ -69,6 +69,7 @@ async def make_plan(
         made.repositories += 1
         made.tags += len(compared.observations)
         on_progress(Progress(repositories=made.repositories, total=len(names), tags=made.tags))
+    made.differences.sort(key=lambda item: (item.repository, item.tag or "", item.kind, item.expected or ""))
     return made
 
 

@@ -21,6 +21,7 @@ from indexer.errors import RegistryError
 from indexer.inventory.changes import AuditSource, DriftCause, DriftKind, DueKind, Finding
 from indexer.inventory.records import ManifestRecord
 from indexer.inventory.seen import Outcome, TagObservation, see_manifest_absent
+from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName
 from indexer.store import apply, drift, due, manifests, repositories, tags
 from indexer.store.apply import Look, Stored
@@ -73,11 +74,21 @@ class WalkSettings:
     release_brake: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldTag:
+    """A tag that the registry does not have: what was seen, the revision before the look, what was on record."""
+
+    observation: TagObservation
+    revision: int
+    expected: Digest | None
+    vanished: bool
+
+
 @dataclass(slots=True)
 class _HeldBack:
     """Deletions that wait for the end of the walk."""
 
-    tags: list[tuple[TagObservation, int, bool]] = field(default_factory=list)
+    tags: list[HeldTag] = field(default_factory=list)
     manifests: list[tuple[ManifestRecord, bool]] = field(default_factory=list)
 
 
@@ -184,7 +195,14 @@ class Walk:
         keep: list[Look] = []
         for observation, revision in compared.observations:
             if observation.outcome is Outcome.ABSENT and observation.tag in compared.recorded:
-                self._held_back.tags.append((observation, revision, compared.vanished))
+                self._held_back.tags.append(
+                    HeldTag(
+                        observation=observation,
+                        revision=revision,
+                        expected=compared.recorded[observation.tag].digest,
+                        vanished=compared.vanished,
+                    )
+                )
             else:
                 keep.append(
                     Look(
@@ -246,7 +264,7 @@ class Walk:
             self._report.brake = pulled.reason
             await self._report_held_back()
             return
-        looks = [Look(observation=o, revision=revision) for o, revision, _ in self._held_back.tags]
+        looks = [Look(observation=tag.observation, revision=tag.revision) for tag in self._held_back.tags]
         for start in range(0, len(looks), STORE_CHUNK):
             await self._store(looks[start : start + STORE_CHUNK])
         for record, _ in self._held_back.manifests:
@@ -266,7 +284,7 @@ class Walk:
         async with connection(self._pool) as held:
             live = await tags.count_live(held)
             stored = await manifests.count_held(held)
-        gone = [vanished for _, _, vanished in self._held_back.tags]
+        gone = [tag.vanished for tag in self._held_back.tags]
         lost = [vanished for _, vanished in self._held_back.manifests]
         of_tags = Losses(noun="tags", on_record=live, vanished=sum(gone), missing=len(gone) - sum(gone))
         of_manifests = Losses(
@@ -276,24 +294,26 @@ class Walk:
         return brake(of_tags, share=share) or brake(of_manifests, share=share)
 
     async def _report_held_back(self) -> None:
+        held = sorted(self._held_back.tags, key=lambda tag: (tag.observation.repository, tag.observation.tag))
         findings = [
             Finding(
                 kind=DriftKind.TAG_EXTRA,
                 cause=DriftCause.LOST_NOTIFICATION,
-                repository=observation.repository,
-                tag=observation.tag,
-                detected_at=observation.looked_at,
+                repository=tag.observation.repository,
+                tag=tag.observation.tag,
+                detected_at=tag.observation.looked_at,
                 repaired=False,
+                expected=tag.expected,
             )
-            for observation, _, _ in self._held_back.tags
+            for tag in held
         ]
         self._report.held_back = findings
         self._report.counts["held_back"] = len(findings) + len(self._held_back.manifests)
-        async with connection(self._pool) as held:
-            ids = await repositories.find_ids(held, names={finding.repository for finding in findings})
+        async with connection(self._pool) as database:
+            ids = await repositories.find_ids(database, names={finding.repository for finding in findings})
             for start in range(0, len(findings), STORE_CHUNK):
                 await drift.add_findings(
-                    held,
+                    database,
                     findings=findings[start : start + STORE_CHUNK],
                     run_id=self._run_id,
                     repository_ids=ids,
