@@ -8,7 +8,7 @@ bytes again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -45,12 +45,16 @@ class Items:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+Out = Callable[[bytes], Awaitable[None]]
+"""Takes the next piece of a body."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """A body that is written piece by piece."""
 
     media_type: str
-    write: Callable[[web.StreamResponse], Any]
+    write: Callable[[Out], Awaitable[object]]
     filename: str
 
 
@@ -107,9 +111,22 @@ async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
         "Content-Disposition": f'attachment; filename="{answer.filename}"',
     }
     response = web.StreamResponse(headers=headers)
-    await response.prepare(request)
-    if request.method != "HEAD":
-        await answer.write(response)
+
+    async def out(data: bytes) -> None:
+        if not response.prepared:  # only now: what fails before the first byte is still answered as a problem
+            await response.prepare(request)
+        await response.write(data)
+
+    try:
+        if request.method != "HEAD":
+            await answer.write(out)
+    except Exception:
+        # Once a 200 is out only a connection cut off, without the last chunk, tells the client.
+        if response.prepared and request.transport is not None:
+            request.transport.abort()
+        raise
+    if not response.prepared:
+        await response.prepare(request)
     await response.write_eof()
     return response
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from aiohttp import ClientPayloadError
 
 from indexer.api.v1.audit import AuditEntry
 from indexer.api.v1.status import Status
@@ -351,6 +353,37 @@ async def test_audit_export__ndjson_is_the_log_by_position(api: Api, monkeypatch
     ):
         response = await api.get("/api/v1/audit/export", **query)
         assert [orjson.loads(line) for line in (await response.read()).splitlines()] == kept, query
+
+
+async def test_audit_export__a_failure_on_the_way_cuts_it_off(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export that fails after it began never looks complete, and what was received is good to go on from."""
+    monkeypatch.setattr(exporting, "BATCH", 3)
+    await fill(api.pool)
+    read = audit_store.sealed_entries
+
+    async def fail_later(connection: Any, *, after: int, **asked: Any) -> Any:
+        if after >= 6:
+            raise RuntimeError("the disk is on fire")
+        return await read(connection, after=after, **asked)
+
+    monkeypatch.setattr(exporting, "sealed_entries", fail_later)
+    response = await api.get("/api/v1/audit/export")
+    received = b""
+    with suppress(ClientPayloadError):
+        async for chunk in response.content.iter_any():
+            received += chunk
+        pytest.fail("the export looks complete")
+    assert b"fire" not in received
+    assert [orjson.loads(line)["position"] for line in received.splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert (await api.get("/api/v1/status")).status == 200
+
+    async def fail_at_once(_connection: Any) -> int:
+        raise RuntimeError("the disk is on fire")
+
+    monkeypatch.setattr(exporting, "head_position", fail_at_once)
+    assert (await api.problem("/api/v1/audit/export", 500))["code"] == "internal"
 
 
 async def test_audit_export__csv(api: Api) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from aiohttp import web
 from pydantic import Field
 
-from indexer.api.answers import CSV, NDJSON, Items, Stream
+from indexer.api.answers import CSV, NDJSON, Items, Out, Stream
 from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
@@ -138,8 +137,8 @@ async def export_audit(call: Call[ExportQuery]) -> Stream:
         filters=audit_filter(query),
     )
 
-    async def write(response: web.StreamResponse) -> None:
-        await export_from(call.readers.reading, wanted, response.write)
+    async def write(out: Out) -> None:
+        await export_from(call.readers.reading, wanted, out)
 
     media_type = NDJSON if query.format == "ndjson" else f"{CSV}; charset=utf-8"
     return Stream(media_type=media_type, write=write, filename=f"audit.{query.format}")
