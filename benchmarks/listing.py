@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -222,6 +223,9 @@ async def measure(plain_url: str, our_url: str, rounds: int) -> None:
 
 
 async def run(directory: Path, tags: list[Tag], rounds: int) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # to clean up all the same
     found = registry_binary.find(engines_last=True)
     print(f"registry {found.version} ({found.origin}), {len(tags):,} tags", flush=True)
     fill_storage(directory / "storage", tags)
@@ -262,6 +266,8 @@ def main() -> None:
         uvloop.run(run(directory, make_tags(wanted.tags), wanted.rounds))
     except (registry_binary.NoRegistryError, asyncpg.PostgresError) as error:
         sys.exit(str(error))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
