@@ -7,5 +7,6 @@ pytest_plugins = [
     "tests.fixtures.registries",
     "tests.fixtures.ingesting",
     "tests.fixtures.asking",
+    "tests.fixtures.trusting",
     "tests.fixtures.installation",
 ]

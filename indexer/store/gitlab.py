@@ -1,7 +1,7 @@
 """What GitLab's contract asks of the inventory: pages of tags by name or publish time, sizes, what is below a path.
 
-A page is one statement of the late look-up shape (see ``listing.walk``), and one more look, on the same index, at
-whether anything lies on its other side: GitLab's pages say in both directions whether there is more.
+A page is one statement on one index, and one more look, on the same index, at whether anything lies on its other
+side: GitLab's pages say in both directions whether there is more.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ MOST_REFERRERS = 10_000
 DEEPEST = 5
 MOST_REFERENCES = 1000
 """Of an index: an index of indexes of indexes could otherwise unfold without end."""
+
+_COLUMNS = "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at, t.alive_since, m.config_digest"
+_MANIFEST = "LEFT JOIN manifest AS m ON m.id = t.manifest_id"
 
 Key = Literal["name", "published_at"]
 
@@ -148,17 +151,21 @@ async def list_tags(connection: Connection, wanted: TagsWanted) -> TagsFound:
 
 
 def page_statement(wanted: TagsWanted) -> tuple[Statement, str]:
-    """Return the statement of a page: one row more than asked for, in the order of reading."""
+    """Return the statement of a page: one row more than asked for, in the order of reading.
+
+    With a filter the names are tested within the index, and only the rows of the page are fetched (the late look-up
+    shape of ``listing.walk``); without one, the index leads to the rows at once.
+    """
     statement = Statement()
-    conditions = [*_scope(wanted), *_beyond(wanted)]
-    where = statement.where(*conditions)
-    inner = f"SELECT t.name, t.published_at FROM tag AS t {where} ORDER BY {_order(wanted, 't')}"
-    inner += f" LIMIT {statement.bind(wanted.limit + 1)}"
+    where = statement.where(*_scope(wanted), *_beyond(wanted))
+    page = f"{where} ORDER BY {_order(wanted, 't')} LIMIT {statement.bind(wanted.limit + 1)}"
+    if not wanted.name:
+        return statement, f"SELECT {_COLUMNS} FROM tag AS t {_MANIFEST} {page}"
+    columns = ", ".join(f"t.{column}" for column in _keys(wanted))
     text = (
-        "SELECT w.name, m.digest, t.facet_id, t.size_bytes, w.published_at, t.alive_since, m.config_digest "
-        f"FROM ({inner}) AS w "
+        f"SELECT {_COLUMNS} FROM (SELECT {columns} FROM tag AS t {page}) AS w "
         f"JOIN tag AS t ON t.repository_id = {statement.bind(wanted.repository_id)} AND t.name = w.name "
-        f"LEFT JOIN manifest AS m ON m.id = t.manifest_id ORDER BY {_order(wanted, 'w')}"
+        f"{_MANIFEST} ORDER BY {_order(wanted, 'w')}"
     )
     return statement, text
 
@@ -200,8 +207,11 @@ def _compare(wanted: TagsWanted, place: Place, *, reverse: bool = False) -> Cond
 
 def _order(wanted: TagsWanted, alias: str) -> str:
     direction = "DESC" if _reads_down(wanted) else "ASC"
-    columns = ("name",) if wanted.key == "name" else ("published_at", "name")
-    return ", ".join(f"{alias}.{column} {direction}" for column in columns)
+    return ", ".join(f"{alias}.{column} {direction}" for column in _keys(wanted))
+
+
+def _keys(wanted: TagsWanted) -> tuple[str, ...]:
+    return ("name",) if wanted.key == "name" else ("published_at", "name")
 
 
 def _reads_down(wanted: TagsWanted) -> bool:

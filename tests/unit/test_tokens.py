@@ -60,7 +60,7 @@ async def test_token__grants_what_it_says(tokens: SignedTokens) -> None:
     )
     principal = await tokens.verify(token)
     assert principal is not None
-    assert principal.repositories == {"team/app", "team/all"}
+    assert principal.repositories == frozenset({"team/app", "team/all"})
     assert principal.may(Access("repository", "team/all", "push"))
     assert not principal.may(Access("repository", "team/app", "push"))
     assert principal.listed is None

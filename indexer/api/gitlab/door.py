@@ -137,7 +137,7 @@ class _Door:
 
 def _elsewhere(request: web.Request) -> web.Response:
     """Send a path without its last slash to the one with it; anything else is not here."""
-    if read_path(f"{request.path}/") is None:
+    if request.path.endswith("/") or read_path(f"{request.path}/") is None:
         return _json(404, refusals.body("NOT_FOUND", "there is nothing at this path", None))
     address = f"{request.rel_url.raw_path}/"
     if request.rel_url.raw_query_string:

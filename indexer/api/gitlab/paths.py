@@ -43,13 +43,13 @@ def read_path(path: str) -> Named | None:  # noqa: PLR0911 - one per endpoint
             return Named(Endpoint.PROBE)
         case ["statistics"]:
             return Named(Endpoint.STATISTICS)
-        case ["repositories", *name, "tags", "list"] if name:
+        case ["repositories", *name, "tags", "list"] if any(name):
             return Named(Endpoint.TAGS, "/".join(name))
-        case ["repositories", *name, "tags", "detail", tag] if name:
+        case ["repositories", *name, "tags", "detail", tag] if any(name):
             return Named(Endpoint.TAG, "/".join(name), tag)
-        case ["repositories", *name] if name:
+        case ["repositories", *name] if any(name):
             return Named(Endpoint.REPOSITORY, "/".join(name))
-        case ["repository-paths", *name, "repositories", "list"] if name:
+        case ["repository-paths", *name, "repositories", "list"] if any(name):
             return Named(Endpoint.SUB_REPOSITORIES, "/".join(name))
         case _:
             return None

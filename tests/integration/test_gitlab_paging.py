@@ -1,0 +1,198 @@
+"""GitLab's pages of tags: what they cost, and that they hold while tags come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from indexer.api.gitlab.markers import make_marker
+from indexer.store.gitlab import Place, TagsWanted, page_statement
+from indexer.store.listing.statement import Statement
+from indexer.store.pool import connect
+from tests.fixtures.rows import TagRow, at, put_repository, put_tags
+from tests.fixtures.tokens import mint
+from tests.fixtures.trusting import Trusting, pull
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from indexer.store.pool import Connection, Pool
+
+SMALL, LARGE = 1_000, 10_000
+APP = "group/app"
+TAGS = f"/gitlab/v1/repositories/{APP}/tags/list/"
+ORDERS = [
+    (key, descending, before)
+    for key in ("name", "published_at")
+    for descending in (False, True)
+    for before in (False, True)
+]
+
+
+def generate(count: int) -> Iterator[TagRow]:
+    """Tags in no order at all, five to a publish time on average, and two to a manifest."""
+    chance = random.Random(count)
+    for number in chance.sample(range(count), count):
+        yield TagRow(
+            name=f"v{number:05}",
+            published_at=at(chance.randrange(count // 5)),
+            seed=f"{count}-{chance.randrange(count // 2)}",
+        )
+
+
+@pytest_asyncio.fixture
+async def connection(database_url: str) -> AsyncIterator[Connection]:
+    """A connection set up as those for reading are, to a small and a large repository, vacuumed."""
+    held = await connect(database_url, application="tests")
+    for name, count in (("small", SMALL), ("large", LARGE)):
+        await put_repository(held, name, list(generate(count)))
+    await held.execute("VACUUM ANALYZE")
+    await held.execute("SET plan_cache_mode = force_custom_plan")
+    yield held
+    await held.close()
+
+
+async def plan(connection: Connection, repository: str, **wanted: Any) -> Any:
+    """Run a page's statement and return its plan."""
+    number = await connection.fetchval("SELECT id FROM repository WHERE name = $1", repository)
+    statement, text = page_statement(TagsWanted(repository_id=number, **wanted))
+    return await explain(connection, statement, text)
+
+
+async def explain(connection: Connection, statement: Statement, text: str) -> Any:
+    found = await connection.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {text}", *statement.values
+    )
+    return orjson.loads(found)[0]["Plan"]
+
+
+def nodes(one: Any) -> Iterator[Any]:
+    yield one
+    for inner in one.get("Plans", []):
+        yield from nodes(inner)
+
+
+def buffers(one: Any) -> int:
+    return int(one["Shared Hit Blocks"]) + int(one["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize(("key", "descending", "before"), ORDERS)
+async def test_page__walks_its_index_and_never_sorts(
+    connection: Connection, key: Any, descending: bool, before: bool
+) -> None:
+    """A page of 20 of 10,000 tags reads one index in order, at any depth, and costs what it does of 1,000."""
+    middle = Place(name="v05000", published_at=at(1000) if key == "published_at" else None)
+    for place in (None, middle):
+        wanted = {"limit": 20, "key": key, "descending": descending, "before": before, "place": place}
+        large = await plan(connection, "large", **wanted)
+        found = list(nodes(large))
+        assert not [node for node in found if "Sort" in node["Node Type"]], large
+        walked = [node for node in found if node.get("Relation Name") == "tag"]
+        assert [node["Index Name"] for node in walked] == [
+            "tag_pkey" if key == "name" else "tag_by_published"
+        ]
+        assert walked[0]["Actual Rows"] <= 21
+        small = await plan(connection, "small", **wanted | {"place": None})
+        assert buffers(large) <= 1.5 * buffers(small) + 10
+
+
+async def test_page__of_a_thousand_costs_alike_by_either_key(connection: Connection) -> None:
+    """A page of 1,000 by publish time reads about as many blocks as one by name."""
+    by_name = await plan(connection, "large", limit=1000)
+    by_time = await plan(connection, "large", limit=1000, key="published_at", descending=True)
+    assert not [node for node in nodes(by_time) if "Sort" in node["Node Type"]]
+    assert buffers(by_time) <= 1.3 * buffers(by_name)
+
+
+async def test_page__filtered_by_name_tests_within_the_index(connection: Connection) -> None:
+    """A filter that matches nothing walks the index alone: no row is fetched to test its name."""
+    for key in ("name", "published_at"):
+        found = await plan(connection, "large", limit=20, key=key, name="nothing")
+        walked = [
+            node for node in nodes(found) if node.get("Relation Name") == "tag" and node["Actual Loops"]
+        ]
+        assert [node["Node Type"] for node in walked] == ["Index Only Scan"], found
+
+
+# --- paging while tags come and go -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sort", ["published_at", "-published_at"])
+async def test_paging__never_skips_or_repeats_an_unchanged_tag(trusting: Trusting, sort: str) -> None:
+    """Through 10,000 tags by publish time, while others are pushed, moved and deleted, each unchanged one once."""
+    rows = list(generate(LARGE))
+    repository_id = await put_repository(trusting.pool, APP, rows)
+    stop = asyncio.Event()
+    churn = asyncio.create_task(change(trusting.pool, repository_id, stop))
+    try:
+        forwards = await walk(trusting, "next", n="250", sort=sort)
+        last = next(row for row in rows if row.name == forwards[-1])
+        marker = make_marker(last.name, last.published_at)
+        backwards = await walk(trusting, "previous", n="250", sort=sort, before=marker)
+    finally:
+        stop.set()
+        changed = await churn
+    assert len(changed) > 500
+    unchanged = {row.name for row in rows} - changed
+    for seen in (forwards, [*backwards, last.name]):
+        names = [name for name in seen if name in unchanged]
+        assert len(names) == len(set(names)) == len(unchanged)
+    order = {row.name: (row.published_at, row.name) for row in rows if row.name in unchanged}
+    expected = sorted(unchanged, key=order.__getitem__, reverse=sort.startswith("-"))
+    assert [name for name in forwards if name in unchanged] == expected
+
+
+async def walk(trusting: Trusting, relation: str, **query: str) -> list[str]:
+    """Follow links in one direction as GitLab does: only the parameters of an address count."""
+    token = mint(pull(APP))
+    found: list[str] = []
+    while True:
+        response = await trusting.ask(TAGS, token=token, **query)
+        names = [tag["name"] for tag in await response.json()]
+        found = found + names if relation == "next" else names + found
+        links = dict(read_links(response.headers.get("Link", "")))
+        if relation not in links:
+            return found
+        query = links[relation]
+
+
+def read_links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for part in header.split(","):
+        address, _, relation = part.strip().partition(">; rel=")
+        if relation:
+            query = parse_qs(address.partition("?")[2])
+            yield relation.strip('"'), {name: values[0] for name, values in query.items()}
+
+
+async def change(pool: Pool, repository_id: int, stop: asyncio.Event) -> set[str]:
+    """Push, move and delete tags until told to stop; return those touched, never the first or the last."""
+    chance = random.Random(7)
+    touched: set[str] = set()
+    rows = await pool.fetch("SELECT name FROM tag ORDER BY published_at, name")
+    names = [row["name"] for row in rows[1:-1]]
+    number = 0
+    while not stop.is_set():
+        number += 1
+        chosen = chance.sample(names, 40)
+        touched |= set(chosen)
+        await pool.execute(
+            "DELETE FROM tag WHERE repository_id = $1 AND name = ANY ($2)", repository_id, chosen[:20]
+        )
+        await pool.execute(
+            "UPDATE tag SET published_at = $3 WHERE repository_id = $1 AND name = ANY ($2)",
+            repository_id, chosen[20:], at(chance.randrange(1, LARGE // 5 - 1)),
+        )  # fmt: skip
+        async with pool.acquire() as held:
+            instant = at(chance.randrange(1, LARGE // 5 - 1))
+            new = [
+                TagRow(name=f"new-{number}-{n}", published_at=instant, seed=f"new-{number}") for n in range(5)
+            ]
+            await put_tags(held, repository_id, new)
+        await asyncio.sleep(0)
+    return touched
