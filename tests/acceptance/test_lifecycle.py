@@ -220,6 +220,31 @@ def test_lifecycle__server_away_while_the_registry_is_busy(
     assert len(created) == len({entry["event_id"] for entry in created})
 
 
+def test_lifecycle__database_away_from_the_start(bare_installation: Installation) -> None:
+    """Without its database the server is not ready, but takes and keeps what is told, over a kill -9 too."""
+    installation = bare_installation
+    nowhere = "postgresql://indexer:db-secret@127.0.0.1:1/indexer"
+    server = installation.start("indexer", "serve", INDEXER_DATABASE_URL=nowhere)
+    event_id = str(uuid.uuid4())
+    installation.until(lambda: is_taken(installation, event_id), "the door to open")
+    assert 503 == installation.ask("/readyz").status_code
+    assert -signal.SIGKILL == installation.end(server, signal.SIGKILL)
+    assert "db-secret" not in installation.last_words()
+    assert 0 == installation.run("indexer", "migrate").exit_code
+    installation.serve()
+    installation.until(lambda: {"v1"} == set(installation.tags("burst")), "what was kept to be applied")
+    installation.until_applied()
+    assert [event_id] == [entry["event_id"] for entry in installation.audit("&action=tag.created")]
+
+
+def is_taken(installation: Installation, event_id: str) -> bool:
+    """Deliver, as often as it takes, like a registry."""
+    try:
+        return installation.post(envelope(event_id, "v1")) == 202
+    except httpx.TransportError:
+        return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_lifecycle__stopped(installation: Installation, number: signal.Signals) -> None:
     """Asked to stop, the server answers what it has begun, and ends with 0; so does the reconciler."""
