@@ -137,7 +137,9 @@ def test_tags_question__taken(query: str, expected: dict[str, Any]) -> None:
 
 
 def multi(query: str) -> MultiDict[str]:
-    return MultiDict((name, value) for name, _, value in (pair.partition("=") for pair in query.split("&") if pair))
+    return MultiDict(
+        (name, value) for name, _, value in (pair.partition("=") for pair in query.split("&") if pair)
+    )
 
 
 def test_size__one_of_two_words() -> None:
