@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from demo.ledger import Drift, Entry
@@ -54,10 +55,23 @@ def _tags(rows: list[Json], ledger: Ledger) -> Iterator[str]:
     for row in rows:
         key = row["repository"], row["name"]
         yield from _differences(f"{key[0]}:{key[1]}", row, _expected_tag(ledger.tags[key], ledger.pulls[key]))
-        if (row["published_at_source"] == "event") != (key in told):
-            yield f"{key[0]}:{key[1]} was published by {row['published_at_source']}"
+        yield from _published(f"{key[0]}:{key[1]}", row, ledger.tags[key])
         if row["verified_at"] is None:
             yield f"{key[0]}:{key[1]} was never looked at"
+
+
+def _published(name: str, row: Json, pushed: Pushed) -> Iterator[str]:
+    """Expect an event's own time; without one, that of the look or, as the next best, of the image's making."""
+    began, ended = pushed.between
+    at, source = datetime.fromisoformat(row["published_at"]), row["published_at_source"]
+    if pushed.actor is not None:
+        true = source == "event" and began <= at <= ended
+    else:
+        true = (source == "first-seen" and at > began) or (
+            source == "image-config" and row["published_at"] == row["created_at"]
+        )
+    if not true:
+        yield f"{name} was published at {at} by {source}; pushed it was between {began} and {ended}"
 
 
 def _expected_tag(pushed: Pushed, pulls: int) -> Json:

@@ -10,18 +10,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tools.sample_images import Image
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A tag as it is now. ``actor`` and how it came to be known are lost where no notification was sent."""
+    """A tag as it is now, and between when it was pushed. ``actor`` is None where no notification was sent."""
 
     repository: str
     tag: str
     image: Image
     kind: str
     actor: str | None
+    between: tuple[datetime, datetime]
     artifact_type: str | None = None
 
 

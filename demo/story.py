@@ -14,6 +14,7 @@ from tools.sample_images import Image
 
 if TYPE_CHECKING:
     from demo.stage import Stage
+    from tools.sample_images import Pusher
 
 WEB, API = "shop/web", "shop/api"
 SBOM = "application/spdx+json"
@@ -65,8 +66,8 @@ class Story:
             with self._stage.client(PIPELINE, quiet=True) as client:
                 for tag, seed in (("2.2", "api 2.2"), ("2.0", "api 2.0, built again")):
                     image = self._docker_image(seed)
-                    client.push(API, image, tag)
-                    self.ledger.pushed_unheard(Pushed(API, tag, image, "image", actor=None))
+                    between = timed_push(client, API, image, tag)
+                    self.ledger.pushed_unheard(Pushed(API, tag, image, "image", None, between))
         finally:
             self._stage.quiet_registry.stop()
         tags = self._stage.registry.storage_dir / f"docker/registry/v2/repositories/{WEB}/_manifests/tags"
@@ -97,8 +98,8 @@ class Story:
         with self._stage.client(actor) as client:
             held = (repository, image.digest) in self.ledger.held
             whole = Image(image.manifest) if held else image  # what is there already needs no second push
-            client.push(repository, whole, tag)
-        self.ledger.pushed(Pushed(repository, tag, image, kind, actor, artifact_type))
+            between = timed_push(client, repository, whole, tag)
+        self.ledger.pushed(Pushed(repository, tag, image, kind, actor, between, artifact_type))
 
     def _delete(self, repository: str, tag: str) -> None:
         """By tag where the registry can (3.x); 2.8 deletes by digest only, and the manifest goes, too."""
@@ -109,3 +110,10 @@ class Story:
         if answer.status != HTTPStatus.ACCEPTED:
             raise DemoError(f"the registry answered {answer.status} to deleting {repository}:{tag}")
         self.ledger.deleted(repository, tag, PERSON, manifest_too=by_digest)
+
+
+def timed_push(client: Pusher, repository: str, image: Image, tag: str) -> tuple[datetime, datetime]:
+    """Push, and return between which instants the registry did it."""
+    began = datetime.now(UTC)
+    client.push(repository, image, tag)
+    return began, datetime.now(UTC)
