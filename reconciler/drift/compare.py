@@ -20,6 +20,7 @@ from reconciler.registry.answers import NotFound, TagListing
 from reconciler.registry.protocol import Registry
 
 PAGE = 1000
+UNKNOWN = "neither the registry nor the inventory knows this repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +163,14 @@ class Comparer:
                 await raise_if_down(self._registry, error)
                 return Undecided(tag=TagName(record.digest), reason=str(error))
         return not isinstance(look, NotFound)
+
+
+async def is_known(pool: Pool, compared: Compared) -> bool:
+    """Tell whether either side knows the repository; if not, whoever named it most likely mistyped it."""
+    if not compared.vanished or compared.recorded:
+        return True
+    async with connection(pool) as held:
+        return bool(await repositories.find_ids(held, names={compared.repository}))
 
 
 def _served(observations: Iterable[TagObservation]) -> list[Digest]:

@@ -13,7 +13,7 @@ from indexer.inventory.seen import Outcome
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.pool import Pool
-from reconciler.drift.compare import Compared, Comparer
+from reconciler.drift.compare import UNKNOWN, Compared, Comparer, is_known
 from reconciler.drift.walk import Progress, every_name
 from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
@@ -63,6 +63,9 @@ async def make_plan(
         except RegistryError as error:
             await raise_if_down(registry, error)
             made.undecided.append(f"{name}: {error}")
+            continue
+        if scope is not None and not await is_known(pool, compared):
+            made.undecided.append(f"{name}: {UNKNOWN}")
             continue
         made.differences += differences(compared)
         made.undecided += [f"{name}:{item.tag}: {item.reason}" for item in compared.undecided]

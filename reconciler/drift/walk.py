@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -29,7 +29,7 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.due import DueKey
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection, transaction
-from reconciler.drift.compare import Compared, Comparer
+from reconciler.drift.compare import UNKNOWN, Compared, Comparer, is_known
 from reconciler.drift.decide import Losses, Pulled, brake
 from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
@@ -142,16 +142,16 @@ class Walk:
 
     async def _names(self) -> list[RepositoryName]:
         if self._settings.scope is not None:
-            names = list(dict.fromkeys(self._settings.scope))
-        else:
-            known = await every_name(self._pool, self._registry)
-            names = list(known.names)
-            if known.incomplete is not None:
-                self._undecided(known.incomplete)
+            return list(dict.fromkeys(self._settings.scope))
+        known = await every_name(self._pool, self._registry)
+        if known.incomplete is not None:
+            self._undecided(known.incomplete)
+        await self._add(known.names)
+        return list(known.names)
+
+    async def _add(self, names: Iterable[RepositoryName]) -> None:
         async with connection(self._pool) as held:
-            now = datetime.now(UTC)
-            await repositories.add_repositories(held, heard=dict.fromkeys(names, now))
-        return names
+            await repositories.add_repositories(held, heard=dict.fromkeys(names, datetime.now(UTC)))
 
     async def _compare_all(self, names: Sequence[RepositoryName]) -> None:
         self._total = len(names)
@@ -176,6 +176,12 @@ class Walk:
             self._report.counts["repositories_undecided"] += 1
             self._undecided(f"{name}: {error}")
             return
+        if self._settings.scope is not None:
+            if not await is_known(self._pool, compared):
+                self._report.counts["repositories_undecided"] += 1
+                self._undecided(f"{name}: {UNKNOWN}")
+                return
+            await self._add([name])
         await self._repair(compared)
         self._report.counts["repositories"] += 1
         self._report.counts["tags"] += len(compared.observations)

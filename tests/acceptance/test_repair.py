@@ -137,6 +137,17 @@ def test_once__one_repository(installation: Installation, plain_registry: Regist
     assert {} == installation.tags("team/other")
 
 
+def test_once__mistyped_repository(installation: Installation, plain_registry: RegistryServer) -> None:
+    """A name that neither side knows is said so (1), and does not become a repository of the inventory."""
+    with Pusher(plain_registry.url) as client:
+        client.push(APP, oci_image("one"), "v1")
+    for verb in ("once", "plan"):
+        done = installation.run("reconciler", verb, "--repository", APP, "team/ap")
+        assert 1 == done.exit_code
+        assert "team/ap: neither the registry nor the inventory knows" in done.output
+    assert [APP] == [row["name"] for row in installation.get("/api/v1/repositories")["items"]]
+
+
 def test_once__dangling_tag(installation: Installation, plain_registry: RegistryServer) -> None:
     """A tag whose manifest is unlinked is listed as broken, not gone; once it can be read again, so it says."""
     image, other = oci_image("one"), oci_image("other")
