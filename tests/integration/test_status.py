@@ -16,8 +16,6 @@ from indexer.store.migrate import migrate
 from indexer.store.pool import connect
 from reconciler.status import look, picture_json, picture_lines
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 async def migrated(empty_database_url: str) -> str:
@@ -47,27 +45,28 @@ async def test_status__of_nothing(migrated: str) -> None:
 
 async def test_status__of_trouble(migrated: str) -> None:
     """What waits has its age, a pulled brake says how to release it, and a failing loop its last error."""
+    now = datetime.now(UTC)
     held = await connect(migrated, application="tests")
     try:
-        old = Delivery(received_at=NOW - timedelta(minutes=10), body=b"{}")
+        old = Delivery(received_at=now - timedelta(minutes=10), body=b"{}")
         await inbox.put_deliveries(held, deliveries=[old])
-        await inbox.quarantine(held, refused=[Refused(delivery=old, reason="odd")], now=NOW)
-        await repositories.add_repositories(held, heard={RepositoryName("team/app"): NOW})
+        await inbox.quarantine(held, refused=[Refused(delivery=old, reason="odd")], now=now)
+        await repositories.add_repositories(held, heard={RepositoryName("team/app"): now})
         async with held.transaction():
             ids = await repositories.lock_repositories(held, names=[RepositoryName("team/app")])
             key = due.DueKey(kind=DueKind.VERIFY, repository_id=ids[RepositoryName("team/app")], key="latest")
-            await due.make_due(held, keys=[key], now=NOW - timedelta(hours=3), due_at=NOW)
-        run = await drift.begin_run(held, mode=RunMode.RUN, at=NOW - timedelta(minutes=5), scope=None)
+            await due.make_due(held, keys=[key], now=now - timedelta(hours=3), due_at=now)
+        run = await drift.begin_run(held, mode=RunMode.RUN, at=now - timedelta(minutes=5), scope=None)
         await drift.finish_run(
             held,
             run_id=run,
-            at=NOW,
+            at=now,
             outcome=RunOutcome.BRAKED,
             counts={"repositories": 7},
             note="90 of 100 tags",
         )
         await loops.report(
-            held, loop="verify", process="host:1", at=NOW, outcome="failed", error="RegistryUnavailable: away"
+            held, loop="verify", process="host:1", at=now, outcome="failed", error="RegistryUnavailable: away"
         )
     finally:
         await held.close()
