@@ -83,4 +83,6 @@ def run_verb(verb: Callable[[], int], *, misused: int = EXIT_MISUSED) -> NoRetur
 
 
 def _say(error: IndexerError) -> None:
-    sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name  # `python -m indexer`
+    sys.stderr.write(f"{name}: {error}\n")

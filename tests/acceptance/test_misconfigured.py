@@ -150,6 +150,13 @@ def test_address__taken(installation: Installation) -> None:
     assert 200 == installation.ask("/readyz").status_code
 
 
+def test_address__taken_for_up(installation: Installation) -> None:
+    """`indexer up` gives up on an address that is in use, and the line that says so is the server's."""
+    done = installation.run("indexer", "up")
+    assert 2 == done.exit_code
+    assert any(line.startswith("indexer: INDEXER_LISTEN: cannot listen") for line in done.error_lines)
+
+
 def test_names__wrong(installation: Installation) -> None:
     """A repository's name that is none, an unknown verb, an unknown option: refused before anything is done."""
     done = installation.run(*ONCE, "--repository", "Not/A/Name")
