@@ -47,8 +47,14 @@ def configure_logs(*, level: str, style: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _blank_secrets,
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
-    final = [renderer] if console else [structlog.processors.dict_tracebacks, renderer]
+    # Tracebacks come without the values of variables, which may hold a token or a database's URL.
+    to_console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    without_values = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    to_json: list[Any] = [
+        structlog.processors.ExceptionRenderer(without_values),
+        structlog.processors.JSONRenderer(),
+    ]
+    final: list[Any] = [to_console] if console else to_json
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
