@@ -61,15 +61,13 @@ def _tags(rows: list[Json], ledger: Ledger) -> Iterator[str]:
 
 
 def _published(name: str, row: Json, pushed: Pushed) -> Iterator[str]:
-    """Expect an event's own time; without one, that of the look or, as the next best, of the image's making."""
+    """Expect an event's own time; without one, that of the look: the walk before it had not seen the tag so."""
     began, ended = pushed.between
     at, source = datetime.fromisoformat(row["published_at"]), row["published_at_source"]
     if pushed.actor is not None:
         true = source == "event" and began <= at <= ended
     else:
-        true = (source == "first-seen" and at > began) or (
-            source == "image-config" and row["published_at"] == row["created_at"]
-        )
+        true = source == "first-seen" and at > began
     if not true:
         yield f"{name} was published at {at} by {source}; pushed it was between {began} and {ended}"
 

@@ -117,10 +117,13 @@ def see(
     *,
     source: AuditSource,
     first_walk: bool = False,
+    absent_at: datetime | None = None,
 ) -> Seen:
     """Judge one look against the record it is to be stored over (same revision as before the look).
 
     ``first_walk``: the repository was never compared before, so what is not on record may be older than we are.
+    ``absent_at``: when it was last compared in full; what is on no record now was not there then. (But for the
+    listings of 3.1 on S3, which omit tags: distribution issue 4891.)
     """
     if agrees(record, observation):
         changes = _confirm(record, timeline, observation)
@@ -129,7 +132,9 @@ def see(
         return Seen(judgement=Judgement.DOUBTED)
     match observation.outcome:
         case Outcome.POINTS | Outcome.CONFIRMED:
-            changes = _points(record, timeline, observation, source, first_walk=first_walk)
+            changes = _points(
+                record, timeline, observation, source, first_walk=first_walk, absent_at=absent_at
+            )
         case Outcome.BROKEN:
             changes = _broken(record, timeline, observation, source)
         case Outcome.ABSENT:
@@ -196,6 +201,7 @@ def _points(
     source: AuditSource,
     *,
     first_walk: bool,
+    absent_at: datetime | None,
 ) -> tuple[Change, ...]:
     digest = look.digest
     assert digest is not None  # noqa: S101 - both outcomes carry one; tells mypy
@@ -206,7 +212,7 @@ def _points(
         at=_after_record(record, look.looked_at),
         digest=digest,
         source=TimeSource.FIRST_SEEN,
-        not_before=record.as_of if record is not None else None,
+        not_before=record.as_of if record is not None else absent_at,
     )
     if raced is not None:
         news = Becoming(
@@ -244,6 +250,7 @@ def _points(
             record,
             digest=digest,
             previous_digest=previous,
+            absent_at=absent_at,
         ),
         Finding(
             kind=DriftKind.TAG_MISSING if previous is None else DriftKind.TAG_STALE,
@@ -400,6 +407,7 @@ def _entry(
     *,
     digest: Digest | None,
     previous_digest: Digest | None = None,
+    absent_at: datetime | None = None,
 ) -> Entry:
     return Entry(
         action=action,
@@ -407,7 +415,7 @@ def _entry(
         repository=look.repository,
         occurred_at=_after_record(record, look.looked_at),
         recorded_at=look.looked_at,
-        not_before=record.as_of if record is not None else None,
+        not_before=record.as_of if record is not None else absent_at,
         tag=look.tag,
         digest=digest,
         previous_digest=previous_digest,

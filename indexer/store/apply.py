@@ -64,12 +64,13 @@ class Stored(Enum):
 class Look:
     """An observation, and the revision the record had before it was made (0: nothing was on record).
 
-    ``first_walk``: the repository was never compared before.
+    ``first_walk``: the repository was never compared before. ``absent_at``: when it was, last.
     """
 
     observation: TagObservation
     revision: int
     first_walk: bool = False
+    absent_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +138,7 @@ async def see_all(
             look.observation,
             source=source,
             first_walk=look.first_walk,
+            absent_at=look.absent_at,
         )
         changes += seen.changes
         stored.append(_STORED[seen.judgement])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +15,7 @@ from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("drift")
+_WALK_LOCK = 0x77616C6B  # "walk"
 
 
 class RunMode(StrEnum):
@@ -41,6 +43,18 @@ class CompleteRun:
     started_at: datetime
     finished_at: datetime
     counts: Mapping[str, int]
+
+
+@asynccontextmanager
+async def only_walker(connection: Connection) -> AsyncIterator[bool]:
+    """Hold the lock of the one process that walks; yields False if another has it."""
+    if not await connection.fetchval(SQL["try_walk_lock"], _WALK_LOCK):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        await connection.execute(SQL["release_walk_lock"], _WALK_LOCK)
 
 
 async def begin_run(

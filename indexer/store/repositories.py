@@ -65,13 +65,14 @@ async def count_repositories(
 
 
 async def mark_walked(connection: Connection, *, name: RepositoryName, at: datetime) -> None:
-    """Remember that the walk compared the repository in full."""
+    """Remember that a walk which began on the repository at ``at`` compared it in full."""
     await connection.execute(SQL["mark_walked"], name, at)
 
 
-async def was_walked(connection: Connection, *, name: RepositoryName) -> bool:
-    """Tell whether a walk ever compared the repository in full."""
-    return bool(await connection.fetchval(SQL["was_walked"], name))
+async def last_walked(connection: Connection, *, name: RepositoryName) -> datetime | None:
+    """Return when the newest walk that compared the repository in full began on it; None: never."""
+    at: datetime | None = await connection.fetchval(SQL["last_walked"], name)
+    return at
 
 
 async def list_names(connection: Connection, *, after: str, limit: int) -> Sequence[RepositoryName]:

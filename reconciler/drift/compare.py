@@ -28,17 +28,19 @@ class Compared:
     """What one repository came to.
 
     ``observations`` carry the revision the record had before the look. ``gone`` are manifests on record that the
-    registry does not serve. ``vanished``: the registry does not know the repository.
+    registry does not serve. ``began`` is when this comparison did, ``walked_at`` when the one before it did.
+    ``vanished``: the registry does not know the repository.
     """
 
     repository: RepositoryName
+    began: datetime
     observations: Sequence[tuple[TagObservation, int]] = ()
     gone: Sequence[ManifestRecord] = ()
     served: Sequence[Digest] = ()
     undecided: Sequence[Undecided] = ()
     manifests_checked: int = 0
     vanished: bool = False
-    walked_before: bool = False
+    walked_at: datetime | None = None
     recorded: Mapping[TagName, RecordedTag] = field(default_factory=dict)
 
 
@@ -97,7 +99,8 @@ class Comparer:
             undecided=[*_incomplete(listing), *answered.undecided, *checked.undecided],
             manifests_checked=checked.count,
             vanished=listing.unknown_repository and not listing.names,
-            walked_before=await self._walked_before(repository),
+            walked_at=await self._last_walked(repository),
+            began=began,
             recorded=recorded,
         )
 
@@ -108,9 +111,9 @@ class Comparer:
         observations = {tag: as_deletion(look, dummies) for tag, look in answered.observations.items()}
         return replace(answered, observations=observations)
 
-    async def _walked_before(self, repository: RepositoryName) -> bool:
+    async def _last_walked(self, repository: RepositoryName) -> datetime | None:
         async with connection(self._pool) as held:
-            return await repositories.was_walked(held, name=repository)
+            return await repositories.last_walked(held, name=repository)
 
     async def _recorded(self, repository: RepositoryName) -> dict[TagName, RecordedTag]:
         found: dict[TagName, RecordedTag] = {}

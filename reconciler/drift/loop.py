@@ -22,7 +22,6 @@ from reconciler.registry.protocol import Registry
 log = structlog.get_logger()
 
 REST_SECONDS = 5.0
-WALK_LOCK = 0x77616C6B  # "walk"
 
 
 class Walker:
@@ -48,18 +47,15 @@ class Walker:
 
     async def run_once(self) -> Round:
         """Walk if it is time, unless another process does."""
-        async with connection(self._pool) as held:
-            if not await held.fetchval("SELECT pg_try_advisory_lock($1)", WALK_LOCK):
+        async with connection(self._pool) as held, drift.only_walker(held) as alone:
+            if not alone:
                 return Round(items=0, rest_seconds=REST_SECONDS)
-            try:
-                why = self._why_now(await drift.last_complete_run(held), await instances.newest(held))
-                if why is None:
-                    return Round(items=0, rest_seconds=REST_SECONDS)
-                log.info("walk_begins", why=why)
-                began = datetime.now(UTC)
-                report = await Walk(self._pool, self._lookups, self._registry, self._settings).run()
-            finally:
-                await held.fetchval("SELECT pg_advisory_unlock($1)", WALK_LOCK)
+            why = self._why_now(await drift.last_complete_run(held), await instances.newest(held))
+            if why is None:
+                return Round(items=0, rest_seconds=REST_SECONDS)
+            log.info("walk_begins", why=why)
+            began = datetime.now(UTC)
+            report = await Walk(self._pool, self._lookups, self._registry, self._settings).run()
         self._walked_at = began
         if report.brake is not None:
             log.error("brake_pulled", reason=report.brake, release_with="reconciler once --release-brake")

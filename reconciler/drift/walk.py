@@ -214,7 +214,8 @@ class Walk:
                     Look(
                         observation=observation,
                         revision=revision,
-                        first_walk=self._first_walk and not compared.walked_before,
+                        first_walk=self._first_walk and compared.walked_at is None,
+                        absent_at=compared.walked_at,
                     )
                 )
         self._held_back.manifests += [(record, compared.vanished) for record in compared.gone]
@@ -228,7 +229,7 @@ class Walk:
                 )
             await manifests.describe_repository(held, repository=compared.repository)
             if not compared.undecided:
-                await repositories.mark_walked(held, name=compared.repository, at=now)
+                await repositories.mark_walked(held, name=compared.repository, at=compared.began)
 
     async def _store(self, looks: Sequence[Look]) -> None:
         now = datetime.now(UTC)

@@ -311,3 +311,14 @@ def test_look__finds_a_deleted_tag_again() -> None:
     known = told(push(10, A), delete(20))
     assert ["tag.created"] == actions(looked(known, look(60, Outcome.POINTS, A)).changes)
     assert [at(10), at(60)] == [part.valid_from for part in known.histories[REPOSITORY, TAG]]
+
+
+def test_look__at_a_tag_that_an_earlier_walk_did_not_see_has_a_bound() -> None:
+    """What is on no record was not there when the repository was last compared: it came after that."""
+    known = Known()
+    seen = see(None, (), look(60, Outcome.POINTS, A), source=AuditSource.WALK, absent_at=at(20))
+    for change in seen.changes:
+        known.fold(change)
+    (entry,) = [change for change in seen.changes if isinstance(change, Entry)]
+    assert (at(20), at(60)) == (entry.not_before, entry.occurred_at)
+    assert at(20) == known.histories[REPOSITORY, TAG][0].not_before

@@ -1,3 +1,10 @@
+-- name: try_walk_lock
+-- Takes the lock of the one process that walks, for as long as the connection holds it; false if another has it.
+SELECT pg_try_advisory_lock($1)
+
+-- name: release_walk_lock
+SELECT pg_advisory_unlock($1)
+
 -- name: begin_run
 -- Opens a drift run: started at $1, mode $2, scope $3 (null: everything). Returns its id.
 INSERT INTO drift_run (started_at, mode, scope) VALUES ($1, $2, $3) RETURNING id

@@ -25,7 +25,7 @@ WHERE r.id = new.id
        OR new.pulled_at > r.last_pulled_at OR new.heard_at < r.created_at)
 
 -- name: mark_walked
--- The walk compared repository $1 in full at $2.
+-- A walk of repository $1 that began at $2 compared it in full.
 UPDATE repository SET walked_at = greatest(walked_at, $2) WHERE name = $1
 
 -- name: list_names
@@ -53,6 +53,6 @@ WHERE id = $1
 -- Ids of the repositories $1 names.
 SELECT name, id FROM repository WHERE name = ANY ($1::text[])
 
--- name: was_walked
--- Whether repository $1 (name) was ever compared in full.
-SELECT walked_at IS NOT NULL FROM repository WHERE name = $1
+-- name: last_walked
+-- When repository $1 (name) was last compared in full; null: never.
+SELECT walked_at FROM repository WHERE name = $1
