@@ -16,7 +16,6 @@ import os
 import random
 import socket
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -188,8 +187,3 @@ def _say_failed(loop: str, error: Exception, *, failures: int, rest: float) -> N
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
-
-
-async def stop_all(services: Sequence[Service]) -> None:
-    """Stop several services at once."""
-    await asyncio.gather(*(service.stop() for service in services))

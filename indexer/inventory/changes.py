@@ -120,10 +120,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve.
-
-    ``doubtful`` asks for looks that read the manifest, not only the cheap 304.
-    """
+    """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve."""
 
     kind: DueKind
     repository: RepositoryName

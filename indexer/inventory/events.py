@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from indexer.oci.digest import Digest
+from indexer.oci.media_types import is_unclassified_blob
 from indexer.oci.reference import RepositoryName, TagName
 
 
@@ -70,4 +71,4 @@ class Event:
 
         A delete names no type at all, so it is told apart by what is on record.
         """
-        return self.media_type == "application/octet-stream" and self.tag is None
+        return is_unclassified_blob(self.media_type) and self.tag is None

@@ -55,11 +55,6 @@ def is_index(media_type: str) -> bool:
     return media_type in _INDEXES
 
 
-def is_image_manifest(media_type: str) -> bool:
-    """Tell whether this is a manifest with a config and layers."""
-    return media_type in _IMAGE_MANIFESTS
-
-
 def is_schema1(media_type: str) -> bool:
     """Tell whether this is a Docker schema 1 manifest: served by 2.x, refused on push by 3.x."""
     return media_type in _SCHEMA1

@@ -10,6 +10,7 @@ revision is still what it was before the look.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ STORE_CHUNK = 200
 REPOSITORIES_AT_A_TIME = 8
 NAMES_PAGE = 5000
 MAX_REASONS = 20
+TELL_EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ class Walk:
         self._run_id: int | None = None
         self._total = 0
         self._first_walk = False
+        self._told_at = time.monotonic()
 
     async def run(self) -> Report:
         """Walk, repair and report. Raises ``RegistryError`` only if nothing at all could be compared."""
@@ -189,6 +192,10 @@ class Walk:
         for item in compared.undecided:
             self._report.counts["undecided"] += 1
             self._undecided(f"{name}:{item.tag}: {item.reason}")
+        await self._tell_progress()
+
+    async def _tell_progress(self) -> None:
+        """Tell the caller at once, and every few seconds whoever asks for the report of a walk under way."""
         self._on_progress(
             Progress(
                 repositories=self._report.counts["repositories"],
@@ -196,6 +203,11 @@ class Walk:
                 tags=self._report.counts["tags"],
             )
         )
+        now = time.monotonic()
+        if self._run_id is not None and now - self._told_at >= TELL_EVERY_SECONDS:
+            self._told_at = now
+            async with connection(self._pool) as held:
+                await drift.progress_run(held, run_id=self._run_id, counts=self._report.counts)
 
     async def _repair(self, compared: Compared) -> None:
         keep: list[Look] = []

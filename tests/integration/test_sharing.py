@@ -17,7 +17,6 @@ from indexer.store.due import Deferred, DueKey
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
-from reconciler.resolve.loop import Resolver
 from reconciler.verify.loop import Verifier
 from tests.fixtures import captures
 from tests.fixtures.captures import Capture
@@ -118,7 +117,6 @@ async def test_resolve__a_dead_workers_lease_runs_out(pool: Pool, lookups: Looku
         later = now + timedelta(seconds=31)
         after = await due.take_due(connection, kind=DueKind.RESOLVE, now=later, lease=lease, limit=100)
     assert {row.key for row in taken} == {row.key for row in after}
-    assert Resolver.name == "resolve"
 
 
 async def repository(pool: Pool) -> int:
