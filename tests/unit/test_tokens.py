@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ from tests.fixtures.tokens import (
 )
 
 PULL = grant("team/app", "pull")
+
+
+@dataclass(frozen=True, slots=True)
+class Ago:
+    """An instant so many seconds before the test runs; collection may lie minutes back."""
+
+    seconds: int
+
+
+def dated(changed: dict[str, Any]) -> dict[str, Any]:
+    now = int(time.time())
+    return {name: now - value.seconds if isinstance(value, Ago) else value for name, value in changed.items()}
 
 
 @pytest.fixture
@@ -91,8 +104,8 @@ async def test_token__other_curves(tmp_path: Path, curve: Any, alg: str) -> None
     [
         {"aud": [SERVICE]},
         {"aud": ["another", SERVICE]},
-        {"exp": int(time.time()) - LEEWAY_SECONDS + 20},
-        {"nbf": int(time.time()) + LEEWAY_SECONDS - 20},
+        {"exp": Ago(LEEWAY_SECONDS - 20)},
+        {"nbf": Ago(20 - LEEWAY_SECONDS)},
         {"nbf": None, "iat": None, "jti": None},
         {"sub": "alice", "auth_type": "gitlab_or_ldap", "user": "ey.ey.ey"},
         {"access": None},
@@ -101,7 +114,7 @@ async def test_token__other_curves(tmp_path: Path, curve: Any, alg: str) -> None
 )
 async def test_token__good_claims(tokens: SignedTokens, changed: dict[str, Any]) -> None:
     """The audience may be a list, clocks may differ by a minute, GitLab's own claims may be there or not."""
-    assert (await tokens.verify(sign(claims(PULL, **changed)))) is not None
+    assert (await tokens.verify(sign(claims(PULL, **dated(changed))))) is not None
 
 
 @pytest.mark.parametrize(
@@ -115,12 +128,12 @@ async def test_token__good_claims(tokens: SignedTokens, changed: dict[str, Any])
         {"iss": "another"},
         {"iss": [ISSUER]},
         {"iss": None},
-        {"exp": int(time.time()) - LEEWAY_SECONDS - 20},
+        {"exp": Ago(LEEWAY_SECONDS + 20)},
         {"exp": None},
         {"exp": "9999999999"},
         {"exp": True},
         {"exp": 1e300},
-        {"nbf": int(time.time()) + LEEWAY_SECONDS + 20},
+        {"nbf": Ago(-LEEWAY_SECONDS - 20)},
         {"nbf": "0"},
         {"access": {"type": "repository"}},
         {"access": ["repository:team/app:pull"]},
@@ -131,7 +144,7 @@ async def test_token__good_claims(tokens: SignedTokens, changed: dict[str, Any])
 )
 async def test_token__bad_claims_are_refused(tokens: SignedTokens, changed: dict[str, Any]) -> None:
     """Another issuer or audience, a time that is past, to come or none, and malformed grants are refused."""
-    assert await tokens.verify(sign(claims(PULL, **changed))) is None
+    assert await tokens.verify(sign(claims(PULL, **dated(changed)))) is None
 
 
 def attacks() -> dict[str, str]:
