@@ -285,6 +285,29 @@ CREATE INDEX audit_by_repository ON audit_entry (repository_id, occurred_at, id)
 CREATE INDEX audit_by_actor ON audit_entry (actor_id, occurred_at, id) WHERE actor_id IS NOT NULL;
 CREATE INDEX audit_by_action ON audit_entry (action, occurred_at, id);
 
+-- Pulls as single entries, until their age lets the log take them in, coalesced (docs/adr/0020). A pull is at any
+-- time in one of the two: moved, never copied. One sequence gives all entries their ids.
+CREATE TABLE pull_detail (
+    id             bigint PRIMARY KEY DEFAULT nextval('audit_staged_id_seq'),
+    occurred_at    timestamptz NOT NULL,
+    recorded_at    timestamptz NOT NULL,
+    manifest_id    bigint NOT NULL,
+    event_key      uuid NOT NULL,
+    request_key    uuid,
+    repository_id  integer NOT NULL,
+    actor_id       integer,
+    client_id      integer NOT NULL,
+    instance_id    integer NOT NULL,
+    client_port    integer,
+    tag            text COLLATE "C",
+    detail         jsonb
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
+        autovacuum_vacuum_insert_scale_factor = 0.1);
+
+CREATE INDEX pull_detail_by_time ON pull_detail (occurred_at, id);
+CREATE INDEX pull_detail_by_repository ON pull_detail (repository_id, occurred_at, id);
+CREATE INDEX pull_detail_by_actor ON pull_detail (actor_id, occurred_at, id) WHERE actor_id IS NOT NULL;
+
 -- ingest --------------------------------------------------------------------------------------------------
 
 -- Raw deliveries, durable before they are answered.
@@ -343,6 +366,7 @@ CREATE TABLE due (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
 CREATE INDEX due_by_time ON due (kind, due_at);
+CREATE INDEX due_failing ON due (since) WHERE attempts > 0;
 
 -- drift ---------------------------------------------------------------------------------------------------
 

@@ -66,7 +66,8 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         # The doors open first: while the database is away, deliveries are spooled.
         await _open_doors(stack, app, settings.indexer_listen)
         if await _until_current(work, stop):
-            service.start(IngestWorker(work, Lookups(words)), stored)
+            apart = settings.indexer_pull_detail is not None
+            service.start(IngestWorker(work, Lookups(words), pulls_apart=apart), stored)
             service.start(Sealer(work), Alarm())
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             service.start(Gauges(work), Alarm())
@@ -142,6 +143,8 @@ def _retention(settings: Settings) -> Retention:
         inbox=settings.indexer_inbox_retention,
         events=settings.indexer_event_retention,
         tombstones=settings.indexer_tombstone_retention,
+        due=settings.indexer_due_retention,
+        pull_detail=settings.indexer_pull_detail,
     )
 
 

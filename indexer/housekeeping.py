@@ -1,4 +1,4 @@
-"""Forgets what has served its time, in small batches: raw deliveries, event ids, tombstones, ended processes."""
+"""Forgets what has served its time, in small batches; and lets the log take in, coalesced, the pulls of that age."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from indexer.service import Round
-from indexer.store import events, inbox, loops, tags
+from indexer.store import audit, due, events, inbox, loops, tags
 from indexer.store.pool import Pool, connection
 
 BATCH = 5000
+PULLS_BATCH = 50_000
+"""Pulls of one hour that are coalesced together; a busier hour takes several batches, and gives more entries."""
+
 REST_SECONDS = 30.0
 PROCESS_RETENTION = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long each is kept."""
+    """How long each is kept. ``pull_detail`` None: every pull is an entry of the log itself, for ever."""
 
     inbox: timedelta
     events: timedelta
     tombstones: timedelta
+    due: timedelta
+    pull_detail: timedelta | None
 
 
 class Housekeeper:
@@ -28,19 +33,25 @@ class Housekeeper:
 
     name = "housekeeping"
 
-    def __init__(self, pool: Pool, retention: Retention) -> None:
+    def __init__(self, pool: Pool, retention: Retention, *, batch: int = BATCH) -> None:
         self._pool = pool
         self._retention = retention
+        self._batch = batch
 
     async def run_once(self) -> Round:
-        """Trim one batch of each."""
+        """Trim one batch of each; each batch is a transaction of its own."""
         now = datetime.now(UTC)
-        keep = self._retention
+        keep, batch = self._retention, self._batch
         async with connection(self._pool) as held:
             trimmed = [
-                await inbox.trim_inbox(held, before=now - keep.inbox, limit=BATCH),
-                await events.trim_events(held, before=now - keep.events, limit=BATCH),
-                await tags.trim_tombstones(held, before=now - keep.tombstones, limit=BATCH),
+                await inbox.trim_inbox(held, before=now - keep.inbox, limit=batch),
+                await events.trim_events(held, before=now - keep.events, limit=batch),
+                await tags.trim_tombstones(held, before=now - keep.tombstones, limit=batch),
+                await due.trim_due(held, before=now - keep.due, limit=batch),
             ]
+            # With no detail wanted, what an earlier setting had kept apart goes into the log at once.
+            age = keep.pull_detail if keep.pull_detail is not None else timedelta(0)
+            moved = await audit.coalesce_pulls(held, before=now - age, now=now, limit=PULLS_BATCH)
             await loops.trim_loops(held, before=now - PROCESS_RETENTION)
-        return Round(items=sum(trimmed), rest_seconds=0 if max(trimmed) == BATCH else REST_SECONDS)
+        more = moved > 0 or max(trimmed) == batch
+        return Round(items=sum(trimmed) + moved, rest_seconds=0 if more else REST_SECONDS)

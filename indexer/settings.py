@@ -59,6 +59,14 @@ def parse_list(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
+def parse_pull_detail(value: object) -> object:
+    """Return a duration, or None for ``all``."""
+    return None if value == "all" else parse_duration(value)
+
+
+PullDetail = Annotated[timedelta | None, BeforeValidator(parse_pull_detail)]
+
+
 def parse_size(value: object) -> object:
     """Return ``512MiB``, ``1GiB`` or a plain number of bytes as an int."""
     if isinstance(value, str) and (match := _SIZE.match(value.strip())):
@@ -106,6 +114,11 @@ class Settings(BaseModel):
     """How long event ids are remembered to recognise a redelivery; a registry gives up sooner, by restarting."""
     indexer_tombstone_retention: Duration = timedelta(days=90)
     """How long a deletion can overrule late news of a push."""
+    indexer_due_retention: Duration = timedelta(days=30)
+    """How long work that fails again and again is tried before it is given up; walks bring back what matters."""
+    indexer_pull_detail: PullDetail = timedelta(days=7)
+    """How long pulls are kept as single entries before the log takes them in, one entry per client and hour.
+    ``all``: each pull is an entry of the log, for ever."""
     indexer_log_level: Literal["debug", "info", "warning", "error"] = "info"
     indexer_log_format: Literal["auto", "json", "console"] = "auto"
     """``auto``: console on a terminal, JSON elsewhere."""

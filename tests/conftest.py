@@ -4,6 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "tests.fixtures.postgres",
+    "tests.fixtures.fault_proxy",
     "tests.fixtures.registries",
     "tests.fixtures.ingesting",
     "tests.fixtures.asking",

@@ -24,6 +24,9 @@ log = structlog.get_logger()
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """With ``includereferences`` a 4 MiB manifest makes an envelope of up to some 7 MB (measured)."""
 
+MAX_READING_BYTES = 256 * 1024 * 1024
+"""Of all bodies that are being read; beyond it the registry is asked to come again."""
+
 BODY_DEADLINE_SECONDS = 10.0
 """A registry that stalls in the middle of a body has given up long before: its own time-out is 1 s by default."""
 
@@ -50,6 +53,7 @@ class Endpoint:
     def __init__(self, writer: InboxWriter, *, token: str) -> None:
         self._writer = writer
         self._expected = f"Bearer {token}".encode()
+        self._reading_bytes = 0
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Answer 202 once durable, 401 without the token, 503 when it could not be made durable."""
@@ -64,11 +68,13 @@ class Endpoint:
             return _refuse(401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="notifications"'})
         try:
             async with asyncio.timeout(BODY_DEADLINE_SECONDS):
-                body = await _read(request)
+                body = await self._read(request)
         except TimeoutError:
             return _refuse(
                 408, f"the body took longer than {BODY_DEADLINE_SECONDS:g} s", {"Connection": "close"}
             )
+        except StoreUnavailable as error:
+            return _not_durable(error)
         if body is None:
             return _refuse(413, f"the body is larger than {MAX_BODY_BYTES} bytes", {"Connection": "close"})
         delivery = Delivery(
@@ -81,9 +87,25 @@ class Endpoint:
         try:
             await self._writer.store(delivery)
         except StoreUnavailable as error:
-            log.warning("notification_not_durable", error=str(error))
-            return _refuse(503, "not durable, send it again", {"Retry-After": RETRY_AFTER_SECONDS})
+            return _not_durable(error)
         return web.Response(status=202)
+
+    async def _read(self, request: web.Request) -> bytes | None:
+        """Return the raw body as sent, still compressed if it was; None if it is too large."""
+        if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
+            return None
+        body = bytearray()
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                self._reading_bytes += len(chunk)
+                if len(body) > MAX_BODY_BYTES:
+                    return None
+                if self._reading_bytes > MAX_READING_BYTES:
+                    raise StoreUnavailable("too much is being received already")
+        finally:
+            self._reading_bytes -= len(body)
+        return bytes(body)
 
     def _is_allowed(self, request: web.Request) -> bool:
         """Compare every Authorization header: userinfo in the endpoint's URL makes Distribution send a second."""
@@ -96,18 +118,6 @@ def _canonical(value: bytes) -> bytes:
     """The scheme is case-insensitive (RFC 9110 section 11.1)."""
     scheme, _, rest = value.partition(b" ")
     return b"Bearer " + rest.strip() if scheme.lower() == b"bearer" else value
-
-
-async def _read(request: web.Request) -> bytes | None:
-    """Return the raw body as sent, still compressed if it was; None if it is too large."""
-    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
-        return None
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            return None
-    return bytes(body)
 
 
 def _tells_of_pulls_only(body: bytes) -> bool:
@@ -125,3 +135,8 @@ def _header(request: web.Request, name: str) -> str:
 
 def _refuse(status: int, text: str, headers: dict[str, str]) -> web.Response:
     return web.Response(status=status, text=text + "\n", headers=headers)
+
+
+def _not_durable(error: StoreUnavailable) -> web.Response:
+    log.warning("notification_not_durable", error=str(error))
+    return _refuse(503, "not durable, send it again", {"Retry-After": RETRY_AFTER_SECONDS})

@@ -2,8 +2,8 @@
 
 SQLite in WAL mode with ``synchronous=FULL``: a well-known mechanism that is durable at commit and survives a
 crash at any instant. Each delivery gets a key of its own that goes with it into the inbox, where it is unique:
-so a crash between writing to the inbox and forgetting here stores nothing twice. Bounded in size; beyond it the
-registry is asked to come again.
+so a crash between writing to the inbox and forgetting here stores nothing twice. Bounded in size; beyond it, or
+where the disk is full, the registry is asked to come again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from indexer.errors import StoreUnavailable
 from indexer.store.inbox import Delivery
+
+log = structlog.get_logger()
+
+ROW_BYTES = 256
+"""What a delivery counts beside its body, so that bodies of nothing are bounded too."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS delivery (
@@ -25,6 +32,7 @@ CREATE TABLE IF NOT EXISTS delivery (
     received_at TEXT NOT NULL,
     content_type TEXT NOT NULL,
     content_encoding TEXT NOT NULL,
+    can_wait INTEGER NOT NULL,
     body BLOB NOT NULL
 )
 """
@@ -50,24 +58,34 @@ class Spool:
         self._file.execute("PRAGMA synchronous = FULL")
         self._file.execute(_SCHEMA)
         count, size = self._file.execute(
-            "SELECT count(*), coalesce(sum(length(body)), 0) FROM delivery"
+            f"SELECT count(*), coalesce(sum(length(body)), 0) + count(*) * {ROW_BYTES} FROM delivery"
         ).fetchone()
+        self._moved = (
+            0  # up to this number deliveries are in the inbox, whether they could be deleted here or not
+        )
         self.waiting: int = count
         self.waiting_bytes: int = size
 
     def append(self, deliveries: Sequence[Delivery]) -> None:
         """Store deliveries durably, all or none; raise ``StoreUnavailable`` if there is no room."""
-        size = sum(len(delivery.body) for delivery in deliveries)
+        size = sum(map(_size, deliveries))
         if self.waiting_bytes + size > self._max_bytes:
             raise StoreUnavailable(f"the database is away and the spool is full ({self._max_bytes} bytes)")
         try:
             self._file.execute("BEGIN IMMEDIATE")
             self._file.executemany(
-                "INSERT INTO delivery (key, received_at, content_type, content_encoding, body)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO delivery (key, received_at, content_type, content_encoding, can_wait, body)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (str(uuid.uuid4()), d.received_at.isoformat(), d.content_type, d.content_encoding, d.body)
-                    for d in deliveries
+                    (
+                        str(uuid.uuid4()),
+                        delivery.received_at.isoformat(),
+                        delivery.content_type,
+                        delivery.content_encoding,
+                        delivery.can_wait,
+                        delivery.body,
+                    )
+                    for delivery in deliveries
                 ],
             )
             self._file.execute("COMMIT")
@@ -84,9 +102,10 @@ class Spool:
         """Return the oldest deliveries, at least one if any waits."""
         found: list[Spooled] = []
         size = 0
-        for number, key, received_at, content_type, content_encoding, body in self._file.execute(
-            "SELECT id, key, received_at, content_type, content_encoding, body FROM delivery ORDER BY id LIMIT ?",
-            (limit,),
+        for number, key, received_at, content_type, content_encoding, can_wait, body in self._file.execute(
+            "SELECT id, key, received_at, content_type, content_encoding, can_wait, body FROM delivery"
+            " WHERE id > ? ORDER BY id LIMIT ?",
+            (self._moved, limit),
         ):
             size += len(body)
             if found and size > limit_bytes:
@@ -96,16 +115,31 @@ class Spool:
                 body=body,
                 content_type=content_type,
                 content_encoding=content_encoding,
+                can_wait=bool(can_wait),
             )
             found.append(Spooled(number=number, delivery=replace(delivery, spool_key=uuid.UUID(key))))
         return found
 
     def forget(self, spooled: Sequence[Spooled]) -> None:
-        """Remove deliveries that are in the inbox now."""
-        self._file.executemany("DELETE FROM delivery WHERE id = ?", [(item.number,) for item in spooled])
+        """Remove the oldest deliveries, which are in the inbox now.
+
+        A full disk has no room for deleting either. Then they stay in the file until it has: after a crash they
+        are moved once more, and recognised by their keys.
+        """
+        if not spooled:
+            return
+        self._moved = spooled[-1].number
         self.waiting -= len(spooled)
-        self.waiting_bytes -= sum(len(item.delivery.body) for item in spooled)
+        self.waiting_bytes -= sum(_size(item.delivery) for item in spooled)
+        try:
+            self._file.execute("DELETE FROM delivery WHERE id <= ?", (self._moved,))
+        except sqlite3.Error as error:
+            log.warning("spool_not_shortened", error=str(error))
 
     def close(self) -> None:
         """Close the file; what waits stays in it."""
         self._file.close()
+
+
+def _size(delivery: Delivery) -> int:
+    return len(delivery.body) + ROW_BYTES

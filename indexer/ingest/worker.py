@@ -1,5 +1,9 @@
 """Inbox → inventory: takes deliveries in batches, decodes them, and applies what they tell in one transaction.
 
+What changes state goes first: pulls are taken only while nothing else waits, in larger batches, since what they
+change is written once per tag, manifest and repository. A batch is bounded in deliveries, bytes and events, so
+that a flood neither fills the memory nor holds up a push for longer than one batch.
+
 A delivery that breaks its batch is found by taking them one at a time for a while, and quarantined with the
 reason: nothing stalls the queue, and nothing is lost.
 
@@ -28,6 +32,11 @@ from indexer.store.pool import Connection, Pool, describe, transaction
 log = structlog.get_logger()
 
 BATCH = 200
+PULLS_BATCH = 2000
+BATCH_BYTES = 32 * 1024 * 1024
+BATCH_EVENTS = 5000
+"""One more delivery is decoded only below this: an envelope may hold any number of events."""
+
 REST_SECONDS = 0.5
 """Other processes store deliveries too, and do not ring our alarm."""
 
@@ -44,38 +53,50 @@ class IngestWorker:
 
     name = "ingest"
 
-    def __init__(self, pool: Pool, lookups: Lookups, *, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        lookups: Lookups,
+        *,
+        batch: int = BATCH,
+        pulls_batch: int = PULLS_BATCH,
+        pulls_apart: bool = True,
+    ) -> None:
         self._pool = pool
         self._lookups = lookups
         self._batch = batch
+        self._pulls_batch = pulls_batch
+        self._pulls_apart = pulls_apart
         self._careful = 0
+        self._tried = 0
 
     async def run_once(self) -> Round:
         """Apply one batch; none waiting is a rest."""
-        limit = 1 if self._careful else self._batch
+        careful = self._careful > 0
         try:
-            done = await self._apply(limit)
+            done = await self._apply(careful=careful)
         except (StoreError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
             raise  # nothing is wrong with the deliveries
         except Exception as error:  # noqa: BLE001 - any failure here is some delivery's
-            if limit > 1:
+            if not careful:
                 log.warning("batch_failed_taking_one_at_a_time", error=describe(error))
-                self._careful = limit
+                self._careful = self._batch
                 return Round(items=0, rest_seconds=0)
-            done = await self._quarantine_next(describe(error)[:500])
+            done = await self._quarantine_tried(describe(error)[:500])
         if self._careful:
             self._careful -= 1
         return Round(items=done, rest_seconds=0 if done else REST_SECONDS)
 
-    async def _apply(self, limit: int) -> int:
+    async def _apply(self, *, careful: bool) -> int:
         async with transaction(self._pool) as held:
-            deliveries = await inbox.take_deliveries(held, limit=limit)
-            if not deliveries:
+            taken = await self._take(held, careful=careful)
+            if not taken:
                 return 0
-            events, refused = _decode(deliveries)
+            self._tried = taken[0].id
+            deliveries, events, refused = _decode(taken)
             now = datetime.now(UTC)
             await apply.prepare(self._pool, self._lookups, events)
-            told = await apply.tell_all(held, self._lookups, events, now=now)
+            told = await apply.tell_all(held, self._lookups, events, now=now, pulls_apart=self._pulls_apart)
             await self._finish(held, deliveries, refused, now)
         EVENTS.labels("applied").inc(told.applied)
         EVENTS.labels("repeated").inc(told.repeated)
@@ -83,13 +104,25 @@ class IngestWorker:
             LAG.observe((now - delivery.received_at).total_seconds())
         return len(deliveries)
 
-    async def _quarantine_next(self, reason: str) -> int:
-        """Set aside the delivery that could not be applied: the oldest one still waiting."""
+    async def _take(self, held: Connection, *, careful: bool) -> list[Delivery]:
+        """Lock what comes next: what changes state, or else pulls."""
+        for can_wait, limit in ((False, self._batch), (True, self._pulls_batch)):
+            found = await inbox.take_deliveries(
+                held, can_wait=can_wait, limit=1 if careful else limit, limit_bytes=BATCH_BYTES
+            )
+            if found:
+                return found
+        return []
+
+    async def _quarantine_tried(self, reason: str) -> int:
+        """Set aside the one delivery that could not be applied."""
         async with transaction(self._pool) as held:
-            deliveries = await inbox.take_deliveries(held, limit=1)
-            refused = [Refused(delivery=d, reason=f"could not be applied: {reason}") for d in deliveries]
-            await self._finish(held, deliveries, refused, datetime.now(UTC))
-        return len(deliveries)
+            delivery = await inbox.take_delivery(held, number=self._tried)
+            if delivery is None:
+                return 0
+            refused = [Refused(delivery=delivery, reason=f"could not be applied: {reason}")]
+            await self._finish(held, [delivery], refused, datetime.now(UTC))
+        return 1
 
     async def _finish(
         self, held: Connection, deliveries: list[Delivery], refused: list[Refused], now: datetime
@@ -101,13 +134,16 @@ class IngestWorker:
         await inbox.finish_deliveries(held, ids=[delivery.id for delivery in deliveries], now=now)
 
 
-def _decode(deliveries: list[Delivery]) -> tuple[list[Event], list[Refused]]:
+def _decode(deliveries: list[Delivery]) -> tuple[list[Delivery], list[Event], list[Refused]]:
+    """Decode deliveries until there are events enough; return also those that were decoded."""
     events: list[Event] = []
     refused: list[Refused] = []
-    for delivery in deliveries:
+    for place, delivery in enumerate(deliveries):
+        if len(events) + len(refused) >= BATCH_EVENTS:
+            return deliveries[:place], events, refused
         decoded = decode(
             delivery.body, content_encoding=delivery.content_encoding, received_at=delivery.received_at
         )
         events += decoded.events
         refused += [Refused(delivery=delivery, reason=r.reason, body=r.body) for r in decoded.refused]
-    return events, refused
+    return deliveries, events, refused

@@ -12,6 +12,7 @@ cores, measured).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -30,8 +31,9 @@ log = structlog.get_logger()
 
 MAX_GROUP = 500
 MAX_GROUP_BYTES = 32 * 1024 * 1024
+MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 256 * 1024 * 1024
-"""What may wait for the database in memory; beyond it the registry is asked to come again."""
+"""What may wait for the database in memory; beyond either the registry is asked to come again."""
 
 COMMIT_DEADLINE_SECONDS = 2.0
 """How long a first delivery waits for a database that hangs, before it is spooled instead."""
@@ -44,9 +46,6 @@ GROUP_SIZE = Histogram(
     "Deliveries per commit.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
-FULL = (asyncpg.DiskFullError, asyncpg.ReadOnlySQLTransactionError, asyncpg.InsufficientResourcesError)
-"""The server is there and cannot write: as good as away."""
-
 SPOOLED = Gauge("indexer_notifications_spooled", "Deliveries in the local spool, waiting for the database.")
 WAITING_BYTES = Gauge("indexer_notification_waiting_bytes", "Bytes of deliveries waiting for their commit.")
 
@@ -65,7 +64,7 @@ class InboxWriter:
         self._stored = stored
         self._spool = spool
         self._spooling = spool.waiting > 0
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._news = asyncio.Event()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
@@ -88,7 +87,8 @@ class InboxWriter:
     async def store(self, delivery: Delivery) -> None:
         """Return once the delivery is durable; raise ``StoreUnavailable`` if it could not be made so."""
         size = len(delivery.body)
-        if self._closing or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        full = self._waiting_bytes + size > MAX_WAITING_BYTES or len(self._waiting) >= MAX_WAITING
+        if self._closing or full:
             raise StoreUnavailable("too much waits for the database already")
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -121,8 +121,7 @@ class InboxWriter:
             if count and (size > MAX_GROUP_BYTES or count == MAX_GROUP):
                 break
             count += 1
-        group, self._waiting = self._waiting[:count], self._waiting[count:]
-        return group
+        return [self._waiting.popleft() for _ in range(count)]
 
     async def _write(self, group: list[_Waiting]) -> None:
         failure: StoreUnavailable | None = None
@@ -160,11 +159,15 @@ class InboxWriter:
         SPOOLED.set(self._spool.waiting)
 
     async def _drain(self) -> bool:
-        """Move the oldest of the spool into the inbox; False if the database still does not answer."""
-        batch = await asyncio.to_thread(self._spool.first, limit=MAX_GROUP, limit_bytes=MAX_GROUP_BYTES)
+        """Move the oldest of the spool into the inbox; False if that did not work, and is to be tried again."""
         try:
+            batch = await asyncio.to_thread(self._spool.first, limit=MAX_GROUP, limit_bytes=MAX_GROUP_BYTES)
             await self._commit([item.delivery for item in batch], deadline_seconds=DRAIN_DEADLINE_SECONDS)
         except StoreUnavailable:
+            await self._disconnect()
+            return False
+        except Exception:  # whatever it was, the writer goes on: deliveries wait for it
+            log.exception("spool_not_drained")
             await self._disconnect()
             return False
         await asyncio.to_thread(self._spool.forget, batch)
@@ -181,7 +184,7 @@ class InboxWriter:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await connect(self._database_url, application="indexer inbox writer")
                 await inbox.put_deliveries(self._connection, deliveries=deliveries)
-        except (*UNAVAILABLE, *FULL) as error:
+        except UNAVAILABLE as error:
             raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
 
     async def _disconnect(self) -> None:

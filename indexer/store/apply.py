@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from indexer.inventory.changes import (
+    AuditAction,
     AuditSource,
     BlobHeard,
     Change,
@@ -93,15 +94,20 @@ async def prepare(pool: Pool, lookups: Lookups, batch: Sequence[Event]) -> None:
     await lookups.facets(Facet(media_type=e.media_type, kind=_told_kind(e.media_type)) for e in batch)
 
 
-async def tell_all(held: Connection, lookups: Lookups, batch: Sequence[Event], *, now: datetime) -> Told:
-    """Apply events in their order, in the caller's transaction. :func:`prepare` must have been called."""
+async def tell_all(
+    held: Connection, lookups: Lookups, batch: Sequence[Event], *, now: datetime, pulls_apart: bool = True
+) -> Told:
+    """Apply events in their order, in the caller's transaction. :func:`prepare` must have been called.
+
+    ``pulls_apart``: entries of pulls are kept beside the log, which takes them in later, coalesced.
+    """
     fresh = await _drop_repeated(held, batch, now=now)
     if not fresh:
         return Told(applied=0, repeated=len(batch))
     writing = await _begin(held, lookups, {event.repository for event in fresh})
     await _load_for_events(writing, fresh)
     changes = [change for event in fresh for change in tell(writing.known, event)]
-    await _write(writing, changes, now=now, run_id=None)
+    await _write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
     await _count_events(writing, fresh, now=now)
     return Told(applied=len(fresh), repeated=len(batch) - len(fresh))
 
@@ -327,7 +333,14 @@ def _held(before: ManifestRecord | None, change: ManifestChanged) -> ManifestRec
     return before if before.as_of > after.as_of else after
 
 
-async def _write(writing: _Writing, changes: Sequence[Change], *, now: datetime, run_id: int | None) -> None:
+async def _write(
+    writing: _Writing,
+    changes: Sequence[Change],
+    *,
+    now: datetime,
+    run_id: int | None,
+    pulls_apart: bool = False,
+) -> None:
     by = _sort(changes, writing.loaded)
     manifest_rows = await _write_content(writing, by)
     manifest_ids = {digest: row.id for digest, row in manifest_rows.items()}
@@ -337,7 +350,7 @@ async def _write(writing: _Writing, changes: Sequence[Change], *, now: datetime,
     await _write_tags(writing, by, counted, manifest_ids, actor_ids)
     await _write_pulls(writing, by, counted)
     if by.entries:
-        await _write_entries(writing, by, manifest_ids, actor_ids, counted)
+        await _write_entries(writing, by, manifest_ids, actor_ids, counted, pulls_apart=pulls_apart)
     await _write_due(writing, by, manifest_rows, now=now)
     if counted:
         await repositories.count_repositories(
@@ -497,21 +510,25 @@ async def _write_entries(
     manifest_ids: dict[Digest, int],
     actor_ids: dict[str, int],
     counted: dict[int, Counted],
+    *,
+    pulls_apart: bool,
 ) -> None:
     told = [entry.event for entry in by.entries if entry.event is not None]
     blob_ids = await manifests.add_blobs(writing.connection, sizes=by.blobs) if by.blobs else {}
-    await audit.stage_entries(
-        writing.connection,
-        entries=by.entries,
-        ids=audit.EntryIds(
-            repositories=writing.repository_ids,
-            manifests=manifest_ids,
-            blobs=blob_ids,
-            actors=actor_ids,
-            clients=await writing.lookups.clients(event.request for event in told),
-            instances=await writing.lookups.instances(event.instance for event in told),
-        ),
+    ids = audit.EntryIds(
+        repositories=writing.repository_ids,
+        manifests=manifest_ids,
+        blobs=blob_ids,
+        actors=actor_ids,
+        clients=await writing.lookups.clients(event.request for event in told),
+        instances=await writing.lookups.instances(event.instance for event in told),
     )
+    apart = [e for e in by.entries if pulls_apart and e.action is AuditAction.MANIFEST_PULLED]
+    logged = [e for e in by.entries if not (pulls_apart and e.action is AuditAction.MANIFEST_PULLED)]
+    if logged:
+        await audit.stage_entries(writing.connection, entries=logged, ids=ids)
+    if apart:
+        await audit.stage_pulls(writing.connection, entries=apart, ids=ids)
     for event in told:
         row = _counted(writing, counted, event.repository)
         row.heard_at = min(row.heard_at or event.occurred_at, event.occurred_at)

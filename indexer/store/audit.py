@@ -1,4 +1,7 @@
-"""The audit log: staged with the change, sealed into one gap-free order."""
+"""The audit log: staged with the change, sealed into one gap-free order.
+
+Pulls are kept beside it as single entries, and move into it coalesced once they are old enough (docs/adr/0020).
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,31 @@ async def stage_entries(connection: Connection, *, entries: Sequence[Entry], ids
         [entry.tag for entry in entries],
         [_detail(entry) for entry in entries],
     )
+
+
+async def stage_pulls(connection: Connection, *, entries: Sequence[Entry], ids: EntryIds) -> None:
+    """Keep pulls as single entries, in the transaction that counts them; each must have an event and a digest."""
+    pulls = [(e, e.event, e.digest) for e in entries if e.event is not None and e.digest is not None]
+    await connection.execute(
+        SQL["stage_pulls"],
+        [entry.occurred_at for entry, _, _ in pulls],
+        [entry.recorded_at for entry, _, _ in pulls],
+        [ids.manifests[digest] for _, _, digest in pulls],
+        [event_key(event.id) for _, event, _ in pulls],
+        [event_key(event.request.id) if event.request.id else None for _, event, _ in pulls],
+        [ids.repositories[entry.repository] for entry, _, _ in pulls],
+        [ids.actors[event.actor] if event.actor else None for _, event, _ in pulls],
+        [ids.clients[client_of(event.request)] for _, event, _ in pulls],
+        [ids.instances[event.instance] for _, event, _ in pulls],
+        [event.request.port for _, event, _ in pulls],
+        [entry.tag for entry, _, _ in pulls],
+        [_detail(entry) for entry, _, _ in pulls],
+    )
+
+
+async def coalesce_pulls(connection: Connection, *, before: datetime, now: datetime, limit: int) -> int:
+    """Move pulls of one hour that ended before an instant into the log, coalesced; return how many pulls."""
+    return int(await connection.fetchval(SQL["coalesce_pulls"], before, limit, now))
 
 
 def _content(entry: Entry, ids: EntryIds) -> int | None:

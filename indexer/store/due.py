@@ -175,3 +175,8 @@ async def waiting(
     """Return how much of each kind waits in some repositories (None: all), without what failed repeatedly."""
     rows = await connection.fetch(SQL["waiting"], None if repositories is None else list(repositories))
     return {DueKind(row["kind"]): row["waiting"] for row in rows}
+
+
+async def trim_due(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Give up work that has been due since before an instant and kept failing; return how much."""
+    return int((await connection.execute(SQL["trim_due"], before, limit)).rsplit(" ", 1)[1])

@@ -74,10 +74,18 @@ async def put_deliveries(connection: Connection, *, deliveries: Sequence[Deliver
     )
 
 
-async def take_deliveries(connection: Connection, *, limit: int) -> list[Delivery]:
-    """Lock the oldest waiting deliveries until the transaction ends."""
-    rows = await connection.fetch(SQL["take_deliveries"], limit)
+async def take_deliveries(
+    connection: Connection, *, can_wait: bool, limit: int, limit_bytes: int
+) -> list[Delivery]:
+    """Lock the oldest waiting deliveries of a kind until the transaction ends; at least one if any waits."""
+    rows = await connection.fetch(SQL["take_deliveries"], can_wait, limit, limit_bytes)
     return [Delivery(**dict(row)) for row in rows]
+
+
+async def take_delivery(connection: Connection, *, number: int) -> Delivery | None:
+    """Lock one delivery until the transaction ends; None if it is done, or another's."""
+    row = await connection.fetchrow(SQL["take_delivery"], number)
+    return None if row is None else Delivery(**dict(row))
 
 
 async def finish_deliveries(connection: Connection, *, ids: Sequence[int], now: datetime) -> None:

@@ -31,6 +31,12 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
+    # It is there and cannot work just now: a full disk, no memory, shut down for an operator, or made a standby.
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 
 MISCONFIGURED = (
@@ -44,6 +50,10 @@ COMMAND_TIMEOUT_SECONDS = 60.0
 """A half-open peer is noticed only by a time-out; no statement of ours takes this long."""
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+
+ABANDONED_AFTER_SECONDS = 60.0
+"""After that the server ends a transaction whose client went silent: the other side of a half-open connection would
+hold its locks for hours. No transaction of ours rests between two statements for that long."""
 
 
 async def _set_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -93,7 +103,16 @@ async def connect(database_url: str, *, application: str) -> asyncpg.Connection[
 
 
 def _server_settings(application: str) -> dict[str, str]:
-    return {"application_name": application, "jit": "off", "timezone": "UTC"}
+    return {
+        "application_name": application,
+        "jit": "off",
+        "timezone": "UTC",
+        "idle_in_transaction_session_timeout": f"{ABANDONED_AFTER_SECONDS * 1000:.0f}ms",
+        # The server, too, asks whether we are still there; on a Unix socket it ignores this.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
 
 
 def _misconfigured(error: BaseException) -> ConfigurationError:
@@ -108,6 +127,8 @@ async def translated() -> AsyncIterator[None]:
     except MISCONFIGURED as error:
         raise _misconfigured(error) from error
     except UNAVAILABLE as error:
+        if isinstance(error, ValueError):
+            raise  # an argument that the driver cannot encode: nothing that waiting would mend
         raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,9 +70,10 @@ def tag_rows(ledger: Ledger) -> Rows:
 
 
 def audit_rows(ledger: Ledger) -> Rows:
+    positions = itertools.count(1)
     rows = [
         {
-            "position": number,
+            "position": None if entry.action == "manifest.pulled" else next(positions),
             "action": entry.action,
             "repository": entry.repository,
             "tag": entry.tag,

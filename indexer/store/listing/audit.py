@@ -1,4 +1,4 @@
-"""The audit log: newest first, sealed or not, and by position for export."""
+"""The audit log: newest first, sealed or not, with the pulls it has not taken in yet; and by position for export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.audit import BLOB_ACTIONS
 from indexer.store.listing.keyset import Column, Part, orders_of
@@ -30,10 +31,17 @@ _ENTRY = (
     "id, occurred_at, recorded_at, not_before, content_id, previous_id, event_key, request_key, "
     "repository_id, actor_id, client_id, instance_id, client_port, action, source, tag, detail"
 )
-# One statement reads both, so an entry that is being sealed is seen exactly once.
+_PULL = (
+    "id, occurred_at, recorded_at, NULL::timestamptz AS not_before, manifest_id AS content_id, "
+    "NULL::bigint AS previous_id, event_key, request_key, repository_id, actor_id, client_id, instance_id, "
+    f"client_port, '{AuditAction.MANIFEST_PULLED}'::text AS action, "
+    f"'{AuditSource.NOTIFICATION}'::text AS source, tag, detail"
+)
+# One statement reads all three, so an entry that is being moved is seen exactly once.
 _SOURCE = (
     f"(SELECT position, {_ENTRY} FROM audit_entry UNION ALL "
-    f"SELECT NULL::bigint AS position, {_ENTRY} FROM audit_staged) AS t"
+    f"SELECT NULL::bigint AS position, {_ENTRY} FROM audit_staged UNION ALL "
+    f"SELECT NULL::bigint AS position, {_PULL} FROM pull_detail) AS t"
 )
 _BLOB_ACTIONS = ", ".join(f"'{action}'" for action in sorted(BLOB_ACTIONS))
 

@@ -83,3 +83,9 @@ FROM due GROUP BY kind
 SELECT d.kind, count(*) AS waiting FROM due AS d JOIN repository AS r ON r.id = d.repository_id
 WHERE ($1::text[] IS NULL OR r.name = ANY ($1::text[])) AND d.attempts < 3
 GROUP BY d.kind
+
+-- name: trim_due
+-- Gives up at most $2 rows that have been due since before $1 and failed again and again: a walk brings back what matters.
+DELETE FROM due WHERE (kind, repository_id, key) IN (
+    SELECT kind, repository_id, key FROM due WHERE since < $1 AND attempts > 0 LIMIT $2
+)

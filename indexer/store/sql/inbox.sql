@@ -9,9 +9,20 @@ ORDER BY place
 ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 
 -- name: take_deliveries
--- Locks the oldest waiting deliveries, at most $1, leaving those that another worker has; pulls come last.
+-- Locks the oldest waiting deliveries that can wait or not ($1), at most $2, leaving those that another worker has;
+-- returns as many as make $3 bytes, at least one.
+WITH taken AS (
+    SELECT id, received_at, content_type, content_encoding, body, can_wait FROM inbox
+    WHERE done_at IS NULL AND can_wait = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+), sized AS (
+    SELECT *, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before FROM taken
+)
+SELECT id, received_at, content_type, content_encoding, body, can_wait FROM sized WHERE before < $3 ORDER BY id
+
+-- name: take_delivery
+-- Locks the delivery $1 if it still waits and no other worker has it.
 SELECT id, received_at, content_type, content_encoding, body, can_wait FROM inbox
-WHERE done_at IS NULL ORDER BY can_wait, id LIMIT $1 FOR UPDATE SKIP LOCKED
+WHERE id = $1 AND done_at IS NULL FOR UPDATE SKIP LOCKED
 
 -- name: finish_deliveries
 -- The deliveries $1 are done at $2.
