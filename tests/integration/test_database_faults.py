@@ -16,14 +16,13 @@ import asyncpg
 import pytest
 
 from indexer.errors import StoreUnavailable
-from indexer.ingest import worker as workers
 from indexer.ingest import writer as writers
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.service import Alarm
-from indexer.store import inbox
+from indexer.store import apply, inbox
 from indexer.store import pool as pools
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
@@ -64,7 +63,7 @@ async def found(pool: Pool) -> tuple[int, ...]:
 
 def once_written(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     """Let ``fault`` happen once: when a batch has been written and not yet committed."""
-    real = workers.apply.tell_all
+    real = apply.tell_all
     happened = False
 
     async def tell_all(*given: Any, **named: Any) -> Any:
@@ -75,7 +74,7 @@ def once_written(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
             await fault()
         return told
 
-    monkeypatch.setattr(workers.apply, "tell_all", tell_all)
+    monkeypatch.setattr(apply, "tell_all", tell_all)
 
 
 @pytest.fixture
@@ -92,8 +91,9 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_worker__a_half_open_connection_ends_the_round_and_frees_its_locks(
     pool: Pool, proxy: FaultProxy, proxied_url: str, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that goes silent in the middle of a batch, and whose other side hears nothing of its end, holds
-    up neither this worker for ever nor another one: the server drops the abandoned transaction and its locks.
+    """A connection that goes silent in the middle of a batch holds up no worker for ever.
+
+    Its other side hears nothing of the end: the server drops the abandoned transaction, and its locks, by itself.
     """
     await put(pool)
     there = await open_pool(proxied_url, size=1, application="half open")
@@ -248,8 +248,10 @@ async def fill(writer: InboxWriter) -> tuple[list[int], int]:
 async def test_spool__a_full_disk_refuses_and_keeps_what_was_acknowledged(
     database_url: str, proxy: FaultProxy, proxied_url: str, small_disk: Path
 ) -> None:
-    """With the database away and the disk full a delivery is refused; what was acknowledged reaches the inbox in
-    order once the database is back, though the disk is still full, and so does what comes afterwards.
+    """With the database away and the disk full a delivery is refused, and what was acknowledged is kept.
+
+    It reaches the inbox in order once the database is back, though the disk is still full, and so does what comes
+    afterwards.
     """
     proxy.refuse()
     spool = Spool(small_disk / "spool.sqlite3", max_bytes=10**9)

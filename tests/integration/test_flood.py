@@ -17,7 +17,7 @@ from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.service import Alarm
-from indexer.store import inbox
+from indexer.store import apply, inbox
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
@@ -66,7 +66,7 @@ async def counts(pool: Pool) -> tuple[int, int, int, int]:
         "  WHERE action = 'manifest.pulled')::bigint"
     )
     assert row is not None
-    return tuple(row)  # type: ignore[return-value]  # four columns
+    return tuple(row)
 
 
 async def test_flood__a_push_overtakes_a_hundred_thousand_pulls(pool: Pool, lookups: Lookups) -> None:
@@ -213,7 +213,7 @@ async def test_worker__sets_aside_the_delivery_that_failed_and_no_other(
     """While a pull that cannot be applied is taken alone, a push arrives: the pull is quarantined, not the push."""
     push = delivery(event("push", tag="good", at=EPOCH, number=1), can_wait=False)
     worker = IngestWorker(pool, lookups)
-    real = workers.apply.tell_all
+    real = apply.tell_all
 
     async def fail_on_pulls(held: Any, words: Any, batch: Any, **named: Any) -> Any:
         if any(each.action == "pull" for each in batch):
@@ -222,7 +222,7 @@ async def test_worker__sets_aside_the_delivery_that_failed_and_no_other(
             raise ValueError("cannot be applied")
         return await real(held, words, batch, **named)
 
-    monkeypatch.setattr(workers.apply, "tell_all", fail_on_pulls)
+    monkeypatch.setattr(apply, "tell_all", fail_on_pulls)
     await put(pool, floods.pulls(1))
     await worker.run_once()
     await worker.run_once()

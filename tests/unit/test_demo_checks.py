@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import copy
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
