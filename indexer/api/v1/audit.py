@@ -81,9 +81,7 @@ class AuditEntry(Shown):
     """One thing that happened."""
 
     position: int | None = Field(
-    position: int | None = Field(
-        description="Place in the log: grows, gap-free. Null: not sealed yet, or a pull that was not coalesced yet."
-    )
+        description="Place in the log: grows, gap-free. Null: not sealed, or a pull that was not coalesced yet."
     )
     id: int
     occurred_at: datetime
