@@ -135,6 +135,8 @@ class Settings(BaseModel):
     """How long a walk of the whole registry may be old before the next begins."""
     reconciler_concurrency: int = Field(default=32, ge=1, le=512)
     """Requests to the registry at a time. Past 64 a single registry gets slower, not faster (measured)."""
+    reconciler_max_rate: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    """Requests a second that a walk may send, of each process; unset: as many as are answered."""
     reconciler_brake_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """A walk that would delete more than this share of all tags stops and asks."""
     reconciler_metrics_listen: str | None = None

@@ -52,6 +52,8 @@ class Rooms:
     pool: Pool
     lookups: Lookups
     registry: RegistryClient
+    walking: RegistryClient
+    """The same client for the requests of a walk, which keep RECONCILER_MAX_RATE. Verification does not."""
 
 
 @asynccontextmanager
@@ -71,6 +73,7 @@ async def build(settings: Settings, *, database_url: str) -> AsyncIterator[Rooms
             pool=pool,
             lookups=Lookups(words),
             registry=registry,
+            walking=registry.paced(settings.reconciler_max_rate),
         )
 
 
@@ -106,7 +109,10 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
         service.start(Measurer(rooms.pool), measure)
         walk = walk_settings(settings, mode=RunMode.RUN)
-        service.start(Walker(*parts, walk, interval=settings.reconciler_interval), Alarm())
+        service.start(
+            Walker(rooms.pool, rooms.lookups, rooms.walking, walk, interval=settings.reconciler_interval),
+            Alarm(),
+        )
         listening = asyncio.create_task(
             listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
         )
@@ -164,7 +170,7 @@ async def once(
     walk = walk_settings(
         rooms.settings, mode=RunMode.ONCE, scope=scope, release_brake=release_brake, thorough=thorough
     )
-    report = await Walk(rooms.pool, rooms.lookups, rooms.registry, walk, on_progress=on_progress).run()
+    report = await Walk(rooms.pool, rooms.lookups, rooms.walking, walk, on_progress=on_progress).run()
     unsettled = await settle(rooms, scope=scope)
     report.counts.update({f"unsettled_{kind}": count for kind, count in unsettled.items() if count})
     return report
@@ -175,9 +181,9 @@ async def plan(
 ) -> Plan:
     """Look at everything and say what a walk would change; touch nothing."""
     concurrency = rooms.settings.reconciler_concurrency
-    await rooms.registry.ping()
+    await rooms.walking.ping()
     return await make_plan(
-        rooms.pool, rooms.registry, concurrency=concurrency, scope=scope, on_progress=on_progress
+        rooms.pool, rooms.walking, concurrency=concurrency, scope=scope, on_progress=on_progress
     )
 
 

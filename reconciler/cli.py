@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from indexer.errors import ConfigurationError
 from indexer.oci.reference import RepositoryName, parse_repository_name
 
 if TYPE_CHECKING:
+    from indexer.settings import Settings
     from reconciler.drift.plan import Plan
     from reconciler.drift.walk import Progress, Report
 
@@ -48,6 +50,13 @@ Scope = Annotated[
     ),
 ]
 
+MaxRate = Annotated[
+    float | None,
+    cyclopts.Parameter(
+        name="--max-rate", help="Requests a second that the walk may send; instead of RECONCILER_MAX_RATE."
+    ),
+]
+
 app = cyclopts.App(
     name="reconciler",
     version=__version__,
@@ -67,11 +76,11 @@ def _run() -> int:
 
 
 @app.command
-def run(*, config: Config = None) -> int:
+def run(*, max_rate: MaxRate = None, config: Config = None) -> int:
     """Keep the inventory right: verify, read and walk until stopped."""
     from reconciler.app import run as run_loops  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = _at_most(read_settings(config), max_rate)
     name_process("reconciler run")
     return run_async(run_loops(settings, database_url=database_url(settings)))
 
@@ -93,6 +102,7 @@ def once(
             negative=(), help="Delete what the brake held back, this once. Look at the report first."
         ),
     ] = False,
+    max_rate: MaxRate = None,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
@@ -100,7 +110,7 @@ def once(
     from reconciler.app import build  # noqa: PLC0415
     from reconciler.app import once as walk_once  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = _at_most(read_settings(config), max_rate)
     scope = _scope(repository)
     name_process("reconciler once")
 
@@ -121,12 +131,14 @@ def once(
 
 
 @app.command
-def plan(*, repository: Scope = None, config: Config = None, json: AsJson = False) -> int:
+def plan(
+    *, repository: Scope = None, max_rate: MaxRate = None, config: Config = None, json: AsJson = False
+) -> int:
     """Show what `once` would change; touch nothing. Exit 0: in step; 2: drift found; 1: failed or incomplete."""
     from reconciler.app import build  # noqa: PLC0415
     from reconciler.app import plan as look  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = _at_most(read_settings(config), max_rate)
     scope = _scope(repository)
     name_process("reconciler plan")
 
@@ -180,6 +192,14 @@ def status(*, config: Config = None, json: AsJson = False) -> int:
 
     settings = read_settings(config)
     return run_async(show_status(database_url(settings), as_json=json))
+
+
+def _at_most(settings: Settings, max_rate: float | None) -> Settings:
+    if max_rate is None:
+        return settings
+    if not 0 < max_rate < math.inf:
+        raise ConfigurationError("--max-rate must be a number of requests a second above 0")
+    return settings.model_copy(update={"reconciler_max_rate": max_rate})
 
 
 def _scope(names: list[str] | None) -> list[RepositoryName] | None:

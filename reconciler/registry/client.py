@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Self
@@ -21,6 +22,7 @@ from reconciler.registry.answers import (
     TagListing,
     TagLook,
 )
+from reconciler.registry.pacing import Pace
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport, TransportSettings
 
 _OK: Final = 200
@@ -44,6 +46,14 @@ class RegistryClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self._transport.__aexit__()
+
+    def paced(self, rate: float | None) -> RegistryClient:
+        """Return this client, in use already, at most ``rate`` requests a second; None: as it is."""
+        if rate is None:
+            return self
+        slower = copy.copy(self)
+        slower._transport = self._transport.paced(Pace(rate))  # noqa: SLF001 - a copy of ourselves
+        return slower
 
     async def ping(self) -> Ping:
         """Ask ``/v2/``; see the protocol."""

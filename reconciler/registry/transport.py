@@ -9,6 +9,7 @@ not count against the deadline, since that wait says nothing about the registry.
 from __future__ import annotations
 
 import asyncio
+import copy
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from reconciler.registry.auth import Authenticator, Credentials
 from reconciler.registry.challenges import parse_challenges
 from reconciler.registry.error_body import error_codes
 from reconciler.registry.headers import parse_http_date, parse_retry_after
+from reconciler.registry.pacing import Pace
 from reconciler.registry.retrying import Retrier, RetryPolicy
 
 _OK: Final = 200
@@ -113,6 +115,7 @@ class Transport:
             settings.credentials, registry_scheme=scheme, fetch_token=self._fetch_token
         )
         self._session: aiohttp.ClientSession | None = None
+        self._pace: Pace | None = None
 
     @property
     def settings(self) -> TransportSettings:
@@ -134,6 +137,15 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def paced(self, pace: Pace) -> Transport:
+        """Return this connection, in use already, for requests that keep a pace; all else is shared.
+
+        Every send counts, repeats and answers to a challenge too; requests to the token server do not.
+        """
+        slower = copy.copy(self)
+        slower._pace = pace  # noqa: SLF001 - a copy of ourselves
+        return slower
 
     async def send(self, request: Request) -> Answer:
         """Ask, authenticate and repeat as allowed; return an expected status or raise a registry error."""
@@ -224,6 +236,8 @@ class Transport:
         """Send once and read the whole answer within the deadline."""
         if self._session is None:
             raise RuntimeError("the registry client is used outside its async with block")
+        if self._pace is not None:
+            await self._pace.wait()  # before a slot is taken: who is not paced must not wait for who is
         async with self._slots, _translating(asked, timeout_seconds), asyncio.timeout(timeout_seconds):
             looked_at = self._clock()
             async with self._session.request(

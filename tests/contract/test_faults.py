@@ -25,6 +25,7 @@ from reconciler.registry import catalog, tags
 from reconciler.registry.answers import Confirmed, Found
 from reconciler.registry.auth import Credentials
 from reconciler.registry.client import RegistryClient
+from reconciler.registry.pacing import Pace
 from reconciler.registry.retrying import RetryPolicy
 from reconciler.registry.transport import TransportSettings
 from tests.contract.conftest import push
@@ -616,3 +617,26 @@ def test_base_url__refused(url: str, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason) as caught:
         client_of(url)
     assert "secret" not in str(caught.value)
+
+
+async def test_paced__only_the_walk_waits(simulated: SimulatedRegistry) -> None:
+    """Every send of the paced client waits its turn, repeats included; the client it was made of never does."""
+    simulated.state.push(APP, b"{}", media_type=oci_image("a").media_type, tag=LATEST)
+    turns = 0
+
+    class Counting(Pace):
+        async def wait(self) -> None:
+            nonlocal turns
+            turns += 1
+
+    async with client_of(simulated.url) as client:
+        walking = client.paced(5)
+        walking._transport._pace = Counting(5)
+        await client.ping()
+        await client.list_tags(APP)
+        assert turns == 0
+        simulated.faults.append(Fault(status=503))
+        await walking.ping()
+        await walking.look_at_tag(APP, LATEST)
+    assert turns == 3
+    assert len(simulated.seen) == 5
