@@ -1,0 +1,71 @@
+"""A PostgreSQL of the benchmark's own, as `indexer up` runs it, with databases that are copied and dropped."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
+from indexer.store.migrate import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TEMPLATE = "bench_template"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server; ``directory`` is scratch space beside it."""
+
+    url: str
+    directory: Path
+
+    def database(self, name: str) -> str:
+        """Return the URL of a database."""
+        return urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+
+    async def template(self) -> str:
+        """Make the database that the others are copies of; return its URL."""
+        await self._execute(f"CREATE DATABASE {TEMPLATE}")
+        url = self.database(TEMPLATE)
+        await migrate(url)
+        return url
+
+    @asynccontextmanager
+    async def copy(self, name: str) -> AsyncIterator[str]:
+        """Lend a copy of the template."""
+        await self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await self._execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        try:
+            yield self.database(name)
+        finally:
+            await self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[Server]:
+    """Run a durable server on a directory of its own, removed afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="indexer-bench-"))
+    directory.chmod(0o711)  # as root, PostgreSQL runs as somebody else and has to reach its data
+    postgres = EmbeddedPostgres(EmbeddedSettings(data_dir=directory / "data"))
+    try:
+        await postgres.start()
+        yield Server(postgres.database_url, directory)
+    finally:
+        await postgres.stop()
+        shutil.rmtree(directory, ignore_errors=True)
