@@ -11,9 +11,10 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from benchmarks._report import batched
 from typing import TYPE_CHECKING, Any
 
+from benchmarks._report import batched
+from indexer.ingest.worker import BATCH_BYTES
 from indexer.store.instants import FOR_EVER, NEVER
 from indexer.store.pool import connect
 from indexer.store.queries import load
@@ -86,20 +87,30 @@ class BareWriter:
         count = len(numbers)
         now = datetime.now(UTC)
         ids = sorted(set(c["repository"]))
-        sql = {noun: load(noun) for noun in ("inbox", "events", "manifests", "tags", "history", "audit", "due")}
+        sql = {
+            noun: load(noun) for noun in ("inbox", "events", "manifests", "tags", "history", "audit", "due")
+        }
         async with connection.transaction():
-            await connection.fetch(sql["inbox"]["take_deliveries"], count)
+            await connection.fetch(sql["inbox"]["take_deliveries"], False, count, BATCH_BYTES)
             await connection.execute(sql["events"]["remember_events"], c["event"], now)
             await connection.execute(sql["manifests"]["lock_repositories_by_id"], ids)
-            state = {(r[0], r[1]): (r[2], r[3]) for r in await connection.fetch(_STATE, c["repository"], c["tag"])}
-            await connection.execute(
+            state = {
+                (r[0], r[1]): (r[2], r[3]) for r in await connection.fetch(_STATE, c["repository"], c["tag"])
+            }
+            added = await connection.fetch(
                 sql["manifests"]["add_manifests"], c["digest"], [1234] * count, [self.facet_id] * count
             )
-            found = {r[1]: r[0] for r in await connection.fetch(sql["manifests"]["find_manifests"], c["digest"])}
+            found = {row["digest"]: row["id"] for row in added}
             manifests = [found[digest] for digest in c["digest"]]
             nothing = [None] * count
             await connection.execute(
-                sql["manifests"]["hold_manifests"], c["repository"], manifests, c["at"], c["at"], nothing, c["actor"]
+                sql["manifests"]["hold_manifests"],
+                c["repository"],
+                manifests,
+                c["at"],
+                c["at"],
+                nothing,
+                c["actor"],
             )
             known = [state.get(key, (0, None)) for key in zip(c["repository"], c["tag"], strict=True)]
             await connection.execute(
@@ -109,7 +120,9 @@ class BareWriter:
                 [b""] * count, self.facet_id, c["at"],
             )  # fmt: skip
             moved = [number for number, move in enumerate(c["move"]) if move]
-            await connection.execute(_CLOSE, *([c[name][n] for n in moved] for name in ("repository", "tag", "at")))
+            await connection.execute(
+                _CLOSE, *([c[name][n] for n in moved] for name in ("repository", "tag", "at"))
+            )
             await connection.execute(
                 sql["history"]["put_intervals"],
                 c["repository"], c["tag"], c["at"], [FOR_EVER] * count, nothing, manifests, c["event"], c["actor"],
@@ -124,11 +137,17 @@ class BareWriter:
             await connection.execute(
                 load("lookups")["count_instance_events"], [self.instance_id], [count], now, [now], [now]
             )
-            await connection.execute(sql["inbox"]["finish_deliveries"], [self.columns["inbox"][n] for n in numbers], now)
+            await connection.execute(
+                sql["inbox"]["finish_deliveries"], [self.columns["inbox"][n] for n in numbers], now
+            )
 
     @staticmethod
     async def _stage(
-        connection: Connection, c: dict[str, list[Any]], manifests: list[int], previous: list[int | None], now: datetime
+        connection: Connection,
+        c: dict[str, list[Any]],
+        manifests: list[int],
+        previous: list[int | None],
+        now: datetime,
     ) -> None:
         """Two entries a push: the manifest's and the tag's."""
         actions = ["manifest.pushed"] * len(manifests)
@@ -147,7 +166,8 @@ class BareWriter:
         kinds = ["verify"] * count + ["resolve"] * count + ["measure"] * len(ids)
         await connection.execute(
             load("due")["make_due"],
-            kinds, c["repository"] * 2 + ids, c["tag"] + c["text"] + [""] * len(ids), now, now, timedelta(seconds=1),
+            kinds, c["repository"] * 2 + ids, c["tag"] + c["text"] + [""] * len(ids), now, [now] * len(kinds),
+            timedelta(seconds=1),
         )  # fmt: skip
 
 
@@ -155,7 +175,9 @@ async def one_table(url: str, events: Sequence[Push]) -> float:
     """Write the raw pushes into one table, 100 a statement; return events a second."""
     bodies = [push.body for push in events]
     connection = await connect(url, application="bench")
-    await connection.execute("CREATE TABLE plain (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz, body bytea)")
+    await connection.execute(
+        "CREATE TABLE plain (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz, body bytea)"
+    )
     began = time.perf_counter()
     for number, group in enumerate(batched(bodies, 100)):
         at = events[number * 100].at

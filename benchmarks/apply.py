@@ -88,10 +88,13 @@ async def check(connection: Connection, events: Sequence[Push]) -> None:
     """Both sides must have written the same: every push has its tag, its interval and its entry."""
     digests = [b"\x01" + bytes.fromhex(push.digest[7:]) for push in events]
     tags = await connection.fetchval(
-        "SELECT count(*) FROM tag JOIN manifest AS m ON m.id = manifest_id WHERE m.digest = ANY ($1::bytea[])", digests
+        "SELECT count(*) FROM tag JOIN manifest AS m ON m.id = manifest_id WHERE m.digest = ANY ($1::bytea[])",
+        digests,
     )
     intervals = await connection.fetchval("SELECT count(*) FROM tag_history WHERE event_key IS NOT NULL")
-    entries = await connection.fetchval("SELECT count(*) FROM audit_staged WHERE action IN ('tag.created', 'tag.moved')")
+    entries = await connection.fetchval(
+        "SELECT count(*) FROM audit_staged WHERE action IN ('tag.created', 'tag.moved')"
+    )
     assert (tags, intervals, entries) == (len(events),) * 3, (tags, intervals, entries, len(events))
 
 
@@ -123,7 +126,9 @@ async def burst(place: Server, count: int, repositories: list[tuple[str, int]]) 
         async with place.copy("bench_burst") as url:
             await put_inbox(url, events)
             watch = await drain(url, workers=workers)
-        print(f"burst of {count:,}, {workers} worker(s): {count / watch[-1][0]:,.0f} events/s; seconds → events left")
+        print(
+            f"burst of {count:,}, {workers} worker(s): {count / watch[-1][0]:,.0f} events/s; seconds → events left"
+        )
         for share in range(1, 11):
             seconds, done = watch[share * (len(watch) - 1) // 10]
             print(f"  {seconds:8.1f}  {count - done:>9,}")
@@ -216,7 +221,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, help="events a turn (6,000)")
     parser.add_argument("--tags", type=int, help="tags in the inventory (100,000)")
     parser.add_argument("--burst", type=int, default=0, help="then drain a burst of so many events (0)")
-    parser.add_argument("--profile", action="store_true", help="print a profile of one worker, and nothing else")
+    parser.add_argument(
+        "--profile", action="store_true", help="print a profile of one worker, and nothing else"
+    )
     uvloop.run(run(parser.parse_args()))
 
 

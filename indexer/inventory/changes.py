@@ -176,4 +176,7 @@ def dated(change: Change) -> Change:
     before = change.before
     known = before.alive_since if before is not None and before.live else None
     since = history.alive_since(change.history, known) if change.after.live else None
-    return replace(change, after=replace(change.after, alive_since=since))
+    if since == change.after.alive_since:
+        return change
+    after = replace(change.after, alive_since=since)
+    return TagChanged(before=before, after=after, history=change.history)

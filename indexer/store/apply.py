@@ -555,9 +555,9 @@ async def _write_due(
     measures = {
         DueKey(kind=DueKind.MEASURE, repository_id=ids[repository], key="") for repository, _ in by.held
     }
-    await due.make_due(writing.connection, keys=looks, now=now, due_at=now + FIRST_LOOK_DELAY)
-    await due.make_due(writing.connection, keys=reads, now=now, due_at=now)
-    await due.make_due(writing.connection, keys=measures, now=now, due_at=now + MEASURE_DELAY)
+    due_at = dict.fromkeys(looks, now + FIRST_LOOK_DELAY) | dict.fromkeys(reads, now)
+    due_at |= dict.fromkeys(measures, now + MEASURE_DELAY)
+    await due.make_due_at(writing.connection, due_at=due_at, now=now)
 
 
 async def _count_events(writing: _Writing, fresh: Sequence[Event], *, now: datetime) -> None:

@@ -8,7 +8,7 @@ due ──take──▶ leased ──finish──▶ gone
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -76,16 +76,20 @@ async def make_due(
     connection: Connection, *, keys: Iterable[DueKey], now: datetime, due_at: datetime
 ) -> None:
     """Make work due, and wake the workers when the transaction commits."""
-    rows = list(dict.fromkeys(keys))
-    if not rows:
+    await make_due_at(connection, due_at=dict.fromkeys(keys, due_at), now=now)
+
+
+async def make_due_at(connection: Connection, *, due_at: Mapping[DueKey, datetime], now: datetime) -> None:
+    """Make work due, each at its own instant, and wake the workers when the transaction commits."""
+    if not due_at:
         return
     await connection.execute(
         SQL["make_due"],
-        [row.kind for row in rows],
-        [row.repository_id for row in rows],
-        [row.key for row in rows],
+        [key.kind for key in due_at],
+        [key.repository_id for key in due_at],
+        [key.key for key in due_at],
         now,
-        due_at,
+        list(due_at.values()),
         LOOK_SPACING,
     )
     await connection.execute(f"NOTIFY {CHANNEL}")

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from indexer.inventory.events import InstanceInfo, RequestInfo
@@ -107,9 +108,12 @@ class Lookups:
 
 def client_of(request: RequestInfo) -> RequestInfo:
     """Return the part of a request that repeats: without its id and port."""
-    return RequestInfo(
-        address=request.address, host=request.host, method=request.method, user_agent=request.user_agent
-    )
+    return _client(request.address, request.host, request.method, request.user_agent)
+
+
+@lru_cache(maxsize=4096)
+def _client(address: str, host: str, method: str, user_agent: str) -> RequestInfo:
+    return RequestInfo(address=address, host=host, method=method, user_agent=user_agent)
 
 
 async def _fetch_actors(connection: Connection, names: list[str]) -> dict[str, int]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from indexer.inventory.dummies import DUMMIES
 from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
@@ -35,6 +37,10 @@ class ManifestRow:
 async def find_manifests(connection: Connection, *, digests: Iterable[Digest]) -> dict[Digest, ManifestRow]:
     """Return the rows of the manifests that are on record."""
     rows = await connection.fetch(SQL["find_manifests"], [digest_to_bytes(digest) for digest in digests])
+    return _by_digest(rows)
+
+
+def _by_digest(rows: Iterable[asyncpg.Record]) -> dict[Digest, ManifestRow]:
     return {
         digest_from_bytes(row["digest"]): ManifestRow(id=row["id"], read=row["content"] == "read")
         for row in rows
@@ -65,13 +71,18 @@ async def add_manifests(
     if not unread:
         return found
     by_packed = {digest_to_bytes(digest): values for digest, values in heard.items()}
-    await connection.execute(
+    written = await connection.fetch(
         SQL["add_manifests"],
         unread,
         [by_packed[packed][0] for packed in unread],
         [by_packed[packed][1] for packed in unread],
     )
-    return found | await find_manifests(connection, digests=[digest_from_bytes(p) for p in unread])
+    found |= _by_digest(written)
+    left_as_they_were = set(unread) - {row["digest"] for row in written}
+    if left_as_they_were:
+        # Another may have added or read them since we looked; they are locked now, so this is final.
+        found |= await find_manifests(connection, digests=[digest_from_bytes(p) for p in left_as_they_were])
+    return found
 
 
 async def find_held_manifests(

@@ -14,6 +14,8 @@ def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
     PostgreSQL's text refuses NUL, which is written out as ``\u0000``; a lone surrogate is no character; what is
     longer than ``longest`` characters is cut.
     """
+    if len(text) <= longest and text.isascii() and "\x00" not in text:
+        return text, ""  # nearly all
     clean, done = text, ""
     if "\x00" in clean:
         clean, done = clean.replace("\x00", "\\u0000"), "NUL escaped"

@@ -1,9 +1,9 @@
 -- name: make_due
--- Makes work due at $5: kinds $1, repositories $2, keys $3; now is $4. What is due already keeps the earlier time,
+-- Makes work due: kinds $1, repositories $2, keys $3, due at $5; now is $4. What is due already keeps the earlier time,
 -- but looks at one key stay $6 apart; what is running runs once more.
 INSERT INTO due (kind, repository_id, key, due_at, since)
-SELECT new.kind, new.repository_id, new.key, $5, $4
-FROM unnest($1::text[], $2::integer[], $3::text[]) AS new (kind, repository_id, key)
+SELECT new.kind, new.repository_id, new.key, new.due_at, $4
+FROM unnest($1::text[], $2::integer[], $3::text[], $5::timestamptz[]) AS new (kind, repository_id, key, due_at)
 ORDER BY new.kind, new.repository_id, new.key
 ON CONFLICT (kind, repository_id, key) DO UPDATE
 SET generation = due.generation + 1,

@@ -4,11 +4,12 @@ SELECT id, digest, size_bytes, total_bytes, image_created, facet_id, content FRO
 
 -- name: add_manifests
 -- Adds manifests heard of: digests $1, sizes $2, facets $3; in the order of the digests, so writers never
--- deadlock. A size and a media type are taken later too, while the content was not read.
+-- deadlock. A size and a media type are taken later too, while the content was not read. Returns what it wrote.
 INSERT INTO manifest (digest, size_bytes, facet_id)
 SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::integer[]) AS new (digest, size_bytes, facet_id) ORDER BY digest
 ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes, facet_id = excluded.facet_id
 WHERE manifest.content = 'heard' AND manifest.size_bytes = 0 AND excluded.size_bytes > 0
+RETURNING id, digest, content
 
 -- name: find_held_manifests
 -- Whether repositories $1 hold the manifests with the digests $2.
