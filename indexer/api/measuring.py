@@ -21,7 +21,7 @@ SECONDS = Histogram(
 ROUTE: Final = web.RequestKey("route", str)
 """Set by whoever knows which route a request took."""
 
-_MEASURED = ("/api/", "/gitlab/")
+_MEASURED = ("/api/", "/gitlab/", "/v2/")
 
 
 @web.middleware

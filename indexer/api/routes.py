@@ -13,6 +13,7 @@ from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, 
 from indexer.api.front_page import front_page
 from indexer.api.gitlab.door import add_gitlab
 from indexer.api.measuring import ROUTE, measuring_middleware
+from indexer.api.oci.door import add_oci
 from indexer.api.openapi import ROOT, Call, Operation, operations, serve_document
 from indexer.api.parameters import parse_query
 from indexer.api.paths import read_path
@@ -30,7 +31,7 @@ _REPOSITORIES = f"{ROOT}/repositories/"
 
 
 def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
-    """Add ``/api/v1``, ``/gitlab/v1``, ``/healthz``, ``/readyz``, ``/metrics``, ``/openapi.json`` and ``/``.
+    """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics, OpenAPI and ``/``.
 
     Holds ``settings.connections`` of the pool from first use until the application shuts down; the pool must
     have them to spare, best by being the API's own.
@@ -48,6 +49,7 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
             app.router.add_get(operation.path, door.handler(operation))
     app.router.add_get(_REPOSITORIES + "{rest:.+}", door.handle_repository)
     add_gitlab(app, readers=readers, words=words, authenticator=authenticator)
+    add_oci(app, readers=readers, authenticator=authenticator)
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz(pool))
     app.router.add_get("/metrics", health.metrics)

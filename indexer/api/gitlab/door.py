@@ -10,6 +10,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from indexer.api import registry_errors
 from indexer.api.auth import Access, Authenticator, Unauthorized, pull_of
 from indexer.api.gitlab import refusals
 from indexer.api.gitlab.calls import Answer, Call
@@ -92,7 +93,7 @@ class _Door:
         if request.method not in allowed:
             return _json(
                 405,
-                refusals.body("UNSUPPORTED", "the operation is unsupported", None),
+                registry_errors.body("UNSUPPORTED", "the operation is unsupported", None),
                 Allow=", ".join(allowed),
             )
         await self._authorize(request, named)
@@ -118,27 +119,29 @@ class _Door:
     def _refuse(self, request: web.Request, error: Exception) -> web.Response:
         match error:
             case Refusal():
-                return _json(error.status, refusals.body(error.code, str(error), error.detail))
+                return _json(error.status, registry_errors.body(error.code, str(error), error.detail))
             case Unauthorized():
                 challenge = self._authenticator.challenge.header(error.access, error.error)
                 return _json(
-                    error.status, refusals.unauthorized_body(error.access), **{"WWW-Authenticate": challenge}
+                    error.status,
+                    registry_errors.unauthorized_body(error.access),
+                    **{"WWW-Authenticate": challenge},
                 )
             case CallerError():
-                return _json(error.status, refusals.body(error.code.upper(), str(error), None))
+                return _json(error.status, registry_errors.body(error.code.upper(), str(error), None))
             case StoreError():
                 _log.warning("gitlab_api_unavailable", path=request.path, error=str(error))
-                body = refusals.body("UNAVAILABLE", "service unavailable", None)
+                body = registry_errors.body("UNAVAILABLE", "service unavailable", None)
                 return _json(503, body, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
             case _:
                 _log.error("gitlab_api_failed", path=request.path, query=request.query_string, exc_info=error)
-                return _json(500, refusals.body("UNKNOWN", "unknown error", None))
+                return _json(500, registry_errors.body("UNKNOWN", "unknown error", None))
 
 
 def _elsewhere(request: web.Request) -> web.Response:
     """Send a path without its last slash to the one with it; anything else is not here."""
     if request.path.endswith("/") or read_path(f"{request.path}/") is None:
-        return _json(404, refusals.body("NOT_FOUND", "there is nothing at this path", None))
+        return _json(404, registry_errors.body("NOT_FOUND", "there is nothing at this path", None))
     address = f"{request.rel_url.raw_path}/"
     if request.rel_url.raw_query_string:
         address += f"?{request.rel_url.raw_query_string}"

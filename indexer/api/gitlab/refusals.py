@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from indexer.api.auth import Access
 from indexer.errors import CallerError
 
 _WRONG_VALUE = "INVALID_QUERY_PARAMETER_VALUE"
@@ -19,11 +18,6 @@ class Refusal(CallerError):  # noqa: N818 - an answer
     def __init__(self, status: int, code: str, message: str, detail: Any) -> None:
         super().__init__(message, status=status, code=code)
         self.detail = detail
-
-
-def body(code: str, message: str, detail: Any) -> dict[str, Any]:
-    """Return the body of a refusal."""
-    return {"errors": [{"code": code, "message": message, "detail": detail}]}
 
 
 def wrong_type(name: str, kind: str) -> Refusal:
@@ -76,9 +70,3 @@ def not_implemented() -> Refusal:
     """An unmodified Distribution cannot rename a repository (contract section 1.8)."""
     detail = "the registry behind this index cannot rename or move repositories"
     return Refusal(HTTPStatus.NOT_IMPLEMENTED, "NOT_IMPLEMENTED", "not implemented", detail)
-
-
-def unauthorized_body(access: Sequence[Access]) -> dict[str, Any]:
-    """Return the body of a 401: the access it takes, as Distribution writes it."""
-    detail = [{"Type": each.type, "Class": "", "Name": each.name, "Action": each.action} for each in access]
-    return body("UNAUTHORIZED", "authentication required", detail or None)

@@ -107,7 +107,7 @@ CREATE TABLE manifest (
     labels             jsonb
 );
 
-CREATE INDEX manifest_by_subject ON manifest (subject_digest) WHERE subject_digest IS NOT NULL;
+CREATE INDEX manifest_by_subject ON manifest (subject_digest, digest) WHERE subject_digest IS NOT NULL;
 
 -- GitLab's dummy manifests that were recognised by their content (inventory/dummies.py); known ones are in the code.
 CREATE TABLE dummy_manifest (

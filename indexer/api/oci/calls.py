@@ -1,0 +1,47 @@
+"""What an endpoint is given and gives back, and how it says no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+from multidict import MultiMapping
+
+from indexer.errors import CallerError
+from indexer.store.reading import Readers
+
+
+class Refusal(CallerError):  # noqa: N818 - an answer
+    """A question that is not answered: the spec's code, its message, and what belongs to ``detail``."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str, detail: Any) -> None:
+        super().__init__(message, status=status, code=code)
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One question, whose asker may ask it; ``digest`` is "" where the path has none."""
+
+    repository: str
+    digest: str
+    path: str
+    query: MultiMapping[str]
+    readers: Readers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An encoded body, its media type, and further headers."""
+
+    body: bytes
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def next_page(path: str, parameters: Mapping[str, str]) -> str:
+    """Return a Link to the next page (RFC 8288), relative as registries give it: a proxy may have renamed the host."""
+    return f'<{path}?{urlencode(parameters)}>; rel="next"'

@@ -1,0 +1,124 @@
+"""Requests below ``/v2/`` → calls → answers, with the registry's own challenge and words of refusal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from indexer.api import registry_errors
+from indexer.api.auth import Authenticator, Unauthorized, pull_of
+from indexer.api.measuring import ROUTE
+from indexer.api.oci.calls import Answer, Call, Refusal
+from indexer.api.oci.paths import Endpoint, Named, read_path
+from indexer.api.oci.referrers import list_referrers
+from indexer.api.oci.tags import list_tag_names
+from indexer.errors import CallerError, StoreError
+from indexer.oci.reference import parse_repository_name
+from indexer.store.reading import Readers
+
+RETRY_AFTER_SECONDS: Final = 2
+
+_log = structlog.get_logger()
+_READS = ("GET", "HEAD")
+_ENDPOINTS: Mapping[Endpoint, Callable[[Call], Awaitable[Answer]]] = {
+    Endpoint.REFERRERS: list_referrers,
+    Endpoint.TAGS: list_tag_names,
+}
+
+
+def add_oci(app: web.Application, *, readers: Readers, authenticator: Authenticator) -> None:
+    """Add everything below ``/v2/``."""
+    door = _Door(readers, authenticator)
+    app.router.add_route("*", "/v2/{rest:.*}", door.handle)
+
+
+class _Door:
+    """Handles every request below ``/v2/``."""
+
+    def __init__(self, readers: Readers, authenticator: Authenticator) -> None:
+        self._readers = readers
+        self._authenticator = authenticator
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer, whatever comes of it."""
+        try:
+            return await self._answer(request)
+        except (asyncio.CancelledError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
+            return self._refuse(request, error)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        named = read_path(request.path)
+        if named is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "UNSUPPORTED", "this is answered by the registry alone", None)
+        request[ROUTE] = named.endpoint.value
+        if request.method not in _READS:
+            body = registry_errors.body("UNSUPPORTED", "the operation is unsupported", None)
+            return _json(HTTPStatus.METHOD_NOT_ALLOWED, body, Allow=", ".join(_READS))
+        call = Call(
+            repository=_repository(named),
+            digest=named.digest,
+            path=request.rel_url.raw_path,
+            query=request.query,
+            readers=self._readers,
+        )
+        await self._authorize(request, call.repository)
+        answer = await _ENDPOINTS[named.endpoint](call)
+        return _response(HTTPStatus.OK, answer.body, answer.media_type, answer.headers)
+
+    async def _authorize(self, request: web.Request, repository: str) -> None:
+        access = pull_of(repository)
+        principal = await self._authenticator.authenticate(
+            request.headers.getall("Authorization", []), access=(access,)
+        )
+        principal.require(access)
+
+    def _refuse(self, request: web.Request, error: Exception) -> web.Response:
+        match error:
+            case Refusal():
+                return _json(error.status, registry_errors.body(error.code, str(error), error.detail))
+            case Unauthorized():
+                challenge = self._authenticator.challenge.header(error.access, error.error)
+                body = registry_errors.unauthorized_body(error.access)
+                return _json(error.status, body, **{"WWW-Authenticate": challenge})
+            case CallerError():
+                return _json(error.status, registry_errors.body(error.code.upper(), str(error), None))
+            case StoreError():
+                _log.warning("oci_api_unavailable", path=request.path, error=str(error))
+                body = registry_errors.body("UNAVAILABLE", "service unavailable", None)
+                return _json(503, body, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
+            case _:
+                _log.error("oci_api_failed", path=request.path, query=request.query_string, exc_info=error)
+                return _json(500, registry_errors.body("UNKNOWN", "unknown error", None))
+
+
+def _repository(named: Named) -> str:
+    try:
+        return parse_repository_name(named.repository)
+    except ValueError:
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST,
+            "NAME_INVALID",
+            "invalid repository name",
+            {"name": named.repository[:255]},
+        ) from None
+
+
+def _json(status: int, body: Any, **headers: str) -> web.Response:
+    return _response(status, orjson.dumps(body), "application/json", headers)
+
+
+def _response(status: int, body: bytes, media_type: str, headers: Mapping[str, str]) -> web.Response:
+    always = {
+        "Content-Type": media_type,
+        "Cache-Control": "no-store",
+        "Docker-Distribution-Api-Version": "registry/2.0",
+    }
+    return web.Response(status=status, body=body, headers=always | dict(headers))
