@@ -85,11 +85,6 @@ class Ledger:
             Entry("tag.deleted", repository, tag, digest, digest, actor, source="notification")
         )
 
-    @property
-    def logged(self) -> int:
-        """How many entries the log takes in at once: all but pulls."""
-        return sum(entry.action != "manifest.pulled" for entry in self.entries)
-
     def pulled(self, repository: str, tag: str, actor: str) -> None:
         """Write down a pull by tag."""
         digest = self.tags[repository, tag].image.digest

@@ -116,9 +116,9 @@ class Settings(BaseModel):
     """How long a deletion can overrule late news of a push."""
     indexer_due_retention: Duration = timedelta(days=30)
     """How long work that fails again and again is tried before it is given up; walks bring back what matters."""
-    indexer_pull_detail: PullDetail = timedelta(days=7)
-    """How long pulls are kept as single entries before the log takes them in, one entry per client and hour.
-    ``all``: each pull is an entry of the log, for ever."""
+    indexer_pull_detail: PullDetail = None
+    """``all``: each pull is an entry of the log at once, and for ever. A duration: pulls are kept beside the log as
+    single entries for so long, and then the log takes them in, one entry per client and hour."""
     indexer_log_level: Literal["debug", "info", "warning", "error"] = "info"
     indexer_log_format: Literal["auto", "json", "console"] = "auto"
     """``auto``: console on a terminal, JSON elsewhere."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,10 +69,9 @@ def tag_rows(ledger: Ledger) -> Rows:
 
 
 def audit_rows(ledger: Ledger) -> Rows:
-    positions = itertools.count(1)
     rows = [
         {
-            "position": None if entry.action == "manifest.pulled" else next(positions),
+            "position": number,
             "action": entry.action,
             "repository": entry.repository,
             "tag": entry.tag,
