@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._report import batched
-from indexer.ingest.worker import BATCH_BYTES
 from indexer.store.instants import FOR_EVER, NEVER
 from indexer.store.pool import connect
 from indexer.store.queries import load
@@ -30,6 +29,10 @@ UPDATE tag_history AS h SET valid_to = gone.at
 FROM unnest($1::integer[], $2::text[], $3::timestamptz[]) AS gone (repository_id, name, at)
 WHERE h.repository_id = gone.repository_id AND h.name = gone.name AND h.valid_to = 'infinity'
 """
+
+_TAKE = (
+    "SELECT id, received_at, body FROM inbox WHERE id = ANY ($1::bigint[]) ORDER BY id FOR UPDATE SKIP LOCKED"
+)
 
 _STATE = """
 SELECT t.repository_id, t.name, t.revision, t.manifest_id
@@ -91,7 +94,7 @@ class BareWriter:
             noun: load(noun) for noun in ("inbox", "events", "manifests", "tags", "history", "audit", "due")
         }
         async with connection.transaction():
-            await connection.fetch(sql["inbox"]["take_deliveries"], False, count, BATCH_BYTES)
+            await connection.fetch(_TAKE, c["inbox"])
             await connection.execute(sql["events"]["remember_events"], c["event"], now)
             await connection.execute(sql["manifests"]["lock_repositories_by_id"], ids)
             state = {
@@ -137,9 +140,7 @@ class BareWriter:
             await connection.execute(
                 load("lookups")["count_instance_events"], [self.instance_id], [count], now, [now], [now]
             )
-            await connection.execute(
-                sql["inbox"]["finish_deliveries"], [self.columns["inbox"][n] for n in numbers], now
-            )
+            await connection.execute(sql["inbox"]["finish_deliveries"], c["inbox"], now)
 
     @staticmethod
     async def _stage(

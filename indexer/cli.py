@@ -15,7 +15,6 @@ import cyclopts
 
 from indexer import __version__
 from indexer.command import database_url, name_process, read_settings, run_async, run_verb
-from indexer.settings import CONFIG_VARIABLE
 
 Config = Annotated[
     Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
@@ -51,6 +50,7 @@ def up(*, config: Config = None) -> int:
     from indexer.api.trust import read_trust  # noqa: PLC0415
     from indexer.local.supervisor import UpSettings  # noqa: PLC0415
     from indexer.local.supervisor import up as run_up  # noqa: PLC0415
+    from indexer.settings import CONFIG_VARIABLE  # noqa: PLC0415
 
     settings = read_settings(config)
     read_trust(settings)  # a server that cannot start should not be started again and again

@@ -1,4 +1,7 @@
-"""What the command lines of both programs share: settings, the event loop, errors as one line, exit codes."""
+"""What the command lines of both programs share: settings, the event loop, errors as one line, exit codes.
+
+Settings and logs are imported where a verb reads them: they take longer to load than help and version to print.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from indexer.errors import ConfigurationError, IndexerError
-from indexer.settings import Settings
-from indexer.telemetry import configure_logs
+
+if TYPE_CHECKING:
+    from indexer.settings import Settings
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
@@ -20,6 +24,9 @@ EXIT_INTERRUPTED = 130
 
 def read_settings(config: Path | None) -> Settings:
     """Read the settings and set up logs accordingly; the environment is read here and nowhere else."""
+    from indexer.settings import Settings  # noqa: PLC0415
+    from indexer.telemetry import configure_logs  # noqa: PLC0415
+
     settings = Settings.read(os.environ, config=config)
     configure_logs(level=settings.indexer_log_level, style=settings.indexer_log_format)
     return settings

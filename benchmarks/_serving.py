@@ -1,0 +1,63 @@
+"""`indexer serve` as a process of its own, on a database of the benchmark."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from tools.registry_server import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOKEN = "bench-token"  # noqa: S105 - guards a server that lives for a minute on 127.0.0.1
+
+
+@contextmanager
+def indexer(
+    url: str, directory: Path, *, port: int | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `indexer serve` on a database; yield its URL and process."""
+    listen = f"127.0.0.1:{port or free_port()}"
+    environment = os.environ | {
+        "INDEXER_DATABASE_URL": url,
+        "INDEXER_NOTIFICATIONS_TOKEN": TOKEN,
+        "INDEXER_API_TOKENS": TOKEN,
+        "INDEXER_LISTEN": listen,
+        "INDEXER_DATA_DIR": str(directory / "spool"),
+        "INDEXER_LOG_LEVEL": "error",
+    }
+    process = subprocess.Popen([Path(sys.executable).parent / "indexer", "serve"], env=environment)
+    try:
+        yield f"http://{listen}", process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def until_up(url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        for _ in range(600):
+            try:
+                async with session.get(url) as response:
+                    if response.status < 500:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+    sys.exit(f"nothing answers at {url}")
+
+
+def memory_mib(pid: int) -> float:
+    """Return the resident memory of a process (Linux)."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
