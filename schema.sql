@@ -402,6 +402,37 @@ CREATE TABLE drift_finding (
 CREATE INDEX drift_finding_by_time ON drift_finding (detected_at, id);
 CREATE INDEX drift_finding_by_run ON drift_finding (run_id, id);
 
+-- forwarding ----------------------------------------------------------------------------------------------
+
+-- Events on their way to GitLab, each as the registry sent it. What is about one tag is sent in the order of the ids.
+CREATE TABLE gitlab_event (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queued_at  timestamptz NOT NULL,
+    due_at     timestamptz NOT NULL,
+    dead_at    timestamptz,                             -- GitLab refused it for good
+    attempts   integer NOT NULL DEFAULT 0,
+    can_wait   boolean NOT NULL,                        -- pulls, which GitLab ignores
+    subject    text COLLATE "C" NOT NULL,               -- repository:tag, or repository:digest
+    reason     text,
+    body       bytea NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+
+CREATE INDEX gitlab_event_waiting ON gitlab_event (can_wait, id) WHERE dead_at IS NULL;
+CREATE INDEX gitlab_event_by_subject ON gitlab_event (subject, id) WHERE dead_at IS NULL;
+CREATE INDEX gitlab_event_by_age ON gitlab_event (queued_at);
+CREATE INDEX gitlab_event_dead ON gitlab_event (dead_at) WHERE dead_at IS NOT NULL;
+
+-- One row: who forwards, and what became of all events since ever.
+CREATE TABLE gitlab_forwarding (
+    one          boolean PRIMARY KEY DEFAULT true CHECK (one),
+    holder       text NOT NULL DEFAULT '',
+    lease_until  timestamptz NOT NULL DEFAULT '-infinity',
+    forwarded    bigint NOT NULL DEFAULT 0,
+    dropped      bigint NOT NULL DEFAULT 0
+);
+
+INSERT INTO gitlab_forwarding DEFAULT VALUES;
+
 -- loops ---------------------------------------------------------------------------------------------------
 
 -- What every background loop of every process last did; /api/v1/status reads it.

@@ -17,11 +17,12 @@ from indexer.api.routes import ApiSettings, add_api
 from indexer.api.trust import read_trust
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError, StoreUnavailable
+from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.ingest.endpoint import add_endpoint
 from indexer.ingest.spool import Spool
-from indexer.ingest.worker import IngestWorker
+from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.service import Alarm, Service
 from indexer.settings import Settings, parse_address
@@ -54,6 +55,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
         reads = await _pool(stack, database_url, size=READ_CONNECTIONS, application="indexer read")
         words = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
+        gitlab = await _gitlab(stack, work, settings)
         service = Service(work, program="indexer serve")
         stack.push_async_callback(service.stop)
         stored = Alarm()
@@ -67,13 +69,37 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         await _open_doors(stack, app, settings.indexer_listen)
         if await _until_current(work, stop):
             apart = settings.indexer_pull_detail is not None
-            service.start(IngestWorker(work, Lookups(words), pulls_apart=apart), stored)
+            forwarded = None
+            if gitlab is not None:
+                forwarded = Forwarding(queued=Alarm(), pulls=settings.indexer_gitlab_pulls)
+                service.start(gitlab, forwarded.queued)
+            service.start(IngestWorker(work, Lookups(words), pulls_apart=apart, forwarded=forwarded), stored)
             service.start(Sealer(work), Alarm())
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             service.start(Gauges(work), Alarm())
         await stop.wait()
         log.info("stopping")
     return 0
+
+
+async def _gitlab(stack: AsyncExitStack, pool: Pool, settings: Settings) -> Forwarder | None:
+    """Make the forwarder, where one is configured."""
+    url, token = settings.indexer_gitlab_url, settings.indexer_gitlab_token
+    if url is None or token is None:
+        return None
+    ca_file = settings.indexer_gitlab_ca_file
+    gitlab = GitlabSettings(
+        url=url if url.endswith(PATH) else url + PATH,
+        token=token.get_secret_value(),
+        ca_file=None if ca_file is None else str(ca_file),
+        longest_wait=settings.indexer_gitlab_longest_wait,
+        longest_queue=settings.indexer_gitlab_longest_queue,
+    )
+    try:
+        client = await stack.enter_async_context(open_client(gitlab))
+    except OSError as error:
+        raise ConfigurationError(f"INDEXER_GITLAB_CA_FILE: {ca_file} cannot be used: {error}") from error
+    return Forwarder(pool, client, gitlab)
 
 
 async def _until_current(pool: Pool, stop: asyncio.Event) -> bool:

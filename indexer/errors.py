@@ -9,6 +9,7 @@
     ├── StoreError                the database refused
     │   ├── StoreUnavailable      not reachable just now: try again
     │   └── StoreOutdated         the schema is not the one this program was built for
+    ├── GitlabUnavailable         GitLab did not take what we forward: try again
     └── CallerError               the request is wrong, and says how (``code``, ``status``)
 
 A 404 from the registry is not an error here: it is an answer, and clients return it as a value.
@@ -58,6 +59,20 @@ class StoreUnavailable(StoreError):  # noqa: N818 - a state, read as "store unav
 
 class StoreOutdated(StoreError):  # noqa: N818 - a state, read as "store outdated"
     """The schema is older or newer than this program."""
+
+
+class GitlabUnavailable(IndexerError):  # noqa: N818 - a state, read as "GitLab unavailable"
+    """No answer, "not now", or a refusal that is about us.
+
+    ``maybe_the_event``: it may be what we sent that GitLab cannot digest. ``retry_after_seconds`` is GitLab's own wish.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, maybe_the_event: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.maybe_the_event = maybe_the_event
 
 
 class CallerError(IndexerError):

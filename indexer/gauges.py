@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 
 from indexer.service import Round
-from indexer.store import audit, due, inbox, loops
+from indexer.store import audit, due, forwarding, inbox, loops
 from indexer.store.pool import Pool, connection
 
 REST_SECONDS = 5.0
@@ -22,6 +22,9 @@ UNSEALED = Gauge("indexer_audit_unsealed", "Audit entries that wait for their po
 DUE_WAITING = Gauge("indexer_due_waiting", "Work that waits, by kind.", ["kind"])
 DUE_FAILING = Gauge("indexer_due_failing", "Waiting work that failed before, by kind.", ["kind"])
 DUE_AGE = Gauge("indexer_due_oldest_age_seconds", "How long the oldest work has been due, by kind.", ["kind"])
+GITLAB_WAITING = Gauge("indexer_gitlab_waiting", "Events that wait for GitLab.")
+GITLAB_AGE = Gauge("indexer_gitlab_oldest_age_seconds", "Age of the oldest event that waits for GitLab.")
+GITLAB_DEAD = Gauge("indexer_gitlab_dead", "Events that GitLab refused for good.")
 PROCESS_LOOP_LAST_GOOD = Gauge(
     "indexer_process_loop_last_good_timestamp_seconds",
     "When a loop last ended a round well, by loop and process; the reconciler's included.",
@@ -50,6 +53,10 @@ class Gauges:
                 DUE_WAITING.labels(kind).set(backlog.waiting)
                 DUE_FAILING.labels(kind).set(backlog.failing)
                 DUE_AGE.labels(kind).set(_age(backlog.since, now))
+            forwarded = await forwarding.forwarding_backlog(held)
+            GITLAB_WAITING.set(forwarded.waiting)
+            GITLAB_AGE.set(_age(forwarded.since, now))
+            GITLAB_DEAD.set(forwarded.dead)
             PROCESS_LOOP_LAST_GOOD.clear()
             for state in await loops.list_loops(held):
                 if state.last_good_at is not None:

@@ -119,6 +119,18 @@ class Settings(BaseModel):
     indexer_pull_detail: PullDetail = None
     """``all``: each pull is an entry of the log at once, and for ever. A duration: pulls are kept beside the log as
     single entries for so long, and then the log takes them in, one entry per client and hour."""
+    indexer_gitlab_url: str | None = None
+    """GitLab's base URL: notifications are forwarded there. Needs the token, too."""
+    indexer_gitlab_token: SecretStr | None = None
+    """GitLab's ``registry.notification_secret``, sent as the whole ``Authorization`` header."""
+    indexer_gitlab_ca_file: Path | None = None
+    """PEM bundle to trust instead of the usual authorities."""
+    indexer_gitlab_pulls: bool = True
+    """Forward pulls, too. GitLab takes and ignores them."""
+    indexer_gitlab_longest_wait: Duration = timedelta(days=3)
+    """How long an event may wait for GitLab before it is dropped."""
+    indexer_gitlab_longest_queue: int = Field(default=100_000, ge=1)
+    """How many events may wait for GitLab before some are dropped, pulls first."""
     indexer_log_level: Literal["debug", "info", "warning", "error"] = "info"
     indexer_log_format: Literal["auto", "json", "console"] = "auto"
     """``auto``: console on a terminal, JSON elsewhere."""
@@ -164,6 +176,33 @@ class Settings(BaseModel):
                 "put credentials into RECONCILER_REGISTRY_USERNAME and _PASSWORD, not into the URL"
             )
         return value.rstrip("/").removesuffix("/v2")
+
+    @field_validator("indexer_gitlab_url")
+    @classmethod
+    def _gitlab_is_a_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("not an http or https URL like https://gitlab.example.com")
+        if parts.username or parts.password:
+            raise ValueError("put the secret into INDEXER_GITLAB_TOKEN, not into the URL")
+        return value.rstrip("/")
+
+    @field_validator("indexer_gitlab_token")
+    @classmethod
+    def _gitlab_token_is_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not (
+            value.get_secret_value().isascii() and value.get_secret_value().isprintable()
+        ):
+            raise ValueError("must be printable ASCII, since it is sent as a header")
+        return value
+
+    @model_validator(mode="after")
+    def _gitlab_is_whole(self) -> Self:
+        if (self.indexer_gitlab_url is None) != (self.indexer_gitlab_token is None):
+            raise ValueError("INDEXER_GITLAB_URL and INDEXER_GITLAB_TOKEN must be set both, or neither")
+        return self
 
     @field_validator("indexer_data_dir")
     @classmethod

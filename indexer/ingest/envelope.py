@@ -41,9 +41,10 @@ class RefusedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The events of one delivery in their order, and what was refused."""
+    """The events of one delivery in their order, the same as the registry sent them, and what was refused."""
 
     events: tuple[Event, ...] = ()
+    originals: tuple[Mapping[str, Any], ...] = ()
     refused: tuple[RefusedEvent, ...] = ()
 
 
@@ -71,13 +72,14 @@ def decode(body: bytes, *, content_encoding: str, received_at: datetime) -> Deco
         return Decoded()  # Distribution omits an empty list
     if not isinstance(listed, list):
         return Decoded(refused=(RefusedEvent(reason="not an envelope: no list of events"),))
-    events, refused = [], []
+    events, originals, refused = [], [], []
     for source in listed:
         try:
             events.append(_event(source, received_at))
+            originals.append(source)
         except ValueError as error:
             refused.append(RefusedEvent(reason=str(error), body=_alone(source)))
-    return Decoded(events=tuple(events), refused=tuple(refused))
+    return Decoded(events=tuple(events), originals=tuple(originals), refused=tuple(refused))
 
 
 def _inflate(body: bytes, encoding: str) -> bytes:

@@ -14,7 +14,10 @@ reason: nothing stalls the queue, and nothing is lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import structlog
@@ -23,8 +26,8 @@ from prometheus_client import Counter, Histogram
 from indexer.errors import StoreError
 from indexer.ingest.envelope import decode
 from indexer.inventory.events import Event
-from indexer.service import Round
-from indexer.store import apply, inbox
+from indexer.service import Alarm, Round
+from indexer.store import apply, forwarding, inbox
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, describe, transaction
@@ -48,6 +51,14 @@ LAG = Histogram(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding:
+    """What is applied is queued for GitLab, too; ``queued`` rings for it. ``pulls``: pulls as well."""
+
+    queued: Alarm
+    pulls: bool
+
+
 class IngestWorker:
     """The loop from inbox to inventory."""
 
@@ -61,12 +72,14 @@ class IngestWorker:
         batch: int = BATCH,
         pulls_batch: int = PULLS_BATCH,
         pulls_apart: bool = True,
+        forwarded: Forwarding | None = None,
     ) -> None:
         self._pool = pool
         self._lookups = lookups
         self._batch = batch
         self._pulls_batch = pulls_batch
         self._pulls_apart = pulls_apart
+        self._forwarded = forwarded
         self._careful = 0
         self._tried = 0
 
@@ -93,16 +106,28 @@ class IngestWorker:
             if not taken:
                 return 0
             self._tried = taken[0].id
-            deliveries, events, refused = _decode(taken)
+            batch = _decode(taken)
             now = datetime.now(UTC)
-            await apply.prepare(self._pool, self._lookups, events)
-            told = await apply.tell_all(held, self._lookups, events, now=now, pulls_apart=self._pulls_apart)
-            await self._finish(held, deliveries, refused, now)
+            await apply.prepare(self._pool, self._lookups, batch.events)
+            told = await apply.tell_all(
+                held, self._lookups, batch.events, now=now, pulls_apart=self._pulls_apart
+            )
+            queued = await self._queue(held, told.fresh, batch, now)
+            await self._finish(held, batch.deliveries, batch.refused, now)
+        if queued and self._forwarded is not None:
+            self._forwarded.queued.ring()
         EVENTS.labels("applied").inc(told.applied)
         EVENTS.labels("repeated").inc(told.repeated)
-        for delivery in deliveries:
+        for delivery in batch.deliveries:
             LAG.observe((now - delivery.received_at).total_seconds())
-        return len(deliveries)
+        return len(batch.deliveries)
+
+    async def _queue(self, held: Connection, fresh: Sequence[Event], batch: _Batch, now: datetime) -> int:
+        if self._forwarded is None:
+            return 0
+        return await forwarding.enqueue_events(
+            held, events=fresh, originals=batch.originals, now=now, pulls=self._forwarded.pulls
+        )
 
     async def _take(self, held: Connection, *, careful: bool) -> list[Delivery]:
         """Lock what comes next: what changes state, or else pulls."""
@@ -134,16 +159,28 @@ class IngestWorker:
         await inbox.finish_deliveries(held, ids=[delivery.id for delivery in deliveries], now=now)
 
 
-def _decode(deliveries: list[Delivery]) -> tuple[list[Delivery], list[Event], list[Refused]]:
-    """Decode deliveries until there are events enough; return also those that were decoded."""
-    events: list[Event] = []
-    refused: list[Refused] = []
-    for place, delivery in enumerate(deliveries):
-        if len(events) + len(refused) >= BATCH_EVENTS:
-            return deliveries[:place], events, refused
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """Deliveries that were decoded, and what they hold."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    originals: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
+
+
+def _decode(deliveries: list[Delivery]) -> _Batch:
+    """Decode deliveries until there are events enough."""
+    batch = _Batch()
+    for delivery in deliveries:
+        if len(batch.events) + len(batch.refused) >= BATCH_EVENTS:
+            break
         decoded = decode(
             delivery.body, content_encoding=delivery.content_encoding, received_at=delivery.received_at
         )
-        events += decoded.events
-        refused += [Refused(delivery=delivery, reason=r.reason, body=r.body) for r in decoded.refused]
-    return deliveries, events, refused
+        batch.deliveries.append(delivery)
+        batch.events += decoded.events
+        for event, original in zip(decoded.events, decoded.originals, strict=True):
+            batch.originals.setdefault(event.id, original)
+        batch.refused += [Refused(delivery=delivery, reason=r.reason, body=r.body) for r in decoded.refused]
+    return batch

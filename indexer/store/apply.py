@@ -76,10 +76,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What a batch of events came to."""
+    """What a batch of events came to: those that were new, and how many were not."""
 
-    applied: int
+    fresh: Sequence[Event]
     repeated: int
+
+    @property
+    def applied(self) -> int:
+        """How many events were new."""
+        return len(self.fresh)
 
 
 async def prepare(pool: Pool, lookups: Lookups, batch: Sequence[Event]) -> None:
@@ -103,13 +108,13 @@ async def tell_all(
     """
     fresh = await _drop_repeated(held, batch, now=now)
     if not fresh:
-        return Told(applied=0, repeated=len(batch))
+        return Told(fresh=(), repeated=len(batch))
     writing = await _begin(held, lookups, {event.repository for event in fresh})
     await _load_for_events(writing, fresh)
     changes = [change for event in fresh for change in tell(writing.known, event)]
     await _write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
     await _count_events(writing, fresh, now=now)
-    return Told(applied=len(fresh), repeated=len(batch) - len(fresh))
+    return Told(fresh=fresh, repeated=len(batch) - len(fresh))
 
 
 async def see_all(

@@ -16,6 +16,7 @@ from indexer.api.parameters import Query
 from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
 from indexer.rfc3339 import format_time
+from indexer.store.forwarding import forwarding_backlog
 from indexer.store.instants import known
 from indexer.store.listing import status as store
 from indexer.store.listing.freshness import freshness
@@ -89,6 +90,17 @@ class Loop(Shown):
     outcome: str | None
 
 
+class ForwardingShown(Shown):
+    """Events forwarded to GitLab; all 0 where none are."""
+
+    waiting: int
+    since: datetime | None
+    age_seconds: float | None
+    dead: int = Field(description="Refused by GitLab for good, and still kept.")
+    forwarded: int = Field(description="Since ever.")
+    dropped: int = Field(description="Since ever: they waited too long, or too many waited.")
+
+
 class Status(Shown):
     """How everything is doing."""
 
@@ -107,6 +119,7 @@ class Status(Shown):
     verification: VerificationShown
     instances: list[Instance] = Field(description="The latest first; at most 100.")
     last_walk: Walk | None
+    gitlab_forwarding: ForwardingShown
     loops: list[Loop]
 
 
@@ -119,6 +132,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         fresh = await freshness(held)
         found = await store.status(held)
         verification = await _verification(held, call, found)
+        forwarded = await forwarding_backlog(held)
     ingest, now = found.ingest, found.ingest["now"]
     body = {
         "now": format_time(now),
@@ -136,6 +150,14 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "verification": _show_verification(verification),
         "instances": _show_instances(found),
         "last_walk": _show_walk(found),
+        "gitlab_forwarding": {
+            "waiting": forwarded.waiting,
+            "since": format_time(forwarded.since),
+            "age_seconds": _age(forwarded.since, now),
+            "dead": forwarded.dead,
+            "forwarded": forwarded.forwarded,
+            "dropped": forwarded.dropped,
+        },
         "loops": _show_loops(found),
     }
     return Thing(body=body)

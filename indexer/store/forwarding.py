@@ -1,0 +1,111 @@
+"""Events on their way to GitLab: queued with the change they tell of, gone once GitLab took them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from indexer.inventory.events import Event, EventAction
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("forwarding")
+
+FORWARDED = (EventAction.PUSH, EventAction.DELETE, EventAction.PULL)
+"""GitLab refuses a whole envelope for one event of another action."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """An event that waits for GitLab; ``body`` is its JSON as the registry sent it."""
+
+    id: int
+    queued_at: datetime
+    attempts: int
+    subject: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardingBacklog:
+    """What waits, since when, what GitLab refused; what was forwarded and dropped since ever."""
+
+    waiting: int
+    since: datetime | None
+    dead: int
+    forwarded: int
+    dropped: int
+
+
+async def enqueue_events(
+    connection: Connection,
+    *,
+    events: Sequence[Event],
+    originals: Mapping[str, Mapping[str, Any]],
+    now: datetime,
+    pulls: bool,
+) -> int:
+    """Queue what GitLab wants to hear of, in the transaction that applies it; return how many.
+
+    ``originals`` are the events as the registry sent them, by id. Our own pulls are nobody's business.
+    """
+    wanted = [
+        event
+        for event in events
+        if event.action in FORWARDED
+        and not (event.action is EventAction.PULL and (event.ours or not pulls))
+        and event.id in originals
+    ]
+    if wanted:
+        await connection.execute(
+            SQL["enqueue_events"],
+            now,
+            [f"{event.repository}:{event.tag or event.digest}" for event in wanted],
+            [event.action is EventAction.PULL for event in wanted],
+            [json.dumps(originals[event.id]).encode() for event in wanted],
+        )
+    return len(wanted)
+
+
+async def lease_forwarding(connection: Connection, *, holder: str, seconds: float) -> bool:
+    """Become, or stay, the one that forwards; False while another is."""
+    found = await connection.fetchval(SQL["lease_forwarding"], holder, timedelta(seconds=seconds))
+    return found is not None
+
+
+async def next_events(connection: Connection, *, now: datetime, limit: int, limit_bytes: int) -> list[Queued]:
+    """Return what comes next, in order; at least one if any is due."""
+    rows = await connection.fetch(SQL["next_events"], now, limit, limit_bytes)
+    return [Queued(**dict(row)) for row in rows]
+
+
+async def finish_events(connection: Connection, *, ids: Sequence[int]) -> None:
+    """GitLab took these."""
+    await connection.execute(SQL["finish_events"], list(ids))
+
+
+async def defer_event(connection: Connection, *, number: int, due_at: datetime) -> None:
+    """Try this one again later; what follows about the same tag waits for it."""
+    await connection.execute(SQL["defer_event"], number, due_at)
+
+
+async def bury_event(connection: Connection, *, number: int, now: datetime, reason: str) -> None:
+    """GitLab refused this one for good: it is kept, with the reason, until trimmed by age."""
+    await connection.execute(SQL["bury_event"], number, now, reason)
+
+
+async def drop_beyond(connection: Connection, *, before: datetime, keep: int, limit: int) -> int:
+    """Drop and count what waits since before an instant, and what waits beyond a number; return how many."""
+    old = int(await connection.fetchval(SQL["drop_old_events"], before, limit))
+    excess = int(await connection.fetchval(SQL["drop_excess_events"], keep, limit))
+    await connection.execute(SQL["trim_dead_events"], before, limit)
+    return old + excess
+
+
+async def forwarding_backlog(connection: Connection) -> ForwardingBacklog:
+    """Return how forwarding fares."""
+    row = await connection.fetchrow(SQL["forwarding_backlog"])
+    return ForwardingBacklog(**dict(row))  # type: ignore[arg-type]  # the table has one row
