@@ -20,7 +20,7 @@ from indexer.feeds import gitlab
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.service import Alarm
-from indexer.store import inbox
+from indexer.store import forwarding, inbox
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from tests.fixtures.floods import EPOCH, delivery, event
@@ -248,7 +248,7 @@ async def test_forwarding__another_process_takes_over_what_a_killed_one_left(
 
     dying, other = forwarder(pool, url), forwarder(pool, url)
     with monkeypatch.context() as patch:
-        patch.setattr(gitlab.forwarding, "finish_events", killed)
+        patch.setattr(forwarding, "finish_events", killed)
         with pytest.raises(KeyboardInterrupt):
             await dying.run_once()
     assert (await other.run_once()).items == 0
