@@ -60,8 +60,8 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 def parse_pull_detail(value: object) -> object:
-    """Return a duration, or None for ``all``."""
-    return None if value == "all" else parse_duration(value)
+    """Return a duration, or None for ``all``, which is the default."""
+    return None if value in (None, "all") else parse_duration(value)
 
 
 PullDetail = Annotated[timedelta | None, BeforeValidator(parse_pull_detail)]
