@@ -375,7 +375,7 @@ CREATE TABLE drift_run (
     started_at   timestamptz NOT NULL,
     finished_at  timestamptz,
     mode         text NOT NULL CHECK (mode IN ('run', 'once', 'plan')),
-    outcome      text CHECK (outcome IN ('complete', 'incomplete', 'braked', 'failed')),
+    outcome      text CHECK (outcome IN ('complete', 'incomplete', 'braked', 'failed', 'interrupted')),
     scope        text[],                                 -- repositories asked for; null = all
     counts       jsonb NOT NULL DEFAULT '{}',
     note         text

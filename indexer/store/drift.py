@@ -16,6 +16,8 @@ from indexer.store.queries import load
 
 SQL = load("drift")
 _WALK_LOCK = 0x77616C6B  # "walk"
+RUN_LOCK = 0x77616C6C
+"""Class of the advisory locks that say who works at a run; the run's id is the other half."""
 
 
 class RunMode(StrEnum):
@@ -33,6 +35,8 @@ class RunOutcome(StrEnum):
     INCOMPLETE = "incomplete"
     BRAKED = "braked"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    """Whoever walked ended before the walk did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +61,31 @@ async def only_walker(connection: Connection) -> AsyncIterator[bool]:
         await connection.execute(SQL["release_walk_lock"], _WALK_LOCK)
 
 
+@asynccontextmanager
+async def working_at(connection: Connection, *, run_id: int) -> AsyncIterator[None]:
+    """Work at a run that this session began, and let go of it; a session that dies has let go, too."""
+    try:
+        yield
+    finally:
+        if not connection.is_closed():
+            await connection.execute(SQL["leave_run"], RUN_LOCK, run_id)
+
+
+async def close_interrupted(connection: Connection, *, at: datetime) -> int:
+    """Close the runs that nobody works at any more; return how many."""
+    return int((await connection.execute(SQL["close_interrupted"], at, RUN_LOCK)).rsplit(" ", 1)[1])
+
+
 async def begin_run(
     connection: Connection, *, mode: RunMode, at: datetime, scope: Sequence[RepositoryName] | None
 ) -> int:
-    """Open a run and return its id."""
-    return int(await connection.fetchval(SQL["begin_run"], at, mode, None if scope is None else list(scope)))
+    """Open a run and return its id. The session works at it from the start, so nobody takes it for interrupted."""
+    async with connection.transaction():
+        run_id = int(
+            await connection.fetchval(SQL["begin_run"], at, mode, None if scope is None else list(scope))
+        )
+        await connection.execute(SQL["take_part"], RUN_LOCK, run_id)
+    return run_id
 
 
 async def progress_run(connection: Connection, *, run_id: int, counts: Mapping[str, int]) -> None:

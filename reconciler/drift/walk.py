@@ -29,7 +29,7 @@ from indexer.store.apply import Look, Stored
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.due import DueKey
 from indexer.store.lookups import Lookups
-from indexer.store.pool import Pool, connection, transaction
+from indexer.store.pool import Connection, Pool, connection, transaction
 from reconciler.drift.compare import UNKNOWN, Compared, Comparer, is_known
 from reconciler.drift.decide import Losses, Pulled, brake
 from reconciler.observe import raise_if_down
@@ -127,11 +127,19 @@ class Walk:
     async def run(self) -> Report:
         """Walk, repair and report. Raises ``RegistryError`` only if nothing at all could be compared."""
         await self._registry.ping()
-        async with connection(self._pool) as held:
-            self._first_walk = await drift.last_complete_run(held) is None
-            self._run_id = await drift.begin_run(
-                held, mode=self._settings.mode, at=datetime.now(UTC), scope=self._settings.scope
-            )
+        async with connection(self._pool) as session:
+            self._run_id = await self._begin(session)
+            async with drift.working_at(session, run_id=self._run_id):
+                return await self._walk()
+
+    async def _begin(self, session: Connection) -> int:
+        await drift.close_interrupted(session, at=datetime.now(UTC))
+        self._first_walk = await drift.last_complete_run(session) is None
+        return await drift.begin_run(
+            session, mode=self._settings.mode, at=datetime.now(UTC), scope=self._settings.scope
+        )
+
+    async def _walk(self) -> Report:
         try:
             await self._compare_all(await self._names())
             await self._delete()

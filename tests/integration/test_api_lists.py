@@ -418,7 +418,7 @@ async def test_drift__findings_and_runs(api: Api) -> None:
     await fill(api.pool)
     page = await api.json("/api/v1/drift", limit=3)
     assert [(run["mode"], run["outcome"], run["repositories"]) for run in page["runs"]] == [
-        ("once", None, ["team/app"]),
+        ("once", "interrupted", ["team/app"]),
         ("run", "complete", None),
     ]
     assert page["runs"][1]["findings"] == 8

@@ -62,8 +62,10 @@ class DriftRun(Shown):
     id: int
     mode: Literal["run", "once", "plan"]
     started_at: datetime
-    finished_at: datetime | None = Field(description="Null: still walking, or it was killed.")
-    outcome: Literal["complete", "incomplete", "braked", "failed"] | None
+    finished_at: datetime | None = Field(
+        description="Null: still walking, or interrupted and not closed yet."
+    )
+    outcome: Literal["complete", "incomplete", "braked", "failed", "interrupted"] | None
     repositories: list[str] | None = Field(description="What was asked for; null: everything.")
     findings: int
     counts: dict[str, Any]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from indexer.store.drift import RUN_LOCK
 from indexer.store.listing.keyset import Column, Part, orders_of
 from indexer.store.listing.scopes import Scope
 from indexer.store.listing.statement import Condition
@@ -65,7 +66,7 @@ def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> Listing:
 
 async def latest_runs(connection: Connection, *, limit: int) -> list[Row]:
     """Return the newest runs of the walk."""
-    return list(await connection.fetch(SQL["latest_runs"], limit))
+    return list(await connection.fetch(SQL["latest_runs"], limit, RUN_LOCK))
 
 
 def _source(_part: Part) -> str:

@@ -5,6 +5,20 @@ SELECT pg_try_advisory_lock($1)
 -- name: release_walk_lock
 SELECT pg_advisory_unlock($1)
 
+-- name: take_part
+-- Shows that this session works at run $2; $1 is the lock's class. For as long as the session lasts, or until it lets go.
+SELECT pg_advisory_lock_shared($1::integer, $2::integer)
+
+-- name: leave_run
+SELECT pg_advisory_unlock_shared($1::integer, $2::integer)
+
+-- name: close_interrupted
+-- Closes at $1 the runs that nobody works at any more ($2: the lock's class) and that have not ended.
+UPDATE drift_run AS r SET outcome = 'interrupted', finished_at = $1
+WHERE r.outcome IS NULL AND NOT EXISTS (
+    SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.classid = $2::integer::oid AND l.objid = r.id::oid
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+
 -- name: begin_run
 -- Opens a drift run: started at $1, mode $2, scope $3 (null: everything). Returns its id.
 INSERT INTO drift_run (started_at, mode, scope) VALUES ($1, $2, $3) RETURNING id
