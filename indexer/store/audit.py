@@ -20,6 +20,9 @@ from indexer.store.queries import load
 
 SQL = load("audit")
 
+SEALED_CHANNEL = "sealed"
+"""Notified whenever entries got their positions; a listener that missed it looks again after a while."""
+
 BLOB_ACTIONS = frozenset(
     {AuditAction.BLOB_PUSHED, AuditAction.BLOB_DELETED, AuditAction.BLOB_MOUNTED, AuditAction.CONTENT_DELETED}
 )
@@ -124,6 +127,7 @@ async def seal(pool: Pool, *, limit: int) -> int | None:
         sealed = int(await connection.fetchval(SQL["seal"], position, limit))
         if sealed:
             await connection.execute(SQL["move_head"], position + sealed)
+            await connection.execute(f"NOTIFY {SEALED_CHANNEL}")
         return sealed
 
 

@@ -1,4 +1,4 @@
-"""Wakes loops when work becomes due: LISTEN on a connection of its own, made again whenever it is lost."""
+"""Wakes loops when work is due or entries are sealed: LISTEN on a connection of its own, made again when lost."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from indexer.store.pool import connect
 RECONNECT_SECONDS = 1.0
 
 
-async def listen(database_url: str, wake: Sequence[Callable[[], None]], *, application: str) -> None:
+async def listen(
+    database_url: str, wake: Sequence[Callable[[], None]], *, application: str, channel: str = CHANNEL
+) -> None:
     """Call every ``wake`` at each notification, and at each new connection: what was missed must be re-read."""
     while True:
         with suppress(StoreUnavailable):
-            await _listen_once(database_url, wake, application=application)
+            await _listen_once(database_url, wake, application=application, channel=channel)
         await asyncio.sleep(RECONNECT_SECONDS)
 
 
-async def _listen_once(database_url: str, wake: Sequence[Callable[[], None]], *, application: str) -> None:
+async def _listen_once(
+    database_url: str, wake: Sequence[Callable[[], None]], *, application: str, channel: str
+) -> None:
     connection = await connect(database_url, application=application)
     lost = asyncio.Event()
 
@@ -31,7 +35,7 @@ async def _listen_once(database_url: str, wake: Sequence[Callable[[], None]], *,
 
     try:
         connection.add_termination_listener(lambda _: lost.set())
-        await connection.add_listener(CHANNEL, wake_all)
+        await connection.add_listener(channel, wake_all)
         wake_all()
         await lost.wait()
     finally:
