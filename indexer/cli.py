@@ -1,4 +1,4 @@
-"""The verbs of ``indexer``: up, serve, migrate, openapi, inbox, audit. Each imports only what it needs."""
+"""The verbs of ``indexer``: up, serve, migrate, openapi, jwks, inbox, audit. Each imports only what it needs."""
 
 from __future__ import annotations
 
@@ -104,6 +104,18 @@ def openapi() -> int:
     from indexer.api.openapi import document  # noqa: PLC0415
 
     sys.stdout.write(json_dumps(document(), indent=2) + "\n")
+    return 0
+
+
+@app.command
+def jwks(
+    keys: Annotated[Path, cyclopts.Parameter(help="PEM certificates, PEM public keys or a JWK set.")],
+    /,
+) -> int:
+    """Print public keys as the JWK set that Distribution 3.x needs to take GitLab's tokens (auth.token.jwks)."""
+    from indexer.api.trust import key_set, load_keys  # noqa: PLC0415
+
+    sys.stdout.write(json_dumps(key_set(load_keys(keys)), indent=2) + "\n")
     return 0
 
 

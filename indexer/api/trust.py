@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from base64 import b32encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -96,6 +96,21 @@ def load_keys(path: Path) -> tuple[TrustedKey, ...]:
     return keys
 
 
+def key_set(keys: Iterable[TrustedKey]) -> dict[str, Any]:
+    """Return a JWK set (RFC 7517) that names each key as GitLab does and by its thumbprint (RFC 7638).
+
+    Distribution 3.x takes a token's key from ``auth.token.jwks`` by the ``kid`` alone, and makes only thumbprints of
+    what is in ``rootcertbundle`` (3.1.1), so GitLab's tokens need this; 2.8 does not.
+    """
+    return {
+        "keys": [
+            {**trusted.key.as_dict(private=False), "use": "sig", "kid": name}
+            for trusted in keys
+            for name in (libtrust_id(_der(trusted.key.public_key)), trusted.key.thumbprint())
+        ]
+    }
+
+
 def libtrust_id(der: bytes) -> str:
     """Return the name libtrust and GitLab give a public key: base32 of its hash's first 240 bits, in fours."""
     text = b32encode(sha256(der).digest()[:_LIBTRUST_BYTES]).decode()
@@ -149,9 +164,13 @@ def _trusted(public: object, *names: str) -> TrustedKey:
         raise ValueError(f"no token can be signed on the curve {public.curve.name}")
     if isinstance(public, rsa.RSAPublicKey) and public.key_size < _SMALLEST_RSA_BITS:
         raise ValueError(f"an RSA key has {public.key_size} bits; at least {_SMALLEST_RSA_BITS} are needed")
-    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key = _key(public)
-    return TrustedKey(key, frozenset({libtrust_id(der), key.thumbprint(), *names}))
+    return TrustedKey(key, frozenset({libtrust_id(_der(public)), key.thumbprint(), *names}))
+
+
+def _der(public: Any) -> bytes:
+    """The form whose hash libtrust takes; any public key of ``cryptography`` has it."""
+    return bytes(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def _key(public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) -> Key:

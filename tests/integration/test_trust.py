@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from indexer.api.trust import key_set as key_set_of
+from indexer.api.trust import load_keys
 from tests.fixtures.everything import fill
 from tests.fixtures.rows import TagRow, put_repository
 from tests.fixtures.tokens import (
@@ -22,7 +24,6 @@ from tests.fixtures.tokens import (
     ec_key,
     encode,
     grant,
-    jwks,
     kid,
     mint,
     rsa_key,
@@ -167,7 +168,9 @@ def registry(start_registry: StartRegistry, registry_version: int, tmp_path: Pat
     """A real registry that trusts the same keys; 3.x needs GitLab's name of the key in a JWK set."""
     bundle, key_set = tmp_path / "bundle.pem", tmp_path / "jwks.json"
     bundle.write_bytes(certificate(rsa_key()) + certificate(ec_key()))
-    key_set.write_bytes(jwks(rsa_key(), ec_key()))
+    key_set.write_text(
+        json.dumps(key_set_of(load_keys(bundle))), encoding="utf-8"
+    )  # as `indexer jwks` prints it
     token = {"realm": REALM, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(bundle)}
     if registry_version != 2:
         token["jwks"] = str(key_set)
