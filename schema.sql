@@ -216,23 +216,34 @@ CREATE INDEX tag_pull_by_time ON tag_pull (repository_id, last_pulled_at, name);
 -- history -------------------------------------------------------------------------------------------------
 
 -- Which manifest a tag pointed to, and when: [valid_from, valid_to). Intervals of one tag never overlap.
--- `not_before` is set where the start is only known to lie in (not_before, valid_from].
+-- `not_before` is set where the start is only known to lie in (not_before, valid_from]; `to_not_before` is the
+-- same of the end. `replaces`: the tag looks immutable, and what it pointed to before, whether it was moved or
+-- deleted in between, is another manifest.
 CREATE TABLE tag_history (
     valid_from     timestamptz NOT NULL,
     valid_to       timestamptz NOT NULL DEFAULT 'infinity',
     not_before     timestamptz,
+    to_not_before  timestamptz,
     manifest_id    bigint NOT NULL REFERENCES manifest,
     event_key      uuid,
     repository_id  integer NOT NULL REFERENCES repository,
     actor_id       integer REFERENCES actor,
     from_source    text NOT NULL CHECK (from_source IN ('event', 'storage', 'image-config', 'first-seen')),
+    to_source      text CHECK (to_source IN ('event', 'storage', 'image-config', 'first-seen')),
+    replaces       boolean NOT NULL DEFAULT false,
     name           text COLLATE "C" NOT NULL,
     PRIMARY KEY (repository_id, name, valid_from) INCLUDE (valid_to)
 );
 
-CREATE INDEX tag_history_by_manifest ON tag_history (manifest_id, repository_id, name);
-CREATE INDEX tag_history_by_start ON tag_history (repository_id, valid_from);
-CREATE INDEX tag_history_by_end ON tag_history (repository_id, valid_to) WHERE valid_to < 'infinity';
+CREATE INDEX tag_history_by_manifest ON tag_history (manifest_id, repository_id, name, valid_from);
+CREATE INDEX tag_history_by_start ON tag_history (repository_id, valid_from, name) INCLUDE (valid_to);
+CREATE INDEX tag_history_by_end ON tag_history (repository_id, valid_to, name) INCLUDE (valid_from)
+    WHERE valid_to < 'infinity';
+CREATE INDEX tag_history_by_start_everywhere ON tag_history (valid_from, repository_id, name) INCLUDE (valid_to);
+CREATE INDEX tag_history_by_end_everywhere ON tag_history (valid_to, repository_id, name) INCLUDE (valid_from)
+    WHERE valid_to < 'infinity';
+CREATE INDEX tag_history_replaced ON tag_history (repository_id, valid_from, name) WHERE replaces;
+CREATE INDEX tag_history_replaced_everywhere ON tag_history (valid_from, repository_id, name) WHERE replaces;
 
 -- audit ---------------------------------------------------------------------------------------------------
 

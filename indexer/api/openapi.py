@@ -27,7 +27,18 @@ from indexer.store.listing.words import Words
 from indexer.store.reading import Readers
 
 ROOT = "/api/v1"
-NOUNS = ("repositories", "tags", "history", "manifests", "tags_everywhere", "audit", "drift", "status")
+NOUNS = (
+    "repositories",
+    "tags",
+    "history",
+    "manifests",
+    "tags_everywhere",
+    "history_everywhere",
+    "changes",
+    "audit",
+    "drift",
+    "status",
+)
 
 _PATH_PARAMETERS = {
     "repository": (
@@ -168,7 +179,9 @@ def _query_parameters(model: type[Query]) -> Iterator[dict[str, Any]]:
         description = ". ".join(
             text.rstrip(".") for text in (described.get("description"), described.get(ALLOWED)) if text
         )
-        parameter = {"name": name, "in": "query", "schema": schema}
+        parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
+        if model.model_fields[name].is_required():
+            parameter["required"] = True
         yield parameter | ({"description": f"{description}."} if description else {})
 
 

@@ -31,19 +31,23 @@ class Becoming:
     actor: str | None = None
     event_id: str | None = None
 
-    def interval(self, valid_to: datetime | None) -> Interval | None:
+    def begin(self) -> Interval | None:
         """Return the interval this instant starts; None for a deletion."""
         if self.digest is None:
             return None
         return Interval(
             valid_from=self.at,
-            valid_to=valid_to,
+            valid_to=None,
             digest=self.digest,
             source=self.source,
             not_before=self.not_before,
             actor=self.actor,
             event_id=self.event_id,
         )
+
+    def end(self, interval: Interval) -> Interval:
+        """Return ``interval`` as this instant ends it."""
+        return replace(interval, valid_to=self.at, to_source=self.source, to_not_before=self.not_before)
 
 
 def open_interval(timeline: Timeline) -> Interval | None:
@@ -88,38 +92,48 @@ def append(timeline: Timeline, news: Becoming) -> Timeline:
         news = replace(news, at=max(news.at, current.valid_from + TICK))
     elif timeline and timeline[-1].valid_to is not None:
         news = replace(news, at=max(news.at, timeline[-1].valid_to))
-    closed = timeline if current is None else (*timeline[:-1], replace(current, valid_to=news.at))
-    started = news.interval(None)
+    closed = timeline if current is None else (*timeline[:-1], news.end(current))
+    started = news.begin()
     return closed if started is None else (*closed, started)
 
 
 def insert(
-    timeline: Timeline, news: Becoming, *, resumed_at: datetime | None, ends_at: datetime | None
+    timeline: Timeline,
+    news: Becoming,
+    *,
+    resumed_at: datetime | None,
+    ends_at: datetime | None,
+    ends_source: TimeSource = TimeSource.FIRST_SEEN,
 ) -> Timeline:
     """Fit late news in: it held from ``news.at`` until the next thing known.
 
     ``resumed_at``: newer evidence had confirmed what is open now; it holds (again) from there.
-    ``ends_at``: where nothing follows in the timeline, the tag is known to be gone from there (a tombstone).
+    ``ends_at``: where nothing follows in the timeline, the tag is known to be gone from there (a tombstone), by
+    ``ends_source``.
     Where there is no room (a tie with an interval of one tick) the timeline stays as it is.
     """
     holder = held_at(timeline, news.at)
     if holder is None:
-        return _insert_into_gap(timeline, news, ends_at=ends_at)
+        return _insert_into_gap(timeline, news, ends_at=ends_at, ends_source=ends_source)
     if holder.digest == news.digest:
         return timeline
     follower = _follower(timeline, holder)
     if follower is not None and _explains(news, follower) and news.at > holder.valid_from:
-        cut = replace(holder, valid_to=news.at)
-        return _replaced(timeline, {holder: cut, follower: _dated_by(follower, news)})
+        return _replaced(timeline, {holder: news.end(holder), follower: _dated_by(follower, news)})
     if news.at == holder.valid_from:
         news = replace(news, at=news.at + TICK)
     end = holder.valid_to if holder.valid_to is not None else resumed_at
     if end is None or news.at >= end:
         return timeline
-    pieces = [replace(holder, valid_to=news.at)]
-    late = news.interval(end)
+    pieces = [news.end(holder)]
+    late = news.begin()
     if late is not None:
-        pieces.append(late)
+        known = holder.valid_to is not None
+        source = holder.to_source if known else TimeSource.FIRST_SEEN
+        not_before = holder.to_not_before if known else news.at
+        pieces.append(
+            replace(late, valid_to=end, to_source=source, to_not_before=_later(not_before, news.at))
+        )
     if holder.valid_to is None:
         pieces.append(
             replace(holder, valid_from=end, source=TimeSource.FIRST_SEEN, not_before=news.at, event_id=None)
@@ -136,18 +150,30 @@ def overlaps(timeline: Timeline) -> bool:
     return any(part.valid_to is not None and part.valid_to <= part.valid_from for part in timeline)
 
 
-def _insert_into_gap(timeline: Timeline, news: Becoming, *, ends_at: datetime | None) -> Timeline:
+def _insert_into_gap(
+    timeline: Timeline, news: Becoming, *, ends_at: datetime | None, ends_source: TimeSource
+) -> Timeline:
     follower = next((part for part in timeline if part.valid_from > news.at), None)
     if follower is not None and _explains(news, follower):
         return _replaced(timeline, {follower: _dated_by(follower, news)})
     end = follower.valid_from if follower is not None else ends_at
     if end is None or news.at >= end:
         return timeline
-    late = news.interval(end)
+    late = news.begin()
     if late is None:
         return timeline
+    source = ends_source if follower is None else follower.source
+    not_before = None if follower is None else follower.not_before
+    if source is not TimeSource.EVENT:
+        not_before = news.at if not_before is None else max(not_before, news.at)
+    late = replace(late, valid_to=end, to_source=source, to_not_before=not_before)
     at = timeline.index(follower) if follower is not None else len(timeline)
     return (*timeline[:at], late, *timeline[at:])
+
+
+def _later(bound: datetime | None, at: datetime) -> datetime | None:
+    """Return a lower bound of an end, which is never before the start ``at``."""
+    return None if bound is None else max(bound, at)
 
 
 def _follower(timeline: Timeline, holder: Interval) -> Interval | None:

@@ -99,7 +99,8 @@ class ManifestRecord:
 class Interval:
     """A tag pointed to ``digest`` during ``[valid_from, valid_to)``; ``valid_to`` None is open.
 
-    ``not_before`` is set where the start is only known to lie in ``(not_before, valid_from]``.
+    ``not_before`` is set where the start is only known to lie in ``(not_before, valid_from]``. ``to_source`` is how
+    the end is known; None: the end is open. ``to_not_before`` is to the end what ``not_before`` is to the start.
     """
 
     valid_from: datetime
@@ -109,3 +110,5 @@ class Interval:
     not_before: datetime | None = None
     actor: str | None = None
     event_id: str | None = None
+    to_source: TimeSource | None = None
+    to_not_before: datetime | None = None

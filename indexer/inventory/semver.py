@@ -13,6 +13,10 @@ _VERSION = re.compile(
     r"[vV]?(?P<numbers>\d{1,18}(?:\.\d{1,18}){0,3})(?:-(?P<pre>[0-9A-Za-z.-]+))?(?:[+_][0-9A-Za-z._-]*)?\Z",
     re.ASCII,
 )
+_FULL = re.compile(
+    r"v?(?:0|[1-9]\d{0,17})(?:\.(?:0|[1-9]\d{0,17})){2}(?:-[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?(?:[+_][0-9A-Za-z._-]+)?\Z",
+    re.ASCII,
+)
 _NUMBERS = 4
 _RELEASE = b"\xff"
 _MAX_PRERELEASE = 128
@@ -36,6 +40,14 @@ def semver_key(tag: str) -> bytes:
     if match["pre"] is None:
         return key + _RELEASE
     return key + b"".join(_identifier(part) for part in match["pre"][:_MAX_PRERELEASE].split("."))
+
+
+def looks_immutable(tag: str) -> bool:
+    """Tell whether ``tag`` is a full version (§2, §9, §10), a ``v`` before it allowed: it is expected never to move.
+
+    ``1.2`` and ``v1`` are not: by custom they follow the newest release.
+    """
+    return _FULL.match(tag) is not None
 
 
 def _identifier(part: str) -> bytes:

@@ -322,6 +322,7 @@ def _tell_late(before: TagRecord | None, timeline: Timeline, event: Event, news:
         news,
         resumed_at=min(confirmed) if confirmed and before.live else None,
         ends_at=None if before.live else before.published_at,
+        ends_source=TimeSource.EVENT if before.evidence is Evidence.TOLD else TimeSource.FIRST_SEEN,
     )
     opened, was_open = history.open_interval(fitted), history.open_interval(timeline)
     after = replace(

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from indexer.inventory.history import Timeline
 from indexer.inventory.records import Interval, TagKey, TimeSource
+from indexer.inventory.semver import looks_immutable
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.identifiers import event_key, event_text
@@ -39,6 +40,8 @@ async def find_history(
                 not_before=row["not_before"],
                 actor=row["actor"],
                 event_id=event_text(row["event_key"]),
+                to_source=TimeSource(row["to_source"]) if row["to_source"] else None,
+                to_not_before=row["to_not_before"],
             )
         )
     return {key: tuple(intervals) for key, intervals in found.items()}
@@ -52,14 +55,21 @@ async def write_history(
     manifest_ids: Mapping[Digest, int],
     actor_ids: Mapping[str, int],
 ) -> None:
-    """Write the difference between timelines before and after: intervals moved, cut, ended or begun."""
+    """Write the difference between timelines before and after: intervals moved, cut, ended or begun.
+
+    Then mark what replaced something else where the tag looks immutable: the store alone has all of a timeline.
+    """
     gone: list[tuple[TagKey, datetime]] = []
     put: list[tuple[TagKey, Interval]] = []
+    fixed: dict[TagKey, datetime] = {}
     for key, before, after in changed:
         starts = {interval.valid_from for interval in after}
         gone += [(key, interval.valid_from) for interval in before if interval.valid_from not in starts]
         unchanged = set(before)
         put += [(key, interval) for interval in after if interval not in unchanged]
+        touched = [interval.valid_from for interval in unchanged.symmetric_difference(after)]
+        if touched and looks_immutable(key[1]):
+            fixed[key] = min(touched)
     if gone:
         await connection.execute(
             SQL["drop_intervals"],
@@ -79,4 +89,13 @@ async def write_history(
             [event_key(interval.event_id) if interval.event_id else None for _, interval in put],
             [actor_ids[interval.actor] if interval.actor else None for _, interval in put],
             [interval.source for _, interval in put],
+            [interval.to_source for _, interval in put],
+            [interval.to_not_before for _, interval in put],
+        )
+    if fixed:
+        await connection.execute(
+            SQL["mark_replacements"],
+            [repository_ids[repository] for repository, _ in fixed],
+            [tag for _, tag in fixed],
+            list(fixed.values()),
         )

@@ -10,14 +10,16 @@ import pytest_asyncio
 
 from indexer.store.listing import tags as store
 from indexer.store.listing import walk
+from indexer.store.listing.changes import changes_between
 from indexer.store.listing.freshness import Freshness, RepositoryRef
+from indexer.store.listing.history import history_everywhere, replacements
 from indexer.store.listing.keyset import Position, segments
 from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope
 from indexer.store.listing.statement import Statement
 from indexer.store.listing.tags import TagFilter
 from indexer.store.pool import connect
-from tests.fixtures.rows import EPOCH, TagRow, at, put_repository
+from tests.fixtures.rows import EPOCH, TagRow, at, digest, put_repository
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -154,3 +156,39 @@ async def test_repositories__a_page_is_an_index_scan(connection: Connection) -> 
         for descending in (False, True):
             found = kinds(await plan(connection, repositories([(key, descending)], RepositoryFilter())))
             assert not {"Sort", "Seq Scan"} & set(found), (key, descending)
+
+
+async def test_history__pages_come_from_indexes(connection: Connection) -> None:
+    """Whatever is asked of the past: no table is read through, and a page reads what a page needs."""
+    large = (await repository(connection, "large")).id
+    some = Scope(ids=(large, (await repository(connection, "small")).id), tags=0)
+    one = Scope(ids=(large,), tags=0)
+    await connection.execute(
+        "UPDATE tag_history SET valid_to = valid_from + interval '1 minute', to_source = 'event', "
+        "replaces = name LIKE 'v1.%' WHERE name LIKE 'v%'"
+    )
+    await connection.execute("VACUUM ANALYZE tag_history")
+    window = {"since": at(500_000), "until": at(500_000 + 2_000)}
+    for scope in (None, one, some):
+        listings = [
+            await history_everywhere(connection, scope=scope),
+            await history_everywhere(connection, scope=scope, digest=digest(f"{LARGE}-7")),
+            await history_everywhere(connection, scope=scope, at=at(700_000)),
+            replacements(scope=scope, after=None, before=None),
+            changes_between(scope=scope, **window),
+        ]
+        for listing in listings:
+            found = await plan(connection, listing)
+            read = {node["Relation Name"] for node in nodes(found) if node["Node Type"] == "Seq Scan"}
+            assert read <= {"repository", "actor"}, (
+                scope,
+                listing.orders,
+                kinds(found),
+            )  # of three rows here
+    for scope in (None, one, some):
+        found = await plan(connection, changes_between(scope=scope, **window))
+        assert pages(found) < LARGE / 5, kinds(found)
+        found = await plan(
+            connection, await history_everywhere(connection, scope=scope, digest=digest(f"{LARGE}-7"))
+        )
+        assert pages(found) < 100, kinds(found)

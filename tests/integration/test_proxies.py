@@ -147,7 +147,7 @@ def referrers(proxy: str, digest: str) -> list[dict[str, Any]]:
 def test_proxy__leads_each_to_its_own(
     proxy: str, installation: Installation, wired_registry: RegistryServer
 ) -> None:
-    """Images go to the registry; GitLab's questions, referrers and names of tags to the index; no other path anywhere."""
+    """Images go to the registry; what GitLab asks, referrers and names of tags to the index; nothing else anywhere."""
     image = oci_image("proxied", layer_sizes=(20_000_000,))
     sbom = artifact("sbom of proxied", subject=image)
     with Pusher(f"http://{proxy}") as pusher:

@@ -26,7 +26,11 @@ def becoming(seconds: float, digest: Digest | None, source: TimeSource = TimeSou
 
 def held(start: float, end: float | None, digest: Digest, source: TimeSource = TimeSource.EVENT) -> Interval:
     return Interval(
-        valid_from=at(start), valid_to=None if end is None else at(end), digest=digest, source=source
+        valid_from=at(start),
+        valid_to=None if end is None else at(end),
+        digest=digest,
+        source=source,
+        to_source=None if end is None else TimeSource.EVENT,
     )
 
 
@@ -87,7 +91,7 @@ def test_insert__before_everything_ends_at_the_first_interval() -> None:
 
 def test_insert__after_a_deletion_on_record_ends_at_it() -> None:
     """A push that arrives after the delete which followed it is in history, and the tag stays gone."""
-    fitted = history.insert((), becoming(1, A), resumed_at=None, ends_at=at(4))
+    fitted = history.insert((), becoming(1, A), resumed_at=None, ends_at=at(4), ends_source=TimeSource.EVENT)
     assert (held(1, 4, A),) == fitted
 
 
@@ -152,3 +156,22 @@ def test_any_order__distinct_instants_give_the_true_timeline(news: list[tuple[in
         assert part.valid_from in starts[part.digest]
     assert timeline[-1].digest == A
     assert timeline[-1].valid_to is None
+
+
+def test_append__an_end_is_as_exact_as_what_ended_it() -> None:
+    """A deletion found by a look is known to lie between two instants, one that was told is not."""
+    found = Becoming(at=at(9), digest=None, source=TimeSource.FIRST_SEEN, not_before=at(4))
+    (ended,) = history.append(told((1, A)), found)
+    assert (TimeSource.FIRST_SEEN, at(4), at(9)) == (ended.to_source, ended.to_not_before, ended.valid_to)
+    (told_of,) = told((1, A), (2, None))
+    assert (TimeSource.EVENT, None) == (told_of.to_source, told_of.to_not_before)
+
+
+def test_insert__what_resumed_ends_late_news_between_two_instants() -> None:
+    """A late push was over when newer evidence confirmed the record: some time in between."""
+    fitted = history.insert(told((1, A)), becoming(2, B), resumed_at=at(5), ends_at=None)
+    assert (TimeSource.FIRST_SEEN, at(2), at(5)) == (
+        fitted[1].to_source,
+        fitted[1].to_not_before,
+        fitted[1].valid_to,
+    )

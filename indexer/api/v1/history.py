@@ -45,6 +45,10 @@ class Held(Shown):
     )
     actor: str | None
     event_id: str | None = Field(description="The registry's id of the event that told it.")
+    to_source: TimeSource | None = Field(description="How the end is known; null: it is open, or not known.")
+    to_not_before: datetime | None = Field(
+        description="Where the end is only known to lie between this instant and `to`."
+    )
 
 
 @operation(HISTORY, query=HistoryQuery, result=Listed[Held], item=Held)
@@ -63,11 +67,12 @@ async def list_history(call: Call[HistoryQuery]) -> Items:
         if not found.rows and not await is_tag_known(held, repository_id=repository.id, tag=tag):
             raise not_found("there never was such a tag on record")
         count = await counted(held, query, listing)
-    shown = [_show(row) for row in found.rows]
+    shown = [show_interval(row) for row in found.rows]
     return items_of(SCOPE, listing, found, items=shown, freshness=repository.freshness, count=count)
 
 
-def _show(row: Row) -> dict[str, Any]:
+def show_interval(row: Row) -> dict[str, Any]:
+    """Return an interval as it is shown."""
     return {
         "digest": digest_from_bytes(row["digest"]),
         "from": format_time(row["valid_from"]),
@@ -76,4 +81,6 @@ def _show(row: Row) -> dict[str, Any]:
         "not_before": format_time(row["not_before"]),
         "actor": row["actor"],
         "event_id": event_text(row["event_key"]),
+        "to_source": row["to_source"],
+        "to_not_before": format_time(row["to_not_before"]),
     }

@@ -1,25 +1,49 @@
-"""What a tag pointed to, and when."""
+"""What tags pointed to, and when: of one tag, of a repository as it was, of a digest; and versions that were moved."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 
+from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.keyset import Column, Part, orders_of
-from indexer.store.listing.statement import Condition
+from indexer.store.listing.scopes import Scope, cover
+from indexer.store.listing.statement import NOTHING, Condition
 from indexer.store.listing.walk import Listing
+from indexer.store.listing.words import SQL as WORDS
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("listing_history")
 
-COLUMNS: Mapping[str, Column] = {"from": Column(name="from", sql="t.valid_from", type="timestamptz")}
+STEP = 20_000
+"""Intervals that one request looks at where no index serves its filter."""
 
-_OUTER = "m.digest, h.valid_from, h.valid_to, h.not_before, h.from_source, h.event_key, a.name AS actor"
+COLUMNS: Mapping[str, Column] = {
+    column.name: column
+    for column in (
+        Column(name="from", sql="t.valid_from", type="timestamptz"),
+        Column(name="repository", sql="t.repository_id", type="integer"),
+        Column(name="tag", sql="t.name", type="text"),
+    )
+}
+
+_IDENTITY = (("repository_id", "integer"), ("name", "text"), ("valid_from", "timestamptz"))
+_OUTER = (
+    "m.digest, h.valid_from, h.valid_to, h.not_before, h.to_not_before, h.from_source, h.to_source, "
+    "h.event_key, a.name AS actor"
+)
 _JOINS = (
     "JOIN tag_history AS h "
     "ON h.repository_id = w.repository_id AND h.name = w.name AND h.valid_from = w.valid_from "
     "JOIN manifest AS m ON m.id = h.manifest_id LEFT JOIN actor AS a ON a.id = h.actor_id"
+)
+_SOMEWHERE = "r.name AS repository, h.name AS tag"
+_REPOSITORY = "JOIN repository AS r ON r.id = w.repository_id"
+_BEFORE = (
+    "JOIN LATERAL (SELECT * FROM tag_history AS p WHERE p.repository_id = h.repository_id "
+    "AND p.name = h.name AND p.valid_from < h.valid_from ORDER BY p.valid_from DESC LIMIT 1) AS b ON true "
+    "JOIN manifest AS p ON p.id = b.manifest_id"
 )
 
 
@@ -32,10 +56,73 @@ def history_of_tag(*, repository_id: int, tag: str, at: datetime | None, descend
         source=_source,
         scope=(Condition("t.repository_id = {}", (repository_id,)), Condition("t.name = {}", (tag,))),
         orders=orders_of(COLUMNS, [("from", descending)], ties=["from"]),
-        identity=(("repository_id", "integer"), ("name", "text"), ("valid_from", "timestamptz")),
+        identity=_IDENTITY,
         outer=_OUTER,
         joins=_JOINS,
         filters=conditions,
+    )
+
+
+async def history_everywhere(
+    connection: Connection,
+    *,
+    scope: Scope | None,
+    tag: str | None = None,
+    digest: Digest | None = None,
+    at: datetime | None = None,
+) -> Listing:
+    """Return the list of intervals by repository, tag and start, of what the filters leave.
+
+    ``at``: those that hold that instant, so that a scope's list is what it looked like then.
+    """
+    within = await _pointing_to(connection, digest)
+    filters: tuple[Condition, ...] = ()
+    alone = scope is not None and len(scope.ids) == 1
+    if tag is not None and alone:
+        within += (Condition("t.name = {}", (tag,)),)
+    elif tag is not None:
+        filters += (Condition("t.name = {}", (tag,)),)
+    if at is not None:
+        filters += (Condition("t.valid_from <= {}", (at,)), Condition("t.valid_to > {}", (at,)))
+    covered = cover(scope, searches=bool(filters))
+    return Listing(
+        source=_source,
+        scope=(*covered.scope, *within),
+        orders=orders_of(
+            COLUMNS,
+            [("repository", False), ("tag", False), ("from", False)],
+            ties=["repository", "tag", "from"],
+        ),
+        identity=_IDENTITY,
+        outer=f"{_SOMEWHERE}, {_OUTER}",
+        joins=f"{_JOINS} {_REPOSITORY}",
+        filters=(*filters, *covered.filters),
+        bound=STEP if covered.bounded else None,
+        each=covered.each,
+    )
+
+
+def replacements(*, scope: Scope | None, after: datetime | None, before: datetime | None) -> Listing:
+    """Return the list of intervals, newest first, whose tag looks immutable and had another digest before."""
+    within: tuple[Condition, ...] = (Condition("t.replaces"),)
+    if after is not None:
+        within += (Condition("t.valid_from > {}", (after,)),)
+    if before is not None:
+        within += (Condition("t.valid_from < {}", (before,)),)
+    covered = cover(scope, searches=False)
+    return Listing(
+        source=_source,
+        scope=(*covered.scope, *within),
+        orders=orders_of(COLUMNS, [("from", True)], ties=["from", "repository", "tag"]),
+        identity=_IDENTITY,
+        outer=(
+            f"{_SOMEWHERE}, {_OUTER}, p.digest AS previous_digest, b.valid_to AS previous_to, "
+            "b.to_not_before AS previous_to_not_before, b.to_source AS previous_to_source"
+        ),
+        joins=f"{_JOINS} {_REPOSITORY} {_BEFORE}",
+        filters=covered.filters,
+        bound=STEP if covered.bounded else None,
+        each=covered.each,
     )
 
 
@@ -46,3 +133,10 @@ async def is_tag_known(connection: Connection, *, repository_id: int, tag: str) 
 
 def _source(_part: Part) -> str:
     return "tag_history AS t"
+
+
+async def _pointing_to(connection: Connection, digest: Digest | None) -> tuple[Condition, ...]:
+    if digest is None:
+        return ()
+    number = await connection.fetchval(WORDS["manifest_id"], digest_to_bytes(digest))
+    return (Condition("t.manifest_id = {}", (number,)) if number is not None else NOTHING,)

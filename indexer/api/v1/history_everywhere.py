@@ -1,0 +1,122 @@
+"""History across repositories: as it was at an instant, of a digest, and versions that were moved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from indexer.api.answers import Items
+from indexer.api.lists import counted, items_of
+from indexer.api.models import Listed
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import DigestText, Text, Time
+from indexer.api.v1.history import Held, show_interval
+from indexer.inventory.records import TimeSource
+from indexer.oci.digest import Digest, digest_from_bytes
+from indexer.rfc3339 import format_time
+from indexer.store.listing.freshness import freshness
+from indexer.store.listing.history import history_everywhere, replacements
+from indexer.store.listing.scopes import find_scope
+from indexer.store.listing.walk import fetch_page
+
+SCOPE = "history-everywhere"
+SCOPE_MOVED = "moved"
+
+
+class HistoryEverywhereQuery(ListQuery):
+    """Intervals of many tags; all filters that are given must hold."""
+
+    repository: Text | None = Field(default=None, description="Of this repository.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    tag: Text | None = Field(default=None, description="Of this tag.")
+    digest: DigestText | None = Field(default=None, description="That pointed to this digest.")
+    at: Time | None = Field(default=None, description="Only what held at that instant.")
+
+
+class HeldSomewhere(Held):
+    """A tag of a repository pointed to a digest for a time."""
+
+    repository: str
+    tag: str
+
+
+@operation("/history", query=HistoryEverywhereQuery, result=Listed[HeldSomewhere], item=HeldSomewhere)
+async def list_history_everywhere(call: Call[HistoryEverywhereQuery]) -> Items:
+    """List what tags pointed to, by repository, tag and time, also of tags that are gone.
+
+    With `repository` and `at`: the repository as it was. With `digest`: every tag that ever pointed to it.
+    A search that no index serves looks at 20,000 intervals per request: the page may then be short, or empty, and
+    still have a `next`. Repositories come in the order they were first heard of.
+    """
+    query = call.query
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        scope = await find_scope(
+            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+        )
+        listing = await history_everywhere(
+            held,
+            scope=scope,
+            tag=query.tag,
+            digest=None if query.digest is None else Digest(query.digest),
+            at=query.at,
+        )
+        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
+        count = await counted(held, query, listing)
+    shown = [{"repository": row["repository"], "tag": row["tag"], **show_interval(row)} for row in found.rows]
+    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+
+
+class MovedQuery(ListQuery):
+    """Versions that were moved."""
+
+    repository: Text | None = Field(default=None, description="Of this repository.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    after_time: Time | None = Field(default=None, description="Moved after; exclusive.")
+    before_time: Time | None = Field(default=None, description="Moved before; exclusive.")
+
+
+class Moved(HeldSomewhere):
+    """A tag that looks immutable came to point elsewhere."""
+
+    change: Literal["moved", "recreated"] = Field(
+        description="`recreated`: it was deleted in between, from `previous_to` to `from`."
+    )
+    previous_digest: str
+    previous_to: datetime = Field(description="When it ceased to point there.")
+    previous_to_source: TimeSource | None
+    previous_to_not_before: datetime | None
+
+
+@operation("/history/moved", query=MovedQuery, result=Listed[Moved], item=Moved)
+async def list_moved(call: Call[MovedQuery]) -> Items:
+    """List tags that look immutable and were moved, or deleted and made again at another digest; newest first.
+
+    Full versions look immutable: `1.2.3`, `v1.2.3-rc.1`, `1.2.3_build5`; `1.2` and `v1` do not.
+    """
+    query = call.query
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        scope = await find_scope(
+            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+        )
+        listing = replacements(scope=scope, after=query.after_time, before=query.before_time)
+        found = await fetch_page(held, listing, page_of(query, SCOPE_MOVED, listing.orders))
+        count = await counted(held, query, listing)
+    shown = [
+        {
+            "repository": row["repository"],
+            "tag": row["tag"],
+            **show_interval(row),
+            "change": "moved" if row["previous_to"] == row["valid_from"] else "recreated",
+            "previous_digest": digest_from_bytes(row["previous_digest"]),
+            "previous_to": format_time(row["previous_to"]),
+            "previous_to_source": row["previous_to_source"],
+            "previous_to_not_before": format_time(row["previous_to_not_before"]),
+        }
+        for row in found.rows
+    ]
+    return items_of(SCOPE_MOVED, listing, found, items=shown, freshness=fresh, count=count)

@@ -1,0 +1,104 @@
+"""What differs between two instants: tags that point elsewhere, exist, or exist no more.
+
+The list is *net*: a tag that moved and came back is not in it, one that moved ten times is in it once, at the
+last of them. Each change ends an interval or begins one within the time, so it is found by the indexes of starts
+and ends; what is neither the last of its tag nor a difference is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.scopes import Scope, cover
+from indexer.store.listing.statement import Condition
+from indexer.store.listing.walk import Listing, Row
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("listing_history")
+
+STEP = 20_000
+"""Starts and ends that one request looks at."""
+
+COLUMNS: Mapping[str, Column] = {
+    column.name: column
+    for column in (
+        Column(name="at", sql="t.at", type="timestamptz"),
+        Column(name="repository", sql="t.repository_id", type="integer"),
+        Column(name="tag", sql="t.name", type="text"),
+        Column(name="ended", sql="t.ended", type="integer"),
+    )
+}
+"""An end and the start that follows it are at one instant: only ``ended`` tells them apart."""
+
+_SOURCE = (
+    "(SELECT repository_id, name, valid_from AS at, valid_from, valid_to, 0 AS ended FROM tag_history UNION ALL "
+    "SELECT repository_id, name, valid_to AS at, valid_from, valid_to, 1 AS ended FROM tag_history "
+    "WHERE valid_to < 'infinity') AS t"
+)
+_SAME = "h.repository_id = t.repository_id AND h.name = t.name"
+_OUTER = (
+    "w.repository_id, w.ended, r.name AS repository, h.name AS tag, m.digest, h.valid_from, h.valid_to, "
+    "h.not_before, h.to_not_before, h.from_source, h.to_source, h.event_key, a.name AS actor"
+)
+_JOINS = (
+    "JOIN tag_history AS h "
+    "ON h.repository_id = w.repository_id AND h.name = w.name AND h.valid_from = w.valid_from "
+    "JOIN manifest AS m ON m.id = h.manifest_id LEFT JOIN actor AS a ON a.id = h.actor_id "
+    "JOIN repository AS r ON r.id = w.repository_id"
+)
+
+
+def changes_between(*, scope: Scope | None, since: datetime, until: datetime) -> Listing:
+    """Return the list of tags that differ at ``until`` from what they were at ``since``, the latest first."""
+    covered = cover(scope, searches=False)
+    few = scope is not None and len(scope.ids) > 1 and covered.each is not None
+    return Listing(
+        source=_source,
+        scope=(*covered.scope, Condition("t.at > {}", (since,)), Condition("t.at <= {}", (until,))),
+        orders=orders_of(COLUMNS, [("at", True)], ties=["at", "repository", "tag", "ended"]),
+        identity=(
+            ("repository_id", "integer"),
+            ("name", "text"),
+            ("valid_from", "timestamptz"),
+            ("ended", "integer"),
+        ),
+        outer=_OUTER,
+        joins=_JOINS,
+        filters=(*_net(since, until), *covered.filters),
+        bound=None if few else STEP,
+        each=covered.each,
+    )
+
+
+async def held_at(connection: Connection, *, rows: Sequence[Row], at: datetime) -> Sequence[bytes | None]:
+    """Return the packed digest that the tag of each row pointed to at an instant; None: it did not exist."""
+    found = await connection.fetch(
+        SQL["held_at"], [row["repository_id"] for row in rows], [row["tag"] for row in rows], at
+    )
+    return [row["digest"] for row in found]
+
+
+def _net(since: datetime, until: datetime) -> tuple[Condition, ...]:
+    """Match the last change of a tag, where it is a difference; the cheapest test first."""
+    return (
+        Condition("(t.ended = 1 OR t.valid_to > {})", (until,)),
+        Condition(
+            f"(t.ended = 0 OR NOT EXISTS (SELECT FROM tag_history AS h WHERE {_SAME} "
+            "AND h.valid_from >= t.valid_to AND h.valid_from <= {}))",
+            (until,),
+        ),
+        Condition(
+            "(SELECT CASE WHEN h.valid_to > {} THEN h.manifest_id END FROM tag_history AS h "
+            f"WHERE {_SAME} AND h.valid_from <= {{}} ORDER BY h.valid_from DESC LIMIT 1) "
+            "IS DISTINCT FROM CASE WHEN t.ended = 0 THEN (SELECT h.manifest_id FROM tag_history AS h "
+            f"WHERE {_SAME} AND h.valid_from = t.valid_from) END",
+            (since, since),
+        ),
+    )
+
+
+def _source(_part: Part) -> str:
+    return _SOURCE
