@@ -73,3 +73,4 @@ def configure_logs(*, level: str, style: str) -> None:
     logging.getLogger("aiohttp.access").setLevel(
         logging.WARNING
     )  # halves the rate of small answers (measured)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request; what fails is told by us

@@ -52,8 +52,8 @@ CONTENT_TYPE = "application/vnd.docker.distribution.events.v1+json"
 BATCH = 100
 BATCH_BYTES = 1024 * 1024
 REQUEST_DEADLINE_SECONDS = 20.0
-LEASE_SECONDS = 60.0
-"""Renewed before every request, so that no other process sends while an answer is waited for."""
+LEASE_SECONDS = 25.0
+"""Longer than a request may take, and renewed before each: no other process sends while an answer is waited for."""
 
 ATTEMPTS = 3
 """Sends within one round; between rounds the harness waits longer and longer."""
