@@ -389,6 +389,7 @@ CREATE TABLE drift_run (
     outcome      text CHECK (outcome IN ('complete', 'incomplete', 'braked', 'failed', 'interrupted')),
     scope        text[],                                 -- repositories asked for; null = all
     counts       jsonb NOT NULL DEFAULT '{}',
+    cause        text,                                   -- why it began by itself; null: somebody asked for it
     note         text
 );
 
@@ -443,6 +444,52 @@ CREATE TABLE gitlab_forwarding (
 );
 
 INSERT INTO gitlab_forwarding DEFAULT VALUES;
+
+-- loss ----------------------------------------------------------------------------------------------------
+
+-- One process of a registry as its debug address shows it, from our first reading to our last, and how far its
+-- events are accounted for (reconciler/loss/decide.py). `instance_id`: whose events these are, once that is known.
+CREATE TABLE registry_process (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    began_at         timestamptz NOT NULL,
+    read_at          timestamptz NOT NULL,
+    settled_at       timestamptz NOT NULL,               -- events made before are accounted for
+    mark_at          timestamptz NOT NULL,               -- what is accounted for next: the events up to here
+    doubted_at       timestamptz,                        -- since when we hold fewer than were delivered
+    ended_at         timestamptz,                        -- another process answers at the address
+    events           bigint NOT NULL,
+    delivered        bigint NOT NULL,
+    accepted         bigint NOT NULL,                    -- of these, answered 202
+    pending          bigint NOT NULL,
+    mark_events      bigint NOT NULL,
+    mark_lost        bigint NOT NULL,
+    settled_lost     bigint NOT NULL,
+    settled_events   bigint NOT NULL,
+    missing          bigint NOT NULL,                    -- delivered and not received, at most
+    collections      bigint NOT NULL,
+    collected_at     bigint,                             -- nanoseconds since 1970
+    started_at       double precision,
+    instance_id      integer REFERENCES registry_instance,
+    address          text NOT NULL,
+    error            text                                -- why the last try to read it failed
+);
+
+CREATE UNIQUE INDEX registry_process_alive ON registry_process (address) WHERE ended_at IS NULL;
+
+-- What is claimed of a process's events in an interval; neighbours that lost nothing are joined.
+CREATE TABLE loss_interval (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    from_at      timestamptz NOT NULL,
+    to_at        timestamptz NOT NULL,
+    process_id   bigint NOT NULL REFERENCES registry_process ON DELETE CASCADE,
+    lost         bigint,                                 -- at most
+    state        text NOT NULL CHECK (state IN ('nothing_lost', 'at_most', 'unknown')),
+    walk         boolean NOT NULL,                       -- a walk is called for
+    because      text
+);
+
+CREATE INDEX loss_interval_by_process ON loss_interval (process_id, to_at);
+CREATE INDEX loss_interval_by_end ON loss_interval (to_at);
 
 -- loops ---------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 
 from indexer.service import Round
-from indexer.store import audit, due, forwarding, inbox, loops
+from indexer.store import audit, due, forwarding, inbox, loops, loss
 from indexer.store.pool import Pool, connection
 
 REST_SECONDS = 5.0
@@ -25,6 +25,13 @@ DUE_AGE = Gauge("indexer_due_oldest_age_seconds", "How long the oldest work has 
 GITLAB_WAITING = Gauge("indexer_gitlab_waiting", "Events that wait for GitLab.")
 GITLAB_AGE = Gauge("indexer_gitlab_oldest_age_seconds", "Age of the oldest event that waits for GitLab.")
 GITLAB_DEAD = Gauge("indexer_gitlab_dead", "Events that GitLab refused for good.")
+REGISTRY_PENDING = Gauge("indexer_registry_pending", "Events in the memory of registries, by their counters.")
+REGISTRY_MISSING = Gauge(
+    "indexer_registry_missing", "Events delivered by registries that are not here, at most."
+)
+LOSS_INTERVALS = Gauge(
+    "indexer_loss_intervals", "Intervals on record, by what is claimed of them.", ["state"]
+)
 PROCESS_LOOP_LAST_GOOD = Gauge(
     "indexer_process_loop_last_good_timestamp_seconds",
     "When a loop last ended a round well, by loop and process; the reconciler's included.",
@@ -57,6 +64,11 @@ class Gauges:
             GITLAB_WAITING.set(forwarded.waiting)
             GITLAB_AGE.set(_age(forwarded.since, now))
             GITLAB_DEAD.set(forwarded.dead)
+            held_back = await loss.waiting(held)
+            REGISTRY_PENDING.set(held_back.pending)
+            REGISTRY_MISSING.set(held_back.missing)
+            for claimed, intervals in held_back.intervals.items():
+                LOSS_INTERVALS.labels(claimed).set(intervals)
             PROCESS_LOOP_LAST_GOOD.clear()
             for state in await loops.list_loops(held):
                 if state.last_good_at is not None:

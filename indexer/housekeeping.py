@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from indexer.service import Round
-from indexer.store import audit, due, events, inbox, loops, tags
+from indexer.store import audit, due, events, inbox, loops, loss, tags
 from indexer.store.pool import Pool, connection
 
 BATCH = 5000
@@ -15,6 +15,7 @@ PULLS_BATCH = 50_000
 
 REST_SECONDS = 30.0
 PROCESS_RETENTION = timedelta(days=1)
+LOSS_RETENTION = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,5 +54,6 @@ class Housekeeper:
             age = keep.pull_detail if keep.pull_detail is not None else timedelta(0)
             moved = await audit.coalesce_pulls(held, before=now - age, now=now, limit=PULLS_BATCH)
             await loops.trim_loops(held, before=now - PROCESS_RETENTION)
+            await loss.trim_loss(held, before=now - LOSS_RETENTION)
         more = moved > 0 or max(trimmed) == batch
         return Round(items=sum(trimmed) + moved, rest_seconds=0 if more else REST_SECONDS)

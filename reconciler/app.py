@@ -26,6 +26,7 @@ from indexer.store.pool import Pool, connection, open_pool
 from reconciler.drift.loop import Walker
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.walk import Progress, Report, Walk, WalkSettings
+from reconciler.loss.loop import Accountant
 from reconciler.measure import Measurer
 from reconciler.registry.auth import Credentials
 from reconciler.registry.client import RegistryClient
@@ -113,6 +114,16 @@ async def run(settings: Settings, *, database_url: str) -> int:
             Walker(rooms.pool, rooms.lookups, rooms.walking, walk, interval=settings.reconciler_interval),
             Alarm(),
         )
+        if settings.reconciler_registry_debug_urls:
+            token = settings.indexer_notifications_token
+            service.start(
+                Accountant(
+                    rooms.pool,
+                    debug_urls=settings.reconciler_registry_debug_urls,
+                    token=None if token is None else token.get_secret_value(),
+                ),
+                Alarm(),
+            )
         listening = asyncio.create_task(
             listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
         )

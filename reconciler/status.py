@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from indexer.inventory.changes import DueKind
+from indexer.inventory.loss import LossState, Statement
 from indexer.rfc3339 import format_time
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
@@ -95,7 +96,21 @@ def picture_json(picture: Picture) -> dict[str, Any]:
         "brake": picture.brake,
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
-            {key: _json_value(value) for key, value in dict(row).items()} for row in status.instances
+            {key: _json_value(value) for key, value in dict(row).items() if key != "id"}
+            | {"loss": _loss_json(status.loss_of(row))}
+            for row in status.instances
+        ],
+        "processes": [
+            {
+                "address": each.account.address,
+                "ended_at": format_time(each.ended_at),
+                "events": each.account.events,
+                "delivered": each.account.delivered,
+                "pending": each.account.pending,
+                "loss": _loss_json(each.now),
+                "intervals": [_loss_json(interval) for interval in each.intervals],
+            }
+            for each in status.processes
         ],
     }
 
@@ -120,6 +135,38 @@ def picture_lines(picture: Picture) -> Iterator[str]:
     for row in picture.status.instances:
         last = _since(known(row["last_event_at"]), now)
         yield f"registry     {row['instance']} at {row['address']}: {row['events']} events{last}"
+        yield f"             {loss_words(picture.status.loss_of(row))}"
+    for each in picture.status.processes:
+        ended = f", ended{_since(each.ended_at, now)}" if each.ended_at else ""
+        account = each.account
+        yield (
+            f"counters     {account.address}: {account.events} events, {account.delivered} delivered, "
+            f"{account.pending} pending, read{_since(account.read_at, now)}{ended}"
+        )
+        for interval in each.intervals or (each.now,):
+            yield f"             {loss_words(interval)}"
+
+
+def loss_words(statement: Statement) -> str:
+    """Say a statement in words."""
+    interval = f"between {format_time(statement.from_at)} and {format_time(statement.to_at)}"
+    match statement.state:
+        case LossState.NOTHING_LOST:
+            return f"nothing lost {interval}"
+        case LossState.AT_MOST:
+            return f"at most {statement.lost} lost {interval}: {statement.because}"
+        case LossState.UNKNOWN:
+            return f"unknown what was lost {interval}, because {statement.because}"
+
+
+def _loss_json(statement: Statement) -> dict[str, Any]:
+    return {
+        "state": statement.state,
+        "lost": statement.lost,
+        "from": format_time(statement.from_at),
+        "to": format_time(statement.to_at),
+        "because": statement.because,
+    }
 
 
 def _walk_lines(picture: Picture) -> Iterator[str]:

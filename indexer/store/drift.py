@@ -77,13 +77,20 @@ async def close_interrupted(connection: Connection, *, at: datetime) -> int:
 
 
 async def begin_run(
-    connection: Connection, *, mode: RunMode, at: datetime, scope: Sequence[RepositoryName] | None
+    connection: Connection,
+    *,
+    mode: RunMode,
+    at: datetime,
+    scope: Sequence[RepositoryName] | None,
+    cause: str | None = None,
 ) -> int:
-    """Open a run and return its id. The session works at it from the start, so nobody takes it for interrupted."""
+    """Open a run and return its id. The session works at it from the start, so nobody takes it for interrupted.
+
+    ``cause``: why it began by itself.
+    """
     async with connection.transaction():
-        run_id = int(
-            await connection.fetchval(SQL["begin_run"], at, mode, None if scope is None else list(scope))
-        )
+        names = None if scope is None else list(scope)
+        run_id = int(await connection.fetchval(SQL["begin_run"], at, mode, names, cause))
         await connection.execute(SQL["take_part"], RUN_LOCK, run_id)
     return run_id
 

@@ -17,11 +17,9 @@ The rules, in the order they apply to one registry process:
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit
 
 from indexer.oci import media_types
 from reconciler.doctor.facts import Failure, HttpAnswer, Instance
@@ -33,6 +31,7 @@ from reconciler.registry.endpoint_counters import (
     EndpointConfiguration,
     EndpointCounters,
 )
+from reconciler.registry.our_endpoint import find_ours, sends_token
 
 SHORTEST_TIMEOUT_SECONDS: Final = 0.001
 """Nobody means less than a millisecond; ``timeout: 500`` is 500 ns."""
@@ -90,31 +89,6 @@ def judge_endpoints(instances: Sequence[Instance], *, token: str | None) -> Chec
     if findings.doubtful:
         return warning(Link.ENDPOINT, found, *findings.doubtful)
     return ok(Link.ENDPOINT, found)
-
-
-def find_ours(reading: DebugReading, *, token: str | None) -> Endpoint | None:
-    """Return the endpoint that posts to us, as far as can be told."""
-    for endpoint in reading.endpoints:
-        if endpoint.configuration is not None and sends_token(endpoint.configuration, token):
-            return endpoint
-    for endpoint in reading.endpoints:
-        if endpoint.configuration is not None and _posts_to_a_door(endpoint.configuration):
-            return endpoint
-    if reading.source is DebugSource.PROMETHEUS and len(reading.endpoints) == 1:
-        return reading.endpoints[0]
-    return None
-
-
-def sends_token(configuration: EndpointConfiguration, token: str | None) -> bool:
-    """Tell whether one of its Authorization headers is our Bearer token; the scheme ignores case."""
-    if token is None:
-        return False
-    sent = [value.partition(" ") for value in configuration.authorization]
-    matches = [
-        scheme.lower() == "bearer" and hmac.compare_digest(rest.strip().encode(), token.encode())
-        for scheme, _, rest in sent
-    ]
-    return any(matches)
 
 
 def configuration_causes(endpoint: Endpoint, *, token: str | None) -> list[Cause]:
@@ -314,13 +288,6 @@ def _remarks(name: str, configuration: EndpointConfiguration) -> list[Cause]:
             )
         )
     return remarks
-
-
-def _posts_to_a_door(configuration: EndpointConfiguration) -> bool:
-    try:
-        return urlsplit(configuration.url).path.rstrip("/").endswith("/notifications")
-    except ValueError:
-        return False
 
 
 def _foreign(counters: EndpointCounters) -> dict[int, int]:

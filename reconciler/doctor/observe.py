@@ -20,7 +20,6 @@ from indexer.store.canary import examining, find_server
 from indexer.store.listing import status as status_store
 from indexer.store.migrate import check
 from indexer.store.pool import Connection
-from reconciler.doctor.endpoints import find_ours, sends_token
 from reconciler.doctor.facts import (
     Database,
     Door,
@@ -37,6 +36,7 @@ from reconciler.registry.auth import CATALOG_SCOPE, repository_scope
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.debug_counters import read_debug
 from reconciler.registry.endpoint_counters import DebugReading
+from reconciler.registry.our_endpoint import find_ours, sends_token
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
 
 SECONDS: Final = 5.0

@@ -24,11 +24,11 @@ from reconciler.doctor.endpoints import (
     URL_REMEDY,
     configuration_causes,
     counter_causes,
-    find_ours,
 )
 from reconciler.doctor.facts import Failure, Instance, Trail
 from reconciler.doctor.report import Cause
 from reconciler.registry.endpoint_counters import DebugReading, DebugSource, Endpoint, EndpointCounters
+from reconciler.registry.our_endpoint import find_ours
 
 IGNORED = Cause(
     "the endpoint's ignore block swallows manifests (their media type in ignore.mediatypes, or push in "

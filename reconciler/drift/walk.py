@@ -74,6 +74,8 @@ class WalkSettings:
     reread_after: timedelta
     scope: Sequence[RepositoryName] | None = None
     release_brake: bool = False
+    cause: str | None = None
+    """Why it begins by itself; None: somebody asked for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,11 @@ class Walk:
         await drift.close_interrupted(session, at=datetime.now(UTC))
         self._first_walk = await drift.last_complete_run(session) is None
         return await drift.begin_run(
-            session, mode=self._settings.mode, at=datetime.now(UTC), scope=self._settings.scope
+            session,
+            mode=self._settings.mode,
+            at=datetime.now(UTC),
+            scope=self._settings.scope,
+            cause=self._settings.cause,
         )
 
     async def _walk(self) -> Report:

@@ -14,7 +14,14 @@ from typing import Final
 import httpx
 
 from indexer.errors import RegistryMisbehaved, RegistryUnavailable
-from reconciler.registry.endpoint_counters import DebugReading, DebugSource, parse_expvar, parse_prometheus
+from reconciler.registry.endpoint_counters import (
+    DebugReading,
+    DebugSource,
+    parse_expvar,
+    parse_expvar_process,
+    parse_prometheus,
+    parse_prometheus_process,
+)
 
 EXPVAR_PATH: Final = "/debug/vars"
 PROMETHEUS_PATH: Final = "/metrics"
@@ -37,12 +44,14 @@ async def read_debug(
     content = await _get(client, base + EXPVAR_PATH)
     if content is not None:
         endpoints, source = parse_expvar(content, asked=base + EXPVAR_PATH), DebugSource.EXPVAR
+        process = parse_expvar_process(content)
     else:
         content = await _get(client, base + PROMETHEUS_PATH)
         if content is None:
             raise RegistryMisbehaved(f"{base}: neither {EXPVAR_PATH} nor {PROMETHEUS_PATH} is there")
         endpoints, source = parse_prometheus(content, asked=base + PROMETHEUS_PATH), DebugSource.PROMETHEUS
-    return DebugReading(address=base, read_at=read_at, source=source, endpoints=endpoints)
+        process = parse_prometheus_process(content)
+    return DebugReading(address=base, read_at=read_at, source=source, endpoints=endpoints, process=process)
 
 
 async def _get(client: httpx.AsyncClient, url: str) -> bytes | None:

@@ -99,6 +99,25 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessMark:
+    """What tells one process from another, since neither version writes its instanceID here.
+
+    ``collections``: how often Go collected its memory; ``collected_at``: when the last (at most 256) collections
+    ended, in nanoseconds since 1970, so that no other process has the same. ``started_at``: Prometheus'
+    ``process_start_time_seconds``, where it was asked.
+    """
+
+    collections: int = 0
+    collected_at: frozenset[int] = frozenset()
+    started_at: float | None = None
+
+    @property
+    def last_collected_at(self) -> int | None:
+        """Return the newest of them."""
+        return max(self.collected_at, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DebugReading:
     """One reading of one registry process. Without endpoints: none is configured, if ``source`` is expvar."""
 
@@ -106,6 +125,7 @@ class DebugReading:
     read_at: datetime
     source: DebugSource
     endpoints: tuple[Endpoint, ...]
+    process: ProcessMark = field(default_factory=ProcessMark)
 
     def find(self, name: str) -> Endpoint | None:
         """Return the endpoint of that name."""
@@ -144,6 +164,29 @@ def parse_prometheus(content: bytes, *, asked: str) -> tuple[Endpoint, ...]:
         Endpoint(name=name, counters=EndpointCounters(**counts), configuration=None)
         for name, counts in sorted(found.items())
     )
+
+
+def parse_expvar_process(content: bytes) -> ProcessMark:
+    """Read Go's ``memstats`` of ``/debug/vars``; an empty mark where they are not as Go writes them."""
+    try:
+        statistics = orjson.loads(content)["memstats"]
+        return ProcessMark(
+            collections=int(statistics["NumGC"]),
+            collected_at=frozenset(int(ended) for ended in statistics["PauseEnd"] if ended),
+        )
+    except (orjson.JSONDecodeError, LookupError, TypeError, ValueError):
+        return ProcessMark()
+
+
+def parse_prometheus_process(content: bytes) -> ProcessMark:
+    """Read ``process_start_time_seconds`` of ``/metrics``; an empty mark where it is not there."""
+    try:
+        for family in text_string_to_metric_families(content.decode("utf-8", "replace")):
+            if family.name == "process_start_time_seconds":
+                return ProcessMark(started_at=float(family.samples[0].value))
+    except (LookupError, ValueError):
+        pass
+    return ProcessMark()
 
 
 def _read_endpoint(value: Any) -> Endpoint:

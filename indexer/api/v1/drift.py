@@ -67,6 +67,7 @@ class DriftRun(Shown):
     )
     outcome: Literal["complete", "incomplete", "braked", "failed", "interrupted"] | None
     repositories: list[str] | None = Field(description="What was asked for; null: everything.")
+    cause: str | None = Field(description="Why it began by itself; null: somebody asked for it.")
     findings: int
     counts: dict[str, Any]
     note: str | None
@@ -135,6 +136,7 @@ def _show_run(row: Row) -> dict[str, Any]:
         "finished_at": format_time(row["finished_at"]),
         "outcome": row["outcome"],
         "repositories": row["scope"],
+        "cause": row["cause"],
         "findings": row["findings"],
         "counts": row["counts"],
         "note": row["note"],

@@ -15,11 +15,13 @@ from indexer.api.openapi import Call, operation
 from indexer.api.parameters import Query
 from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
+from indexer.inventory.loss import LossState, Statement
 from indexer.rfc3339 import format_time
 from indexer.store.forwarding import forwarding_backlog
 from indexer.store.instants import known
 from indexer.store.listing import status as store
 from indexer.store.listing.freshness import freshness
+from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 
 VERIFICATION_KEPT_SECONDS = 15.0
@@ -47,6 +49,33 @@ class Unsealed(Shown):
     since: datetime | None
 
 
+class Loss(Shown):
+    """What is claimed of the events that were made in an interval."""
+
+    state: LossState
+    lost: int | None = Field(description="At most so many; null unless the state is `at_most`.")
+    from_: datetime = Field(alias="from")
+    to: datetime
+    because: str | None
+
+
+class Process(Shown):
+    """A registry process by its own counters, read at its debug address."""
+
+    address: str
+    instance_id: str | None = Field(description="Whose counters these are; null while that is not known.")
+    began_at: datetime = Field(description="Of the first reading.")
+    read_at: datetime
+    ended_at: datetime | None
+    error: str | None = Field(description="Why the last reading failed; null: it did not.")
+    events: int = Field(description="Made for our endpoint since the process began.")
+    delivered: int
+    pending: int
+    missing: int = Field(description="Delivered and not received, at most.")
+    loss: Loss
+    intervals: list[Loss] = Field(description="The latest first; at most 5.")
+
+
 class Instance(Shown):
     """One registry process: a restart makes a new one."""
 
@@ -57,6 +86,11 @@ class Instance(Shown):
     last_seen_at: datetime
     first_event_at: datetime | None
     last_event_at: datetime | None
+    missing: int | None = Field(
+        description="Delivered by its counters and not received, at most; null: unknown."
+    )
+    loss: Loss
+    intervals: list[Loss] = Field(description="The latest first; at most 5.")
 
 
 class Walk(Shown):
@@ -118,6 +152,7 @@ class Status(Shown):
     manifests: int
     verification: VerificationShown
     instances: list[Instance] = Field(description="The latest first; at most 100.")
+    processes: list[Process] = Field(description="By debug address, the latest reading first; at most 100.")
     last_walk: Walk | None
     gitlab_forwarding: ForwardingShown
     loops: list[Loop]
@@ -149,6 +184,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "manifests": found.totals["manifests"],
         "verification": _show_verification(verification),
         "instances": _show_instances(found),
+        "processes": _show_processes(found),
         "last_walk": _show_walk(found),
         "gitlab_forwarding": {
             "waiting": forwarded.waiting,
@@ -196,18 +232,55 @@ def _show_verification(shares: store.Verification) -> dict[str, Any]:
 
 
 def _show_instances(found: store.Status) -> Sequence[dict[str, Any]]:
+    return [_show_instance(found, row) for row in found.instances]
+
+
+def _show_instance(found: store.Status, row: Row) -> dict[str, Any]:
+    process = found.process_of(row)
+    return {
+        "instance_id": row["instance"],
+        "address": row["address"],
+        "events": row["events"],
+        "first_seen_at": format_time(row["first_seen_at"]),
+        "last_seen_at": format_time(row["last_seen_at"]),
+        "first_event_at": format_time(known(row["first_event_at"])),
+        "last_event_at": format_time(known(row["last_event_at"])),
+        "missing": None if process is None else process.account.missing,
+        "loss": show_loss(found.loss_of(row)),
+        "intervals": [] if process is None else [show_loss(each) for each in process.intervals],
+    }
+
+
+def _show_processes(found: store.Status) -> Sequence[dict[str, Any]]:
+    names = {row["id"]: row["instance"] for row in found.instances}
     return [
         {
-            "instance_id": row["instance"],
-            "address": row["address"],
-            "events": row["events"],
-            "first_seen_at": format_time(row["first_seen_at"]),
-            "last_seen_at": format_time(row["last_seen_at"]),
-            "first_event_at": format_time(known(row["first_event_at"])),
-            "last_event_at": format_time(known(row["last_event_at"])),
+            "address": each.account.address,
+            "instance_id": names.get(each.account.instance_id),
+            "began_at": format_time(each.account.began_at),
+            "read_at": format_time(each.account.read_at),
+            "ended_at": format_time(each.ended_at),
+            "error": each.account.error,
+            "events": each.account.events,
+            "delivered": each.account.delivered,
+            "pending": each.account.pending,
+            "missing": each.account.missing,
+            "loss": show_loss(each.now),
+            "intervals": [show_loss(interval) for interval in each.intervals],
         }
-        for row in found.instances
+        for each in found.processes
     ]
+
+
+def show_loss(statement: Statement) -> dict[str, Any]:
+    """Return a statement as JSON has it."""
+    return {
+        "state": statement.state,
+        "lost": statement.lost,
+        "from": format_time(statement.from_at),
+        "to": format_time(statement.to_at),
+        "because": statement.because,
+    }
 
 
 def _show_walk(found: store.Status) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from indexer.inventory.loss import Account, Statement, current_statement, without_counters
+from indexer.store import loss
 from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -15,11 +17,25 @@ SQL = load("listing_status")
 INSTANCES = 100
 """Registry processes that are shown at most: each restart makes a new one."""
 
+PROCESSES = 100
+INTERVALS = 5
+"""Of each process; older ones stay in the database for a while."""
+
 COUNTED_EXACTLY = 200_000
 """Up to so many tags verification is counted, above it is estimated from a sample of that size."""
 
 RECENTLY = timedelta(minutes=15)
 LATELY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One registry process by its debug address; ``intervals``: the latest first."""
+
+    account: Account
+    ended_at: datetime | None
+    now: Statement
+    intervals: Sequence[Statement]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +48,22 @@ class Status:
     last_walk: Row | None
     loops: Sequence[Row]
     totals: Row
+    processes: Sequence[Process]
+
+    def process_of(self, instance: Row) -> Process | None:
+        """Return the process that is known to be an instance."""
+        return next((each for each in self.processes if each.account.instance_id == instance["id"]), None)
+
+    def loss_of(self, instance: Row) -> Statement:
+        """Return what can be said now of an instance's events."""
+        process = self.process_of(instance)
+        if process is not None:
+            return process.now
+        return without_counters(
+            first_seen_at=instance["first_seen_at"],
+            now=self.ingest["now"],
+            some_are_read=bool(self.processes),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +87,7 @@ async def status(connection: Connection) -> Status:
         last_walk=await connection.fetchrow(SQL["last_walk"]),
         loops=await connection.fetch(SQL["loops"]),
         totals=await connection.fetchrow(SQL["totals"]),
+        processes=await _processes(connection),
     )
 
 
@@ -73,6 +106,28 @@ async def verification(connection: Connection, *, tags: int, now: datetime) -> V
         broken=_share(row["broken"], row["tags"]),
         sampled=sampled,
     )
+
+
+async def _processes(connection: Connection) -> list[Process]:
+    found = await loss.list_processes(connection, limit=PROCESSES)
+    ids = [account.id for account, _ in found]
+    statements = await loss.list_statements(connection, process_ids=ids, limit=INTERVALS)
+    return [
+        Process(
+            account=account,
+            ended_at=ended_at,
+            now=_now(account, ended_at, statements[account.id]),
+            intervals=statements[account.id],
+        )
+        for account, ended_at in found
+    ]
+
+
+def _now(account: Account, ended_at: datetime | None, statements: Sequence[Statement]) -> Statement:
+    """Of a process that ended, the last word is what was said of its end."""
+    if ended_at is not None and statements:
+        return statements[0]
+    return current_statement(account, statements)
 
 
 def _share(part: int, whole: int) -> float | None:

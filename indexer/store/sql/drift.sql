@@ -20,8 +20,8 @@ WHERE r.outcome IS NULL AND NOT EXISTS (
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 
 -- name: begin_run
--- Opens a drift run: started at $1, mode $2, scope $3 (null: everything). Returns its id.
-INSERT INTO drift_run (started_at, mode, scope) VALUES ($1, $2, $3) RETURNING id
+-- Opens a drift run: started at $1, mode $2, scope $3 (null: everything), cause $4. Returns its id.
+INSERT INTO drift_run (started_at, mode, scope, cause) VALUES ($1, $2, $3, $4) RETURNING id
 
 -- name: progress_run
 -- What run $1 counted so far.

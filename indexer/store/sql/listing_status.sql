@@ -16,7 +16,7 @@ FROM due GROUP BY kind
 
 -- name: instances
 -- The registry processes we heard of, the latest first.
-SELECT instance, address, first_seen_at, last_seen_at, first_event_at, last_event_at, events
+SELECT id, instance, address, first_seen_at, last_seen_at, first_event_at, last_event_at, events
 FROM registry_instance ORDER BY last_seen_at DESC, id DESC LIMIT $1
 
 -- name: last_walk

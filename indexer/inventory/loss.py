@@ -1,0 +1,90 @@
+"""What is known of a registry process's events, and what is claimed of them: values. Pure.
+
+How they come about is decided in ``reconciler/loss``; here is only what can be said at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+
+
+@unique
+class LossState(StrEnum):
+    """What is claimed of an interval."""
+
+    NOTHING_LOST = "nothing_lost"
+    AT_MOST = "at_most"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A registry process as its debug address shows it; the columns are told in schema.sql."""
+
+    id: int
+    address: str
+    instance_id: int | None
+    began_at: datetime
+    read_at: datetime
+    settled_at: datetime
+    mark_at: datetime
+    doubted_at: datetime | None
+    events: int
+    delivered: int
+    accepted: int
+    pending: int
+    mark_events: int
+    mark_lost: int
+    settled_lost: int
+    settled_events: int
+    missing: int
+    collections: int
+    collected_at: int | None
+    started_at: float | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What is claimed of the events that a process made from ``from_at`` to ``to_at``; ``lost``: at most."""
+
+    state: LossState
+    from_at: datetime
+    to_at: datetime
+    lost: int | None = None
+    because: str | None = None
+    walk: bool = False
+
+
+NO_COUNTERS = "no counters are read: RECONCILER_REGISTRY_DEBUG_URLS is not set"
+NOT_LINKED = "none of the counters that are read could be told to be this instance's"
+
+
+def current_statement(account: Account, statements: Sequence[Statement]) -> Statement:
+    """Return what can be said of the events up to the last reading; ``statements``: the latest first."""
+    last = statements[0] if statements else None
+    if account.error is None and last is not None and last.to_at == account.read_at:
+        return last
+    waiting = account.events - account.delivered
+    if account.error is not None:
+        because = f"its debug address could not be read: {account.error}"
+    elif waiting > 0:
+        because = f"{waiting} events wait in the registry's memory; they are delivered unless it ends"
+    elif account.doubted_at is not None:
+        because = f"{account.missing} events are on their way here, or missing"
+    elif account.began_at == account.read_at:
+        because = "its counters were read once so far"
+    else:
+        because = "what was received is not applied yet"
+    return Statement(
+        state=LossState.UNKNOWN, from_at=account.settled_at, to_at=account.read_at, because=because
+    )
+
+
+def without_counters(*, first_seen_at: datetime, now: datetime, some_are_read: bool) -> Statement:
+    """Return what can be said of an instance that no debug address is known to belong to."""
+    because = NOT_LINKED if some_are_read else NO_COUNTERS
+    return Statement(state=LossState.UNKNOWN, from_at=first_seen_at, to_at=now, because=because)

@@ -1,0 +1,142 @@
+"""What was lost between the registry and us: accounts of registry processes, and what is claimed of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime
+
+from indexer.inventory.loss import Account, LossState, Statement
+from indexer.store.listing.walk import Row
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("loss")
+_LOSS_LOCK = 0x6C6F7373  # "loss"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """The newest statement that calls for a walk."""
+
+    at: datetime
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What the registries hold, and what was claimed of the intervals kept, by state."""
+
+    pending: int
+    missing: int
+    intervals: Mapping[str, int]
+
+
+@asynccontextmanager
+async def only_accountant(connection: Connection) -> AsyncIterator[bool]:
+    """Hold the lock of the one process that keeps the accounts; yields False if another has it."""
+    if not await connection.fetchval(SQL["try_loss_lock"], _LOSS_LOCK):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        await connection.execute(SQL["release_loss_lock"], _LOSS_LOCK)
+
+
+async def list_accounts(connection: Connection) -> dict[str, Account]:
+    """Return the accounts of processes that are thought to live, by address."""
+    return {row["address"]: _account(row) for row in await connection.fetch(SQL["list_accounts"])}
+
+
+async def count_received(connection: Connection) -> dict[int, int]:
+    """Return how many distinct events each instance sent."""
+    return {row["id"]: row["events"] for row in await connection.fetch(SQL["count_received"])}
+
+
+async def waits_since_before(connection: Connection, *, before: datetime) -> bool:
+    """Tell whether a delivery that was received before an instant is not applied yet."""
+    waits: bool = await connection.fetchval(SQL["waits_since_before"], before)
+    return waits
+
+
+async def save_account(connection: Connection, *, account: Account) -> int:
+    """Write an account and return its id; ``id`` 0 begins one."""
+    if account.id == 0:
+        return int(await connection.fetchval(SQL["add_account"], *astuple(account)[1:]))
+    await connection.execute(SQL["update_account"], *astuple(account))
+    return account.id
+
+
+async def end_account(connection: Connection, *, address: str, at: datetime) -> None:
+    """Close the account of an address: another process answers there, or nobody is asked any more."""
+    await connection.execute(SQL["end_account"], address, at)
+
+
+async def note_unread(connection: Connection, *, address: str, error: str) -> None:
+    """Say why an address could not be read; its account stays as it was."""
+    await connection.execute(SQL["note_unread"], address, error)
+
+
+async def add_statement(connection: Connection, *, process_id: int, statement: Statement) -> None:
+    """Write what is claimed of an interval; one that lost nothing prolongs its neighbour."""
+    values = [getattr(statement, field.name) for field in fields(statement)]
+    if statement.state is LossState.NOTHING_LOST and await connection.fetchval(
+        SQL["prolong_statement"], process_id, statement.from_at, statement.to_at
+    ):
+        return
+    await connection.execute(SQL["add_statement"], process_id, *values)
+
+
+async def newest_doubt(connection: Connection) -> Doubt | None:
+    """Return the newest statement that calls for a walk."""
+    row = await connection.fetchrow(SQL["newest_doubt"])
+    return None if row is None else Doubt(at=row["to_at"], because=row["because"])
+
+
+async def list_processes(connection: Connection, *, limit: int) -> list[tuple[Account, datetime | None]]:
+    """Return the newest processes, living or ended, each with when it ended."""
+    rows = await connection.fetch(SQL["list_processes"], limit)
+    return [(_account(row), row["ended_at"]) for row in rows]
+
+
+async def list_statements(
+    connection: Connection, *, process_ids: list[int], limit: int
+) -> dict[int, list[Statement]]:
+    """Return the newest statements of each process, the latest first."""
+    found: dict[int, list[Statement]] = {number: [] for number in process_ids}
+    for row in await connection.fetch(SQL["list_statements"], process_ids, limit):
+        found[row["process_id"]].append(
+            Statement(
+                state=LossState(row["state"]),
+                from_at=row["from_at"],
+                to_at=row["to_at"],
+                lost=row["lost"],
+                because=row["because"],
+                walk=row["walk"],
+            )
+        )
+    return found
+
+
+def _account(row: Row) -> Account:
+    return Account(**{field.name: row[field.name] for field in fields(Account)})
+
+
+async def waiting(connection: Connection) -> Waiting:
+    """Return what metrics show."""
+    row: Row = await connection.fetchrow(SQL["waiting"])
+    rows = await connection.fetch(SQL["count_statements"])
+    counted = {each["state"]: each["intervals"] for each in rows}
+    return Waiting(
+        pending=row["pending"],
+        missing=row["missing"],
+        intervals={state.value: counted.get(state.value, 0) for state in LossState},
+    )
+
+
+async def trim_loss(connection: Connection, *, before: datetime) -> None:
+    """Forget statements about intervals that ended before an instant, and processes that did."""
+    await connection.execute(SQL["trim_statements"], before)
+    await connection.execute(SQL["trim_processes"], before)

@@ -1,0 +1,96 @@
+-- name: try_loss_lock
+-- Takes the lock of the one process that keeps the accounts, for as long as the connection holds it.
+SELECT pg_try_advisory_lock($1)
+
+-- name: release_loss_lock
+SELECT pg_advisory_unlock($1)
+
+-- name: list_accounts
+-- The accounts of registry processes that are thought to live.
+SELECT id, address, instance_id, began_at, read_at, settled_at, mark_at, doubted_at, events, delivered,
+       accepted, pending, mark_events, mark_lost, settled_lost, settled_events, missing, collections,
+       collected_at, started_at, error
+FROM registry_process WHERE ended_at IS NULL
+
+-- name: count_received
+-- Distinct events by registry instance, of those heard lately: an older one is no process that lives.
+SELECT id, events FROM registry_instance ORDER BY last_seen_at DESC LIMIT 1000
+
+-- name: waits_since_before
+-- Whether a delivery that was received before $1 is not applied yet.
+SELECT EXISTS (SELECT FROM inbox WHERE done_at IS NULL AND received_at < $1)
+
+-- name: add_account
+-- Begins an account: its columns in the order of the record, without the id. Returns the id.
+INSERT INTO registry_process
+    (address, instance_id, began_at, read_at, settled_at, mark_at, doubted_at, events, delivered, accepted,
+     pending, mark_events, mark_lost, settled_lost, settled_events, missing, collections, collected_at,
+     started_at, error)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+RETURNING id
+
+-- name: update_account
+-- Writes account $1: its columns in the order of the record.
+UPDATE registry_process
+SET (address, instance_id, began_at, read_at, settled_at, mark_at, doubted_at, events, delivered, accepted,
+     pending, mark_events, mark_lost, settled_lost, settled_events, missing, collections, collected_at,
+     started_at, error)
+    = ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+WHERE id = $1
+
+-- name: end_account
+-- Closes the account of address $1 at $2.
+UPDATE registry_process SET ended_at = $2 WHERE address = $1 AND ended_at IS NULL
+
+-- name: note_unread
+-- Says of the account of address $1 why it could not be read: $2.
+UPDATE registry_process SET error = $2 WHERE address = $1 AND ended_at IS NULL
+
+-- name: prolong_statement
+-- Prolongs to $3 what was claimed of process $1 up to $2, if that is that nothing was lost; true if so.
+UPDATE loss_interval SET to_at = $3
+WHERE id = (SELECT id FROM loss_interval WHERE process_id = $1 ORDER BY to_at DESC, id DESC LIMIT 1)
+  AND state = 'nothing_lost' AND to_at = $2
+RETURNING true
+
+-- name: add_statement
+-- Claims of process $1: state $2, from $3, to $4, lost at most $5, because $6, calls for a walk $7.
+INSERT INTO loss_interval (process_id, state, from_at, to_at, lost, because, walk)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: newest_doubt
+-- The newest statement that calls for a walk.
+SELECT to_at, because FROM loss_interval WHERE walk ORDER BY to_at DESC LIMIT 1
+
+-- name: list_processes
+-- The newest $1 registry processes.
+SELECT id, address, instance_id, began_at, read_at, settled_at, mark_at, doubted_at, events, delivered,
+       accepted, pending, mark_events, mark_lost, settled_lost, settled_events, missing, collections,
+       collected_at, started_at, error,
+       ended_at
+FROM registry_process ORDER BY read_at DESC, id DESC LIMIT $1
+
+-- name: list_statements
+-- The newest $2 statements of each of the processes $1, the latest first.
+SELECT s.process_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.walk
+FROM unnest($1::bigint[]) AS p (id), LATERAL (
+    SELECT * FROM loss_interval AS l WHERE l.process_id = p.id ORDER BY l.to_at DESC, l.id DESC LIMIT $2
+) AS s
+ORDER BY s.process_id, s.to_at DESC, s.id DESC
+
+-- name: waiting
+-- What the registries that live hold back, and what they delivered that we do not hold.
+SELECT coalesce(sum(pending), 0)::bigint AS pending, coalesce(sum(missing), 0)::bigint AS missing
+FROM registry_process WHERE ended_at IS NULL
+
+-- name: count_statements
+-- How many intervals are on record, by what is claimed of them.
+SELECT state, count(*) AS intervals FROM loss_interval GROUP BY state
+
+-- name: trim_statements
+-- Forgets what was claimed of intervals that ended before $1.
+DELETE FROM loss_interval WHERE to_at < $1
+
+-- name: trim_processes
+-- Forgets processes that ended before $1.
+DELETE FROM registry_process WHERE ended_at < $1

@@ -1,0 +1,51 @@
+"""Readings of the debug addresses: our endpoint's counters, or why there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from indexer.errors import RegistryError
+from reconciler.loss.decide import Sample
+from reconciler.registry.debug_counters import read_debug
+from reconciler.registry.endpoint_counters import DebugSource, EndpointCounters
+from reconciler.registry.our_endpoint import find_ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """An address that told nothing, and why."""
+
+    because: str
+
+
+def shown_address(url: str) -> str:
+    """Return an address as it may be stored and shown: without a user and password."""
+    scheme, separator, rest = url.rstrip("/").rpartition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + separator + host.rpartition("@")[2] + slash + path
+
+
+async def sample_all(
+    client: httpx.AsyncClient, addresses: Sequence[str], *, token: str | None
+) -> dict[str, Sample | Unread]:
+    """Read every address, and return what was found by how it is shown; one that fails takes no other with it."""
+    found = await asyncio.gather(*(_sample(client, address, token) for address in addresses))
+    return dict(zip(map(shown_address, addresses), found, strict=True))
+
+
+async def _sample(client: httpx.AsyncClient, address: str, token: str | None) -> Sample | Unread:
+    try:
+        reading = await read_debug(client, address)
+    except RegistryError as error:
+        return Unread(because=str(error).replace(address.rstrip("/"), shown_address(address)))
+    ours = find_ours(reading, token=token)
+    if ours is not None:
+        return Sample(at=reading.read_at, counters=ours.counters, process=reading.process)
+    if reading.source is DebugSource.PROMETHEUS and not reading.endpoints:
+        # Prometheus shows an endpoint from its first event on.
+        return Sample(at=reading.read_at, counters=EndpointCounters(), process=reading.process)
+    return Unread(because=f"{shown_address(address)}: none of its endpoints is known to be ours")
