@@ -97,7 +97,7 @@ def picture_json(picture: Picture) -> dict[str, Any]:
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
             {key: _json_value(value) for key, value in dict(row).items() if key != "id"}
-            | {"loss": _loss_json(status.loss_of(row))}
+            | {"loss": status.loss_of(row).as_json()}
             for row in status.instances
         ],
         "processes": [
@@ -107,8 +107,8 @@ def picture_json(picture: Picture) -> dict[str, Any]:
                 "events": each.account.events,
                 "delivered": each.account.delivered,
                 "pending": each.account.pending,
-                "loss": _loss_json(each.now),
-                "intervals": [_loss_json(interval) for interval in each.intervals],
+                "loss": each.now.as_json(),
+                "intervals": [interval.as_json() for interval in each.intervals],
             }
             for each in status.processes
         ],
@@ -157,16 +157,6 @@ def loss_words(statement: Statement) -> str:
             return f"at most {statement.lost} lost {interval}: {statement.because}"
         case LossState.UNKNOWN:
             return f"unknown what was lost {interval}, because {statement.because}"
-
-
-def _loss_json(statement: Statement) -> dict[str, Any]:
-    return {
-        "state": statement.state,
-        "lost": statement.lost,
-        "from": format_time(statement.from_at),
-        "to": format_time(statement.to_at),
-        "because": statement.because,
-    }
 
 
 def _walk_lines(picture: Picture) -> Iterator[str]:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
+from typing import Any
+
+from indexer.rfc3339 import format_time
 
 
 @unique
@@ -57,6 +60,16 @@ class Statement:
     lost: int | None = None
     because: str | None = None
     walk: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the API and ``reconciler status --json`` show it."""
+        return {
+            "state": self.state,
+            "lost": self.lost,
+            "from": format_time(self.from_at),
+            "to": format_time(self.to_at),
+            "because": self.because,
+        }
 
 
 NO_COUNTERS = "no counters are read: RECONCILER_REGISTRY_DEBUG_URLS is not set"

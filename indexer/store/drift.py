@@ -63,7 +63,7 @@ async def only_walker(connection: Connection) -> AsyncIterator[bool]:
 
 @asynccontextmanager
 async def working_at(connection: Connection, *, run_id: int) -> AsyncIterator[None]:
-    """Work at a run that this session began, and let go of it; a session that dies has let go, too."""
+    """Work at a run that this connection began, and let go of it; one that breaks has let go, too."""
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ async def begin_run(
     scope: Sequence[RepositoryName] | None,
     cause: str | None = None,
 ) -> int:
-    """Open a run and return its id. The session works at it from the start, so nobody takes it for interrupted.
+    """Open a run and return its id. The connection works at it from the start, so nobody takes it for interrupted.
 
     ``cause``: why it began by itself.
     """

@@ -129,16 +129,16 @@ class Walk:
     async def run(self) -> Report:
         """Walk, repair and report. Raises ``RegistryError`` only if nothing at all could be compared."""
         await self._registry.ping()
-        async with connection(self._pool) as session:
-            self._run_id = await self._begin(session)
-            async with drift.working_at(session, run_id=self._run_id):
+        async with connection(self._pool) as held:
+            self._run_id = await self._begin(held)
+            async with drift.working_at(held, run_id=self._run_id):
                 return await self._walk()
 
-    async def _begin(self, session: Connection) -> int:
-        await drift.close_interrupted(session, at=datetime.now(UTC))
-        self._first_walk = await drift.last_complete_run(session) is None
+    async def _begin(self, held: Connection) -> int:
+        await drift.close_interrupted(held, at=datetime.now(UTC))
+        self._first_walk = await drift.last_complete_run(held) is None
         return await drift.begin_run(
-            session,
+            held,
             mode=self._settings.mode,
             at=datetime.now(UTC),
             scope=self._settings.scope,

@@ -15,7 +15,7 @@ from indexer.api.openapi import Call, operation
 from indexer.api.parameters import Query
 from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
-from indexer.inventory.loss import LossState, Statement
+from indexer.inventory.loss import LossState
 from indexer.rfc3339 import format_time
 from indexer.store.forwarding import forwarding_backlog
 from indexer.store.instants import known
@@ -246,8 +246,8 @@ def _show_instance(found: store.Status, row: Row) -> dict[str, Any]:
         "first_event_at": format_time(known(row["first_event_at"])),
         "last_event_at": format_time(known(row["last_event_at"])),
         "missing": None if process is None else process.account.missing,
-        "loss": show_loss(found.loss_of(row)),
-        "intervals": [] if process is None else [show_loss(each) for each in process.intervals],
+        "loss": found.loss_of(row).as_json(),
+        "intervals": [] if process is None else [each.as_json() for each in process.intervals],
     }
 
 
@@ -265,22 +265,11 @@ def _show_processes(found: store.Status) -> Sequence[dict[str, Any]]:
             "delivered": each.account.delivered,
             "pending": each.account.pending,
             "missing": each.account.missing,
-            "loss": show_loss(each.now),
-            "intervals": [show_loss(interval) for interval in each.intervals],
+            "loss": each.now.as_json(),
+            "intervals": [interval.as_json() for interval in each.intervals],
         }
         for each in found.processes
     ]
-
-
-def show_loss(statement: Statement) -> dict[str, Any]:
-    """Return a statement as JSON has it."""
-    return {
-        "state": statement.state,
-        "lost": statement.lost,
-        "from": format_time(statement.from_at),
-        "to": format_time(statement.to_at),
-        "because": statement.because,
-    }
 
 
 def _show_walk(found: store.Status) -> dict[str, Any] | None:

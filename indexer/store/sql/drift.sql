@@ -6,7 +6,7 @@ SELECT pg_try_advisory_lock($1)
 SELECT pg_advisory_unlock($1)
 
 -- name: take_part
--- Shows that this session works at run $2; $1 is the lock's class. For as long as the session lasts, or until it lets go.
+-- Shows that this connection works at run $2, for as long as it lasts or until it lets go; $1 is the lock's class.
 SELECT pg_advisory_lock_shared($1::integer, $2::integer)
 
 -- name: leave_run
