@@ -215,7 +215,14 @@ class World:
                 await asyncio.to_thread(shutil.copytree, directory, target, dirs_exist_ok=True)
 
     def _some_tag_directory(self) -> Path | None:
-        found = sorted(self.registry.storage_dir.glob("docker/registry/v2/repositories/**/_manifests/tags/*"))
+        # `os.walk` passes over what goes while it looks; `glob` of Python before 3.13 raises.
+        top = self.registry.storage_dir / "docker/registry/v2/repositories"
+        found = sorted(
+            Path(place) / name
+            for place, names, _ in os.walk(top)
+            for name in names
+            if place.endswith("/_manifests/tags")
+        )
         return self.randomness.choice(found) if found else None
 
 

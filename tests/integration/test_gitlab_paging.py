@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -20,7 +20,8 @@ from tests.fixtures.tokens import mint
 from tests.fixtures.trusting import Trusting, pull
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from datetime import datetime
 
     from indexer.store.pool import Connection, Pool
 
@@ -128,16 +129,12 @@ async def test_paging__never_skips_or_repeats_an_unchanged_tag(trusting: Trustin
     """Through 10,000 tags by publish time, while others are pushed, moved and deleted, each unchanged one once."""
     rows = list(generate(LARGE))
     repository_id = await put_repository(trusting.pool, APP, rows)
-    stop = asyncio.Event()
-    churn = asyncio.create_task(change(trusting.pool, repository_id, stop))
-    try:
-        forwards = await walk(trusting, "next", n="250", sort=sort)
-        last = next(row for row in rows if row.name == forwards[-1])
-        marker = make_marker(last.name, last.published_at)
-        backwards = await walk(trusting, "previous", n="250", sort=sort, before=marker)
-    finally:
-        stop.set()
-        changed = await churn
+    others = Others(trusting.pool, repository_id, [row.name for row in ordered(rows)[1:-1]])
+    forwards = await walk(trusting, "next", between=others.change, n="250", sort=sort)
+    last = next(row for row in rows if row.name == forwards[-1])
+    marker = make_marker(last.name, last.published_at)
+    backwards = await walk(trusting, "previous", between=others.change, n="250", sort=sort, before=marker)
+    changed = others.touched
     assert len(changed) > 500
     unchanged = {row.name for row in rows} - changed
     for seen in (forwards, [*backwards, last.name]):
@@ -148,7 +145,9 @@ async def test_paging__never_skips_or_repeats_an_unchanged_tag(trusting: Trustin
     assert [name for name in forwards if name in unchanged] == expected
 
 
-async def walk(trusting: Trusting, relation: str, **query: str) -> list[str]:
+async def walk(
+    trusting: Trusting, relation: str, *, between: Callable[[], Awaitable[None]], **query: str
+) -> list[str]:
     """Follow links in one direction as GitLab does: only the parameters of an address count."""
     token = mint(pull(APP))
     found: list[str] = []
@@ -160,6 +159,7 @@ async def walk(trusting: Trusting, relation: str, **query: str) -> list[str]:
         if relation not in links:
             return found
         query = links[relation]
+        await between()
 
 
 def read_links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -170,29 +170,39 @@ def read_links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield relation.strip('"'), {name: values[0] for name, values in query.items()}
 
 
-async def change(pool: Pool, repository_id: int, stop: asyncio.Event) -> set[str]:
-    """Push, move and delete tags until told to stop; return those touched, never the first or the last."""
-    chance = random.Random(7)
-    touched: set[str] = set()
-    rows = await pool.fetch("SELECT name FROM tag ORDER BY published_at, name")
-    names = [row["name"] for row in rows[1:-1]]
-    number = 0
-    while not stop.is_set():
-        number += 1
-        chosen = chance.sample(names, 40)
-        touched |= set(chosen)
-        await pool.execute(
-            "DELETE FROM tag WHERE repository_id = $1 AND name = ANY ($2)", repository_id, chosen[:20]
+@dataclass
+class Others:
+    """Those who push, move and delete tags meanwhile: never the first or the last by publish time."""
+
+    pool: Pool
+    repository_id: int
+    names: list[str]
+    touched: set[str] = field(default_factory=set)
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+    changes: int = 0
+
+    async def change(self) -> None:
+        self.changes += 1
+        chosen = self.chance.sample(self.names, 40)
+        self.touched |= set(chosen)
+        await self.pool.execute(
+            "DELETE FROM tag WHERE repository_id = $1 AND name = ANY ($2)", self.repository_id, chosen[:20]
         )
-        await pool.execute(
+        await self.pool.execute(
             "UPDATE tag SET published_at = $3 WHERE repository_id = $1 AND name = ANY ($2)",
-            repository_id, chosen[20:], at(chance.randrange(1, LARGE // 5 - 1)),
+            self.repository_id, chosen[20:], self._instant(),
         )  # fmt: skip
-        async with pool.acquire() as held:
-            instant = at(chance.randrange(1, LARGE // 5 - 1))
-            new = [
-                TagRow(name=f"new-{number}-{n}", published_at=instant, seed=f"new-{number}") for n in range(5)
-            ]
-            await put_tags(held, repository_id, new)
-        await asyncio.sleep(0)
-    return touched
+        instant = self._instant()
+        new = [
+            TagRow(name=f"new-{self.changes}-{n}", published_at=instant, seed=f"new-{self.changes}")
+            for n in range(5)
+        ]
+        async with self.pool.acquire() as held:
+            await put_tags(held, self.repository_id, new)
+
+    def _instant(self) -> datetime:
+        return at(self.chance.randrange(1, LARGE // 5 - 1))
+
+
+def ordered(rows: list[TagRow]) -> list[TagRow]:
+    return sorted(rows, key=lambda row: (row.published_at, row.name))
