@@ -1,6 +1,10 @@
-"""A sink that answers at once, and aiohttp with an empty handler: what a receiver of notifications is held against.
+"""What a receiver of notifications is held against: sinks that do next to nothing.
 
     python _sink.py null|aiohttp PORT
+    python _sink.py durable PORT DATABASE_URL
+
+``null`` answers at once; ``aiohttp`` has an empty handler; ``durable`` answers once the body is committed to a table
+without an index, and does nothing else: no receiver that keeps what it acknowledges in PostgreSQL can be faster.
 
 ``GET /`` answers how many deliveries came, and when the first and the last did (seconds, monotonic).
 """
@@ -11,10 +15,14 @@ import asyncio
 import json
 import sys
 import time
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+import asyncpg
 import uvloop
 from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 
 class Counter:
@@ -37,9 +45,11 @@ class Counter:
 class NullSink(asyncio.Protocol):
     """HTTP as far as a registry's deliveries need it: a body of a given length, an answer without one."""
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self, counter: Counter, store: Callable[[bytes], Awaitable[object]] | None = None) -> None:
         self._counter = counter
+        self._store = store
         self._received = b""
+        self._storing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -58,15 +68,28 @@ class NullSink(asyncio.Protocol):
             int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
         )
         if len(body) >= length:
-            self._counter.note()
             self._received = body[length:]
-            self._transport.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+            if self._store is None:
+                self._answer()
+            else:
+                self._storing = asyncio.create_task(self._answer_once_stored(self._store(body[:length])))
+
+    async def _answer_once_stored(self, stored: Awaitable[object]) -> None:
+        await stored
+        self._answer()
+
+    def _answer(self) -> None:
+        self._counter.note()
+        self._transport.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
 
 
-async def run(kind: str, port: int) -> None:
+async def run(kind: str, port: int, database_url: str | None = None) -> None:
     counter = Counter()
-    if kind == "null":
-        server = await asyncio.get_running_loop().create_server(lambda: NullSink(counter), "127.0.0.1", port)
+    if kind in {"null", "durable"}:
+        store = None if database_url is None else await _commit(database_url)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: NullSink(counter, store), "127.0.0.1", port
+        )
         await server.serve_forever()
 
     async def take(request: web.Request) -> web.Response:
@@ -86,5 +109,13 @@ async def run(kind: str, port: int) -> None:
     await asyncio.Event().wait()
 
 
+async def _commit(database_url: str) -> Callable[[bytes], Awaitable[object]]:
+    """Return what commits one body."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("CREATE TABLE IF NOT EXISTS bare_inbox (body bytea NOT NULL)")
+    insert = await connection.prepare("INSERT INTO bare_inbox (body) VALUES ($1)")
+    return insert.fetch
+
+
 if __name__ == "__main__":
-    uvloop.run(run(sys.argv[1], int(sys.argv[2])))
+    uvloop.run(run(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))

@@ -4,8 +4,9 @@ A registry sends one event a request, one request at a time; so its rate is that
 waits is lost when it stops. Sides, turn by turn:
 
 - a real Distribution (--registry 3 or 2) has queued the same pulls and pushes while nobody listened, and delivers
-  them to a sink that answers at once, and to `indexer serve`, which answers once they are durable and applies them
-  meanwhile; the rate is that from the first to the last arrival;
+  them to a sink that answers at once, to one that commits each to a bare table first (the limit of any receiver that
+  keeps in PostgreSQL what it acknowledges), and to `indexer serve`, which answers once they are durable and applies
+  them meanwhile; the rate is that from the first to the last arrival;
 - eight senders, each request on a new connection, against aiohttp with an empty handler, and against us.
 
     python3 dev.py bench delivery [--registry 3|2] [--events N]
@@ -45,9 +46,9 @@ PULLS_A_PUSH = 4
 
 
 @contextmanager
-def sink(kind: str, port: int) -> Iterator[str]:
+def sink(kind: str, port: int, *more: str) -> Iterator[str]:
     """Run a sink in a process of its own; yield its URL."""
-    process = subprocess.Popen([sys.executable, HERE / "_sink.py", kind, str(port)])
+    process = subprocess.Popen([sys.executable, HERE / "_sink.py", kind, str(port), *more])
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -150,6 +151,12 @@ async def run(arguments: argparse.Namespace) -> None:
                 report.add("registry to null sink", await settled(url), "deliveries/s")
             async with place.copy("bench_turn") as database:
                 with (
+                    loaded_registry(found, place.directory / f"durable-{turn}", port, events),
+                    sink("durable", port, database) as url,
+                ):
+                    report.add("registry to durable sink", await settled(url), "deliveries/s")
+            async with place.copy("bench_turn") as database:
+                with (
                     loaded_registry(found, place.directory / f"us-{turn}", port, events),
                     indexer(database, place.directory, port=port) as (url, _),
                 ):
@@ -164,6 +171,8 @@ async def run(arguments: argparse.Namespace) -> None:
             say(f"round {turn + 1}: " + ", ".join(f"{n} {v[-1]:,.0f}" for n, v in report.figures.items()))
     report.show()
     report.ratio("registry to us", "registry to null sink", target=Target(at_least=0.8))
+    report.ratio("registry to durable sink", "registry to null sink")
+    report.ratio("registry to us", "registry to durable sink")
     report.ratio("fan-in, us", "fan-in, aiohttp empty", target=Target(at_least=0.5))
     report.keep(arguments)
 
