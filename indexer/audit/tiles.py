@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from indexer.audit.merkle import HASH_BYTES, Node, Range, complete_root, fold, nodes_of, range_hash
+from indexer.errors import StoreError
 
 WIDTH = 256
 _LEVELS = 8
@@ -21,7 +22,7 @@ TileKey = tuple[int, int]
 """Level and index of a tile."""
 
 
-class TreeDamaged(Exception):  # noqa: N818 - a state, read as "tree damaged"
+class TreeDamaged(StoreError):  # noqa: N818 - a state, read as "tree damaged"
     """The stored hashes are not those of one tree."""
 
 
@@ -36,7 +37,9 @@ class Tiles:
         key, place, count = _place(node)
         hashes = self.held.get(key, b"")[place * HASH_BYTES : (place + count) * HASH_BYTES]
         if len(hashes) != count * HASH_BYTES:
-            raise TreeDamaged(f"the tree lacks hashes: tile {key[1]} of level {key[0]} is missing or too short")
+            raise TreeDamaged(
+                f"the tree lacks hashes: tile {key[1]} of level {key[0]} is missing or too short"
+            )
         return complete_root(split(hashes))
 
     def root(self, size: int) -> bytes:
