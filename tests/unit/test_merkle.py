@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.audit.merkle import (
+    HASH_BYTES,
     Frontier,
     consistency_ranges,
     inclusion_ranges,
@@ -19,7 +20,7 @@ from indexer.audit.merkle import (
     root_from_inclusion,
     root_of,
 )
-from indexer.audit.tiles import HASH_BYTES, Tiles, TreeDamaged, edge_of, grow, keys_of
+from indexer.audit.tiles import Tiles, TreeDamaged, edge_of, grow, keys_of
 
 ENTRIES = [
     bytes.fromhex(text)
