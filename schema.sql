@@ -248,7 +248,8 @@ CREATE INDEX tag_history_replaced_everywhere ON tag_history (valid_from, reposit
 -- audit ---------------------------------------------------------------------------------------------------
 
 -- Entries are staged by the transaction that made the change, and moved by the one sealer into the log, which
--- gives them their gap-free position. The log is append-only: nothing ever updates or deletes a row of it.
+-- gives them their gap-free position and hashes them into the tree below. The log is append-only: nothing ever
+-- updates or deletes a row of it, but erasure, which takes who and from where out of it (docs/adr/0026).
 -- What `content_id` points to is told by the action: `blob.…` and `content.…` → blob, everything else → manifest.
 CREATE TABLE audit_staged (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -285,6 +286,9 @@ CREATE TABLE audit_entry (
     client_id      integer,
     instance_id    integer,
     client_port    integer,
+    facet_id       integer,                  -- of the content, as it was known when the entry was sealed
+    actor_salt_id  integer,                  -- audit_salt: what was committed to in place of the actor
+    client_salt_id integer,                  -- … and of the client's address and user agent
     action         text NOT NULL,
     source         text NOT NULL,
     tag            text COLLATE "C",
@@ -295,6 +299,30 @@ CREATE INDEX audit_by_time ON audit_entry (occurred_at, id);
 CREATE INDEX audit_by_repository ON audit_entry (repository_id, occurred_at, id);
 CREATE INDEX audit_by_actor ON audit_entry (actor_id, occurred_at, id) WHERE actor_id IS NOT NULL;
 CREATE INDEX audit_by_action ON audit_entry (action, occurred_at, id);
+
+-- What leaves say in place of a person: per actor and day, and per client, actor and day. 0: the actor alone, or a
+-- client without one. Where the value was erased the salt is gone, and whose it was.
+CREATE TABLE audit_salt (
+    id          integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    actor_id    integer NOT NULL,
+    client_id   integer NOT NULL,
+    day         date NOT NULL,               -- of occurred_at, UTC
+    salt        bytea,
+    commitment  bytea NOT NULL               -- SHA-256 over salt and value
+);
+
+CREATE UNIQUE INDEX audit_salt_of ON audit_salt (actor_id, client_id, day) WHERE salt IS NOT NULL;
+CREATE INDEX audit_salt_of_client ON audit_salt (client_id) WHERE salt IS NOT NULL;
+
+-- The Merkle tree over the entries, in tiles of at most 256 hashes (C2SP tlog-tiles). Outlives the entries.
+CREATE TABLE audit_tile (
+    index   bigint NOT NULL,
+    level   smallint NOT NULL,
+    hashes  bytea NOT NULL,
+    PRIMARY KEY (level, index)
+);
+
+ALTER TABLE audit_tile ALTER COLUMN hashes SET STORAGE EXTERNAL; -- hashes do not compress
 
 -- Pulls as single entries, until their age lets the log take them in, coalesced (docs/adr/0020). A pull is at any
 -- time in one of the two: moved, never copied. One sequence gives all entries their ids.
@@ -508,7 +536,8 @@ CREATE TABLE loop_state (
 -- One row: what the whole system must agree on.
 CREATE TABLE log_head (
     one       boolean PRIMARY KEY DEFAULT true CHECK (one),
-    position  bigint NOT NULL DEFAULT 0
+    position  bigint NOT NULL DEFAULT 0,
+    erasures  integer NOT NULL DEFAULT 0     -- what was cached of people before the last one does not hold
 );
 
 INSERT INTO log_head DEFAULT VALUES;

@@ -74,6 +74,21 @@ def show_entry(row: Any) -> dict[str, Any]:
     }
 
 
+def show_proven(row: Any) -> dict[str, Any]:
+    """Return a sealed entry with what its leaf says in place of people, and the salts of what was not erased."""
+    salts = {"actor": row["actor_salt"], "client": row["client_salt"]}
+    return show_entry(row) | {
+        "commitments": show_commitments(actor=row["actor_commitment"], client=row["client_commitment"]),
+        "salts": {name: salt.hex() for name, salt in salts.items() if salt is not None},
+    }
+
+
+def show_commitments(*, actor: bytes | None, client: bytes | None) -> dict[str, str]:
+    """Return what an entry says in place of who and from where."""
+    named = {"actor": actor, "client": client}
+    return {name: value.hex() for name, value in named.items() if value is not None}
+
+
 def flatten(entry: Mapping[str, Any]) -> list[str]:
     """Return a shown entry as the values of ``COLUMNS``; what is not known is empty."""
     request = entry["request"] or {}

@@ -15,7 +15,7 @@ from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName
 from indexer.store.identifiers import event_key, is_canonical
 from indexer.store.lookups import client_of
-from indexer.store.pool import Connection, Pool, transaction
+from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("audit")
@@ -47,6 +47,24 @@ class Staged:
 
     entries: int
     since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The end of the log: the newest position, and how often people were erased."""
+
+    position: int
+    erasures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """What sealing adds to a staged entry."""
+
+    id: int
+    facet_id: int | None
+    actor_salt_id: int | None
+    client_salt_id: int | None
 
 
 async def stage_entries(connection: Connection, *, entries: Sequence[Entry], ids: EntryIds) -> None:
@@ -114,21 +132,25 @@ def _detail(entry: Entry) -> dict[str, object] | None:
     return detail or None
 
 
-async def seal(pool: Pool, *, limit: int) -> int | None:
-    """Give at most ``limit`` staged entries their positions; return how many, None where another is sealing.
+async def lock_head(connection: Connection) -> Head | None:
+    """Become the sealer until the transaction ends; None where another is."""
+    row = await connection.fetchrow(SQL["lock_head"])
+    return None if row is None else Head(position=row["position"], erasures=row["erasures"])
 
-    Entries of one transaction stay together and in order. A transaction that is still open when a later one
-    commits is sealed after it: the order of the log is the order in which changes became visible.
-    """
-    async with transaction(pool) as connection:
-        position = await connection.fetchval(SQL["lock_head"])
-        if position is None:
-            return None
-        sealed = int(await connection.fetchval(SQL["seal"], position, limit))
-        if sealed:
-            await connection.execute(SQL["move_head"], position + sealed)
-            await connection.execute(f"NOTIFY {SEALED_CHANNEL}")
-        return sealed
+
+async def seal_entries(connection: Connection, *, after: int, sealed: Sequence[Sealed]) -> int:
+    """Move staged entries into the log behind a position, in this order, and wake who listens; return how many."""
+    status = await connection.execute(
+        SQL["seal"],
+        [one.id for one in sealed],
+        [one.facet_id for one in sealed],
+        [one.actor_salt_id for one in sealed],
+        [one.client_salt_id for one in sealed],
+        after,
+    )
+    await connection.execute(SQL["move_head"], after + len(sealed))
+    await connection.execute(f"NOTIFY {SEALED_CHANNEL}")
+    return int(status.rpartition(" ")[2])
 
 
 async def staged(connection: Connection) -> Staged:

@@ -59,8 +59,7 @@ def address(database_url: str) -> Iterator[str]:
 
     async def serve() -> None:
         pool = await open_pool(database_url, size=6, application="tests")
-        async with pool.acquire() as connection:
-            await fill(connection)
+        await fill(pool)
         app = web.Application()
         add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({TOKEN})))
         runner = web.AppRunner(app)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.audit import follow as room
 from indexer.audit.follow import follow, line_of
-from indexer.store.audit import seal
+from indexer.audit.seal import seal
 from indexer.store.listing.audit import AuditFilter
 from tests.fixtures.installation import COMMANDS
 

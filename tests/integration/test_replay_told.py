@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.store.audit import seal
+from indexer.audit.seal import seal
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from tests.fixtures import captures

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from indexer.audit.seal import seal
 from indexer.ingest.worker import IngestWorker
 from indexer.inventory.changes import DueKind
 from indexer.service import Loop
 from indexer.store import due, inbox
-from indexer.store.audit import seal
 from indexer.store.due import Deferred, DueKey
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups

@@ -37,11 +37,12 @@ _PULL = (
     f"client_port, '{AuditAction.MANIFEST_PULLED}'::text AS action, "
     f"'{AuditSource.NOTIFICATION}'::text AS source, tag, detail"
 )
+_UNSEALED = "NULL::bigint AS position, NULL::integer AS facet_id"
 # One statement reads all three, so an entry that is being moved is seen exactly once.
 _SOURCE = (
-    f"(SELECT position, {_ENTRY} FROM audit_entry UNION ALL "
-    f"SELECT NULL::bigint AS position, {_ENTRY} FROM audit_staged UNION ALL "
-    f"SELECT NULL::bigint AS position, {_PULL} FROM pull_detail) AS t"
+    f"(SELECT position, facet_id, {_ENTRY} FROM audit_entry UNION ALL "
+    f"SELECT {_UNSEALED}, {_ENTRY} FROM audit_staged UNION ALL "
+    f"SELECT {_UNSEALED}, {_PULL} FROM pull_detail) AS t"
 )
 _BLOB_ACTIONS = ", ".join(f"'{action}'" for action in sorted(BLOB_ACTIONS))
 
@@ -55,9 +56,18 @@ _WORDS = (
     "LEFT JOIN repository AS r ON r.id = w.repository_id LEFT JOIN actor AS a ON a.id = w.actor_id "
     f"LEFT JOIN manifest AS m ON m.id = w.content_id AND w.action NOT IN ({_BLOB_ACTIONS}) "
     f"LEFT JOIN blob AS b ON b.id = w.content_id AND w.action IN ({_BLOB_ACTIONS}) "
-    "LEFT JOIN manifest AS p ON p.id = w.previous_id LEFT JOIN facet AS f ON f.id = m.facet_id "
+    "LEFT JOIN manifest AS p ON p.id = w.previous_id "
+    # What is known of a manifest may grow; what is sealed says what was known then.
+    "LEFT JOIN facet AS f ON f.id = coalesce(w.facet_id, m.facet_id) "
     "LEFT JOIN client AS c ON c.id = w.client_id LEFT JOIN registry_instance AS i ON i.id = w.instance_id"
 )
+
+_SALTS = "LEFT JOIN audit_salt AS sa ON sa.id = w.actor_salt_id LEFT JOIN audit_salt AS sc ON sc.id = w.client_salt_id"
+PROOF = (
+    "sa.commitment AS actor_commitment, sa.salt AS actor_salt, sc.commitment AS client_commitment, "
+    "sc.salt AS client_salt"
+)
+"""What a sealed entry committed to, for whoever checks its leaf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +95,7 @@ async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: 
         source=_source,
         scope=covered.scope,
         orders=orders_of(COLUMNS, [("occurred_at", True)], ties=["occurred_at", "id"]),
-        identity=tuple((name.strip(), "") for name in f"position, {_ENTRY}".split(",")),
+        identity=tuple((name.strip(), "") for name in f"position, facet_id, {_ENTRY}".split(",")),
         outer=OUTER,
         joins=_WORDS,
         filters=(*conditions, *covered.filters),
@@ -95,9 +105,19 @@ async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: 
 
 
 async def sealed_entries(
-    connection: Connection, *, scope: Scope | None, wanted: AuditFilter, after: int, until: int, limit: int
+    connection: Connection,
+    *,
+    scope: Scope | None,
+    wanted: AuditFilter,
+    after: int,
+    until: int,
+    limit: int,
+    proof: bool = False,
 ) -> list[Row]:
-    """Return what the filter leaves of the sealed entries in (after, until], in order, at most ``limit``."""
+    """Return what the filter leaves of the sealed entries in (after, until], in order, at most ``limit``.
+
+    ``proof``: with the columns of ``PROOF``.
+    """
     conditions = await _conditions(connection, wanted)
     if scope is not None:
         conditions += (of_repositories(scope),)
@@ -106,8 +126,18 @@ async def sealed_entries(
         Condition("t.position > {}", (after,)), Condition("t.position <= {}", (until,)), *conditions
     )
     inner = f"SELECT t.* FROM audit_entry AS t {where} ORDER BY t.position LIMIT {statement.bind(limit)}"
-    text = f"SELECT {OUTER} FROM ({inner}) AS w {_WORDS} ORDER BY w.position"
+    columns, joins = (f"{OUTER}, {PROOF}", f"{_WORDS} {_SALTS}") if proof else (OUTER, _WORDS)
+    text = f"SELECT {columns} FROM ({inner}) AS w {joins} ORDER BY w.position"
     return list(await connection.fetch(text, *statement.values))
+
+
+async def staged_entries(connection: Connection, *, limit: int) -> list[Row]:
+    """Return the staged entries that come next, as the log will show them, with what the sealer keeps of them."""
+    text = (
+        f"SELECT {OUTER}, w.actor_id, w.client_id, m.facet_id FROM "
+        f"(SELECT {_UNSEALED}, {_ENTRY} FROM audit_staged ORDER BY id LIMIT $1) AS w {_WORDS} ORDER BY w.id"
+    )
+    return list(await connection.fetch(text, limit))
 
 
 async def head_position(connection: Connection) -> int:

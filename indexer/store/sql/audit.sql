@@ -14,23 +14,24 @@ ORDER BY place
 
 -- name: lock_head
 -- Locks the head of the log: whoever holds it is the sealer. Null where another is.
-SELECT position FROM log_head FOR UPDATE SKIP LOCKED
+SELECT position, erasures FROM log_head FOR UPDATE SKIP LOCKED
 
 -- name: seal
--- Moves at most $2 staged entries into the log behind position $1; returns how many.
-WITH taken AS (
-    DELETE FROM audit_staged WHERE id IN (SELECT id FROM audit_staged ORDER BY id LIMIT $2) RETURNING *
-), sealed AS (
-    INSERT INTO audit_entry (position, id, occurred_at, recorded_at, not_before, content_id, previous_id, event_key,
-                             request_key, repository_id, actor_id, client_id, instance_id, client_port, action,
-                             source, tag, detail)
-    SELECT $1 + row_number() OVER (ORDER BY id), id, occurred_at, recorded_at, not_before, content_id, previous_id,
-           event_key, request_key, repository_id, actor_id, client_id, instance_id, client_port, action, source, tag,
-           detail
-    FROM taken ORDER BY id
-    RETURNING 1
+-- Moves the staged entries $1 (ids, in order) into the log behind position $5; their facets $2, actors' salts $3 and
+-- clients' salts $4. An actor whose name was erased while the entry waited is none.
+WITH sealed AS (
+    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[]) WITH ORDINALITY
+        AS s (id, facet_id, actor_salt_id, client_salt_id, place)
+), taken AS (
+    DELETE FROM audit_staged WHERE id = ANY ($1::bigint[]) RETURNING *
 )
-SELECT count(*) FROM sealed
+INSERT INTO audit_entry (position, id, occurred_at, recorded_at, not_before, content_id, previous_id, event_key,
+                         request_key, repository_id, actor_id, client_id, instance_id, client_port, facet_id,
+                         actor_salt_id, client_salt_id, action, source, tag, detail)
+SELECT $5::bigint + s.place, t.id, t.occurred_at, t.recorded_at, t.not_before, t.content_id, t.previous_id, t.event_key,
+       t.request_key, t.repository_id, CASE WHEN s.actor_salt_id IS NOT NULL THEN t.actor_id END, t.client_id,
+       t.instance_id, t.client_port, s.facet_id, s.actor_salt_id, s.client_salt_id, t.action, t.source, t.tag, t.detail
+FROM taken AS t JOIN sealed AS s USING (id) ORDER BY s.place
 
 -- name: move_head
 -- The log now ends at position $1.
