@@ -21,6 +21,7 @@ from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.ingest.endpoint import add_endpoint
+from indexer.ingest.presence import Presence
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
@@ -67,6 +68,8 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         add_api(app, pool=reads, settings=_api_settings(settings))
         # The doors open first: while the database is away, deliveries are spooled.
         await _open_doors(stack, app, settings.indexer_listen)
+        presence = Presence(work, writer)
+        stack.callback(presence.shut)
         if await _until_current(work, stop):
             apart = settings.indexer_pull_detail is not None
             forwarded = None
@@ -77,6 +80,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             service.start(Sealer(work), Alarm())
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             service.start(Gauges(work), Alarm())
+            service.start(presence, Alarm())
         await stop.wait()
         log.info("stopping")
     return 0

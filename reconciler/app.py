@@ -114,16 +114,15 @@ async def run(settings: Settings, *, database_url: str) -> int:
             Walker(rooms.pool, rooms.lookups, rooms.walking, walk, interval=settings.reconciler_interval),
             Alarm(),
         )
-        if settings.reconciler_registry_debug_urls:
-            token = settings.indexer_notifications_token
-            service.start(
-                Accountant(
-                    rooms.pool,
-                    debug_urls=settings.reconciler_registry_debug_urls,
-                    token=None if token is None else token.get_secret_value(),
-                ),
-                Alarm(),
-            )
+        token = settings.indexer_notifications_token
+        service.start(
+            Accountant(
+                rooms.pool,
+                debug_urls=settings.reconciler_registry_debug_urls,
+                token=None if token is None else token.get_secret_value(),
+            ),
+            Alarm(),
+        )
         listening = asyncio.create_task(
             listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
         )

@@ -97,7 +97,10 @@ def picture_json(picture: Picture) -> dict[str, Any]:
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
             {key: _json_value(value) for key, value in dict(row).items() if key != "id"}
-            | {"loss": status.loss_of(row).as_json()}
+            | {
+                "loss": status.loss_of(row).as_json(),
+                "intervals": [interval.as_json() for interval in status.intervals_of(row)],
+            }
             for row in status.instances
         ],
         "processes": [
@@ -136,6 +139,8 @@ def picture_lines(picture: Picture) -> Iterator[str]:
         last = _since(known(row["last_event_at"]), now)
         yield f"registry     {row['instance']} at {row['address']}: {row['events']} events{last}"
         yield f"             {loss_words(picture.status.loss_of(row))}"
+        for interval in picture.status.downtimes[row["id"]]:
+            yield f"             {loss_words(interval)}"
     for each in picture.status.processes:
         ended = f", ended{_since(each.ended_at, now)}" if each.ended_at else ""
         account = each.account

@@ -71,6 +71,11 @@ class InboxWriter:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
+    @property
+    def spooled(self) -> int:
+        """Deliveries in the spool."""
+        return self._spool.waiting
+
     def start(self) -> None:
         """Begin to write."""
         self._task = asyncio.create_task(self._run(), name="inbox-writer")

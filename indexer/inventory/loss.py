@@ -51,6 +51,34 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """When one process of ours received: from ``opened_at`` to ``open_at``, the last time it said so."""
+
+    opened_at: datetime
+    open_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downtime:
+    """An interval in which no process of ours received."""
+
+    from_at: datetime
+    to_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """A registry instance as we heard of it, and since when and until when counters were read that are its own."""
+
+    id: int
+    address: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+    counted_from: datetime | None
+    counted_to: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """What is claimed of the events that a process made from ``from_at`` to ``to_at``; ``lost``: at most."""
 

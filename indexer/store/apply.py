@@ -40,7 +40,7 @@ from indexer.store import audit, contents, drift, due, events, history, manifest
 from indexer.store.due import DueKey
 from indexer.store.identifiers import event_key
 from indexer.store.instants import FOR_EVER, NEVER
-from indexer.store.lookups import Facet, Lookups
+from indexer.store.lookups import Facet, Lookups, Span
 from indexer.store.pool import Connection, Pool, connection
 from indexer.store.repositories import Counted
 
@@ -113,7 +113,7 @@ async def tell_all(
     await _load_for_events(writing, fresh)
     changes = [change for event in fresh for change in tell(writing.known, event)]
     await _write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
-    await _count_events(writing, fresh, now=now)
+    await _count_events(writing, fresh)
     return Told(fresh=fresh, repeated=len(batch) - len(fresh))
 
 
@@ -565,14 +565,21 @@ async def _write_due(
     await due.make_due_at(writing.connection, due_at=due_at, now=now)
 
 
-async def _count_events(writing: _Writing, fresh: Sequence[Event], *, now: datetime) -> None:
+async def _count_events(writing: _Writing, fresh: Sequence[Event]) -> None:
     ids = await writing.lookups.instances(event.instance for event in fresh)
-    spans: dict[int, tuple[int, datetime, datetime]] = {}
+    heard: dict[int, list[Event]] = {}
     for event in fresh:
-        number = ids[event.instance]
-        count, first, last = spans.get(number, (0, event.occurred_at, event.occurred_at))
-        spans[number] = (count + 1, min(first, event.occurred_at), max(last, event.occurred_at))
-    await writing.lookups.count_instance_events(writing.connection, spans=spans, at=now)
+        heard.setdefault(ids[event.instance], []).append(event)
+    spans = {
+        number: Span(
+            events=len(events),
+            first_at=min(event.occurred_at for event in events),
+            last_at=max(event.occurred_at for event in events),
+            received_at=max(event.received_at for event in events),
+        )
+        for number, events in heard.items()
+    }
+    await writing.lookups.count_instance_events(writing.connection, spans=spans)
 
 
 def _counted(writing: _Writing, counted: dict[int, Counted], repository: RepositoryName) -> Counted:

@@ -39,6 +39,16 @@ class Facet:
         return _hash(self.media_type, self.artifact_type, self.kind, *self.platforms)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What a registry instance sent: distinct events, the first and last by its clock, the last receipt by ours."""
+
+    events: int
+    first_at: datetime
+    last_at: datetime
+    received_at: datetime
+
+
 class Lookups:
     """Ids of words, adding those that are new.
 
@@ -74,18 +84,16 @@ class Lookups:
         return await self._ids(self._facets, set(facets), _fetch_facets)
 
     @staticmethod
-    async def count_instance_events(
-        connection: Connection, *, spans: Mapping[int, tuple[int, datetime, datetime]], at: datetime
-    ) -> None:
-        """Add to what each instance sent: by id, distinct events, the first and the last event's instant."""
+    async def count_instance_events(connection: Connection, *, spans: Mapping[int, Span]) -> None:
+        """Add to what each instance sent, by id."""
         numbers = sorted(spans)
         await connection.execute(
             SQL["count_instance_events"],
             numbers,
-            [spans[number][0] for number in numbers],
-            at,
-            [spans[number][1] for number in numbers],
-            [spans[number][2] for number in numbers],
+            [spans[number].events for number in numbers],
+            [spans[number].received_at for number in numbers],
+            [spans[number].first_at for number in numbers],
+            [spans[number].last_at for number in numbers],
         )
 
     async def _ids(

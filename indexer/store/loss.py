@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
+from typing import Any
 
-from indexer.inventory.loss import Account, LossState, Statement
+from indexer.inventory.loss import Account, Downtime, LossState, Statement, Witness
 from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -55,10 +56,33 @@ async def count_received(connection: Connection) -> dict[int, int]:
     return {row["id"]: row["events"] for row in await connection.fetch(SQL["count_received"])}
 
 
-async def waits_since_before(connection: Connection, *, before: datetime) -> bool:
-    """Tell whether a delivery that was received before an instant is not applied yet."""
-    waits: bool = await connection.fetchval(SQL["waits_since_before"], before)
+async def waits_since_before(connection: Connection, *, before: datetime, heard_since: datetime) -> bool:
+    """Tell whether a delivery that was received before an instant may not be applied yet.
+
+    Spools count of processes that said something since ``heard_since``; if none did, nobody knows.
+    """
+    waits: bool = await connection.fetchval(SQL["waits_since_before"], before, heard_since)
     return waits
+
+
+async def list_witnesses(connection: Connection) -> list[Witness]:
+    """Return what is known of each registry instance that was heard lately."""
+    return [Witness(**dict(row)) for row in await connection.fetch(SQL["list_witnesses"])]
+
+
+async def decided_until(connection: Connection) -> datetime | None:
+    """Return the end of the last downtime of ours that is decided."""
+    at: datetime | None = await connection.fetchval(SQL["decided_until"])
+    return at
+
+
+async def add_downtime(
+    connection: Connection, *, downtime: Downtime, statements: Mapping[int, Statement]
+) -> None:
+    """Decide a downtime of ours, with what it may have cost by instance; the caller's transaction."""
+    await connection.execute(SQL["add_downtime"], downtime.from_at, downtime.to_at)
+    for instance_id, statement in statements.items():
+        await connection.execute(SQL["add_statement"], None, instance_id, *_values(statement))
 
 
 async def save_account(connection: Connection, *, account: Account) -> int:
@@ -81,12 +105,11 @@ async def note_unread(connection: Connection, *, address: str, error: str) -> No
 
 async def add_statement(connection: Connection, *, process_id: int, statement: Statement) -> None:
     """Write what is claimed of an interval; one that lost nothing prolongs its neighbour."""
-    values = [getattr(statement, field.name) for field in fields(statement)]
     if statement.state is LossState.NOTHING_LOST and await connection.fetchval(
         SQL["prolong_statement"], process_id, statement.from_at, statement.to_at
     ):
         return
-    await connection.execute(SQL["add_statement"], process_id, *values)
+    await connection.execute(SQL["add_statement"], process_id, None, *_values(statement))
 
 
 async def newest_doubt(connection: Connection) -> Doubt | None:
@@ -105,9 +128,22 @@ async def list_statements(
     connection: Connection, *, process_ids: list[int], limit: int
 ) -> dict[int, list[Statement]]:
     """Return the newest statements of each process, the latest first."""
-    found: dict[int, list[Statement]] = {number: [] for number in process_ids}
-    for row in await connection.fetch(SQL["list_statements"], process_ids, limit):
-        found[row["process_id"]].append(
+    rows = await connection.fetch(SQL["list_statements"], process_ids, limit)
+    return _by(process_ids, "process_id", rows)
+
+
+async def list_instance_statements(
+    connection: Connection, *, instance_ids: list[int], limit: int
+) -> dict[int, list[Statement]]:
+    """Return the newest statements of each instance that no counters made, the latest first."""
+    rows = await connection.fetch(SQL["list_instance_statements"], instance_ids, limit)
+    return _by(instance_ids, "instance_id", rows)
+
+
+def _by(ids: list[int], key: str, rows: Sequence[Row]) -> dict[int, list[Statement]]:
+    found: dict[int, list[Statement]] = {number: [] for number in ids}
+    for row in rows:
+        found[row[key]].append(
             Statement(
                 state=LossState(row["state"]),
                 from_at=row["from_at"],
@@ -118,6 +154,10 @@ async def list_statements(
             )
         )
     return found
+
+
+def _values(statement: Statement) -> list[Any]:
+    return [getattr(statement, field.name) for field in fields(statement)]
 
 
 def _account(row: Row) -> Account:
@@ -139,4 +179,5 @@ async def waiting(connection: Connection) -> Waiting:
 async def trim_loss(connection: Connection, *, before: datetime) -> None:
     """Forget statements about intervals that ended before an instant, and processes that did."""
     await connection.execute(SQL["trim_statements"], before)
+    await connection.execute(SQL["trim_downtimes"], before)
     await connection.execute(SQL["trim_processes"], before)

@@ -5,7 +5,8 @@ One account per process and debug address. The rules, in the order they apply to
 1. Nothing on record of the address: an account begins; of what was before nothing is claimed.
 2. It is another process, or that cannot be told, or a counter went back: what the account had not settled is
    *unknown*, since the queue lives in memory and what it held after the last reading nobody counted.
-3. Our inbox has not caught up, or (for at most a minute) we hold fewer events than were delivered: wait.
+3. Our inbox or a spool is not empty yet, or (for a minute after that) we hold fewer events than were delivered:
+   wait.
 4. The process delivers in the order it queues, and never gives up. So once it delivered as many as it had
    queued at the mark, everything made up to the mark is settled:
    nothing new was made: *nothing lost*;
@@ -36,16 +37,21 @@ ELSEWHERE: Final = "answered by something else than our door (a redirect, a prox
 SHORT: Final = "answered 202, and not among the events applied here"
 
 PATIENCE: Final = timedelta(minutes=1)
-"""A spool that empties and deliveries under way are no loss yet."""
+"""Deliveries under way are no loss yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One reading of our endpoint's counters at a debug address."""
+    """One reading of our endpoint's counters at a debug address.
+
+    ``blank``: there are none. Prometheus' text has an endpoint's from its first event on in 3.x, and never in 2.8:
+    so this is a process that made nothing, or one of which nothing is known.
+    """
 
     at: datetime
     counters: EndpointCounters
     process: ProcessMark
+    blank: bool = False
 
     @property
     def accepted(self) -> int:
@@ -60,7 +66,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """Distinct events of one instance, counted before and after a reading; ``complete``: nothing waits inside."""
+    """Distinct events of one instance, counted before and after a reading.
+
+    ``complete``: nothing received before waits in the inbox or in a spool.
+    """
 
     before: int
     after: int
@@ -93,7 +102,9 @@ def decide(account: Account | None, sample: Sample, *, address: str, received: R
         )
         return Decision(account=open_account(sample, address=address), statements=(statement,), ended=True)
     missing = account.missing if received is None else _missing(sample, received)
-    doubted_at = (account.doubted_at or sample.at) if received is not None and missing else None
+    # What waits here, in the inbox or in a spool, is no loss however long it takes: patience begins after it.
+    doubtful = received is not None and received.complete and missing
+    doubted_at = (account.doubted_at or sample.at) if doubtful else None
     known = replace(
         account,
         read_at=sample.at,

@@ -1,4 +1,7 @@
-"""Reads every debug address every few seconds and keeps the accounts. One process does at a time."""
+"""Reads every debug address every few seconds and keeps the accounts, and decides what our own downtime may have cost.
+
+One process does at a time.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import httpx
 import structlog
 
-from indexer.inventory.loss import Account
+from indexer.inventory.loss import Account, LossState, Statement
 from indexer.service import Round
-from indexer.store import loss
+from indexer.store import doors, loss
 from indexer.store.pool import Connection, Pool, connection
 from reconciler.loss.decide import Decision, Received, Sample, decide, find_instances
+from reconciler.loss.downtime import after_downtime, downtimes
 from reconciler.loss.observe import Unread, sample_all, shown_address
 
 log = structlog.get_logger()
@@ -26,6 +30,9 @@ REST_SECONDS: Final = 5.0
 
 DEADLINE_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 2.0
+DOOR_STALE: Final = timedelta(seconds=15)
+"""A process of the server that said nothing for so long is gone, and its spool with it, until it is back."""
+
 POLL_SECONDS: Final = 0.05
 
 
@@ -46,16 +53,23 @@ class Accountant:
         async with connection(self._pool) as held, loss.only_accountant(held) as alone:
             if not alone:
                 return Round(items=0, rest_seconds=REST_SECONDS)
+            await _decide_downtimes(held)
             accounts = await loss.list_accounts(held)
             for address in accounts.keys() - set(map(shown_address, self._addresses)):
-                await loss.end_account(held, address=address, at=datetime.now(UTC))
+                await _drop(held, accounts[address])
+            if not self._addresses:
+                return Round(items=0, rest_seconds=REST_SECONDS)
             before = await loss.count_received(held)
             async with httpx.AsyncClient(
                 timeout=DEADLINE_SECONDS, follow_redirects=False, trust_env=False
             ) as client:
                 readings = await sample_all(client, self._addresses, token=self._token)
             received = await self._received(held, before)
-            samples = {key: found for key, found in readings.items() if isinstance(found, Sample)}
+            samples = {
+                address: found
+                for address, found in readings.items()
+                if isinstance(found, Sample) and (address in accounts or not found.blank)
+            }
             for address, found in readings.items():
                 if isinstance(found, Unread):
                     log.warning("debug_address_unread", address=address, error=found.because)
@@ -66,18 +80,20 @@ class Accountant:
                 account = accounts.get(address)
                 known = None if account is None else replace(account, instance_id=number)
                 ours = None if number is None else received.get(number)
-                await _write(held, known, decide(known, sample, address=address, received=ours))
+                decision = decide(known, sample, address=address, received=ours)
+                await _write(held, known, decision, begin=not sample.blank)
         return Round(items=len(samples), rest_seconds=REST_SECONDS)
 
     async def _received(self, held: Connection, before: Mapping[int, int]) -> dict[int, Received]:
         """Count again once the inbox has caught up with the reading, or say that it has not."""
         read_at = datetime.now(UTC)
-        lags = await loss.waits_since_before(held, before=read_at)
+        heard_since = read_at - DOOR_STALE
+        lags = await loss.waits_since_before(held, before=read_at, heard_since=heard_since)
         for _ in range(int(SETTLE_SECONDS / POLL_SECONDS)):
             if not lags:
                 break
             await asyncio.sleep(POLL_SECONDS)
-            lags = await loss.waits_since_before(held, before=read_at)
+            lags = await loss.waits_since_before(held, before=read_at, heard_since=heard_since)
         after = await loss.count_received(held)
         return {
             number: Received(before=before.get(number, 0), after=count, complete=not lags)
@@ -85,14 +101,52 @@ class Accountant:
         }
 
 
-async def _write(held: Connection, before: Account | None, decision: Decision) -> None:
+async def _decide_downtimes(held: Connection) -> None:
+    """Say what our own downtimes may have cost, the oldest first, as soon as that can be told."""
+    decided = await loss.decided_until(held)
+    for downtime in downtimes(await doors.list_doors(held)):
+        if decided is not None and downtime.to_at <= decided:
+            continue
+        now = datetime.now(UTC)
+        claims = after_downtime(downtime, await loss.list_witnesses(held), now=now)
+        if claims is None:
+            return
+        async with held.transaction():
+            await loss.add_downtime(held, downtime=downtime, statements=claims)
+        log.warning(
+            "downtime",
+            from_at=downtime.from_at.isoformat(),
+            to_at=downtime.to_at.isoformat(),
+            unknown=len(claims),
+            walk=any(claim.walk for claim in claims.values()),
+        )
+
+
+async def _drop(held: Connection, account: Account) -> None:
+    """Nobody reads an address any more: what its account had not settled stays unknown."""
+    now = datetime.now(UTC)
+    statement = Statement(
+        state=LossState.UNKNOWN,
+        from_at=account.settled_at,
+        to_at=now,
+        because="its counters are read no more",
+    )
+    async with held.transaction():
+        await loss.end_account(held, address=account.address, at=now)
+        await loss.add_statement(held, process_id=account.id, statement=statement)
+
+
+async def _write(held: Connection, before: Account | None, decision: Decision, *, begin: bool) -> None:
+    """Write what follows; ``begin``: a new account may begin with this reading."""
     account = decision.account
     async with held.transaction():
         if decision.ended:
             await loss.end_account(held, address=account.address, at=account.began_at)
-        number = await loss.save_account(held, account=account)
         # What ended an account is said of the process that ended.
-        about = before.id if decision.ended and before is not None else number
+        about = before.id if before is not None else 0
+        if not decision.ended or begin:
+            number = await loss.save_account(held, account=account)
+            about = about if decision.ended else number
         for statement in decision.statements:
             await loss.add_statement(held, process_id=about, statement=statement)
     for statement in decision.statements:

@@ -46,6 +46,5 @@ async def _sample(client: httpx.AsyncClient, address: str, token: str | None) ->
     if ours is not None:
         return Sample(at=reading.read_at, counters=ours.counters, process=reading.process)
     if reading.source is DebugSource.PROMETHEUS and not reading.endpoints:
-        # Prometheus shows an endpoint from its first event on.
-        return Sample(at=reading.read_at, counters=EndpointCounters(), process=reading.process)
+        return Sample(at=reading.read_at, counters=EndpointCounters(), process=reading.process, blank=True)
     return Unread(because=f"{shown_address(address)}: none of its endpoints is known to be ours")

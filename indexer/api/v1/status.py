@@ -247,7 +247,7 @@ def _show_instance(found: store.Status, row: Row) -> dict[str, Any]:
         "last_event_at": format_time(known(row["last_event_at"])),
         "missing": None if process is None else process.account.missing,
         "loss": found.loss_of(row).as_json(),
-        "intervals": [] if process is None else [each.as_json() for each in process.intervals],
+        "intervals": [each.as_json() for each in found.intervals_of(row)],
     }
 
 

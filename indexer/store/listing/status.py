@@ -49,6 +49,14 @@ class Status:
     loops: Sequence[Row]
     totals: Row
     processes: Sequence[Process]
+    downtimes: Mapping[int, Sequence[Statement]]
+    """What our own downtimes may have cost, by instance: of those whose counters were not read."""
+
+    def intervals_of(self, instance: Row) -> Sequence[Statement]:
+        """Return what was claimed of an instance's events, by its counters or without, the latest first."""
+        process = self.process_of(instance)
+        found = [*(process.intervals if process is not None else ()), *self.downtimes[instance["id"]]]
+        return sorted(found, key=lambda each: each.to_at, reverse=True)[:INTERVALS]
 
     def process_of(self, instance: Row) -> Process | None:
         """Return the process that is known to be an instance."""
@@ -80,14 +88,17 @@ class Verification:
 async def status(connection: Connection) -> Status:
     """Return how everything is doing."""
     backlog = await connection.fetch(SQL["backlog"])
+    instances = await connection.fetch(SQL["instances"], INSTANCES)
+    ids = [row["id"] for row in instances]
     return Status(
         ingest=await connection.fetchrow(SQL["ingest"]),
         backlog={row["kind"]: row for row in backlog},
-        instances=await connection.fetch(SQL["instances"], INSTANCES),
+        instances=instances,
         last_walk=await connection.fetchrow(SQL["last_walk"]),
         loops=await connection.fetch(SQL["loops"]),
         totals=await connection.fetchrow(SQL["totals"]),
         processes=await _processes(connection),
+        downtimes=await loss.list_instance_statements(connection, instance_ids=ids, limit=INTERVALS),
     )
 
 

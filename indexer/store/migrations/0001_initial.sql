@@ -385,6 +385,15 @@ CREATE TABLE event_seen (
 
 CREATE INDEX event_seen_by_age ON event_seen USING brin (received_at);
 
+-- When somebody received: one row per process of `indexer serve`, by its own clock. Where no row reaches, nobody did.
+-- loop_state cannot tell: it knows processes by host and number, which a container has again after its restart.
+CREATE TABLE door (
+    opened_at  timestamptz NOT NULL,
+    open_at    timestamptz NOT NULL,                     -- the last time it said so
+    spooled    bigint NOT NULL,                          -- deliveries in its spool then
+    process    uuid PRIMARY KEY
+);
+
 -- due -----------------------------------------------------------------------------------------------------
 
 -- Work that waits. Made due again while leased, a row bumps its generation and runs exactly once more.
@@ -504,20 +513,30 @@ CREATE TABLE registry_process (
 
 CREATE UNIQUE INDEX registry_process_alive ON registry_process (address) WHERE ended_at IS NULL;
 
--- What is claimed of a process's events in an interval; neighbours that lost nothing are joined.
+-- What is claimed of the events of an interval: of a process whose counters are read, or, after a downtime of
+-- ours, of an instance whose counters are not. Neighbours that lost nothing are joined.
 CREATE TABLE loss_interval (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     from_at      timestamptz NOT NULL,
     to_at        timestamptz NOT NULL,
-    process_id   bigint NOT NULL REFERENCES registry_process ON DELETE CASCADE,
+    process_id   bigint REFERENCES registry_process ON DELETE CASCADE,
     lost         bigint,                                 -- at most
+    instance_id  integer REFERENCES registry_instance,
     state        text NOT NULL CHECK (state IN ('nothing_lost', 'at_most', 'unknown')),
     walk         boolean NOT NULL,                       -- a walk is called for
-    because      text
+    because      text,
+    CHECK (num_nonnulls(process_id, instance_id) = 1)
 );
 
-CREATE INDEX loss_interval_by_process ON loss_interval (process_id, to_at);
+CREATE INDEX loss_interval_by_process ON loss_interval (process_id, to_at) WHERE process_id IS NOT NULL;
+CREATE INDEX loss_interval_by_instance ON loss_interval (instance_id, to_at) WHERE instance_id IS NOT NULL;
 CREATE INDEX loss_interval_by_end ON loss_interval (to_at);
+
+-- Intervals in which no door was open, of which it is decided what they may have cost.
+CREATE TABLE downtime (
+    to_at    timestamptz PRIMARY KEY,
+    from_at  timestamptz NOT NULL
+);
 
 -- loops ---------------------------------------------------------------------------------------------------
 

@@ -45,13 +45,13 @@ INSERT INTO facet (key, media_type, artifact_type, kind, platforms) VALUES ($1, 
 ON CONFLICT DO NOTHING
 
 -- name: count_instance_events
--- Adds to what was received from each instance: ids $1, distinct events $2, received at $3, first $4 and last $5 event.
+-- Adds to what was received from each instance: ids $1, distinct events $2, last received at $3, first $4 and last $5 event.
 WITH locked AS (SELECT id FROM registry_instance WHERE id = ANY ($1::integer[]) ORDER BY id FOR NO KEY UPDATE)
 UPDATE registry_instance AS i
 SET events = i.events + new.events,
-    last_seen_at = greatest(i.last_seen_at, $3),
+    last_seen_at = greatest(i.last_seen_at, new.received_at),
     first_event_at = least(i.first_event_at, new.first_at),
     last_event_at = greatest(i.last_event_at, new.last_at)
-FROM locked, unnest($1::integer[], $2::bigint[], $4::timestamptz[], $5::timestamptz[])
-    AS new (id, events, first_at, last_at)
+FROM locked, unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
+    AS new (id, events, received_at, first_at, last_at)
 WHERE i.id = new.id AND locked.id = i.id

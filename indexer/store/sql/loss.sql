@@ -17,8 +17,28 @@ FROM registry_process WHERE ended_at IS NULL
 SELECT id, events FROM registry_instance ORDER BY last_seen_at DESC LIMIT 1000
 
 -- name: waits_since_before
--- Whether a delivery that was received before $1 is not applied yet.
+-- Whether a delivery that was received before $1 may not be applied yet: it waits in the inbox, or in the spool of a
+-- process heard since $2, or no process was heard since then, whose spool nobody empties.
 SELECT EXISTS (SELECT FROM inbox WHERE done_at IS NULL AND received_at < $1)
+    OR EXISTS (SELECT FROM door WHERE open_at >= $2 AND spooled > 0)
+    OR NOT EXISTS (SELECT FROM door WHERE open_at >= $2)
+
+-- name: list_witnesses
+-- The registry instances, with the last account that is known to be of each: since when and until when it was read.
+SELECT i.id, i.address, i.first_seen_at, i.last_seen_at, p.began_at AS counted_from,
+       coalesce(p.ended_at, p.read_at) AS counted_to
+FROM registry_instance AS i LEFT JOIN LATERAL (
+    SELECT began_at, read_at, ended_at FROM registry_process WHERE instance_id = i.id ORDER BY id DESC LIMIT 1
+) AS p ON true
+ORDER BY i.last_seen_at DESC LIMIT 1000
+
+-- name: decided_until
+-- The end of the last downtime of ours that is decided; null if there was none.
+SELECT max(to_at) FROM downtime
+
+-- name: add_downtime
+-- A downtime of ours is decided: from $1 to $2.
+INSERT INTO downtime (from_at, to_at) VALUES ($1, $2)
 
 -- name: add_account
 -- Begins an account: its columns in the order of the record, without the id. Returns the id.
@@ -54,9 +74,9 @@ WHERE id = (SELECT id FROM loss_interval WHERE process_id = $1 ORDER BY to_at DE
 RETURNING true
 
 -- name: add_statement
--- Claims of process $1: state $2, from $3, to $4, lost at most $5, because $6, calls for a walk $7.
-INSERT INTO loss_interval (process_id, state, from_at, to_at, lost, because, walk)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+-- Claims of process $1 or instance $2: state $3, from $4, to $5, lost at most $6, because $7, calls for a walk $8.
+INSERT INTO loss_interval (process_id, instance_id, state, from_at, to_at, lost, because, walk)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: newest_doubt
 -- The newest statement that calls for a walk.
@@ -78,6 +98,14 @@ FROM unnest($1::bigint[]) AS p (id), LATERAL (
 ) AS s
 ORDER BY s.process_id, s.to_at DESC, s.id DESC
 
+-- name: list_instance_statements
+-- The newest $2 statements of each of the instances $1 that no counters made, the latest first.
+SELECT s.instance_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.walk
+FROM unnest($1::integer[]) AS i (id), LATERAL (
+    SELECT * FROM loss_interval AS l WHERE l.instance_id = i.id ORDER BY l.to_at DESC, l.id DESC LIMIT $2
+) AS s
+ORDER BY s.instance_id, s.to_at DESC, s.id DESC
+
 -- name: waiting
 -- What the registries that live hold back, and what they delivered that we do not hold.
 SELECT coalesce(sum(pending), 0)::bigint AS pending, coalesce(sum(missing), 0)::bigint AS missing
@@ -90,6 +118,10 @@ SELECT state, count(*) AS intervals FROM loss_interval GROUP BY state
 -- name: trim_statements
 -- Forgets what was claimed of intervals that ended before $1.
 DELETE FROM loss_interval WHERE to_at < $1
+
+-- name: trim_downtimes
+-- Forgets downtimes that ended before $1, but the last.
+DELETE FROM downtime WHERE to_at < $1 AND to_at < (SELECT max(to_at) FROM downtime)
 
 -- name: trim_processes
 -- Forgets processes that ended before $1.

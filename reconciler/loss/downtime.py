@@ -1,0 +1,93 @@
+"""What our own downtime may have cost, registry instance by registry instance. Pure.
+
+A door is open from its first instant to the last time it said so. Where the doors of all processes leave a gap,
+nobody received. Distribution (2.8.2 and 3.1.1) tries a delivery for ever, and in order: so a gap alone loses
+nothing, unless the registry process ended before it could deliver. The rules, in the order they apply to an
+instance that was heard before the gap ended:
+
+1. Another process had taken its address before the gap, or it had been silent for a day and is not the last that
+   was heard: it is not taken for alive, and nothing is said.
+2. Counters that are its own were read before the gap and after it: they say what was lost (``decide``).
+3. It was heard since: it outlived the gap, and what waits is still to come. Unknown all the same, since nobody
+   counted what something else, a proxy for instance, may have answered in our place. No walk is called for.
+4. It stays silent for half a minute: unknown, and a walk is called for. It may have ended with what it held.
+   Until then: wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from indexer.inventory.loss import Door, Downtime, LossState, Statement, Witness
+
+PATIENCE: Final = timedelta(seconds=30)
+"""A registry whose delivery was refused tries again after its ``backoff``, a second unless configured."""
+
+ALIVE: Final = timedelta(days=1)
+
+AWAY: Final = "no indexer was receiving"
+OUTLIVED: Final = (
+    f"{AWAY}; the registry process outlived that and tries for ever, "
+    "but its counters are not read, so that nobody knows whether something else answered in our place"
+)
+SILENT: Final = f"{AWAY}; the registry process was not heard since, and if it ended, what it held is gone"
+
+
+def downtimes(doors: Iterable[Door]) -> list[Downtime]:
+    """Return the gaps that doors leave between them, the oldest first."""
+    found: list[Downtime] = []
+    until: datetime | None = None
+    for door in sorted(doors, key=lambda each: each.opened_at):
+        if until is not None and door.opened_at > until:
+            found.append(Downtime(from_at=until, to_at=door.opened_at))
+        until = door.open_at if until is None else max(until, door.open_at)
+    return found
+
+
+def after_downtime(
+    downtime: Downtime, witnesses: Sequence[Witness], *, now: datetime
+) -> Mapping[int, Statement] | None:
+    """Return what is claimed of a downtime, by instance; None: it is too early to tell."""
+    claims: dict[int, Statement] = {}
+    for witness in _alive(downtime, witnesses):
+        if _counted(downtime, witness):
+            continue
+        heard = witness.last_seen_at >= downtime.to_at
+        if now < downtime.to_at + PATIENCE and not heard:
+            return None
+        claims[witness.id] = Statement(
+            state=LossState.UNKNOWN,
+            from_at=downtime.from_at,
+            to_at=downtime.to_at,
+            because=OUTLIVED if heard else SILENT,
+            walk=not heard,
+        )
+    return claims
+
+
+def _counted(downtime: Downtime, witness: Witness) -> bool:
+    return (
+        witness.counted_from is not None
+        and witness.counted_to is not None
+        and witness.counted_from <= downtime.from_at
+        and witness.counted_to >= downtime.to_at
+    )
+
+
+def _alive(downtime: Downtime, witnesses: Sequence[Witness]) -> list[Witness]:
+    """Return the instances that may have lived when the downtime began."""
+    concerned = [each for each in witnesses if each.first_seen_at < downtime.to_at]
+    if not concerned:
+        return []
+    last = max(concerned, key=lambda each: each.last_seen_at)
+    return [
+        each
+        for each in concerned
+        if (each is last or each.last_seen_at >= downtime.from_at - ALIVE)
+        and not any(
+            other.address == each.address and each.last_seen_at < other.first_seen_at < downtime.from_at
+            for other in concerned
+        )
+    ]
