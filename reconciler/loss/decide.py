@@ -217,7 +217,14 @@ def _settle(known: Account, sample: Sample, received: Received | None) -> Decisi
     lost = max(0, sample.elsewhere + known.missing - known.settled_lost)
     certain = sample.elsewhere + (max(0, sample.accepted - received.after) if received is not None else 0)
     until = sample.at if everything else known.mark_at
-    statement = _claim(known, sample, received, lost=lost, certain=certain > known.settled_lost, until=until)
+    made = (sample.counters.events if everything else known.mark_events) - known.settled_events
+    statement = (
+        _claim(
+            known, sample, received, made=made, lost=lost, certain=certain > known.settled_lost, until=until
+        )
+        if made
+        else Statement(state=LossState.NOTHING_LOST, from_at=known.settled_at, to_at=until)
+    )
     settled = replace(
         known,
         settled_at=until,
@@ -236,23 +243,16 @@ def _claim(
     sample: Sample,
     received: Received | None,
     *,
+    made: int,
     lost: int,
     certain: bool,
     until: datetime,
 ) -> Statement:
-    if sample.counters.events == known.settled_events:
-        return Statement(state=LossState.NOTHING_LOST, from_at=known.settled_at, to_at=until)
-    if received is None:
-        made = sample.counters.events - known.settled_events
-        if lost < made:
-            because = UNLINKED if not lost else f"{UNLINKED}; and {lost} were {ELSEWHERE}"
-            return Statement(
-                state=LossState.UNKNOWN,
-                from_at=known.settled_at,
-                to_at=until,
-                because=because,
-                walk=certain,
-            )
+    if received is None and lost < made:
+        because = UNLINKED if not lost else f"{UNLINKED}; and {lost} were {ELSEWHERE}"
+        return Statement(
+            state=LossState.UNKNOWN, from_at=known.settled_at, to_at=until, because=because, walk=certain
+        )
     if lost > 0:
         because = ELSEWHERE if sample.elsewhere > known.settled_lost else SHORT
         return Statement(

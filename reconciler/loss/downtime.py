@@ -7,10 +7,11 @@ instance that was heard before the gap ended:
 
 1. Another process had taken its address before the gap, or it had been silent for a day and is not the last that
    was heard: it is not taken for alive, and nothing is said.
-2. Counters that are its own were read before the gap and after it: they say what was lost (``decide``).
+2. Counters that are its own were read before the gap and after it: they say what was lost (``decide``). They
+   are given half a minute to be read again.
 3. It was heard since: it outlived the gap, and what waits is still to come. Unknown all the same, since nobody
    counted what something else, a proxy for instance, may have answered in our place. No walk is called for.
-4. It stays silent for half a minute: unknown, and a walk is called for. It may have ended with what it held.
+4. It stays silent as long: unknown, and a walk is called for. It may have ended with what it held.
    Until then: wait.
 """
 
@@ -55,7 +56,8 @@ def after_downtime(
         if _counted(downtime, witness):
             continue
         heard = witness.last_seen_at >= downtime.to_at
-        if now < downtime.to_at + PATIENCE and not heard:
+        to_be_read = witness.counted_from is not None and witness.counted_from <= downtime.from_at
+        if now < downtime.to_at + PATIENCE and (to_be_read or not heard):
             return None
         claims[witness.id] = Statement(
             state=LossState.UNKNOWN,

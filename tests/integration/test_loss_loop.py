@@ -105,6 +105,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_spool__that_empties_slowly_is_no_loss(
+    *,
     start_registry: StartRegistry,
     registry_version: int,
     pool: Pool,

@@ -146,4 +146,5 @@ def test_claim__of_a_restart_in_the_gap() -> None:
 def test_claim__waits() -> None:
     """Silence is no answer before a registry had time to try again."""
     assert after_downtime(GAP, [witness()], now=SOON) is None
+    assert after_downtime(GAP, [witness(heard=112, counted=(50, 95))], now=SOON) is None
     assert after_downtime(GAP, [witness(), replace(witness(heard=112), id=8)], now=SOON) is None

@@ -223,6 +223,35 @@ def test_address__without_password(url: str, expected: str) -> None:
     assert expected == shown_address(url)
 
 
+def test_claim__nothing_was_made_before_the_mark() -> None:
+    """While an event is on its way nothing is claimed of it, and what lies before it stays certain."""
+    account = decide(None, sample(0, 0, 0), address=ADDRESS, received=None).account
+    decision = decide(replace(account, id=7), sample(5, 0, 0), address=ADDRESS, received=None)
+    decision = decide(decision.account, sample(10, 1, 0), address=ADDRESS, received=None)
+    assert () == decision.statements
+    decision = decide(decision.account, sample(15, 1, 1), address=ADDRESS, received=received(1))
+    assert ["nothing_lost"] == [each.state for each in decision.statements]
+
+
+def test_spool__has_all_the_time_it_takes() -> None:
+    """What waits here longer than patience is no loss; once nothing waits, patience begins anew."""
+    account = account_of(sample(0, 0, 0))
+    for seconds in (5, 50, 100, 200):
+        decision = decide(
+            account, sample(seconds, 4, 4), address=ADDRESS, received=received(0, complete=False)
+        )
+        assert (4, None, ()) == (
+            decision.account.missing,
+            decision.account.doubted_at,
+            decision.statements,
+        )
+        account = decision.account
+    decision = decide(account, sample(205, 4, 4), address=ADDRESS, received=received(0, 4))
+    assert () == decision.statements
+    decision = decide(decision.account, sample(210, 4, 4), address=ADDRESS, received=received(4))
+    assert ["nothing_lost"] == [each.state for each in decision.statements]
+
+
 @dataclass
 class World:
     """A registry whose losses are known: by instant of the event, when it was lost."""
