@@ -11,12 +11,17 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from indexer.errors import RegistryError, RegistryUnavailable
+from indexer.errors import RegistryDenied, RegistryError, RegistryUnavailable
 from indexer.inventory.seen import Outcome, TagObservation
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import Confirmed, Found, NotFound, TagLook
 from reconciler.registry.protocol import Registry
+
+NO_ANSWER = "no_answer"
+DENIED = "denied"
+NONSENSE = "nonsense"
+LISTING_INCOMPLETE = "listing_incomplete"
 
 WORKERS = 64
 """Looks of one repository under way; how many requests that makes is the caller's limit."""
@@ -32,10 +37,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
-    """A look from which nothing follows, and why."""
+    """A look from which nothing follows, and why: in full, and the kind of reason in a word."""
 
     tag: TagName
     reason: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,56 +53,73 @@ class Answered:
     vanished: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """What one look each came to; ``missing`` answered 404, which is for :func:`settle_missing` to judge."""
+
+    answered: Answered
+    missing: Mapping[TagName, NotFound]
+
+
 async def observe_tags(
     registry: Registry, repository: RepositoryName, questions: Sequence[Question], *, limit: asyncio.Semaphore
 ) -> Answered:
     """Look at tags of one repository, ``limit`` at a time; raise ``RegistryUnavailable`` if it does not answer."""
+    looked = await look_at_tags(registry, repository, questions, limit=limit)
+    if not looked.missing:
+        return looked.answered
+    settled = await settle_missing(registry, repository, looked.missing, limit=limit)
+    return Answered(
+        observations={**looked.answered.observations, **settled.observations},
+        undecided=looked.answered.undecided + settled.undecided,
+        vanished=settled.vanished,
+    )
+
+
+async def look_at_tags(
+    registry: Registry, repository: RepositoryName, questions: Sequence[Question], *, limit: asyncio.Semaphore
+) -> Looked:
+    """Look once at each tag; raise ``RegistryUnavailable`` if the registry does not answer."""
     looks = await _look_at_all(registry, repository, questions, limit=limit)
-    missing = [tag for tag, look in looks.items() if isinstance(look, NotFound)]
     observations = {
         tag: observation
         for tag, look in looks.items()
         if (observation := _observation(repository, tag, look)) is not None
     }
-    undecided = [look for look in looks.values() if isinstance(look, Undecided)]
-    vanished = False
-    if missing:
-        settled = await _settle_missing(
-            registry, repository, {tag: looks[tag] for tag in missing}, limit=limit
-        )
-        observations |= settled.observations
-        undecided += settled.undecided
-        vanished = settled.vanished
-    return Answered(observations=observations, undecided=tuple(undecided), vanished=vanished)
+    undecided = tuple(look for look in looks.values() if isinstance(look, Undecided))
+    return Looked(
+        answered=Answered(observations=observations, undecided=undecided),
+        missing={tag: look for tag, look in looks.items() if isinstance(look, NotFound)},
+    )
 
 
-async def _settle_missing(
+async def settle_missing(
     registry: Registry,
     repository: RepositoryName,
-    looks: Mapping[TagName, TagLook | Undecided],
+    missing: Mapping[TagName, NotFound],
     *,
     limit: asyncio.Semaphore,
 ) -> Answered:
+    """Tell what tags that answered 404 are, by a listing made after it."""
     async with limit:
         try:
             listing = await registry.list_tags(repository)
         except RegistryError as error:
             await raise_if_down(registry, error)
-            return Answered(
-                observations={}, undecided=tuple(Undecided(tag=tag, reason=str(error)) for tag in looks)
-            )
-    listed = set(listing.names)
+            return Answered(observations={}, undecided=tuple(undecided_by(tag, error) for tag in missing))
+    listed = listing.names
     again = await _look_at_all(
-        registry, repository, [Question(tag=tag) for tag in looks if tag in listed], limit=limit
+        registry, repository, [Question(tag=tag) for tag in missing if tag in listed], limit=limit
     )
     observations: dict[TagName, TagObservation] = {}
     undecided: list[Undecided] = []
-    for tag, first in looks.items():
-        look = again.get(tag, first)
+    for tag, first in missing.items():
+        look: TagLook | Undecided = again.get(tag, first)
         if isinstance(look, Undecided):
             undecided.append(look)
         elif isinstance(look, NotFound) and tag not in listed and not listing.complete:
-            undecided.append(Undecided(tag=tag, reason="; ".join(listing.reasons) or "listing incomplete"))
+            reason = "; ".join(listing.reasons) or "listing incomplete"
+            undecided.append(Undecided(tag=tag, reason=reason, kind=LISTING_INCOMPLETE))
         elif isinstance(look, NotFound):
             outcome = Outcome.BROKEN if tag in listed else Outcome.ABSENT
             observations[tag] = TagObservation(
@@ -118,7 +141,7 @@ async def _look_at_all(
                 return await registry.look_at_tag(repository, question.tag, if_digest=question.if_digest)
             except RegistryError as error:
                 await raise_if_down(registry, error)
-                return Undecided(tag=question.tag, reason=str(error))
+                return undecided_by(question.tag, error)
 
     looks: dict[TagName, TagLook | Undecided] = {}
     waiting = iter(questions)
@@ -160,6 +183,22 @@ def _observation(
             )
         case _:
             return None
+
+
+def undecided_by(tag: TagName, error: RegistryError) -> Undecided:
+    """Nothing follows from a look that ended so."""
+    return Undecided(tag=tag, reason=str(error), kind=kind_of(error))
+
+
+def kind_of(error: RegistryError) -> str:
+    """Return in a word why a question has no answer."""
+    match error:
+        case RegistryUnavailable():
+            return NO_ANSWER
+        case RegistryDenied():
+            return DENIED
+        case _:
+            return NONSENSE
 
 
 async def raise_if_down(registry: Registry, error: RegistryError) -> None:

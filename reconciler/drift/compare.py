@@ -1,11 +1,16 @@
-"""One repository: what is listed, what is on record, and a look at each tag of either."""
+"""One repository, part by part: what is listed, what is on record, and a look at each tag of either.
+
+Memory is bounded by the parts, not by the repository: the listing is kept packed, the record is read in pages
+beside it, and whoever takes a part stores it before the next is made.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from indexer.errors import RegistryError
 from indexer.inventory.records import ManifestRecord
@@ -15,177 +20,231 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
 from indexer.store.tags import RecordedTag
-from reconciler.observe import Answered, Question, Undecided, first_unavailable, observe_tags, raise_if_down
+from reconciler.observe import (
+    LISTING_INCOMPLETE,
+    Answered,
+    Question,
+    Undecided,
+    first_unavailable,
+    look_at_tags,
+    raise_if_down,
+    settle_missing,
+    undecided_by,
+)
 from reconciler.registry.answers import NotFound, TagListing
 from reconciler.registry.protocol import Registry
 
-PAGE = 1000
-UNKNOWN = "neither the registry nor the inventory knows this repository"
+PAGE: Final = 1000
+SETTLE_TOGETHER: Final = 20 * PAGE
+"""Tags that answered 404 wait for one listing together: a listing costs the registry its whole directory."""
+
+UNKNOWN: Final = "neither the registry nor the inventory knows this repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """What one repository came to.
+class Part:
+    """Some of what one repository came to.
 
-    ``observations`` carry the revision the record had before the look. ``gone`` are manifests on record that the
-    registry does not serve. ``began`` is when this comparison did, ``walked_at`` when the one before it did.
-    ``vanished``: the registry does not know the repository.
+    ``looks`` carry what was on record before the look. ``gone`` are manifests on record that the registry does not
+    serve, ``served`` those that it was seen to serve.
     """
 
-    repository: RepositoryName
-    began: datetime
-    observations: Sequence[tuple[TagObservation, int]] = ()
+    looks: Sequence[tuple[TagObservation, RecordedTag | None]] = ()
     gone: Sequence[ManifestRecord] = ()
     served: Sequence[Digest] = ()
     undecided: Sequence[Undecided] = ()
     manifests_checked: int = 0
-    vanished: bool = False
-    walked_at: datetime | None = None
-    recorded: Mapping[TagName, RecordedTag] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Checked:
-    """What asking for manifests came to."""
-
-    count: int = 0
-    served: list[Digest] = field(default_factory=list)
-    gone: list[ManifestRecord] = field(default_factory=list)
-    undecided: list[Undecided] = field(default_factory=list)
-
-    def take(self, record: ManifestRecord, result: bool | Undecided) -> None:
-        self.count += 1
-        if isinstance(result, Undecided):
-            self.undecided.append(result)
-        elif result:
-            self.served.append(record.digest)
-        else:
-            self.gone.append(record)
 
 
 class Comparer:
-    """Looks at repositories, ``limit`` requests at a time over all of them."""
+    """Looks at repositories, ``limit`` requests at a time over all of them.
+
+    ``keeps_record``: who takes a part writes down what was served before taking the next, so that nothing is asked
+    for twice. Else the comparison remembers it (about 100 MB for a million manifests).
+    """
 
     def __init__(
-        self, pool: Pool, registry: Registry, *, limit: asyncio.Semaphore, reread_after: timedelta
+        self,
+        pool: Pool,
+        registry: Registry,
+        *,
+        limit: asyncio.Semaphore,
+        reread_after: timedelta,
+        keeps_record: bool = True,
     ) -> None:
-        self._pool = pool
-        self._registry = registry
-        self._limit = limit
-        self._reread_after = reread_after
+        self.pool = pool
+        self.registry = registry
+        self.limit = limit
+        self.reread_after = reread_after
+        self.keeps_record = keeps_record
 
-    async def compare(self, repository: RepositoryName) -> Compared:
-        """Compare one repository; raise ``RegistryUnavailable`` if the registry does not answer."""
+    async def begin(self, repository: RepositoryName) -> Comparison:
+        """List one repository; raise ``RegistryError`` if that cannot be had."""
         began = datetime.now(UTC)
-        recorded = await self._recorded(repository)
-        async with self._limit:
-            listing = await self._registry.list_tags(repository)
-        wanted = {tag: recorded.get(tag) for tag in [*listing.names, *recorded]}
-        questions = [self._question(tag, record, began) for tag, record in wanted.items()]
+        async with self.limit:
+            listing = await self.registry.list_tags(repository)
+        async with connection(self.pool) as held:
+            walked_at = await repositories.last_walked(held, name=repository)
+        return Comparison(self, repository, listing, began=began, walked_at=walked_at)
+
+
+class Comparison:
+    """What is being compared.
+
+    ``began`` is when this comparison did, ``walked_at`` when the one before it did. ``vanished``: the registry does
+    not know the repository.
+    """
+
+    def __init__(
+        self,
+        comparer: Comparer,
+        repository: RepositoryName,
+        listing: TagListing,
+        *,
+        began: datetime,
+        walked_at: datetime | None,
+    ) -> None:
+        self.repository = repository
+        self.began = began
+        self.walked_at = walked_at
+        self.vanished = listing.unknown_repository and not listing.names
+        self._comparer = comparer
+        self._listing = listing
+        self._remembered: set[bytes] = set()
+
+    async def is_known(self) -> bool:
+        """Tell whether either side knows the repository; if not, whoever named it most likely mistyped it."""
+        if not self.vanished:
+            return True
+        async with connection(self._comparer.pool) as held:
+            return bool(await repositories.find_ids(held, names={self.repository}))
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """Look at every tag and manifest; raise ``RegistryUnavailable`` if the registry does not answer."""
         try:
-            answered = await self._observe(repository, questions)
-            served = _served(answered.observations.values())
-            checked = await self._check_manifests(repository, began, set(served))
+            async for part in self._tags():
+                yield part
+            if not self._listing.complete:
+                # Then tags may be missing that are on no record, and the comparison is not complete.
+                reason = "; ".join(self._listing.reasons) or "listing incomplete"
+                yield Part(undecided=[Undecided(tag=TagName(""), reason=reason, kind=LISTING_INCOMPLETE)])
+            async for part in self._manifests():
+                yield part
         except ExceptionGroup as failures:
             raise first_unavailable(failures) or failures from failures
-        return Compared(
-            repository=repository,
-            observations=[
-                (observation, record.revision if (record := wanted[tag]) is not None else 0)
-                for tag, observation in answered.observations.items()
-            ],
-            gone=checked.gone,
-            served=[*served, *checked.served],
-            undecided=[*_incomplete(listing), *answered.undecided, *checked.undecided],
-            manifests_checked=checked.count,
-            vanished=listing.unknown_repository and not listing.names,
-            walked_at=await self._last_walked(repository),
-            began=began,
-            recorded=recorded,
+
+    async def _tags(self) -> AsyncIterator[Part]:
+        missing: dict[TagName, NotFound] = {}
+        records: dict[TagName, RecordedTag | None] = {}
+        async for page in self._pages():
+            looked = await look_at_tags(
+                self._comparer.registry,
+                self.repository,
+                [self._question(tag, record) for tag, record in page.items()],
+                limit=self._comparer.limit,
+            )
+            missing |= looked.missing
+            records |= {tag: page[tag] for tag in looked.missing}
+            yield await self._part(looked.answered, page)
+            if len(missing) >= SETTLE_TOGETHER:
+                yield await self._settle(missing, records)
+                missing, records = {}, {}
+        if missing:
+            yield await self._settle(missing, records)
+
+    async def _settle(
+        self, missing: Mapping[TagName, NotFound], records: Mapping[TagName, RecordedTag | None]
+    ) -> Part:
+        settled = await settle_missing(
+            self._comparer.registry, self.repository, missing, limit=self._comparer.limit
         )
+        return await self._part(settled, records)
 
-    async def _observe(self, repository: RepositoryName, questions: Sequence[Question]) -> Answered:
-        answered = await observe_tags(self._registry, repository, questions, limit=self._limit)
-        async with connection(self._pool) as held:
+    async def _part(self, answered: Answered, records: Mapping[TagName, RecordedTag | None]) -> Part:
+        async with connection(self._comparer.pool) as held:
             dummies = await manifests.find_dummies(held)
-        observations = {tag: as_deletion(look, dummies) for tag, look in answered.observations.items()}
-        return replace(answered, observations=observations)
+        looks = [(as_deletion(look, dummies), records[tag]) for tag, look in answered.observations.items()]
+        served = [
+            look.digest for look, _ in looks if look.outcome is Outcome.POINTS and look.digest is not None
+        ]
+        if not self._comparer.keeps_record:
+            self._remembered.update(map(digest_to_bytes, served))
+        return Part(looks=looks, served=served, undecided=answered.undecided)
 
-    async def _last_walked(self, repository: RepositoryName) -> datetime | None:
-        async with connection(self._pool) as held:
-            return await repositories.last_walked(held, name=repository)
+    async def _pages(self) -> AsyncIterator[dict[TagName, RecordedTag | None]]:
+        page: dict[TagName, RecordedTag | None] = {}
+        async for tag, record in self._wanted():
+            page[tag] = record
+            if len(page) == PAGE:
+                yield page
+                page = {}
+        if page:
+            yield page
 
-    async def _recorded(self, repository: RepositoryName) -> dict[TagName, RecordedTag]:
-        found: dict[TagName, RecordedTag] = {}
+    async def _wanted(self) -> AsyncIterator[tuple[TagName, RecordedTag | None]]:
+        """Go through what is listed and what is on record side by side: both are sorted by byte."""
+        listed = iter(self._listing.names)
+        ahead = next(listed, None)
+        async for record in self._recorded():
+            while ahead is not None and ahead < record.name:
+                yield ahead, None
+                ahead = next(listed, None)
+            if ahead == record.name:
+                ahead = next(listed, None)
+            yield record.name, record
+        while ahead is not None:
+            yield ahead, None
+            ahead = next(listed, None)
+
+    async def _recorded(self) -> AsyncIterator[RecordedTag]:
         after = ""
-        async with connection(self._pool) as held:
-            while page := await tags.list_recorded(held, repository=repository, after=after, limit=PAGE):
-                found |= {record.name: record for record in page}
-                after = page[-1].name
-        return found
+        while page := await self._recorded_page(after):
+            for record in page:
+                yield record
+            after = page[-1].name
 
-    def _question(self, tag: TagName, record: RecordedTag | None, now: datetime) -> Question:
+    async def _recorded_page(self, after: str) -> list[RecordedTag]:
+        async with connection(self._comparer.pool) as held:
+            return await tags.list_recorded(held, repository=self.repository, after=after, limit=PAGE)
+
+    def _question(self, tag: TagName, record: RecordedTag | None) -> Question:
         """The cheap look where the manifest was read not long ago."""
         if record is None or record.digest is None or record.broken or record.read_at is None:
             return Question(tag=tag)
-        fresh = now - record.read_at < self._reread_after
+        fresh = self.began - record.read_at < self._comparer.reread_after
         return Question(tag=tag, if_digest=record.digest if fresh else None)
 
-    async def _check_manifests(
-        self, repository: RepositoryName, now: datetime, served: set[Digest]
-    ) -> _Checked:
+    async def _manifests(self) -> AsyncIterator[Part]:
         """Ask for the manifests on record that nothing has confirmed lately: untagged ones are in no listing."""
-        checked = _Checked()
         after = b""
-        while page := await self._unconfirmed(repository, now, after):
+        while page := await self._unconfirmed(after):
             after = digest_to_bytes(page[-1].digest)
-            asked = [record for record in page if record.digest not in served]
+            asked = [record for record in page if digest_to_bytes(record.digest) not in self._remembered]
             async with asyncio.TaskGroup() as group:
-                looks = [group.create_task(self._check(repository, record)) for record in asked]
-            for record, look in zip(asked, looks, strict=True):
-                checked.take(record, look.result())
-        return checked
+                looks = [group.create_task(self._check(record)) for record in asked]
+            results = [(record, look.result()) for record, look in zip(asked, looks, strict=True)]
+            yield Part(
+                gone=[record for record, result in results if result is False],
+                served=[record.digest for record, result in results if result is True],
+                undecided=[result for _, result in results if isinstance(result, Undecided)],
+                manifests_checked=len(asked),
+            )
 
-    async def _unconfirmed(
-        self, repository: RepositoryName, now: datetime, after: bytes
-    ) -> list[ManifestRecord]:
-        async with connection(self._pool) as held:
+    async def _unconfirmed(self, after: bytes) -> list[ManifestRecord]:
+        async with connection(self._comparer.pool) as held:
             return await manifests.list_held(
                 held,
-                repository=repository,
-                unconfirmed_since=now - self._reread_after,
+                repository=self.repository,
+                unconfirmed_since=self.began - self._comparer.reread_after,
                 after=after,
                 limit=PAGE,
             )
 
-    async def _check(self, repository: RepositoryName, record: ManifestRecord) -> bool | Undecided:
-        async with self._limit:
+    async def _check(self, record: ManifestRecord) -> bool | Undecided:
+        async with self._comparer.limit:
             try:
-                look = await self._registry.look_at_manifest(repository, record.digest)
+                look = await self._comparer.registry.look_at_manifest(self.repository, record.digest)
             except RegistryError as error:
-                await raise_if_down(self._registry, error)
-                return Undecided(tag=TagName(record.digest), reason=str(error))
+                await raise_if_down(self._comparer.registry, error)
+                return undecided_by(TagName(record.digest), error)
         return not isinstance(look, NotFound)
-
-
-async def is_known(pool: Pool, compared: Compared) -> bool:
-    """Tell whether either side knows the repository; if not, whoever named it most likely mistyped it."""
-    if not compared.vanished or compared.recorded:
-        return True
-    async with connection(pool) as held:
-        return bool(await repositories.find_ids(held, names={compared.repository}))
-
-
-def _served(observations: Iterable[TagObservation]) -> list[Digest]:
-    return [
-        observation.digest
-        for observation in observations
-        if observation.outcome is Outcome.POINTS and observation.digest is not None
-    ]
-
-
-def _incomplete(listing: TagListing) -> list[Undecided]:
-    """A listing that lacks something may lack tags that are on no record: then the comparison is not complete."""
-    if listing.complete:
-        return []
-    return [Undecided(tag=TagName(""), reason="; ".join(listing.reasons) or "listing incomplete")]

@@ -13,7 +13,7 @@ from indexer.inventory.seen import Outcome
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.pool import Pool
-from reconciler.drift.compare import UNKNOWN, Compared, Comparer, is_known
+from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, Part
 from reconciler.drift.walk import Progress, every_name
 from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
@@ -49,7 +49,13 @@ async def make_plan(
     on_progress: Callable[[Progress], None],
 ) -> Plan:
     """Compare every repository; raise ``RegistryUnavailable`` if the registry stops answering."""
-    comparer = Comparer(pool, registry, limit=asyncio.Semaphore(concurrency), reread_after=timedelta(0))
+    comparer = Comparer(
+        pool,
+        registry,
+        limit=asyncio.Semaphore(concurrency),
+        reread_after=timedelta(0),
+        keeps_record=False,
+    )
     made = Plan()
     names = scope
     if names is None:
@@ -59,47 +65,48 @@ async def make_plan(
             made.undecided.append(known.incomplete)
     for name in names:
         try:
-            compared = await comparer.compare(name)
+            await _plan_one(made, await comparer.begin(name), named=scope is not None)
         except RegistryError as error:
             await raise_if_down(registry, error)
             made.undecided.append(f"{name}: {error}")
-            continue
-        if scope is not None and not await is_known(pool, compared):
-            made.undecided.append(f"{name}: {UNKNOWN}")
-            continue
-        made.differences += differences(compared)
-        made.undecided += [f"{name}:{item.tag}: {item.reason}" for item in compared.undecided]
-        made.repositories += 1
-        made.tags += len(compared.observations)
         on_progress(Progress(repositories=made.repositories, total=len(names), tags=made.tags))
     made.differences.sort(key=lambda item: (item.repository, item.tag or "", item.kind, item.expected or ""))
     return made
 
 
-def differences(compared: Compared) -> Iterator[Difference]:
-    """Return what differs in one repository."""
-    for observation, _ in compared.observations:
-        record = compared.recorded.get(observation.tag)
+async def _plan_one(made: Plan, comparison: Comparison, *, named: bool) -> None:
+    if named and not await comparison.is_known():
+        made.undecided.append(f"{comparison.repository}: {UNKNOWN}")
+        return
+    async for part in comparison.parts():
+        made.differences += differences(comparison.repository, part)
+        made.undecided += [f"{comparison.repository}:{item.tag}: {item.reason}" for item in part.undecided]
+        made.tags += len(part.looks)
+    made.repositories += 1
+
+
+def differences(repository: RepositoryName, part: Part) -> Iterator[Difference]:
+    """Return what differs in a part of one repository."""
+    for observation, record in part.looks:
         expected = record.digest if record is not None else None
-        broken = record is not None and record.broken
         kind = _kind(
             observation.outcome,
             on_record=record is not None,
-            broken=broken,
+            broken=record is not None and record.broken,
             same=observation.digest == expected,
         )
         if kind is not None:
             yield Difference(
                 kind=kind,
-                repository=compared.repository,
+                repository=repository,
                 tag=observation.tag,
                 expected=expected,
                 found=observation.digest,
             )
-    for manifest in compared.gone:
+    for manifest in part.gone:
         yield Difference(
             kind=DriftKind.MANIFEST_EXTRA,
-            repository=compared.repository,
+            repository=repository,
             tag=None,
             expected=manifest.digest,
             found=None,

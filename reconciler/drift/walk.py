@@ -30,7 +30,7 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.due import DueKey
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection, transaction
-from reconciler.drift.compare import UNKNOWN, Compared, Comparer, is_known
+from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, Part
 from reconciler.drift.decide import Losses, Pulled, brake
 from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
@@ -187,26 +187,11 @@ class Walk:
 
     async def _compare(self, name: RepositoryName) -> None:
         try:
-            compared = await self._comparer.compare(name)
+            await self._repair(await self._comparer.begin(name))
         except RegistryError as error:
             await raise_if_down(self._registry, error)
             self._report.counts["repositories_undecided"] += 1
             self._undecided(f"{name}: {error}")
-            return
-        if self._settings.scope is not None:
-            if not await is_known(self._pool, compared):
-                self._report.counts["repositories_undecided"] += 1
-                self._undecided(f"{name}: {UNKNOWN}")
-                return
-            await self._add([name])
-        await self._repair(compared)
-        self._report.counts["repositories"] += 1
-        self._report.counts["tags"] += len(compared.observations)
-        self._report.counts["manifests"] += compared.manifests_checked
-        for item in compared.undecided:
-            self._report.counts["undecided"] += 1
-            self._undecided(f"{name}:{item.tag}: {item.reason}")
-        await self._tell_progress()
 
     async def _tell_progress(self) -> None:
         """Tell the caller at once, and every few seconds whoever asks for the report of a walk under way."""
@@ -223,39 +208,61 @@ class Walk:
             async with connection(self._pool) as held:
                 await drift.progress_run(held, run_id=self._run_id, counts=self._report.counts)
 
-    async def _repair(self, compared: Compared) -> None:
+    async def _repair(self, comparison: Comparison) -> None:
+        name = comparison.repository
+        if self._settings.scope is not None:
+            if not await comparison.is_known():
+                self._report.counts["repositories_undecided"] += 1
+                self._undecided(f"{name}: {UNKNOWN}")
+                return
+            await self._add([name])
+        undecided = 0
+        async for part in comparison.parts():
+            await self._repair_part(comparison, part)
+            undecided += len(part.undecided)
+        async with connection(self._pool) as held:
+            await manifests.describe_repository(held, repository=name)
+            if not undecided:
+                await repositories.mark_walked(held, name=name, at=comparison.began)
+        self._report.counts["repositories"] += 1
+        await self._tell_progress()
+
+    async def _repair_part(self, comparison: Comparison, part: Part) -> None:
         keep: list[Look] = []
-        for observation, revision in compared.observations:
-            if observation.outcome is Outcome.ABSENT and observation.tag in compared.recorded:
+        for observation, record in part.looks:
+            if observation.outcome is Outcome.ABSENT and record is not None:
                 self._held_back.tags.append(
                     HeldTag(
                         observation=observation,
-                        revision=revision,
-                        expected=compared.recorded[observation.tag].digest,
-                        vanished=compared.vanished,
+                        revision=record.revision,
+                        expected=record.digest,
+                        vanished=comparison.vanished,
                     )
                 )
             else:
                 keep.append(
                     Look(
                         observation=observation,
-                        revision=revision,
-                        first_walk=self._first_walk and compared.walked_at is None,
-                        absent_at=compared.walked_at,
+                        revision=record.revision if record is not None else 0,
+                        first_walk=self._first_walk and comparison.walked_at is None,
+                        absent_at=comparison.walked_at,
                     )
                 )
-        self._held_back.manifests += [(record, compared.vanished) for record in compared.gone]
+        self._held_back.manifests += [(record, comparison.vanished) for record in part.gone]
         for start in range(0, len(keep), STORE_CHUNK):
             await self._store(keep[start : start + STORE_CHUNK])
-        async with connection(self._pool) as held:
+        if part.served:
             now = datetime.now(UTC)
-            if compared.served:
+            async with connection(self._pool) as held:
                 await manifests.confirm_held(
-                    held, repository=compared.repository, digests=compared.served, at=now
+                    held, repository=comparison.repository, digests=part.served, at=now
                 )
-            await manifests.describe_repository(held, repository=compared.repository)
-            if not compared.undecided:
-                await repositories.mark_walked(held, name=compared.repository, at=compared.began)
+        self._report.counts["tags"] += len(part.looks)
+        self._report.counts["manifests"] += part.manifests_checked
+        for item in part.undecided:
+            self._report.counts["undecided"] += 1
+            self._undecided(f"{comparison.repository}:{item.tag}: {item.reason}")
+        await self._tell_progress()
 
     async def _store(self, looks: Sequence[Look]) -> None:
         now = datetime.now(UTC)

@@ -18,7 +18,8 @@ from datetime import datetime
 from enum import StrEnum, unique
 
 from indexer.oci.digest import Digest
-from indexer.oci.reference import RepositoryName, TagName
+from indexer.oci.reference import RepositoryName
+from reconciler.registry.names import TagNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class ManifestContent(Dated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagListing(Dated):
-    """The names ``tags/list`` gave, in the registry's order, each once.
+    """The names ``tags/list`` gave, sorted, each once.
 
     ``null``, ``[]`` and 404 NAME_UNKNOWN all give no names; the last also sets ``unknown_repository`` (a
     repository that holds only untagged manifests answers so on every version). ``complete`` is False where
@@ -95,7 +96,7 @@ class TagListing(Dated):
     deleted. Dated by its first page.
     """
 
-    names: tuple[TagName, ...]
+    names: TagNames
     complete: bool
     unknown_repository: bool = False
     reasons: tuple[str, ...] = ()

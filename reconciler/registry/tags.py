@@ -7,22 +7,30 @@ where the registry pages by itself its links are followed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from indexer.errors import RegistryMisbehaved
-from indexer.oci.reference import RepositoryName, TagName, parse_tag_name
+from indexer.oci.reference import RepositoryName
 from reconciler.registry.answers import TagListing
 from reconciler.registry.auth import repository_scope
 from reconciler.registry.headers import next_page_marker
-from reconciler.registry.transport import Answer, Request, Transport
+from reconciler.registry.names import Collector
+from reconciler.registry.transport import Request, Transport
 
 LISTING_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """Two million tags of the greatest length; more is not a listing."""
 
+SLICE_BYTES: Final = 256 * 1024
+"""How much of a large listing is taken apart at a time."""
+
+_TAGS: Final = b'"tags":['
+_BETWEEN: Final = b'","'
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 _NAME_UNKNOWN: Final = "NAME_UNKNOWN"
@@ -30,10 +38,12 @@ _NAME_UNKNOWN: Final = "NAME_UNKNOWN"
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    answer: Answer
-    names: Sequence[str] | None
-    """None: the registry says the repository is unknown."""
-    marker: str | None
+    asked: str
+    looked_at: datetime
+    registry_clock: datetime | None
+    is_known: bool
+    """False: the registry says the repository is unknown."""
+    marker: str | None = None
 
 
 async def list_tags(
@@ -43,36 +53,39 @@ async def list_tags(
 
     ``page_size`` asks 3.x for pages; without it the registry decides.
     """
-    page = await _get_page(transport, repository, page_size, marker=None)
-    first, markers = page.answer, set[str]()
-    names: dict[str, None] = {}
+    found = Collector()
+    page = first = await _get_page(transport, repository, page_size, marker=None, into=found)
+    markers = set[str]()
     reasons: list[str] = []
-    while page.names is not None:
-        names.update(dict.fromkeys(page.names))
+    while page.is_known:
         if page.marker is None:
             break
         if page.marker in markers:
             raise RegistryMisbehaved(f"{first.asked}: its pages go round in circles at {page.marker[:80]!r}")
         markers.add(page.marker)
-        page = await _get_page(transport, repository, page_size, marker=page.marker)
+        page = await _get_page(transport, repository, page_size, marker=page.marker, into=found)
     else:
         if markers:
             reasons.append("the repository vanished between two pages")
-    tags, odd = _parse_names(names)
-    if odd:
-        reasons.append(f"{odd} names that are no tags were left out")
+    if found.odd:
+        reasons.append(f"{found.odd} names that are no tags were left out")
     return TagListing(
         looked_at=first.looked_at,
         registry_clock=first.registry_clock,
-        names=tags,
+        names=await asyncio.to_thread(found.names),
         complete=not reasons,
-        unknown_repository=page.names is None and not markers,
+        unknown_repository=not page.is_known and not markers,
         reasons=tuple(reasons),
     )
 
 
 async def _get_page(
-    transport: Transport, repository: RepositoryName, page_size: int | None, *, marker: str | None
+    transport: Transport,
+    repository: RepositoryName,
+    page_size: int | None,
+    *,
+    marker: str | None,
+    into: Collector,
 ) -> _Page:
     query = [("n", str(page_size))] if page_size is not None else []
     if marker is not None:
@@ -87,35 +100,54 @@ async def _get_page(
         timeout_seconds=transport.settings.listing_timeout_seconds,
     )
     answer = await transport.send(request)
+    dated = (answer.asked, answer.looked_at, answer.registry_clock)
     if answer.status == _NOT_FOUND:
         if answer.error_codes() != (_NAME_UNKNOWN,):
             raise RegistryMisbehaved(
                 f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
             )
-        return _Page(answer, None, None)
-    return _Page(answer, _read_names(answer, repository), next_page_marker(answer.headers.getall("Link", [])))
+        return _Page(*dated, is_known=False)
+    for texts in _read_names(answer.content, answer.asked, repository):
+        into.add(texts)
+        await asyncio.sleep(0)  # a listing of a million names must not stop every other loop
+    return _Page(*dated, is_known=True, marker=next_page_marker(answer.headers.getall("Link", [])))
 
 
-def _read_names(answer: Answer, repository: RepositoryName) -> list[str]:
-    """Read ``{"name": …, "tags": [...] | null}`` about this repository and nothing else."""
+def _read_names(content: bytes, asked: str, repository: RepositoryName) -> Iterator[list[str]]:
+    """Read ``{"name": …, "tags": [...] | null}`` about this repository and nothing else, a slice at a time."""
     try:
-        value: Any = orjson.loads(answer.content)
-    except orjson.JSONDecodeError as error:
-        raise RegistryMisbehaved(f"{answer.asked}: 200, but not JSON ({error})") from error
+        for piece in _slices(content):
+            yield _texts(orjson.loads(piece), asked, repository)
+    except orjson.JSONDecodeError:
+        try:
+            value = orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise RegistryMisbehaved(f"{asked}: 200, but not JSON ({error})") from error
+        yield _texts(value, asked, repository)
+
+
+def _texts(value: Any, asked: str, repository: RepositoryName) -> list[str]:
     if not isinstance(value, dict) or value.get("name") != repository or "tags" not in value:
-        raise RegistryMisbehaved(f"{answer.asked}: 200, but no tag listing of this repository")
+        raise RegistryMisbehaved(f"{asked}: 200, but no tag listing of this repository")
     tags = value["tags"] or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise RegistryMisbehaved(f"{answer.asked}: a tag listing whose tags are no texts")
+        raise RegistryMisbehaved(f"{asked}: a tag listing whose tags are no texts")
     return tags
 
 
-def _parse_names(names: dict[str, None]) -> tuple[tuple[TagName, ...], int]:
-    """Return the names that are tags, and how many are not (a stray file in the storage)."""
-    tags: list[TagName] = []
-    for name in names:
-        try:
-            tags.append(parse_tag_name(name))
-        except ValueError:
-            continue
-    return tuple(tags), len(names) - len(tags)
+def _slices(content: bytes) -> Iterator[bytes]:
+    """Cut a large listing into several that have its names between them: one of a million texts is 100 MB.
+
+    Cut is between the quote that ends one name and the quote that begins the next. Where that is mistaken (a name
+    with quotes and commas, which no tag has), the slice has an odd quote and is not JSON: then all is read at once.
+    """
+    begin = content.find(_TAGS) + len(_TAGS)
+    end = content.find(b"]", begin)
+    if len(content) <= SLICE_BYTES or begin < len(_TAGS) or content[end:].strip() != b"]}":
+        yield content
+        return
+    head, tail, at = content[:begin], content[end:], begin
+    while (cut := content.find(_BETWEEN, at + SLICE_BYTES, end)) >= 0:
+        yield head + content[at : cut + 1] + tail
+        at = cut + len(_BETWEEN) - 1
+    yield head + content[at:end] + tail

@@ -48,7 +48,7 @@ async def test_list_tags__three_ways_to_say_none(subject: Subject) -> None:
     only_digests = await subject.client.list_tags(RepositoryName("only/digests"))
     never = await subject.client.list_tags(RepositoryName("never/was"))
 
-    assert [each.names for each in (emptied, only_digests, never)] == [(), (), ()]
+    assert [tuple(each.names) for each in (emptied, only_digests, never)] == [(), (), ()]
     assert [each.unknown_repository for each in (emptied, only_digests, never)] == [False, True, True]
     assert all(each.complete for each in (emptied, only_digests, never))
 

@@ -26,6 +26,7 @@ from reconciler.registry.answers import (
     TagListing,
     TagLook,
 )
+from reconciler.registry.names import TagNames
 from reconciler.registry.protocol import WritableRegistry
 from tests.simulators.events import Version
 from tests.simulators.state import RegistryState
@@ -67,7 +68,7 @@ class DirectRegistry:
         return TagListing(
             looked_at=looked_at,
             registry_clock=registry_clock,
-            names=tuple(parse_tag_name(text) for text in listed or ()),
+            names=TagNames.of(parse_tag_name(text) for text in listed or ()),
             complete=True,
             unknown_repository=listed is None,
         )
