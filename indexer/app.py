@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 
 import structlog
@@ -17,7 +18,9 @@ from indexer.api.routes import ApiSettings, add_api
 from indexer.api.trust import read_trust
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError, StoreUnavailable
+from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
+from indexer.feeds.sinks import read_feeds
 from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.ingest.endpoint import add_endpoint
@@ -27,6 +30,8 @@ from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.service import Alarm, Service
 from indexer.settings import Settings, parse_address
+from indexer.store.audit import SEALED_CHANNEL
+from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
 from indexer.store.pool import Pool, connection, open_pool
@@ -36,6 +41,7 @@ log = structlog.get_logger()
 WORK_CONNECTIONS = 6
 READ_CONNECTIONS = 8
 LOOKUP_CONNECTIONS = 2
+FEED_CONNECTIONS = 2
 OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
 IDLE_CONNECTION_SECONDS = 75.0
 DATABASE_RETRY_SECONDS = 1.0
@@ -57,6 +63,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         reads = await _pool(stack, database_url, size=READ_CONNECTIONS, application="indexer read")
         words = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
         gitlab = await _gitlab(stack, work, settings)
+        feeds = await _feeds(stack, database_url, settings)
         service = Service(work, program="indexer serve")
         stack.push_async_callback(service.stop)
         stored = Alarm()
@@ -81,6 +88,10 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             service.start(Gauges(work), Alarm())
             service.start(presence, Alarm())
+            for feed in feeds:
+                service.start(feed, feed.alarm)
+            if feeds:
+                _listen(stack, database_url, feeds)
         await stop.wait()
         log.info("stopping")
     return 0
@@ -104,6 +115,29 @@ async def _gitlab(stack: AsyncExitStack, pool: Pool, settings: Settings) -> Forw
     except OSError as error:
         raise ConfigurationError(f"INDEXER_GITLAB_CA_FILE: {ca_file} cannot be used: {error}") from error
     return Forwarder(pool, client, gitlab)
+
+
+async def _feeds(stack: AsyncExitStack, database_url: str, settings: Settings) -> list[Dispatcher]:
+    """Make the loops that deliver the log, one for each feed that is configured."""
+    file, sinks = read_feeds(settings.indexer_feeds_file)
+    if not sinks:
+        return []
+    pool = await _pool(stack, database_url, size=FEED_CONNECTIONS, application="indexer feeds")
+    dispatchers = [Dispatcher(pool, feed, sink, file) for feed, sink in sinks]
+    for dispatcher in dispatchers:
+        stack.push_async_callback(dispatcher.close)
+    return dispatchers
+
+
+def _listen(stack: AsyncExitStack, database_url: str, feeds: Sequence[Dispatcher]) -> None:
+    """Wake the feeds when entries are sealed."""
+    task = asyncio.create_task(
+        listen(
+            database_url, [feed.wake for feed in feeds], channel=SEALED_CHANNEL, application="indexer sealed"
+        ),
+        name="listen",
+    )
+    stack.callback(task.cancel)
 
 
 async def _until_current(pool: Pool, stop: asyncio.Event) -> bool:

@@ -1,4 +1,7 @@
-"""The verbs of ``indexer``: up, serve, migrate, openapi, jwks, inbox, audit. Each imports only what it needs."""
+"""The verbs of ``indexer``: up, serve, migrate, openapi, jwks, inbox, audit. Each imports only what it needs.
+
+Those of ``indexer feeds`` are in ``cli_feeds``.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ inbox_app = cyclopts.App(name="inbox", help="Deliveries that could not be applie
 audit_app = cyclopts.App(name="audit", help="The audit log.")
 app.command(inbox_app)
 app.command(audit_app)
+app.command("indexer.cli_feeds:app", name="feeds", help="Where the audit log is delivered to.")
 
 
 def main() -> None:
@@ -49,12 +53,14 @@ def _run() -> int:
 def up(*, config: Config = None) -> int:
     """Run everything on this machine: embedded PostgreSQL (unless a database is set), server and reconciler."""
     from indexer.api.trust import read_trust  # noqa: PLC0415
+    from indexer.feeds.sinks import read_feeds  # noqa: PLC0415
     from indexer.local.supervisor import UpSettings  # noqa: PLC0415
     from indexer.local.supervisor import up as run_up  # noqa: PLC0415
     from indexer.settings import CONFIG_VARIABLE  # noqa: PLC0415
 
     settings = read_settings(config)
     read_trust(settings)  # a server that cannot start should not be started again and again
+    read_feeds(settings.indexer_feeds_file)
     name_process("indexer up")
     token = settings.indexer_notifications_token
     given = settings.indexer_database_url

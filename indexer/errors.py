@@ -10,6 +10,11 @@
     │   ├── StoreUnavailable      not reachable just now: try again
     │   └── StoreOutdated         the schema is not the one this program was built for
     ├── GitlabUnavailable         GitLab did not take what we forward: try again
+    ├── SinkError                 a feed's sink did not take what we deliver
+    │   ├── SinkUnavailable       no answer, or one that is about us: try again
+    │   ├── SinkRefused           it took what we sent for wrong, and will again
+    │   └── SinkGone              it asks for nothing ever again
+    ├── Postponed                 a loop's round failed, and says when to come again
     └── CallerError               the request is wrong, and says how (``code``, ``status``)
 
 A 404 from the registry is not an error here: it is an answer, and clients return it as a value.
@@ -73,6 +78,34 @@ class GitlabUnavailable(IndexerError):  # noqa: N818 - a state, read as "GitLab 
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
         self.maybe_the_event = maybe_the_event
+
+
+class SinkError(IndexerError):
+    """A feed's sink did not take what we deliver."""
+
+
+class SinkUnavailable(SinkError):  # noqa: N818 - a state, read as "sink unavailable"
+    """No answer, "not now", or a refusal of us; ``retry_after_seconds`` is the sink's own wish."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SinkRefused(SinkError):  # noqa: N818 - a state, read as "sink refused"
+    """It took the entries for wrong, and will again."""
+
+
+class SinkGone(SinkError):  # noqa: N818 - a state, read as "sink gone"
+    """It asks for nothing ever again."""
+
+
+class Postponed(IndexerError):  # noqa: N818 - a state, read as "postponed"
+    """A loop's round failed; the next one is worth trying after ``rest_seconds``, and not before."""
+
+    def __init__(self, message: str, *, rest_seconds: float) -> None:
+        super().__init__(message)
+        self.rest_seconds = rest_seconds
 
 
 class CallerError(IndexerError):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 
 from indexer.service import Round
-from indexer.store import audit, due, forwarding, inbox, loops, loss
+from indexer.store import audit, due, feeds, forwarding, inbox, loops, loss
 from indexer.store.pool import Pool, connection
 
 REST_SECONDS = 5.0
@@ -25,6 +25,10 @@ DUE_AGE = Gauge("indexer_due_oldest_age_seconds", "How long the oldest work has 
 GITLAB_WAITING = Gauge("indexer_gitlab_waiting", "Events that wait for GitLab.")
 GITLAB_AGE = Gauge("indexer_gitlab_oldest_age_seconds", "Age of the oldest event that waits for GitLab.")
 GITLAB_DEAD = Gauge("indexer_gitlab_dead", "Events that GitLab refused for good.")
+FEED_BEHIND = Gauge("indexer_feed_lag_positions", "Sealed entries that a feed has not dealt with.", ["feed"])
+FEED_AGE = Gauge("indexer_feed_lag_seconds", "Since when the oldest of them is in the log.", ["feed"])
+FEED_STOPPED = Gauge("indexer_feed_stopped", "1 where a feed waits for an operator, else 0.", ["feed"])
+FEED_DEAD = Gauge("indexer_feed_dead_letters", "Entries that a feed's sink refused for good.", ["feed"])
 REGISTRY_PENDING = Gauge("indexer_registry_pending", "Events in the memory of registries, by their counters.")
 REGISTRY_MISSING = Gauge(
     "indexer_registry_missing", "Events delivered by registries that are not here, at most."
@@ -64,6 +68,13 @@ class Gauges:
             GITLAB_WAITING.set(forwarded.waiting)
             GITLAB_AGE.set(_age(forwarded.since, now))
             GITLAB_DEAD.set(forwarded.dead)
+            for gauge in (FEED_BEHIND, FEED_AGE, FEED_STOPPED, FEED_DEAD):
+                gauge.clear()
+            for feed in await feeds.list_feeds(held):
+                FEED_BEHIND.labels(feed.name).set(feed.behind)
+                FEED_AGE.labels(feed.name).set(_age(feed.behind_since, now))
+                FEED_STOPPED.labels(feed.name).set(feed.stopped is not None)
+                FEED_DEAD.labels(feed.name).set(feed.dead)
             held_back = await loss.waiting(held)
             REGISTRY_PENDING.set(held_back.pending)
             REGISTRY_MISSING.set(held_back.missing)

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import structlog
 
-from indexer.errors import IndexerError
+from indexer.errors import IndexerError, Postponed
 from indexer.store import loops
 from indexer.store.pool import Pool, connection
 from indexer.telemetry import LOOP_ITEMS, LOOP_LAST_GOOD, LOOP_RUNS, LOOP_SECONDS
@@ -112,7 +112,7 @@ class Service:
                 done = await loop.run_once()
             except Exception as error:  # noqa: BLE001 - the harness is where a round's failure ends
                 failures += 1
-                rest = _growing_wait(failures)
+                rest = error.rest_seconds if isinstance(error, Postponed) else _growing_wait(failures)
                 _say_failed(loop.name, error, failures=failures, rest=rest)
                 LOOP_RUNS.labels(loop.name, "failed").inc()
                 await report.failed(error)

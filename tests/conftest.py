@@ -10,4 +10,5 @@ pytest_plugins = [
     "tests.fixtures.asking",
     "tests.fixtures.trusting",
     "tests.fixtures.installation",
+    "tests.fixtures.feeding",
 ]

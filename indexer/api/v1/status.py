@@ -17,6 +17,7 @@ from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
 from indexer.inventory.loss import LossState
 from indexer.rfc3339 import format_time
+from indexer.store.feeds import FeedState, list_feeds
 from indexer.store.forwarding import forwarding_backlog
 from indexer.store.instants import known
 from indexer.store.listing import status as store
@@ -135,6 +136,26 @@ class ForwardingShown(Shown):
     dropped: int = Field(description="Since ever: they waited too long, or too many waited.")
 
 
+class FeedShown(Shown):
+    """A feed of the audit log."""
+
+    name: str
+    kind: str
+    position: int = Field(description="Up to here everything is delivered, dead or filtered out.")
+    behind: int = Field(description="Sealed entries after that.")
+    behind_since: datetime | None = Field(description="When the oldest of them was recorded.")
+    age_seconds: float | None
+    delivered: int = Field(description="Since ever, repetitions included.")
+    dead: int = Field(description="Refused by the sink for good.")
+    attempts: int = Field(description="Failed, since the last that did not.")
+    replays: int
+    delivered_at: datetime | None
+    failed_at: datetime | None
+    retry_at: datetime | None
+    stopped: str | None = Field(description="Why it waits for an operator; null: it does not.")
+    last_error: str | None
+
+
 class Status(Shown):
     """How everything is doing."""
 
@@ -155,6 +176,7 @@ class Status(Shown):
     processes: list[Process] = Field(description="By debug address, the latest reading first; at most 100.")
     last_walk: Walk | None
     gitlab_forwarding: ForwardingShown
+    feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
     loops: list[Loop]
 
 
@@ -168,6 +190,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         found = await store.status(held)
         verification = await _verification(held, call, found)
         forwarded = await forwarding_backlog(held)
+        feeds = await list_feeds(held)
     ingest, now = found.ingest, found.ingest["now"]
     body = {
         "now": format_time(now),
@@ -194,9 +217,30 @@ async def get_status(call: Call[NoQuery]) -> Thing:
             "forwarded": forwarded.forwarded,
             "dropped": forwarded.dropped,
         },
+        "feeds": [_show_feed(feed, now) for feed in feeds],
         "loops": _show_loops(found),
     }
     return Thing(body=body)
+
+
+def _show_feed(feed: FeedState, now: datetime) -> dict[str, Any]:
+    return {
+        "name": feed.name,
+        "kind": feed.kind,
+        "position": feed.position,
+        "behind": feed.behind,
+        "behind_since": format_time(feed.behind_since),
+        "age_seconds": _age(feed.behind_since, now),
+        "delivered": feed.delivered,
+        "dead": feed.dead,
+        "attempts": feed.attempts,
+        "replays": feed.replays,
+        "delivered_at": format_time(feed.delivered_at),
+        "failed_at": format_time(feed.failed_at),
+        "retry_at": format_time(feed.retry_at),
+        "stopped": feed.stopped,
+        "last_error": feed.last_error,
+    }
 
 
 async def _verification(held: Connection, call: Call[NoQuery], found: store.Status) -> store.Verification:

@@ -86,6 +86,9 @@ class AuditFilter:
     before_time: datetime | None = None
 
 
+EVERY_ENTRY = AuditFilter()
+
+
 async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: AuditFilter) -> Listing:
     """Return the list of entries, newest first; ``scope`` are the repositories that the filter leaves."""
     conditions = await _conditions(connection, wanted)
@@ -113,12 +116,13 @@ async def sealed_entries(
     until: int,
     limit: int,
     proof: bool = False,
+    more: tuple[Condition, ...] = (),
 ) -> list[Row]:
     """Return what the filter leaves of the sealed entries in (after, until], in order, at most ``limit``.
 
-    ``proof``: with the columns of ``PROOF``.
+    ``proof``: with the columns of ``PROOF``. ``more``: conditions on ``audit_entry AS t`` that must hold, too.
     """
-    conditions = await _conditions(connection, wanted)
+    conditions = (*await _conditions(connection, wanted), *more)
     if scope is not None:
         conditions += (of_repositories(scope),)
     statement = Statement()

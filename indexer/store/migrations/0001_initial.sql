@@ -482,6 +482,48 @@ CREATE TABLE gitlab_forwarding (
 
 INSERT INTO gitlab_forwarding DEFAULT VALUES;
 
+-- feeds ---------------------------------------------------------------------------------------------------
+
+-- One row: which log this is. The ids of what feeds deliver begin with it.
+CREATE TABLE log_identity (
+    one  boolean PRIMARY KEY DEFAULT true CHECK (one),
+    id   uuid NOT NULL DEFAULT gen_random_uuid()
+);
+
+INSERT INTO log_identity DEFAULT VALUES;
+
+-- Every feed that was ever configured: how far it is, and how it fares. The log itself is the queue.
+CREATE TABLE feed (
+    position      bigint NOT NULL,                       -- up to here everything is delivered, dead or filtered out
+    delivered     bigint NOT NULL DEFAULT 0,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    lease_until   timestamptz NOT NULL DEFAULT '-infinity',
+    delivered_at  timestamptz,
+    failed_at     timestamptz,
+    retry_at      timestamptz,
+    attempts      integer NOT NULL DEFAULT 0,            -- that failed since the last that did not
+    refused       integer NOT NULL DEFAULT 0,            -- entries in a row that the sink refused
+    replays       integer NOT NULL DEFAULT 0,
+    begun         integer NOT NULL DEFAULT 0,            -- the replay that the sink was prepared for
+    name          text PRIMARY KEY,
+    kind          text NOT NULL,
+    holder        text NOT NULL DEFAULT '',
+    stopped       text,                                  -- why nothing is delivered until an operator replays
+    last_error    text
+);
+
+-- Entries that a sink refused for good; the entry itself is in the log.
+CREATE TABLE feed_dead_letter (
+    position  bigint NOT NULL,
+    died_at   timestamptz NOT NULL,
+    retry     boolean NOT NULL DEFAULT false,            -- an operator asks to try it again
+    feed      text NOT NULL REFERENCES feed ON DELETE CASCADE,
+    reason    text NOT NULL,
+    PRIMARY KEY (feed, position)
+);
+
+CREATE INDEX feed_dead_letter_to_retry ON feed_dead_letter (feed, position) WHERE retry;
+
 -- loss ----------------------------------------------------------------------------------------------------
 
 -- One process of a registry as its debug address shows it, from our first reading to our last, and how far its

@@ -1,0 +1,156 @@
+"""The verbs of ``indexer feeds``: list, replay, dead, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import cyclopts
+
+from indexer.cli import AsJson, Config, _print, _with_database
+from indexer.errors import CallerError
+
+app = cyclopts.App(name="feeds", help="Where the audit log is delivered to.")
+
+Name = Annotated[str, cyclopts.Parameter(help="The feed's name.")]
+
+
+@app.command(name="list")
+def list_feeds(*, config: Config = None, json: AsJson = False) -> int:
+    """List how every feed fares: how far it is, what it failed at last, when it tries again."""
+    from indexer.store import feeds  # noqa: PLC0415
+
+    async def work(connection: Any) -> int:
+        found = await feeds.list_feeds(connection)
+        _print(
+            json,
+            {"feeds": [_shown(feed) for feed in found]},
+            "\n".join(_line(feed) for feed in found) or "there are no feeds; see docs/reference/feeds.md",
+        )
+        return 0
+
+    return _with_database(config, work)
+
+
+@app.command
+def replay(
+    name: Name,
+    /,
+    *,
+    from_: Annotated[
+        int | None,
+        cyclopts.Parameter(name="--from", help="Position of the first entry to deliver; none: where it is."),
+    ] = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Deliver again from a position of the log on; also lets a stopped feed go on."""
+    from indexer.store import feeds  # noqa: PLC0415
+    from indexer.store.listing.audit import head_position  # noqa: PLC0415
+
+    async def work(connection: Any) -> int:
+        head = await head_position(connection)
+        if from_ is not None and not 1 <= from_ <= head + 1:
+            raise CallerError(f"--from {from_}: the log has the positions 1 to {head}")
+        position = await feeds.replay_feed(connection, name=name, after=None if from_ is None else from_ - 1)
+        if position is None:
+            raise _no_such_feed(name)
+        _print(json, {"feed": name, "from": position + 1}, f"{name} goes on from position {position + 1}")
+        return 0
+
+    return _with_database(config, work)
+
+
+@app.command
+def dead(
+    name: Name,
+    /,
+    *,
+    after: Annotated[int, cyclopts.Parameter(help="List those behind this position.")] = 0,
+    limit: int = 100,
+    retry: Annotated[
+        bool, cyclopts.Parameter(negative=(), help="Try again: those at --position, or all.")
+    ] = False,
+    position: Annotated[list[int] | None, cyclopts.Parameter(help="Only these.", negative=())] = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """List the entries that a feed's sink refused, with the reason, or try them again."""
+    from indexer.store import feeds  # noqa: PLC0415
+
+    async def work(connection: Any) -> int:
+        if name not in [feed.name for feed in await feeds.list_feeds(connection)]:
+            raise _no_such_feed(name)
+        if retry:
+            count = await feeds.retry_dead(connection, name=name, positions=position)
+            _print(json, {"feed": name, "retried": count}, f"{count} will be tried again")
+            return 0
+        letters = await feeds.list_dead(connection, name=name, after=after, limit=limit)
+        _print(
+            json,
+            {"feed": name, "dead": [_letter(letter) for letter in letters]},
+            "\n".join(_letter_line(letter) for letter in letters) or "nothing was refused",
+        )
+        return 0
+
+    return _with_database(config, work)
+
+
+@app.command
+def remove(name: Name, /, *, config: Config = None, json: AsJson = False) -> int:
+    """Forget a feed that is no longer configured: its place in the log and its dead letters."""
+    from indexer.store import feeds  # noqa: PLC0415
+
+    async def work(connection: Any) -> int:
+        if not await feeds.remove_feed(connection, name=name):
+            raise _no_such_feed(name)
+        _print(json, {"removed": name}, f"{name} is forgotten")
+        return 0
+
+    return _with_database(config, work)
+
+
+def _no_such_feed(name: str) -> CallerError:
+    return CallerError(f"there is no feed {name!r}; `indexer feeds list` names them")
+
+
+def _shown(feed: Any) -> dict[str, Any]:
+    members: Sequence[str] = (
+        "name", "kind", "position", "behind", "delivered", "dead", "attempts", "replays", "held",
+        "behind_since", "delivered_at", "failed_at", "retry_at", "stopped", "last_error",
+    )  # fmt: skip
+    values = {member: getattr(feed, member) for member in members}
+    return {
+        member: value.isoformat() if isinstance(value, datetime) else value
+        for member, value in values.items()
+    }
+
+
+def _line(feed: Any) -> str:
+    state = "stopped" if feed.stopped else "failing" if feed.attempts else "good" if feed.held else "idle"
+    line = f"{feed.name:<20} {feed.kind:<7} {state:<8} position {feed.position}, {feed.behind} behind, {feed.dead} dead"
+    trouble = feed.stopped or (feed.last_error if feed.attempts else None)
+    again = f", tries again at {feed.retry_at:%Y-%m-%d %H:%M:%S}Z" if feed.attempts and feed.retry_at else ""
+    return _printable(f"{line}{again}" + (f": {trouble}" if trouble else ""))
+
+
+def _letter(letter: Any) -> dict[str, Any]:
+    return {
+        "position": letter.position,
+        "died_at": letter.died_at.isoformat(),
+        "retry": letter.retry,
+        "reason": letter.reason,
+    }
+
+
+def _letter_line(letter: Any) -> str:
+    waits = " (will be tried again)" if letter.retry else ""
+    return _printable(f"{letter.position:>12}  {letter.died_at:%Y-%m-%d %H:%M:%S}Z  {letter.reason}{waits}")
+
+
+def _printable(line: str) -> str:
+    """Return a line without what steers a terminal: a sink chooses its words."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
+    )

@@ -1,0 +1,296 @@
+"""The loop of one feed: reads the sealed log behind the feed's cursor, delivers, moves the cursor.
+
+    cursor ──read──▶ batch ──deliver──▶ taken ──────────▶ cursor moves
+                       │  ▲               │ refused: halves, down to one ──▶ dead letter, cursor moves
+                       │  └── later ◀─────┤ not now, or about us
+                       └── stopped ◀──────┘ never again, or everything refused: until an operator replays
+
+Each feed is a loop of its own, so one slow sink delays no other. One process at a time delivers a feed, under a
+lease that outlasts a delivery; the cursor moves by compare-and-set, after delivery. So every entry is delivered at
+least once and in order, and again only where a process ended between the two: with the same id.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from indexer.audit.present import show_entry
+from indexer.errors import Postponed, SinkGone, SinkRefused, SinkUnavailable, StoreUnavailable
+from indexer.feeds.cloudevents import Event, Origin, cloud_event
+from indexer.feeds.config import FeedBase, FeedsFile
+from indexer.feeds.sinks import Sink
+from indexer.service import Alarm, Round
+from indexer.store import feeds
+from indexer.store.feeds import FeedFilter, Leased, Turn
+from indexer.store.pool import Pool, connection
+
+log = structlog.get_logger()
+
+LEASE_SECONDS = 30.0
+"""Longer than a delivery may take, and renewed before each."""
+WINDOW = 20_000
+"""Positions that one statement looks at: what a filter leaves of them may be nothing."""
+REST_SECONDS = 5.0
+"""Where no seal wakes the loop: a notification may be missed while its connection is made again."""
+REST_WHILE_ANOTHER_DELIVERS_SECONDS = 5.0
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 300.0
+LONGEST_ASKED_SECONDS = 3600.0
+LONGEST_REST_SECONDS = 30.0
+"""A loop that waits looks so often whether an operator replayed."""
+REFUSED_IN_A_ROW = 100
+"""A sink that refuses so many entries one after the other refuses us: it is stopped, or the whole log would die."""
+REASON_CHARACTERS = 500
+
+ENTRIES = Counter(
+    "indexer_feed_entries_total", "Entries, by feed and what became of them.", ["feed", "outcome"]
+)
+FAILURES = Counter("indexer_feed_failures_total", "Deliveries that failed and are tried again.", ["feed"])
+
+
+class TurnOverError(Exception):
+    """Another process holds the feed by now, or it was replayed: what the cursor says must be read again."""
+
+
+class Dispatcher:
+    """The loop that delivers one feed."""
+
+    def __init__(self, pool: Pool, feed: FeedBase, sink: Sink, file: FeedsFile) -> None:
+        self.name = f"feed:{feed.name}"
+        self.alarm = Alarm()
+        self._pool = pool
+        self._feed = feed
+        self._sink = sink
+        self._file = file
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{id(self)}"
+        self._quiet_until = 0.0
+
+    def wake(self) -> None:
+        """There may be something new: go and see, unless the sink is given time."""
+        if time.monotonic() >= self._quiet_until:
+            self.alarm.ring()
+
+    async def run_once(self) -> Round:
+        """Deliver one batch. Raises ``Postponed``; then everything still waits, in its order."""
+        leased = await self._lease()
+        if leased is None:
+            await self._sink.close()
+            await self._make()
+            leased = await self._lease()
+        if leased is None:
+            return Round(items=0, rest_seconds=REST_WHILE_ANOTHER_DELIVERS_SECONDS)
+        self._wait_where_asked(leased)
+        try:
+            return await self._work(leased)
+        except TurnOverError:
+            return Round(items=0, rest_seconds=0)
+        except SinkUnavailable as error:
+            raise await self._failed(leased, error) from error
+        except SinkGone as error:
+            raise await self._stop(f"{error}, that is: never again") from error
+
+    async def close(self) -> None:
+        """Let another process go on."""
+        await self._sink.close()
+        with suppress(StoreUnavailable):
+            async with connection(self._pool) as held:
+                await feeds.release_feed(held, name=self._feed.name, holder=self._holder)
+
+    # --- one round ---
+
+    async def _work(self, leased: Leased) -> Round:
+        turn = Turn(
+            name=self._feed.name, holder=self._holder, position=leased.position, replays=leased.replays
+        )
+        if leased.begun != leased.replays:
+            await self._sink.begin_replay(leased.replays)
+            async with connection(self._pool) as held:
+                await feeds.begin_replay(held, name=turn.name, replay=leased.replays)
+        origin = Origin(log=leased.log, source=self._file.source, type_prefix=self._file.type_prefix)
+        raised = await self._raise_dead(origin)
+        events, until = await self._read(leased, origin)
+        if events:
+            await self._deliver(turn, events, until)
+        elif until > leased.position:
+            await self._move(turn, until, delivered=0)
+        more = until < leased.head or raised
+        return Round(items=len(events) + raised, rest_seconds=0 if more else REST_SECONDS)
+
+    async def _read(self, leased: Leased, origin: Origin) -> tuple[list[Event], int]:
+        """Return the next events, and the position they reach."""
+        limit = min(self._feed.batch, self._sink.largest_batch)
+        until = min(leased.position + WINDOW, leased.head)
+        if until <= leased.position:
+            return [], leased.position
+        async with connection(self._pool) as held:
+            rows = await feeds.feed_entries(
+                held, wanted=self._feed.filter, after=leased.position, until=until, limit=limit
+            )
+        reached = rows[-1]["position"] if len(rows) == limit else until
+        events: list[Event] = []
+        size = 0
+        for row in rows:
+            event = cloud_event(show_entry(row), origin)
+            size += len(event.body)
+            if events and size > self._feed.batch_bytes:
+                return events, events[-1].position
+            events.append(event)
+        return events, reached
+
+    async def _deliver(self, turn: Turn, events: Sequence[Event], until: int) -> None:
+        """Deliver events and move the cursor to ``until``; what is refused is halved until it is one."""
+        try:
+            await self._send(events)
+        except SinkRefused as error:
+            if len(events) == 1:
+                await self._bury(turn, events[0], until, str(error))
+                return
+            half = len(events) // 2
+            await self._deliver(turn, events[:half], events[half].position - 1)
+            await self._deliver(turn, events[half:], until)
+            return
+        await self._move(turn, until, delivered=len(events))
+        ENTRIES.labels(turn.name, "delivered").inc(len(events))
+
+    async def _send(self, events: Sequence[Event]) -> None:
+        if await self._lease() is None:
+            raise TurnOverError
+        await self._sink.deliver(events)
+
+    async def _move(self, turn: Turn, until: int, *, delivered: int) -> None:
+        async with connection(self._pool) as held:
+            moved = await feeds.move_feed(
+                held, turn=turn, position=until, delivered=delivered, now=datetime.now(UTC)
+            )
+        if not moved:
+            raise TurnOverError
+        turn.position = until
+
+    async def _bury(self, turn: Turn, event: Event, until: int, reason: str) -> None:
+        async with connection(self._pool) as held:
+            refused = await feeds.bury_entry(
+                held,
+                turn=turn,
+                position=until,
+                entry=event.position,
+                now=datetime.now(UTC),
+                reason=reason[:REASON_CHARACTERS],
+            )
+        if refused is None:
+            raise TurnOverError
+        turn.position = until
+        ENTRIES.labels(turn.name, "dead").inc()
+        log.warning("feed_entry_refused", feed=turn.name, position=event.position, reason=reason)
+        if refused >= REFUSED_IN_A_ROW:
+            raise await self._stop(f"{refused} entries in a row were refused, the last because: {reason}")
+
+    async def _raise_dead(self, origin: Origin) -> int:
+        """Try the dead letters again that an operator asks for; return how many were tried."""
+        name = self._feed.name
+        async with connection(self._pool) as held:
+            positions = await feeds.dead_to_retry(held, name=name, limit=self._feed.batch)
+        for position in positions:
+            try:
+                await self._send([await self._entry_at(position, origin)])
+            except SinkRefused as error:
+                async with connection(self._pool) as held:
+                    await feeds.keep_dead(
+                        held,
+                        name=name,
+                        position=position,
+                        now=datetime.now(UTC),
+                        reason=str(error)[:REASON_CHARACTERS],
+                    )
+            else:
+                async with connection(self._pool) as held:
+                    await feeds.raise_dead(held, name=name, position=position)
+                ENTRIES.labels(name, "delivered").inc()
+        return len(positions)
+
+    async def _entry_at(self, position: int, origin: Origin) -> Event:
+        async with connection(self._pool) as held:
+            rows = await feeds.feed_entries(
+                held, wanted=FeedFilter(), after=position - 1, until=position, limit=1
+            )
+        if not rows:
+            raise SinkRefused("the entry is no longer in the log")
+        return cloud_event(show_entry(rows[0]), origin)
+
+    # --- the feed's row ---
+
+    async def _make(self) -> None:
+        async with connection(self._pool) as held:
+            await feeds.make_feed(
+                held,
+                name=self._feed.name,
+                kind=self._feed.kind,
+                after=self._feed.begins_after,
+            )
+
+    async def _lease(self) -> Leased | None:
+        async with connection(self._pool) as held:
+            return await feeds.lease_feed(
+                held, name=self._feed.name, holder=self._holder, seconds=LEASE_SECONDS
+            )
+
+    def _wait_where_asked(self, leased: Leased) -> None:
+        if leased.stopped is not None:
+            self._quiet_until = time.monotonic() + LONGEST_REST_SECONDS
+            raise Postponed(
+                f"stopped until `indexer feeds replay {self._feed.name}`: {leased.stopped}",
+                rest_seconds=LONGEST_REST_SECONDS,
+            )
+        if leased.retry_at is not None and (left := _seconds_to(leased.retry_at)) > 0:
+            raise self._postponed(f"failed {leased.attempts} times: {leased.last_error}", left)
+
+    async def _failed(self, leased: Leased, error: SinkUnavailable) -> Postponed:
+        FAILURES.labels(self._feed.name).inc()
+        wait = max(
+            growing_wait(leased.attempts), min(error.retry_after_seconds or 0.0, LONGEST_ASKED_SECONDS)
+        )
+        now = datetime.now(UTC)
+        async with connection(self._pool) as held:
+            await feeds.fail_feed(
+                held,
+                name=self._feed.name,
+                holder=self._holder,
+                now=now,
+                retry_at=now + timedelta(seconds=wait),
+                error=str(error)[:REASON_CHARACTERS],
+            )
+        return self._postponed(str(error), wait)
+
+    async def _stop(self, reason: str) -> Postponed:
+        async with connection(self._pool) as held:
+            await feeds.stop_feed(
+                held,
+                name=self._feed.name,
+                holder=self._holder,
+                now=datetime.now(UTC),
+                reason=reason[:REASON_CHARACTERS],
+            )
+        return self._postponed(f"stopped: {reason}", LONGEST_REST_SECONDS)
+
+    def _postponed(self, reason: str, seconds: float) -> Postponed:
+        rest = min(seconds, LONGEST_REST_SECONDS)
+        self._quiet_until = time.monotonic() + rest
+        return Postponed(reason, rest_seconds=rest)
+
+
+def growing_wait(attempts: int) -> float:
+    """Double the wait with each failure, with jitter, so that feeds do not return in step."""
+    longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts, 20))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def _seconds_to(at: datetime) -> float:
+    return (at - datetime.now(UTC)).total_seconds()

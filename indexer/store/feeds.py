@@ -1,0 +1,211 @@
+"""How far every feed has delivered the sealed log, and what its sink refused. The log itself is the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from indexer.store.listing.audit import EVERY_ENTRY, sealed_entries
+from indexer.store.listing.statement import Condition
+from indexer.store.listing.walk import Row
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("feeds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedFilter:
+    """Which entries a feed delivers: of any of the actions, sources and prefixes of repositories; empty: any."""
+
+    actions: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leased:
+    """A feed as its holder finds it. ``log``: which log this is; ``head``: where it ends."""
+
+    position: int
+    attempts: int
+    refused: int
+    replays: int
+    begun: int
+    retry_at: datetime | None
+    stopped: str | None
+    last_error: str | None
+    head: int
+    log: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedState:
+    """How a feed fares. ``behind``: positions it has not dealt with, the oldest recorded at ``behind_since``."""
+
+    name: str
+    kind: str
+    position: int
+    delivered: int
+    attempts: int
+    replays: int
+    created_at: datetime
+    delivered_at: datetime | None
+    failed_at: datetime | None
+    retry_at: datetime | None
+    stopped: str | None
+    last_error: str | None
+    held: bool
+    behind: int
+    behind_since: datetime | None
+    dead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An entry that a sink refused."""
+
+    position: int
+    died_at: datetime
+    retry: bool
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """What its holder must still find true of a feed for the cursor to move."""
+
+    name: str
+    holder: str
+    position: int
+    replays: int
+
+
+async def make_feed(connection: Connection, *, name: str, kind: str, after: int | None) -> None:
+    """Put a feed on record unless it is; ``after``: it begins behind this position, None: from now on."""
+    await connection.execute(SQL["make_feed"], name, kind, after)
+
+
+async def lease_feed(connection: Connection, *, name: str, holder: str, seconds: float) -> Leased | None:
+    """Become, or stay, the one that delivers a feed; None while another is, or where it is not on record."""
+    row = await connection.fetchrow(SQL["lease_feed"], name, holder, timedelta(seconds=seconds))
+    return None if row is None else Leased(**dict(row))
+
+
+async def release_feed(connection: Connection, *, name: str, holder: str) -> None:
+    """Let another process go on at once."""
+    await connection.execute(SQL["release_feed"], name, holder)
+
+
+async def begin_replay(connection: Connection, *, name: str, replay: int) -> None:
+    """Note that the sink was prepared for a replay."""
+    await connection.execute(SQL["begin_replay"], name, replay)
+
+
+async def move_feed(
+    connection: Connection, *, turn: Turn, position: int, delivered: int, now: datetime
+) -> bool:
+    """Move the cursor; False where the turn is over: another process holds the feed, or it was replayed."""
+    moved = await connection.fetchval(
+        SQL["move_feed"], turn.name, turn.holder, turn.position, turn.replays, position, delivered, now
+    )
+    return moved is not None
+
+
+async def bury_entry(
+    connection: Connection, *, turn: Turn, position: int, entry: int, now: datetime, reason: str
+) -> int | None:
+    """Set an entry aside and move the cursor; return how many were refused in a row, None where the turn is over."""
+    refused: int | None = await connection.fetchval(
+        SQL["bury_entry"], turn.name, turn.holder, turn.position, turn.replays, position, entry, now, reason
+    )
+    return refused
+
+
+async def fail_feed(
+    connection: Connection, *, name: str, holder: str, now: datetime, retry_at: datetime, error: str
+) -> None:
+    """Note that delivering failed, and when it is tried again."""
+    await connection.execute(SQL["fail_feed"], name, holder, now, retry_at, error)
+
+
+async def stop_feed(connection: Connection, *, name: str, holder: str, now: datetime, reason: str) -> None:
+    """Deliver nothing until an operator replays."""
+    await connection.execute(SQL["stop_feed"], name, holder, now, reason)
+
+
+async def replay_feed(connection: Connection, *, name: str, after: int | None) -> int | None:
+    """Go on behind a position, None: from where it is; return the position, None where there is no such feed."""
+    position: int | None = await connection.fetchval(SQL["replay_feed"], name, after)
+    return position
+
+
+async def remove_feed(connection: Connection, *, name: str) -> bool:
+    """Forget a feed; False where there is none."""
+    return await connection.fetchval(SQL["remove_feed"], name) is not None
+
+
+async def list_feeds(connection: Connection) -> list[FeedState]:
+    """Return how every feed fares."""
+    return [FeedState(**dict(row)) for row in await connection.fetch(SQL["list_feeds"])]
+
+
+async def list_dead(connection: Connection, *, name: str, after: int, limit: int) -> list[DeadLetter]:
+    """Return what the sink of a feed refused, in the order of the log."""
+    return [DeadLetter(**dict(row)) for row in await connection.fetch(SQL["list_dead"], name, after, limit)]
+
+
+async def retry_dead(connection: Connection, *, name: str, positions: Sequence[int] | None) -> int:
+    """Ask to try dead letters again, None: all; return how many. A stopped feed goes on."""
+    wanted = None if positions is None else list(positions)
+    return int(await connection.fetchval(SQL["retry_dead"], name, wanted))
+
+
+async def dead_to_retry(connection: Connection, *, name: str, limit: int) -> list[int]:
+    """Return the positions that an operator wants to be tried again."""
+    return [row["position"] for row in await connection.fetch(SQL["dead_to_retry"], name, limit)]
+
+
+async def raise_dead(connection: Connection, *, name: str, position: int) -> None:
+    """Note that the sink took a dead letter after all."""
+    await connection.execute(SQL["raise_dead"], name, position)
+
+
+async def keep_dead(connection: Connection, *, name: str, position: int, now: datetime, reason: str) -> None:
+    """Note that a dead letter was refused again."""
+    await connection.execute(SQL["keep_dead"], name, position, now, reason)
+
+
+async def log_identity(connection: Connection) -> UUID:
+    """Return which log this is."""
+    identity: UUID = await connection.fetchval(SQL["log_identity"])
+    return identity
+
+
+async def feed_entries(
+    connection: Connection, *, wanted: FeedFilter, after: int, until: int, limit: int
+) -> list[Row]:
+    """Return what a feed delivers of the sealed entries in (after, until], in order, at most ``limit``."""
+    conditions = [
+        Condition(f"t.{column} = ANY ({{}}::text[])", (list(values),))
+        for column, values in (("action", wanted.actions), ("source", wanted.sources))
+        if values
+    ]
+    if wanted.repositories:
+        conditions.append(
+            Condition(
+                "EXISTS (SELECT FROM repository AS r WHERE r.id = t.repository_id AND r.name ^@ ANY ({}::text[]))",
+                (list(wanted.repositories),),
+            )
+        )
+    return await sealed_entries(
+        connection,
+        scope=None,
+        wanted=EVERY_ENTRY,
+        after=after,
+        until=until,
+        limit=limit,
+        more=tuple(conditions),
+    )

@@ -1,0 +1,99 @@
+-- name: make_feed
+-- Puts feed $1 of kind $2 on record unless it is, to begin behind position $3, null: behind the newest entry.
+INSERT INTO feed (name, kind, position) VALUES ($1, $2, coalesce($3, (SELECT position FROM log_head)))
+ON CONFLICT (name) DO UPDATE SET kind = excluded.kind WHERE feed.kind <> excluded.kind
+
+-- name: lease_feed
+-- Makes $2 the one that delivers feed $1, for $3 from now; no row where another is, or no such feed.
+UPDATE feed SET holder = $2, lease_until = clock_timestamp() + $3::interval
+WHERE name = $1 AND (holder = $2 OR lease_until <= clock_timestamp())
+RETURNING position, attempts, refused, replays, begun, retry_at, stopped, last_error,
+          (SELECT h.position FROM log_head AS h) AS head, (SELECT i.id FROM log_identity AS i) AS log
+
+-- name: begin_replay
+-- The sink of feed $1 is prepared for replay $2.
+UPDATE feed SET begun = $2 WHERE name = $1
+
+-- name: move_feed
+-- Moves feed $1, held by $2, from position $3 of replay $4 to $5, where $6 entries were delivered at $7.
+UPDATE feed SET position = $5, delivered = delivered + $6, attempts = 0, retry_at = NULL,
+                refused = CASE WHEN $6 > 0 THEN 0 ELSE refused END,
+                delivered_at = CASE WHEN $6 > 0 THEN $7 ELSE delivered_at END
+WHERE name = $1 AND holder = $2 AND position = $3 AND replays = $4
+RETURNING name
+
+-- name: bury_entry
+-- Feed $1, held by $2, at position $3 of replay $4: its sink refused entry $6 because of $8, at $7; goes on behind $5.
+-- Returns how many were refused in a row.
+WITH moved AS (
+    UPDATE feed SET position = $5, attempts = 0, retry_at = NULL, refused = refused + 1
+    WHERE name = $1 AND holder = $2 AND position = $3 AND replays = $4
+    RETURNING refused
+), dead AS (
+    INSERT INTO feed_dead_letter (feed, position, died_at, reason) SELECT $1, $6, $7, $8 FROM moved
+    ON CONFLICT (feed, position) DO UPDATE SET died_at = excluded.died_at, reason = excluded.reason, retry = false
+)
+SELECT refused FROM moved
+
+-- name: fail_feed
+-- Delivering feed $1, held by $2, failed at $3 because of $5; it is tried again at $4.
+UPDATE feed SET attempts = attempts + 1, failed_at = $3, retry_at = $4, last_error = $5 WHERE name = $1 AND holder = $2
+
+-- name: stop_feed
+-- Feed $1, held by $2, delivers nothing from $3 on, because of $4, until an operator replays it.
+UPDATE feed SET stopped = $4, failed_at = $3, last_error = $4 WHERE name = $1 AND holder = $2
+
+-- name: release_feed
+-- Whoever wants to may deliver feed $1, which $2 held.
+UPDATE feed SET lease_until = '-infinity' WHERE name = $1 AND holder = $2
+
+-- name: replay_feed
+-- Feed $1 goes on behind position $2, null: from where it is, stopped or not; no row where there is no such feed.
+UPDATE feed SET position = coalesce($2, position), replays = replays + CASE WHEN $2 IS NULL THEN 0 ELSE 1 END,
+                attempts = 0, refused = 0, retry_at = NULL, stopped = NULL
+WHERE name = $1 RETURNING position
+
+-- name: remove_feed
+-- Forgets feed $1 with its dead letters.
+DELETE FROM feed WHERE name = $1 RETURNING name
+
+-- name: list_feeds
+-- How every feed fares.
+SELECT f.name, f.kind, f.position, f.delivered, f.attempts, f.replays, f.created_at, f.delivered_at, f.failed_at, f.retry_at,
+       f.stopped, f.last_error, f.lease_until > clock_timestamp() AS held, greatest(h.position - f.position, 0) AS behind,
+       CASE WHEN h.position > f.position THEN
+           (SELECT e.recorded_at FROM audit_entry AS e WHERE e.position > f.position ORDER BY e.position LIMIT 1)
+       END AS behind_since,
+       (SELECT count(*) FROM feed_dead_letter AS d WHERE d.feed = f.name) AS dead
+FROM feed AS f, log_head AS h ORDER BY f.name
+
+-- name: list_dead
+-- At most $3 entries that the sink of feed $1 refused, behind position $2.
+SELECT position, died_at, retry, reason FROM feed_dead_letter WHERE feed = $1 AND position > $2 ORDER BY position LIMIT $3
+
+-- name: retry_dead
+-- Asks to try the dead letters of feed $1 again: those at positions $2, null: all; returns how many.
+WITH asked AS (
+    UPDATE feed_dead_letter SET retry = true WHERE feed = $1 AND ($2::bigint[] IS NULL OR position = ANY ($2)) RETURNING 1
+), resumed AS (
+    UPDATE feed SET attempts = 0, refused = 0, retry_at = NULL, stopped = NULL
+    WHERE name = $1 AND EXISTS (SELECT FROM asked)
+)
+SELECT count(*) FROM asked
+
+-- name: dead_to_retry
+-- At most $2 positions of feed $1 that an operator wants to be tried again.
+SELECT position FROM feed_dead_letter WHERE feed = $1 AND retry ORDER BY position LIMIT $2
+
+-- name: raise_dead
+-- The sink of feed $1 took entry $2 after all.
+WITH gone AS (DELETE FROM feed_dead_letter WHERE feed = $1 AND position = $2 RETURNING 1)
+UPDATE feed SET delivered = delivered + (SELECT count(*) FROM gone) WHERE name = $1
+
+-- name: keep_dead
+-- Entry $2 of feed $1 was refused again, at $3 because of $4.
+UPDATE feed_dead_letter SET retry = false, died_at = $3, reason = $4 WHERE feed = $1 AND position = $2
+
+-- name: log_identity
+-- Which log this is.
+SELECT id FROM log_identity
