@@ -1,4 +1,4 @@
-"""Feeds of the real server, killed between delivery and cursor: nothing is lost, and what is repeated has its old id."""
+"""Feeds of the real server, killed between delivery and cursor: nothing is lost, what is repeated keeps its id."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ async def test_replay__delivers_again_with_the_same_ids(
 async def test_http__cut_off_after_it_was_taken(
     pool: Pool, collector: Collector, make_feed: MakeFeed
 ) -> None:
-    """An answer that does not arrive is no answer: the batch is sent again, and a receiver that keeps ids has it once."""
+    """An answer that does not arrive is no answer: the batch is sent again, with its old ids."""
     collector.cut = 2
     await write_log(pool, *tags(5))
     await deliver_all(pool, make_feed(kind="http", url=collector.url, batch=3))

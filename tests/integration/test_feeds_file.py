@@ -63,10 +63,9 @@ async def test_file__is_rotated_between_batches(pool: Pool, make_feed: MakeFeed,
     assert list(range(1, 41)) == [position for file in files for position in positions(file)]
     assert all(file.stat().st_size <= 6000 for file in files)
     await write_log(pool, *tags(40))
-    await deliver_all(pool, feed := make_feed(name="few", kind="file", path=tmp_path / "few", rotate_bytes=1, batch=8, keep=2),
-                      name="few")  # fmt: skip
+    few = make_feed(name="few", kind="file", path=tmp_path / "few", rotate_bytes=1, batch=8, keep=2)
+    await deliver_all(pool, few, name="few")
     assert 2 == len(rotated(tmp_path / "few"))
-    await feed.close()
 
 
 async def test_file__is_opened_again_when_others_rotate_it(
@@ -98,8 +97,9 @@ async def test_file__a_replay_begins_a_new_file(pool: Pool, make_feed: MakeFeed,
 async def test_file__has_one_writer(pool: Pool, make_feed: MakeFeed, tmp_path: Path) -> None:
     """Another process that holds the file's lock keeps us out, until it ends."""
     path = tmp_path / "audit.ndjson"
-    script = f"import fcntl, sys; f = open({str(path) + '.lock'!r}, 'a'); fcntl.flock(f, 2); print(1, flush=True); sys.stdin.read()"
-    other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    script = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(1, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, f"{path}.lock"]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
     other.stdout.readline()
     await write_log(pool, *tags(1))

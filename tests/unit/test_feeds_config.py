@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+import tomllib
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from indexer.errors import ConfigurationError
-from indexer.feeds.config import FeedsFile, HttpFeed
+from indexer.feeds.config import KINDS, FeedBase, FeedsFile, HttpFeed
 from indexer.feeds.sinks import MODULES, read_feeds
 
-if TYPE_CHECKING:
-    from pathlib import Path
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "feeds.md"
 
 GOOD = """
 source = "https://registry.example.com"
@@ -130,3 +132,34 @@ def test_client__that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pyt
         ConfigurationError, match=r"feed 'a': kind: .*pip install 'registry-indexer\[feeds-file\]'"
     ):
         read_feeds(path)
+
+
+def section(heading: str) -> str:
+    """A section of the page about feeds; the first, without a heading, is about what all have."""
+    parts = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return next(part for part in parts if part.startswith(heading))
+
+
+def described(text: str) -> set[str]:
+    return set(re.findall(r"^\| ([a-z_]+) \|", text, re.MULTILINE)) - {"key", "answer"}
+
+
+def test_page__has_an_example_that_is_right() -> None:
+    """The example of the reference is a file that is taken."""
+    for example in re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        assert FeedsFile.model_validate(tomllib.loads(example)).feed
+
+
+def test_page__describes_every_key() -> None:
+    """The tables of the reference are what the file may hold: of all, and of each kind."""
+    common = set(FeedBase.model_fields) - {"from_"} | {"from"}
+    assert described(section("# Feeds")) == common | (set(FeedsFile.model_fields) - {"feed"})
+    for kind, model in models().items():
+        assert described(section(kind)) == set(model.model_fields) - set(FeedBase.model_fields)
+    assert set(MODULES) == set(KINDS) == set(models())
+
+
+def models() -> dict[str, type[FeedBase]]:
+    """The model of each kind."""
+    found = {model.model_fields["kind"].annotation: model for model in FeedBase.__subclasses__()}
+    return {get_args(annotation)[0]: model for annotation, model in found.items()}
