@@ -161,5 +161,4 @@ def test_page__describes_every_key() -> None:
 
 def models() -> dict[str, type[FeedBase]]:
     """The model of each kind."""
-    found = {model.model_fields["kind"].annotation: model for model in FeedBase.__subclasses__()}
-    return {get_args(annotation)[0]: model for annotation, model in found.items()}
+    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in FeedBase.__subclasses__()}
