@@ -44,6 +44,37 @@ SELECT repository_id, manifest_id, min(published_at), max(seen_at) FROM tag WHER
 """
 
 
+# The same in three statements, for inventories of millions: manifest ids follow each other.
+_MANY_REPOSITORIES = """
+INSERT INTO repository (name, created_at, tag_count, manifest_count, last_published_at)
+SELECT $1 || lpad(n::text, 6, '0'), '2026-01-01', $3, $3 / 2, '2026-06-01' FROM generate_series(1, $2::bigint) AS n
+"""
+
+_MANY_TAGS = """
+INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, image_created, first_seen_at, told_at,
+                 seen_at, verified_at, facet_id, published_source, evidence, semver_key)
+SELECT $1 + r, CASE WHEN n % 5 = 0 THEN 'v1.' || n / 50 || '.' || n % 50 ELSE 'build-' || lpad(n::text, 8, '0') END,
+       m.id, m.total_bytes, at, m.image_created, at, at, at + '1s', at + '1s', m.facet_id, 'event', 'seen',
+       CASE WHEN n % 5 = 0 THEN int8send(1) || int8send(n / 50) || int8send(n % 50) || int8send(0) || '\\xff'::bytea
+            ELSE ''::bytea END
+FROM generate_series(1, $2::bigint) AS r
+CROSS JOIN generate_series(1, $3::bigint) AS n
+CROSS JOIN LATERAL (SELECT '2026-01-01'::timestamptz + make_interval(secs => ((r * $3 + n) * 7919) % 20000000) AS at)
+    AS clock
+JOIN manifest AS m ON m.id = $4 + ((r - 1) * $3 + n - 1) / 2
+"""
+
+_MANY_RESTS = """
+INSERT INTO tag_history (repository_id, name, valid_from, manifest_id, from_source)
+SELECT repository_id, name, published_at, manifest_id, 'event' FROM tag WHERE repository_id > $1
+"""
+
+_MANY_HELD = """
+INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of)
+SELECT repository_id, manifest_id, min(published_at), max(seen_at) FROM tag WHERE repository_id > $1 GROUP BY 1, 2
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Sized:
     """A repository to be made."""
@@ -54,12 +85,7 @@ class Sized:
 
 async def fill(connection: Connection, repositories: Sequence[Sized]) -> None:
     """Write repositories, and gather statistics."""
-    facet = await connection.fetchval(
-        "INSERT INTO facet (key, media_type, artifact_type, kind, platforms)"
-        " VALUES ('\\x01', $1, '', 'image', '{linux/amd64}')"
-        " ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING id",
-        MEDIA_TYPE,
-    )
+    facet = await _facet(connection)
     first = await connection.fetchval("SELECT count(*) FROM manifest")
     for repository in repositories:
         number = await connection.fetchval(
@@ -75,6 +101,31 @@ async def fill(connection: Connection, repositories: Sequence[Sized]) -> None:
         await connection.execute(_HELD, number, timeout=3600)
         first += repository.tags // 2 + 1
     await connection.execute("VACUUM ANALYZE", timeout=3600)
+
+
+async def fill_evenly(connection: Connection, prefix: str, *, repositories: int, tags_each: int) -> None:
+    """Write many repositories of one size (an even number of tags), and gather statistics."""
+    facet = await _facet(connection)
+    first = await connection.fetchval("SELECT count(*) FROM manifest")
+    repository = await connection.fetchval("SELECT coalesce(max(id), 0) FROM repository")
+    manifests = repositories * tags_each // 2
+    await connection.execute(_MANY_REPOSITORIES, prefix, repositories, tags_each, timeout=3600)
+    await connection.execute(_FILL, facet, first, first + manifests - 1, timeout=3600)
+    manifest = await connection.fetchval("SELECT max(id) FROM manifest") - manifests + 1
+    await connection.execute(_MANY_TAGS, repository, repositories, tags_each, manifest, timeout=7200)
+    await connection.execute(_MANY_RESTS, repository, timeout=7200)
+    await connection.execute(_MANY_HELD, repository, timeout=7200)
+    await connection.execute("VACUUM ANALYZE", timeout=7200)
+
+
+async def _facet(connection: Connection) -> int:
+    found: int = await connection.fetchval(
+        "INSERT INTO facet (key, media_type, artifact_type, kind, platforms)"
+        " VALUES ('\\x01', $1, '', 'image', '{linux/amd64}')"
+        " ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING id",
+        MEDIA_TYPE,
+    )
+    return found
 
 
 def shared_out(tags: int, repositories: int, *, prefix: str = "team/app") -> list[Sized]:
