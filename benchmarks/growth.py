@@ -56,7 +56,8 @@ async def apply_events(report: Report, url: str, size: int, *, rounds: int, even
     """Apply pushes to repositories all over the inventory."""
     connection = await connect(url, application="bench")
     found = await connection.fetch(
-        "SELECT name FROM repository WHERE name LIKE 'grown%' ORDER BY md5(name) LIMIT $1", APPLIED_REPOSITORIES
+        "SELECT name FROM repository WHERE name LIKE 'grown%' ORDER BY md5(name) LIMIT $1",
+        APPLIED_REPOSITORIES,
     )
     await connection.close()
     for turn in range(rounds):
@@ -117,12 +118,12 @@ def plot(curves: dict[str, list[tuple[int, float]]], report: Report, file: Path)
     """Draw the curves, one panel a unit."""
     try:
         import matplotlib as mpl  # noqa: PLC0415 - only for those who draw
-        from matplotlib import pyplot  # noqa: PLC0415
+        from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         sys.exit("--plot needs matplotlib: .venv/bin/pip install matplotlib")
     mpl.rcParams["svg.hashsalt"] = "growth"
     units = list(dict.fromkeys(report.units.values()))
-    figure, panels = pyplot.subplots(1, len(units), figsize=(5 * len(units), 4.5), squeeze=False)
+    figure, panels = plt.subplots(1, len(units), figsize=(5 * len(units), 4.5), squeeze=False)
     for panel, unit in zip(panels[0], units, strict=True):
         for kind, points in curves.items():
             if report.units[f"{kind}, {points[0][0]:,} tags"] == unit:
