@@ -62,6 +62,8 @@ def test_lifecycle__skopeo(
     image, index = oci_image("one"), multi_platform("two")
     write_layout(tmp_path / "layout", {"image": image, "index": index})
     installation.start("reconciler", "run")
+    # Later than the first walk, which on a busy machine may see a tag before its notification is applied.
+    installation.until(lambda: installation.get("/api/v1/status")["last_walk"], "the reconciler's first walk")
     there = f"docker://{wired_registry.host}/{APP}"
 
     def copy(name: str, tag: str) -> None:
