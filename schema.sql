@@ -385,6 +385,17 @@ CREATE TABLE event_seen (
 
 CREATE INDEX event_seen_by_age ON event_seen USING brin (received_at);
 
+-- Which event told that a request deleted a digest: the deletions of its tags, told after it, name it as their cause.
+CREATE TABLE deletion_cause (
+    repository_id  integer NOT NULL,
+    request_key    uuid NOT NULL,
+    event_id       text NOT NULL,
+    received_at    timestamptz NOT NULL,
+    PRIMARY KEY (repository_id, request_key)
+);
+
+CREATE INDEX deletion_cause_by_age ON deletion_cause USING brin (received_at);
+
 -- When somebody received: one row per process of `indexer serve`, by its own clock. Where no row reaches, nobody did.
 -- loop_state cannot tell: it knows processes by host and number, which a container has again after its restart.
 CREATE TABLE door (

@@ -18,7 +18,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 import cyclopts
 
 from indexer import __version__
-from indexer.command import database_url, name_process, read_settings, run_async, run_verb
+from indexer.command import database_url, name_process, operator, read_settings, run_async, run_verb
 
 Config = Annotated[
     Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
@@ -160,10 +160,21 @@ def inbox_retry(
     json: AsJson = False,
 ) -> int:
     """Put quarantined deliveries back into the inbox, for example after an upgrade that understands them."""
+    from indexer.inventory.changes import AuditAction  # noqa: PLC0415
     from indexer.store import inbox  # noqa: PLC0415
+    from indexer.store.operators import record_action  # noqa: PLC0415
 
     async def work(connection: Any) -> int:
-        count = await inbox.retry_quarantine(connection, ids=ids or None)
+        async with connection.transaction():
+            count = await inbox.retry_quarantine(connection, ids=ids or None)
+            if count:
+                await record_action(
+                    connection,
+                    action=AuditAction.OPERATOR_INBOX_RETRIED,
+                    operator=operator("indexer inbox retry"),
+                    at=datetime.now(UTC),
+                    detail={"deliveries": count, "ids": ids or None},
+                )
         _print(json, {"retried": count}, f"{count} put back into the inbox")
         return 0
 

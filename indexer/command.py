@@ -6,7 +6,9 @@ Settings and logs are imported where a verb reads them: they take longer to load
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,6 +18,7 @@ from indexer.errors import ConfigurationError, IndexerError
 
 if TYPE_CHECKING:
     from indexer.settings import Settings
+    from indexer.store.operators import Operator
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
@@ -46,6 +49,17 @@ def database_url(settings: Settings) -> str:
             f"{settings.indexer_data_dir} (INDEXER_DATA_DIR): set one of them, or start `indexer up`"
         )
     return found
+
+
+def operator(command: str) -> Operator:
+    """Return who runs a command: the login name, and the machine."""
+    from indexer.store.operators import Operator  # noqa: PLC0415
+
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # an id without a name, as containers have them
+        name = f"uid {os.getuid()}"
+    return Operator(name=name, host=socket.gethostname(), command=command)
 
 
 def name_process(title: str) -> None:

@@ -22,6 +22,7 @@ from indexer.store.drift import RunMode
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
+from indexer.store.operators import Operator
 from indexer.store.pool import Pool, connection, open_pool
 from reconciler.drift.loop import Walker
 from reconciler.drift.plan import Plan, make_plan
@@ -156,6 +157,7 @@ def walk_settings(
     scope: Sequence[RepositoryName] | None = None,
     release_brake: bool = False,
     thorough: bool = False,
+    operator: Operator | None = None,
 ) -> WalkSettings:
     """Return how to walk. ``thorough`` reads every manifest again, not only those not read for long."""
     return WalkSettings(
@@ -165,6 +167,7 @@ def walk_settings(
         reread_after=timedelta(0) if thorough else settings.reconciler_reread_after,
         scope=scope,
         release_brake=release_brake,
+        operator=operator,
     )
 
 
@@ -174,11 +177,17 @@ async def once(
     scope: Sequence[RepositoryName] | None,
     release_brake: bool,
     thorough: bool,
+    operator: Operator,
     on_progress: Callable[[Progress], None],
 ) -> Report:
     """Walk once, and stay until what the walk made due is settled: then the API shows the result."""
     walk = walk_settings(
-        rooms.settings, mode=RunMode.ONCE, scope=scope, release_brake=release_brake, thorough=thorough
+        rooms.settings,
+        mode=RunMode.ONCE,
+        scope=scope,
+        release_brake=release_brake,
+        thorough=thorough,
+        operator=operator,
     )
     report = await Walk(rooms.pool, rooms.lookups, rooms.walking, walk, on_progress=on_progress).run()
     unsettled = await settle(rooms, scope=scope)

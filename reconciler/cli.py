@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import cyclopts
 
 from indexer import __version__
-from indexer.command import EXIT_FAILED, database_url, name_process, read_settings, run_async, run_verb
+from indexer.command import (
+    EXIT_FAILED,
+    database_url,
+    name_process,
+    operator,
+    read_settings,
+    run_async,
+    run_verb,
+)
 from indexer.errors import ConfigurationError
 from indexer.oci.reference import RepositoryName, parse_repository_name
 
@@ -122,6 +130,7 @@ def once(
                     scope=scope,
                     release_brake=release_brake,
                     thorough=not quick,
+                    operator=operator("reconciler once"),
                     on_progress=on_progress,
                 )
         _print_report(report, as_json=json)

@@ -29,6 +29,9 @@ class AuditAction(StrEnum):
     BLOB_DELETED = "blob.deleted"
     BLOB_MOUNTED = "blob.mounted"
     CONTENT_DELETED = "content.deleted"
+    OPERATOR_BRAKE_RELEASED = "operator.brake_released"
+    OPERATOR_INBOX_RETRIED = "operator.inbox_retried"
+    OPERATOR_WALKED = "operator.walked"
 
 
 class AuditSource(StrEnum):

@@ -5,7 +5,8 @@ The rules, by what the event says (Distribution 2.8.2 and 3.1.1, measured):
 - push with a tag: the tag points to the digest, and the repository holds the manifest.
 - push without a tag: of ``application/octet-stream`` a blob, else a manifest (children of an index).
 - mount: the repository has the blob, from another repository.
-- delete with a tag: the tag is gone; the manifest stays.
+- delete with a tag: the tag is gone; the manifest stays. In the same request as a delete of a digest, which takes its
+  tags along and is told first (2.8.2 and 3.1.1, seen), the entry names that event as its cause.
 - delete with a digest: a manifest or a blob, told apart only by what is on record. Tags are not dropped by
   inference: their own events follow, and those on record with the digest are looked at.
 - pull: counted; and where it names content that is on no record, evidence that we missed something (a
@@ -50,6 +51,7 @@ from indexer.inventory.records import (
     TimeSource,
 )
 from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class Known:
     manifests: dict[ManifestKey, ManifestRecord] = field(default_factory=dict)
     blobs: set[Digest] = field(default_factory=set)
     dummies: set[Digest] = field(default_factory=lambda: set(DUMMIES))
+    causes: dict[tuple[RepositoryName, str], str] = field(default_factory=dict)
+    """By repository and request: the id of the event that told that a digest was deleted."""
 
     def fold(self, change: Change) -> None:
         """Take a change in, so that the next event of the batch is decided on it."""
@@ -153,6 +157,8 @@ def _deleted(known: Known, event: Event) -> Iterator[Change]:
     digest = event.digest
     if digest is None:
         return
+    if event.request.id:
+        known.causes[event.repository, event.request.id] = event.id
     manifest = known.manifests.get((event.repository, digest))
     if digest in known.dummies:
         if manifest is not None and manifest.present:
@@ -247,8 +253,17 @@ def _tag_told(
         **({"late": True} if late else {}),
         **({"inferred_from": "pull"} if event.action is EventAction.PULL else {}),
         **({"dummy_manifest": dummy} if dummy is not None else {}),
+        **_cause(known, event),
     )
     yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
+
+
+def _cause(known: Known, event: Event) -> dict[str, object]:
+    """Name the deletion of a digest that a tag's deletion followed from."""
+    if event.action is not EventAction.DELETE or not event.request.id:
+        return {}
+    cause = known.causes.get((event.repository, event.request.id))
+    return {} if cause is None else {"caused_by": cause}
 
 
 def _is_told_already(before: TagRecord, *, dummy: Digest | None, late: bool) -> bool:

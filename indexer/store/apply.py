@@ -113,6 +113,9 @@ async def tell_all(
     await _load_for_events(writing, fresh)
     changes = [change for event in fresh for change in tell(writing.known, event)]
     await _write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
+    causes = {key: event for key, event in writing.known.causes.items() if key not in writing.loaded.causes}
+    if causes:
+        await events.add_causes(held, causes=causes, repository_ids=writing.repository_ids, at=now)
     await _count_events(writing, fresh)
     return Told(fresh=fresh, repeated=len(batch) - len(fresh))
 
@@ -232,6 +235,15 @@ async def _load_for_events(writing: _Writing, fresh: Sequence[Event]) -> None:
         set(await manifests.find_blobs(writing.connection, digests=deleted)) if deleted else set()
     )
     writing.known.dummies = set(await manifests.find_dummies(writing.connection))
+    untagged = {
+        (event.repository, event.request.id)
+        for event in fresh
+        if event.action is EventAction.DELETE and event.tag is not None and event.request.id
+    }
+    if untagged:
+        writing.known.causes = await events.find_causes(
+            writing.connection, requests=untagged, repository_ids=writing.repository_ids
+        )
     _remember_loaded(writing)
 
 
@@ -278,6 +290,7 @@ def _remember_loaded(writing: _Writing) -> None:
         histories=dict(writing.known.histories),
         manifests=dict(writing.known.manifests),
         blobs=set(writing.known.blobs),
+        causes=dict(writing.known.causes),
     )
 
 

@@ -114,6 +114,14 @@ class Lookups:
         return {word: cache[word] for word in words}
 
 
+async def words_of_operator(connection: Connection, *, name: str, request: RequestInfo) -> tuple[int, int]:
+    """Return the ids of an operator's name and client, added in the caller's transaction: it uses no other words."""
+    actors = await _fetch_actors(connection, [name])
+    client = client_of(request)
+    clients = await _fetch_clients(connection, [client])
+    return actors[name], clients[client]
+
+
 def client_of(request: RequestInfo) -> RequestInfo:
     """Return the part of a request that repeats: without its id and port."""
     return _client(request.address, request.host, request.method, request.user_agent)

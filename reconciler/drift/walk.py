@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from indexer.errors import RegistryError
-from indexer.inventory.changes import AuditSource, DriftCause, DriftKind, DueKind, Finding
+from indexer.inventory.changes import AuditAction, AuditSource, DriftCause, DriftKind, DueKind, Finding
 from indexer.inventory.records import ManifestRecord
 from indexer.inventory.seen import Outcome, TagObservation, see_manifest_absent
 from indexer.oci.digest import Digest
@@ -29,6 +29,7 @@ from indexer.store.apply import Look, Stored
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.due import DueKey
 from indexer.store.lookups import Lookups
+from indexer.store.operators import Operator, record_action
 from indexer.store.pool import Connection, Pool, connection, transaction
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, Part
 from reconciler.drift.decide import Losses, Pulled, brake
@@ -74,6 +75,7 @@ class WalkSettings:
     reread_after: timedelta
     scope: Sequence[RepositoryName] | None = None
     release_brake: bool = False
+    operator: Operator | None = None
     cause: str | None = None
     """Why it begins by itself; None: somebody asked for it."""
 
@@ -137,13 +139,24 @@ class Walk:
     async def _begin(self, held: Connection) -> int:
         await drift.close_interrupted(held, at=datetime.now(UTC))
         self._first_walk = await drift.last_complete_run(held) is None
-        return await drift.begin_run(
-            held,
-            mode=self._settings.mode,
-            at=datetime.now(UTC),
-            scope=self._settings.scope,
-            cause=self._settings.cause,
-        )
+        async with held.transaction():
+            run_id = await drift.begin_run(
+                held,
+                mode=self._settings.mode,
+                at=datetime.now(UTC),
+                scope=self._settings.scope,
+                cause=self._settings.cause,
+            )
+            scope = None if self._settings.scope is None else list(self._settings.scope)
+            await self._record(held, AuditAction.OPERATOR_WALKED, run_id=run_id, scope=scope)
+        return run_id
+
+    async def _record(self, held: Connection, action: AuditAction, **detail: object) -> None:
+        """Put into the audit log what an operator asked for; what a loop does by itself is not an operator's."""
+        if self._settings.operator is not None:
+            await record_action(
+                held, action=action, operator=self._settings.operator, at=datetime.now(UTC), detail=detail
+            )
 
     async def _walk(self) -> Report:
         try:
@@ -304,6 +317,11 @@ class Walk:
             self._report.brake = pulled.reason
             await self._report_held_back()
             return
+        if pulled is not None:
+            async with transaction(self._pool) as held:
+                await self._record(
+                    held, AuditAction.OPERATOR_BRAKE_RELEASED, run_id=self._run_id, brake=pulled.reason
+                )
         looks = [Look(observation=tag.observation, revision=tag.revision) for tag in self._held_back.tags]
         for start in range(0, len(looks), STORE_CHUNK):
             await self._store(looks[start : start + STORE_CHUNK])

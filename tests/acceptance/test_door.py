@@ -346,6 +346,9 @@ def test_inbox__list_and_retry(installation: Installation) -> None:
     installation.until_applied()
     assert 2 == installation.get("/api/v1/status")["quarantine"]
     assert {"retried": 0} == installation.run("indexer", "inbox", "retry", "999999", "--json").json
+    retried = installation.audit("&action=operator.inbox_retried")
+    assert [1, 2] == [entry["detail"]["deliveries"] for entry in retried]
+    assert {"operator"} == {entry["source"] for entry in retried}
 
 
 # --- what is not HTTP ------------------------------------------------------------------------------------

@@ -248,6 +248,11 @@ def test_brake__empty_storage(installation: Installation, plain_registry: Regist
     assert 0 == released.exit_code, released.output
     assert [] == installation.get("/api/v1/tags")["items"]
     assert 4 == len(installation.audit("&action=tag.deleted"))
+    (released_by,) = installation.audit("&action=operator.brake_released")
+    assert released_by["actor"]["name"]
+    assert released_by["detail"]["brake"]
+    walked = installation.audit("&action=operator.walked")
+    assert released_by["detail"]["run_id"] in [entry["detail"]["run_id"] for entry in walked]
 
 
 def test_once__beside_the_daemon(

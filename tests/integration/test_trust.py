@@ -13,8 +13,9 @@ import pytest
 
 from indexer.api.trust import key_set as key_set_of
 from indexer.api.trust import load_keys
+from indexer.oci.digest import digest_to_bytes
 from tests.fixtures.everything import fill
-from tests.fixtures.rows import TagRow, put_repository
+from tests.fixtures.rows import TagRow, digest, put_repository
 from tests.fixtures.tokens import (
     ISSUER,
     REALM,
@@ -89,6 +90,47 @@ async def test_grant__lists_show_what_is_granted(trusting: Trusting) -> None:
     drift = await trusting.json("/api/v1/drift", token=mint(pull("other")))
     assert (drift["items"], drift["runs"]) == ([], [])
     assert (await trusting.json("/api/v1/drift", token=mint(pull(APP))))["items"]
+
+
+PAST = "2020-01-01T00:00:00Z"
+NOW = "2030-01-01T00:00:00Z"
+OF_THE_PAST: tuple[tuple[str, dict[str, str]], ...] = (
+    ("/api/v1/history", {"at": NOW}),
+    ("/api/v1/history", {"digest": digest("one")}),
+    ("/api/v1/history/moved", {}),
+    ("/api/v1/changes", {"since": PAST, "until": NOW}),
+)
+
+
+@pytest.mark.parametrize(("path", "query"), OF_THE_PAST)
+async def test_grant__the_past_is_narrowed_to_what_may_be_pulled(
+    trusting: Trusting, path: str, query: dict[str, str]
+) -> None:
+    """Questions about the past show a token what it may pull, and nothing of others, whatever it asks for."""
+    await fill(trusting.pool)
+    await trusting.pool.execute(
+        "WITH moved AS (UPDATE tag_history SET replaces = true, name = replace(name, 'x', 'v2.0.0') "
+        "WHERE name IN ('v1.0.0', 'x') RETURNING *) "
+        "INSERT INTO tag_history (repository_id, name, valid_from, valid_to, manifest_id, from_source) "
+        "SELECT repository_id, name, valid_from - interval '1 hour', valid_from, (SELECT id FROM manifest WHERE "
+        "digest = $1), 'event' FROM moved",
+        digest_to_bytes(digest("two")),
+    )
+
+    async def repositories(*access: dict[str, Any], **more: str) -> set[str]:
+        body = await trusting.json(path, token=mint(*access), **(query | more))
+        return {each["repository"] for each in body["items"]}
+
+    everything = {each["repository"] for each in (await trusting.json(path, **query))["items"]}
+    assert {APP, "other"} == everything
+    assert {APP} == await repositories(pull(APP))
+    assert {"other"} == await repositories(pull("other"), CATALOG, AUDIT)
+    assert everything == await repositories(pull(APP), pull("other"))
+    for access in ((pull("team/none"),), (CATALOG,), (AUDIT,), (grant(APP, "push"),), ()):
+        assert set() == await repositories(*access), access
+    assert set() == await repositories(pull("other"), repository=APP)
+    assert set() == await repositories(pull("other"), prefix="team/")
+    assert (await trusting.ask(path, token=None, **query)).status == 401
 
 
 async def test_grant__the_log_takes_its_own(trusting: Trusting) -> None:
