@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import cyclopts
 
 from indexer.cli import AsJson, Config, _print, _with_database
+from indexer.command import operator
 from indexer.errors import CallerError
 
 app = cyclopts.App(name="feeds", help="Where the audit log is delivered to.")
@@ -53,9 +54,14 @@ def replay(
         head = await head_position(connection)
         if from_ is not None and not 1 <= from_ <= head + 1:
             raise CallerError(f"--from {from_}: the log has the positions 1 to {head}")
-        position = await feeds.replay_feed(connection, name=name, after=None if from_ is None else from_ - 1)
-        if position is None:
-            raise _no_such_feed(name)
+        async with connection.transaction():
+            position = await feeds.replay_feed(
+                connection, name=name, after=None if from_ is None else from_ - 1
+            )
+            if position is None:
+                raise _no_such_feed(name)
+            detail = {"feed": name, "from_position": position + 1}
+            await _record(connection, "operator.feed_replayed", "indexer feeds replay", detail)
         _print(json, {"feed": name, "from": position + 1}, f"{name} goes on from position {position + 1}")
         return 0
 
@@ -83,7 +89,10 @@ def dead(
         if name not in [feed.name for feed in await feeds.list_feeds(connection)]:
             raise _no_such_feed(name)
         if retry:
-            count = await feeds.retry_dead(connection, name=name, positions=position)
+            async with connection.transaction():
+                count = await feeds.retry_dead(connection, name=name, positions=position)
+                detail = {"feed": name, "entries": count, "positions": position}
+                await _record(connection, "operator.feed_retried", "indexer feeds dead", detail)
             _print(json, {"feed": name, "retried": count}, f"{count} will be tried again")
             return 0
         letters = await feeds.list_dead(connection, name=name, after=after, limit=limit)
@@ -103,12 +112,27 @@ def remove(name: Name, /, *, config: Config = None, json: AsJson = False) -> int
     from indexer.store import feeds  # noqa: PLC0415
 
     async def work(connection: Any) -> int:
-        if not await feeds.remove_feed(connection, name=name):
-            raise _no_such_feed(name)
+        async with connection.transaction():
+            if not await feeds.remove_feed(connection, name=name):
+                raise _no_such_feed(name)
+            await _record(connection, "operator.feed_removed", "indexer feeds remove", {"feed": name})
         _print(json, {"removed": name}, f"{name} is forgotten")
         return 0
 
     return _with_database(config, work)
+
+
+async def _record(connection: Any, action: str, command: str, detail: dict[str, Any]) -> None:
+    from indexer.inventory.changes import AuditAction  # noqa: PLC0415
+    from indexer.store.operators import record_action  # noqa: PLC0415
+
+    await record_action(
+        connection,
+        action=AuditAction(action),
+        operator=operator(command),
+        at=datetime.now(UTC),
+        detail=detail,
+    )
 
 
 def _no_such_feed(name: str) -> CallerError:

@@ -30,6 +30,9 @@ class AuditAction(StrEnum):
     BLOB_MOUNTED = "blob.mounted"
     CONTENT_DELETED = "content.deleted"
     OPERATOR_BRAKE_RELEASED = "operator.brake_released"
+    OPERATOR_FEED_REMOVED = "operator.feed_removed"
+    OPERATOR_FEED_REPLAYED = "operator.feed_replayed"
+    OPERATOR_FEED_RETRIED = "operator.feed_retried"
     OPERATOR_INBOX_RETRIED = "operator.inbox_retried"
     OPERATOR_WALKED = "operator.walked"
 

@@ -157,6 +157,10 @@ def test_commands__list_replay_dead_remove(installation: Installation, tmp_path:
     replayed = installation.run("indexer", "feeds", "replay", "disk", "--from", "1", "--json")
     assert {"feed": "disk", "from": 1} == replayed.json
     installation.until(lambda: len(list(tmp_path.glob("audit.ndjson.2*"))) == 1, "the replay")
+    head += 1  # what the operator did is an entry itself
+    installation.until(
+        lambda: head == installation.get("/api/v1/status")["audit_position"], "the replay's own entry"
+    )
     until_delivered(installation)
     assert list(range(1, head + 1)) == [int(line["sequence"]) for line in lines_of(path)]
     assert 1 == shown(installation)["disk"]["replays"]
@@ -177,6 +181,9 @@ def test_commands__list_replay_dead_remove(installation: Installation, tmp_path:
     configure(installation, "")
     assert "disk is forgotten" in installation.run("indexer", "feeds", "remove", "disk").output
     assert {} == shown(installation)
+    did = installation.audit("&source=operator")
+    assert ["operator.feed_replayed", "operator.feed_removed"] == [entry["action"] for entry in did]
+    assert {"feed": "disk", "from_position": 1} == did[0]["detail"]
 
 
 def test_server__does_not_start_on_a_wrong_file(installation: Installation) -> None:
