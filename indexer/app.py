@@ -15,12 +15,15 @@ import structlog
 from aiohttp import web
 
 from indexer.api.routes import ApiSettings, add_api
+from indexer.api.settings import EventAttributes
 from indexer.api.trust import read_trust
+from indexer.audit.bell import Bell
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError, StoreUnavailable
+from indexer.feeds.config import FeedBase, FeedsFile
 from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
-from indexer.feeds.sinks import read_feeds
+from indexer.feeds.sinks import Sink, read_feeds
 from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.ingest.endpoint import add_endpoint
@@ -63,7 +66,9 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         reads = await _pool(stack, database_url, size=READ_CONNECTIONS, application="indexer read")
         words = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
         gitlab = await _gitlab(stack, work, settings)
-        feeds = await _feeds(stack, database_url, settings)
+        file, sinks = read_feeds(settings.indexer_feeds_file)
+        feeds = await _feeds(stack, database_url, file, sinks)
+        sealed = Bell()
         service = Service(work, program="indexer serve")
         stack.push_async_callback(service.stop)
         stored = Alarm()
@@ -72,7 +77,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         stack.push_async_callback(writer.close)
         app = web.Application(client_max_size=1024 * 1024)
         add_endpoint(app, writer=writer, token=token.get_secret_value())
-        add_api(app, pool=reads, settings=_api_settings(settings))
+        add_api(app, pool=reads, settings=_api_settings(settings, file), sealed=sealed)
         # The doors open first: while the database is away, deliveries are spooled.
         await _open_doors(stack, app, settings.indexer_listen)
         presence = Presence(work, writer)
@@ -89,9 +94,9 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             service.start(Gauges(work), Alarm())
             service.start(presence, Alarm())
             for feed in feeds:
+                stack.enter_context(sealed.rings(feed.wake))
                 service.start(feed, feed.alarm)
-            if feeds:
-                _listen(stack, database_url, feeds)
+            _listen(stack, database_url, sealed)
         await stop.wait()
         log.info("stopping")
     return 0
@@ -117,9 +122,10 @@ async def _gitlab(stack: AsyncExitStack, pool: Pool, settings: Settings) -> Forw
     return Forwarder(pool, client, gitlab)
 
 
-async def _feeds(stack: AsyncExitStack, database_url: str, settings: Settings) -> list[Dispatcher]:
+async def _feeds(
+    stack: AsyncExitStack, database_url: str, file: FeedsFile, sinks: Sequence[tuple[FeedBase, Sink]]
+) -> list[Dispatcher]:
     """Make the loops that deliver the log, one for each feed that is configured."""
-    file, sinks = read_feeds(settings.indexer_feeds_file)
     if not sinks:
         return []
     pool = await _pool(stack, database_url, size=FEED_CONNECTIONS, application="indexer feeds")
@@ -129,12 +135,10 @@ async def _feeds(stack: AsyncExitStack, database_url: str, settings: Settings) -
     return dispatchers
 
 
-def _listen(stack: AsyncExitStack, database_url: str, feeds: Sequence[Dispatcher]) -> None:
-    """Wake the feeds when entries are sealed."""
+def _listen(stack: AsyncExitStack, database_url: str, sealed: Bell) -> None:
+    """Wake feeds and streams when entries are sealed."""
     task = asyncio.create_task(
-        listen(
-            database_url, [feed.wake for feed in feeds], channel=SEALED_CHANNEL, application="indexer sealed"
-        ),
+        listen(database_url, [sealed.ring], channel=SEALED_CHANNEL, application="indexer sealed"),
         name="listen",
     )
     stack.callback(task.cancel)
@@ -212,11 +216,13 @@ def _retention(settings: Settings) -> Retention:
     )
 
 
-def _api_settings(settings: Settings) -> ApiSettings:
+def _api_settings(settings: Settings, feeds: FeedsFile) -> ApiSettings:
     return ApiSettings(
         api_tokens=frozenset(token.get_secret_value() for token in settings.indexer_api_tokens),
         anonymous_read=settings.indexer_anonymous_read,
         trust=read_trust(settings),
+        streams=settings.indexer_api_streams,
+        events=EventAttributes(source=feeds.source, type_prefix=feeds.type_prefix),
     )
 
 

@@ -131,6 +131,8 @@ class Settings(BaseModel):
     """How long an event may wait for GitLab before it is dropped."""
     indexer_gitlab_longest_queue: int = Field(default=100_000, ge=1)
     """How many events may wait for GitLab before some are dropped, pulls first."""
+    indexer_api_streams: int = Field(default=100, ge=0)
+    """Streams and long polls of ``/api/v1/feed`` that may be open at a time."""
     indexer_feeds_file: Path | None = None
     """TOML that says where the audit log is delivered to; see docs/reference/feeds.md."""
     indexer_log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -13,6 +13,7 @@ _BY_PATH = {
     f"{ROOT}/repositories": (CATALOG,),
     f"{ROOT}/audit": (AUDIT,),
     f"{ROOT}/audit/export": (AUDIT,),
+    f"{ROOT}/feed": (AUDIT,),
 }
 
 

@@ -7,6 +7,7 @@ bytes again.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ from indexer.store.listing.freshness import Freshness
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
+SSE = "text/event-stream"
+
+WRITE_WITHIN_SECONDS = 60.0
+"""A client that takes nothing for so long is cut off."""
 
 _HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
 
@@ -55,7 +60,8 @@ class Stream:
 
     media_type: str
     write: Callable[[Out], Awaitable[object]]
-    filename: str
+    filename: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Answer = Thing | Items | Stream
@@ -105,17 +111,19 @@ def _tagged(
 
 
 async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
-    headers = {
-        **_HEADERS,
-        "Content-Type": answer.media_type,
-        "Content-Disposition": f'attachment; filename="{answer.filename}"',
-    }
+    headers = {**_HEADERS, "Content-Type": answer.media_type, **answer.headers}
+    if answer.filename is not None:
+        headers["Content-Disposition"] = f'attachment; filename="{answer.filename}"'
     response = web.StreamResponse(headers=headers)
 
     async def out(data: bytes) -> None:
         if not response.prepared:  # only now: what fails before the first byte is still answered as a problem
             await response.prepare(request)
-        await response.write(data)
+        try:
+            async with asyncio.timeout(WRITE_WITHIN_SECONDS):
+                await response.write(data)
+        except TimeoutError as error:
+            raise ConnectionResetError("the client takes nothing") from error
 
     try:
         if request.method != "HEAD":
@@ -144,14 +152,18 @@ def _has(request: web.Request, etag: str) -> bool:
     return known is not None and any(entry.value in (etag, "*") for entry in known)
 
 
-def _wants_lines(request: web.Request) -> bool:
-    """Tell whether the client prefers NDJSON: it names it, and not JSON before it."""
-    for part in request.headers.get("Accept", "").split(","):
+def preferred(accept: str, offered: Sequence[str]) -> str:
+    """Return which of the media types a client prefers: the first that it names; else the first that is offered."""
+    for part in accept.split(","):
         media_type, _, parameters = part.partition(";")
         refused = parameters.replace(" ", "").startswith("q=0") and not parameters.strip("q=0. ")
-        if not refused and media_type.strip().lower() in (NDJSON, JSON):
-            return media_type.strip().lower() == NDJSON
-    return False
+        if not refused and media_type.strip().lower() in offered:
+            return media_type.strip().lower()
+    return offered[0]
+
+
+def _wants_lines(request: web.Request) -> bool:
+    return preferred(request.headers.get("Accept", ""), (JSON, NDJSON)) == NDJSON
 
 
 def _links(request: web.Request, answer: Items) -> str | None:

@@ -21,8 +21,10 @@ from pydantic.json_schema import models_json_schema
 
 from indexer.api import answers, problems
 from indexer.api.auth import Principal
+from indexer.api.live import Live
 from indexer.api.models import Problem
-from indexer.api.parameters import ALLOWED, Q, Query, parameter_schemas
+from indexer.api.parameters import ALLOWED, Q, Query, parameter_fields, parameter_schemas
+from indexer.api.settings import EventAttributes
 from indexer.store.listing.words import Words
 from indexer.store.reading import Readers
 
@@ -36,6 +38,7 @@ NOUNS = (
     "history_everywhere",
     "changes",
     "audit",
+    "feed",
     "drift",
     "status",
 )
@@ -65,6 +68,18 @@ class Call(Generic[Q]):
     words: Words
     memory: dict[str, Any]
     """Of the process, shared by all calls: what is expensive to know and may be some seconds old."""
+    headers: Mapping[str, str]
+    live: Live
+    events: EventAttributes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHeader:
+    """A header that an endpoint heeds."""
+
+    name: str
+    description: str
+    pattern: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +94,7 @@ class Operation:
     result: type[BaseModel]
     item: type[BaseModel] | None
     media_types: tuple[str, ...]
+    headers: tuple[RequestHeader, ...]
     handle: Callable[[Call[Any]], Awaitable[answers.Answer]]
 
 
@@ -94,10 +110,11 @@ def operation(
     result: type[BaseModel],
     item: type[BaseModel] | None = None,
     media_types: tuple[str, ...] = (answers.JSON,),
+    headers: tuple[RequestHeader, ...] = (),
 ) -> Callable[[H], H]:
     """Declare an endpoint below ``/api/v1``; its name and description are the function's.
 
-    ``item`` is what one line of the NDJSON form holds, for lists.
+    ``item`` is what one line of the NDJSON form holds, for lists. ``headers``: those of the request that matter.
     """
 
     def declare(handle: H) -> H:
@@ -111,6 +128,7 @@ def operation(
             result=result,
             item=item,
             media_types=media_types,
+            headers=headers,
             handle=handle,
         )
         return handle
@@ -159,7 +177,7 @@ def _describe(one: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
         "operationId": one.name,
         "summary": one.summary,
         "tags": [one.path.removeprefix(ROOT).strip("/").split("/")[0]],
-        "parameters": [*_path_parameters(one.path), *_query_parameters(one.query)],
+        "parameters": [*_path_parameters(one.path), *_query_parameters(one.query), *_header_parameters(one)],
         "responses": dict(_responses(one, refs)),
     }
     if one.description:
@@ -180,9 +198,15 @@ def _query_parameters(model: type[Query]) -> Iterator[dict[str, Any]]:
             text.rstrip(".") for text in (described.get("description"), described.get(ALLOWED)) if text
         )
         parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
-        if model.model_fields[name].is_required():
+        if parameter_fields(model)[name].is_required():
             parameter["required"] = True
         yield parameter | ({"description": f"{description}."} if description else {})
+
+
+def _header_parameters(one: Operation) -> Iterator[dict[str, Any]]:
+    for header in one.headers:
+        schema = {"type": "string", "pattern": header.pattern}
+        yield {"name": header.name, "in": "header", "description": header.description, "schema": schema}
 
 
 def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
@@ -200,6 +224,8 @@ def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, A
     statuses = [400, 401, 503]
     if "{" in one.path:
         statuses.append(404)
+    if one.headers:
+        statuses.append(409)
     for status in sorted(statuses):
         yield str(status), {"description": HTTPStatus(status).phrase, "content": refused}
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from multidict import MultiMapping
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.fields import FieldInfo
 
 from indexer.errors import CallerError
 from indexer.oci.platform import parse_platform
@@ -107,13 +108,14 @@ Q = TypeVar("Q", bound=Query)
 
 def parse_query(model: type[Q], given: MultiMapping[str]) -> Q:
     """Return the question a query string asks; raise ``CallerError`` that names the first wrong parameter."""
+    known = parameter_fields(model)
     for name in given:
-        if name not in model.model_fields:
+        if name not in known:
             raise CallerError(
                 f"there is no parameter {name[:80]!r} here",
                 code="unknown_parameter",
                 parameter=name[:80],
-                allowed=", ".join(model.model_fields) or "none",
+                allowed=", ".join(known) or "none",
             )
         if len(given.getall(name)) > 1:
             raise CallerError(
@@ -147,6 +149,12 @@ def allowed_values(model: type[Query], name: str) -> str | None:
     if "minimum" in schema and "maximum" in schema:
         return f"{schema['minimum']} to {schema['maximum']}"
     return None
+
+
+@cache
+def parameter_fields(model: type[Query]) -> Mapping[str, FieldInfo]:
+    """Return the fields by the names of their parameters: ``from`` cannot be a field's name."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 @cache

@@ -21,6 +21,7 @@ from indexer.store.reading import StoreTooSlow
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+_AGAIN = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 CHALLENGE: Final = web.AppKey("challenge", Challenge)
 """What a refusal says of where to get a token, on the application."""
@@ -92,8 +93,14 @@ def _of_error(error: Exception, request: web.Request) -> web.Response:
             headers = {"WWW-Authenticate": challenge}
             return problem(error.status, error.code, str(error), headers=headers)
         case CallerError():
+            full = error.status == HTTPStatus.SERVICE_UNAVAILABLE
             return problem(
-                error.status, error.code, str(error), parameter=error.parameter, allowed=error.allowed
+                error.status,
+                error.code,
+                str(error),
+                parameter=error.parameter,
+                allowed=error.allowed,
+                headers=_AGAIN if full else None,
             )
         case StoreTooSlow():
             _log.warning("api_too_slow", path=request.path, query=request.query_string)
@@ -110,4 +117,4 @@ def _of_error(error: Exception, request: web.Request) -> web.Response:
 
 
 def _try_again(code: str, detail: str) -> web.Response:
-    return problem(503, code, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return problem(503, code, detail, headers=_AGAIN)

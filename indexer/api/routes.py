@@ -12,14 +12,16 @@ from indexer.api.access import access_of
 from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
 from indexer.api.front_page import front_page
 from indexer.api.gitlab.door import add_gitlab
+from indexer.api.live import Live
 from indexer.api.measuring import ROUTE, measuring_middleware
 from indexer.api.oci.door import add_oci
 from indexer.api.openapi import ROOT, Call, Operation, operations, serve_document
 from indexer.api.parameters import parse_query
 from indexer.api.paths import read_path
 from indexer.api.problems import CHALLENGE, problems_middleware
-from indexer.api.settings import ApiSettings
+from indexer.api.settings import ApiSettings, EventAttributes
 from indexer.api.tokens import SignedTokens
+from indexer.audit.bell import Bell
 from indexer.store.listing.words import Words
 from indexer.store.pool import Pool
 from indexer.store.reading import Readers
@@ -30,11 +32,12 @@ _PRINCIPAL = web.RequestKey("principal", Principal)
 _REPOSITORIES = f"{ROOT}/repositories/"
 
 
-def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
+def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings, sealed: Bell | None = None) -> None:
     """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics, OpenAPI and ``/``.
 
     Holds ``settings.connections`` of the pool from first use until the application shuts down; the pool must
-    have them to spare, best by being the API's own.
+    have them to spare, best by being the API's own. ``sealed`` rings when entries are sealed; without it those
+    who wait for them look now and then.
     """
     readers = Readers(
         pool, size=settings.connections, statement_timeout_seconds=settings.statement_timeout_seconds
@@ -43,7 +46,8 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
     app[CHALLENGE] = authenticator.challenge
     app.middlewares.extend([measuring_middleware, problems_middleware, _authentication(authenticator)])
     words = Words()
-    door = _Door(readers, words)
+    live = Live(sealed if sealed is not None else Bell(), places=settings.streams)
+    door = _Door(readers, words, live, settings.events)
     for path, operation in operations().items():
         if not path.startswith("/repositories/"):
             app.router.add_get(operation.path, door.handler(operation))
@@ -57,6 +61,7 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings) -> None:
     app.router.add_get("/", front_page)
 
     async def shut(_app: web.Application) -> None:
+        live.close()
         await readers.close()
 
     app.on_shutdown.append(shut)
@@ -76,7 +81,9 @@ def _authenticator(settings: ApiSettings) -> Authenticator:
 class _Door:
     """Turns requests into calls of operations."""
 
-    def __init__(self, readers: Readers, words: Words) -> None:
+    def __init__(self, readers: Readers, words: Words, live: Live, events: EventAttributes) -> None:
+        self._live = live
+        self._events = events
         self._readers = readers
         self._words = words
         self._memory: dict[str, Any] = {}
@@ -106,6 +113,9 @@ class _Door:
             readers=self._readers,
             words=self._words,
             memory=self._memory,
+            headers=request.headers,
+            live=self._live,
+            events=self._events,
         )
         return await answers.respond(request, await operation.handle(call))
 

@@ -8,6 +8,14 @@ from indexer.api.trust import Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventAttributes:
+    """What the feeds' file says of every event; see ``audit.cloudevents``."""
+
+    source: str | None = None
+    type_prefix: str = "registry-indexer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
     """Settings of the read APIs.
 
@@ -24,3 +32,6 @@ class ApiSettings:
     """Database connections held for answering, of the pool given; 3 to 8 are best (measured)."""
     statement_timeout_seconds: float = 5.0
     """A question that takes longer is answered with 503 ``too_slow``."""
+    streams: int = 100
+    """Streams and long polls that may be open at a time."""
+    events: EventAttributes = EventAttributes()

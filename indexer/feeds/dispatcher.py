@@ -23,9 +23,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from prometheus_client import Counter
 
+from indexer.audit.cloudevents import Event, Origin, cloud_event
 from indexer.audit.present import show_entry
 from indexer.errors import Postponed, SinkGone, SinkRefused, SinkUnavailable, StoreUnavailable
-from indexer.feeds.cloudevents import Event, Origin, cloud_event
 from indexer.feeds.config import FeedBase, FeedsFile
 from indexer.feeds.sinks import Sink
 from indexer.service import Alarm, Round

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import orjson
 
+from indexer.audit.cloudevents import Event
 from indexer.errors import SinkUnavailable
-from indexer.feeds.cloudevents import Event
 from indexer.feeds.config import FileFeed
 
 MODE = 0o640

@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 import httpx
 import orjson
 
+from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event
 from indexer.errors import SinkGone, SinkRefused, SinkUnavailable
-from indexer.feeds.cloudevents import SEQUENCE_DIGITS, Event
 from indexer.feeds.config import HttpFeed, read_secret, wrong_key
 from indexer.feeds.gitlab import retry_after
 from indexer.rfc3339 import parse_time

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from indexer.feeds.cloudevents import Event
+from indexer.audit.cloudevents import Event
 from indexer.feeds.config import FeedBase, FeedsFile, wrong_key
 
 MODULES = {"http": "indexer.feeds.http", "file": "indexer.feeds.file"}

@@ -1,0 +1,249 @@
+"""The sealed audit log as it grows: a stream of Server-Sent Events, or pages that may wait for something new."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+import orjson
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from indexer.api.answers import JSON, NDJSON, SSE, Out, Stream, Thing, preferred
+from indexer.api.auth import AUDIT
+from indexer.api.models import Shown
+from indexer.api.openapi import Call, RequestHeader, operation
+from indexer.api.parameters import ALLOWED, whole_number, wrong_parameter
+from indexer.api.v1.audit import AuditEntry, AuditFilterQuery, audit_filter
+from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event, Origin, cloud_event, event_id
+from indexer.audit.present import show_entry
+from indexer.errors import CallerError
+from indexer.service import Alarm
+from indexer.settings import parse_duration
+from indexer.store.feeds import log_identity
+from indexer.store.listing.audit import head_position, sealed_entries
+from indexer.store.listing.scopes import find_scope
+
+WINDOW = 20_000
+"""Positions that one statement looks at: what a filter leaves of them may be nothing."""
+WINDOWS = 5
+"""Of which a page looks at so many, and may then be empty."""
+BATCH = 200
+LONGEST_WAIT = timedelta(seconds=60)
+KEEP_ALIVE_SECONDS = 15.0
+LONGEST_STREAM_SECONDS = 900.0
+"""Then the client comes again with its ``Last-Event-ID``, and its token is looked at again."""
+RECONNECT_MILLISECONDS = 2000
+LAST_EVENT_ID = "Last-Event-ID"
+
+_BEGIN = {
+    "type": "string",
+    "pattern": "^(now|beginning|[1-9][0-9]{0,17})$",
+    ALLOWED: "now, beginning or a position",
+}
+_WAIT = {"type": "string", "pattern": "^([0-9]{1,2})s$", ALLOWED: "0s to 60s"}
+
+
+def _begin(value: object) -> object:
+    return value if value in ("now", "beginning") else whole_number(value)
+
+
+Begin = Annotated[
+    Literal["now", "beginning"] | Annotated[int, Field(ge=1, le=2**63 - 1)],
+    BeforeValidator(_begin),
+    WithJsonSchema(_BEGIN),
+]
+Wait = Annotated[
+    timedelta,
+    Field(ge=timedelta(0), le=LONGEST_WAIT),
+    BeforeValidator(parse_duration),
+    WithJsonSchema(_WAIT),
+]
+
+
+class FeedQuery(AuditFilterQuery):
+    """What is sealed from a position on."""
+
+    from_: Begin = Field(
+        default="now", alias="from", description="Position of the first entry; `Last-Event-ID` overrules it."
+    )
+    limit: Annotated[int, Field(ge=1, le=1000), BeforeValidator(whole_number)] = Field(
+        default=100, description="Events of a page, at most; a stream has no end."
+    )
+    wait: Wait | None = Field(default=None, description="How long a page may wait for something new.")
+
+
+class CloudEvent(Shown):
+    """An entry as a CloudEvent."""
+
+    specversion: Literal["1.0"]
+    id: str = Field(description="Of the log and the position: the same whenever the entry is delivered.")
+    source: str
+    type: str
+    subject: str | None = None
+    time: str
+    sequence: str
+    datacontenttype: Literal["application/json"]
+    data: AuditEntry
+
+
+class FeedPage(Shown):
+    """Events, in the order of the log."""
+
+    items: list[CloudEvent]
+    next: int = Field(description="Go on with this `from`.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was read: events, and the position that was reached of a log that ends at ``head``."""
+
+    events: Sequence[Event]
+    reached: int
+    head: int
+
+
+@operation(
+    "/feed",
+    query=FeedQuery,
+    result=FeedPage,
+    media_types=(JSON, NDJSON, SSE),
+    headers=(
+        RequestHeader(
+            name=LAST_EVENT_ID,
+            description="Id of the last event that was received: go on behind it.",
+            pattern="^[0-9a-f-]{36}/[0-9]{20}$",
+        ),
+    ),
+)
+async def get_feed(call: Call[FeedQuery]) -> Thing | Stream:
+    """Follow the sealed log, from any position, as CloudEvents.
+
+    `Accept: text/event-stream` is a stream without end, to be taken up again with `Last-Event-ID`; it is ended
+    after 15 minutes. Else it is a page: with `wait` the answer waits for the first event. A filter may leave a
+    page empty before the end of the log: `next` says where to go on.
+    """
+    call.principal.require(AUDIT)
+    log, after = await _begins(call)
+    origin = Origin(log=log, source=call.events.source, type_prefix=call.events.type_prefix)
+    wanted = preferred(call.headers.get("Accept", ""), (JSON, NDJSON, SSE))
+    if wanted == SSE:
+        return _stream(call, origin, after)
+    found = await _page(call, origin, after)
+    following = found.reached + 1
+    if wanted == NDJSON:
+        return _lines(found.events, following)
+    items = [orjson.Fragment(event.body) for event in found.events]
+    return Thing(body={"items": items, "next": following})
+
+
+async def _begins(call: Call[FeedQuery]) -> tuple[UUID, int]:
+    """Return which log this is, and the position behind which the caller begins."""
+    async with call.readers.reading() as held:
+        log, head = await log_identity(held), await head_position(held)
+    last = call.headers.get(LAST_EVENT_ID)
+    if last:
+        return log, _behind(last, log=log, head=head)
+    match call.query.from_:
+        case "now":
+            return log, head
+        case "beginning":
+            return log, 0
+        case position:
+            return log, _within(position - 1, head, name="from")
+
+
+def _behind(last: str, *, log: UUID, head: int) -> int:
+    whose, _, sequence = last.rpartition("/")
+    if len(sequence) != SEQUENCE_DIGITS or not (sequence.isascii() and sequence.isdecimal()):
+        raise wrong_parameter(LAST_EVENT_ID, "not the id of an event", allowed="the id of an event")
+    if whose != str(log):
+        raise CallerError(
+            f"{LAST_EVENT_ID} is of another log; begin anew with `from`", status=409, code="another_log"
+        )
+    return _within(int(sequence), head, name=LAST_EVENT_ID)
+
+
+def _within(position: int, head: int, *, name: str) -> int:
+    if position > head:
+        raise wrong_parameter(name, f"the log ends at {head}", allowed=f"at most {head + 1}")
+    return position
+
+
+async def _read(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -> Found:
+    """Read one window behind a position."""
+    query = call.query
+    async with call.readers.reading() as held:
+        head = await head_position(held)
+        until = min(after + WINDOW, head)
+        if until <= after:
+            return Found(events=(), reached=after, head=head)
+        scope = await find_scope(held, repository=query.repository, prefix=query.prefix)
+        rows = await sealed_entries(
+            held, scope=scope, wanted=audit_filter(query), after=after, until=until, limit=limit
+        )
+    events = [cloud_event(show_entry(row), origin) for row in rows]
+    reached = events[-1].position if len(events) == limit else until
+    return Found(events=events, reached=reached, head=head)
+
+
+async def _page(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
+    found = await _look(call, origin, after)
+    if found.events or not call.query.wait:
+        return found
+    until = time.monotonic() + call.query.wait.total_seconds()
+    with call.live.place() as alarm:
+        while not found.events and not call.live.closing and (left := until - time.monotonic()) > 0:
+            if found.reached >= found.head:
+                await alarm.wait(min(left, KEEP_ALIVE_SECONDS))
+            found = await _look(call, origin, found.reached)
+    return found
+
+
+async def _look(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
+    for _ in range(WINDOWS):
+        found = await _read(call, origin, after, call.query.limit)
+        if found.events or found.reached >= found.head:
+            break
+        after = found.reached
+    return found
+
+
+def _lines(events: Sequence[Event], following: int) -> Stream:
+    async def write(out: Out) -> None:
+        if events:
+            await out(b"".join(event.body + b"\n" for event in events))
+
+    return Stream(media_type=NDJSON, write=write, headers={"Link": f'<?from={following}>; rel="next"'})
+
+
+def _stream(call: Call[FeedQuery], origin: Origin, after: int) -> Stream:
+    async def write(out: Out) -> None:
+        with call.live.place() as alarm:
+            await _follow(call, origin, after, alarm, out)
+
+    headers = {"X-Accel-Buffering": "no"}  # nginx would collect what should arrive at once
+    return Stream(media_type=f"{SSE}; charset=utf-8", write=write, headers=headers)
+
+
+async def _follow(call: Call[FeedQuery], origin: Origin, after: int, alarm: Alarm, out: Out) -> None:
+    ends = time.monotonic() + LONGEST_STREAM_SECONDS
+    await out(f"retry: {RECONNECT_MILLISECONDS}\n{_mark(origin, after)}\n\n".encode())
+    while not call.live.closing and time.monotonic() < ends:
+        found = await _read(call, origin, after, BATCH)
+        for event in found.events:
+            await out(f"id: {event.id}\ndata: ".encode() + event.body + b"\n\n")
+        after = found.reached
+        if after < found.head:
+            continue
+        await alarm.wait(KEEP_ALIVE_SECONDS)
+        if not found.events and not call.live.closing:
+            # A comment for whatever lies between; the id moves on over what the filter left out, and is no event.
+            await out(f": \n{_mark(origin, after)}\n\n".encode())
+
+
+def _mark(origin: Origin, position: int) -> str:
+    return f"id: {event_id(origin.log, position)}"
