@@ -450,6 +450,8 @@ CREATE TABLE drift_finding (
     run_id         bigint REFERENCES drift_run,           -- null: found by verification
     detected_at    timestamptz NOT NULL,
     repaired_at    timestamptz,
+    not_before     timestamptz,                           -- it came to differ after this; null: not known
+    explained_at   timestamptz,                           -- null: the cause may still become known
     repository_id  integer REFERENCES repository,
     kind           text NOT NULL,
     cause          text NOT NULL,
@@ -461,6 +463,7 @@ CREATE TABLE drift_finding (
 
 CREATE INDEX drift_finding_by_time ON drift_finding (detected_at, id);
 CREATE INDEX drift_finding_by_run ON drift_finding (run_id, id);
+CREATE INDEX drift_finding_unexplained ON drift_finding (detected_at, id) WHERE explained_at IS NULL;
 
 -- forwarding ----------------------------------------------------------------------------------------------
 
@@ -574,6 +577,7 @@ CREATE TABLE loss_interval (
     to_at        timestamptz NOT NULL,
     process_id   bigint REFERENCES registry_process ON DELETE CASCADE,
     lost         bigint,                                 -- at most
+    waited       bigint NOT NULL DEFAULT 0,              -- in the memory of a process that ended, when last read
     instance_id  integer REFERENCES registry_instance,
     state        text NOT NULL CHECK (state IN ('nothing_lost', 'at_most', 'unknown')),
     walk         boolean NOT NULL,                       -- a walk is called for

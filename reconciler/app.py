@@ -24,6 +24,7 @@ from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool, connection, open_pool
+from reconciler.causes.loop import Explainer
 from reconciler.drift.loop import Walker
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.walk import Progress, Report, Walk, WalkSettings
@@ -110,6 +111,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service.start(Verifier(*parts, concurrency=concurrency), verify)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
         service.start(Measurer(rooms.pool), measure)
+        service.start(Explainer(rooms.pool, rooms.registry), Alarm())
         walk = walk_settings(settings, mode=RunMode.RUN)
         service.start(
             Walker(rooms.pool, rooms.lookups, rooms.walking, walk, interval=settings.reconciler_interval),
@@ -191,6 +193,7 @@ async def once(
     )
     report = await Walk(rooms.pool, rooms.lookups, rooms.walking, walk, on_progress=on_progress).run()
     unsettled = await settle(rooms, scope=scope)
+    await Explainer(rooms.pool, rooms.registry).run_once()
     report.counts.update({f"unsettled_{kind}": count for kind, count in unsettled.items() if count})
     return report
 

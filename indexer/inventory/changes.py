@@ -68,20 +68,25 @@ class DriftKind(StrEnum):
 
 
 class DriftCause(StrEnum):
-    """Why, as far as it can be told.
+    """Why, as far as it can be told; ``inventory/causes`` tells the ones that a look alone cannot.
 
-    ``race``: two pushes of one tag; the events' order was not the registry's. ``lost_notification``: the
-    registry did it through its API or its storage was edited, and no event arrived; from outside the two look
-    alike. ``dangling_tag``: the tag's link exists, its manifest does not. ``content_removed``: a manifest is
-    gone without a delete event (garbage collection or storage edited). ``first_walk``: it was there before we
-    were.
+    ``first_walk``: it was there before we were. ``race``: two pushes of one tag; the events' order was not the
+    registry's. ``dangling_tag``: the tag's link exists, its manifest does not. ``late_notification``: the event came,
+    after the look. ``lost_notification``: no event came, and the registry is known to have lost some meanwhile.
+    ``out_of_band``: no event came, and none was lost: it was not done through the API. ``garbage_collection``: a
+    manifest is gone, and so is content that only it had. ``unannounced``, of manifests ``content_removed``: no event
+    came, and why cannot be told.
     """
 
-    RACE = "race"
-    LOST_NOTIFICATION = "lost_notification"
-    DANGLING_TAG = "dangling_tag"
-    CONTENT_REMOVED = "content_removed"
     FIRST_WALK = "first_walk"
+    RACE = "race"
+    DANGLING_TAG = "dangling_tag"
+    LATE_NOTIFICATION = "late_notification"
+    LOST_NOTIFICATION = "lost_notification"
+    OUT_OF_BAND = "out_of_band"
+    GARBAGE_COLLECTION = "garbage_collection"
+    UNANNOUNCED = "unannounced"
+    CONTENT_REMOVED = "content_removed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,13 +165,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One difference that a look found, for the drift report."""
+    """One difference that a look found, for the drift report. ``not_before``: it came to differ after this."""
 
     kind: DriftKind
     cause: DriftCause
     repository: RepositoryName
     detected_at: datetime
     repaired: bool
+    not_before: datetime | None = None
     tag: TagName | None = None
     expected: Digest | None = None
     found: Digest | None = None

@@ -80,7 +80,10 @@ class Witness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What is claimed of the events that a process made from ``from_at`` to ``to_at``; ``lost``: at most."""
+    """What is claimed of the events that a process made from ``from_at`` to ``to_at``.
+
+    ``lost``: at most. ``waited``: in the memory of a process that ended, when it was last read.
+    """
 
     state: LossState
     from_at: datetime
@@ -88,6 +91,7 @@ class Statement:
     lost: int | None = None
     because: str | None = None
     walk: bool = False
+    waited: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API and ``reconciler status --json`` show it."""

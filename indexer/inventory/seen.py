@@ -167,6 +167,7 @@ def see_manifest_absent(
             repository=record.repository,
             detected_at=looked_at,
             repaired=True,
+            not_before=record.as_of,
             expected=record.digest,
         ),
     )
@@ -259,6 +260,7 @@ def _points(
             tag=look.tag,
             detected_at=look.looked_at,
             repaired=True,
+            not_before=record.as_of if record is not None else absent_at,
             expected=previous,
             found=digest,
         ),
@@ -291,7 +293,7 @@ def _readable_again(
         TagChanged(before=record, after=after, history=timeline),
         *(_manifest_seen(look, record.digest) if record.digest is not None else ()),
         _entry(look, AuditAction.TAG_READABLE, source, record, digest=record.digest),
-        _finding(look, DriftKind.TAG_READABLE, DriftCause.LOST_NOTIFICATION, record.digest, record.digest),
+        _finding(look, DriftKind.TAG_READABLE, DriftCause.UNANNOUNCED, record, found=record.digest),
     )
 
 
@@ -299,9 +301,7 @@ def _broken(
     record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
 ) -> tuple[Change, ...]:
     """The tag's link is there, its manifest is not. Never announced, it is recorded without a digest."""
-    finding = _finding(
-        look, DriftKind.TAG_BROKEN, DriftCause.DANGLING_TAG, record.digest if record else None, None
-    )
+    finding = _finding(look, DriftKind.TAG_BROKEN, DriftCause.DANGLING_TAG, record)
     if record is not None and record.live:
         after = replace(
             record,
@@ -356,7 +356,7 @@ def _absent(
         _entry(
             look, AuditAction.TAG_DELETED, source, record, digest=record.digest, previous_digest=record.digest
         ),
-        _finding(look, DriftKind.TAG_EXTRA, DriftCause.LOST_NOTIFICATION, record.digest, None),
+        _finding(look, DriftKind.TAG_EXTRA, DriftCause.UNANNOUNCED, record),
     )
 
 
@@ -381,11 +381,16 @@ def _after_record(record: TagRecord | None, at: datetime) -> datetime:
 def _cause(record: TagRecord | None, raced: Interval | None, *, first_walk: bool) -> DriftCause:
     if raced is not None:
         return DriftCause.RACE
-    return DriftCause.FIRST_WALK if record is None and first_walk else DriftCause.LOST_NOTIFICATION
+    return DriftCause.FIRST_WALK if record is None and first_walk else DriftCause.UNANNOUNCED
 
 
 def _finding(
-    look: TagObservation, kind: DriftKind, cause: DriftCause, expected: Digest | None, found: Digest | None
+    look: TagObservation,
+    kind: DriftKind,
+    cause: DriftCause,
+    record: TagRecord | None,
+    *,
+    found: Digest | None = None,
 ) -> Finding:
     return Finding(
         kind=kind,
@@ -394,7 +399,8 @@ def _finding(
         tag=look.tag,
         detected_at=look.looked_at,
         repaired=True,
-        expected=expected,
+        not_before=None if record is None else record.as_of,
+        expected=None if record is None else record.digest,
         found=found,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from indexer.inventory.causes import TENTATIVE
 from indexer.inventory.changes import Finding
 from indexer.oci.digest import digest_to_bytes
 from indexer.oci.reference import RepositoryName
@@ -134,6 +135,8 @@ async def add_findings(
         [digest_to_bytes(f.expected) if f.expected else None for f in findings],
         [digest_to_bytes(f.found) if f.found else None for f in findings],
         [note] * len(findings),
+        [finding.not_before for finding in findings],
+        TENTATIVE,
     )
 
 

@@ -151,6 +151,7 @@ def _by(ids: list[int], key: str, rows: Sequence[Row]) -> dict[int, list[Stateme
                 lost=row["lost"],
                 because=row["because"],
                 walk=row["walk"],
+                waited=row["waited"],
             )
         )
     return found

@@ -356,7 +356,7 @@ class Walk:
         findings = [
             Finding(
                 kind=DriftKind.TAG_EXTRA,
-                cause=DriftCause.LOST_NOTIFICATION,
+                cause=DriftCause.UNANNOUNCED,
                 repository=tag.observation.repository,
                 tag=tag.observation.tag,
                 detected_at=tag.observation.looked_at,

@@ -99,6 +99,7 @@ def decide(account: Account | None, sample: Sample, *, address: str, received: R
             to_at=sample.at,
             because=because,
             walk=True,
+            waited=waiting,
         )
         return Decision(account=open_account(sample, address=address), statements=(statement,), ended=True)
     missing = account.missing if received is None else _missing(sample, received)

@@ -19,6 +19,7 @@ CONFIG_LIMIT_BYTES: Final = 8 * 1024 * 1024
 """The largest config that is read; real ones are below 100 kB, and build histories grow them."""
 
 _OK: Final = 200
+_PARTIAL: Final = 206
 _CREATED: Final = 201
 _ACCEPTED: Final = 202
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -50,6 +51,30 @@ async def get_blob(
     if not content_matches(answer.content, digest):
         raise RegistryMisbehaved(f"{request.method} {request.path}: the bytes do not hash to the digest")
     return answer.content
+
+
+async def has_blob(transport: Transport, repository: RepositoryName, digest: Digest) -> bool | None:
+    """Look whether a blob is there, by its first byte: a HEAD's 404 has no body that would prove it is the registry's.
+
+    None where the repository is not known, which says nothing of the blob.
+    """
+    request = Request(
+        method="GET",
+        path=f"/v2/{repository}/blobs/{digest}",
+        scope=repository_scope(repository, "pull"),
+        expect=frozenset({_OK, _PARTIAL, _NOT_FOUND, *_REDIRECTS}),
+        limit=CONFIG_LIMIT_BYTES,
+        headers={"Range": "bytes=0-0"},
+    )
+    answer = await transport.send(request)
+    if answer.status != _NOT_FOUND:
+        return True
+    codes = answer.error_codes() or ()
+    if not _UNKNOWN.intersection(codes):
+        raise RegistryMisbehaved(
+            f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
+        )
+    return False if "BLOB_UNKNOWN" in codes else None
 
 
 async def put_blob(transport: Transport, repository: RepositoryName, content: bytes) -> Digest:

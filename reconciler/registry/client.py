@@ -94,6 +94,10 @@ class RegistryClient:
         """Read a blob; see the protocol."""
         return await blobs.get_blob(self._transport, repository, digest, limit=limit)
 
+    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool | None:
+        """Look whether a blob is there; see the protocol."""
+        return await blobs.has_blob(self._transport, repository, digest)
+
     async def put_blob(self, repository: RepositoryName, content: bytes) -> Digest:
         """Upload a blob; see the protocol."""
         return await blobs.put_blob(self._transport, repository, content)

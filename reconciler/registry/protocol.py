@@ -79,6 +79,10 @@ class Registry(Protocol):
         """
         ...
 
+    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool | None:
+        """Look whether ``repository`` serves a blob; None where the registry does not know the repository."""
+        ...
+
 
 class WritableRegistry(Registry, Protocol):
     """A registry that can be written to: for the doctor's canary. Loops that only look take ``Registry``.

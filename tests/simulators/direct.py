@@ -114,6 +114,11 @@ class DirectRegistry:
             raise RegistryMisbehaved(f"more than {limit} bytes")
         return content
 
+    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool | None:
+        """Look for a blob."""
+        self._begin("has_blob", repository, digest)
+        return self.state.blob(repository, digest) is not None
+
     async def put_blob(self, repository: RepositoryName, content: bytes) -> Digest:
         """Push a blob."""
         self._begin("put_blob", repository)

@@ -74,9 +74,10 @@ WHERE id = (SELECT id FROM loss_interval WHERE process_id = $1 ORDER BY to_at DE
 RETURNING true
 
 -- name: add_statement
--- Claims of process $1 or instance $2: state $3, from $4, to $5, lost at most $6, because $7, calls for a walk $8.
-INSERT INTO loss_interval (process_id, instance_id, state, from_at, to_at, lost, because, walk)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+-- Claims of process $1 or instance $2: state $3, from $4, to $5, lost at most $6, because $7, calls for a walk $8;
+-- $9 waited in its memory.
+INSERT INTO loss_interval (process_id, instance_id, state, from_at, to_at, lost, because, walk, waited)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: newest_doubt
 -- The newest statement that calls for a walk.
@@ -92,7 +93,7 @@ FROM registry_process ORDER BY read_at DESC, id DESC LIMIT $1
 
 -- name: list_statements
 -- The newest $2 statements of each of the processes $1, the latest first.
-SELECT s.process_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.walk
+SELECT s.process_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.walk, s.waited
 FROM unnest($1::bigint[]) AS p (id), LATERAL (
     SELECT * FROM loss_interval AS l WHERE l.process_id = p.id ORDER BY l.to_at DESC, l.id DESC LIMIT $2
 ) AS s
@@ -100,7 +101,7 @@ ORDER BY s.process_id, s.to_at DESC, s.id DESC
 
 -- name: list_instance_statements
 -- The newest $2 statements of each of the instances $1 that no counters made, the latest first.
-SELECT s.instance_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.walk
+SELECT s.instance_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.walk, s.waited
 FROM unnest($1::integer[]) AS i (id), LATERAL (
     SELECT * FROM loss_interval AS l WHERE l.instance_id = i.id ORDER BY l.to_at DESC, l.id DESC LIMIT $2
 ) AS s

@@ -1,0 +1,99 @@
+"""Causes of what differed that only later evidence tells: findings that wait for one, and that evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from indexer.inventory.causes import Counted
+from indexer.inventory.changes import DriftCause
+from indexer.inventory.loss import LossState, Statement
+from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
+from indexer.oci.reference import RepositoryName, TagName
+from indexer.store.listing.walk import Row
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("causes")
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unexplained:
+    """A finding that waits for its cause. ``tag`` is None for a manifest."""
+
+    id: int
+    detected_at: datetime
+    not_before: datetime | None
+    cause: DriftCause
+    repository_id: int
+    repository: RepositoryName
+    tag: TagName | None
+    expected: Digest | None
+
+    @property
+    def since(self) -> datetime:
+        """When the interval begins in which it came about."""
+        return self.not_before or BEGINNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of an interval: claims of loss, processes whose counters were read, and whether all were."""
+
+    claims: list[Statement]
+    accounts: list[Counted]
+    uncounted: bool
+
+
+async def list_unexplained(
+    connection: Connection, *, after: tuple[datetime, int], limit: int
+) -> list[Unexplained]:
+    """Return findings whose cause may still become known, the oldest first; ``after``: detected at, id."""
+    rows = await connection.fetch(SQL["list_unexplained"], limit, *after)
+    return [_unexplained(row) for row in rows]
+
+
+async def was_announced(connection: Connection, *, finding: Unexplained) -> bool:
+    """Tell whether an event of the interval told of the finding's tag, however late it came."""
+    if finding.tag is None:
+        return False
+    told: bool = await connection.fetchval(
+        SQL["was_announced"], finding.repository_id, finding.tag, finding.since, finding.detected_at
+    )
+    return told
+
+
+async def evidence_between(connection: Connection, *, since: datetime, until: datetime) -> Evidence:
+    """Return what is known of an interval."""
+    claims = await connection.fetch(SQL["claims_between"], since, until)
+    accounts = await connection.fetch(SQL["accounts_between"], since, until)
+    return Evidence(
+        claims=[Statement(**{**dict(row), "state": LossState(row["state"])}) for row in claims],
+        accounts=[Counted(**dict(row)) for row in accounts],
+        uncounted=await connection.fetchval(SQL["uncounted_between"], since, until),
+    )
+
+
+async def find_own_layer(connection: Connection, *, digest: Digest) -> Digest | None:
+    """Return a layer that only this manifest has, of all that are still held anywhere."""
+    found: bytes | None = await connection.fetchval(SQL["own_layer"], digest_to_bytes(digest))
+    return None if found is None else digest_from_bytes(found)
+
+
+async def explain(connection: Connection, *, finding_id: int, cause: DriftCause, at: datetime) -> None:
+    """Write the cause of a finding; the first one that is written stays."""
+    await connection.execute(SQL["explain"], finding_id, cause, at)
+
+
+def _unexplained(row: Row) -> Unexplained:
+    return Unexplained(
+        id=row["id"],
+        detected_at=row["detected_at"],
+        not_before=row["not_before"],
+        cause=DriftCause(row["cause"]),
+        repository_id=row["repository_id"],
+        repository=RepositoryName(row["repository"]),
+        tag=None if row["tag"] is None else TagName(row["tag"]),
+        expected=None if row["expected"] is None else digest_from_bytes(row["expected"]),
+    )

@@ -1,0 +1,43 @@
+-- name: list_unexplained
+-- At most $1 findings whose cause may still become known, the oldest first, after ($2, $3): detected at, id.
+SELECT f.id, f.detected_at, f.not_before, f.cause, f.repository_id, r.name AS repository, f.tag, f.expected
+FROM drift_finding AS f JOIN repository AS r ON r.id = f.repository_id
+WHERE f.explained_at IS NULL AND (f.detected_at, f.id) > ($2, $3)
+ORDER BY f.detected_at, f.id LIMIT $1
+
+-- name: was_announced
+-- Whether an event tells of tag $2 of repository $1 in ($3, $4].
+SELECT EXISTS (
+    SELECT FROM tag_history WHERE repository_id = $1 AND name = $2
+      AND ((from_source = 'event' AND valid_from > $3 AND valid_from <= $4)
+        OR (to_source = 'event' AND valid_to > $3 AND valid_to <= $4)))
+
+-- name: claims_between
+-- What is claimed of any process or instance that touches ($1, $2].
+SELECT state, from_at, to_at, lost, because, walk, waited FROM loss_interval WHERE to_at > $1 AND from_at < $2
+
+-- name: accounts_between
+-- The processes whose counters were read, and that are not known to have ended before $1 or begun after $2.
+SELECT began_at, settled_at, ended_at FROM registry_process
+WHERE (ended_at IS NULL OR ended_at > $1) AND began_at <= $2
+
+-- name: uncounted_between
+-- Whether a registry instance was heard in ($1, $2] whose counters nobody reads.
+SELECT EXISTS (
+    SELECT FROM registry_instance AS i WHERE i.last_seen_at > $1 AND i.first_seen_at <= $2
+      AND NOT EXISTS (SELECT FROM registry_process AS p WHERE p.instance_id = i.id))
+
+-- name: own_layer
+-- A layer of manifest $1 (digest) that no other manifest has which any repository still holds; the smallest.
+SELECT b.digest FROM manifest AS m
+JOIN manifest_layer AS l ON l.manifest_id = m.id
+JOIN blob AS b ON b.id = l.blob_id
+WHERE m.digest = $1 AND NOT EXISTS (
+    SELECT FROM manifest_layer AS o
+    JOIN repository_manifest AS h ON h.manifest_id = o.manifest_id AND h.deleted_at IS NULL
+    WHERE o.blob_id = l.blob_id AND o.manifest_id <> m.id)
+ORDER BY b.size_bytes LIMIT 1
+
+-- name: explain
+-- The cause of finding $1 is $2, as is known since $3.
+UPDATE drift_finding SET cause = $2, explained_at = $3 WHERE id = $1 AND explained_at IS NULL
