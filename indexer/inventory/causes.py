@@ -12,8 +12,8 @@ The rules, in the order they apply to a finding without a certain cause:
 5. Counters are still behind the interval, or an event may still be on its way: wait, for a while.
 6. Otherwise it cannot be told.
 
-The interval is from the last evidence of the record to the look. Its beginning must be known for rule 4, and lie
-after the counters' first reading by more than clocks may differ.
+The interval is from the last evidence of the record to the look. Its beginning must be known for rules 3 and 4, and
+for rule 4 lie after the counters' first reading by more than clocks may differ.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Counted:
 class Question:
     """A finding, and what is known by now of the interval in which it came about.
 
-    ``collected``: a layer that only this manifest had is gone; None: not known, or not asked. ``announced``: an event of the
-    interval told of it. ``claims``: of any process or instance, that touch the interval. ``uncounted``: an instance
-    was heard in it whose counters nobody reads.
+    ``collected``: a layer that only this manifest had is gone; None: not known, or not asked. ``announced``: an
+    event of the interval told of it. ``claims``: of any process or instance, that touch the interval.
+    ``uncounted``: an instance was heard in it whose counters nobody reads.
     """
 
     detected_at: datetime
@@ -69,7 +69,7 @@ def explain(question: Question, *, now: datetime) -> DriftCause | None:
         return DriftCause.GARBAGE_COLLECTION
     if question.announced:
         return DriftCause.LATE_NOTIFICATION
-    if any(_lost(claim) for claim in question.claims):
+    if question.not_before is not None and any(_lost(claim) for claim in question.claims):
         return DriftCause.LOST_NOTIFICATION
     if _nothing_lost(question):
         return DriftCause.OUT_OF_BAND

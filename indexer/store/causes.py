@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from indexer.inventory.causes import Counted
 from indexer.inventory.changes import DriftCause
@@ -16,6 +16,8 @@ from indexer.store.queries import load
 
 SQL = load("causes")
 BEGINNING = datetime.min.replace(tzinfo=UTC)
+LOOKED_BACK = timedelta(hours=1)
+"""Where it is not known since when something differed, an event that is older did not come late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class Unexplained:
     repository: RepositoryName
     tag: TagName | None
     expected: Digest | None
+    found: Digest | None
 
     @property
     def since(self) -> datetime:
@@ -55,11 +58,17 @@ async def list_unexplained(
 
 
 async def was_announced(connection: Connection, *, finding: Unexplained) -> bool:
-    """Tell whether an event of the interval told of the finding's tag, however late it came."""
+    """Tell whether an event of the interval told what was found of the tag, however late it came."""
     if finding.tag is None:
         return False
+    since = finding.not_before or finding.detected_at - LOOKED_BACK
     told: bool = await connection.fetchval(
-        SQL["was_announced"], finding.repository_id, finding.tag, finding.since, finding.detected_at
+        SQL["was_announced"],
+        finding.repository_id,
+        finding.tag,
+        since,
+        finding.detected_at,
+        None if finding.found is None else digest_to_bytes(finding.found),
     )
     return told
 
@@ -96,4 +105,5 @@ def _unexplained(row: Row) -> Unexplained:
         repository=RepositoryName(row["repository"]),
         tag=None if row["tag"] is None else TagName(row["tag"]),
         expected=None if row["expected"] is None else digest_from_bytes(row["expected"]),
+        found=None if row["found"] is None else digest_from_bytes(row["found"]),
     )

@@ -126,7 +126,6 @@ def test_loss__restart_with_a_queue(
         lambda: walked(installation)[0]["cause"].startswith("events may be lost"), "the walk to end"
     )
     found = installation.get("/api/v1/drift?tag=lost")["items"]
-    assert ["lost_notification"] == [each["cause"] for each in found]
     assert found[0]["repaired_at"]
     assert found[0]["run_id"] == walked(installation)[0]["id"]
     # The new process never sent an event, so that nothing but its counters shows it.

@@ -1,16 +1,20 @@
 -- name: list_unexplained
 -- At most $1 findings whose cause may still become known, the oldest first, after ($2, $3): detected at, id.
-SELECT f.id, f.detected_at, f.not_before, f.cause, f.repository_id, r.name AS repository, f.tag, f.expected
+SELECT f.id, f.detected_at, f.not_before, f.cause, f.repository_id, r.name AS repository, f.tag, f.expected, f.found
 FROM drift_finding AS f JOIN repository AS r ON r.id = f.repository_id
 WHERE f.explained_at IS NULL AND (f.detected_at, f.id) > ($2, $3)
 ORDER BY f.detected_at, f.id LIMIT $1
 
 -- name: was_announced
--- Whether an event tells of tag $2 of repository $1 in ($3, $4].
+-- Whether an event of ($3, $4] told that tag $2 of repository $1 was pushed with $5 (digest), or deleted (null).
 SELECT EXISTS (
-    SELECT FROM tag_history WHERE repository_id = $1 AND name = $2
-      AND ((from_source = 'event' AND valid_from > $3 AND valid_from <= $4)
-        OR (to_source = 'event' AND valid_to > $3 AND valid_to <= $4)))
+    SELECT FROM (
+        SELECT repository_id, occurred_at, tag, event_key, action, content_id FROM audit_entry
+        UNION ALL
+        SELECT repository_id, occurred_at, tag, event_key, action, content_id FROM audit_staged
+    ) AS e LEFT JOIN manifest AS m ON m.id = e.content_id
+    WHERE e.repository_id = $1 AND e.occurred_at > $3 AND e.occurred_at <= $4 AND e.tag = $2 AND e.event_key IS NOT NULL
+      AND CASE WHEN $5::bytea IS NULL THEN e.action = 'tag.deleted' ELSE m.digest = $5 END)
 
 -- name: claims_between
 -- What is claimed of any process or instance that touches ($1, $2].
