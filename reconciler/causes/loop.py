@@ -71,8 +71,11 @@ class Explainer:
         if layer is None:
             return None
         try:
-            present = await self._registry.has_blob(finding.repository, layer)
+            if await self._registry.has_blob(finding.repository, layer):
+                return False
+            # Of a repository whose directory is gone nothing is served, whatever is stored.
+            listing = await self._registry.list_tags(finding.repository)
         except RegistryError as error:
             await raise_if_down(self._registry, error)
             return None
-        return None if present is None else not present
+        return None if listing.unknown_repository else True

@@ -94,7 +94,7 @@ class RegistryClient:
         """Read a blob; see the protocol."""
         return await blobs.get_blob(self._transport, repository, digest, limit=limit)
 
-    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool | None:
+    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool:
         """Look whether a blob is there; see the protocol."""
         return await blobs.has_blob(self._transport, repository, digest)
 

@@ -79,8 +79,8 @@ class Registry(Protocol):
         """
         ...
 
-    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool | None:
-        """Look whether ``repository`` serves a blob; None where the registry does not know the repository."""
+    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Look whether ``repository`` serves a blob; one that is not known serves none."""
         ...
 
 

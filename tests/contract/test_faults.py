@@ -48,6 +48,7 @@ ASK: dict[str, Ask] = {
     "manifest": lambda client: client.look_at_manifest(APP, digest_of(b"?")),
     "content": lambda client: client.get_manifest(APP, digest_of(b"?")),
     "blob": lambda client: client.get_blob(APP, digest_of(b"?"), limit=1000),
+    "blob's presence": lambda client: client.has_blob(APP, digest_of(b"?")),
     "delete": lambda client: client.delete_manifest(APP, digest_of(b"?")),
 }
 every_ask = pytest.mark.parametrize("ask", ASK.values(), ids=ASK.keys())

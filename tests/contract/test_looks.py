@@ -125,6 +125,18 @@ async def test_get_manifest__absent(subject: Subject) -> None:
     assert await subject.client.get_manifest(APP, NOBODY) is None
 
 
+async def test_has_blob__present_absent_elsewhere(subject: Subject) -> None:
+    """A blob is there where it was pushed, and in no other repository, known or not."""
+    digest = await subject.client.put_blob(APP, b"twelve bytes")
+    other = RepositoryName("team/other")
+
+    found = [
+        await subject.client.has_blob(*asked) for asked in ((APP, digest), (APP, NOBODY), (other, digest))
+    ]
+
+    assert found == [True, False, False]
+
+
 async def test_get_blob__present_absent_too_large(subject: Subject) -> None:
     """A blob is read whole, or not at all."""
     digest = await subject.client.put_blob(APP, b"twelve bytes")

@@ -114,7 +114,7 @@ class DirectRegistry:
             raise RegistryMisbehaved(f"more than {limit} bytes")
         return content
 
-    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool | None:
+    async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool:
         """Look for a blob."""
         self._begin("has_blob", repository, digest)
         return self.state.blob(repository, digest) is not None
