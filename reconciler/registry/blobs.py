@@ -65,16 +65,20 @@ async def has_blob(transport: Transport, repository: RepositoryName, digest: Dig
         method="GET",
         path=f"/v2/{repository}/blobs/{digest}",
         scope=repository_scope(repository, "pull"),
-        expect=frozenset({_OK, _PARTIAL, _NOT_FOUND, *_REDIRECTS}),
+        expect=frozenset({_OK, _PARTIAL, _NOT_FOUND, _TO_STORAGE}),
         limit=CONFIG_LIMIT_BYTES,
         headers={"Range": "bytes=0-0"},
     )
     answer = await transport.send(request)
-    if answer.status == _NOT_FOUND and not _UNKNOWN.intersection(answer.error_codes() or ()):
-        raise RegistryMisbehaved(
-            f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
-        )
-    return answer.status != _NOT_FOUND
+    if answer.status == _NOT_FOUND:
+        if not _UNKNOWN.intersection(answer.error_codes() or ()):
+            raise RegistryMisbehaved(
+                f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
+            )
+        return False
+    if answer.status != _TO_STORAGE and answer.headers.get("Docker-Content-Digest") != digest:
+        raise RegistryMisbehaved(f"{answer.asked}: {answer.status}, but not with the blob")
+    return True
 
 
 async def put_blob(transport: Transport, repository: RepositoryName, content: bytes) -> Digest:
