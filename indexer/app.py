@@ -18,6 +18,8 @@ from indexer.api.routes import ApiSettings, add_api
 from indexer.api.settings import EventAttributes
 from indexer.api.trust import read_trust
 from indexer.audit.bell import Bell
+from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
+from indexer.audit.keys import read_key
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError, StoreUnavailable
 from indexer.feeds.config import FeedBase, FeedsFile
@@ -60,6 +62,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             "INDEXER_NOTIFICATIONS_TOKEN is not set: choose a secret, and give the registry's notification "
             "endpoint the header `Authorization: [Bearer <secret>]`"
         )
+    key = read_key(settings)
     stop = _stop_signals()
     async with AsyncExitStack() as stack:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
@@ -90,6 +93,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
                 service.start(gitlab, forwarded.queued)
             service.start(IngestWorker(work, Lookups(words), pulls_apart=apart, forwarded=forwarded), stored)
             service.start(Sealer(work), Alarm())
+            service.start(Checkpointer(work, key, _checkpoints(settings)), Alarm())
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             service.start(Gauges(work), Alarm())
             service.start(presence, Alarm())
@@ -213,6 +217,14 @@ def _retention(settings: Settings) -> Retention:
         tombstones=settings.indexer_tombstone_retention,
         due=settings.indexer_due_retention,
         pull_detail=settings.indexer_pull_detail,
+    )
+
+
+def _checkpoints(settings: Settings) -> CheckpointSettings:
+    return CheckpointSettings(
+        interval=settings.indexer_audit_checkpoint_interval,
+        entries=settings.indexer_audit_checkpoint_entries,
+        file=settings.indexer_audit_checkpoint_file,
     )
 
 

@@ -17,8 +17,9 @@ from typing import Annotated, Any, BinaryIO, Literal
 
 import cyclopts
 
-from indexer import __version__
+from indexer import __version__, cli_audit
 from indexer.command import database_url, name_process, operator, read_settings, run_async, run_verb
+from indexer.errors import ConfigurationError
 
 Config = Annotated[
     Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
@@ -34,6 +35,7 @@ app = cyclopts.App(
 )
 inbox_app = cyclopts.App(name="inbox", help="Deliveries that could not be applied.")
 audit_app = cyclopts.App(name="audit", help="The audit log.")
+cli_audit.add_to(audit_app)
 app.command(inbox_app)
 app.command(audit_app)
 app.command("indexer.cli_feeds:app", name="feeds", help="Where the audit log is delivered to.")
@@ -198,6 +200,13 @@ def audit_export(
     output: Annotated[
         Path | None, cyclopts.Parameter(help="File to append to; none is standard output.")
     ] = None,
+    proof: Annotated[
+        Path | None,
+        cyclopts.Parameter(
+            help="Write the proof of these entries to this file, and with them what `verify` needs. Ends where the "
+            "newest checkpoint does."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> int:
     """Export the sealed log in the order of its positions; says on stderr where to resume."""
@@ -216,15 +225,29 @@ def audit_export(
         before_time=_aware(before_time),
     )
 
+    if proof is not None and (format != "ndjson" or filters != AuditFilter()):
+        raise ConfigurationError(
+            "--proof is for NDJSON without filters: a proof is of every entry of a part of the log"
+        )
+
     async def work(out: BinaryIO) -> int:
         pool = await open_pool(database_url(settings), size=2, application="indexer audit export")
 
         async def write(part: bytes) -> None:
             out.write(part)
 
+        last = until
         try:
+            if proof is not None:
+                last = await cli_audit.write_proof(pool, proof, after=after, until=until)
             return await export(
-                pool, format=format, after_position=after, out=write, until=until, filters=filters
+                pool,
+                format=format,
+                after_position=after,
+                out=write,
+                until=last,
+                filters=filters,
+                proof=proof is not None,
             )
         finally:
             await pool.close()

@@ -12,13 +12,15 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from indexer.errors import ConfigurationError, IndexerError
 
 if TYPE_CHECKING:
     from indexer.settings import Settings
     from indexer.store.operators import Operator
+
+T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
@@ -69,7 +71,7 @@ def name_process(title: str) -> None:
     setproctitle(title)
 
 
-def run_async(work: Coroutine[Any, Any, int]) -> int:
+def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on uvloop where there is one."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform

@@ -36,6 +36,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?\Z")
 _BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_KEY_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]+\Z")
 _PORTS = range(65536)
 
 
@@ -81,6 +82,18 @@ CommaList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
 
 
+def parse_key_name(value: object) -> object:
+    """Return a text that may name a key and a log: no white space, no plus (C2SP signed-note)."""
+    if not isinstance(value, str) or not _KEY_NAME.match(value):
+        raise ValueError(
+            "a name without white space, control characters and plus signs, like log.example.com/registry"
+        )
+    return value
+
+
+KeyName = Annotated[str, BeforeValidator(parse_key_name)]
+
+
 class Settings(BaseModel):
     """All settings, by their environment variable in lower case; see docs/reference/settings.md."""
 
@@ -119,6 +132,16 @@ class Settings(BaseModel):
     indexer_pull_detail: PullDetail = None
     """``all``: each pull is an entry of the log at once, and for ever. A duration: pulls are kept beside the log as
     single entries for so long, and then the log takes them in, one entry per client and hour."""
+    indexer_audit_key_file: Path | None = None
+    """The key that signs the log. Unset: ``audit.key`` under the data directory, made where there is none."""
+    indexer_audit_origin: KeyName = "registry-indexer"
+    """The log's name in checkpoints, and that of a key that is made; best a host name and path of yours."""
+    indexer_audit_checkpoint_interval: Duration = timedelta(minutes=5)
+    """How old the newest checkpoint may be while entries wait for the next one."""
+    indexer_audit_checkpoint_entries: int = Field(default=10_000, ge=1)
+    """How many entries may wait for a checkpoint before it is made without waiting for the interval."""
+    indexer_audit_checkpoint_file: Path | None = None
+    """Where the newest checkpoint is published, too: a file, replaced as a whole."""
     indexer_gitlab_url: str | None = None
     """GitLab's base URL: notifications are forwarded there. Needs the token, too."""
     indexer_gitlab_token: SecretStr | None = None
@@ -208,10 +231,10 @@ class Settings(BaseModel):
             raise ValueError("INDEXER_GITLAB_URL and INDEXER_GITLAB_TOKEN must be set both, or neither")
         return self
 
-    @field_validator("indexer_data_dir")
+    @field_validator("indexer_data_dir", "indexer_audit_key_file", "indexer_audit_checkpoint_file")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
     @model_validator(mode="after")
     def _trust_is_whole(self) -> Self:

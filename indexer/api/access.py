@@ -11,14 +11,15 @@ REPOSITORIES = f"{ROOT}/repositories/"
 
 _BY_PATH = {
     f"{ROOT}/repositories": (CATALOG,),
-    f"{ROOT}/audit": (AUDIT,),
-    f"{ROOT}/audit/export": (AUDIT,),
     f"{ROOT}/feed": (AUDIT,),
 }
+_AUDIT = f"{ROOT}/audit"
 
 
 def access_of(raw_path: str) -> tuple[Access, ...]:
     """Return what the escaped path takes; nothing in particular where grants only narrow the answer."""
+    if raw_path == _AUDIT or raw_path.startswith(f"{_AUDIT}/"):
+        return (AUDIT,)
     if not raw_path.startswith(REPOSITORIES):
         return _BY_PATH.get(raw_path, ())
     try:

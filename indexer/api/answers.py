@@ -24,6 +24,7 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 SSE = "text/event-stream"
+TEXT = "text/plain"
 
 WRITE_WITHIN_SECONDS = 60.0
 """A client that takes nothing for so long is cut off."""

@@ -39,6 +39,7 @@ NOUNS = (
     "changes",
     "audit",
     "feed",
+    "audit_proofs",
     "drift",
     "status",
 )
@@ -95,6 +96,7 @@ class Operation:
     item: type[BaseModel] | None
     media_types: tuple[str, ...]
     headers: tuple[RequestHeader, ...]
+    missing: bool
     handle: Callable[[Call[Any]], Awaitable[answers.Answer]]
 
 
@@ -111,10 +113,12 @@ def operation(
     item: type[BaseModel] | None = None,
     media_types: tuple[str, ...] = (answers.JSON,),
     headers: tuple[RequestHeader, ...] = (),
+    missing: bool = False,
 ) -> Callable[[H], H]:
     """Declare an endpoint below ``/api/v1``; its name and description are the function's.
 
     ``item`` is what one line of the NDJSON form holds, for lists. ``headers``: those of the request that matter.
+    ``missing``: what is asked for may not be there, though the path names nothing.
     """
 
     def declare(handle: H) -> H:
@@ -129,6 +133,7 @@ def operation(
             item=item,
             media_types=media_types,
             headers=headers,
+            missing=missing,
             handle=handle,
         )
         return handle
@@ -222,7 +227,7 @@ def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, A
     yield "304", {"description": "The client has it already (If-None-Match)."}
     refused = {problems.MEDIA_TYPE: {"schema": refs[Problem]}}
     statuses = [400, 401, 503]
-    if "{" in one.path:
+    if "{" in one.path or one.missing:
         statuses.append(404)
     if one.headers:
         statuses.append(409)

@@ -16,9 +16,12 @@ from typing import Any, Literal
 
 import orjson
 
-from indexer.audit.present import COLUMNS, flatten, show_entry
+from indexer.audit.present import COLUMNS, PROOF_COLUMNS, flatten, show_entry, show_proven
+from indexer.audit.proofs import encode_hash
+from indexer.audit.prove import leaves_of
 from indexer.store.listing.audit import AuditFilter, head_position, sealed_entries
 from indexer.store.listing.scopes import Scope, find_scope
+from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection, Pool, connection
 
 Format = Literal["ndjson", "csv"]
@@ -42,6 +45,7 @@ async def export(
     out: Out,
     until: int | None = None,
     filters: AuditFilter = EVERYTHING,
+    proof: bool = False,
 ) -> int:
     """Write the sealed entries after a position to ``out`` and return the position reached.
 
@@ -51,20 +55,24 @@ async def export(
     """
     return await export_from(
         partial(connection, pool),
-        Export(format=format, after_position=after_position, until=until, filters=filters),
+        Export(format=format, after_position=after_position, until=until, filters=filters, proof=proof),
         out,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """What to export; ``granted`` are the repositories the caller may read, None: all."""
+    """What to export; ``granted`` are the repositories the caller may read, None: all.
+
+    ``proof``: entries come with what a verifier needs.
+    """
 
     format: Format
     after_position: int
     until: int | None = None
     filters: AuditFilter = EVERYTHING
     granted: frozenset[str] | None = None
+    proof: bool = False
 
 
 async def export_from(open_connection: Open, wanted: Export, out: Out) -> int:
@@ -75,18 +83,38 @@ async def export_from(open_connection: Open, wanted: Export, out: Out) -> int:
     last = head if wanted.until is None else min(wanted.until, head)
     position = wanted.after_position
     if wanted.format == "csv" and position == 0:
-        await out(_csv([COLUMNS]))
+        await out(_csv([COLUMNS + PROOF_COLUMNS if wanted.proof else COLUMNS]))
     encode = _ndjson if wanted.format == "ndjson" else _csv_entries
     while position < last:
         until = min(position + WINDOW, last)
         async with open_connection() as held:
             rows = await sealed_entries(
-                held, scope=scope, wanted=wanted.filters, after=position, until=until, limit=BATCH
+                held,
+                scope=scope,
+                wanted=wanted.filters,
+                after=position,
+                until=until,
+                limit=BATCH,
+                proof=wanted.proof,
             )
-        if rows:
-            await out(encode([show_entry(row) for row in rows]))
+            entries = await _proven(held, rows) if wanted.proof else [show_entry(row) for row in rows]
+        if entries:
+            await out(encode(entries))
         position = rows[-1]["position"] if len(rows) == BATCH else until
     return position
+
+
+async def _proven(held: Connection, rows: list[Row]) -> list[dict[str, Any]]:
+    """Show entries with what they committed to, and the leaf hash that the tree holds of each."""
+    if not rows:
+        return []
+    first = rows[0]["position"]
+    leaves = await leaves_of(held, first=first, last=rows[-1]["position"])
+    shown = []
+    for row in rows:
+        leaf = leaves[row["position"] - first]
+        shown.append(show_proven(row) | {"leaf_hash": None if leaf is None else encode_hash(leaf)})
+    return shown
 
 
 async def _scope(held: Connection, wanted: Export) -> Scope | None:

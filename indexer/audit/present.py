@@ -37,6 +37,9 @@ COLUMNS = (
 )
 """Of the CSV form."""
 
+PROOF_COLUMNS = ("actor_commitment", "client_commitment", "actor_salt", "client_salt", "leaf_hash")
+"""Of the CSV form, behind the others where a proof is asked for."""
+
 _OWN_MEMBERS = ("event_id", "request_id", "media_type")
 """What the stored detail holds and an entry shows as a member of its own."""
 
@@ -90,11 +93,14 @@ def show_commitments(*, actor: bytes | None, client: bytes | None) -> dict[str, 
 
 
 def flatten(entry: Mapping[str, Any]) -> list[str]:
-    """Return a shown entry as the values of ``COLUMNS``; what is not known is empty."""
+    """Return a shown entry as the values of ``COLUMNS``, and of ``PROOF_COLUMNS`` where it has them.
+
+    What is not known is empty.
+    """
     request = entry["request"] or {}
     registry = entry["registry"] or {}
     between = entry["occurred_between"]
-    values = (
+    values: tuple[Any, ...] = (
         entry["position"],
         entry["id"],
         entry["occurred_at"],
@@ -118,7 +124,20 @@ def flatten(entry: Mapping[str, Any]) -> list[str]:
         entry["event_id"],
         orjson.dumps(entry["detail"]).decode() if entry["detail"] else None,
     )
+    if "commitments" in entry:
+        values += _flatten_proof(entry)
     return ["" if value is None else str(value) for value in values]
+
+
+def _flatten_proof(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    commitments, salts = entry["commitments"], entry["salts"]
+    return (
+        commitments.get("actor"),
+        commitments.get("client"),
+        salts.get("actor"),
+        salts.get("client"),
+        entry["leaf_hash"],
+    )
 
 
 def _request(row: Any, request_id: str | None) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ class AuditAction(StrEnum):
     BLOB_DELETED = "blob.deleted"
     BLOB_MOUNTED = "blob.mounted"
     CONTENT_DELETED = "content.deleted"
+    OPERATOR_AUDIT_KEY_REPLACED = "operator.audit_key_replaced"
     OPERATOR_BRAKE_RELEASED = "operator.brake_released"
     OPERATOR_FEED_REMOVED = "operator.feed_removed"
     OPERATOR_FEED_REPLAYED = "operator.feed_replayed"

@@ -148,6 +148,11 @@ class Given:
         """Everything told of was looked at."""
         self._installation.until_settled()
 
+    def signed(self) -> None:
+        """The log has a checkpoint."""
+        path = "/api/v1/audit/checkpoint"
+        self._installation.until(lambda: self._installation.ask(path).status_code == 200, "a checkpoint")
+
     def reconciling(self) -> None:
         """``reconciler run`` runs."""
         self._installation.start("reconciler", "run")
@@ -253,6 +258,7 @@ def test_examples__are_there() -> None:
     taught |= {
         "docs/how-to/inspect-the-quarantine.md",
         "docs/how-to/back-up-and-restore.md",
+        "docs/how-to/prove-the-audit-log.md",
         "docs/tutorial.md",
     }
     assert taught - set(map(str, PAGES)) == set()

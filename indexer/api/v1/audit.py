@@ -13,7 +13,7 @@ from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery, page_of
-from indexer.api.parameters import DigestText, Query, Text, Time, WholeNumber
+from indexer.api.parameters import DigestText, Flag, Query, Text, Time, WholeNumber
 from indexer.audit.export import Export, export_from
 from indexer.audit.present import show_entry
 from indexer.inventory.changes import AuditAction, AuditSource
@@ -51,6 +51,10 @@ class ExportQuery(AuditFilterQuery):
     format: Literal["ndjson", "csv"] = Field(default="ndjson")
     after_position: WholeNumber = Field(default=0, description="Go on after this position.")
     until: WholeNumber | None = Field(default=None, description="Up to this position, inclusive.")
+    proof: Flag = Field(
+        default=False,
+        description="With `commitments`, `salts` and `leaf_hash`, by which an entry is verified.",
+    )
 
 
 class Actor(Shown):
@@ -137,6 +141,7 @@ async def export_audit(call: Call[ExportQuery]) -> Stream:
         after_position=query.after_position,
         until=query.until,
         filters=audit_filter(query),
+        proof=query.proof,
     )
 
     async def write(out: Out) -> None:

@@ -324,6 +324,16 @@ CREATE TABLE audit_tile (
 
 ALTER TABLE audit_tile ALTER COLUMN hashes SET STORAGE EXTERNAL; -- hashes do not compress
 
+-- What the log was signed to be: so many entries, with this root. The newest tells whose key signs.
+CREATE TABLE audit_checkpoint (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    size       bigint NOT NULL,
+    signed_at  timestamptz NOT NULL,
+    verifier   text NOT NULL,                -- the public key: name+id+key
+    note       text NOT NULL,                -- C2SP tlog-checkpoint
+    UNIQUE (size, verifier)
+);
+
 -- Pulls as single entries, until their age lets the log take them in, coalesced (docs/adr/0020). A pull is at any
 -- time in one of the two: moved, never copied. One sequence gives all entries their ids.
 CREATE TABLE pull_detail (

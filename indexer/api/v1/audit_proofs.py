@@ -1,0 +1,173 @@
+"""Proof that the audit log was not changed: checkpoints, and what leads from entries to them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from indexer.api.answers import NDJSON, TEXT, Items, Out, Stream, Thing
+from indexer.api.auth import AUDIT
+from indexer.api.lists import counted, items_of
+from indexer.api.models import Listed, Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.pagination import ListQuery, page_of
+from indexer.api.parameters import Query, WholeNumber
+from indexer.audit.proofs import encode_hash, show_consistency
+from indexer.audit.prove import part_to_prove, prove_consistency, prove_inclusion, write_part
+from indexer.errors import CallerError
+from indexer.rfc3339 import format_time
+from indexer.store.checkpoints import newest_checkpoint
+from indexer.store.listing.checkpoints import checkpoints
+from indexer.store.listing.freshness import freshness
+from indexer.store.listing.walk import fetch_page
+
+SCOPE = "checkpoints"
+SIZE = "Of the log that it is proven against: so many entries. None is the newest checkpoint's."
+
+
+class NewestQuery(Query):
+    """No parameters."""
+
+
+class CheckpointsQuery(ListQuery):
+    """Checkpoints, newest first."""
+
+
+class InclusionQuery(Query):
+    """An entry, and the log that it must be in."""
+
+    position: WholeNumber = Field(description="Of the entry.")
+    size: WholeNumber | None = Field(default=None, description=SIZE)
+
+
+class ConsistencyQuery(Query):
+    """Two sizes of the log, as RFC 9162 has them."""
+
+    first: WholeNumber = Field(description="Entries of the earlier log.")
+    second: WholeNumber = Field(description="Entries of the later log.")
+
+
+class PartQuery(Query):
+    """A part of the log."""
+
+    after_position: WholeNumber = Field(default=0, description="The part begins behind this position.")
+    until: WholeNumber | None = Field(default=None, description="Up to this position, inclusive.")
+    size: WholeNumber | None = Field(default=None, description=SIZE)
+
+
+class CheckpointShown(Shown):
+    """What the log was signed to be."""
+
+    size: int = Field(description="So many entries: positions 1 to this.")
+    signed_at: datetime
+    key: str = Field(description="The public key that verifies it: `name+id+key`.")
+    note: str = Field(description="The signed note (C2SP tlog-checkpoint): origin, size, root, signature.")
+
+
+class InclusionShown(Shown):
+    """That an entry is in the log (RFC 9162 section 2.1.3). Hashes are SHA-256 in base64."""
+
+    position: int
+    leaf_index: int = Field(description="`position` - 1.")
+    size: int
+    leaf_hash: str
+    hashes: list[str] = Field(description="From the leaf up.")
+    root: str
+
+
+class ConsistencyShown(Shown):
+    """That the log of `second` entries begins with that of `first` (RFC 9162 section 2.1.4)."""
+
+    first: int
+    second: int
+    hashes: list[str]
+
+
+@operation("/audit/checkpoint", query=NewestQuery, result=CheckpointShown, media_types=(TEXT,), missing=True)
+async def get_checkpoint(call: Call[NewestQuery]) -> Stream:
+    """Show the newest checkpoint as the signed note that it is: 404 while none was signed.
+
+    In the form of C2SP's tlog-checkpoint, so whatever reads transparency logs can follow it.
+    """
+    call.principal.require(AUDIT)
+    async with call.readers.reading() as held:
+        newest = await newest_checkpoint(held)
+    if newest is None:
+        raise CallerError("no checkpoint was signed yet", status=404, code="not_found")
+    note = newest.note.encode()
+
+    async def write(out: Out) -> None:
+        await out(note)
+
+    return Stream(media_type=f"{TEXT}; charset=utf-8", write=write, filename="checkpoint")
+
+
+@operation("/audit/checkpoints", query=CheckpointsQuery, result=Listed[CheckpointShown], item=CheckpointShown)
+async def list_checkpoints(call: Call[CheckpointsQuery]) -> Items:
+    """List what the log was signed to be, the newest first."""
+    call.principal.require(AUDIT)
+    query = call.query
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        listing = checkpoints()
+        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
+        count = await counted(held, query, listing)
+    shown = [
+        {
+            "size": row["size"],
+            "signed_at": format_time(row["signed_at"]),
+            "key": row["verifier"],
+            "note": row["note"],
+        }
+        for row in found.rows
+    ]
+    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+
+
+@operation("/audit/proof/inclusion", query=InclusionQuery, result=InclusionShown, missing=True)
+async def get_inclusion(call: Call[InclusionQuery]) -> Thing:
+    """Prove that an entry is in the log; its `leaf_hash` is that of the export with `proof=true`."""
+    call.principal.require(AUDIT)
+    query = call.query
+    async with call.readers.reading() as held:
+        proof = await prove_inclusion(held, position=query.position, size=query.size)
+    return Thing(
+        body={
+            "position": query.position,
+            "leaf_index": query.position - 1,
+            "size": proof.size,
+            "leaf_hash": encode_hash(proof.leaf),
+            "hashes": [encode_hash(one) for one in proof.path],
+            "root": encode_hash(proof.root),
+        }
+    )
+
+
+@operation("/audit/proof/consistency", query=ConsistencyQuery, result=ConsistencyShown, missing=True)
+async def get_consistency(call: Call[ConsistencyQuery]) -> Thing:
+    """Prove that a larger log begins with a smaller one: nothing of it was changed since."""
+    call.principal.require(AUDIT)
+    query = call.query
+    async with call.readers.reading() as held:
+        path = await prove_consistency(held, first=query.first, second=query.second)
+    return Thing(body=show_consistency(first=query.first, second=query.second, path=path))
+
+
+@operation("/audit/proof/part", query=PartQuery, result=ConsistencyShown, media_types=(NDJSON,), missing=True)
+async def get_part(call: Call[PartQuery]) -> Stream:
+    """Prove a part of the log, for `indexer audit verify --proof`, as NDJSON.
+
+    The first line holds `first`, `last` and `size`, the hashes of what stands before and behind the part (complete
+    subtrees, from left to right), and the checkpoint of that size. Every other line holds leaf hashes, one behind the
+    other. All in base64. The entries themselves may have been dropped.
+    """
+    call.principal.require(AUDIT)
+    query = call.query
+    async with call.readers.reading() as held:
+        part = await part_to_prove(held, after=query.after_position, until=query.until, size=query.size)
+
+    async def write(out: Out) -> None:
+        await write_part(call.readers.reading, part, out)
+
+    return Stream(media_type=NDJSON, write=write, filename=f"audit-{part.first}-{part.last}.proof")

@@ -1,0 +1,206 @@
+"""An export against a checkpoint, without any database: the first entry that is altered, missing or inserted. Pure.
+
+With a proof each entry is compared with its own leaf hash, which the proof leads from to the checkpoint's root: so the
+entry that differs is named. Without one only a whole log can be verified, from its first entry to the last that the
+checkpoint counts; what differs is named where the export's own ``leaf_hash`` shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from indexer.audit.leaf import broken_commitment, leaf_of
+from indexer.audit.merkle import Frontier
+from indexer.audit.note import Checkpoint
+from indexer.audit.proofs import Part, PartProof, ProofRefused, check_part, encode_hash
+
+RENUMBERED = 1000
+"""How far entries may have been moved up to be still recognised."""
+
+
+class Fault(StrEnum):
+    """What is wrong."""
+
+    ALTERED = "altered"
+    MISSING = "missing"
+    INSERTED = "inserted"
+    PROOF = "proof"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """The first thing that is wrong; ``position`` of the entry, None where no entry can be named."""
+
+    fault: Fault
+    position: int | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What verification came to: which entries are as they were signed, or what is wrong with the first that is not.
+
+    ``verified`` entries, of which ``erased`` lack something of who and from where.
+    """
+
+    first: int
+    last: int
+    size: int
+    verified: int
+    erased: int
+    problem: Problem | None
+
+
+def verify_export(
+    lines: Iterable[bytes], *, checkpoint: Checkpoint, proof: PartProof | None = None
+) -> Verdict:
+    """Verify the lines of an export; the checkpoint's signature is the caller's to check."""
+    if proof is not None:
+        try:
+            check_part(proof, checkpoint)
+        except ProofRefused as error:
+            problem = Problem(fault=Fault.PROOF, position=None, what=str(error))
+            return _verdict(proof.part, None, problem)
+    part = proof.part if proof is not None else Part(first=1, last=checkpoint.size, size=checkpoint.size)
+    reading = _Reading(part=part, root=checkpoint.root, proof=proof)
+    return _verdict(part, reading, reading.read(lines))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reading:
+    """How far the reading has come."""
+
+    part: Part
+    root: bytes
+    proof: PartProof | None
+    tree: Frontier = field(default_factory=Frontier)
+    verified: int = 0
+    erased: int = 0
+
+    def read(self, lines: Iterable[bytes]) -> Problem | None:
+        entries = _entries(lines, self.part)
+        for found in entries:
+            if isinstance(found, Problem):
+                return found
+            problem = _place(found, self._wanted, self.part) or self._content(found, entries)
+            if problem is not None:
+                return problem
+        return self._end()
+
+    @property
+    def _wanted(self) -> int:
+        return self.part.first + self.verified
+
+    def _content(
+        self, entry: Mapping[str, Any], following: Iterator[dict[str, Any] | Problem]
+    ) -> Problem | None:
+        wanted, leaf = self._wanted, _leaf(entry)
+        if leaf is None:
+            return _altered(wanted, "it cannot be written in the form that is hashed")
+        if self.proof is not None and leaf != self.proof.leaf(wanted):
+            return _what_differs(entry, wanted, next(following, None), self.proof)
+        if self.proof is None and entry.get("leaf_hash") not in (None, encode_hash(leaf)):
+            return _altered(wanted, "it does not have the leaf hash that the export gives it")
+        subject = broken_commitment(entry)
+        if subject is not None:
+            return _altered(wanted, f"its {subject} is not the one it was sealed with")
+        self.tree.add(leaf)
+        self.verified += 1
+        self.erased += len(entry.get("commitments") or {}) != len(entry.get("salts") or {})
+        return None
+
+    def _end(self) -> Problem | None:
+        if self._wanted <= self.part.last:
+            what = f"the export ends before entry {self._wanted} of {self.part.last}"
+            return Problem(fault=Fault.MISSING, position=self._wanted, what=what)
+        if self.proof is None and self.tree.root() != self.root:
+            what = "the entries do not lead to the checkpoint's root; which one differs only a proof can tell"
+            return Problem(fault=Fault.ALTERED, position=None, what=what)
+        return None
+
+
+def _verdict(part: Part, reading: _Reading | None, problem: Problem | None) -> Verdict:
+    return Verdict(
+        first=part.first,
+        last=part.last,
+        size=part.size,
+        verified=0 if reading is None else reading.verified,
+        erased=0 if reading is None else reading.erased,
+        problem=problem,
+    )
+
+
+def _entries(lines: Iterable[bytes], part: Part) -> Iterator[dict[str, Any] | Problem]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            entry = None
+        if not isinstance(entry, dict) or not isinstance(entry.get("position"), int) or _misshapen(entry):
+            yield _altered(part.first + number - 1, f"line {number} of the export is no entry")
+            return
+        yield entry
+
+
+def _misshapen(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a member that must be an object is something else."""
+    objects = ("actor", "request", "registry", "commitments", "salts")
+    return any(not isinstance(entry.get(name), dict | None) for name in objects)
+
+
+def _place(entry: Mapping[str, Any], wanted: int, part: Part) -> Problem | None:
+    position = entry["position"]
+    if wanted > part.last:
+        return Problem(
+            fault=Fault.INSERTED,
+            position=position,
+            what=f"the proven part ends with entry {part.last}, the export goes on with {position}",
+        )
+    if position > wanted:
+        return Problem(
+            fault=Fault.MISSING,
+            position=wanted,
+            what=f"entry {wanted} is missing: {position} is in its place",
+        )
+    if position < wanted:
+        return Problem(
+            fault=Fault.INSERTED, position=position, what=f"entry {position} stands where {wanted} must"
+        )
+    return None
+
+
+def _what_differs(
+    entry: Mapping[str, Any], position: int, following: Mapping[str, Any] | Problem | None, proof: PartProof
+) -> Problem:
+    """Say what became of an entry; others may have been renumbered to hide that one was taken out or put in."""
+    following = following if isinstance(following, dict) else {}
+    for moved in range(position + 1, min(position + RENUMBERED, proof.part.last) + 1):
+        if _leaf({**entry, "position": moved}) == proof.leaf(moved):
+            return Problem(
+                fault=Fault.MISSING,
+                position=position,
+                what=f"entry {position} is missing: entry {moved} was renumbered into its place",
+            )
+    if _leaf({**following, "position": position}) == proof.leaf(position):
+        return Problem(
+            fault=Fault.INSERTED,
+            position=position,
+            what=f"entry {position} was inserted: the one it pushed aside follows as {following['position']}",
+        )
+    return _altered(position, "it is not the entry that was sealed")
+
+
+def _leaf(entry: Mapping[str, Any]) -> bytes | None:
+    try:
+        return leaf_of(entry)
+    except TypeError:  # nested too deeply, or a number too large: nothing that was ever sealed
+        return None
+
+
+def _altered(position: int, what: str) -> Problem:
+    return Problem(fault=Fault.ALTERED, position=position, what=f"entry {position} was altered: {what}")

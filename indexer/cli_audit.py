@@ -1,0 +1,188 @@
+"""The verbs of ``indexer audit`` that prove: key, checkpoint, proof, consistency, and verify (``cli_verify``)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from json import dumps as json_dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import cyclopts
+
+from indexer.cli_verify import audit_verify
+from indexer.command import database_url, operator, read_settings, run_async
+from indexer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from indexer.settings import Settings
+    from indexer.store.pool import Pool
+
+Config = Annotated[
+    Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
+]
+AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
+Output = Annotated[Path | None, cyclopts.Parameter(help="File to write; none is standard output.")]
+
+
+def add_to(app: cyclopts.App) -> None:
+    """Make the verbs commands of ``indexer audit``."""
+    for name, verb in (
+        ("key", audit_key),
+        ("checkpoint", audit_checkpoint),
+        ("proof", audit_proof),
+        ("consistency", audit_consistency),
+        ("verify", audit_verify),
+    ):
+        app.command(verb, name=name)
+
+
+def audit_key(
+    *,
+    config: Config = None,
+    replace: Annotated[
+        bool, cyclopts.Parameter(negative=(), help="Sign with this key from now on, whatever signed before.")
+    ] = False,
+    json: AsJson = False,
+) -> int:
+    """Print the public key that verifies the log's checkpoints; make the key where there is none."""
+    from indexer.audit.checkpoint import sign  # noqa: PLC0415
+    from indexer.audit.keys import read_key  # noqa: PLC0415
+    from indexer.inventory.changes import AuditAction  # noqa: PLC0415
+    from indexer.store.checkpoints import lock_signing, newest_checkpoint  # noqa: PLC0415
+    from indexer.store.operators import record_action  # noqa: PLC0415
+    from indexer.store.pool import transaction  # noqa: PLC0415
+
+    settings = read_settings(config)
+    key = read_key(settings)
+    verifier = str(key.verifier)
+
+    async def work() -> None:
+        async with _pool(settings) as pool, transaction(pool) as held:
+            if not await lock_signing(held):
+                raise ConfigurationError("a checkpoint is being signed just now: try again")
+            newest = await newest_checkpoint(held)
+            if newest is None or newest.verifier != verifier:
+                now = datetime.now(UTC)
+                await sign(held, key, newest=newest, now=now, replaces=True)
+                await record_action(
+                    held,
+                    action=AuditAction.OPERATOR_AUDIT_KEY_REPLACED,
+                    operator=operator("indexer audit key --replace"),
+                    at=now,
+                    detail={"key": verifier, "replaced": None if newest is None else newest.verifier},
+                )
+
+    if replace:
+        run_async(work())
+    sys.stdout.write((json_dumps({"key": verifier}) if json else verifier) + "\n")
+    return 0
+
+
+def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
+    """Print the newest checkpoint: how many entries the log has and its root, signed."""
+    from indexer.store.checkpoints import newest_checkpoint  # noqa: PLC0415
+    from indexer.store.pool import connection  # noqa: PLC0415
+
+    settings = read_settings(config)
+
+    async def work() -> str:
+        async with _pool(settings) as pool, connection(pool) as held:
+            newest = await newest_checkpoint(held)
+        if newest is None:
+            raise ConfigurationError("no checkpoint was signed yet: `indexer serve` signs them")
+        return newest.note
+
+    with _writing(output) as out:
+        out.write(run_async(work()).encode())
+    return 0
+
+
+def audit_proof(
+    *,
+    config: Config = None,
+    after: Annotated[int, cyclopts.Parameter(help="Of the entries behind this position.")] = 0,
+    until: Annotated[
+        int | None, cyclopts.Parameter(help="Up to this position; none is the end of the checkpoint.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        cyclopts.Parameter(help="Against the log of so many entries; none is the newest checkpoint."),
+    ] = None,
+    output: Output = None,
+) -> int:
+    """Write the proof of a part of the log, for `verify`. The entries themselves may be dropped already."""
+    settings = read_settings(config)
+
+    async def work() -> None:
+        async with _pool(settings) as pool:
+            await write_proof(pool, output, after=after, until=until, size=size)
+
+    run_async(work())
+    return 0
+
+
+async def write_proof(
+    pool: Pool, output: Path | None, *, after: int, until: int | None, size: int | None = None
+) -> int:
+    """Write the proof of a part of the log; return the last position it proves."""
+    from indexer.audit.prove import part_to_prove, write_part  # noqa: PLC0415
+    from indexer.store.pool import connection  # noqa: PLC0415
+
+    async with connection(pool) as held:
+        part = await part_to_prove(held, after=after, until=until, size=size)
+    with _writing(output) as out:
+
+        async def write(data: bytes) -> None:
+            out.write(data)
+
+        await write_part(partial(connection, pool), part, write)
+    return part.last
+
+
+def audit_consistency(first: int, second: int, /, *, config: Config = None, output: Output = None) -> int:
+    """Write the proof that the log of SECOND entries begins with that of FIRST, for `verify`."""
+    from indexer.audit.proofs import encode_consistency  # noqa: PLC0415
+    from indexer.audit.prove import prove_consistency  # noqa: PLC0415
+    from indexer.store.pool import connection  # noqa: PLC0415
+
+    settings = read_settings(config)
+
+    async def work() -> bytes:
+        async with _pool(settings) as pool, connection(pool) as held:
+            path = await prove_consistency(held, first=first, second=second)
+        return encode_consistency(first=first, second=second, path=path)
+
+    with _writing(output) as out:
+        out.write(run_async(work()))
+    return 0
+
+
+@contextmanager
+def _writing(output: Path | None) -> Iterator[BinaryIO]:
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with output.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from None
+
+
+@asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
+    from indexer.store.migrate import check  # noqa: PLC0415
+    from indexer.store.pool import connection, open_pool  # noqa: PLC0415
+
+    pool = await open_pool(database_url(settings), size=2, application="indexer audit")
+    try:
+        async with connection(pool) as held:
+            await check(held)
+        yield pool
+    finally:
+        await pool.close()

@@ -1,0 +1,181 @@
+"""``indexer audit verify``: files against files, without a database and without settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from json import dumps as json_dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import cyclopts
+
+from indexer.command import EXIT_FAILED
+from indexer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from indexer.audit.note import Checkpoint, VerifierKey
+    from indexer.audit.verify import Verdict
+
+AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
+
+
+def audit_verify(
+    export: Annotated[Path | None, cyclopts.Parameter(help="An export that was made with --proof.")] = None,
+    /,
+    *,
+    key: Annotated[
+        Path, cyclopts.Parameter(help="File with the log's public key, from `indexer audit key`.")
+    ],
+    checkpoint: Annotated[
+        Path | None, cyclopts.Parameter(help="What was signed; none is the one that the proof holds.")
+    ] = None,
+    proof: Annotated[
+        Path | None, cyclopts.Parameter(help="Of the entries of the export; none takes a whole log.")
+    ] = None,
+    earlier: Annotated[
+        Path | None, cyclopts.Parameter(help="A checkpoint of before, which the log must begin with.")
+    ] = None,
+    consistency: Annotated[
+        Path | None, cyclopts.Parameter(help="The proof that it does, from `indexer audit consistency`.")
+    ] = None,
+    json: AsJson = False,
+) -> int:
+    """Verify an export, or that one checkpoint grew out of another. Needs no database and no settings.
+
+    Exit code 0: all is as it was signed; 1: it is not, and the first entry that was altered, taken out or put in is
+    named; 2: a file is missing.
+    """
+    if (earlier is None) != (consistency is None):
+        raise ConfigurationError("--earlier and --consistency go together")
+    if export is None and earlier is None:
+        raise ConfigurationError("nothing to verify: name an export, or --earlier and --consistency")
+    files = _Files(
+        export=export,
+        key=_key(key),
+        checkpoint=None if checkpoint is None else _text(checkpoint),
+        proof=None if proof is None else _read(proof),
+        earlier=None if earlier is None else _text(earlier),
+        consistency=None if consistency is None else _read(consistency),
+        progress=not json,
+    )
+    said = _verify(files)
+    if json:
+        sys.stdout.write(json_dumps(said) + "\n")
+    elif said["problem"] is None:
+        sys.stdout.write(f"verified: {_good(said)}\n")
+    else:
+        sys.stdout.write(f"NOT verified: {said['problem']['what']}\n")
+    return 0 if said["verified"] else EXIT_FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """What the verifier is given, read; the export is read as it is verified."""
+
+    export: Path | None
+    key: VerifierKey
+    checkpoint: str | None
+    proof: bytes | None
+    earlier: str | None
+    consistency: bytes | None
+    progress: bool
+
+
+def _verify(files: _Files) -> dict[str, Any]:
+    from indexer.audit.note import NoteRefused  # noqa: PLC0415
+    from indexer.audit.proofs import ProofRefused, check_consistency, parse_part  # noqa: PLC0415
+    from indexer.audit.verify import verify_export  # noqa: PLC0415
+
+    said: dict[str, Any] = {"verified": False, "log": str(files.key), "size": None, "problem": None}
+    try:
+        proof = None if files.proof is None else parse_part(files.proof.splitlines())
+        note = files.checkpoint or (None if proof is None else proof.note)
+        if note is None:
+            raise ConfigurationError("no checkpoint: name it by --checkpoint, or a proof that holds one")
+        checkpoint = _signed(note, files.key)
+        said["size"] = checkpoint.size
+        if files.earlier is not None and files.consistency is not None:
+            before = _signed(files.earlier, files.key)
+            check_consistency(files.consistency, first=before, second=checkpoint)
+            said["grew_from"] = before.size
+        if files.export is not None:
+            with _lines(files.export, progress=files.progress) as lines:
+                said |= _shown(verify_export(lines, checkpoint=checkpoint, proof=proof))
+    except (NoteRefused, ProofRefused) as error:
+        said["problem"] = {"fault": "proof", "position": None, "what": str(error)}
+    said["verified"] = said["problem"] is None
+    return said
+
+
+def _signed(note: str, key: VerifierKey) -> Checkpoint:
+    from indexer.audit.note import Checkpoint, verify_note  # noqa: PLC0415
+
+    verify_note(note, key)
+    return Checkpoint.parse(note)
+
+
+def _shown(verdict: Verdict) -> dict[str, Any]:
+    problem = verdict.problem
+    return {
+        "first": verdict.first,
+        "last": verdict.last,
+        "entries": verdict.verified,
+        "erased": verdict.erased,
+        "problem": None
+        if problem is None
+        else {"fault": problem.fault, "position": problem.position, "what": problem.what},
+    }
+
+
+def _good(said: dict[str, Any]) -> str:
+    parts = []
+    if "grew_from" in said:
+        parts.append(f"the log of {said['size']} entries begins with the one of {said['grew_from']}")
+    if "entries" in said:
+        erased = f", {said['erased']} of them with people erased" if said["erased"] else ""
+        parts.append(
+            f"entries {said['first']} to {said['last']} of {said['size']} are as they were signed{erased}"
+        )
+    return "; ".join(parts)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _text(path: Path) -> str:
+    return _read(path).decode("utf-8", "replace")
+
+
+def _key(path: Path) -> VerifierKey:
+    from indexer.audit.note import NoteRefused, VerifierKey  # noqa: PLC0415
+
+    try:
+        return VerifierKey.parse(_text(path))
+    except NoteRefused as error:
+        raise ConfigurationError(f"--key {path}: {error}") from None
+
+
+@contextmanager
+def _lines(path: Path, *, progress: bool) -> Iterator[BinaryIO]:
+    """Open an export; on a terminal a bar shows how far it was read."""
+    try:
+        with path.open("rb") as file:
+            if not progress or not sys.stderr.isatty():
+                yield file
+                return
+            from rich.console import Console  # noqa: PLC0415 - slow to import, and rarely wanted
+            from rich.progress import wrap_file  # noqa: PLC0415
+
+            console = Console(stderr=True)
+            size = path.stat().st_size
+            with wrap_file(file, size, description="verifying", console=console, transient=True) as read:
+                yield read
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,230 @@
+"""Verification of an export without a database: whatever was done to it is found and named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.audit.leaf import commit, leaf_of
+from indexer.audit.merkle import consistency_ranges, nodes_of, root_of
+from indexer.audit.note import Checkpoint
+from indexer.audit.proofs import (
+    Part,
+    PartProof,
+    ProofRefused,
+    check_consistency,
+    encode_hash,
+    encode_leaves,
+    encode_part,
+    parse_part,
+)
+from indexer.audit.tiles import Tiles, grow
+from indexer.audit.verify import Fault, Verdict, verify_export
+
+SIZE = 300
+SALT = bytes(16)
+
+
+def entry(position: int) -> dict[str, Any]:
+    """An entry as it is exported for a verifier."""
+    return {
+        "position": position, "id": position + 7, "occurred_at": "2026-01-01T00:00:00.000000Z", "tag": f"v{position}",
+        "repository": "team/app", "actor": {"name": "alice"}, "registry": None, "detail": {},
+        "request": {"id": None, "address": "192.0.2.1", "host": "reg", "user_agent": None},
+        "commitments": {"actor": commit(SALT, "alice"), "client": commit(SALT, "192.0.2.1", "")},
+        "salts": {"actor": SALT.hex(), "client": SALT.hex()},
+    }  # fmt: skip
+
+
+ENTRIES = [entry(position) for position in range(1, SIZE + 1)]
+LEAVES = [leaf_of(one) for one in ENTRIES]
+TILES = Tiles(held=grow(0, {}, LEAVES))
+CHECKPOINT = Checkpoint(origin="log", size=SIZE, root=root_of(LEAVES))
+
+
+def proof_of(first: int, last: int) -> PartProof:
+    """A proof that went through its written form."""
+    part = Part(first=first, last=last, size=SIZE)
+    text = encode_part(
+        part,
+        before=[TILES.hash_of(node) for node in nodes_of(*part.before)],
+        behind=[TILES.hash_of(node) for node in nodes_of(*part.behind)],
+        note=None,
+    ) + encode_leaves(b"".join(LEAVES[first - 1 : last]))
+    return parse_part(text.splitlines())
+
+
+def verified(entries: list[dict[str, Any]], proof: PartProof | None) -> Verdict:
+    return verify_export([json.dumps(one).encode() for one in entries], checkpoint=CHECKPOINT, proof=proof)
+
+
+def test_log__as_it_was_sealed_is_verified() -> None:
+    """A whole log verifies, with a proof and without; so do entries of which somebody was erased."""
+    assert (SIZE, None) == (verified(ENTRIES, None).verified, verified(ENTRIES, None).problem)
+    erased = copy.deepcopy(ENTRIES[:20])
+    erased[3] |= {"actor": None, "salts": {"client": SALT.hex()}}
+    verdict = verified(erased, proof_of(1, 20))
+    assert (20, 1, None) == (verdict.verified, verdict.erased, verdict.problem)
+
+
+@given(st.data())
+def test_part__verifies_against_the_whole(data: st.DataObject) -> None:
+    """Any run of entries verifies by its proof, and no other run by the same."""
+    first = data.draw(st.integers(1, SIZE))
+    last = data.draw(st.integers(first, SIZE))
+    proof = proof_of(first, last)
+    assert (last - first + 1, None) == (
+        verified(ENTRIES[first - 1 : last], proof).verified,
+        verified(ENTRIES[first - 1 : last], proof).problem,
+    )
+    shorter = verified(ENTRIES[first - 1 : last - 1], proof).problem
+    assert shorter is not None
+    assert (Fault.MISSING, last) == (shorter.fault, shorter.position)
+
+
+def put(value: Any, *names: str) -> Any:
+    def change(one: dict[str, Any]) -> None:
+        inner = one
+        for name in names[:-1]:
+            inner = inner[name]
+        inner[names[-1]] = value
+
+    return change
+
+
+ALTERATIONS = {
+    "tag": put("v0", "tag"),
+    "time": put("2026-01-01T00:00:00.000001Z", "occurred_at"),
+    "a member taken out": put(None, "repository"),
+    "a member put in": put("x", "new"),
+    "host": put("other", "request", "host"),
+    "actor": put("bob", "actor", "name"),
+    "no actor": put(None, "actor"),
+    "address": put("192.0.2.2", "request", "address"),
+    "user agent": put("curl", "request", "user_agent"),
+    "salt": put("11" * 16, "salts", "actor"),
+    "no salt": put({}, "salts"),
+    "salt that is none": put(["x"], "salts", "actor"),
+    "commitment": put(commit(SALT, "bob"), "commitments", "actor"),
+    "no commitments": put({}, "commitments"),
+    "actor of another shape": put("alice", "actor"),
+    "number too large": put(2**80, "detail"),
+    "nested too deeply": put(json.loads("[" * 500 + "]" * 500), "detail"),
+}
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_entry__altered_is_named(name: str) -> None:
+    """Whatever of an entry was changed, personal or not, it is the one that is named."""
+    entries = copy.deepcopy(ENTRIES[100:200])
+    ALTERATIONS[name](entries[40])
+    problem = verified(entries, proof_of(101, 200)).problem
+    assert problem is not None
+    assert (Fault.ALTERED, 141) == (problem.fault, problem.position)
+
+
+def renumbered(entries: list[dict[str, Any]], first: int) -> list[dict[str, Any]]:
+    return [{**one, "position": first + number} for number, one in enumerate(entries)]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_entry__taken_out_is_named(hidden: bool) -> None:
+    """An entry that is missing is named, also where those behind it were renumbered."""
+    entries = ENTRIES[:50] + ENTRIES[51:]
+    problem = verified(renumbered(entries, 1) if hidden else entries, proof_of(1, SIZE)).problem
+    assert problem is not None
+    assert (Fault.MISSING, 51) == (problem.fault, problem.position)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_entry__put_in_is_named(hidden: bool) -> None:
+    """An entry too many is named, also where those behind it were renumbered."""
+    forged = {**entry(51), "tag": "forged"}
+    entries = [*ENTRIES[:50], forged, *ENTRIES[50:]]
+    problem = verified(renumbered(entries, 1) if hidden else entries, proof_of(1, SIZE)).problem
+    assert problem is not None
+    # Two entries of one position: the forged one comes first, and is the one that does not fit.
+    assert (Fault.INSERTED, 51) == (problem.fault, problem.position)
+
+
+def test_entry__behind_the_end_is_named() -> None:
+    """What was appended behind the proven part is not covered by its proof."""
+    problem = verified(ENTRIES[:11], proof_of(1, 10)).problem
+    assert problem is not None
+    assert (Fault.INSERTED, 11) == (problem.fault, problem.position)
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"position": "1"}', b'{"position": 1, "salts": 3}'])
+def test_line__that_is_no_entry_is_named(line: bytes) -> None:
+    """Junk in an export is an altered entry, not a crash."""
+    problem = verify_export([line], checkpoint=CHECKPOINT, proof=proof_of(1, 1)).problem
+    assert problem is not None
+    assert (Fault.ALTERED, 1) == (problem.fault, problem.position)
+
+
+def test_whole_log__altered_without_a_proof_is_found() -> None:
+    """Without a proof the root does not fit; the leaf hashes of the export name the entry where they were left."""
+    entries = [{**one, "leaf_hash": encode_hash(leaf)} for one, leaf in zip(ENTRIES, LEAVES, strict=True)]
+    entries[9] = {**entries[9], "tag": "forged"}
+    found = [verified(entries, None).problem]
+    entries[9]["leaf_hash"] = encode_hash(leaf_of(entries[9]))
+    found.append(verified(entries, None).problem)
+    assert [(Fault.ALTERED, 10), (Fault.ALTERED, None)] == [(p.fault, p.position) for p in found if p]
+
+
+def test_proof__of_another_log_proves_nothing() -> None:
+    """A proof that does not lead to the checkpoint is refused before any entry is looked at."""
+    proof = proof_of(3, 40)
+    leaves = proof.leaves[:-1] + bytes([proof.leaves[-1] ^ 1])
+    for wrong in (
+        PartProof(part=proof.part, before=proof.before, behind=proof.behind, leaves=leaves),
+        PartProof(part=proof.part, before=proof.before, behind=proof.behind[::-1], leaves=proof.leaves),
+        PartProof(part=proof.part, before=proof.before, behind=proof.behind[1:], leaves=proof.leaves),
+        PartProof(
+            part=Part(first=3, last=40, size=SIZE - 1), before=proof.before, behind=proof.behind, leaves=proof.leaves
+        ),
+    ):  # fmt: skip
+        problem = verified(ENTRIES[2:40], wrong).problem
+        assert problem is not None
+        assert (Fault.PROOF, None) == (problem.fault, problem.position)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"nothing",
+        b"[]",
+        b'{"first": 1, "last": 0, "size": 3}',
+        b'{"first": 1, "last": 1, "size": 1, "before": [], "behind": []}',
+        b'{"first": 1, "last": 1, "size": 1, "before": [], "behind": []}\n{"leaves": 3}',
+        b'{"first": 1, "last": 1, "size": 1, "before": ["AAAA"], "behind": []}\n{"leaves": "'
+        + b"A" * 43
+        + b'="}',
+    ],
+)
+def test_proof__that_is_none_is_refused(text: bytes) -> None:
+    """What is no proof is said to be none."""
+    with pytest.raises(ProofRefused):
+        parse_part(text.splitlines())
+
+
+def test_consistency__holds_between_checkpoints_of_one_log() -> None:
+    """A log that grew is consistent with what it was; one that was rewritten is not."""
+    old = Checkpoint(origin="log", size=77, root=root_of(LEAVES[:77]))
+    hashes = [encode_hash(one) for one in TILES.ranges(consistency_ranges(77, SIZE))]
+    proof = orjson.dumps({"first": 77, "second": SIZE, "hashes": hashes})
+    check_consistency(proof, first=old, second=CHECKPOINT)
+    rewritten = Checkpoint(origin="log", size=77, root=root_of(LEAVES[1:78]))
+    elsewhere = Checkpoint(origin="another", size=77, root=old.root)
+    for first, second in ((rewritten, CHECKPOINT), (elsewhere, CHECKPOINT), (CHECKPOINT, old)):
+        with pytest.raises(ProofRefused):
+            check_consistency(proof, first=first, second=second)
+    with pytest.raises(ProofRefused):
+        check_consistency(b"{}", first=old, second=CHECKPOINT)
