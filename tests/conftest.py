@@ -11,4 +11,5 @@ pytest_plugins = [
     "tests.fixtures.trusting",
     "tests.fixtures.installation",
     "tests.fixtures.feeding",
+    "tests.fixtures.sinks",
 ]

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from indexer.errors import ConfigurationError
 from indexer.inventory.changes import AuditAction, AuditSource
-from indexer.settings import Duration, Size
+from indexer.settings import Duration, Size, parse_address
 from indexer.store.feeds import FeedFilter
 
-KINDS = ("http", "file")
+KINDS = ("http", "file", "syslog", "nats")
 
 Position = Annotated[int, Field(ge=1, strict=True)]
 LONGEST_TIMEOUT = timedelta(seconds=20)
@@ -65,7 +65,26 @@ class FeedBase(_Table):
                 return position - 1
 
 
-class HttpFeed(FeedBase):
+class TlsFeed(FeedBase):
+    """What a feed may say of TLS; see ``feeds.tls``."""
+
+    ca_file: Path | None = None
+    """PEM certificates to trust instead of the usual authorities."""
+    certificate_file: Path | None = None
+    """Our own, PEM, where the sink asks for one."""
+    key_file: Path | None = None
+    """Its key, unencrypted; unset: it is in the certificate's file."""
+    timeout: Duration = Field(default=timedelta(seconds=10), gt=timedelta(0), le=LONGEST_TIMEOUT)
+    """For a whole delivery."""
+
+    @model_validator(mode="after")
+    def _key_has_a_certificate(self) -> Self:
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError("key_file needs certificate_file")
+        return self
+
+
+class HttpFeed(TlsFeed):
     """A POST per batch."""
 
     kind: Literal["http"]
@@ -75,8 +94,6 @@ class HttpFeed(FeedBase):
     """Standard Webhooks secrets, one a line: each signs, so that the receiver can change from one to the next."""
     authorization_file: Path | None = None
     """The whole ``Authorization`` header."""
-    ca_file: Path | None = None
-    timeout: Duration = Field(default=timedelta(seconds=10), gt=timedelta(0), le=LONGEST_TIMEOUT)
 
     @field_validator("url")
     @classmethod
@@ -106,7 +123,44 @@ class FileFeed(FeedBase):
         return value
 
 
-Feed = Annotated[HttpFeed | FileFeed, Field(discriminator="kind")]
+class SyslogFeed(TlsFeed):
+    """RFC 5424 messages over TLS or TCP."""
+
+    kind: Literal["syslog"]
+    address: str
+    transport: Literal["tls", "tcp"] = "tls"
+    facility: int = Field(default=13, ge=0, le=23)
+    """13 is "log audit" (RFC 5424 section 6.2.1)."""
+    app_name: str = Field(default="registry-indexer", pattern=r"^[!-~]{1,48}$")
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parse_address(value)
+        return value
+
+
+class NatsFeed(TlsFeed):
+    """Messages of a NATS JetStream stream."""
+
+    kind: Literal["nats"]
+    servers: tuple[Annotated[str, Field(pattern=r"^(nats|tls)://[^@/]+$")], ...] = Field(min_length=1)
+    subject: str = Field(default="registry.audit", pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
+    """The action follows it."""
+    token_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    credentials_file: Path | None = None
+    """A ``.creds`` file: a user's JWT and seed."""
+
+    @model_validator(mode="after")
+    def _user_is_whole(self) -> Self:
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file must be given both, or neither")
+        return self
+
+
+Feed = Annotated[HttpFeed | FileFeed | SyslogFeed | NatsFeed, Field(discriminator="kind")]
 
 
 class FeedsFile(_Table):

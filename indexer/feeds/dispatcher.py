@@ -162,9 +162,10 @@ class Dispatcher:
         ENTRIES.labels(turn.name, "delivered").inc(len(events))
 
     async def _send(self, events: Sequence[Event]) -> None:
-        if await self._lease() is None:
+        leased = await self._lease()
+        if leased is None:
             raise TurnOverError
-        await self._sink.deliver(events)
+        await self._sink.deliver(events, replay=leased.replays)
 
     async def _move(self, turn: Turn, until: int, *, delivered: int) -> None:
         async with connection(self._pool) as held:

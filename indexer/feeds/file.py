@@ -46,7 +46,7 @@ class FileSink:
         self._bytes = 0
         self._last: tuple[str, str] | None = None
 
-    async def deliver(self, events: Sequence[Event]) -> None:
+    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - see begin_replay
         """Append what the file does not have yet, and sync it."""
         await asyncio.to_thread(self._translated, lambda: self._append(events))
 

@@ -15,7 +15,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event
 from indexer.errors import SinkGone, SinkRefused, SinkUnavailable
 from indexer.feeds.config import HttpFeed, read_secret, wrong_key
 from indexer.feeds.gitlab import retry_after
+from indexer.feeds.tls import tls_context
 from indexer.rfc3339 import parse_time
 from indexer.store.pool import describe
 
@@ -66,14 +66,7 @@ def open_sink(feed: HttpFeed) -> HttpSink:
         authorization = read_secret(feed.authorization_file, feed=feed.name, key="authorization_file")
         if not (authorization.isascii() and authorization.isprintable()):
             raise wrong_key(feed.name, "authorization_file", "must hold one line of printable ASCII")
-    try:
-        verify = (
-            httpx.create_ssl_context(trust_env=False)
-            if feed.ca_file is None
-            else ssl.create_default_context(cafile=feed.ca_file)
-        )
-    except OSError as error:
-        raise wrong_key(feed.name, "ca_file", f"{feed.ca_file} cannot be used: {error}") from None
+    verify = tls_context(feed)
     secrets = Secrets(keys=keys, authorization=authorization)
 
     def client() -> httpx.AsyncClient:
@@ -97,7 +90,7 @@ class HttpSink:
         self._make_client = make_client
         self._client: httpx.AsyncClient | None = None
 
-    async def deliver(self, events: Sequence[Event]) -> None:
+    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - sinks go by the ids
         """Post a batch."""
         body = encode(events, self._feed.format)
         headers = self._headers(message_id(events), body, now=datetime.now(UTC))

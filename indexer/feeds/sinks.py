@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from indexer.audit.cloudevents import Event
-from indexer.feeds.config import FeedBase, FeedsFile, wrong_key
+from indexer.feeds.config import KINDS, FeedBase, FeedsFile, wrong_key
 
-MODULES = {"http": "indexer.feeds.http", "file": "indexer.feeds.file"}
+MODULES = {kind: f"indexer.feeds.{kind}" for kind in KINDS}
 """Where ``open_sink`` of each kind is. A client that is an extra of the package is loaded with it."""
 
 
@@ -20,8 +20,8 @@ class Sink(Protocol):
     largest_batch: int
     """Events that it takes together, at most."""
 
-    async def deliver(self, events: Sequence[Event]) -> None:
-        """Return once all of them are taken for good, in order.
+    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:
+        """Return once all of them are taken for good, in order; ``replay`` is 0 before the first replay.
 
         Raises ``SinkUnavailable`` (try again), ``SinkRefused`` (these events are wrong) or ``SinkGone``. Events
         may have been delivered before, or in part.

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from indexer.errors import ConfigurationError
-from indexer.feeds.config import KINDS, FeedBase, FeedsFile, HttpFeed
+from indexer.feeds.config import KINDS, Feed, FeedBase, FeedsFile, HttpFeed, TlsFeed
 from indexer.feeds.sinks import MODULES, read_feeds
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "feeds.md"
@@ -154,11 +154,15 @@ def test_page__describes_every_key() -> None:
     """The tables of the reference are what the file may hold: of all, and of each kind."""
     common = set(FeedBase.model_fields) - {"from_"} | {"from"}
     assert described(section("# Feeds")) == common | (set(FeedsFile.model_fields) - {"feed"})
+    network = set(TlsFeed.model_fields) - set(FeedBase.model_fields)
+    assert described(section("Over the network")) == network
     for kind, model in models().items():
-        assert described(section(kind)) == set(model.model_fields) - set(FeedBase.model_fields)
+        above = TlsFeed if issubclass(model, TlsFeed) else FeedBase
+        assert described(section(kind)) == set(model.model_fields) - set(above.model_fields)
     assert set(MODULES) == set(KINDS) == set(models())
 
 
 def models() -> dict[str, type[FeedBase]]:
     """The model of each kind."""
-    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in FeedBase.__subclasses__()}
+    every = get_args(get_args(Feed)[0])
+    return {get_args(model.model_fields["kind"].annotation)[0]: model for model in every}
