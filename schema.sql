@@ -475,6 +475,17 @@ CREATE INDEX drift_finding_by_time ON drift_finding (detected_at, id);
 CREATE INDEX drift_finding_by_run ON drift_finding (run_id, id);
 CREATE INDEX drift_finding_unexplained ON drift_finding (detected_at, id) WHERE explained_at IS NULL;
 
+-- verification --------------------------------------------------------------------------------------------
+
+-- How long it took from an event that spoke of a tag to the first look that agreed: how many such tags, by minute of
+-- the look and by length (indexer/inventory/latency.py).
+CREATE TABLE verified_minute (
+    minute  timestamptz NOT NULL,
+    tags    bigint NOT NULL,
+    bucket  smallint NOT NULL,
+    PRIMARY KEY (minute, bucket)
+);
+
 -- forwarding ----------------------------------------------------------------------------------------------
 
 -- Events on their way to GitLab, each as the registry sent it. What is about one tag is sent in the order of the ids.

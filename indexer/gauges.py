@@ -5,15 +5,20 @@ So one scrape of the server shows the reconciler's loops too.
 
 from __future__ import annotations
 
+import math
+import time
 from datetime import UTC, datetime
 
 from prometheus_client import Gauge
 
 from indexer.service import Round
-from indexer.store import audit, due, feeds, forwarding, inbox, loops, loss
-from indexer.store.pool import Pool, connection
+from indexer.store import audit, drift, due, feeds, forwarding, inbox, loops, loss
+from indexer.store.listing import status
+from indexer.store.pool import Connection, Pool, connection
 
 REST_SECONDS = 5.0
+VERIFICATION_EVERY_SECONDS = 60.0
+"""Shares of verified tags read every tag, or a large sample."""
 
 INBOX_WAITING = Gauge("indexer_inbox_waiting", "Deliveries not yet applied.")
 INBOX_AGE = Gauge("indexer_inbox_oldest_age_seconds", "Age of the oldest delivery not yet applied.")
@@ -36,6 +41,17 @@ REGISTRY_MISSING = Gauge(
 LOSS_INTERVALS = Gauge(
     "indexer_loss_intervals", "Intervals on record, by what is claimed of them.", ["state"]
 )
+VERIFIED_SHARE = Gauge(
+    "indexer_tags_verified_ratio", "Share of tags that a look agreed with, within a time.", ["within"]
+)
+PUSH_VERIFIED = Gauge(
+    "indexer_push_verified_seconds",
+    "From a push's event to the look that agreed, in the last hour.",
+    ["quantile"],
+)
+LAST_COMPLETE_WALK = Gauge(
+    "indexer_last_complete_walk_timestamp_seconds", "When the last complete walk of everything ended."
+)
 PROCESS_LOOP_LAST_GOOD = Gauge(
     "indexer_process_loop_last_good_timestamp_seconds",
     "When a loop last ended a round well, by loop and process; the reconciler's included.",
@@ -50,6 +66,7 @@ class Gauges:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._verification_at = float("-inf")
 
     async def run_once(self) -> Round:
         """Read everything once."""
@@ -80,6 +97,9 @@ class Gauges:
             REGISTRY_MISSING.set(held_back.missing)
             for claimed, intervals in held_back.intervals.items():
                 LOSS_INTERVALS.labels(claimed).set(intervals)
+            if time.monotonic() - self._verification_at >= VERIFICATION_EVERY_SECONDS:
+                await _verification(held, now)
+                self._verification_at = time.monotonic()
             PROCESS_LOOP_LAST_GOOD.clear()
             for state in await loops.list_loops(held):
                 if state.last_good_at is not None:
@@ -87,6 +107,21 @@ class Gauges:
                         state.last_good_at.timestamp()
                     )
         return Round(items=1, rest_seconds=REST_SECONDS)
+
+
+async def _verification(held: Connection, now: datetime) -> None:
+    shares = await status.verification(held, tags=await status.count_tags(held), now=now)
+    for within, share in (
+        ("15m", shares.within_15_minutes),
+        ("24h", shares.within_24_hours),
+        ("ever", shares.verified),
+    ):
+        VERIFIED_SHARE.labels(within).set(math.nan if share is None else share)
+    for quantile, seconds in (("0.5", shares.median_seconds), ("0.99", shares.p99_seconds)):
+        PUSH_VERIFIED.labels(quantile).set(math.nan if seconds is None else seconds)
+    walked = await drift.last_complete_run(held)
+    if walked is not None:
+        LAST_COMPLETE_WALK.set(walked.finished_at.timestamp())
 
 
 def _age(since: datetime | None, now: datetime) -> float:

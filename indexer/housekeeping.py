@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from indexer.service import Round
-from indexer.store import audit, doors, due, events, inbox, loops, loss, tags
+from indexer.store import audit, doors, due, events, inbox, loops, loss, tags, verified
 from indexer.store.pool import Pool, connection
 
 BATCH = 5000
@@ -55,6 +55,7 @@ class Housekeeper:
             moved = await audit.coalesce_pulls(held, before=now - age, now=now, limit=PULLS_BATCH)
             await loops.trim_loops(held, before=now - PROCESS_RETENTION)
             await doors.trim_doors(held, before=now - PROCESS_RETENTION)
+            await verified.trim_verified(held, before=now - PROCESS_RETENTION)
             await loss.trim_loss(held, before=now - LOSS_RETENTION)
         more = moved > 0 or max(trimmed) == batch
         return Round(items=sum(trimmed) + moved, rest_seconds=0 if more else REST_SECONDS)

@@ -90,6 +90,11 @@ def picture_json(picture: Picture) -> dict[str, Any]:
             "within_24_hours": verification.within_24_hours,
             "broken": verification.broken,
             "sampled": verification.sampled,
+            "push_to_verified": {
+                "pushes": verification.pushes,
+                "median_seconds": verification.median_seconds,
+                "p99_seconds": verification.p99_seconds,
+            },
         },
         "last_run": None if picture.run is None else _run_json(picture.run),
         "last_complete_walk_at": format_time(status.last_walk["finished_at"]) if status.last_walk else None,
@@ -130,6 +135,11 @@ def picture_lines(picture: Picture) -> Iterator[str]:
             line += f"{_since(picture.status.backlog[kind]['since'], now)}, {row['failing']} failing"
         yield line
     yield f"tags         {picture.status.totals['tags']}, {_verified(picture.verification)}"
+    if picture.verification.pushes:
+        yield (
+            f"             {picture.verification.pushes} pushes of the last hour were verified within "
+            f"{picture.verification.median_seconds} s (median), {picture.verification.p99_seconds} s (99 %)"
+        )
     yield from _walk_lines(picture)
     for row in picture.status.loops:
         error = f"; last error: {row['last_error']}" if row["last_error"] else ""

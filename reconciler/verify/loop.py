@@ -15,7 +15,7 @@ from indexer.inventory.records import TagKey, TagRecord
 from indexer.inventory.seen import Outcome, TagObservation
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.service import Round
-from indexer.store import apply, due, tags
+from indexer.store import apply, due, tags, verified
 from indexer.store.apply import Stored
 from indexer.store.due import Deferred, DueRow
 from indexer.store.lookups import Lookups
@@ -154,6 +154,15 @@ class Verifier:
                 _count(row, became, now)
             await due.finish_due(held, rows=settled, now=now)
             await due.defer_due(held, deferred=later, now=now)
+        # Apart: two verifiers count in the same rows, and must not wait for each other's batches.
+        async with connection(self._pool) as held:
+            taken = [
+                seconds
+                for (row, look), became in zip(seen, stored, strict=True)
+                if (seconds := _since_told(batch.records.get((row.repository, look.tag)), look, became))
+                is not None
+            ]
+            await verified.count_verified(held, seconds=taken, at=now)
 
     async def _give_back(self, rows: Sequence[DueRow]) -> None:
         """No attempt is counted against a tag because the registry was away."""
@@ -188,6 +197,15 @@ def _question(row: DueRow, record: TagRecord | None) -> Question:
 def _is_for_the_walk(record: TagRecord | None, observation: TagObservation, *, vanished: bool) -> bool:
     """A whole repository that is gone may be a registry without its storage: only the walk, with its brake, decides."""
     return vanished and observation.outcome is Outcome.ABSENT and record is not None and record.live
+
+
+def _since_told(record: TagRecord | None, look: TagObservation, became: Stored) -> float | None:
+    """Return how long ago the event was that this look is the first to agree with; None: it is not the first."""
+    if record is None or not record.live or record.told_at is None or record.verified_at is not None:
+        return None
+    if became not in (Stored.CONFIRMED, Stored.CHANGED):
+        return None
+    return (look.looked_at - record.told_at).total_seconds()
 
 
 def _revision(record: TagRecord | None) -> int:

@@ -463,5 +463,6 @@ async def test_status__says_how_everything_is(api: Api) -> None:
         "within_24_hours": 0.0,
         "broken": round(1 / 7, 6),
         "sampled": False,
+        "push_to_verified": {"pushes": 0, "median_seconds": None, "p99_seconds": None},
     }
     assert [loop["loop"] for loop in status["loops"]] == ["ingest"]

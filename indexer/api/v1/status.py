@@ -103,6 +103,14 @@ class Walk(Shown):
     counts: dict[str, Any]
 
 
+class VerifiedPushes(Shown):
+    """From a push's event (registry's clock) to the first look that agreed; of the last hour, exact to a tenth."""
+
+    pushes: int
+    median_seconds: float | None
+    p99_seconds: float | None
+
+
 class VerificationShown(Shown):
     """Shares of all tags, 0 to 1; null without tags."""
 
@@ -111,6 +119,7 @@ class VerificationShown(Shown):
     within_24_hours: float | None
     broken: float | None
     sampled: bool = Field(description="Estimated from a sample.")
+    push_to_verified: VerifiedPushes
 
 
 class Loop(Shown):
@@ -272,6 +281,11 @@ def _show_verification(shares: store.Verification) -> dict[str, Any]:
         "within_24_hours": shares.within_24_hours,
         "broken": shares.broken,
         "sampled": shares.sampled,
+        "push_to_verified": {
+            "pushes": shares.pushes,
+            "median_seconds": shares.median_seconds,
+            "p99_seconds": shares.p99_seconds,
+        },
     }
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from indexer.inventory.latency import quantile
 from indexer.inventory.loss import Account, Statement, current_statement, without_counters
-from indexer.store import loss
+from indexer.store import loss, verified
 from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -26,6 +27,7 @@ COUNTED_EXACTLY = 200_000
 
 RECENTLY = timedelta(minutes=15)
 LATELY = timedelta(hours=24)
+MEASURED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,11 @@ class Verification:
     within_24_hours: float | None
     broken: float | None
     sampled: bool
+    pushes: int
+    """Of the last hour, that were verified."""
+    median_seconds: float | None
+    """From the event to the look that agreed, of these."""
+    p99_seconds: float | None
 
 
 async def status(connection: Connection) -> Status:
@@ -110,13 +117,23 @@ async def verification(connection: Connection, *, tags: int, now: datetime) -> V
         row: Row = await connection.fetchrow(SQL["verified_sample"], *since, 100 * COUNTED_EXACTLY / tags)
     else:
         row = await connection.fetchrow(SQL["verified"], *since)
+    lengths = await verified.sum_verified(connection, since=now - MEASURED)
     return Verification(
+        pushes=sum(lengths.values()),
+        median_seconds=quantile(lengths, 0.5),
+        p99_seconds=quantile(lengths, 0.99),
         verified=_share(row["verified"], row["tags"]),
         within_15_minutes=_share(row["recently"], row["tags"]),
         within_24_hours=_share(row["lately"], row["tags"]),
         broken=_share(row["broken"], row["tags"]),
         sampled=sampled,
     )
+
+
+async def count_tags(connection: Connection) -> int:
+    """Return how many tags are on record, by maintained counters."""
+    row: Row = await connection.fetchrow(SQL["totals"])
+    return int(row["tags"])
 
 
 async def _processes(connection: Connection) -> list[Process]:
