@@ -19,7 +19,7 @@ from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.settings import Duration, Size, parse_address
 from indexer.store.feeds import FeedFilter
 
-KINDS = ("http", "file", "syslog", "nats")
+KINDS = ("http", "file", "syslog", "nats", "kafka")
 
 Position = Annotated[int, Field(ge=1, strict=True)]
 LONGEST_TIMEOUT = timedelta(seconds=20)
@@ -155,12 +155,40 @@ class NatsFeed(TlsFeed):
 
     @model_validator(mode="after")
     def _user_is_whole(self) -> Self:
-        if (self.user is None) != (self.password_file is None):
-            raise ValueError("user and password_file must be given both, or neither")
+        _require_both(self.user, self.password_file)
         return self
 
 
-Feed = Annotated[HttpFeed | FileFeed | SyslogFeed | NatsFeed, Field(discriminator="kind")]
+class KafkaFeed(TlsFeed):
+    """Records of a Kafka topic."""
+
+    kind: Literal["kafka"]
+    servers: tuple[str, ...] = Field(min_length=1)
+    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    transport: Literal["tls", "tcp"] = "tls"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    user: str | None = None
+    password_file: Path | None = None
+
+    @field_validator("servers")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for server in value:
+            parse_address(server)
+        return value
+
+    @model_validator(mode="after")
+    def _user_is_whole(self) -> Self:
+        _require_both(self.user, self.password_file)
+        return self
+
+
+def _require_both(user: str | None, password_file: Path | None) -> None:
+    if (user is None) != (password_file is None):
+        raise ValueError("user and password_file must be given both, or neither")
+
+
+Feed = Annotated[HttpFeed | FileFeed | SyslogFeed | NatsFeed | KafkaFeed, Field(discriminator="kind")]
 
 
 class FeedsFile(_Table):

@@ -118,16 +118,19 @@ class Dispatcher:
         origin = Origin(log=leased.log, source=self._file.source, type_prefix=self._file.type_prefix)
         raised = await self._raise_dead(origin)
         events, until = await self._read(leased, origin)
-        if events:
-            await self._deliver(turn, events, until)
-        elif until > leased.position:
+        size = self._sink.largest_batch
+        for first in range(0, len(events), size):
+            following = events[first + size : first + size + 1]
+            reached = following[0].position - 1 if following else until
+            await self._deliver(turn, events[first : first + size], reached)
+        if not events and until > leased.position:
             await self._move(turn, until, delivered=0)
         more = until < leased.head or raised
         return Round(items=len(events) + raised, rest_seconds=0 if more else REST_SECONDS)
 
     async def _read(self, leased: Leased, origin: Origin) -> tuple[list[Event], int]:
         """Return the next events, and the position they reach."""
-        limit = min(self._feed.batch, self._sink.largest_batch)
+        limit = self._feed.batch
         until = min(leased.position + WINDOW, leased.head)
         if until <= leased.position:
             return [], leased.position

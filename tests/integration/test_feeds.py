@@ -72,6 +72,26 @@ async def test_feed__filters(pool: Pool, collector: Collector, make_feed: MakeFe
     assert (await row_of(pool))["position"] == 6
 
 
+async def test_http__structured_mode_is_an_event_a_request(
+    pool: Pool, collector: Collector, make_feed: MakeFeed
+) -> None:
+    """One event each, as a CloudEvent alone; the cursor moves with each."""
+    await write_log(pool, *tags(3), "team/other:a", *tags(3))
+    feed = make_feed(kind="http", url=collector.url, format="cloudevents", repositories=["team/app"])
+    collector.answer = lambda events: (
+        web.Response(status=503) if events[0]["sequence"].endswith("5") else None
+    )
+    with pytest.raises(Postponed, match="503"):
+        await feed.run_once()
+    assert ([1, 2, 3], 4) == (collector.positions, (await row_of(pool))["position"])
+    collector.answer = lambda _: None
+    await deliver_all(pool, feed)
+    assert [1, 2, 3, 5, 6, 7] == collector.positions
+    assert {"application/cloudevents+json; charset=utf-8"} == {
+        h["Content-Type"] for h, _ in collector.requests
+    }
+
+
 async def test_feed__is_cut_by_bytes(pool: Pool, collector: Collector, make_feed: MakeFeed) -> None:
     """A batch holds no more bytes than it may, and at least one event."""
     await write_log(pool, *tags(4))

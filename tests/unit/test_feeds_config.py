@@ -13,7 +13,9 @@ from indexer.errors import ConfigurationError
 from indexer.feeds.config import KINDS, Feed, FeedBase, FeedsFile, HttpFeed, TlsFeed
 from indexer.feeds.sinks import MODULES, read_feeds
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "feeds.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "reference" / "feeds.md"
+HOW_TO = DOCS / "how-to" / "forward-to-a-siem.md"
 
 GOOD = """
 source = "https://registry.example.com"
@@ -145,9 +147,12 @@ def described(text: str) -> set[str]:
 
 
 def test_page__has_an_example_that_is_right() -> None:
-    """The example of the reference is a file that is taken."""
-    for example in re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        assert FeedsFile.model_validate(tomllib.loads(example)).feed
+    """Every example of the reference and of the how-to is a file that is taken."""
+    for page in (PAGE, HOW_TO):
+        examples = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        assert examples
+        for example in examples:
+            assert FeedsFile.model_validate(tomllib.loads(example)).feed
 
 
 def test_page__describes_every_key() -> None:
