@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from indexer import service as harness
 from indexer.errors import Postponed
 from indexer.feeds import dispatcher as room
 from indexer.feeds.http import signature_headers, signing_key
+from indexer.service import Alarm, Round, Service
 from indexer.store import feeds
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import Collector, MakeFeed, deliver_all, write_log
+from tests.fixtures.sinks import Certificates
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -342,3 +347,74 @@ async def test_feed__removed_is_forgotten(pool: Pool, collector: Collector, make
         assert await feeds.remove_feed(held, name="siem")
         assert not await feeds.remove_feed(held, name="siem")
     assert 0 == await pool.fetchval("SELECT count(*) FROM feed_dead_letter")
+
+
+async def test_http__over_tls_with_a_certificate_of_ours(
+    pool: Pool, collector: Collector, make_feed: MakeFeed, certificates: Certificates
+) -> None:
+    """The sink's certificate is verified by the operator's authority, and ours by the sink."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.ca)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    app = web.Application()
+    app.router.add_post("/events", collector.receive)
+    await write_log(pool, *tags(2))
+    server = TestServer(app, host="127.0.0.1", scheme="https")
+    await server.start_server(ssl=context)
+    try:
+        table = {"kind": "http", "url": f"https://localhost:{server.port}/events"}
+        ours = {"certificate_file": certificates.certificate, "key_file": certificates.key}
+        with pytest.raises(Postponed, match="CERTIFICATE_VERIFY_FAILED"):
+            await make_feed(name="strangers", **table, **ours).run_once()
+        with pytest.raises(Postponed, match="no answer"):
+            await make_feed(name="nobody", **table, ca_file=certificates.ca).run_once()
+        assert [] == collector.positions
+        known = make_feed(**table, **ours, ca_file=certificates.ca)
+        await deliver_all(pool, known)
+        await known.close()
+    finally:
+        await server.close()
+    assert [1, 2] == collector.positions
+
+
+async def test_feed__a_seal_wakes_it_unless_it_gives_the_sink_time(
+    pool: Pool, collector: Collector, make_feed: MakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a sink is given time new entries change nothing; the harness comes again when the time is over."""
+    feed = make_feed(kind="http", url=collector.url)
+    feed.wake()
+    async with asyncio.timeout(60):
+        await feed.alarm.wait(3600)
+    monkeypatch.setattr(room, "FIRST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(room, "LONGEST_WAIT_SECONDS", 3600.0)
+    collector.answer = lambda _: web.Response(status=503)
+    await write_log(pool, *tags(1))
+    with pytest.raises(Postponed) as told:
+        await feed.run_once()
+    assert room.LONGEST_REST_SECONDS == told.value.rest_seconds
+    feed.wake()
+    assert not feed.alarm._event.is_set()
+
+
+async def test_harness__comes_again_when_a_round_said(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round that fails and says when to come again is repeated then, and not after the harness's own wait."""
+    monkeypatch.setattr(harness, "FIRST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(harness, "LONGEST_WAIT_SECONDS", 3600.0)
+    again = asyncio.Event()
+
+    class Failing:
+        name = "failing"
+        rounds = 0
+
+        async def run_once(self) -> Round:
+            self.rounds += 1
+            if self.rounds > 1:
+                again.set()
+                return Round(items=0, rest_seconds=3600)
+            raise Postponed("not yet", rest_seconds=0.01)
+
+    service = Service(pool, program="tests")
+    service.start(Failing(), Alarm())
+    async with asyncio.timeout(60):
+        await again.wait()
+    await service.stop()
