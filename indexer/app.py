@@ -18,6 +18,7 @@ from indexer.api.routes import ApiSettings, add_api
 from indexer.api.settings import EventAttributes
 from indexer.api.trust import read_trust
 from indexer.audit.bell import Bell
+from indexer.audit.check import SelfCheck
 from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
 from indexer.audit.keys import read_key
 from indexer.audit.seal import Sealer
@@ -94,6 +95,8 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             service.start(IngestWorker(work, Lookups(words), pulls_apart=apart, forwarded=forwarded), stored)
             service.start(Sealer(work), Alarm())
             service.start(Checkpointer(work, key, _checkpoints(settings)), Alarm())
+            if rate := settings.indexer_audit_check_rate:
+                service.start(SelfCheck(work, rate=rate, verifier=str(key.verifier)), Alarm())
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             service.start(Gauges(work), Alarm())
             service.start(presence, Alarm())

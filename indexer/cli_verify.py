@@ -1,4 +1,4 @@
-"""``indexer audit verify``: files against files, without a database and without settings."""
+"""``indexer audit verify``: files against files, without a database and settings; or the database against itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import cyclopts
 
-from indexer.command import EXIT_FAILED
+from indexer.command import EXIT_FAILED, database_url, read_settings, run_async
 from indexer.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def audit_verify(
     /,
     *,
     key: Annotated[
-        Path, cyclopts.Parameter(help="File with the log's public key, from `indexer audit key`.")
-    ],
+        Path | None, cyclopts.Parameter(help="File with the log's public key, from `indexer audit key`.")
+    ] = None,
     checkpoint: Annotated[
         Path | None, cyclopts.Parameter(help="What was signed; none is the one that the proof holds.")
     ] = None,
@@ -41,13 +41,30 @@ def audit_verify(
     consistency: Annotated[
         Path | None, cyclopts.Parameter(help="The proof that it does, from `indexer audit consistency`.")
     ] = None,
+    database: Annotated[
+        bool,
+        cyclopts.Parameter(negative=(), help="Compare the log in the database with its own tree instead."),
+    ] = False,
+    config: Annotated[
+        Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings, for --database.")
+    ] = None,
     json: AsJson = False,
 ) -> int:
-    """Verify an export, or that one checkpoint grew out of another. Needs no database and no settings.
+    """Verify an export, or that one checkpoint grew out of another. Only --database needs a database and settings.
 
     Exit code 0: all is as it was signed; 1: it is not, and the first entry that was altered, taken out or put in is
     named; 2: a file is missing.
     """
+    if database:
+        if export is not None or checkpoint or proof or earlier or consistency:
+            raise ConfigurationError(
+                "--database compares the database with itself: it takes no export and no proof"
+            )
+        return verify_database(config, key=None if key is None else _key(key), json=json)
+    if key is None:
+        raise ConfigurationError(
+            "--key is missing: the file with the log's public key, from `indexer audit key`"
+        )
     if (earlier is None) != (consistency is None):
         raise ConfigurationError("--earlier and --consistency go together")
     if export is None and earlier is None:
@@ -61,7 +78,11 @@ def audit_verify(
         consistency=None if consistency is None else _read(consistency),
         progress=not json,
     )
-    said = _verify(files)
+    return _say(_verify(files), json=json)
+
+
+def _say(said: dict[str, Any], *, json: bool) -> int:
+    """Say what verification came to; return the exit code."""
     if json:
         sys.stdout.write(json_dumps(said) + "\n")
     elif said["problem"] is None:
@@ -179,3 +200,46 @@ def _lines(path: Path, *, progress: bool) -> Iterator[BinaryIO]:
                 yield read
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool) -> int:
+    """Compare the whole log in the database with its tree, and that with what was signed."""
+    from functools import partial  # noqa: PLC0415
+
+    from indexer.audit.check import check_everything  # noqa: PLC0415
+    from indexer.store.checks import Damage  # noqa: PLC0415
+    from indexer.store.pool import connection, open_pool  # noqa: PLC0415
+
+    settings = read_settings(config)
+
+    async def work() -> tuple[int, int, list[Damage]]:
+        pool = await open_pool(database_url(settings), size=2, application="indexer audit verify")
+        found: list[Damage] = []
+        first = last = 0
+        try:
+            async for begin, head, damages in check_everything(
+                partial(connection, pool), verifier=None if key is None else str(key)
+            ):
+                first, last = first or begin + 1, head
+                found += damages
+        finally:
+            await pool.close()
+        return first, last, found
+
+    first, last, found = run_async(work())
+    said: dict[str, Any] = {
+        "verified": not found,
+        "first": first,
+        "last": last,
+        "size": last,
+        "entries": last - first + 1 - len([damage for damage in found if damage.position]),
+        "erased": 0,
+        "problem": None,
+    }
+    if found:
+        said["problem"] = {
+            "fault": found[0].fault,
+            "position": found[0].position or None,
+            "what": found[0].what,
+        }
+    return _say(said, json=json)

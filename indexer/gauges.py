@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 
 from indexer.service import Round
-from indexer.store import audit, drift, due, feeds, forwarding, inbox, loops, loss
+from indexer.store import audit, checkpoints, checks, drift, due, feeds, forwarding, inbox, loops, loss
 from indexer.store.listing import status
 from indexer.store.pool import Connection, Pool, connection
 
@@ -24,6 +24,13 @@ INBOX_WAITING = Gauge("indexer_inbox_waiting", "Deliveries not yet applied.")
 INBOX_AGE = Gauge("indexer_inbox_oldest_age_seconds", "Age of the oldest delivery not yet applied.")
 QUARANTINED = Gauge("indexer_quarantined", "Deliveries and events that could not be applied.")
 UNSEALED = Gauge("indexer_audit_unsealed", "Audit entries that wait for their position.")
+AUDIT_DAMAGED = Gauge(
+    "indexer_audit_damaged", "Audit entries that do not fit the tree, and the tree as a whole; at most 1,000."
+)
+AUDIT_CHECKED = Gauge(
+    "indexer_audit_checked_timestamp_seconds", "When the whole audit log was last compared with its tree."
+)
+AUDIT_SIGNED = Gauge("indexer_audit_signed_position", "Of the newest entry that a checkpoint counts.")
 DUE_WAITING = Gauge("indexer_due_waiting", "Work that waits, by kind.", ["kind"])
 DUE_FAILING = Gauge("indexer_due_failing", "Waiting work that failed before, by kind.", ["kind"])
 DUE_AGE = Gauge("indexer_due_oldest_age_seconds", "How long the oldest work has been due, by kind.", ["kind"])
@@ -77,6 +84,12 @@ class Gauges:
             INBOX_AGE.set(_age(waiting.since, now))
             QUARANTINED.set(waiting.quarantined)
             UNSEALED.set((await audit.staged(held)).entries)
+            checked = await checks.check_state(held)
+            AUDIT_DAMAGED.set(checked.damaged)
+            if checked.lap.lap_ended_at is not None:
+                AUDIT_CHECKED.set(checked.lap.lap_ended_at.timestamp())
+            signed = await checkpoints.newest_checkpoint(held)
+            AUDIT_SIGNED.set(0 if signed is None else signed.size)
             for kind, backlog in (await due.backlog(held)).items():
                 DUE_WAITING.labels(kind).set(backlog.waiting)
                 DUE_FAILING.labels(kind).set(backlog.failing)

@@ -142,6 +142,8 @@ class Settings(BaseModel):
     """How many entries may wait for a checkpoint before it is made without waiting for the interval."""
     indexer_audit_checkpoint_file: Path | None = None
     """Where the newest checkpoint is published, too: a file, replaced as a whole."""
+    indexer_audit_check_rate: int = Field(default=1000, ge=0)
+    """How many entries a second are compared with the tree, over and over; 0: none are."""
     indexer_gitlab_url: str | None = None
     """GitLab's base URL: notifications are forwarded there. Needs the token, too."""
     indexer_gitlab_token: SecretStr | None = None

@@ -13,10 +13,13 @@ from indexer.api.answers import Thing
 from indexer.api.models import Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.parameters import Query
+from indexer.audit.verify import Fault
 from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
 from indexer.inventory.loss import LossState
 from indexer.rfc3339 import format_time
+from indexer.store.checkpoints import Signed, newest_checkpoint
+from indexer.store.checks import CheckState, check_state
 from indexer.store.feeds import FeedState, list_feeds
 from indexer.store.forwarding import forwarding_backlog
 from indexer.store.instants import known
@@ -165,6 +168,28 @@ class FeedShown(Shown):
     last_error: str | None
 
 
+class AuditDamage(Shown):
+    """What of the log does not fit its tree."""
+
+    position: int = Field(description="Of the first entry; 0: it is the tree as a whole.")
+    fault: Fault
+    what: str
+    found_at: datetime
+
+
+class AuditProof(Shown):
+    """Whether the log is what was sealed and signed."""
+
+    signed_position: int = Field(description="Of the newest entry that a checkpoint counts.")
+    signed_at: datetime | None
+    checked_position: int = Field(
+        description="How far the present or last comparison with the tree has come."
+    )
+    checked_at: datetime | None = Field(description="When the whole log was last compared.")
+    damaged: int = Field(description="Entries that do not fit, 1,000 at most.")
+    first_damage: AuditDamage | None
+
+
 class Status(Shown):
     """How everything is doing."""
 
@@ -177,6 +202,7 @@ class Status(Shown):
     backlog: dict[str, Backlog] = Field(description="By kind of work.")
     audit_position: int = Field(description="Of the newest sealed entry.")
     unsealed: Unsealed
+    audit_proof: AuditProof
     repositories: int
     tags: int
     manifests: int
@@ -199,6 +225,8 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         found = await store.status(held)
         verification = await _verification(held, call, found)
         forwarded = await forwarding_backlog(held)
+        signed = await newest_checkpoint(held)
+        checked = await check_state(held)
         feeds = await list_feeds(held)
     ingest, now = found.ingest, found.ingest["now"]
     body = {
@@ -211,6 +239,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "backlog": {kind.value: _show_backlog(found, kind, now) for kind in DueKind},
         "audit_position": ingest["position"],
         "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
+        "audit_proof": _show_proof(signed, checked),
         "repositories": found.totals["repositories"],
         "tags": found.totals["tags"],
         "manifests": found.totals["manifests"],
@@ -259,6 +288,25 @@ async def _verification(held: Connection, call: Call[NoQuery], found: store.Stat
     counted = await store.verification(held, tags=found.totals["tags"], now=found.ingest["now"])
     call.memory["verification"] = (time.monotonic(), counted)
     return counted
+
+
+def _show_proof(signed: Signed | None, checked: CheckState) -> dict[str, Any]:
+    first = checked.first
+    return {
+        "signed_position": 0 if signed is None else signed.size,
+        "signed_at": None if signed is None else format_time(signed.signed_at),
+        "checked_position": checked.lap.position,
+        "checked_at": format_time(checked.lap.lap_ended_at),
+        "damaged": checked.damaged,
+        "first_damage": None
+        if first is None
+        else {
+            "position": first.position,
+            "fault": first.fault,
+            "what": first.what,
+            "found_at": format_time(checked.found_at),
+        },
+    }
 
 
 def _show_backlog(found: store.Status, kind: DueKind, now: datetime) -> dict[str, Any]:

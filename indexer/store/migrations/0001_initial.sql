@@ -334,6 +334,24 @@ CREATE TABLE audit_checkpoint (
     UNIQUE (size, verifier)
 );
 
+-- One row: how far the entries were last compared with the tree. It begins again where it ends.
+CREATE TABLE audit_check (
+    one           boolean PRIMARY KEY DEFAULT true CHECK (one),
+    position      bigint NOT NULL DEFAULT 0,
+    lap_began_at  timestamptz,
+    lap_ended_at  timestamptz
+);
+
+INSERT INTO audit_check DEFAULT VALUES;
+
+-- What does not fit, the first thousand; gone once it fits again. Position 0: the tree and what was signed.
+CREATE TABLE audit_damage (
+    position  bigint PRIMARY KEY,
+    found_at  timestamptz NOT NULL,
+    fault     text NOT NULL,
+    what      text NOT NULL
+);
+
 -- Pulls as single entries, until their age lets the log take them in, coalesced (docs/adr/0020). A pull is at any
 -- time in one of the two: moved, never copied. One sequence gives all entries their ids.
 CREATE TABLE pull_detail (

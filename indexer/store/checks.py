@@ -1,0 +1,101 @@
+"""How far the log was compared with its tree, and what did not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("checks")
+
+KEPT = 1000
+"""Damages on record at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What does not fit: at a position, 0 where it is the tree as a whole; ``fault`` is a word, ``what`` a sentence."""
+
+    position: int
+    fault: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lap:
+    """How far the present lap has come, and when the last complete one ended."""
+
+    position: int
+    lap_began_at: datetime | None
+    lap_ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """First and last position of the entries there are (None: there are none); the end of the log; what was dropped."""
+
+    first: int | None
+    last: int | None
+    head: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckState:
+    """How the comparison fares. ``first`` is the first damage."""
+
+    lap: Lap
+    damaged: int
+    first: Damage | None
+    found_at: datetime | None
+
+
+async def lock_check(connection: Connection) -> Lap | None:
+    """Become the only one who checks until the transaction ends; None where another is."""
+    row = await connection.fetchrow(SQL["lock_check"])
+    return None if row is None else Lap(**dict(row))
+
+
+async def move_check(connection: Connection, *, lap: Lap) -> None:
+    """Write how far the lap has come."""
+    await connection.execute(SQL["move_check"], lap.position, lap.lap_began_at, lap.lap_ended_at)
+
+
+async def extent(connection: Connection) -> Extent:
+    """Return from where to where there are entries, and from where to where there must be."""
+    row = await connection.fetchrow(SQL["extent"])
+    return Extent(**dict(row))  # type: ignore[arg-type]  # the head has one row
+
+
+async def put_damages(
+    connection: Connection, *, first: int, last: int, damages: Sequence[Damage], at: datetime
+) -> None:
+    """Write what was found between two positions, in place of what was found there before."""
+    await connection.execute(SQL["mend_damage"], first, last)
+    if damages:
+        await connection.execute(
+            SQL["put_damage"],
+            at,
+            [damage.position for damage in damages],
+            [damage.fault for damage in damages],
+            [damage.what for damage in damages],
+            KEPT,
+        )
+
+
+async def check_state(connection: Connection) -> CheckState:
+    """Return how the comparison fares."""
+    row = await connection.fetchrow(SQL["check_state"])
+    assert row is not None  # noqa: S101 - the table has one row
+    first = None
+    if row["damage_position"] is not None:
+        first = Damage(position=row["damage_position"], fault=row["fault"], what=row["what"])
+    return CheckState(
+        lap=Lap(position=row["position"], lap_began_at=row["lap_began_at"], lap_ended_at=row["lap_ended_at"]),
+        damaged=row["damaged"],
+        first=first,
+        found_at=row["found_at"],
+    )
