@@ -460,18 +460,53 @@ CREATE INDEX due_failing ON due (since) WHERE attempts > 0;
 CREATE TABLE drift_run (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     started_at   timestamptz NOT NULL,
+    listed_at    timestamptz,                            -- its repositories are in drift_repository
     finished_at  timestamptz,
     mode         text NOT NULL CHECK (mode IN ('run', 'once', 'plan')),
     outcome      text CHECK (outcome IN ('complete', 'incomplete', 'braked', 'failed', 'interrupted')),
-    scope        text[],                                 -- repositories asked for; null = all
+    thorough     boolean NOT NULL DEFAULT false,         -- reads every manifest again
+    first_walk   boolean NOT NULL DEFAULT false,         -- none before it was complete
+    deletes      boolean,                                -- what the brake said; null: not asked yet
+    scope        text[],                                 -- repositories asked for, sorted; null = all
     counts       jsonb NOT NULL DEFAULT '{}',
+    undecided    jsonb NOT NULL DEFAULT '{}',            -- per kind of reason: how often, and a few in full
     cause        text,                                   -- why it began by itself; null: somebody asked for it
+    brake        text,                                   -- why the brake was pulled
     note         text
 );
 
 -- Every answer says when the last complete walk of everything ended.
 CREATE INDEX drift_run_complete ON drift_run (finished_at)
     WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan';
+
+-- The repositories of a walk under way, shared by its workers, until it ends. A worker is a connection that holds
+-- an advisory lock under its number: what a dead one had taken is free at once (docs/adr/0016).
+CREATE TABLE drift_repository (
+    run_id     bigint NOT NULL REFERENCES drift_run,
+    done_at    timestamptz,
+    position   integer NOT NULL,                         -- the longest not compared first
+    worker     integer,
+    name       text COLLATE "C" NOT NULL,
+    counts     jsonb NOT NULL DEFAULT '{}',
+    undecided  jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (run_id, name)
+) WITH (fillfactor = 70);
+
+CREATE INDEX drift_repository_left ON drift_repository (run_id, position) WHERE done_at IS NULL;
+
+-- Deletions that wait for the end of a walk and its brake.
+CREATE TABLE drift_held (
+    run_id       bigint NOT NULL REFERENCES drift_run,
+    looked_at    timestamptz NOT NULL,
+    as_of        timestamptz NOT NULL,
+    revision     integer NOT NULL,                       -- of the tag before the look
+    is_manifest  boolean NOT NULL,
+    vanished     boolean NOT NULL,                       -- the registry does not know the repository
+    repository   text COLLATE "C" NOT NULL,
+    key          text COLLATE "C" NOT NULL,              -- the tag, or the manifest's digest
+    expected     bytea,
+    PRIMARY KEY (run_id, is_manifest, repository, key)
+);
 
 CREATE TABLE drift_finding (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -27,7 +27,8 @@ from indexer.store.pool import Pool, connection, open_pool
 from reconciler.causes.loop import Explainer
 from reconciler.drift.loop import Walker
 from reconciler.drift.plan import Plan, make_plan
-from reconciler.drift.walk import Progress, Report, Walk, WalkSettings
+from reconciler.drift.report import Progress, Report, WalkSettings
+from reconciler.drift.walk import Walk
 from reconciler.loss.loop import Accountant
 from reconciler.measure import Measurer
 from reconciler.registry.auth import Credentials
@@ -160,6 +161,7 @@ def walk_settings(
     release_brake: bool = False,
     thorough: bool = False,
     operator: Operator | None = None,
+    resume: bool = False,
 ) -> WalkSettings:
     """Return how to walk. ``thorough`` reads every manifest again, not only those not read for long."""
     return WalkSettings(
@@ -170,6 +172,7 @@ def walk_settings(
         scope=scope,
         release_brake=release_brake,
         operator=operator,
+        resume=resume,
     )
 
 
@@ -180,6 +183,7 @@ async def once(
     release_brake: bool,
     thorough: bool,
     operator: Operator,
+    resume: bool,
     on_progress: Callable[[Progress], None],
 ) -> Report:
     """Walk once, and stay until what the walk made due is settled: then the API shows the result."""
@@ -190,6 +194,7 @@ async def once(
         release_brake=release_brake,
         thorough=thorough,
         operator=operator,
+        resume=resume,
     )
     report = await Walk(rooms.pool, rooms.lookups, rooms.walking, walk, on_progress=on_progress).run()
     unsettled = await settle(rooms, scope=scope)

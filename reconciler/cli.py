@@ -24,11 +24,12 @@ from indexer.command import (
 )
 from indexer.errors import ConfigurationError
 from indexer.oci.reference import RepositoryName, parse_repository_name
+from indexer.rfc3339 import format_time
 
 if TYPE_CHECKING:
     from indexer.settings import Settings
     from reconciler.drift.plan import Plan
-    from reconciler.drift.walk import Progress, Report
+    from reconciler.drift.report import Progress, Report
 
 EXIT_DRIFT = 2
 EXIT_BRAKE = 3
@@ -110,6 +111,14 @@ def once(
             negative=(), help="Delete what the brake held back, this once. Look at the report first."
         ),
     ] = False,
+    resume: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(),
+            help="Go on with a walk that was interrupted, or help with one under way, if there is one: what it "
+            "compared already is not compared again.",
+        ),
+    ] = False,
     max_rate: MaxRate = None,
     config: Config = None,
     json: AsJson = False,
@@ -131,6 +140,7 @@ def once(
                     release_brake=release_brake,
                     thorough=not quick,
                     operator=operator("reconciler once"),
+                    resume=resume,
                     on_progress=on_progress,
                 )
         _print_report(report, as_json=json)
@@ -237,6 +247,7 @@ def _print_report(report: Report, *, as_json: bool) -> None:
                 "counts": {name: report.counts[name] for name in _ALWAYS_COUNTED} | dict(report.counts),
                 "undecided": report.reasons,
                 "brake": report.brake,
+                "resumed_from": None if report.resumed_from is None else format_time(report.resumed_from),
                 "held_back": [
                     {"repository": finding.repository, "tag": finding.tag} for finding in report.held_back
                 ],
@@ -244,6 +255,8 @@ def _print_report(report: Report, *, as_json: bool) -> None:
         )
         return
     counts = report.counts
+    if report.resumed_from is not None:
+        sys.stdout.write(f"went on with the walk that began at {format_time(report.resumed_from)}\n")
     sys.stdout.write(
         f"{report.outcome}: {counts['repositories']} repositories, {counts['tags']} tags compared, "
         f"{counts['changed']} repaired, {counts['undecided'] + counts['repositories_undecided']} undecided\n"
@@ -258,8 +271,8 @@ def _print_report(report: Report, *, as_json: bool) -> None:
         sys.stdout.write(f"brake pulled: {report.brake}\n")
         for finding in report.held_back[:20]:
             sys.stdout.write(f"  would delete {finding.repository}:{finding.tag}\n")
-        if len(report.held_back) > 20:  # noqa: PLR2004 - as many as above
-            sys.stdout.write(f"  … and {len(report.held_back) - 20} more\n")
+        if counts["held_back"] > 20:  # noqa: PLR2004 - as many as above
+            sys.stdout.write(f"  … {counts['held_back']} tags and manifests in all\n")
         sys.stdout.write("if the registry is right, release it once: reconciler once --release-brake\n")
 
 

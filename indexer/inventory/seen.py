@@ -128,7 +128,7 @@ def see(
     if agrees(record, observation):
         changes = _confirm(record, timeline, observation)
         return Seen(judgement=Judgement.CONFIRMED, changes=changes)
-    if not is_settled(record, observation.looked_at):
+    if not is_settled(record, observation.looked_at) or _is_older(observation, record):
         return Seen(judgement=Judgement.DOUBTED)
     match observation.outcome:
         case Outcome.POINTS | Outcome.CONFIRMED:
@@ -140,6 +140,11 @@ def see(
         case Outcome.ABSENT:
             changes = _absent(record, timeline, observation, source)
     return Seen(judgement=Judgement.CHANGED, changes=tuple(dated(change) for change in changes))
+
+
+def _is_older(look: TagObservation, record: TagRecord | None) -> bool:
+    """A walk may be old by the time its deletions are made, and a later look has agreed with the record since."""
+    return record is not None and record.verified_at is not None and look.looked_at < record.verified_at
 
 
 def see_manifest_absent(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +15,6 @@ from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("drift")
-_WALK_LOCK = 0x77616C6B  # "walk"
 RUN_LOCK = 0x77616C6C
 """Class of the advisory locks that say who works at a run; the run's id is the other half."""
 
@@ -37,7 +35,7 @@ class RunOutcome(StrEnum):
     BRAKED = "braked"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    """Whoever walked ended before the walk did."""
+    """Whoever walked ended before the walk did, and nobody went on with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,70 +46,6 @@ class CompleteRun:
     started_at: datetime
     finished_at: datetime
     counts: Mapping[str, int]
-
-
-@asynccontextmanager
-async def only_walker(connection: Connection) -> AsyncIterator[bool]:
-    """Hold the lock of the one process that walks; yields False if another has it."""
-    if not await connection.fetchval(SQL["try_walk_lock"], _WALK_LOCK):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        await connection.execute(SQL["release_walk_lock"], _WALK_LOCK)
-
-
-@asynccontextmanager
-async def working_at(connection: Connection, *, run_id: int) -> AsyncIterator[None]:
-    """Work at a run that this connection began, and let go of it; one that breaks has let go, too."""
-    try:
-        yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute(SQL["leave_run"], RUN_LOCK, run_id)
-
-
-async def close_interrupted(connection: Connection, *, at: datetime) -> int:
-    """Close the runs that nobody works at any more; return how many."""
-    return int((await connection.execute(SQL["close_interrupted"], at, RUN_LOCK)).rsplit(" ", 1)[1])
-
-
-async def begin_run(
-    connection: Connection,
-    *,
-    mode: RunMode,
-    at: datetime,
-    scope: Sequence[RepositoryName] | None,
-    cause: str | None = None,
-) -> int:
-    """Open a run and return its id. The connection works at it from the start, so nobody takes it for interrupted.
-
-    ``cause``: why it began by itself.
-    """
-    async with connection.transaction():
-        names = None if scope is None else list(scope)
-        run_id = int(await connection.fetchval(SQL["begin_run"], at, mode, names, cause))
-        await connection.execute(SQL["take_part"], RUN_LOCK, run_id)
-    return run_id
-
-
-async def progress_run(connection: Connection, *, run_id: int, counts: Mapping[str, int]) -> None:
-    """Write what a run counted so far."""
-    await connection.execute(SQL["progress_run"], run_id, dict(counts))
-
-
-async def finish_run(
-    connection: Connection,
-    *,
-    run_id: int,
-    at: datetime,
-    outcome: RunOutcome,
-    counts: Mapping[str, int],
-    note: str | None,
-) -> None:
-    """Close a run."""
-    await connection.execute(SQL["finish_run"], run_id, at, outcome, dict(counts), note)
 
 
 async def add_findings(

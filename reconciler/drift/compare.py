@@ -31,7 +31,7 @@ from reconciler.observe import (
     settle_missing,
     undecided_by,
 )
-from reconciler.registry.answers import NotFound, TagListing
+from reconciler.registry.answers import Found, ManifestLook, NotFound, TagListing
 from reconciler.registry.protocol import Registry
 
 PAGE: Final = 1000
@@ -45,12 +45,12 @@ UNKNOWN: Final = "neither the registry nor the inventory knows this repository"
 class Part:
     """Some of what one repository came to.
 
-    ``looks`` carry what was on record before the look. ``gone`` are manifests on record that the registry does not
-    serve, ``served`` those that it was seen to serve.
+    ``looks`` carry what was on record before the look. ``gone`` are manifests on record that the registry did not
+    serve, and when that was asked, ``served`` those that it was seen to serve.
     """
 
     looks: Sequence[tuple[TagObservation, RecordedTag | None]] = ()
-    gone: Sequence[ManifestRecord] = ()
+    gone: Sequence[tuple[ManifestRecord, datetime]] = ()
     served: Sequence[Digest] = ()
     undecided: Sequence[Undecided] = ()
     manifests_checked: int = 0
@@ -224,9 +224,9 @@ class Comparison:
                 looks = [group.create_task(self._check(record)) for record in asked]
             results = [(record, look.result()) for record, look in zip(asked, looks, strict=True)]
             yield Part(
-                gone=[record for record, result in results if result is False],
-                served=[record.digest for record, result in results if result is True],
-                undecided=[result for _, result in results if isinstance(result, Undecided)],
+                gone=[(record, look.looked_at) for record, look in results if isinstance(look, NotFound)],
+                served=[record.digest for record, look in results if isinstance(look, Found)],
+                undecided=[look for _, look in results if isinstance(look, Undecided)],
                 manifests_checked=len(asked),
             )
 
@@ -240,11 +240,10 @@ class Comparison:
                 limit=PAGE,
             )
 
-    async def _check(self, record: ManifestRecord) -> bool | Undecided:
+    async def _check(self, record: ManifestRecord) -> ManifestLook | Undecided:
         async with self._comparer.limit:
             try:
-                look = await self._comparer.registry.look_at_manifest(self.repository, record.digest)
+                return await self._comparer.registry.look_at_manifest(self.repository, record.digest)
             except RegistryError as error:
                 await raise_if_down(self._comparer.registry, error)
                 return undecided_by(TagName(record.digest), error)
-        return not isinstance(look, NotFound)

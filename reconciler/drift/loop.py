@@ -1,4 +1,4 @@
-"""When to walk. One process walks at a time.
+"""When to walk by itself. All processes that do share one walk.
 
 - At the start: what happened while nobody looked is unknown.
 - When the last complete walk is older than the interval.
@@ -9,16 +9,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from indexer.service import Round
-from indexer.store import drift, instances, loss
+from indexer.store import drift, instances, loss, walks
 from indexer.store.lookups import Lookups
-from indexer.store.pool import Pool, connection
-from reconciler.drift.walk import Walk, WalkSettings
+from indexer.store.pool import Connection, Pool, connection
+from reconciler.drift.entering import enter_if_due, find_shared
+from reconciler.drift.report import WalkSettings
+from reconciler.drift.walk import Walk
 from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
@@ -48,33 +49,35 @@ class Walker:
         self._walked_at: datetime | None = None
 
     async def run_once(self) -> Round:
-        """Walk if it is time, unless another process does."""
-        async with connection(self._pool) as held, drift.only_walker(held) as alone:
-            if not alone:
+        """Work at the walk that is under way, or at a new one if it is time."""
+        if not await self._is_something_to_do():
+            return Round(items=0, rest_seconds=REST_SECONDS)
+        await self._registry.ping()
+        async with walks.working(self._pool) as worker:
+            entered = await enter_if_due(worker, self._settings, young=self._interval, why_now=self._why_now)
+            if entered is None:
                 return Round(items=0, rest_seconds=REST_SECONDS)
-            why = self._why_now(
-                await drift.last_complete_run(held),
-                await instances.newest(held),
-                await loss.newest_doubt(held),
+            run = entered.run
+            log.info("walk_joined" if entered.joined else "walk_begins", run_id=run.id, why=run.cause)
+            report = await Walk(self._pool, self._lookups, self._registry, self._settings).take_part(
+                worker, entered
             )
-            if why is None:
-                return Round(items=0, rest_seconds=REST_SECONDS)
-            log.info("walk_begins", why=why)
-            began = datetime.now(UTC)
-            settings = replace(self._settings, cause=why)
-            report = await Walk(self._pool, self._lookups, self._registry, settings).run()
-        self._walked_at = began
+        self._walked_at = run.started_at
         if report.brake is not None:
             log.error("brake_pulled", reason=report.brake, release_with="reconciler once --release-brake")
         return Round(items=report.counts["repositories"], rest_seconds=REST_SECONDS)
 
-    def _why_now(
-        self,
-        last: drift.CompleteRun | None,
-        newest_instance: datetime | None,
-        doubt: loss.Doubt | None,
-    ) -> str | None:
+    async def _is_something_to_do(self) -> bool:
+        """A look without locks, since most rounds find nothing."""
+        async with connection(self._pool) as held:
+            shared = find_shared(await walks.open_runs(held), young=self._interval)
+            return shared is not None or await self._why_now(held) is not None
+
+    async def _why_now(self, held: Connection) -> str | None:
         """Return the reason to walk now, if there is one."""
+        last = await drift.last_complete_run(held)
+        newest_instance = await instances.newest(held)
+        doubt = await loss.newest_doubt(held)
         if self._walked_at is None:
             return "start"
         newest = max(self._walked_at, last.started_at) if last is not None else self._walked_at

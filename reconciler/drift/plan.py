@@ -14,7 +14,8 @@ from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.pool import Pool
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, Part
-from reconciler.drift.walk import Progress, every_name
+from reconciler.drift.known import every_name
+from reconciler.drift.report import Progress
 from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
 
@@ -103,7 +104,7 @@ def differences(repository: RepositoryName, part: Part) -> Iterator[Difference]:
                 expected=expected,
                 found=observation.digest,
             )
-    for manifest in part.gone:
+    for manifest, _ in part.gone:
         yield Difference(
             kind=DriftKind.MANIFEST_EXTRA,
             repository=repository,

@@ -23,7 +23,8 @@ from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from reconciler.drift.plan import make_plan
-from reconciler.drift.walk import Walk, WalkSettings
+from reconciler.drift.report import WalkSettings
+from reconciler.drift.walk import Walk
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.protocol import Registry
 from reconciler.registry.transport import TransportSettings

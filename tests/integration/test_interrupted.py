@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
-from indexer.store import drift
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.listing.drift import latest_runs
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connect
-from reconciler.drift.walk import Walk, WalkSettings
+from indexer.store.walks import Worker
+from reconciler.drift.entering import enter
+from reconciler.drift.report import WalkSettings
+from reconciler.drift.walk import Walk
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState
 
-NOW = datetime(2026, 6, 1, tzinfo=UTC)
 SETTINGS = WalkSettings(mode=RunMode.ONCE, concurrency=2, brake_share=0.1, reread_after=timedelta(0))
 
 
@@ -25,7 +27,7 @@ async def outcomes(pool: Pool) -> list[str | None]:
 async def test_interrupted__shown_and_closed(pool: Pool, lookups: Lookups, database_url: str) -> None:
     """A run is under way as long as its session lives; then it is interrupted, and the next walk closes it."""
     session = await connect(database_url, application="tests walker")
-    await drift.begin_run(session, mode=RunMode.RUN, at=NOW, scope=None)
+    await enter(Worker(session), replace(SETTINGS, mode=RunMode.RUN))
     assert await outcomes(pool) == [None]
     registry = DirectRegistry(RegistryState())
     assert (await Walk(pool, lookups, registry, SETTINGS).run()).outcome is RunOutcome.COMPLETE

@@ -14,7 +14,8 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from reconciler.drift.plan import make_plan
-from reconciler.drift.walk import Walk, WalkSettings
+from reconciler.drift.report import WalkSettings
+from reconciler.drift.walk import Walk
 from reconciler.resolve.loop import Resolver
 from reconciler.verify import decide
 from reconciler.verify.loop import Verifier

@@ -9,7 +9,7 @@ import pytest
 
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
-from indexer.store import drift, due, inbox, loops, repositories
+from indexer.store import due, inbox, loops, repositories, walks
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.migrate import migrate
@@ -56,13 +56,21 @@ async def test_status__of_trouble(migrated: str) -> None:
             ids = await repositories.lock_repositories(held, names=[RepositoryName("team/app")])
             key = due.DueKey(kind=DueKind.VERIFY, repository_id=ids[RepositoryName("team/app")], key="latest")
             await due.make_due(held, keys=[key], now=now - timedelta(hours=3), due_at=now)
-        run = await drift.begin_run(held, mode=RunMode.RUN, at=now - timedelta(minutes=5), scope=None)
-        await drift.finish_run(
+        run = await walks.begin_run(
             held,
-            run_id=run,
+            mode=RunMode.RUN,
+            at=now - timedelta(minutes=5),
+            scope=None,
+            cause=None,
+            thorough=False,
+        )
+        await walks.end_run(
+            held,
+            run_id=run.id,
             at=now,
             outcome=RunOutcome.BRAKED,
             counts={"repositories": 7},
+            undecided={},
             note="90 of 100 tags",
         )
         await loops.report(

@@ -15,7 +15,8 @@ from indexer.store.pool import Pool
 from reconciler.drift import compare
 from reconciler.drift.compare import Comparer, Part
 from reconciler.drift.plan import make_plan
-from reconciler.drift.walk import Walk, WalkSettings
+from reconciler.drift.report import WalkSettings
+from reconciler.drift.walk import Walk
 from tests.fixtures.ingesting import check_counters, check_history, recorded_tags
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState

@@ -1,0 +1,126 @@
+"""A part of a compared repository into the inventory: what differs is repaired at once, deletions are held back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from indexer.inventory.changes import AuditSource, DueKind
+from indexer.inventory.seen import Outcome, TagObservation
+from indexer.store import apply, due, manifests, repositories
+from indexer.store.apply import Look, Stored
+from indexer.store.due import DueKey
+from indexer.store.held_back import Held
+from indexer.store.lookups import Lookups
+from indexer.store.pool import Pool, connection, transaction
+from indexer.store.tags import RecordedTag
+from indexer.store.walks import Run, Worker
+from reconciler.drift.compare import Comparison, Part
+
+STORE_CHUNK: Final = 200
+_LOOK_AGAIN: Final = (Stored.DOUBTED, Stored.OVERTAKEN)
+
+
+class Repairer:
+    """Stores what comparisons of one walk came to."""
+
+    def __init__(self, pool: Pool, lookups: Lookups, worker: Worker, run: Run) -> None:
+        self._pool = pool
+        self._lookups = lookups
+        self._worker = worker
+        self._run = run
+
+    async def repair(self, comparison: Comparison, part: Part) -> Counter[str]:
+        """Repair, hold back, and return how many looks became what."""
+        looks: list[Look] = []
+        gone: list[Held] = []
+        for observation, record in part.looks:
+            if observation.outcome is Outcome.ABSENT and record is not None:
+                gone.append(_held_tag(observation, record))
+            else:
+                looks.append(
+                    Look(
+                        observation=observation,
+                        revision=record.revision if record is not None else 0,
+                        first_walk=self._run.first_walk and comparison.walked_at is None,
+                        absent_at=comparison.walked_at,
+                    )
+                )
+        await self._hold_back(comparison, gone, manifests_=False)
+        lost = [
+            Held(
+                repository=comparison.repository,
+                key=record.digest,
+                revision=0,
+                looked_at=looked_at,
+                as_of=looked_at,
+                expected=record.digest,
+            )
+            for record, looked_at in part.gone
+        ]
+        await self._hold_back(comparison, lost, manifests_=True)
+        counts: Counter[str] = Counter()
+        for start in range(0, len(looks), STORE_CHUNK):
+            counts += await self.store(looks[start : start + STORE_CHUNK])
+        if part.served:
+            now = datetime.now(UTC)
+            async with connection(self._pool) as held:
+                await manifests.confirm_held(
+                    held, repository=comparison.repository, digests=part.served, at=now
+                )
+        return counts
+
+    async def finish(self, comparison: Comparison, *, in_full: bool) -> None:
+        """Bring the repository's tags in step with their manifests, and remember a comparison in full."""
+        async with connection(self._pool) as held:
+            await manifests.describe_repository(held, repository=comparison.repository)
+            if in_full:
+                await repositories.mark_walked(held, name=comparison.repository, at=comparison.began)
+
+    async def store(self, looks: Sequence[Look]) -> Counter[str]:
+        """Store looks in one transaction; return how many became what."""
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            stored = await apply.see_all(
+                held, self._lookups, looks, source=AuditSource.WALK, now=now, run_id=self._run.id
+            )
+        again = [look for look, became in zip(looks, stored, strict=True) if became in _LOOK_AGAIN]
+        await self.look_again([look.observation for look in again])
+        return Counter(became.value for became in stored)
+
+    async def look_again(self, observations: Sequence[TagObservation]) -> None:
+        """What news overtook, or an event spoke of too recently, is for verification to settle."""
+        if not observations:
+            return
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            ids = await repositories.find_ids(held, names={each.repository for each in observations})
+            keys = [
+                DueKey(kind=DueKind.VERIFY, repository_id=ids[each.repository], key=each.tag)
+                for each in observations
+            ]
+            await due.make_due(held, keys=keys, now=now, due_at=now + apply.FIRST_LOOK_DELAY)
+
+    async def _hold_back(
+        self, comparison: Comparison, deletions: Sequence[Held], *, manifests_: bool
+    ) -> None:
+        await self._worker.hold_back(
+            run_id=self._run.id,
+            repository=comparison.repository,
+            deletions=deletions,
+            manifests=manifests_,
+            vanished=comparison.vanished,
+        )
+
+
+def _held_tag(observation: TagObservation, record: RecordedTag) -> Held:
+    return Held(
+        repository=observation.repository,
+        key=observation.tag,
+        revision=record.revision,
+        looked_at=observation.looked_at,
+        as_of=observation.as_of,
+        expected=record.digest,
+    )

@@ -1,0 +1,90 @@
+"""How a walk is to be made, and what it says while it goes and when it is over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from indexer.inventory.changes import Finding
+from indexer.oci.reference import RepositoryName
+from indexer.store.drift import RunMode, RunOutcome
+from indexer.store.operators import Operator
+from indexer.store.walks import Undecided
+
+EXAMPLES: Final = 5
+"""Of what could not be decided, kept in full for each kind of reason."""
+
+CATALOG_INCOMPLETE: Final = "catalog_incomplete"
+UNKNOWN_REPOSITORY: Final = "unknown_repository"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a walk is."""
+
+    repositories: int
+    total: int
+    tags: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a walk did.
+
+    ``undecided`` counts by kind of reason what could not be decided, with the first few in full. ``held_back`` are
+    the first tags that the brake saved. ``resumed_from``: when the walk began that this one went on with.
+    """
+
+    outcome: RunOutcome
+    counts: Counter[str]
+    undecided: Undecided = field(default_factory=dict)
+    brake: str | None = None
+    held_back: Sequence[Finding] = ()
+    resumed_from: datetime | None = None
+
+    @property
+    def reasons(self) -> list[str]:
+        """The examples of all kinds."""
+        return examples(self.undecided)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalkSettings:
+    """How to walk."""
+
+    mode: RunMode
+    concurrency: int
+    brake_share: float
+    reread_after: timedelta
+    scope: Sequence[RepositoryName] | None = None
+    release_brake: bool = False
+    operator: Operator | None = None
+    """Who asked for it; None: nobody did, it began by itself."""
+    resume: bool = False
+    """Go on with a walk that was interrupted, or take part in one under way, rather than begin another."""
+
+    @property
+    def thorough(self) -> bool:
+        """Every manifest is read again."""
+        return self.reread_after == timedelta(0)
+
+
+def one_undecided(kind: str, example: str) -> Undecided:
+    """Return one thing that could not be decided."""
+    return {kind: {"count": 1, "examples": [example]}}
+
+
+def add_undecided(into: Undecided, more: Undecided) -> None:
+    """Add counts; the first examples stay."""
+    for kind, what in more.items():
+        kept = into.setdefault(kind, {"count": 0, "examples": []})
+        kept["count"] += what["count"]
+        kept["examples"] = [*kept["examples"], *what["examples"]][:EXAMPLES]
+
+
+def examples(undecided: Undecided) -> list[str]:
+    """Return the examples of all kinds."""
+    return [example for what in undecided.values() for example in what["examples"]]

@@ -1,0 +1,169 @@
+"""One process's work at a walk: it takes one repository after the other, until none is left to anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from indexer.errors import RegistryError
+from indexer.oci.reference import RepositoryName
+from indexer.store import walks
+from indexer.store.pool import Pool, connection
+from indexer.store.walks import Run, Undecided, Worker
+from reconciler.drift.compare import UNKNOWN, Comparer, Comparison
+from reconciler.drift.known import put_on_record
+from reconciler.drift.repair import Repairer
+from reconciler.drift.report import UNKNOWN_REPOSITORY, Progress, add_undecided, one_undecided
+from reconciler.observe import kind_of, raise_if_down
+
+log = structlog.get_logger()
+
+REPOSITORIES_AT_A_TIME: Final = 8
+TELL_EVERY_SECONDS: Final = 5.0
+POLL_SECONDS: Final = 0.2
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one repository came to so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    undecided: Undecided = field(default_factory=dict)
+
+    def add(self, kind: str, reason: str) -> None:
+        log.warning("walk_undecided", reason=reason, kind=kind)
+        add_undecided(self.undecided, one_undecided(kind, reason))
+
+
+class Work:
+    """The repositories that this process takes of one walk."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        comparer: Comparer,
+        repairer: Repairer,
+        worker: Worker,
+        *,
+        run: Run,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._pool = pool
+        self._comparer = comparer
+        self._repairer = repairer
+        self._worker = worker
+        self._run = run
+        self._on_progress = on_progress
+        self._under_way: dict[RepositoryName, _Tally] = {}
+        self._freed = asyncio.Event()
+        self._before = Progress(repositories=0, total=0, tags=0)
+        self._done: Counter[str] = Counter()
+        self._told_at = time.monotonic()
+
+    async def work(self) -> None:
+        """Take and compare until nothing is left; raise ``RegistryError`` if the registry does not answer."""
+        state = await self._state()
+        self._before = Progress(repositories=state.total - state.left, total=state.total, tags=0)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while await self._dispatch(group):
+                    pass
+        except ExceptionGroup as failures:
+            raise _first_registry_error(failures) or failures from failures
+
+    async def _dispatch(self, group: asyncio.TaskGroup) -> bool:
+        """Take one more, or wait; tell whether anything is left."""
+        self._freed.clear()
+        if len(self._under_way) < REPOSITORIES_AT_A_TIME:
+            name = await self._worker.take_repository(run_id=self._run.id)
+            if name is not None:
+                self._under_way[name] = _Tally()
+                group.create_task(self._compare(name))
+                return True
+            if not (await self._state()).left:
+                return False
+            # What is left others have. They may die, and then it is free.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._freed.wait()
+        return True
+
+    async def _state(self) -> walks.State:
+        async with connection(self._pool) as held:
+            return await walks.state_of(held, run_id=self._run.id)
+
+    async def _compare(self, name: RepositoryName) -> None:
+        tally = self._under_way[name]
+        try:
+            await self._repair(await self._comparer.begin(name), tally)
+        except RegistryError as error:
+            await raise_if_down(self._comparer.registry, error)
+            tally.counts["repositories_undecided"] += 1
+            tally.add(kind_of(error), f"{name}: {error}")
+        await self._worker.end_repository(
+            run_id=self._run.id,
+            name=name,
+            at=datetime.now(UTC),
+            counts=tally.counts,
+            undecided=tally.undecided,
+        )
+        self._done += tally.counts
+        del self._under_way[name]
+        self._freed.set()
+        await self._tell_progress()
+
+    async def _repair(self, comparison: Comparison, tally: _Tally) -> None:
+        name = comparison.repository
+        if self._run.scope is not None:
+            if not await comparison.is_known():
+                tally.counts["repositories_undecided"] += 1
+                tally.add(UNKNOWN_REPOSITORY, f"{name}: {UNKNOWN}")
+                return
+            await put_on_record(self._pool, [name])
+        async for part in comparison.parts():
+            tally.counts += await self._repairer.repair(comparison, part)
+            tally.counts["tags"] += len(part.looks)
+            tally.counts["manifests"] += part.manifests_checked
+            tally.counts["undecided"] += len(part.undecided)
+            for item in part.undecided:
+                tally.add(item.kind, f"{name}:{item.tag}: {item.reason}")
+            await self._tell_progress()
+        await self._repairer.finish(comparison, in_full=not tally.undecided)
+        tally.counts["repositories"] += 1
+
+    async def _tell_progress(self) -> None:
+        """Tell the caller at once, and every few seconds whoever asks for the report of a walk under way."""
+        mine = sum((tally.counts for tally in self._under_way.values()), self._done)
+        done = self._done["repositories"] + self._done["repositories_undecided"]
+        self._on_progress(
+            Progress(
+                repositories=min(self._before.repositories + done, self._before.total),
+                total=self._before.total,
+                tags=mine["tags"],
+            )
+        )
+        now = time.monotonic()
+        if now - self._told_at < TELL_EVERY_SECONDS:
+            return
+        self._told_at = now
+        async with connection(self._pool) as held:
+            counts = await walks.sum_counts(held, run_id=self._run.id)
+            counts += sum((tally.counts for tally in self._under_way.values()), Counter[str]())
+            await walks.progress_run(held, run_id=self._run.id, counts=counts)
+
+
+def _first_registry_error(group: BaseExceptionGroup[BaseException]) -> RegistryError | None:
+    for error in group.exceptions:
+        if isinstance(error, RegistryError):
+            return error
+        if isinstance(error, BaseExceptionGroup) and (found := _first_registry_error(error)) is not None:
+            return found
+    return None
