@@ -220,12 +220,13 @@ async def test_brake__over_all_workers(pool: Pool, lookups: Lookups) -> None:
     first, second = Gate(state, closed_after=8), DirectRegistry(state)
     settings = replace(SHARED, brake_share=0.25)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(take_part(pool, lookups, each, settings)) for each in (first, second)]
+        one = group.create_task(take_part(pool, lookups, first, settings))
         await first.reached.wait()
+        other = group.create_task(take_part(pool, lookups, second, settings))
         while await pool.fetchval("SELECT count(*) FROM drift_repository WHERE done_at IS NULL") > 8:
             await asyncio.sleep(0.01)
         first.opened.set()
-    reports = [task.result() for task in tasks]
+    reports = [one.result(), other.result()]
     assert ["16 of 48 tags are gone from the registry (allowed: 25%)"] * 2 == [each.brake for each in reports]
     assert [16, 16] == [len(each.held_back) for each in reports]
     assert before == await recorded_tags(pool)
