@@ -150,8 +150,6 @@ class NatsFeed(TlsFeed):
     token_file: Path | None = None
     user: str | None = None
     password_file: Path | None = None
-    credentials_file: Path | None = None
-    """A ``.creds`` file: a user's JWT and seed."""
 
     @model_validator(mode="after")
     def _user_is_whole(self) -> Self:

