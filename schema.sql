@@ -271,6 +271,9 @@ CREATE TABLE audit_staged (
     detail         jsonb
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
+--
+-- Cut into parts by position, one a month (docs/adr/0033): what is old is the beginning of the log, and leaves it by
+-- dropping a part. The last part takes whatever comes.
 CREATE TABLE audit_entry (
     position       bigint PRIMARY KEY,
     id             bigint NOT NULL,
@@ -293,12 +296,27 @@ CREATE TABLE audit_entry (
     source         text NOT NULL,
     tag            text COLLATE "C",
     detail         jsonb
-);
+) PARTITION BY RANGE (position);
+
+CREATE TABLE audit_entry_1 PARTITION OF audit_entry FOR VALUES FROM (1) TO (MAXVALUE);
 
 CREATE INDEX audit_by_time ON audit_entry (occurred_at, id);
 CREATE INDEX audit_by_repository ON audit_entry (repository_id, occurred_at, id);
 CREATE INDEX audit_by_actor ON audit_entry (actor_id, occurred_at, id) WHERE actor_id IS NOT NULL;
 CREATE INDEX audit_by_action ON audit_entry (action, occurred_at, id);
+
+-- The parts of the log, those that left it included. Table audit_entry_N holds what begins at position N.
+CREATE TABLE audit_part (
+    first_position  bigint PRIMARY KEY,
+    last_position   bigint,                  -- null: still open
+    opened_at       timestamptz NOT NULL DEFAULT now(),
+    closed_at       timestamptz,
+    dropped_at      timestamptz,
+    file            text,                    -- the archive's name, where it was archived
+    sha256          bytea                    -- of the archive
+);
+
+INSERT INTO audit_part (first_position) VALUES (1);
 
 -- What leaves say in place of a person: per actor and day, and per client, actor and day. 0: the actor alone, or a
 -- client without one. Where the value was erased the salt is gone, and whose it was.

@@ -20,6 +20,7 @@ from indexer.api.trust import read_trust
 from indexer.audit.bell import Bell
 from indexer.audit.check import SelfCheck
 from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
+from indexer.audit.keep import Keeper, Policy
 from indexer.audit.keys import read_key
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError, StoreUnavailable
@@ -98,6 +99,8 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             if rate := settings.indexer_audit_check_rate:
                 service.start(SelfCheck(work, rate=rate, verifier=str(key.verifier)), Alarm())
             service.start(Housekeeper(work, _retention(settings)), Alarm())
+            policy = Policy(keep=settings.indexer_audit_keep, directory=settings.indexer_audit_archive_dir)
+            service.start(Keeper(work, policy), Alarm())
             service.start(Gauges(work), Alarm())
             service.start(presence, Alarm())
             for feed in feeds:

@@ -38,6 +38,7 @@ audit_app = cyclopts.App(name="audit", help="The audit log.")
 cli_audit.add_to(audit_app)
 app.command(inbox_app)
 app.command(audit_app)
+audit_app.command("indexer.cli_keep:archive", name="archive")
 app.command("indexer.cli_feeds:app", name="feeds", help="Where the audit log is delivered to.")
 
 

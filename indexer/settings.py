@@ -144,6 +144,11 @@ class Settings(BaseModel):
     """Where the newest checkpoint is published, too: a file, replaced as a whole."""
     indexer_audit_check_rate: int = Field(default=1000, ge=0)
     """How many entries a second are compared with the tree, over and over; 0: none are."""
+    indexer_audit_keep: Duration | None = None
+    """How long a month of the audit log is kept after it ended; unset: for ever. Set it together with the directory,
+    unless what is old is to be dropped without an archive."""
+    indexer_audit_archive_dir: Path | None = None
+    """Where what leaves the log is archived, compressed NDJSON."""
     indexer_gitlab_url: str | None = None
     """GitLab's base URL: notifications are forwarded there. Needs the token, too."""
     indexer_gitlab_token: SecretStr | None = None
@@ -233,7 +238,12 @@ class Settings(BaseModel):
             raise ValueError("INDEXER_GITLAB_URL and INDEXER_GITLAB_TOKEN must be set both, or neither")
         return self
 
-    @field_validator("indexer_data_dir", "indexer_audit_key_file", "indexer_audit_checkpoint_file")
+    @field_validator(
+        "indexer_data_dir",
+        "indexer_audit_archive_dir",
+        "indexer_audit_checkpoint_file",
+        "indexer_audit_key_file",
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

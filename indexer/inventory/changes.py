@@ -30,6 +30,8 @@ class AuditAction(StrEnum):
     BLOB_MOUNTED = "blob.mounted"
     CONTENT_DELETED = "content.deleted"
     OPERATOR_AUDIT_KEY_REPLACED = "operator.audit_key_replaced"
+    LOG_ARCHIVED = "log.archived"
+    LOG_DROPPED = "log.dropped"
     OPERATOR_BRAKE_RELEASED = "operator.brake_released"
     OPERATOR_FEED_REMOVED = "operator.feed_removed"
     OPERATOR_FEED_REPLAYED = "operator.feed_replayed"

@@ -1,4 +1,4 @@
-"""What operators did, as entries of the audit log: written in the transaction of what was done."""
+"""What operators and policies did, as entries of the audit log: written in the transaction of what was done."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ async def record_action(
     connection: Connection,
     *,
     action: AuditAction,
-    operator: Operator,
+    operator: Operator | None,
     at: datetime,
     detail: Mapping[str, object],
 ) -> None:
-    """Stage an entry ``operator.…`` in the caller's transaction; ``detail`` says what of, and how much."""
-    name, _ = storable(operator.name)
-    request = RequestInfo(host=storable(operator.host)[0], user_agent=storable(operator.command)[0])
-    actor_id, client_id = await words_of_operator(connection, name=name, request=request)
-    await connection.execute(
-        SQL["record_action"], at, action, AuditSource.OPERATOR, actor_id, client_id, dict(detail)
-    )
+    """Stage an entry in the caller's transaction; ``detail`` says what of, and how much. No operator: a policy."""
+    actor_id, client_id, source = None, None, AuditSource.POLICY
+    if operator is not None:
+        source = AuditSource.OPERATOR
+        name, _ = storable(operator.name)
+        request = RequestInfo(host=storable(operator.host)[0], user_agent=storable(operator.command)[0])
+        actor_id, client_id = await words_of_operator(connection, name=name, request=request)
+    await connection.execute(SQL["record_action"], at, action, source, actor_id, client_id, dict(detail))

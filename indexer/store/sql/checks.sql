@@ -10,7 +10,8 @@ UPDATE audit_check SET position = $1, lap_began_at = $2, lap_ended_at = $3
 -- The first and the last position that entries have, and that they must have.
 SELECT (SELECT position FROM audit_entry ORDER BY position LIMIT 1) AS first,
        (SELECT position FROM audit_entry ORDER BY position DESC LIMIT 1) AS last,
-       h.position AS head, 0::bigint AS dropped
+       h.position AS head,
+       (SELECT min(first_position) - 1 FROM audit_part WHERE dropped_at IS NULL) AS dropped
 FROM log_head AS h
 
 -- name: mend_damage

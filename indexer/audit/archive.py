@@ -1,0 +1,119 @@
+"""A part of the log written to a file: NDJSON as the export has it, compressed, and checked as it is written.
+
+Every entry is hashed again and held against its leaf in the tree: what was altered since it was sealed is noticed
+while the original is still there, and is not archived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from indexer.audit.leaf import leaf_of
+from indexer.audit.present import show_proven
+from indexer.audit.tiles import WIDTH, TreeDamaged, split
+from indexer.errors import StoreError
+from indexer.store.listing.audit import AuditFilter, sealed_entries
+from indexer.store.pool import Connection, Pool, connection
+from indexer.store.tiles import find_tiles
+
+WINDOW = WIDTH * 8
+"""Entries in memory at a time: whole tiles of leaf hashes."""
+
+COMPRESSION = 6
+EVERYTHING = AuditFilter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archived:
+    """A file that holds a part of the log, and its SHA-256."""
+
+    file: str
+    sha256: bytes
+    entries: int
+
+
+def file_of(first: int, last: int) -> str:
+    """Return the name of the archive of a part; names sort by position."""
+    return f"audit-{first:012d}-{last:012d}.ndjson.gz"
+
+
+async def write_archive(
+    pool: Pool, directory: Path, *, first: int, last: int, on_progress: Callable[[int], None] = lambda _: None
+) -> Archived:
+    """Write entries ``first`` to ``last``; the file appears under its name only when it is whole and on disk.
+
+    Raises ``TreeDamaged`` where an entry is missing or is not what was sealed, ``StoreError`` where the directory
+    cannot be written. ``on_progress`` is told how many entries were written.
+    """
+    target = directory / file_of(first, last)
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            await _write(pool, file, first=first, last=last, on_progress=on_progress)
+            await asyncio.to_thread(os.fsync, file.fileno())
+        sha256 = await asyncio.to_thread(_sha256_of, unfinished)
+        unfinished.replace(target)
+        _sync_directory(directory)
+    except OSError as error:
+        raise StoreError(f"the archive {target} cannot be written: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return Archived(file=target.name, sha256=sha256, entries=last - first + 1)
+
+
+async def _write(
+    pool: Pool, file: BinaryIO, *, first: int, last: int, on_progress: Callable[[int], None]
+) -> None:
+    # No name and no time in the header: the same entries make the same file.
+    with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0, compresslevel=COMPRESSION) as packed:
+        begin = (first - 1) // WINDOW * WINDOW
+        for start in range(begin, last, WINDOW):
+            after, until = max(start, first - 1), min(start + WINDOW, last)
+            async with connection(pool) as held:
+                entries = await _checked(held, after=after, until=until)
+            await asyncio.to_thread(packed.write, b"".join(orjson.dumps(entry) + b"\n" for entry in entries))
+            on_progress(until - first + 1)
+
+
+async def _checked(held: Connection, *, after: int, until: int) -> list[dict[str, Any]]:
+    rows = await sealed_entries(
+        held, scope=None, wanted=EVERYTHING, after=after, until=until, limit=WINDOW, proof=True
+    )
+    entries = [show_proven(row) for row in rows]
+    positions = [entry["position"] for entry in entries]
+    if positions != list(range(after + 1, until + 1)):
+        raise TreeDamaged(f"the log lacks entries between {after + 1} and {until}: nothing was archived")
+    keys = [(0, index) for index in range(after // WIDTH, (until - 1) // WIDTH + 1)]
+    tiles = await find_tiles(held, keys=keys)
+    leaves = {index: split(hashes) for (_, index), hashes in tiles.items()}
+    for entry in entries:
+        index, place = divmod(entry["position"] - 1, WIDTH)
+        held_leaves = leaves.get(index, [])
+        if place >= len(held_leaves) or leaf_of(entry) != held_leaves[place]:
+            raise TreeDamaged(
+                f"entry {entry['position']} is not what was sealed: nothing was archived; see `indexer audit verify`"
+            )
+    return entries
+
+
+def _sha256_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _sync_directory(directory: Path) -> None:
+    """A renamed file is there after a power cut only once its directory is on disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

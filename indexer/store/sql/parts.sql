@@ -1,0 +1,28 @@
+-- name: list_parts
+-- All parts, by position.
+SELECT first_position, last_position, opened_at, closed_at, dropped_at, file FROM audit_part ORDER BY first_position
+
+-- name: first_position
+-- Where the log begins: the first part that was not dropped.
+SELECT min(first_position) FROM audit_part WHERE dropped_at IS NULL
+
+-- name: close_part
+-- The part that begins at $1 ends with $2, at $3.
+UPDATE audit_part SET last_position = $2, closed_at = $3 WHERE first_position = $1
+
+-- name: open_part
+-- A part begins at $1, opened at $2.
+INSERT INTO audit_part (first_position, opened_at) VALUES ($1, $2)
+
+-- name: relabel_part
+-- The open part that begins at $1 is opened at $2.
+UPDATE audit_part SET opened_at = $2 WHERE first_position = $1 AND last_position IS NULL
+
+-- name: mark_dropped
+-- The closed part that begins at $1 was dropped at $2; archived in file $3 with SHA-256 $4. Null where it was already.
+UPDATE audit_part SET dropped_at = $2, file = $3, sha256 = $4
+WHERE first_position = $1 AND dropped_at IS NULL AND last_position IS NOT NULL RETURNING first_position
+
+-- name: hold_head
+-- Waits for the sealer, and keeps it out.
+SELECT position FROM log_head FOR UPDATE

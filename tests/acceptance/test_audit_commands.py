@@ -1,0 +1,90 @@
+"""What operators do to the audit log: archive its old months."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fixtures.installation import Installation
+
+
+def push(number: int) -> bytes:
+    """A delivery that tells of a push."""
+    event = {
+        "id": f"11111111-2222-4333-8444-{number:012}",
+        "timestamp": f"2026-01-01T00:00:0{number}Z",
+        "action": "push",
+        "target": {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "size": 1,
+            "digest": f"sha256:{number:064}",
+            "repository": "team/app",
+            "tag": f"v{number}",
+        },
+        "request": {"id": f"21111111-2222-4333-8444-{number:012}", "addr": "192.0.2.1:99", "method": "PUT"},
+        "actor": {"name": "alice"},
+        "source": {"addr": "registry:5000", "instanceID": "one"},
+    }
+    return json.dumps({"events": [event]}).encode()
+
+
+def execute(installation: Installation, statement: str) -> None:
+    """Change the database as time would."""
+
+    async def work() -> None:
+        connection = await asyncpg.connect(installation.database_url)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(work())
+
+
+def test_archive__takes_old_months_out_of_the_log(installation: Installation, tmp_path: Path) -> None:
+    """A dry run says what would leave; then it is in a file, out of the export, and an entry says so."""
+    for number in range(3):
+        assert 202 == installation.post(push(number))
+    installation.until_applied()
+    whole = [json.loads(line) for line in installation.run("indexer", "audit", "export").output.splitlines()]
+    assert whole
+    this_month = f"{datetime.now(UTC):%Y-%m}"
+    archive = ("indexer", "audit", "archive", "--before", this_month)
+    assert "nothing is old enough" in installation.run(*archive, "--dry-run").output
+    execute(installation, "UPDATE audit_part SET opened_at = now() - interval '40 days'")
+
+    left = installation.run(*archive, "--output", str(tmp_path), "--json")
+    assert 0 == left.exit_code, left.error
+    (one,) = left.json["left"]
+    assert 1 == one["first_position"]
+    entries = [
+        json.loads(line) for line in gzip.decompress((tmp_path / one["file"]).read_bytes()).splitlines()
+    ]
+    assert list(range(1, one["last_position"] + 1)) == [entry["position"] for entry in entries]
+    shown = [{name: entry[name] for name in whole[0]} for entry in entries]
+    assert whole == shown[: len(whole)]
+    installation.until(lambda: bool(installation.audit("&action=log.archived")), "the entry about it")
+    (said,) = installation.audit("&action=log.archived")
+    assert one["file"] == said["detail"]["file"]
+    kept = installation.run("indexer", "audit", "export").output.splitlines()
+    assert [one["last_position"] + 1] == [json.loads(line)["position"] for line in kept]
+    assert "nothing is old enough" in installation.run(*archive, "--output", str(tmp_path)).output
+
+
+def test_archive__what_is_not_said_is_asked_for(installation: Installation) -> None:
+    """Neither months nor directories are guessed."""
+    for options, complaint in (
+        ((), "INDEXER_AUDIT_KEEP"),
+        (("--before", "March"), "not a month like 2026-03"),
+        (("--before", "2026-13"), "not a month like 2026-03"),
+        (("--before", "2026-03"), "--drop writes no archive"),
+    ):
+        done = installation.run("indexer", "audit", "archive", *options)
+        assert 2 == done.exit_code
+        assert complaint in done.error

@@ -1,0 +1,212 @@
+"""Keeping the log: parts close with the month, and leave the log whole, checked and in order."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from indexer.audit import keep
+from indexer.audit.check import check_everything
+from indexer.audit.keep import Keeper, Policy, find_leaving, let_go, load_parts, turn
+from indexer.audit.leaf import leaf_of
+from indexer.audit.seal import seal
+from indexer.audit.tiles import TreeDamaged
+from indexer.errors import StoreError
+from indexer.store.listing.audit import AuditFilter, audit_entries
+from indexer.store.listing.walk import Page, fetch_page
+from indexer.store.operators import Operator
+from indexer.store.pool import connection
+from tests.fixtures.sealing import exported, sealed, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from indexer.store.pool import Pool
+
+MARCH, APRIL, MAY = (datetime(2026, month, 10, tzinfo=UTC) for month in (3, 4, 5))
+ERIN = Operator(name="erin", host="box", command="indexer audit archive")
+
+
+async def three_months(pool: Pool) -> None:
+    """300 entries of March, 700 of April, some of May."""
+    await pool.execute("UPDATE audit_part SET opened_at = $1", MARCH)
+    await sealed(pool, 300)
+    assert 1 == await turn(pool, now=APRIL)
+    await sealed(pool, 700)
+    assert 1 == await turn(pool, now=MAY)
+    await sealed(pool, 20)
+
+
+async def shape(pool: Pool) -> list[tuple[int, int | None, bool]]:
+    async with pool.acquire() as held:
+        return [(one.first, one.last, one.dropped_at is not None) for one in await load_parts(held)]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+async def test_turn__closes_a_month_and_loses_nothing(pool: Pool) -> None:
+    """Entries go on without a gap, in the part of their month, and listings show all of them in their order."""
+    await three_months(pool)
+    assert [(1, 300, False), (301, 1000, False), (1001, None, False)] == await shape(pool)
+    assert list(range(1, 1021)) == [entry["position"] for entry in await exported(pool)]
+    counted = [await pool.fetchval(f"SELECT count(*) FROM audit_entry_{first}") for first in (1, 301, 1001)]
+    assert [300, 700, 20] == counted
+    assert [] == await pool.fetch("SELECT FROM pg_index WHERE NOT indisvalid")
+    async with pool.acquire() as held:
+        listing = await audit_entries(held, scope=None, wanted=AuditFilter())
+        rows = (await fetch_page(held, listing, Page(limit=1000))).rows
+    times = [row["occurred_at"] for row in rows]
+    assert sorted(times, reverse=True) == times
+    assert 1000 == len({row["position"] for row in rows})
+
+
+async def test_turn__is_done_once_a_month(pool: Pool) -> None:
+    """Again in the same month nothing happens, and an empty part only takes the new month's name."""
+    await pool.execute("UPDATE audit_part SET opened_at = $1", MARCH)
+    assert 0 == await turn(pool, now=APRIL)
+    assert [(1, None, False)] == await shape(pool)
+    await sealed(pool, 5)
+    assert 0 == await turn(pool, now=APRIL)
+    assert 1 == await turn(pool, now=MAY)
+    assert 0 == await turn(pool, now=MAY)
+    assert [(1, 5, False), (6, None, False)] == await shape(pool)
+
+
+async def test_turn__gives_way_to_who_reads(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that does not let go is not waited for: the open part takes what comes, and it is tried again."""
+    monkeypatch.setattr("indexer.store.parts.LOCK_TIMEOUT", "50ms")
+    await pool.execute("UPDATE audit_part SET opened_at = $1", MARCH)
+    await sealed(pool, 5)
+    async with pool.acquire() as reader, reader.transaction():
+        await reader.fetch("SELECT count(*) FROM audit_entry")
+        assert 0 == await turn(pool, now=APRIL)
+        await sealed(pool, 5)
+    assert 1 == await turn(pool, now=APRIL)
+    assert [(1, 10, False), (11, None, False)] == await shape(pool)
+
+
+async def test_archive__is_the_export_and_the_tree_knows_its_entries(pool: Pool, tmp_path: Path) -> None:
+    """What left is in the file as it was exported, with what a verifier needs; the rest of the log goes on."""
+    await three_months(pool)
+    before = await exported(pool)
+    left = await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path, operator=ERIN)
+    assert left.held is None
+    files = sorted(tmp_path.iterdir())
+    assert ["audit-000000000001-000000000300.ndjson.gz", "audit-000000000301-000000001000.ndjson.gz"] == [
+        file.name for file in files
+    ]
+    assert before[:1000] == [entry for file in files for entry in read(file)]
+    assert [hashlib.sha256(file.read_bytes()).digest() for file in files] == [
+        archived.sha256 for _, archived in left.parts if archived is not None
+    ]
+    assert before[1000:] == await exported(pool)
+    assert 2 == await seal(pool, limit=10)  # the two entries about it
+    entries = await exported(pool)
+    assert ["log.archived"] * 2 == [entry["action"] for entry in entries[-2:]]
+    assert ("erin", "operator") == (entries[-1]["actor"]["name"], entries[-1]["source"])
+    assert {
+        "first_position": 301,
+        "last_position": 1000,
+        "month": "2026-04",
+        "file": files[1].name,
+        "sha256": hashlib.sha256(files[1].read_bytes()).hexdigest(),
+    } == entries[-1]["detail"]
+    grown = await tree(pool)
+    leaves = [leaf_of(entry) for entry in [*before[:1000], *entries]]
+    assert leaves == [grown.hash_of((0, number)) for number in range(len(leaves))]
+
+
+async def test_archive__what_left_is_not_missing(pool: Pool, tmp_path: Path) -> None:
+    """Who compares the log with its tree begins where the log begins, and still finds what is wrong behind that."""
+    await three_months(pool)
+    await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+
+    async def damages() -> list[int]:
+        laps = check_everything(partial(connection, pool), verifier=None)
+        return [damage.position async for _, _, found in laps for damage in found]
+
+    assert [] == await damages()
+    await pool.execute("UPDATE audit_entry SET tag = 'forged' WHERE position = 1007")
+    assert [1007] == await damages()
+
+
+async def test_archive__refuses_what_was_altered(pool: Pool, tmp_path: Path) -> None:
+    """An entry changed behind our back is named, and stays where it is; no file is left behind."""
+    await three_months(pool)
+    await pool.execute("UPDATE audit_entry SET tag = 'forged' WHERE position = 700")
+    with pytest.raises(TreeDamaged, match="entry 700 is not what was sealed"):
+        await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+    assert ["audit-000000000001-000000000300.ndjson.gz"] == [file.name for file in tmp_path.iterdir()]
+    assert [(1, 300, True), (301, 1000, False), (1001, None, False)] == await shape(pool)
+    await pool.execute("DELETE FROM audit_entry WHERE position = 700")
+    with pytest.raises(TreeDamaged, match="lacks entries"):
+        await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+
+
+async def test_archive__interrupted_before_the_drop_is_done_again(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file without its part dropped is written again, the same to the byte."""
+    await three_months(pool)
+
+    async def killed(*_: object, **__: object) -> bool:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keep, "_drop", killed)
+        with pytest.raises(RuntimeError):
+            await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
+    (file,) = tmp_path.iterdir()
+    first = file.read_bytes()
+    file.write_bytes(b"torn")
+    left = await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
+    assert 1 == len(left.parts)
+    assert first == file.read_bytes()
+
+
+async def test_archive__says_where_it_cannot_write(pool: Pool, tmp_path: Path) -> None:
+    """A directory that is not there is one clear error, and nothing is dropped."""
+    await three_months(pool)
+    with pytest.raises(StoreError, match="cannot be written"):
+        await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path / "none")
+    assert 1020 == await pool.fetchval("SELECT count(*) FROM audit_entry")
+
+
+async def test_leaving__waits_for_feeds(pool: Pool, tmp_path: Path) -> None:
+    """What a feed has not delivered stays, with the reason; once it is delivered it leaves."""
+    await three_months(pool)
+    await pool.execute("INSERT INTO feed (name, kind, position) VALUES ('siem', 'http', 450)")
+    left = await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+    assert [1] == [part.first for part, _ in left.parts]
+    assert left.held is not None
+    assert (301, "not yet delivered to: feed siem") == (left.held.part.first, left.held.held_by)
+    await pool.execute("UPDATE feed SET position = 1000")
+    found = await find_leaving(pool, before=date(2026, 5, 1))
+    assert [(301, None)] == [(one.part.first, one.held_by) for one in found]
+
+
+async def test_keeper__does_both_by_policy(pool: Pool, tmp_path: Path) -> None:
+    """The loop turns the month and lets go of what is older than the policy; no person did it."""
+    await pool.execute("UPDATE audit_part SET opened_at = $1", datetime.now(UTC) - timedelta(days=70))
+    await sealed(pool, 30)
+    forever = Keeper(pool, Policy())
+    assert 1 == (await forever.run_once()).items
+    await pool.execute(
+        "UPDATE audit_part SET closed_at = $1 WHERE first_position = 1",
+        datetime.now(UTC) - timedelta(days=40),
+    )
+    assert 0 == (await forever.run_once()).items
+    assert 0 == (await Keeper(pool, Policy(keep=timedelta(days=41), directory=tmp_path)).run_once()).items
+    assert 1 == (await Keeper(pool, Policy(keep=timedelta(days=39))).run_once()).items
+    assert [] == list(tmp_path.iterdir())
+    await seal(pool, limit=10)
+    (entry,) = await exported(pool)
+    assert ("log.dropped", "policy", None) == (entry["action"], entry["source"], entry["actor"])
