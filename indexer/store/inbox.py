@@ -123,6 +123,11 @@ async def inbox_backlog(connection: Connection) -> InboxBacklog:
     return InboxBacklog(**dict(row))  # type: ignore[arg-type]  # an aggregate always has a row
 
 
+async def has_waiting(connection: Connection, *, received_before: datetime) -> bool:
+    """Tell whether a delivery waits that was received before an instant and tells more than pulls."""
+    return bool(await connection.fetchval(SQL["has_waiting"], received_before))
+
+
 async def trim_inbox(connection: Connection, *, before: datetime, limit: int) -> int:
     """Forget deliveries done before an instant; return how many."""
     return int((await connection.execute(SQL["trim_inbox"], before, limit)).rsplit(" ", 1)[1])

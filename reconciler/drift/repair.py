@@ -18,6 +18,7 @@ from indexer.store.pool import Pool, connection, transaction
 from indexer.store.tags import RecordedTag
 from indexer.store.walks import Run, Worker
 from reconciler.drift.compare import Comparison, Part
+from reconciler.drift.news import News
 
 STORE_CHUNK: Final = 200
 _LOOK_AGAIN: Final = (Stored.DOUBTED, Stored.OVERTAKEN)
@@ -31,6 +32,7 @@ class Repairer:
         self._lookups = lookups
         self._worker = worker
         self._run = run
+        self._news = News(pool)
 
     async def repair(self, comparison: Comparison, part: Part) -> Counter[str]:
         """Repair, hold back, and return how many looks became what."""
@@ -62,6 +64,8 @@ class Repairer:
         ]
         await self._hold_back(comparison, lost, manifests_=True)
         counts: Counter[str] = Counter()
+        if any(_differs(observation, record) for observation, record in part.looks):
+            await self._news.until_applied(datetime.now(UTC))
         for start in range(0, len(looks), STORE_CHUNK):
             counts += await self.store(looks[start : start + STORE_CHUNK])
         if part.served:
@@ -113,6 +117,10 @@ class Repairer:
             manifests=manifests_,
             vanished=comparison.vanished,
         )
+
+
+def _differs(observation: TagObservation, record: RecordedTag | None) -> bool:
+    return record is None or record.digest != observation.digest
 
 
 def _held_tag(observation: TagObservation, record: RecordedTag) -> Held:

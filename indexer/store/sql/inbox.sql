@@ -57,6 +57,10 @@ SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS waiting,
        (SELECT min(received_at) FROM inbox WHERE done_at IS NULL) AS since,
        (SELECT count(*) FROM quarantine) AS quarantined
 
+-- name: has_waiting
+-- Whether a delivery waits that was received before $1 and tells more than pulls.
+SELECT EXISTS (SELECT FROM inbox WHERE done_at IS NULL AND NOT can_wait AND received_at < $1)
+
 -- name: trim_inbox
 -- Forgets at most $2 deliveries done before $1.
 DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE done_at < $1 LIMIT $2)
