@@ -422,6 +422,7 @@ async def test_drift__findings_and_runs(api: Api) -> None:
         ("run", "complete", None),
     ]
     assert page["runs"][1]["findings"] == 8
+    assert page["runs"][1]["undecided"] == {"denied": {"count": 2, "examples": ["team/app:x: 403"]}}
     everything = await every_page(api, "/api/v1/drift", limit=5)
     assert [item["tag"] for item in everything] == [f"tag-{n}" for n in range(11, -1, -1)]
     for query, keeps in (
@@ -457,6 +458,9 @@ async def test_status__says_how_everything_is(api: Api) -> None:
     assert (status["audit_position"], status["unsealed"]["entries"]) == (20, 20)
     assert [one["instance_id"] for one in status["instances"]] == ["inst-1"]
     assert status["last_walk"]["finished_at"] == "2026-01-01T01:11:00.000000Z"
+    assert [(one["tags"], one["repaired"], one["undecided"]) for one in status["trend"]] == [
+        (7, 0, {"denied": 2})
+    ]
     assert status["verification"] == {
         "verified": round(6 / 7, 6),
         "within_15_minutes": 0.0,

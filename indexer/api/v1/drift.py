@@ -56,6 +56,13 @@ class DriftFinding(Shown):
     note: str | None
 
 
+class UndecidedShown(Shown):
+    """What could not be decided for one kind of reason."""
+
+    count: int
+    examples: list[str] = Field(description="The first few in full.")
+
+
 class DriftRun(Shown):
     """One walk."""
 
@@ -70,6 +77,10 @@ class DriftRun(Shown):
     cause: str | None = Field(description="Why it began by itself; null: somebody asked for it.")
     findings: int
     counts: dict[str, Any]
+    undecided: dict[str, UndecidedShown] = Field(
+        description="By kind of reason, what could not be decided; nothing was concluded from it. While the walk "
+        "is under way, only what was known when it began."
+    )
     note: str | None
 
 
@@ -139,5 +150,6 @@ def _show_run(row: Row) -> dict[str, Any]:
         "cause": row["cause"],
         "findings": row["findings"],
         "counts": row["counts"],
+        "undecided": row["undecided"],
         "note": row["note"],
     }

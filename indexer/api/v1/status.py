@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -104,6 +104,20 @@ class Walk(Shown):
     started_at: datetime
     finished_at: datetime
     counts: dict[str, Any]
+
+
+class WalkFound(Shown):
+    """What one walk of everything found."""
+
+    id: int
+    started_at: datetime
+    finished_at: datetime
+    outcome: Literal["complete", "incomplete", "braked"]
+    repositories: int = Field(description="Compared in full or in part.")
+    tags: int = Field(description="Looked at.")
+    repaired: int
+    held_back: int = Field(description="Deletions that the brake did not allow.")
+    undecided: dict[str, int] = Field(description="How much could not be decided, by kind of reason.")
 
 
 class VerifiedPushes(Shown):
@@ -210,6 +224,9 @@ class Status(Shown):
     instances: list[Instance] = Field(description="The latest first; at most 100.")
     processes: list[Process] = Field(description="By debug address, the latest reading first; at most 100.")
     last_walk: Walk | None
+    trend: list[WalkFound] = Field(
+        description="What the newest walks of everything found that came to an end, the latest first."
+    )
     gitlab_forwarding: ForwardingShown
     feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
     loops: list[Loop]
@@ -247,6 +264,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "instances": _show_instances(found),
         "processes": _show_processes(found),
         "last_walk": _show_walk(found),
+        "trend": [_show_found(row) for row in found.trend],
         "gitlab_forwarding": {
             "waiting": forwarded.waiting,
             "since": format_time(forwarded.since),
@@ -387,6 +405,21 @@ def _show_walk(found: store.Status) -> dict[str, Any] | None:
         "started_at": format_time(row["started_at"]),
         "finished_at": format_time(row["finished_at"]),
         "counts": row["counts"],
+    }
+
+
+def _show_found(row: Row) -> dict[str, Any]:
+    counts = row["counts"]
+    return {
+        "id": row["id"],
+        "started_at": format_time(row["started_at"]),
+        "finished_at": format_time(row["finished_at"]),
+        "outcome": row["outcome"],
+        "repositories": counts.get("repositories", 0),
+        "tags": counts.get("tags", 0),
+        "repaired": counts.get("changed", 0),
+        "held_back": counts.get("held_back", 0),
+        "undecided": {kind: what["count"] for kind, what in row["undecided"].items()},
     }
 
 

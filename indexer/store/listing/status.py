@@ -22,6 +22,9 @@ PROCESSES = 100
 INTERVALS = 5
 """Of each process; older ones stay in the database for a while."""
 
+TREND = 10
+"""Walks of everything."""
+
 COUNTED_EXACTLY = 200_000
 """Up to so many tags verification is counted, above it is estimated from a sample of that size."""
 
@@ -48,6 +51,9 @@ class Status:
     backlog: Mapping[str, Row]
     instances: Sequence[Row]
     last_walk: Row | None
+    trend: Sequence[Row]
+    """What the newest walks of everything found, the latest first."""
+
     loops: Sequence[Row]
     totals: Row
     processes: Sequence[Process]
@@ -102,6 +108,7 @@ async def status(connection: Connection) -> Status:
         backlog={row["kind"]: row for row in backlog},
         instances=instances,
         last_walk=await connection.fetchrow(SQL["last_walk"]),
+        trend=await connection.fetch(SQL["trend"], TREND),
         loops=await connection.fetch(SQL["loops"]),
         totals=await connection.fetchrow(SQL["totals"]),
         processes=await _processes(connection),

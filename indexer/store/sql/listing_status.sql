@@ -24,6 +24,11 @@ FROM registry_instance ORDER BY last_seen_at DESC, id DESC LIMIT $1
 SELECT id, started_at, finished_at, counts FROM drift_run
 WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' ORDER BY finished_at DESC LIMIT 1
 
+-- name: trend
+-- What the newest $1 walks of everything that came to an end found, the latest first.
+SELECT id, started_at, finished_at, outcome, counts, undecided FROM drift_run
+WHERE outcome IN ('complete', 'incomplete', 'braked') AND scope IS NULL AND mode <> 'plan' ORDER BY id DESC LIMIT $1
+
 -- name: loops
 -- What the background loops of every process last did.
 SELECT loop, process, started_at, last_run_at, last_good_at, last_error, outcome FROM loop_state ORDER BY loop, process
