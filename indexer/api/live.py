@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from prometheus_client import Gauge
 
+from indexer.api.tail import Tail
 from indexer.audit.bell import Bell
 from indexer.errors import CallerError
 from indexer.service import Alarm
@@ -17,7 +18,8 @@ STREAMS = Gauge("indexer_api_streams", "Streams and long polls that are open.")
 class Live:
     """The places for answers that wait."""
 
-    def __init__(self, bell: Bell, *, places: int) -> None:
+    def __init__(self, bell: Bell, *, places: int, tail: Tail) -> None:
+        self.tail = tail
         self._bell = bell
         self._places = places
         self._alarms: set[Alarm] = set()

@@ -20,6 +20,7 @@ from indexer.api.parameters import parse_query
 from indexer.api.paths import read_path
 from indexer.api.problems import CHALLENGE, problems_middleware
 from indexer.api.settings import ApiSettings, EventAttributes
+from indexer.api.tail import Tail
 from indexer.api.tokens import SignedTokens
 from indexer.audit.bell import Bell
 from indexer.store.listing.words import Words
@@ -46,7 +47,8 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings, sealed: 
     app[CHALLENGE] = authenticator.challenge
     app.middlewares.extend([measuring_middleware, problems_middleware, _authentication(authenticator)])
     words = Words()
-    live = Live(sealed if sealed is not None else Bell(), places=settings.streams)
+    bell = sealed if sealed is not None else Bell()
+    live = Live(bell, places=settings.streams, tail=Tail(readers, settings.events, bell))
     door = _Door(readers, words, live, settings.events)
     for path, operation in operations().items():
         if not path.startswith("/repositories/"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from indexer.api.trust import Trust
+from indexer.audit.cloudevents import Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +15,10 @@ class EventAttributes:
 
     source: str | None = None
     type_prefix: str = "registry-indexer"
+
+    def origin(self, log: UUID) -> Origin:
+        """Return whose events those of a log are."""
+        return Origin(log=log, source=self.source, type_prefix=self.type_prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,10 @@ class Bell:
         for listener in tuple(self._listeners):
             listener()
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` at every ring from now on; before those who listen later."""
+        self._listeners.append(listener)
+
     @contextmanager
     def rings(self, listener: Callable[[], None]) -> Iterator[None]:
         """Call ``listener`` at every ring from now until the end."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from indexer.store.listing.audit import EVERY_ENTRY, sealed_entries
+from indexer.store.listing.audit import EVERY_ENTRY, AuditFilter, sealed_entries
+from indexer.store.listing.scopes import find_scope
 from indexer.store.listing.statement import Condition
 from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
@@ -194,12 +195,7 @@ async def feed_entries(
         if values
     ]
     if wanted.repositories:
-        conditions.append(
-            Condition(
-                "EXISTS (SELECT FROM repository AS r WHERE r.id = t.repository_id AND r.name ^@ ANY ({}::text[]))",
-                (list(wanted.repositories),),
-            )
-        )
+        conditions.append(_under(wanted.repositories))
     return await sealed_entries(
         connection,
         scope=None,
@@ -208,4 +204,30 @@ async def feed_entries(
         until=until,
         limit=limit,
         more=tuple(conditions),
+    )
+
+
+async def stream_entries(
+    connection: Connection, *, wanted: AuditFilter, after: int, until: int, limit: int
+) -> list[Row]:
+    """Return what a filter leaves of the sealed entries in (after, until], in order, at most ``limit``.
+
+    For few positions, asked often: a prefix is looked at per entry, not made into a list of repositories.
+    """
+    return await sealed_entries(
+        connection,
+        scope=await find_scope(connection, repository=wanted.repository),
+        wanted=wanted,
+        after=after,
+        until=until,
+        limit=limit,
+        more=() if wanted.prefix is None else (_under((wanted.prefix,)),),
+    )
+
+
+def _under(prefixes: Sequence[str]) -> Condition:
+    """Match entries of repositories whose names begin with any of these."""
+    return Condition(
+        "EXISTS (SELECT FROM repository AS r WHERE r.id = t.repository_id AND r.name ^@ ANY ({}::text[]))",
+        (list(prefixes),),
     )

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,8 +18,15 @@ from indexer.api.live import STREAMS
 from indexer.api.routes import ApiSettings, add_api
 from indexer.api.v1 import feed as room
 from indexer.audit.bell import Bell
+from indexer.audit.fits import fits
+from indexer.audit.present import show_entry
+from indexer.audit.seal import seal
+from indexer.rfc3339 import parse_time
+from indexer.store.feeds import stream_entries
+from indexer.store.listing.audit import EVERY_ENTRY, AuditFilter, head_position
 from indexer.store.pool import Pool
 from tests.fixtures.asking import TOKEN, Api
+from tests.fixtures.everything import fill
 from tests.fixtures.feeding import write_log
 
 FEED = "/api/v1/feed"
@@ -106,6 +113,25 @@ async def test_page__passes_over_what_is_filtered_out(api: Api, monkeypatch: pyt
         seen += [event["subject"] for event in page["items"]]
         position = page["next"]
     assert (["team/other:v1"], 17) == (seen, position)
+
+
+async def test_page__filters(api: Api) -> None:
+    """The filters of the audit log, each of them, and together."""
+    await write_log(api.pool, "team/app:a", "team/other:b", "teamwork:a")
+    await write_log(api.pool, "team/app:a", action="tag.moved", source="walk")
+    for query, expected in (
+        ({"prefix": "team/"}, [1, 2, 4]),
+        ({"prefix": "tea"}, [1, 2, 3, 4]),
+        ({"repository": "team/app"}, [1, 4]),
+        ({"repository": "team"}, []),
+        ({"tag": "a", "source": "notification"}, [1, 3]),
+        ({"action": "tag.moved"}, [4]),
+        ({"prefix": "team/", "tag": "b"}, [2]),
+        ({"after_time": "2000-01-01T00:00:00Z", "before_time": "2001-01-01T00:00:00Z"}, []),
+    ):
+        page = await api.json(FEED, **{"from": "beginning"}, **query)
+        assert expected == [int(event["sequence"]) for event in page["items"]], query
+        assert 5 == page["next"]
 
 
 async def test_page__waits_for_something_new(api: Api) -> None:
@@ -224,6 +250,70 @@ async def test_stream__is_woken_by_the_bell(pool: Pool, monkeypatch: pytest.Monk
             await write_log(pool, f"team/app:{number}")
             bell.ring()
             assert [f"team/app:{number}"] == [event["subject"] for event in await events(response, 1)]
+
+
+async def test_stream__those_that_have_caught_up_share_one_reading(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is new is read once for all of them, each gets what its filter leaves; nobody reads it for himself."""
+    bell = Bell()
+    async with small(pool, bell, 10) as api, AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(stream(api, tag=tag))
+            for tag in ("a", "b", None, "a")
+            for _ in range(2)
+        ]
+        for response in opened:
+            await block(response)
+        await api.json(FEED)
+        reads = 0
+
+        async def refused(*_: Any) -> None:
+            nonlocal reads
+            reads += 1
+            raise AssertionError
+
+        monkeypatch.setattr(room, "_read", refused)
+        for _ in range(3):
+            await write_log(pool, "team/app:a", "team/app:b", "team/app:c")
+            bell.ring()
+            found = [await events(response, 3 if n in (4, 5) else 1) for n, response in enumerate(opened)]
+            seen = ["".join(event["subject"][-1] for event in each) for each in found]
+            assert ["a", "a", "b", "b", "abc", "abc", "a", "a"] == seen
+        assert 0 == reads
+
+
+async def test_fits__leaves_what_the_database_leaves(pool: Pool) -> None:
+    """The filter of entries in memory and that of the database agree, on every value there is and on others."""
+    await fill(pool)
+    while await seal(pool, limit=1000):
+        pass
+    async with pool.acquire() as held:
+        head = await head_position(held)
+        everything = {"after": 0, "until": head, "limit": 1000}
+        entries = [show_entry(row) for row in await stream_entries(held, wanted=EVERY_ENTRY, **everything)]
+        assert len(entries) > 10
+        values: dict[str, set[Any]] = {
+            "repository": {entry["repository"] for entry in entries},
+            "prefix": {(entry["repository"] or "x")[:end] for entry in entries for end in (1, 3, 40)},
+            "tag": {entry["tag"] for entry in entries},
+            "digest": {entry["digest"] for entry in entries},
+            "action": {entry["action"] for entry in entries},
+            "actor": {entry["actor"]["name"] for entry in entries if entry["actor"]},
+            "source": {entry["source"] for entry in entries},
+            "address": {entry["request"]["address"] for entry in entries if entry["request"]},
+            "after_time": {parse_time(entry["occurred_at"]) for entry in entries},
+            "before_time": {parse_time(entry["occurred_at"]) for entry in entries},
+        }
+        for name in ("repository", "prefix", "tag", "actor", "address"):
+            values[name].add("nobody")
+        singles = [{name: value} for name, found in values.items() for value in found if value is not None]
+        pairs = [a | b for a, b in zip(singles, singles[7:] + singles[:7], strict=True)]
+        for asked in (*singles, *pairs):
+            wanted = AuditFilter(**asked)
+            rows = await stream_entries(held, wanted=wanted, **everything)
+            expected = [row["position"] for row in rows]
+            assert expected == [entry["position"] for entry in entries if fits(entry, wanted)], asked
 
 
 async def test_stream__ends_with_the_server(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

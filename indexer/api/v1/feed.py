@@ -19,13 +19,13 @@ from indexer.api.openapi import Call, RequestHeader, operation
 from indexer.api.parameters import ALLOWED, whole_number, wrong_parameter
 from indexer.api.v1.audit import AuditEntry, AuditFilterQuery, audit_filter
 from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event, Origin, cloud_event, event_id
+from indexer.audit.fits import fits
 from indexer.audit.present import show_entry
 from indexer.errors import CallerError
 from indexer.service import Alarm
 from indexer.settings import parse_duration
-from indexer.store.feeds import log_identity
-from indexer.store.listing.audit import head_position, sealed_entries
-from indexer.store.listing.scopes import find_scope
+from indexer.store.feeds import log_identity, stream_entries
+from indexer.store.listing.audit import head_position
 
 WINDOW = 20_000
 """Positions that one statement looks at: what a filter leaves of them may be nothing."""
@@ -128,7 +128,7 @@ async def get_feed(call: Call[FeedQuery]) -> Thing | Stream:
     """
     call.principal.require(AUDIT)
     log, after = await _begins(call)
-    origin = Origin(log=log, source=call.events.source, type_prefix=call.events.type_prefix)
+    origin = call.events.origin(log)
     wanted = preferred(call.headers.get("Accept", ""), (JSON, NDJSON, SSE))
     if wanted == SSE:
         return _stream(call, origin, after)
@@ -173,17 +173,26 @@ def _within(position: int, head: int, *, name: str) -> int:
     return position
 
 
+async def _next(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -> Found:
+    """Return what comes behind a position: from what all streams share, or a window of the database."""
+    recent = await call.live.tail.behind(after)
+    if recent is None:
+        return await _read(call, origin, after, limit)
+    wanted = audit_filter(call.query)
+    events = [event for event in recent.events if fits(event.entry, wanted)][:limit]
+    reached = events[-1].position if len(events) == limit else recent.head
+    return Found(events=events, reached=reached, head=recent.head)
+
+
 async def _read(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -> Found:
     """Read one window behind a position."""
-    query = call.query
     async with call.readers.reading() as held:
         head = await head_position(held)
         until = min(after + WINDOW, head)
         if until <= after:
             return Found(events=(), reached=after, head=head)
-        scope = await find_scope(held, repository=query.repository, prefix=query.prefix)
-        rows = await sealed_entries(
-            held, scope=scope, wanted=audit_filter(query), after=after, until=until, limit=limit
+        rows = await stream_entries(
+            held, wanted=audit_filter(call.query), after=after, until=until, limit=limit
         )
     events = [cloud_event(show_entry(row), origin) for row in rows]
     reached = events[-1].position if len(events) == limit else until
@@ -205,7 +214,7 @@ async def _page(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
 
 async def _look(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
     for _ in range(WINDOWS):
-        found = await _read(call, origin, after, call.query.limit)
+        found = await _next(call, origin, after, call.query.limit)
         if found.events or found.reached >= found.head:
             break
         after = found.reached
@@ -233,7 +242,7 @@ async def _follow(call: Call[FeedQuery], origin: Origin, after: int, alarm: Alar
     ends = time.monotonic() + LONGEST_STREAM_SECONDS
     await out(f"retry: {RECONNECT_MILLISECONDS}\n{_mark(origin, after)}\n\n".encode())
     while not call.live.closing and time.monotonic() < ends:
-        found = await _read(call, origin, after, BATCH)
+        found = await _next(call, origin, after, BATCH)
         for event in found.events:
             await out(f"id: {event.id}\ndata: ".encode() + event.body + b"\n\n")
         after = found.reached
