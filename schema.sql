@@ -11,10 +11,10 @@
 
 -- look-ups ------------------------------------------------------------------------------------------------
 
--- Who did it: the name the registry's own authentication gave.
+-- Who did it: the name the registry's own authentication gave; null: erased, and never given out again.
 CREATE TABLE actor (
     id    integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name  text NOT NULL UNIQUE
+    name  text UNIQUE
 );
 
 -- Where a request came from. Unique by a hash, since a user agent may be longer than an index row.

@@ -1,11 +1,11 @@
-"""The verbs of ``indexer audit`` that prove: key, checkpoint, proof, consistency, and verify (``cli_verify``)."""
+"""The verbs of ``indexer audit`` that prove and erase; ``verify`` is in ``cli_verify``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from json import dumps as json_dumps
 from pathlib import Path
@@ -36,6 +36,7 @@ def add_to(app: cyclopts.App) -> None:
         ("proof", audit_proof),
         ("consistency", audit_consistency),
         ("verify", audit_verify),
+        ("erase", audit_erase),
     ):
         app.command(verb, name=name)
 
@@ -159,6 +160,53 @@ def audit_consistency(first: int, second: int, /, *, config: Config = None, outp
     with _writing(output) as out:
         out.write(run_async(work()))
     return 0
+
+
+def audit_erase(
+    *,
+    actor: Annotated[str | None, cyclopts.Parameter(help="Whom: the name that the registry gave.")] = None,
+    older_than: Annotated[
+        str | None,
+        cyclopts.Parameter(help="Everybody, in what is older than this (like 400d): whole days, UTC."),
+    ] = None,
+    dry_run: Annotated[bool, cyclopts.Parameter(negative=(), help="Say what would be erased.")] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Erase who did it and from where: of one person, or of everybody before an age. The log verifies as before."""
+    from indexer.audit.erase import erase, plan_erasure  # noqa: PLC0415
+
+    if (actor is None) == (older_than is None):
+        raise ConfigurationError("name whom to erase: --actor NAME, or --older-than AGE for everybody")
+    before = None if older_than is None else _day_before(older_than)
+    settings = read_settings(config)
+
+    async def work() -> tuple[int, int]:
+        async with _pool(settings) as pool:
+            if dry_run:
+                done = await plan_erasure(pool, actor=actor, before=before)
+            else:
+                done = await erase(pool, actor=actor, before=before, operator=operator("indexer audit erase"))
+        return done.entries, done.days
+
+    entries, days = run_async(work())
+    said = {"erased": not dry_run, "entries": entries, "days": days, "before": before and before.isoformat()}
+    words = "would be erased" if dry_run else "erased"
+    text = json_dumps(said) if json else f"{words}: people in {entries} entries, on {days} days"
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _day_before(age: str) -> date:
+    """Return the day (UTC) that is an age ago: what came before it is older."""
+    from indexer.settings import parse_duration  # noqa: PLC0415
+
+    try:
+        duration = parse_duration(age)
+        assert isinstance(duration, timedelta)  # noqa: S101 - what it returns for a text
+        return (datetime.now(UTC) - duration).date()
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationError(f"--older-than: {error}") from None
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class AuditAction(StrEnum):
     OPERATOR_FEED_REPLAYED = "operator.feed_replayed"
     OPERATOR_FEED_RETRIED = "operator.feed_retried"
     OPERATOR_INBOX_RETRIED = "operator.inbox_retried"
+    OPERATOR_PEOPLE_ERASED = "operator.people_erased"
     OPERATOR_WALKED = "operator.walked"
 
 

@@ -93,6 +93,7 @@ async def prepare(pool: Pool, lookups: Lookups, batch: Sequence[Event]) -> None:
     if heard:
         async with connection(pool) as held:
             await repositories.add_repositories(held, heard=heard)
+    await lookups.refresh()
     await lookups.actors(event.actor for event in batch if event.actor)
     await lookups.clients(event.request for event in batch)
     await lookups.instances(event.instance for event in batch)

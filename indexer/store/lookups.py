@@ -62,6 +62,16 @@ class Lookups:
         self._instances: dict[InstanceInfo, int] = {}
         self._media_types: dict[str, int] = {}
         self._facets: dict[Facet, int] = {}
+        self._erasures = -1
+
+    async def refresh(self) -> None:
+        """Forget ids of people if some were erased meanwhile: a name that comes again is given a new one."""
+        async with pools.connection(self._pool) as connection:
+            erasures = await connection.fetchval(SQL["erasures"])
+        if erasures != self._erasures:
+            self._actors.clear()
+            self._clients.clear()
+            self._erasures = erasures
 
     async def actors(self, names: Iterable[str]) -> dict[str, int]:
         """Return the ids of actors, by name."""

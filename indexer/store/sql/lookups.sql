@@ -55,3 +55,7 @@ SET events = i.events + new.events,
 FROM locked, unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[])
     AS new (id, events, received_at, first_at, last_at)
 WHERE i.id = new.id AND locked.id = i.id
+
+-- name: erasures
+-- How often people were erased.
+SELECT erasures FROM log_head

@@ -1,0 +1,88 @@
+"""Taking people out: of the log day by day, of what waits for it, of history and inventory repository by repository.
+
+``actor_id`` None is everybody; ``before`` a day, None is ever. What of it is done in one transaction the caller says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("erasure")
+
+
+async def actor_to_erase(connection: Connection, *, name: str) -> int | None:
+    """Return the id of the actor of that name; None: there is none."""
+    number = await connection.fetchval(SQL["actor_to_erase"], name)
+    return None if number is None else int(number)
+
+
+async def days_to_erase(connection: Connection, *, actor_id: int | None, before: date | None) -> list[date]:
+    """Return the days whose entries hold what is to be erased."""
+    return [row["day"] for row in await connection.fetch(SQL["days_to_erase"], actor_id, before)]
+
+
+async def entries_to_erase(connection: Connection, *, actor_id: int | None, before: date | None) -> int:
+    """Return how many sealed entries hold what is to be erased."""
+    return int(await connection.fetchval(SQL["entries_to_erase"], actor_id, before))
+
+
+async def begin_erasure(connection: Connection) -> None:
+    """Keep the sealer away until the transaction ends, and let nobody use what he has cached of people."""
+    await connection.execute(SQL["begin_erasure"])
+    await connection.execute(SQL["add_nobody"])
+
+
+async def erase_day(connection: Connection, *, actor_id: int | None, day: date) -> tuple[int, list[int]]:
+    """Take people out of the entries of a day, and drop the salts; return how many entries, and their clients."""
+    begin = datetime.combine(day, time(), UTC)
+    status = await connection.execute(SQL["erase_entries"], actor_id, begin, begin + timedelta(days=1))
+    clients = [row["client_id"] for row in await connection.fetch(SQL["drop_salts"], actor_id, day)]
+    await connection.execute(SQL["retire_clients"], clients)
+    return int(status.rpartition(" ")[2]), clients
+
+
+async def erase_waiting(connection: Connection, *, actor_id: int | None, before: date | None) -> None:
+    """Take people out of what waits for the log, and of the pulls beside it."""
+    await connection.execute(SQL["erase_staged"], actor_id, before)
+    await connection.execute(SQL["erase_pulls"], actor_id, before)
+
+
+async def repositories_to_erase(
+    connection: Connection, *, actor_id: int | None, before: date | None
+) -> list[int]:
+    """Return the ids of repositories whose tags, manifests or history name who is to be erased."""
+    rows = await connection.fetch(SQL["repositories_to_erase"], actor_id, before)
+    return [row["repository_id"] for row in rows]
+
+
+async def erase_repository(
+    connection: Connection, *, repository_id: int, actor_id: int | None, before: date | None
+) -> None:
+    """Take people out of a repository's tags, manifests and history, under its lock."""
+    await connection.execute(SQL["lock_repository"], repository_id)
+    for statement in ("erase_history", "erase_tags", "erase_manifests"):
+        await connection.execute(SQL[statement], repository_id, actor_id, before)
+
+
+async def forget_name(connection: Connection, *, actor_id: int) -> None:
+    """Forget an actor's name."""
+    await connection.execute(SQL["forget_name"], actor_id)
+
+
+async def transaction_id(connection: Connection) -> str:
+    """Return the number of the transaction."""
+    return str(await connection.fetchval(SQL["transaction_id"]))
+
+
+async def is_over(connection: Connection, *, transaction: str) -> bool:
+    """Tell whether every transaction up to that number has ended."""
+    return bool(await connection.fetchval(SQL["is_over"], transaction))
+
+
+async def forget_clients(connection: Connection, *, ids: Sequence[int]) -> None:
+    """Forget those of the clients that nothing refers to any more."""
+    await connection.execute(SQL["forget_clients"], list(ids))
