@@ -32,7 +32,7 @@ LEFT JOIN client AS c ON c.id = held.client_id
 LEFT JOIN client AS n
     ON n.key = substr(sha256('\x00' || convert_to(c.host, 'UTF8') || '\x00' || convert_to(c.method, 'UTF8') || '\x00'), 1, 16)
 WHERE held.position = e.position AND held.occurred_at >= $2 AND held.occurred_at < $3
-  AND ($1::integer IS NULL OR held.actor_id = $1) AND (held.actor_id IS NOT NULL OR held.client_id IS NOT NULL)
+  AND ($1::integer IS NULL OR held.actor_id = $1) AND (held.actor_id IS NOT NULL OR c.address <> '' OR c.user_agent <> '')
 
 -- name: drop_salts
 -- Drops what opens the commitments of day $2: of actor $1, null: of everybody. Returns whose clients they were.
@@ -52,7 +52,7 @@ LEFT JOIN client AS c ON c.id = held.client_id
 LEFT JOIN client AS n
     ON n.key = substr(sha256('\x00' || convert_to(c.host, 'UTF8') || '\x00' || convert_to(c.method, 'UTF8') || '\x00'), 1, 16)
 WHERE held.id = e.id AND ($2::date IS NULL OR held.occurred_at < $2::timestamp AT TIME ZONE 'UTC')
-  AND ($1::integer IS NULL OR held.actor_id = $1) AND (held.actor_id IS NOT NULL OR held.client_id IS NOT NULL)
+  AND ($1::integer IS NULL OR held.actor_id = $1) AND (held.actor_id IS NOT NULL OR c.address <> '' OR c.user_agent <> '')
 
 -- name: erase_pulls
 -- Takes people out of the pulls beside the log: actor $1, before $2 (null: ever).
@@ -76,7 +76,7 @@ WHERE pushed_by IS NOT NULL AND ($1::integer IS NULL OR pushed_by = $1)
 
 -- name: lock_repository
 -- Locks repository $1 (id).
-SELECT FROM repository WHERE id = $1 FOR NO substr(sha256('\x00' || convert_to(c.host, 'UTF8') || '\x00' || convert_to(c.method, 'UTF8') || '\x00'), 1, 16) UPDATE
+SELECT FROM repository WHERE id = $1 FOR NO KEY UPDATE
 
 -- name: erase_history
 -- Takes actor $2, null: everybody, out of the history of repository $1 before $3 (null: ever).
