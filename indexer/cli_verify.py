@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from json import dumps as json_dumps
@@ -18,6 +20,9 @@ from indexer.errors import ConfigurationError
 if TYPE_CHECKING:
     from indexer.audit.note import Checkpoint, VerifierKey
     from indexer.audit.verify import Verdict
+
+GZIP = b"\x1f\x8b"
+"""How a compressed file begins."""
 
 AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 
@@ -184,22 +189,28 @@ def _key(path: Path) -> VerifierKey:
 
 
 @contextmanager
-def _lines(path: Path, *, progress: bool) -> Iterator[BinaryIO]:
-    """Open an export; on a terminal a bar shows how far it was read."""
+def _lines(path: Path, *, progress: bool) -> Iterator[Iterable[bytes]]:
+    """Open an export, or an archive as it is compressed; on a terminal a bar shows how far it was read."""
     try:
-        with path.open("rb") as file:
-            if not progress or not sys.stderr.isatty():
-                yield file
-                return
-            from rich.console import Console  # noqa: PLC0415 - slow to import, and rarely wanted
-            from rich.progress import wrap_file  # noqa: PLC0415
+        with path.open("rb") as file, _watched(file, path.stat().st_size, progress=progress) as watched:
+            packed = file.read(len(GZIP)) == GZIP
+            file.seek(0)
+            yield gzip.GzipFile(fileobj=watched) if packed else watched
+    except (OSError, EOFError, zlib.error) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
 
-            console = Console(stderr=True)
-            size = path.stat().st_size
-            with wrap_file(file, size, description="verifying", console=console, transient=True) as read:
-                yield read
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+
+@contextmanager
+def _watched(file: BinaryIO, size: int, *, progress: bool) -> Iterator[BinaryIO]:
+    if not progress or not sys.stderr.isatty():
+        yield file
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and rarely wanted
+    from rich.progress import wrap_file  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    with wrap_file(file, size, description="verifying", console=console, transient=True) as watched:
+        yield watched
 
 
 def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool) -> int:

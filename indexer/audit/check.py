@@ -65,6 +65,7 @@ class SelfCheck:
                 if lap.lap_ended_at is not None and now - lap.lap_ended_at < self._lap:
                     return Round(items=0, rest_seconds=REST_SECONDS)
                 lap = replace(lap, position=0, lap_began_at=now)
+                await put_damages(held, first=1, last=log_extent.dropped, damages=[], at=now)
                 await self._found(held, WHOLE, WHOLE, await self._whole(held, log_extent), now)
             first = max(lap.position, log_extent.dropped) + 1
             last = min(_end_of_window(first), log_extent.head)
@@ -152,7 +153,10 @@ async def check_window(held: Connection, *, first: int, last: int) -> list[Damag
             damages.append(_damage(position, Fault.ALTERED, "is not the entry that was sealed"))
         elif (subject := broken_commitment(entry)) is not None:
             damages.append(_damage(position, Fault.ALTERED, f"has another {subject} than it was sealed with"))
-    return damages or await _check_above(held, first=first, last=last)
+    if damages:  # it is no damage that a part left the log while we looked
+        dropped = (await extent(held)).dropped
+        return [damage for damage in damages if damage.position > dropped]
+    return await _check_above(held, first=first, last=last)
 
 
 async def _check_above(held: Connection, *, first: int, last: int) -> list[Damage]:

@@ -179,6 +179,21 @@ async def test_check__goes_on_where_it_was_killed(pool: Pool) -> None:
     assert [(1024, 2.048), (1024, 2.048), (452, 0.904), (0, 5.0)] == [(d.items, d.rest_seconds) for d in done]
 
 
+async def test_check__does_not_miss_what_left_the_log(pool: Pool) -> None:
+    """Parts that were dropped are not looked for; what is behind them is."""
+    key = await signed_log(pool, 700)
+    await pool.execute(
+        "DELETE FROM audit_entry WHERE position <= 300; "
+        "UPDATE audit_part SET last_position = 300, closed_at = now(), dropped_at = now(); "
+        "INSERT INTO audit_part (first_position) VALUES (301)"
+    )
+    assert 0 == (await lap(pool, key)).damaged
+    await pool.execute("DELETE FROM audit_entry WHERE position = 301")
+    first = (await lap(pool, key)).first
+    assert first is not None
+    assert (301, "missing") == (first.position, first.fault)
+
+
 async def test_check__is_shown(api: Api) -> None:
     """The status names the first entry that does not fit."""
     key = await signed_log(api.pool, 20)

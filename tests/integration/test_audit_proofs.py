@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import signal
 import stat
@@ -274,10 +275,15 @@ async def test_command__proves_what_was_exported_and_what_was_dropped(pool: Pool
     assert (0, 700, 700) == (found[0], found[1]["entries"], found[1]["size"])
     auditor.made("export", "--after", "100", "--until", "600", "--output", auditor.file("plain"), "--proof",
                  auditor.file("unused"))  # fmt: skip
+    packed = auditor.directory / "plain.gz"
+    packed.write_bytes(gzip.compress((auditor.directory / "plain").read_bytes()))
     await pool.execute("DELETE FROM audit_entry WHERE position <= 650")
     await sealed(pool, 300)
     await signed(pool, auditor.key)
     auditor.made("proof", "--after", "100", "--until", "600", "--output", auditor.file("later.proof"))
+    assert 0 == auditor.verify(str(packed), "--proof", auditor.file("later.proof"))[0]
+    packed.write_bytes(packed.read_bytes()[:-20])
+    assert (2, None) == auditor.verify(str(packed), "--proof", auditor.file("later.proof"))
     found = auditor.verify(auditor.file("plain"), "--proof", auditor.file("later.proof"))
     assert (0, 101, 600, 1000) == (found[0], found[1]["first"], found[1]["last"], found[1]["size"])
     auditor.made("checkpoint", "--output", auditor.file("new"))
