@@ -1,11 +1,62 @@
-"""The body of a refusal as registries write it (OCI distribution spec 1.1, "Error Codes"), for both doors that do."""
+"""Refusals as registries write them (OCI distribution spec 1.1, "Error Codes"), for both doors that do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from indexer.api.auth import Access
+import structlog
+from aiohttp import web
+
+from indexer.api.auth import Access, Challenge, Unauthorized
+from indexer.errors import CallerError, StoreError
+
+RETRY_AFTER_SECONDS: Final = 2
+
+_log = structlog.get_logger()
+
+
+class Refusal(CallerError):  # noqa: N818 - an answer
+    """A question that is not answered: the spec's code, its message, and what belongs to ``detail``."""
+
+    def __init__(self, status: int, code: str, message: str, detail: Any) -> None:
+        super().__init__(message, status=status, code=code)
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The answer to a question that failed: its body is still to be encoded."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def refused(error: Exception, request: web.Request, *, challenge: Challenge) -> Refused:
+    """Return the answer to whatever went wrong; what is our own fault is logged, and not told."""
+    match error:
+        case Refusal():
+            return Refused(status=error.status, body=body(error.code, str(error), error.detail))
+        case Unauthorized():
+            return Refused(
+                status=error.status,
+                body=unauthorized_body(error.access),
+                headers={"WWW-Authenticate": challenge.header(error.access, error.error)},
+            )
+        case CallerError():
+            return Refused(status=error.status, body=body(error.code.upper(), str(error), None))
+        case StoreError():
+            _log.warning("registry_api_unavailable", path=request.path, error=str(error))
+            return Refused(
+                status=503,
+                body=body("UNAVAILABLE", "service unavailable", None),
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+        case _:
+            _log.error("registry_api_failed", path=request.path, query=request.query_string, exc_info=error)
+            return Refused(status=500, body=body("UNKNOWN", "unknown error", None))
 
 
 def body(code: str, message: str, detail: Any) -> dict[str, Any]:

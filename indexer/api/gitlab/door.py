@@ -7,28 +7,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
-import structlog
 from aiohttp import web
 
 from indexer.api import registry_errors
-from indexer.api.auth import Access, Authenticator, Unauthorized, pull_of
+from indexer.api.auth import Access, Authenticator, pull_of
 from indexer.api.gitlab import refusals
 from indexer.api.gitlab.calls import Answer, Call
 from indexer.api.gitlab.paths import Endpoint, Named, read_path
-from indexer.api.gitlab.refusals import Refusal
 from indexer.api.gitlab.repositories import get_repository, list_sub_repositories
 from indexer.api.gitlab.statistics import VERSION, get_statistics, probe
 from indexer.api.gitlab.tags import get_tag, list_tags
 from indexer.api.measuring import ROUTE
-from indexer.errors import CallerError, StoreError
 from indexer.store.listing.words import Words
 from indexer.store.reading import Readers
 
 VERSION_HEADER = "Gitlab-Container-Registry-Version"
 STATISTICS = Access("registry", "statistics", "*")
-RETRY_AFTER_SECONDS = 2
-
-_log = structlog.get_logger()
 _READS = ("GET", "HEAD")
 _ENDPOINTS: Mapping[Endpoint, Callable[[Call], Awaitable[Answer]]] = {
     Endpoint.PROBE: probe,
@@ -80,7 +74,8 @@ class _Door:
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
-            response = self._refuse(request, error)
+            no = registry_errors.refused(error, request, challenge=self._authenticator.challenge)
+            response = _json(no.status, no.body, **no.headers)
         response.headers[VERSION_HEADER] = VERSION
         return response
 
@@ -115,27 +110,6 @@ class _Door:
             request.headers.getall("Authorization", []), access=access
         )
         principal.require(*access)
-
-    def _refuse(self, request: web.Request, error: Exception) -> web.Response:
-        match error:
-            case Refusal():
-                return _json(error.status, registry_errors.body(error.code, str(error), error.detail))
-            case Unauthorized():
-                challenge = self._authenticator.challenge.header(error.access, error.error)
-                return _json(
-                    error.status,
-                    registry_errors.unauthorized_body(error.access),
-                    **{"WWW-Authenticate": challenge},
-                )
-            case CallerError():
-                return _json(error.status, registry_errors.body(error.code.upper(), str(error), None))
-            case StoreError():
-                _log.warning("gitlab_api_unavailable", path=request.path, error=str(error))
-                body = registry_errors.body("UNAVAILABLE", "service unavailable", None)
-                return _json(503, body, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
-            case _:
-                _log.error("gitlab_api_failed", path=request.path, query=request.query_string, exc_info=error)
-                return _json(500, registry_errors.body("UNKNOWN", "unknown error", None))
 
 
 def _elsewhere(request: web.Request) -> web.Response:

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
 
-from indexer.errors import CallerError
+from indexer.api.registry_errors import Refusal
 
 _WRONG_VALUE = "INVALID_QUERY_PARAMETER_VALUE"
 _WRONG_TYPE = "INVALID_QUERY_PARAMETER_TYPE"
-
-
-class Refusal(CallerError):  # noqa: N818 - an answer
-    """A question that is not answered, with its code and what belongs to ``detail``."""
-
-    def __init__(self, status: int, code: str, message: str, detail: Any) -> None:
-        super().__init__(message, status=status, code=code)
-        self.detail = detail
 
 
 def wrong_type(name: str, kind: str) -> Refusal:

@@ -1,25 +1,14 @@
-"""What an endpoint is given and gives back, and how it says no."""
+"""What an endpoint is given and gives back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Any
 from urllib.parse import urlencode
 
 from multidict import MultiMapping
 
-from indexer.errors import CallerError
 from indexer.store.reading import Readers
-
-
-class Refusal(CallerError):  # noqa: N818 - an answer
-    """A question that is not answered: the spec's code, its message, and what belongs to ``detail``."""
-
-    def __init__(self, status: HTTPStatus, code: str, message: str, detail: Any) -> None:
-        super().__init__(message, status=status, code=code)
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

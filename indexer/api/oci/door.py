@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 import orjson
-import structlog
 from aiohttp import web
 
 from indexer.api import registry_errors
-from indexer.api.auth import Authenticator, Unauthorized, pull_of
+from indexer.api.auth import Authenticator, pull_of
 from indexer.api.measuring import ROUTE
-from indexer.api.oci.calls import Answer, Call, Refusal
+from indexer.api.oci.calls import Answer, Call
 from indexer.api.oci.paths import Endpoint, Named, read_path
 from indexer.api.oci.referrers import list_referrers
 from indexer.api.oci.tags import list_tag_names
-from indexer.errors import CallerError, StoreError
+from indexer.api.registry_errors import Refusal
 from indexer.oci.reference import parse_repository_name
 from indexer.store.reading import Readers
 
-RETRY_AFTER_SECONDS: Final = 2
-
-_log = structlog.get_logger()
 _READS = ("GET", "HEAD")
 _ENDPOINTS: Mapping[Endpoint, Callable[[Call], Awaitable[Answer]]] = {
     Endpoint.REFERRERS: list_referrers,
@@ -52,7 +48,8 @@ class _Door:
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
-            return self._refuse(request, error)
+            no = registry_errors.refused(error, request, challenge=self._authenticator.challenge)
+            return _json(no.status, no.body, **no.headers)
 
     async def _answer(self, request: web.Request) -> web.Response:
         named = read_path(request.path)
@@ -79,24 +76,6 @@ class _Door:
             request.headers.getall("Authorization", []), access=(access,)
         )
         principal.require(access)
-
-    def _refuse(self, request: web.Request, error: Exception) -> web.Response:
-        match error:
-            case Refusal():
-                return _json(error.status, registry_errors.body(error.code, str(error), error.detail))
-            case Unauthorized():
-                challenge = self._authenticator.challenge.header(error.access, error.error)
-                body = registry_errors.unauthorized_body(error.access)
-                return _json(error.status, body, **{"WWW-Authenticate": challenge})
-            case CallerError():
-                return _json(error.status, registry_errors.body(error.code.upper(), str(error), None))
-            case StoreError():
-                _log.warning("oci_api_unavailable", path=request.path, error=str(error))
-                body = registry_errors.body("UNAVAILABLE", "service unavailable", None)
-                return _json(503, body, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
-            case _:
-                _log.error("oci_api_failed", path=request.path, query=request.query_string, exc_info=error)
-                return _json(500, registry_errors.body("UNKNOWN", "unknown error", None))
 
 
 def _repository(named: Named) -> str:

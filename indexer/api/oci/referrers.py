@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from indexer.api.oci.calls import Answer, Call, Refusal, next_page
+from indexer.api.oci.calls import Answer, Call, next_page
+from indexer.api.registry_errors import Refusal
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.media_types import OCI_INDEX
 from indexer.store.referrers import Referrer, ReferrersWanted, referrers_of

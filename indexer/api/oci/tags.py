@@ -9,7 +9,8 @@ from typing import Final
 import orjson
 from multidict import MultiMapping
 
-from indexer.api.oci.calls import Answer, Call, Refusal, next_page
+from indexer.api.oci.calls import Answer, Call, next_page
+from indexer.api.registry_errors import Refusal
 from indexer.store.tag_names import repository_number, tag_names
 
 MOST_ON_A_PAGE: Final = 100_000
