@@ -9,7 +9,7 @@ import asyncio
 import signal
 import sqlite3
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 import structlog
 from aiohttp import web
@@ -23,7 +23,7 @@ from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
 from indexer.audit.keep import Keeper, Policy
 from indexer.audit.keys import read_key
 from indexer.audit.seal import Sealer
-from indexer.errors import ConfigurationError, StoreUnavailable
+from indexer.errors import ConfigurationError
 from indexer.feeds.config import FeedBase, FeedsFile
 from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
@@ -35,13 +35,12 @@ from indexer.ingest.presence import Presence
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.service import Alarm, Service
+from indexer.service import Alarm, Service, until_current
 from indexer.settings import Settings, parse_address
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
-from indexer.store.migrate import check
-from indexer.store.pool import Pool, connection, open_pool
+from indexer.store.pool import Pool, open_pool
 
 log = structlog.get_logger()
 
@@ -51,7 +50,6 @@ LOOKUP_CONNECTIONS = 2
 FEED_CONNECTIONS = 2
 OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
 IDLE_CONNECTION_SECONDS = 75.0
-DATABASE_RETRY_SECONDS = 1.0
 LONGEST_HEADER_BYTES = 4 * 1024 * 1024
 """Tokens of up to a megabyte are good (the registry's own limit); for longer ones there is a refusal of ours."""
 
@@ -87,7 +85,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         await _open_doors(stack, app, settings.indexer_listen)
         presence = Presence(work, writer)
         stack.callback(presence.shut)
-        if await _until_current(work, stop):
+        if await until_current(work, stop):
             apart = settings.indexer_pull_detail is not None
             forwarded = None
             if gitlab is not None:
@@ -152,22 +150,6 @@ def _listen(stack: AsyncExitStack, database_url: str, sealed: Bell) -> None:
         name="listen",
     )
     stack.callback(task.cancel)
-
-
-async def _until_current(pool: Pool, stop: asyncio.Event) -> bool:
-    """Wait for a database that is at our version; False if told to stop before. Raises ``StoreOutdated``."""
-    while not stop.is_set():
-        try:
-            async with connection(pool) as held:
-                await check(held)
-        except StoreUnavailable as error:
-            log.warning("waiting_for_database", error=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(DATABASE_RETRY_SECONDS):
-                    await stop.wait()
-        else:
-            return True
-    return False
 
 
 def _spool(settings: Settings) -> Spool:

@@ -23,8 +23,9 @@ from typing import Protocol
 
 import structlog
 
-from indexer.errors import IndexerError, Postponed
+from indexer.errors import IndexerError, Postponed, StoreUnavailable
 from indexer.store import loops
+from indexer.store.migrate import check
 from indexer.store.pool import Pool, connection
 from indexer.telemetry import LOOP_ITEMS, LOOP_LAST_GOOD, LOOP_RUNS, LOOP_SECONDS
 
@@ -34,6 +35,7 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 REPORT_EVERY_SECONDS = 5.0
 STOP_DEADLINE_SECONDS = 20.0
+DATABASE_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,25 @@ class _Report:
                     outcome=outcome,
                     error=error,
                 )
+
+
+async def until_current(pool: Pool, stop: asyncio.Event) -> bool:
+    """Wait for a database that is at our version; False if told to stop before. Raises ``StoreOutdated``.
+
+    A daemon that started first, or again in the middle of an outage, must not need somebody to start it once more.
+    """
+    while not stop.is_set():
+        try:
+            async with connection(pool) as held:
+                await check(held)
+        except StoreUnavailable as error:
+            log.warning("waiting_for_database", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DATABASE_RETRY_SECONDS):
+                    await stop.wait()
+        else:
+            return True
+    return False
 
 
 def _growing_wait(failures: int) -> float:

@@ -15,7 +15,7 @@ from prometheus_client import start_http_server
 from indexer.errors import ConfigurationError
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
-from indexer.service import Alarm, Loop, Service
+from indexer.service import Alarm, Loop, Service, until_current
 from indexer.settings import Settings, parse_address
 from indexer.store import due
 from indexer.store.drift import RunMode
@@ -61,15 +61,23 @@ class Rooms:
 
 
 @asynccontextmanager
-async def build(settings: Settings, *, database_url: str) -> AsyncIterator[Rooms]:
-    """Open the pools and the registry's client; the database must be at this program's version."""
+async def build(
+    settings: Settings, *, database_url: str, stop: asyncio.Event | None = None
+) -> AsyncIterator[Rooms]:
+    """Open the pools and the registry's client; the database must be at this program's version.
+
+    It must answer, too; with ``stop`` it is waited for until that is set.
+    """
     async with AsyncExitStack() as stack:
         pool = await open_pool(database_url, size=CONNECTIONS, application="reconciler")
         stack.push_async_callback(_close, pool)
         words = await open_pool(database_url, size=LOOKUP_CONNECTIONS, application="reconciler words")
         stack.push_async_callback(_close, words)
-        async with connection(pool) as held:
-            await check(held)
+        if stop is None:
+            async with connection(pool) as held:
+                await check(held)
+        else:
+            await until_current(pool, stop)
         registry = await stack.enter_async_context(RegistryClient(registry_settings(settings)))
         yield Rooms(
             settings=settings,
@@ -104,7 +112,9 @@ def registry_settings(settings: Settings) -> TransportSettings:
 async def run(settings: Settings, *, database_url: str) -> int:
     """Run all loops until SIGINT or SIGTERM."""
     stop = _stop_signals()
-    async with build(settings, database_url=database_url) as rooms:
+    async with build(settings, database_url=database_url, stop=stop) as rooms:
+        if stop.is_set():
+            return 0
         service = Service(rooms.pool, program="reconciler run")
         concurrency = settings.reconciler_concurrency
         parts = (rooms.pool, rooms.lookups, rooms.registry)

@@ -239,6 +239,17 @@ def test_lifecycle__database_away_from_the_start(bare_installation: Installation
     assert [event_id] == [entry["event_id"] for entry in installation.audit("&action=tag.created")]
 
 
+def test_lifecycle__reconciler_without_database(bare_installation: Installation) -> None:
+    """A reconciler whose database is away waits, and ends with 0 when asked to; nobody has to start it once more."""
+    installation = bare_installation
+    nowhere = "postgresql://indexer:db-secret@127.0.0.1:1/indexer"
+    reconciler = installation.start("reconciler", "run", INDEXER_DATABASE_URL=nowhere)
+    installation.until(lambda: "waiting_for_database" in installation.last_words(), "it to say that it waits")
+    assert reconciler.poll() is None
+    assert 0 == installation.end(reconciler)
+    assert "db-secret" not in installation.last_words()
+
+
 def is_taken(installation: Installation, event_id: str) -> bool:
     """Deliver, as often as it takes, like a registry."""
     try:

@@ -93,9 +93,7 @@ async def settle(world: World, outcome: Outcome) -> None:
     world.database.resume()
     world.to_registry.resume()
     await world.until_ready()
-    async with asyncio.timeout(SETTLE_SECONDS):
-        while await waiting(world):
-            await asyncio.sleep(0.2)
+    await until_nothing_waits(world)
     for _ in range(2):
         once = Command(["reconciler", "once"], world.server.environment, world.directory / "once.log")
         once.start()
@@ -105,21 +103,36 @@ async def settle(world: World, outcome: Outcome) -> None:
             break
     else:
         outcome.wrong.append(f"`reconciler once` exited {code}: see {once.log}")
-    async with asyncio.timeout(SETTLE_SECONDS):
-        while await waiting(world):
-            await asyncio.sleep(0.2)
+    await until_nothing_waits(world)
 
 
-async def waiting(world: World) -> int:
+async def until_nothing_waits(world: World) -> None:
+    """Wait for every queue to run empty; say what is left if one does not."""
+    left: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while any((left := await waiting(world)).values()):
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        words = "\n".join(
+            each.log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            for each in (world.server, world.reconciler)
+        )
+        raise AssertionError(f"after {SETTLE_SECONDS} s there still wait {left}\n{words}") from None
+
+
+async def waiting(world: World) -> dict[str, int]:
     connection = await asyncpg.connect(world.postgres.database_url)
     try:
-        count: int = await connection.fetchval(
-            "SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) + (SELECT count(*) FROM audit_staged)"
-            " + (SELECT count(*) FROM due WHERE kind = 'verify')"
+        row = await connection.fetchrow(
+            "SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS deliveries,"
+            " (SELECT count(*) FROM audit_staged) AS entries,"
+            " (SELECT count(*) FROM due WHERE kind = 'verify') AS tags"
         )
     finally:
         await connection.close()
-    return count
+    assert row is not None
+    return dict(row)
 
 
 async def compare(world: World, outcome: Outcome) -> None:
