@@ -18,7 +18,7 @@ from indexer.api.gitlab.links import link_header
 from indexer.api.gitlab.markers import make_marker, read_marker
 from indexer.api.gitlab.parameters import read_last_repository, read_size, read_tags_question
 from indexer.api.gitlab.paths import Endpoint, Named, read_path
-from indexer.api.gitlab.refusals import Refusal
+from indexer.api.registry_errors import Refusal
 from indexer.oci.digest import digest_to_bytes
 from indexer.store.gitlab import Place, Referrer, RepositoryRow
 from indexer.store.listing.words import FacetRow
