@@ -6,6 +6,7 @@ whole with the newest checkpoint. So to stay unseen a change would have to reach
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -18,6 +19,7 @@ from indexer.audit.leaf import broken_commitment, leaf_of
 from indexer.audit.merkle import complete_root
 from indexer.audit.present import show_proven
 from indexer.audit.prove import leaves_of
+from indexer.audit.seal import AT_A_STRETCH
 from indexer.audit.tiles import WIDTH, TreeDamaged, split
 from indexer.audit.verify import Fault
 from indexer.service import Round
@@ -144,6 +146,8 @@ async def check_window(held: Connection, *, first: int, last: int) -> list[Damag
     leaves = await leaves_of(held, first=first, last=last)
     damages = []
     for position, leaf in enumerate(leaves, start=first):
+        if position % AT_A_STRETCH == 0:
+            await asyncio.sleep(0)
         row = entries.get(position)
         if row is None:
             damages.append(_damage(position, Fault.MISSING, "is missing"))

@@ -6,6 +6,7 @@ a position is in the tree, and what the tree holds has one: an entry is its leaf
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from indexer.store.pool import Connection, Pool, transaction
 from indexer.store.tiles import find_tiles, put_tiles
 
 BATCH = 2000
+AT_A_STRETCH = 100
+"""Entries that are hashed before others get their turn: the door that receives notifications is in this process."""
+
 REST_SECONDS = 0.25
 REST_WHILE_ANOTHER_SEALS_SECONDS = 2.0
 
@@ -66,6 +70,8 @@ async def _seal(held: Connection, salts: Salts, rows: Sequence[Any], *, after: i
     salted = await salts.of(held, rows)
     sealed, leaves = [], []
     for position, row in enumerate(rows, start=after + 1):
+        if position % AT_A_STRETCH == 0:
+            await asyncio.sleep(0)
         whose, where = actor_of(row), client_of(row)
         actor = None if whose is None else salted[whose]
         client = None if where is None else salted[where]
