@@ -47,6 +47,11 @@ class ManyTags:
     def __init__(self, repositories: int, tags_each: int) -> None:
         self._repositories = repositories
         self._tags = [tag_of(number) for number in range(tags_each)]
+        # As Go writes it: without blanks.
+        self._listings = {
+            number: json.dumps({"name": name_of(number), "tags": self._tags}, separators=(",", ":")).encode()
+            for number in range(repositories)
+        }
         self._numbers = {tag: number // SHARE for number, tag in enumerate(self._tags)}
         self._digests = {manifest(number)[0]: number for number in range(tags_each // SHARE + 1)}
 
@@ -60,7 +65,7 @@ class ManyTags:
         if repository is None:
             return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
         if listing:
-            return web.json_response({"name": name_of(int(repository)), "tags": self._tags})
+            return web.Response(body=self._listings[int(repository)], content_type="application/json")
         if blob:
             return web.Response(body=CONFIG, headers={"Docker-Content-Digest": CONFIG_DIGEST})
         number = self._digests.get(reference) if ":" in reference else self._numbers.get(reference)
