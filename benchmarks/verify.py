@@ -2,9 +2,10 @@
 
 A real Distribution (--registry 3 or 2), `indexer serve` and `reconciler run`, each a process of its own, on one
 machine. A probe pushes a new tag, and the record is watched until a look has agreed with it; the time of that look is
-the product's own. Under load, writers push and move other tags meanwhile, as fast as they can.
+the product's own. Under load, writers push and move other tags meanwhile, at a given rate: beyond what the machine
+can verify, the backlog grows, and with it the time, without end.
 
-    python3 dev.py bench verify [--registry 3|2] [--probes N] [--writers N] [--rounds N] [--quick] [--json FILE]
+    python3 dev.py bench verify [--registry 3|2] [--probes N] [--rate N] [--rounds N] [--quick] [--json FILE]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.01
+WRITERS = 4
 VERIFIED = (
     "SELECT t.verified_at FROM tag AS t JOIN repository AS r ON r.id = t.repository_id "
     "WHERE r.name = $1 AND t.name = $2"
@@ -71,20 +74,21 @@ def reconciler(database: str, registry: RegistryServer) -> Iterator[None]:
 
 
 @contextmanager
-def load(url: str, writers: int) -> Iterator[list[int]]:
-    """Push and move tags from some threads until the block ends; yield how many each pushed."""
+def load(url: str, rate: float) -> Iterator[list[int]]:
+    """Push and move tags from some threads, ``rate`` a second together; yield how many each pushed."""
     stop = threading.Event()
-    pushed = [0] * writers
+    pushed = [0] * WRITERS
+    began = time.monotonic()
     images = [oci_image(f"load {number}", layer_sizes=(64,)) for number in range(20)]
 
     def write(number: int) -> None:
         with Pusher(url) as pusher:
-            while not stop.is_set():
+            while not stop.wait(max(0.0, began + pushed[number] * WRITERS / rate - time.monotonic())):
                 turn = pushed[number]
                 pusher.push(f"load/app{number}", images[turn % len(images)], f"t{turn % 500}")
                 pushed[number] += 1
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
     for thread in threads:
         thread.start()
     try:
@@ -127,7 +131,7 @@ async def run(arguments: argparse.Namespace) -> None:
     every: dict[str, list[float]] = {"idle": [], "loaded": []}
     async with server() as place:
         await place.template()
-        announce(report, registry=found.version, probes=count, writers=arguments.writers)
+        announce(report, registry=found.version, probes=count, pushes_a_second=arguments.rate)
         port = free_port()
         async with place.copy("bench_turn") as database:
             with (
@@ -142,7 +146,7 @@ async def run(arguments: argparse.Namespace) -> None:
                     every["idle"] += lengths
                     report.add("idle, median", percentile(lengths, 0.5), "ms")
                     began = asyncio.get_running_loop().time()
-                    with load(registry.url, arguments.writers) as pushed:
+                    with load(registry.url, arguments.rate) as pushed:
                         lengths = await probes(database, registry.url, name=f"loaded-{turn}", count=count)
                         took = asyncio.get_running_loop().time() - began
                         report.add("load", sum(pushed) / took, "pushes/s")
@@ -165,7 +169,7 @@ def main() -> None:
     parser = command_line("From a push to a real registry to the first look that agrees with its record.")
     parser.add_argument("--registry", type=int, default=3, choices=(2, 3), help="major version (3)")
     parser.add_argument("--probes", type=int, help="pushes that are watched, a turn (40)")
-    parser.add_argument("--writers", type=int, default=4, help="threads that push meanwhile (4)")
+    parser.add_argument("--rate", type=float, default=20, help="pushes a second under load (20)")
     arguments = parser.parse_args()
     try:
         uvloop.run(run(arguments))
