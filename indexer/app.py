@@ -30,6 +30,8 @@ from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.feeds.sinks import Sink, read_feeds
 from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
+from indexer.ingest.access_endpoint import add_access_endpoint
+from indexer.ingest.access_tail import AccessLog
 from indexer.ingest.endpoint import add_endpoint
 from indexer.ingest.presence import Presence
 from indexer.ingest.spool import Spool
@@ -80,6 +82,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         stack.push_async_callback(writer.close)
         app = web.Application(client_max_size=1024 * 1024)
         add_endpoint(app, writer=writer, token=token.get_secret_value())
+        _add_access_log(app, work, settings)
         add_api(app, pool=reads, settings=_api_settings(settings, file), sealed=sealed)
         # The doors open first: while the database is away, deliveries are spooled.
         await _open_doors(stack, app, settings.indexer_listen)
@@ -99,6 +102,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             policy = Policy(keep=settings.indexer_audit_keep, directory=settings.indexer_audit_archive_dir)
             service.start(Keeper(work, policy), Alarm())
+            _read_access_log(service, work, Lookups(words), settings)
             service.start(Gauges(work), Alarm())
             service.start(presence, Alarm())
             for feed in feeds:
@@ -108,6 +112,19 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         await stop.wait()
         log.info("stopping")
     return 0
+
+
+def _add_access_log(app: web.Application, pool: Pool, settings: Settings) -> None:
+    """Open the door for a collector's lines, where one has a token."""
+    if settings.indexer_access_log_token is not None:
+        token = settings.indexer_access_log_token.get_secret_value()
+        add_access_endpoint(app, pool=pool, token=token)
+
+
+def _read_access_log(service: Service, pool: Pool, lookups: Lookups, settings: Settings) -> None:
+    """Start what reads files and makes entries of lines, wherever they come from."""
+    if settings.indexer_access_log or settings.indexer_access_log_token is not None:
+        service.start(AccessLog(pool, lookups, settings.indexer_access_log), Alarm())
 
 
 async def _gitlab(stack: AsyncExitStack, pool: Pool, settings: Settings) -> Forwarder | None:

@@ -79,6 +79,7 @@ def parse_size(value: object) -> object:
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 CommaList = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+PathList = Annotated[tuple[Path, ...], BeforeValidator(parse_list)]
 SecretList = Annotated[tuple[SecretStr, ...], BeforeValidator(parse_list)]
 
 
@@ -144,6 +145,10 @@ class Settings(BaseModel):
     """Where the newest checkpoint is published, too: a file, replaced as a whole."""
     indexer_audit_check_rate: int = Field(default=1000, ge=0)
     """How many entries a second are compared with the tree, over and over; 0: none are."""
+    indexer_access_log: PathList = ()
+    """Access logs of the registry, or of the proxy before it: what was denied or failed is entered in the audit log."""
+    indexer_access_log_token: SecretStr | None = None
+    """What a collector must send to ``/access-log`` as ``Authorization: Bearer``. Unset: there is no such door."""
     indexer_audit_keep: Duration | None = None
     """How long a month of the audit log is kept after it ended; unset: for ever. Set it together with the directory,
     unless what is old is to be dropped without an archive."""

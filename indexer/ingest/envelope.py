@@ -213,7 +213,7 @@ def _occurred_at(source: Mapping[str, Any], received_at: datetime, notes: _Notes
 
 
 def _request(source: Mapping[str, Any], notes: _Notes) -> RequestInfo:
-    address, port = _split_address(_text(source, "addr", notes, name="request.addr"))
+    address, port = split_address(_text(source, "addr", notes, name="request.addr"))
     return RequestInfo(
         id=_text(source, "id", notes, name="request.id") or None,
         address=address,
@@ -224,7 +224,7 @@ def _request(source: Mapping[str, Any], notes: _Notes) -> RequestInfo:
     )
 
 
-def _split_address(text: str) -> tuple[str, int | None]:
+def split_address(text: str) -> tuple[str, int | None]:
     """Split ``host:port`` and ``[v6]:port``; behind a proxy the registry reports an address without a port."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")

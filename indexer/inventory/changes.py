@@ -30,6 +30,8 @@ class AuditAction(StrEnum):
     BLOB_MOUNTED = "blob.mounted"
     CONTENT_DELETED = "content.deleted"
     OPERATOR_AUDIT_KEY_REPLACED = "operator.audit_key_replaced"
+    REQUEST_DENIED = "request.denied"
+    REQUEST_FAILED = "request.failed"
     LOG_ARCHIVED = "log.archived"
     LOG_DROPPED = "log.dropped"
     OPERATOR_BRAKE_RELEASED = "operator.brake_released"
@@ -50,6 +52,7 @@ class AuditSource(StrEnum):
     STORAGE = "storage"
     POLICY = "policy"
     OPERATOR = "operator"
+    ACCESS_LOG = "access-log"
 
 
 class DueKind(StrEnum):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
+import httpx
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,3 +89,36 @@ def test_archive__what_is_not_said_is_asked_for(installation: Installation) -> N
         done = installation.run("indexer", "audit", "archive", *options)
         assert 2 == done.exit_code
         assert complaint in done.error
+
+
+def test_access_log__is_read_from_files_and_received(installation: Installation, tmp_path: Path) -> None:
+    """The server reads the file it is told of and opens the collector's door; what waits is in the database."""
+    line = {
+        "msg": "response completed with error",
+        "http.request.id": "31111111-2222-4333-8444-000000000001",
+        "http.request.method": "PUT",
+        "http.request.remoteaddr": "192.0.2.7:4711",
+        "http.request.uri": "/v2/team/app/manifests/v1",
+        "http.response.status": 403,
+        "time": "2026-01-01T00:00:00Z",
+    }
+    log = tmp_path / "registry.log"
+    log.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    assert (
+        404 == httpx.post(f"{installation.url}/access-log", content=b"").status_code
+    )  # closed unless opened
+    assert installation.server is not None
+    installation.end(installation.server)
+    installation.server = installation.start(
+        "indexer", "serve", INDEXER_ACCESS_LOG=str(log), INDEXER_ACCESS_LOG_TOKEN="collector"
+    )
+    installation.until(installation._is_ready, "indexer serve to be ready")
+    bearer = {"Authorization": "Bearer collector"}
+    other = json.dumps(line | {"http.request.uri": "/v2/team/app/manifests/v2"}).encode()
+    assert 202 == httpx.post(f"{installation.url}/access-log", content=other, headers=bearer).status_code
+    counted = 'indexer_access_log_lines_total{outcome="denied"} 2.0'
+    installation.until(lambda: counted in installation.ask("/metrics").text, "both lines")
+    execute(installation, "UPDATE access_pending SET received_at = now() - interval '2 minutes'")
+    installation.until(lambda: 2 == len(installation.audit("&action=request.denied")), "the entries")
+    assert {"access-log"} == {entry["source"] for entry in installation.audit("&action=request.denied")}
+    assert [] == installation.get("/api/v1/repositories")["items"]

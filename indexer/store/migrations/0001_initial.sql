@@ -451,6 +451,34 @@ CREATE TABLE door (
     process    uuid PRIMARY KEY
 );
 
+-- access logs ---------------------------------------------------------------------------------------------
+
+-- Requests that were denied or failed, before they become entries of the log: the same ones are counted together.
+CREATE TABLE access_pending (
+    key          uuid PRIMARY KEY,           -- who, from where, what, how it ended
+    handshake    uuid,                       -- who and where: anything else they get there forgets the row; null: nothing does
+    first_at     timestamptz NOT NULL,
+    last_at      timestamptz NOT NULL,
+    received_at  timestamptz NOT NULL,
+    times        integer NOT NULL,
+    action       text NOT NULL,
+    line         jsonb NOT NULL
+);
+
+CREATE INDEX access_pending_by_handshake ON access_pending (handshake) WHERE handshake IS NOT NULL;
+CREATE INDEX access_pending_by_age ON access_pending (received_at);
+
+-- How far files were read. A rotated file keeps its device and inode, not its name.
+CREATE TABLE access_file (
+    device   bigint NOT NULL,
+    inode    bigint NOT NULL,
+    read_to  bigint NOT NULL,
+    read_at  timestamptz NOT NULL,
+    head     bytea NOT NULL,                 -- its first bytes: inodes are given again
+    path     text NOT NULL,
+    PRIMARY KEY (path, device, inode)
+);
+
 -- due -----------------------------------------------------------------------------------------------------
 
 -- Work that waits. Made due again while leased, a row bumps its generation and runs exactly once more.

@@ -1,0 +1,66 @@
+"""What a line of an access log comes to. Pure.
+
+The rules, in their order:
+
+- our own requests, and what is no request to a repository or the catalog: nothing;
+- 401 because a password was wrong: denied;
+- any other 401: the challenge by which every client learns how to log in. It is denied only if the same client gets
+  nothing else of the same repository within a while: then it never did log in;
+- 403: denied;
+- 404 of a HEAD, or of a blob: a client that looks whether it must upload; nothing;
+- any other 4xx, and 5xx: failed;
+- the rest succeeded: the notification tells it.
+
+Whatever is not a 401 settles the challenges that the same client had met in that repository.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from indexer.ingest.access_line import UNAUTHORIZED, Line
+from indexer.oci.user_agent import is_ours
+
+FORBIDDEN = 403
+NOT_FOUND = 404
+FIRST_FAILURE = 400
+WRONG_PASSWORD = "authentication failure"  # noqa: S105 - the registry's words, 2.8.2 and 3.1.1
+
+
+class Outcome(StrEnum):
+    """What a line comes to; also the label of the metric."""
+
+    NOTHING = "nothing"
+    SUCCEEDED = "succeeded"
+    CHALLENGED = "challenged"
+    DENIED = "denied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """An outcome, and whether it settles what the client was challenged for."""
+
+    outcome: Outcome
+    settles: bool
+
+
+def judge(line: Line) -> Judged:
+    """Decide what a line comes to."""
+    if is_ours(line.user_agent):
+        return Judged(outcome=Outcome.NOTHING, settles=False)
+    if line.status == UNAUTHORIZED:
+        wrong = line.error == WRONG_PASSWORD
+        return Judged(outcome=Outcome.DENIED if wrong else Outcome.CHALLENGED, settles=False)
+    return Judged(outcome=_answered(line), settles=True)
+
+
+def _answered(line: Line) -> Outcome:
+    if line.status < FIRST_FAILURE:
+        return Outcome.SUCCEEDED
+    if line.status == FORBIDDEN:
+        return Outcome.DENIED
+    if line.status == NOT_FOUND and (line.method == "HEAD" or line.noun == "blobs"):
+        return Outcome.NOTHING
+    return Outcome.FAILED
