@@ -16,6 +16,7 @@ import structlog
 
 from indexer.audit.archive import Archived, write_archive
 from indexer.audit.keeping import Leaving, Part, closes, cut_of, leaving, month_of
+from indexer.errors import StoreError
 from indexer.inventory.changes import AuditAction
 from indexer.service import Round
 from indexer.store import feeds, parts
@@ -44,6 +45,10 @@ class Left:
     held: Leaving | None = None
 
 
+class KeeperBusy(StoreError):  # noqa: N818 - a state, read as "keeper busy"
+    """Another process is taking parts out of the log."""
+
+
 class Keeper:
     """The loop that keeps the log."""
 
@@ -61,7 +66,10 @@ class Keeper:
         cut = cut_of(self._policy.keep, now)
         if cut is None:
             return Round(items=turned, rest_seconds=REST_SECONDS)
-        left = await let_go(self._pool, cut=cut, directory=self._policy.directory, now=now)
+        try:
+            left = await let_go(self._pool, cut=cut, directory=self._policy.directory, now=now)
+        except KeeperBusy:
+            return Round(items=turned, rest_seconds=REST_SECONDS)
         held_by = None if left.held is None else left.held.held_by
         if held_by is not None and held_by != self._held_by:
             log.warning("audit_part_held", reason=held_by)
@@ -136,9 +144,33 @@ async def let_go(
     operator: Operator | None = None,
     on_progress: Callable[[Part, int], None] = lambda _part, _done: None,
 ) -> Left:
-    """Archive, where there is a directory, and drop the parts that are old enough, oldest first."""
+    """Archive, where there is a directory, and drop the parts that are old enough, oldest first.
+
+    Raises ``KeeperBusy`` where another is doing so: two would write into one file.
+    """
+    async with connection(pool) as held:
+        if not await parts.become_keeper(held):
+            raise KeeperBusy("another process is taking months out of the log: try again when it is done")
+        try:
+            found = await find_leaving(pool, before=before, cut=cut)
+            return await _let_go(
+                pool, found, now=now, directory=directory, operator=operator, on_progress=on_progress
+            )
+        finally:
+            await parts.cease(held)
+
+
+async def _let_go(
+    pool: Pool,
+    found: list[Leaving],
+    *,
+    now: datetime,
+    directory: Path | None,
+    operator: Operator | None,
+    on_progress: Callable[[Part, int], None],
+) -> Left:
     gone: list[tuple[Part, Archived | None]] = []
-    for one in await find_leaving(pool, before=before, cut=cut):
+    for one in found:
         if one.held_by is not None:
             return Left(parts=gone, held=one)
         part = one.part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from datetime import UTC, date, datetime, timedelta
@@ -12,8 +13,9 @@ import orjson
 import pytest
 
 from indexer.audit import keep
+from indexer.audit.archive import write_archive
 from indexer.audit.check import check_everything
-from indexer.audit.keep import Keeper, Policy, find_leaving, let_go, load_parts, turn
+from indexer.audit.keep import Keeper, KeeperBusy, Policy, find_leaving, let_go, load_parts, turn
 from indexer.audit.leaf import leaf_of
 from indexer.audit.seal import seal
 from indexer.audit.tiles import TreeDamaged
@@ -170,6 +172,30 @@ async def test_archive__interrupted_before_the_drop_is_done_again(
     left = await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
     assert 1 == len(left.parts)
     assert first == file.read_bytes()
+
+
+async def test_archive__by_one_at_a_time(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one archives another leaves it alone, since both would write the same file; afterwards it may."""
+    await three_months(pool)
+    writing, goes_on = asyncio.Event(), asyncio.Event()
+    write = write_archive
+
+    async def slow(*arguments: Any, **how: Any) -> Any:
+        writing.set()
+        await goes_on.wait()
+        return await write(*arguments, **how)
+
+    monkeypatch.setattr(keep, "write_archive", slow)
+    one = asyncio.create_task(let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path))
+    await writing.wait()
+    with pytest.raises(KeeperBusy, match="another process"):
+        await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+    policy = Policy(keep=timedelta(0), directory=tmp_path)
+    await Keeper(pool, policy).run_once()
+    assert [] == [first for first, _, dropped in await shape(pool) if dropped]
+    goes_on.set()
+    assert 1 == len((await one).parts)
+    assert 1 == len((await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)).parts)
 
 
 async def test_archive__says_where_it_cannot_write(pool: Pool, tmp_path: Path) -> None:
