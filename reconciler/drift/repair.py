@@ -105,7 +105,7 @@ class Repairer:
                 DueKey(kind=DueKind.VERIFY, repository_id=ids[each.repository], key=each.tag)
                 for each in observations
             ]
-            await due.make_due(held, keys=keys, now=now, due_at=now + apply.FIRST_LOOK_DELAY)
+            await due.make_due(held, keys=keys, now=now, due_at=now + due.FIRST_LOOK_DELAY)
 
     async def _hold_back(
         self, comparison: Comparison, deletions: Sequence[Held], *, manifests_: bool

@@ -150,7 +150,7 @@ class Resolver:
             await self._children_due(row, [child.digest for child in manifest.children], now)
         async with connection(self._pool) as held:
             key = DueKey(kind=DueKind.MEASURE, repository_id=row.repository_id, key="")
-            await due.make_due(held, keys=[key], now=now, due_at=now + apply.MEASURE_DELAY)
+            await due.make_due(held, keys=[key], now=now, due_at=now + due.MEASURE_DELAY)
 
     async def _store_dummy(self, row: DueRow, read: ReadManifest) -> None:
         """Remember a dummy of GitLab's that nobody knew: it is held by nobody, and its tags are looked at again."""

@@ -17,7 +17,7 @@ from indexer.oci.digest import digest_of
 from indexer.oci.media_types import DOCKER_MANIFEST
 from indexer.oci.reference import RepositoryName
 from indexer.service import Loop
-from indexer.store import apply, due, inbox
+from indexer.store import due, inbox
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
@@ -47,7 +47,7 @@ APP = RepositoryName("group/project")
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks a moment apart."""
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr(apply, "FIRST_LOOK_DELAY", moment)
+    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
     monkeypatch.setattr(due, "LOOK_SPACING", moment)
     monkeypatch.setattr(decide, "SPACING", moment)
 

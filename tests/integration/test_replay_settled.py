@@ -9,7 +9,7 @@ import pytest
 
 from indexer.inventory.changes import DueKind
 from indexer.service import Loop
-from indexer.store import apply, due
+from indexer.store import due
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
@@ -32,7 +32,7 @@ CONCURRENCY = 16
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks a moment apart: the recordings are long over, so nothing is gained by waiting."""
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr(apply, "FIRST_LOOK_DELAY", moment)
+    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
     monkeypatch.setattr(due, "LOOK_SPACING", moment)
     monkeypatch.setattr(decide, "SPACING", moment)
 

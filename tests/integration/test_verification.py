@@ -12,7 +12,7 @@ from indexer.errors import RegistryUnavailable
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.inventory.latency import bucket_of
 from indexer.oci.reference import RepositoryName
-from indexer.store import apply, due, verified
+from indexer.store import due, verified
 from indexer.store.listing import status
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection
@@ -31,7 +31,7 @@ CAPTURE = "push-by-tag-oci.3.1.1"
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr(apply, "FIRST_LOOK_DELAY", moment)
+    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
     monkeypatch.setattr(due, "LOOK_SPACING", moment)
     monkeypatch.setattr(decide, "SPACING", moment)
 

@@ -1,0 +1,117 @@
+"""One transaction's view of the inventory: the locked repositories, and what is on record of what evidence names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from indexer.inventory.events import Event, EventAction
+from indexer.inventory.precedence import CLOCK_MARGIN
+from indexer.inventory.records import ManifestKey, TagKey
+from indexer.inventory.seen import TagObservation, agrees
+from indexer.inventory.told import Known
+from indexer.oci.reference import RepositoryName
+from indexer.store import events, history, manifests, repositories, tags
+from indexer.store.lookups import Lookups
+from indexer.store.pool import Connection
+
+
+@dataclass(slots=True, kw_only=True)
+class Writing:
+    """One transaction's view: the connection, the locked repositories, what was loaded and what is known now."""
+
+    connection: Connection
+    lookups: Lookups
+    repository_ids: dict[RepositoryName, int]
+    known: Known = field(default_factory=Known)
+    loaded: Known = field(default_factory=Known)
+
+
+async def begin(held: Connection, lookups: Lookups, names: Iterable[RepositoryName]) -> Writing:
+    """Lock repositories; whatever else is done to them in this transaction comes after."""
+    ids = await repositories.lock_repositories(held, names=names)
+    return Writing(connection=held, lookups=lookups, repository_ids=ids)
+
+
+async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
+    """Load what is on record of everything that events name."""
+    tagged = repositories_tags(fresh)
+    writing.known.tags = await tags.find_tags(
+        writing.connection, keys=sorted(tagged), repository_ids=writing.repository_ids
+    )
+    writing.known.histories = await history.find_history(
+        writing.connection, since=tagged, repository_ids=writing.repository_ids
+    )
+    held = {(event.repository, event.digest) for event in fresh if event.digest and not event.is_blob}
+    writing.known.manifests = await manifests.find_held_manifests(
+        writing.connection, keys=sorted(held), repository_ids=writing.repository_ids
+    )
+    deleted = {
+        event.digest
+        for event in fresh
+        if event.digest and event.action in (EventAction.DELETE, EventAction.MOUNT) and event.tag is None
+    }
+    writing.known.blobs = (
+        set(await manifests.find_blobs(writing.connection, digests=deleted)) if deleted else set()
+    )
+    writing.known.dummies = set(await manifests.find_dummies(writing.connection))
+    untagged = {
+        (event.repository, event.request.id)
+        for event in fresh
+        if event.action is EventAction.DELETE and event.tag is not None and event.request.id
+    }
+    if untagged:
+        writing.known.causes = await events.find_causes(
+            writing.connection, requests=untagged, repository_ids=writing.repository_ids
+        )
+    remember_loaded(writing)
+
+
+def repositories_tags(fresh: Sequence[Event]) -> dict[TagKey, datetime]:
+    """Return the tags that events name, each with the earliest instant they speak of."""
+    earliest: dict[TagKey, datetime] = {}
+    for event in fresh:
+        if event.tag is not None and not (event.ours and event.action is EventAction.PULL):
+            key = (event.repository, event.tag)
+            if key not in earliest or event.occurred_at < earliest[key]:
+                earliest[key] = event.occurred_at
+    return earliest
+
+
+async def load_for_looks(writing: Writing, observations: Sequence[TagObservation]) -> None:
+    """Load what is on record of tags that were looked at; the history only of those that differ."""
+    ids = writing.repository_ids
+    keys = [(observation.repository, observation.tag) for observation in observations]
+    writing.known.tags = await tags.find_tags(writing.connection, keys=keys, repository_ids=ids)
+    differing = [
+        observation
+        for observation, key in zip(observations, keys, strict=True)
+        if not agrees(writing.known.tags.get(key), observation)
+    ]
+    if differing:
+        since = {}
+        for observation in differing:
+            key = (observation.repository, observation.tag)
+            record = writing.known.tags.get(key)
+            # Two pushes that raced lie within the clock margin of each other: both must be loaded.
+            since[key] = (record.published_at if record is not None else observation.as_of) - CLOCK_MARGIN
+        writing.known.histories = await history.find_history(
+            writing.connection, since=since, repository_ids=ids
+        )
+    found: list[ManifestKey] = [(o.repository, o.digest) for o in differing if o.digest is not None]
+    writing.known.manifests = await manifests.find_held_manifests(
+        writing.connection, keys=found, repository_ids=ids
+    )
+    remember_loaded(writing)
+
+
+def remember_loaded(writing: Writing) -> None:
+    """Keep what was loaded beside what is known from now on: rows are written by what became of them."""
+    writing.loaded = Known(
+        tags=dict(writing.known.tags),
+        histories=dict(writing.known.histories),
+        manifests=dict(writing.known.manifests),
+        blobs=set(writing.known.blobs),
+        causes=dict(writing.known.causes),
+    )

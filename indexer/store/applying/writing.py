@@ -1,0 +1,252 @@
+"""Changes into rows: content first, then what refers to it, then history, log, due work and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from indexer.inventory.changes import AuditAction, Change, DueKind
+from indexer.inventory.records import TagRecord, TimeSource
+from indexer.oci.digest import Digest, digest_to_bytes
+from indexer.oci.kinds import Kind
+from indexer.oci.media_types import is_index
+from indexer.oci.reference import RepositoryName
+from indexer.store import audit, contents, drift, due, history, manifests, repositories, tags
+from indexer.store.applying.loading import Writing
+from indexer.store.applying.sorting import Sorted, sort
+from indexer.store.due import DueKey
+from indexer.store.instants import FOR_EVER, NEVER
+from indexer.store.lookups import Facet
+from indexer.store.repositories import Counted
+
+
+async def write(
+    writing: Writing,
+    changes: Sequence[Change],
+    *,
+    now: datetime,
+    run_id: int | None,
+    pulls_apart: bool = False,
+) -> None:
+    """Write what changes come to, in the transaction that loaded what they rest on."""
+    by = sort(changes, writing.loaded)
+    manifest_rows = await _write_content(writing, by)
+    manifest_ids = {digest: row.id for digest, row in manifest_rows.items()}
+    actor_ids = await writing.lookups.actors(_actors(by))
+    counted: dict[int, Counted] = {}
+    await _write_held(writing, by, counted, manifest_ids, actor_ids)
+    await _write_tags(writing, by, counted, manifest_ids, actor_ids)
+    await _write_pulls(writing, by, counted)
+    if by.entries:
+        await _write_entries(writing, by, manifest_ids, actor_ids, counted, pulls_apart=pulls_apart)
+    await _write_due(writing, by, manifest_rows, now=now)
+    if counted:
+        await repositories.count_repositories(
+            writing.connection, counted=counted, never=NEVER, for_ever=FOR_EVER
+        )
+    if by.findings:
+        await drift.add_findings(
+            writing.connection, findings=by.findings, run_id=run_id, repository_ids=writing.repository_ids
+        )
+
+
+def _actors(by: Sorted) -> set[str]:
+    names = {change.after.pushed_by for change in by.tags.values()}
+    names |= {part.actor for change in by.tags.values() for part in change.history}
+    names |= {record.pushed_by for record in by.held.values()}
+    names |= {entry.event.actor for entry in by.entries if entry.event is not None}
+    return {name for name in names if name}
+
+
+async def _write_content(writing: Writing, by: Sorted) -> dict[Digest, manifests.ManifestRow]:
+    """Add the manifests and blobs that anything written here refers to."""
+    wanted: set[Digest] = {digest for _, digest in by.held}
+    for change in by.tags.values():
+        wanted |= {part.digest for part in change.history}
+        if change.after.digest is not None:
+            wanted.add(change.after.digest)
+    for entry in by.entries:
+        if entry.previous_digest is not None:
+            wanted.add(entry.previous_digest)
+        if entry.digest is not None:
+            if entry.action in audit.BLOB_ACTIONS:
+                by.blobs.setdefault(entry.digest, 0)
+            else:
+                wanted.add(entry.digest)
+    if not wanted:
+        return {}
+    facets = {
+        digest: Facet(media_type=heard.media_type, kind=told_kind(heard.media_type))
+        for digest in wanted
+        for heard in [by.heard.get(digest, manifests.Heard())]
+    }
+    facet_ids = await writing.lookups.facets(facets.values())
+    return await manifests.add_manifests(
+        writing.connection,
+        heard={
+            digest: (by.heard[digest].size_bytes if digest in by.heard else 0, facet_ids[facet])
+            for digest, facet in facets.items()
+        },
+    )
+
+
+def told_kind(media_type: str) -> str:
+    """An index is known by its media type; what else a manifest is, only its content tells."""
+    return Kind.INDEX if is_index(media_type) else Kind.UNKNOWN
+
+
+async def _write_held(
+    writing: Writing,
+    by: Sorted,
+    counted: dict[int, Counted],
+    manifest_ids: dict[Digest, int],
+    actor_ids: dict[str, int],
+) -> None:
+    if not by.held:
+        return
+    await manifests.hold_manifests(
+        writing.connection,
+        records=list(by.held.values()),
+        repository_ids=writing.repository_ids,
+        manifest_ids=manifest_ids,
+        actor_ids=actor_ids,
+    )
+    for key, record in by.held.items():
+        before = writing.loaded.manifests.get(key)
+        change = int(record.present) - int(before is not None and before.present)
+        _counted(writing, counted, record.repository).manifests += change
+
+
+async def _write_tags(
+    writing: Writing,
+    by: Sorted,
+    counted: dict[int, Counted],
+    manifest_ids: dict[Digest, int],
+    actor_ids: dict[str, int],
+) -> None:
+    if not by.tags:
+        return
+    held, ids = writing.connection, writing.repository_ids
+    live = [change.after for change in by.tags.values() if change.after.live]
+    dead = [change.after for change in by.tags.values() if not change.after.live]
+    before = writing.loaded.tags
+    buried = [record.key for record in live if record.key in before and not before[record.key].live]
+    ended = [record.key for record in dead if record.key in before and before[record.key].live]
+    if buried:
+        await tags.drop_tombstones(held, keys=buried, repository_ids=ids)
+    if ended:
+        await tags.drop_tags(held, keys=ended, repository_ids=ids)
+    if dead:
+        await tags.put_tombstones(held, records=dead, repository_ids=ids)
+    if live:
+        unknown = Facet(media_type="")
+        await tags.put_tags(
+            held,
+            records=live,
+            repository_ids=ids,
+            manifest_ids=manifest_ids,
+            actor_ids=actor_ids,
+            unknown_facet_id=(await writing.lookups.facets([unknown]))[unknown],
+        )
+        weak = [r.digest for r in live if r.published_source is TimeSource.FIRST_SEEN and r.digest]
+        if weak:
+            await contents.describe_tags(held, manifest_ids=[manifest_ids[digest] for digest in weak])
+    await history.write_history(
+        held,
+        changed=[
+            (key, writing.loaded.histories.get(key, ()), change.history) for key, change in by.tags.items()
+        ],
+        repository_ids=ids,
+        manifest_ids=manifest_ids,
+        actor_ids=actor_ids,
+    )
+    for key, change in by.tags.items():
+        _count_tag(_counted(writing, counted, key[0]), before.get(key), change.after)
+
+
+def _count_tag(row: Counted, before: TagRecord | None, after: TagRecord) -> None:
+    row.tags += int(after.live) - int(before is not None and before.live)
+    if after.digest is not None and (before is None or before.digest != after.digest):
+        row.published_at = max(row.published_at or NEVER, after.published_at)
+
+
+async def _write_pulls(writing: Writing, by: Sorted, counted: dict[int, Counted]) -> None:
+    if not by.pulls:
+        return
+    of_tags: dict[tuple[int, str], tuple[datetime, int]] = {}
+    of_manifests: dict[tuple[int, bytes], tuple[datetime, int]] = {}
+    for pull in by.pulls:
+        repository_id = writing.repository_ids[pull.repository]
+        row = _counted(writing, counted, pull.repository)
+        row.pulled_at = max(row.pulled_at or NEVER, pull.at)
+        if pull.tag is not None:
+            latest, count = of_tags.get((repository_id, pull.tag), (pull.at, 0))
+            of_tags[repository_id, pull.tag] = (max(latest, pull.at), count + 1)
+        if pull.digest is not None:
+            packed = digest_to_bytes(pull.digest)
+            latest, count = of_manifests.get((repository_id, packed), (pull.at, 0))
+            of_manifests[repository_id, packed] = (max(latest, pull.at), count + 1)
+    if of_tags:
+        await tags.add_pulls(writing.connection, pulls=of_tags)
+    if of_manifests:
+        await tags.add_manifest_pulls(writing.connection, pulls=of_manifests)
+
+
+async def _write_entries(
+    writing: Writing,
+    by: Sorted,
+    manifest_ids: dict[Digest, int],
+    actor_ids: dict[str, int],
+    counted: dict[int, Counted],
+    *,
+    pulls_apart: bool,
+) -> None:
+    told = [entry.event for entry in by.entries if entry.event is not None]
+    blob_ids = await manifests.add_blobs(writing.connection, sizes=by.blobs) if by.blobs else {}
+    ids = audit.EntryIds(
+        repositories=writing.repository_ids,
+        manifests=manifest_ids,
+        blobs=blob_ids,
+        actors=actor_ids,
+        clients=await writing.lookups.clients(event.request for event in told),
+        instances=await writing.lookups.instances(event.instance for event in told),
+    )
+    apart = [e for e in by.entries if pulls_apart and e.action is AuditAction.MANIFEST_PULLED]
+    logged = [e for e in by.entries if not (pulls_apart and e.action is AuditAction.MANIFEST_PULLED)]
+    if logged:
+        await audit.stage_entries(writing.connection, entries=logged, ids=ids)
+    if apart:
+        await audit.stage_pulls(writing.connection, entries=apart, ids=ids)
+    for event in told:
+        row = _counted(writing, counted, event.repository)
+        row.heard_at = min(row.heard_at or event.occurred_at, event.occurred_at)
+
+
+async def _write_due(
+    writing: Writing, by: Sorted, manifest_rows: dict[Digest, manifests.ManifestRow], *, now: datetime
+) -> None:
+    ids = writing.repository_ids
+    looks = {
+        DueKey(kind=item.kind, repository_id=ids[item.repository], key=item.key)
+        for item in by.dues
+        if item.kind is DueKind.VERIFY
+    }
+    if by.doubtful:
+        keys = [(item.repository, item.digest) for item in by.doubtful]
+        found = await tags.tags_of_digests(writing.connection, keys=keys, repository_ids=ids)
+        looks |= {DueKey(kind=DueKind.VERIFY, repository_id=number, key=tag) for number, tag in found}
+    reads = {
+        DueKey(kind=DueKind.RESOLVE, repository_id=ids[item.repository], key=item.key)
+        for item in by.dues
+        if item.kind is DueKind.RESOLVE and not manifest_rows[Digest(item.key)].read
+    }
+    measures = {
+        DueKey(kind=DueKind.MEASURE, repository_id=ids[repository], key="") for repository, _ in by.held
+    }
+    due_at = dict.fromkeys(looks, now + due.FIRST_LOOK_DELAY) | dict.fromkeys(reads, now)
+    due_at |= dict.fromkeys(measures, now + due.MEASURE_DELAY)
+    await due.make_due_at(writing.connection, due_at=due_at, now=now)
+
+
+def _counted(writing: Writing, counted: dict[int, Counted], repository: RepositoryName) -> Counted:
+    return counted.setdefault(writing.repository_ids[repository], Counted())
