@@ -36,7 +36,7 @@ COMMANDS = (
     ("reconciler", "--version"),
     ("indexer", "openapi"),
 )
-LOG_TABLES = ("audit_entry", "audit_staged")
+LOG_TABLES = ("audit_entry", "audit_staged", "audit_tile", "audit_salt")
 
 
 def started(command: tuple[str, ...]) -> float:
@@ -73,8 +73,14 @@ async def bytes_of(place: Server, report: Report, *, tags: int, events: int) -> 
         for table in LOG_TABLES:
             await connection.execute(f"VACUUM FULL {table}", timeout=3600)
         entries = await connection.fetchval("SELECT count(*) FROM audit_entry")
-        size = await connection.fetchval("SELECT pg_total_relation_size('audit_entry')")
+        size = await connection.fetchval(
+            "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree('audit_entry')"
+        )
         report.add("audit log", size / entries, "bytes/entry")
+        proof = await connection.fetchval(
+            "SELECT pg_total_relation_size('audit_tile') + pg_total_relation_size('audit_salt')"
+        )
+        report.add("audit log, its tree and salts", proof / entries, "bytes/entry")
         await connection.close()
 
 
