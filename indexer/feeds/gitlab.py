@@ -20,6 +20,7 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -249,7 +250,11 @@ def open_client(settings: GitlabSettings) -> httpx.AsyncClient:
     """
     return httpx.AsyncClient(
         headers={"Authorization": settings.token, "Content-Type": CONTENT_TYPE},
-        verify=httpx.create_ssl_context(verify=settings.ca_file or True, trust_env=False),
+        verify=(
+            httpx.create_ssl_context(trust_env=False)
+            if settings.ca_file is None
+            else ssl.create_default_context(cafile=settings.ca_file)
+        ),
         timeout=httpx.Timeout(REQUEST_DEADLINE_SECONDS, connect=5.0),
         follow_redirects=False,
         trust_env=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from indexer.store import forwarding, inbox
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from tests.fixtures.floods import EPOCH, delivery, event
+from tests.fixtures.sinks import Certificates
 
 SECRET = "notification-secret-of-the-tests"
 OPENED: list[httpx.AsyncClient] = []
@@ -87,9 +89,8 @@ def forwarder(
     settings = GitlabSettings(
         url=url,
         token=token,
-        ca_file=None,
         longest_queue=longest_queue,
-        **{"longest_wait": timedelta(days=1)} | named,
+        **{"longest_wait": timedelta(days=1), "ca_file": None} | named,
     )
     OPENED.append(open_client(settings))
     return Forwarder(pool, OPENED[-1], settings)
@@ -117,6 +118,31 @@ async def until_empty(pool: Pool, loop: Forwarder) -> None:
             with suppress(GitlabUnavailable):
                 await loop.run_once()
             await asyncio.sleep(0.01)
+
+
+async def test_forwarding__an_authority_of_ones_own(
+    pool: Pool, lookups: Lookups, certificates: Certificates
+) -> None:
+    """With the CA file GitLab's certificate is good; without it nothing is sent."""
+    fake = Gitlab()
+    app = web.Application()
+    app.router.add_post(PATH, fake.receive)
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_side.load_cert_chain(certificates.certificate, certificates.key)
+    server = TestServer(app, host="127.0.0.1", scheme="https")
+    await server.start_server(ssl=server_side)
+    try:
+        url = str(server.make_url(PATH))
+        await tell(pool, lookups, push(1))
+        with pytest.raises(GitlabUnavailable):
+            await forwarder(pool, url).run_once()
+        assert 0 == fake.requests
+        await until_empty(pool, forwarder(pool, url, ca_file=str(certificates.ca)))
+        assert 1 == len(fake.events)
+    finally:
+        while OPENED:
+            await OPENED.pop().aclose()
+        await server.close()
 
 
 async def test_forwarding__what_gitlab_wants_and_nothing_else(
