@@ -19,9 +19,12 @@ from demo import checks, tables
 from demo.asking import Asker
 from demo.stage import DemoError, Stage, find_registry
 from demo.story import Story
+from indexer.command import operator
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from demo.ledger import Ledger
 
 FAILED = 1
 INTERRUPTED = 130
@@ -88,10 +91,10 @@ class Demo:
         self._done("moved a tag, deleted one, pulled one")
         asker.wait_until_settled(len(story.ledger.entries))
         self._done("every event applied; every tag looked at and found as told")
-        self._walk(stage)
+        self._walk(stage, story.ledger)
         story.go_behind_our_back()
         self._done("pushed and moved a tag without a notification, took one out of the registry's storage")
-        self._walk(stage)
+        self._walk(stage, story.ledger)
         asker.wait_until_settled(len(story.ledger.entries))
         shown = asker.everything()
         tables.show(self._console, shown)
@@ -103,8 +106,9 @@ class Demo:
             self._done(f"checked {checks.summary(shown)}")
         return not wrong
 
-    def _walk(self, stage: Stage) -> None:
+    def _walk(self, stage: Stage, ledger: Ledger) -> None:
         counts = stage.reconcile()["counts"]
+        ledger.walked(operator("reconciler once").name)
         changed = counts["changed"]
         result = f"{changed} repaired" if changed else "all in step"
         self._done(f"reconciler once: {counts['tags']} tags compared, {result}")

@@ -33,9 +33,9 @@ class Entry:
     """One entry of the audit log."""
 
     action: str
-    repository: str
+    repository: str | None
     tag: str | None
-    digest: str
+    digest: str | None
     previous_digest: str | None
     actor: str | None
     source: str
@@ -92,6 +92,10 @@ class Ledger:
         self.entries.append(
             Entry("manifest.pulled", repository, tag, digest, None, actor, source="notification")
         )
+
+    def walked(self, operator: str) -> None:
+        """Write down that somebody had the registry walked."""
+        self.entries.append(Entry("operator.walked", None, None, None, None, operator, source="operator"))
 
     def pushed_unheard(self, pushed: Pushed) -> None:
         """Write down a push that nobody announced; the walk finds it."""

@@ -66,7 +66,7 @@ def _audit(rows: list[Json]) -> Table:
             str(row["position"]),
             _time(row["occurred_at"]),
             row["action"],
-            f"{row['repository']}:{row['tag']}" if row["tag"] else row["repository"],
+            f"{row['repository']}:{row['tag']}" if row["tag"] else row["repository"] or "",
             _digest(row["digest"]),
             _moved_from(row),
             (row["actor"] or {}).get("name", ""),
