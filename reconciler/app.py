@@ -125,7 +125,14 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service.start(Explainer(rooms.pool, rooms.registry), Alarm())
         walk = walk_settings(settings, mode=RunMode.RUN)
         service.start(
-            Walker(rooms.pool, rooms.lookups, rooms.walking, walk, interval=settings.reconciler_interval),
+            Walker(
+                rooms.pool,
+                rooms.lookups,
+                rooms.walking,
+                walk,
+                interval=settings.reconciler_interval,
+                stop=stop,
+            ),
             Alarm(),
         )
         token = settings.indexer_notifications_token

@@ -20,16 +20,19 @@ from indexer.store.listing.status import Status, Verification
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
 
+ASKED_THE_BRAKE = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
+RUNS_LOOKED_AT = 50
 RELEASE = "if the registry is right, release it once: reconciler once --release-brake"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """Everything at one moment; ``run`` is the newest walk, however it ended."""
+    """Everything at one moment; ``run`` is the newest walk, ``ended`` the newest that came to its end."""
 
     status: Status
     verification: Verification
     run: Mapping[str, Any] | None
+    ended: Mapping[str, Any] | None
 
     @property
     def now(self) -> datetime:
@@ -39,10 +42,10 @@ class Picture:
 
     @property
     def brake(self) -> str | None:
-        """Why the newest walk held back its deletions, if it did."""
-        if self.run is None or self.run["outcome"] != RunOutcome.BRAKED:
+        """Why the newest walk that came to its end held back its deletions, if it did."""
+        if self.ended is None or self.ended["outcome"] != RunOutcome.BRAKED:
             return None
-        return str(self.run["note"] or "pulled")
+        return str(self.ended["note"] or "pulled")
 
 
 async def show_status(database_url: str, *, as_json: bool) -> int:
@@ -65,10 +68,16 @@ async def look(database_url: str) -> Picture:
             verification = await status_store.verification(
                 held, tags=found.totals["tags"], now=found.ingest["now"]
             )
-            runs = await drift_store.latest_runs(held, limit=1)
+            runs = await drift_store.latest_runs(held, limit=RUNS_LOOKED_AT)
     finally:
         await held.close()
-    return Picture(status=found, verification=verification, run=dict(runs[0]) if runs else None)
+    ended = (run for run in runs if run["outcome"] in ASKED_THE_BRAKE)
+    return Picture(
+        status=found,
+        verification=verification,
+        run=dict(runs[0]) if runs else None,
+        ended=next(map(dict, ended), None),
+    )
 
 
 def picture_json(picture: Picture) -> dict[str, Any]:

@@ -54,12 +54,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """How far a walk is: whether its repositories are shared out, how many they are and how many are left."""
+    """How far a walk is: since when its repositories are shared out, how many they are and how many are left."""
 
-    listed: bool
+    listed_at: datetime | None
     ended: bool
     total: int
     left: int
+
+    @property
+    def listed(self) -> bool:
+        """Whether its repositories are shared out."""
+        return self.listed_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +118,11 @@ class Worker:
                 async with self._turn:
                     await self._held.execute(SQL["release_lock"], _LEAD_LOCK, run_id)
 
-    async def take_repository(self, *, run_id: int) -> RepositoryName | None:
-        """Take the next repository that nobody alive has; None if there is none."""
+    async def take_repository(self, *, run_id: int, of_first: int | None = None) -> RepositoryName | None:
+        """Take the next repository, of the ``of_first`` of the walk, that nobody alive has; None if there is none."""
+        values = (run_id, self._number, _WORKER_LOCK, of_first)
         async with self._turn:
-            name = await self._held.fetchval(SQL["take_repository"], run_id, self._number, _WORKER_LOCK)
+            name = await self._held.fetchval(SQL["take_repository"], *values)
         return None if name is None else RepositoryName(name)
 
     async def end_repository(
@@ -219,7 +225,7 @@ async def state_of(held: Connection, *, run_id: int) -> State:
     """Return how far a walk is."""
     row = await held.fetchrow(SQL["state_of"], run_id)
     assert row is not None  # noqa: S101 - walks are never removed; tells mypy
-    return State(listed=row["listed"], ended=row["ended"], total=row["total"], left=row["left"])
+    return State(listed_at=row["listed_at"], ended=row["ended"], total=row["total"], left=row["left"])
 
 
 async def sum_counts(held: Connection, *, run_id: int) -> Counter[str]:

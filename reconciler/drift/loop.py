@@ -1,7 +1,7 @@
 """When to walk by itself. All processes that do share one walk.
 
 - At the start: what happened while nobody looked is unknown.
-- When the last complete walk is older than the interval.
+- When the last complete walk began longer ago than the interval; this one is spread over it (``spread``).
 - When a registry process shows that was not there before the last walk: its predecessor's restart dropped
   whatever it had not delivered (2.8.2 and 3.1.1: even a clean shutdown does).
 - When the registry's counters, held against ours, say that events may be lost (``reconciler/loss``).
@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -17,14 +19,17 @@ from indexer.service import Round
 from indexer.store import drift, instances, loss, walks
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection
+from indexer.store.walks import Run
 from reconciler.drift.entering import enter_if_due, find_shared
 from reconciler.drift.report import WalkSettings
+from reconciler.drift.spread import Spread
 from reconciler.drift.walk import Walk
 from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
 
 REST_SECONDS = 5.0
+INTERVAL = "interval"
 
 
 class Walker:
@@ -40,12 +45,14 @@ class Walker:
         settings: WalkSettings,
         *,
         interval: timedelta,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self._pool = pool
         self._lookups = lookups
         self._registry = registry
         self._settings = settings
         self._interval = interval
+        self._stop = stop
         self._walked_at: datetime | None = None
 
     async def run_once(self) -> Round:
@@ -59,9 +66,15 @@ class Walker:
                 return Round(items=0, rest_seconds=REST_SECONDS)
             run = entered.run
             log.info("walk_joined" if entered.joined else "walk_begins", run_id=run.id, why=run.cause)
-            report = await Walk(self._pool, self._lookups, self._registry, self._settings).take_part(
-                worker, entered
+            walk = Walk(
+                self._pool,
+                self._lookups,
+                self._registry,
+                self._settings,
+                spread=self._spread(run),
+                stop=self._stop,
             )
+            report = await walk.take_part(worker, entered)
         self._walked_at = run.started_at
         if report.brake is not None:
             log.error("brake_pulled", reason=report.brake, release_with="reconciler once --release-brake")
@@ -85,4 +98,20 @@ class Walker:
             return f"events may be lost: {doubt.because}"
         if newest_instance is not None and newest_instance > newest:
             return "registry restarted"
-        return "interval" if datetime.now(UTC) - newest >= self._interval else None
+        return INTERVAL if datetime.now(UTC) - newest >= self._interval else None
+
+    def _spread(self, run: Run) -> Spread | None:
+        if run.cause != INTERVAL:
+            return None
+        return Spread(self._interval, is_urgent=partial(self._is_urgent, since=run.started_at))
+
+    async def _is_urgent(self, *, since: datetime) -> bool:
+        """Tell whether there is a reason for a walk that began later, or this process has not walked yet."""
+        async with connection(self._pool) as held:
+            newest_instance = await instances.newest(held)
+            doubt = await loss.newest_doubt(held)
+        return (
+            self._walked_at is None
+            or (doubt is not None and doubt.at > since)
+            or (newest_instance is not None and newest_instance > since)
+        )

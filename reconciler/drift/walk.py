@@ -33,6 +33,7 @@ from reconciler.drift.entering import Entered, enter
 from reconciler.drift.known import every_name, put_on_record
 from reconciler.drift.repair import Repairer
 from reconciler.drift.report import CATALOG_INCOMPLETE, Progress, Report, WalkSettings, one_undecided
+from reconciler.drift.spread import Spread
 from reconciler.drift.work import POLL_SECONDS, Work
 from reconciler.registry.protocol import Registry
 
@@ -52,12 +53,16 @@ class Walk:
         settings: WalkSettings,
         *,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        spread: Spread | None = None,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self._pool = pool
         self._lookups = lookups
         self._registry = registry
         self._settings = settings
         self._on_progress = on_progress
+        self._spread = spread
+        self._stop = stop
 
     async def run(self) -> Report:
         """Walk, repair and report; raise ``RegistryError`` if the registry does not answer."""
@@ -69,20 +74,23 @@ class Walk:
             return await self.take_part(worker, entered)
 
     async def take_part(self, worker: Worker, entered: Entered) -> Report:
-        """Work at a walk until it has ended."""
+        """Work at a walk until it has ended, or until told to stop."""
         run = entered.run
         try:
             await self._share_out(worker, run)
             repairer = Repairer(self._pool, self._lookups, worker, run)
-            await Work(
+            work = Work(
                 self._pool,
                 self._comparer(run),
                 repairer,
                 worker,
                 run=run,
                 on_progress=self._on_progress,
-            ).work()
-            await self._end(worker, run, repairer)
+                spread=self._spread,
+                stop=self._stop,
+            )
+            if await work.work():
+                await self._end(worker, run, repairer)
         except RegistryError as error:
             await self._stopped(run, error)
             raise

@@ -22,6 +22,7 @@ from reconciler.drift.compare import UNKNOWN, Comparer, Comparison
 from reconciler.drift.known import put_on_record
 from reconciler.drift.repair import Repairer
 from reconciler.drift.report import UNKNOWN_REPOSITORY, Progress, add_undecided, one_undecided
+from reconciler.drift.spread import Spread
 from reconciler.observe import kind_of, raise_if_down
 
 log = structlog.get_logger()
@@ -55,6 +56,8 @@ class Work:
         *,
         run: Run,
         on_progress: Callable[[Progress], None],
+        spread: Spread | None = None,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self._pool = pool
         self._comparer = comparer
@@ -62,15 +65,22 @@ class Work:
         self._worker = worker
         self._run = run
         self._on_progress = on_progress
+        self._spread = spread
+        self._stop = stop
         self._under_way: dict[RepositoryName, _Tally] = {}
         self._freed = asyncio.Event()
         self._before = Progress(repositories=0, total=0, tags=0)
         self._done: Counter[str] = Counter()
         self._told_at = time.monotonic()
+        self._at_start: walks.State | None = None
+        self._counted_at = float("-inf")
 
-    async def work(self) -> None:
-        """Take and compare until nothing is left; raise ``RegistryError`` if the registry does not answer."""
-        state = await self._state()
+    async def work(self) -> bool:
+        """Take and compare until nothing is left; False if told to stop before.
+
+        Raises ``RegistryError`` if the registry does not answer.
+        """
+        state = self._at_start = await self._state()
         self._before = Progress(repositories=state.total - state.left, total=state.total, tags=0)
         try:
             async with asyncio.TaskGroup() as group:
@@ -78,23 +88,48 @@ class Work:
                     pass
         except ExceptionGroup as failures:
             raise _first_registry_error(failures) or failures from failures
+        return not self._is_stopping or not (await self._state()).left
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> bool:
         """Take one more, or wait; tell whether anything is left."""
         self._freed.clear()
+        if self._is_stopping:
+            return False
         if len(self._under_way) < REPOSITORIES_AT_A_TIME:
-            name = await self._worker.take_repository(run_id=self._run.id)
+            of_first = await self._of_first()
+            name = await self._worker.take_repository(run_id=self._run.id, of_first=of_first)
             if name is not None:
                 self._under_way[name] = _Tally()
                 group.create_task(self._compare(name))
                 return True
-            if not (await self._state()).left:
+            if await self._is_nothing_left(waits_its_turn=of_first is not None):
                 return False
-            # What is left others have. They may die, and then it is free.
+            # What is left others have, who may die, and then it is free; or its turn has not come.
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._freed.wait()
         return True
+
+    async def _of_first(self) -> int | None:
+        """Return how many of the walk's repositories may have been taken by now; None: all."""
+        if self._spread is None or self._at_start is None or self._at_start.listed_at is None:
+            return None
+        may = await self._spread.may_be_taken(
+            total=self._at_start.total, listed_at=self._at_start.listed_at, now=datetime.now(UTC)
+        )
+        return may if may < self._at_start.total else None
+
+    async def _is_nothing_left(self, *, waits_its_turn: bool) -> bool:
+        """Count what is left; where the next only waits for its turn, now and then: others may be faster."""
+        now = time.monotonic()
+        if waits_its_turn and now - self._counted_at < TELL_EVERY_SECONDS:
+            return False
+        self._counted_at = now
+        return not (await self._state()).left
 
     async def _state(self) -> walks.State:
         async with connection(self._pool) as held:

@@ -54,16 +54,16 @@ UPDATE drift_run SET listed_at = $2, undecided = $3 WHERE id = $1
 
 -- name: state_of
 -- How far walk $1 is.
-SELECT r.listed_at IS NOT NULL AS listed, r.outcome IS NOT NULL AS ended,
+SELECT r.listed_at, r.outcome IS NOT NULL AS ended,
        count(d.name) AS total, count(d.name) FILTER (WHERE d.done_at IS NULL) AS left
 FROM drift_run AS r LEFT JOIN drift_repository AS d ON d.run_id = r.id WHERE r.id = $1 GROUP BY r.id
 
 -- name: take_repository
--- Worker $2 takes the next repository of walk $1 that nobody alive has ($3: the lock's class). What was held back of
--- it is forgotten: it is compared again.
+-- Worker $2 takes the next repository of walk $1, of the first $4 (null: of all), that nobody alive has ($3: the lock's
+-- class). What was held back of it is forgotten: it is compared again.
 WITH next AS (
     SELECT run_id, name FROM drift_repository
-    WHERE run_id = $1 AND done_at IS NULL
+    WHERE run_id = $1 AND done_at IS NULL AND ($4::bigint IS NULL OR position <= $4)
       AND (worker IS NULL OR worker::bigint <> ALL (ARRAY(
           SELECT l.objid::bigint FROM pg_locks AS l
           WHERE l.locktype = 'advisory' AND l.classid = $3::integer::oid
