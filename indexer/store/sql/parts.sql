@@ -28,7 +28,7 @@ WHERE first_position = $1 AND dropped_at IS NULL AND last_position IS NOT NULL R
 SELECT position FROM log_head FOR UPDATE
 
 -- name: become_keeper
--- Takes the lock $1 of this session; false where another holds it.
+-- Takes the lock $1 until this connection lets go of it or ends; false where another holds it.
 SELECT pg_try_advisory_lock($1)
 
 -- name: cease
