@@ -79,7 +79,6 @@ class IngestWorker:
         *,
         batch: int = BATCH,
         pulls_batch: int = PULLS_BATCH,
-        gather_seconds: float = GATHER_SECONDS,
         pulls_apart: bool = True,
         forwarded: Forwarding | None = None,
     ) -> None:
@@ -87,7 +86,6 @@ class IngestWorker:
         self._lookups = lookups
         self._batch = batch
         self._pulls_batch = pulls_batch
-        self._gather_seconds = gather_seconds
         self._pulls_apart = pulls_apart
         self._forwarded = forwarded
         self._careful = 0
@@ -109,7 +107,7 @@ class IngestWorker:
         if self._careful:
             self._careful -= 1
         elif 0 < done < SMALL:
-            await asyncio.sleep(self._gather_seconds)
+            await asyncio.sleep(GATHER_SECONDS)
         return Round(items=done, rest_seconds=0 if done else REST_SECONDS)
 
     async def _apply(self, *, careful: bool) -> int:

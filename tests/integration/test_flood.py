@@ -207,6 +207,23 @@ async def test_batches__are_bounded_in_bytes_and_events(
     assert await pool.fetchval("SELECT count(*) FROM tag") == 6
 
 
+@pytest.mark.parametrize(("count", "expected"), [(0, []), (3, [workers.GATHER_SECONDS]), (workers.SMALL, [])])
+async def test_worker__pauses_after_a_small_batch_only(
+    pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch, count: int, expected: list[float]
+) -> None:
+    """So that what a registry sends one by one is applied together; a backlog and an empty inbox wait for nothing."""
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+
+    monkeypatch.setattr("indexer.ingest.worker.asyncio.sleep", pause)
+    told = [event("push", tag=f"v{n}", at=EPOCH + timedelta(seconds=n), number=n) for n in range(count)]
+    await put(pool, [delivery(each, can_wait=False) for each in told])
+    assert count == (await IngestWorker(pool, lookups).run_once()).items
+    assert expected == paused
+
+
 async def test_worker__sets_aside_the_delivery_that_failed_and_no_other(
     pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
