@@ -84,6 +84,19 @@ class Up:
                     return int(pid)
         return None
 
+    def pids(self) -> list[int | None]:
+        """Process ids of ``up`` itself, the server and the reconciler."""
+        assert self.process is not None
+        return [self.process.pid, self.pid_of("serve"), self.pid_of("run")]
+
+    def titles(self) -> list[str]:
+        """Under which names `ps` shows them; without those that are away."""
+        shown = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                shown.append(Path(f"/proc/{pid}/cmdline").read_bytes().strip(b"\0").decode())
+        return shown
+
     def ready(self) -> bool:
         connection = http.client.HTTPConnection(self.address, timeout=5)
         try:
@@ -146,10 +159,9 @@ def running(directory: Path) -> Iterator[Up]:
 def test_up__serves_without_its_registry(running: Up) -> None:
     """It starts and serves while the registry is unreachable, shows under its names, ends by one Ctrl-C."""
     assert '"items":[]' in running.get("/api/v1/repositories").replace(" ", "")
-    assert running.process is not None
-    pids = [running.process.pid, running.pid_of("serve"), running.pid_of("run")]
-    titles = [Path(f"/proc/{pid}/cmdline").read_bytes().strip(b"\0").decode() for pid in pids]
-    assert titles == ["indexer up", "indexer serve", "reconciler run"]
+    # Ready is said of the server alone: the reconciler may still be loading, and then has Python's name.
+    eventually(lambda: running.titles() == ["indexer up", "indexer serve", "reconciler run"], 30, running)
+    pids = running.pids()
     assert running.end(signal.SIGINT) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 

@@ -142,11 +142,12 @@ def eventually(true: Callable[[], object], seconds: float = 30) -> None:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[Up]:
-    """A running ``up`` that is ready."""
+    """A running ``up`` that is ready, and whose programs have both written that they started."""
     running = Up(tmp_path)
     running.start()
     try:
         eventually(running.announced)
+        eventually(lambda: running.started("indexer") and running.started("reconciler"))
         yield running
     finally:
         running.end()
