@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 COMMANDS = Path(sys.executable).parent
 TOKEN = "notifications-secret-of-the-test"
 API_TOKEN = "operator-secret-of-the-test"
-READY_WITHIN_SECONDS = 30
+READY_WITHIN_SECONDS = 60
 IMPATIENT = ("--patience", "1500ms")
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 

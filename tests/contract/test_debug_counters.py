@@ -62,7 +62,7 @@ async def read_until(
     client: httpx.AsyncClient, address: str, holds: Callable[[EndpointCounters], bool]
 ) -> DebugReading:
     """Read until the first endpoint's counters are so; 10 s are more than it takes."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             reading = await read_debug(client, address)
             if reading.endpoints and holds(reading.endpoints[0].counters):

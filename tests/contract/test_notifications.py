@@ -52,7 +52,7 @@ class Receiver:
 
     async def wait_for(self, count: int) -> list[dict[str, Any]]:
         """Return the events once there are ``count``."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(lambda: len(self.events) >= count)
         return self.events
 

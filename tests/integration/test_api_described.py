@@ -77,9 +77,9 @@ def address(database_url: str) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    yield ready.result(timeout=20)
+    yield ready.result(timeout=60)
     loop.call_soon_threadsafe(done.set)
-    thread.join(timeout=20)
+    thread.join(timeout=60)
     loop.close()
 
 

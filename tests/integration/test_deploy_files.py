@@ -106,7 +106,7 @@ def serving(binary: Path, config: Path, environment: Mapping[str, str], log: Pat
             stderr=output,
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while "listening on" not in (said := log.read_text(encoding="utf-8")):
             assert process.poll() is None, said
             assert time.monotonic() < deadline, said
@@ -114,7 +114,7 @@ def serving(binary: Path, config: Path, environment: Mapping[str, str], log: Pat
         yield
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 @pytest.mark.registry
@@ -148,7 +148,7 @@ def test_registry_config__tells_manifests_and_nothing_else(
             digest = pusher.push("app", oci_image("deployed"), "v1")
             pusher.digest_of("app", "v1")
             pusher.delete("app", digest)
-            received = [told.received.get(timeout=10) for _ in range(3)]
+            received = [told.received.get(timeout=60) for _ in range(3)]
             with pytest.raises(Empty):
                 told.received.get(timeout=0.3)
         said = (tmp_path / "log").read_text(encoding="utf-8")

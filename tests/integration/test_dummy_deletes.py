@@ -66,7 +66,7 @@ async def take_in(pool: Pool, lookups: Lookups, events: list[dict[str, Any]], *,
 
 
 async def drain(pool: Pool, loop: Loop, kind: DueKind) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await pool.fetchval("SELECT count(*) FROM due WHERE kind = $1", kind):
             if not (await loop.run_once()).items:
                 await asyncio.sleep(0.005)
@@ -114,7 +114,7 @@ async def test_dummy_delete__on_a_real_registry(
             start_registry, registry_version, notifications=[Endpoint(url=str(server.make_url("/")))]
         )
         await asyncio.to_thread(push_and_delete_as_gitlab, registry.url)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(event["action"] == "delete" for event in events) < 3:
                 await asyncio.sleep(0.02)
         await take_in(pool, lookups, events, batch=batch)

@@ -76,7 +76,7 @@ async def test_registry__posts_notifications(start_registry: StartRegistry, regi
         server = start_registry(registry_version, notifications=[endpoint])
         with closing(Pusher(server.url)) as pusher:
             await asyncio.to_thread(pusher.push, "app", oci_image("told"), "v1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             authorization, envelope = await heard.get()
     finally:
         await runner.cleanup()

@@ -81,7 +81,7 @@ async def walk(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> RunOut
 
 async def drain(pool: Pool, loop: Loop, kind: DueKind) -> None:
     """Run a loop until nothing of its kind is due."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await pool.fetchval("SELECT count(*) FROM due WHERE kind = $1", kind):
             if not (await loop.run_once()).items:
                 await asyncio.sleep(0.005)

@@ -42,7 +42,7 @@ async def stored(database_url: str) -> list[int]:
 
 
 async def until_stored(database_url: str, count: int) -> list[int]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found := await stored(database_url)) < count:
             await asyncio.sleep(0.02)
     return found
@@ -82,7 +82,7 @@ async def test_spool__an_outage_keeps_every_delivery_and_their_order(
     for number in range(25, 30):
         await writer.store(delivery(number))
     found = await until_stored(database_url, 30)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(set(found)) < 30:
             found = await stored(database_url)
     assert list(dict.fromkeys(found)) == list(range(30))
