@@ -42,7 +42,7 @@ SHAPES = (
     (re.compile(r"sha256:[0-9a-f]{64}"), "DIGEST"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
 )
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 """For what an answer shows a moment later: asking again is safe, so a page need not say that it takes a second."""
 
 
