@@ -297,7 +297,7 @@ async def test_slow_question__is_given_up_with_a_problem(
 ) -> None:
     """A statement over its time limit is 503 too_slow with Retry-After, and the connection serves on."""
     async with served(
-        database_url, ApiSettings(anonymous_read=True, connections=1, statement_timeout_seconds=0.05)
+        database_url, ApiSettings(anonymous_read=True, connections=1, statement_timeout_seconds=1.0)
     ) as client:
         monkeypatch.setitem(
             freshness.SQL,

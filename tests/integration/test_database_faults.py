@@ -79,10 +79,10 @@ def once_written(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "COMMAND_TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(pools, "CONNECT_TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(pools, "ABANDONED_AFTER_SECONDS", 1.0)
-    monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(pools, "COMMAND_TIMEOUT_SECONDS", 1.5)
+    monkeypatch.setattr(pools, "CONNECT_TIMEOUT_SECONDS", 1.5)
+    monkeypatch.setattr(pools, "ABANDONED_AFTER_SECONDS", 2.0)
+    monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 1.0)
     monkeypatch.setattr(writers, "DRAIN_DEADLINE_SECONDS", 2.0)
     monkeypatch.setattr(writers, "RETRY_SECONDS", 0.05)
 
@@ -125,7 +125,7 @@ async def test_worker__goes_on_through_the_same_pool_when_the_wire_is_back(
 
     async def stall() -> None:
         proxy.stall()
-        asyncio.get_running_loop().call_later(1.5, proxy.resume)
+        asyncio.get_running_loop().call_later(3, proxy.resume)
 
     once_written(monkeypatch, stall)
     worker = IngestWorker(there, lookups)

@@ -99,7 +99,7 @@ async def until_delivered(pool: Pool, accountant: Accountant, count: int) -> Non
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 1.0)
     monkeypatch.setattr(writers, "RETRY_SECONDS", 0.05)
     monkeypatch.setattr("reconciler.loss.loop.SETTLE_SECONDS", 0.1)
 

@@ -50,8 +50,8 @@ async def until_stored(database_url: str, count: int) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 0.3)
-    monkeypatch.setattr(writers, "DRAIN_DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(writers, "DRAIN_DEADLINE_SECONDS", 2.0)
     monkeypatch.setattr(writers, "RETRY_SECONDS", 0.05)
 
 
