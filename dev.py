@@ -299,9 +299,10 @@ def chaos(arguments: list[str]) -> NoReturn:
 
 
 def openapi(arguments: list[str]) -> NoReturn:
-    """Print the description of the HTTP API."""
-    ensure_environment(RUN_LOCK)
-    become(tool("indexer"), "openapi", *arguments)
+    """Write the description of the HTTP API anew, after a change of it: indexer/api/openapi.json."""
+    ensure_environment(DEV_LOCK)
+    write = "from indexer.api.openapi import write_document; write_document()"
+    become(PYTHON, "-c", write, *arguments)
 
 
 def lock(arguments: list[str]) -> None:

@@ -4,9 +4,14 @@ It receives a registry's notifications, keeps the inventory, the history and the
 and serves them over HTTP. It never calls the registry; that is the reconciler's work.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("registry-indexer")
-except PackageNotFoundError:  # running from a source tree that was never installed
-    __version__ = "0+unknown"
+def __getattr__(name: str) -> str:
+    """Look up ``__version__`` when asked for: reading the metadata of the installation takes longer than a verb."""
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    try:
+        return version("registry-indexer")
+    except PackageNotFoundError:  # running from a source tree that was never installed
+        return "0+unknown"

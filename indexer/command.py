@@ -1,14 +1,12 @@
 """What the command lines of both programs share: settings, the event loop, errors as one line, exit codes.
 
-Settings and logs are imported where a verb reads them: they take longer to load than help and version to print.
+Settings, logs and the event loop are imported where a verb needs them: they take longer to load than help and version
+to print (``tests/unit/test_starting.py`` holds the commands to it).
 """
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 import os
-import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from indexer.errors import ConfigurationError, IndexerError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from indexer.settings import Settings
     from indexer.store.operators import Operator
 
@@ -55,6 +55,9 @@ def database_url(settings: Settings) -> str:
 
 def operator(command: str) -> Operator:
     """Return who runs a command: the login name, and the machine."""
+    import getpass  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
     from indexer.store.operators import Operator  # noqa: PLC0415
 
     try:
@@ -62,6 +65,13 @@ def operator(command: str) -> Operator:
     except (KeyError, OSError):  # an id without a name, as containers have them
         name = f"uid {os.getuid()}"
     return Operator(name=name, host=socket.gethostname(), command=command)
+
+
+def version() -> str:
+    """Return this program's version."""
+    import indexer  # noqa: PLC0415 - its version is looked up when asked for
+
+    return indexer.__version__
 
 
 def name_process(title: str) -> None:
@@ -73,6 +83,8 @@ def name_process(title: str) -> None:
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on uvloop where there is one."""
+    import asyncio  # noqa: PLC0415
+
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
-from indexer import __version__
 from indexer.command import (
     EXIT_FAILED,
     database_url,
@@ -21,6 +20,7 @@ from indexer.command import (
     read_settings,
     run_async,
     run_verb,
+    version,
 )
 from indexer.errors import ConfigurationError
 from indexer.oci.reference import RepositoryName, parse_repository_name
@@ -68,7 +68,8 @@ MaxRate = Annotated[
 
 app = cyclopts.App(
     name="reconciler",
-    version=__version__,
+    version=version,
+    help_format="plaintext",
     help="Goes and looks: verifies tags, reads manifests, walks the registry for drift, and repairs the "
     "inventory. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
 )

@@ -6,12 +6,13 @@ way out costs five times what encoding it does (measured).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -19,6 +20,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from indexer import __version__
 from indexer.api import answers, problems
 from indexer.api.auth import Principal
 from indexer.api.live import Live
@@ -29,6 +31,8 @@ from indexer.store.listing.words import Words
 from indexer.store.reading import Readers
 
 ROOT = "/api/v1"
+FILE = Path(__file__).with_name("openapi.json")
+"""The document as committed, for ``indexer openapi``."""
 NOUNS = (
     "repositories",
     "tags",
@@ -163,7 +167,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Registry indexer",
-            "version": _version(),
+            "version": __version__,
             "summary": "The memory of a container registry: listings, history, audit log, drift.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -235,13 +239,11 @@ def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, A
         yield str(status), {"description": HTTPStatus(status).phrase, "content": refused}
 
 
-def _version() -> str:
-    try:
-        return version("registry-indexer")
-    except PackageNotFoundError:
-        return "0"
-
-
 async def serve_document(_request: web.Request) -> web.Response:
     """Answer ``/openapi.json``."""
     return web.Response(body=orjson.dumps(document()), content_type=answers.JSON)
+
+
+def write_document() -> None:
+    """Write the document to the file that ``indexer openapi`` prints, which loads none of this."""
+    FILE.write_text(json.dumps(document(), indent=2) + "\n", encoding="utf-8")

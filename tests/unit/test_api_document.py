@@ -5,7 +5,7 @@ import json
 from openapi_spec_validator import validate
 
 from indexer.api.auth import Authenticator, Principal, StaticTokens
-from indexer.api.openapi import document, operations
+from indexer.api.openapi import FILE, document, operations
 
 
 def test_document__is_valid_openapi() -> None:
@@ -15,6 +15,11 @@ def test_document__is_valid_openapi() -> None:
     assert described["openapi"].startswith("3.1")
     assert set(described["paths"]) == {operation.path for operation in operations().values()}
     assert json.loads(json.dumps(described)) == described
+
+
+def test_document__is_the_one_that_is_printed() -> None:
+    """What `indexer openapi` prints is what the server answers; `python3 dev.py openapi` writes it anew."""
+    assert document() == json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def test_document__every_parameter_and_operation_says_what_it_is() -> None:
