@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import orjson
 from aiohttp import web
 
-from indexer.rfc3339 import format_time
+from indexer.rfc3339 import JSON_OPTIONS, format_time
 from indexer.store.listing.freshness import Freshness
 
 JSON = "application/json"
@@ -80,12 +80,12 @@ async def respond(request: web.Request, answer: Answer) -> web.StreamResponse:
 
 
 def _thing(request: web.Request, answer: Thing) -> web.Response:
-    body = orjson.dumps(answer.body)
+    body = _encode(answer.body)
     return _tagged(request, body, _etag(body), JSON, weak=False)
 
 
 def _items(request: web.Request, answer: Items) -> web.Response:
-    encoded = orjson.Fragment(orjson.dumps(answer.items))  # once, for the body and for its entity tag
+    encoded = orjson.Fragment(_encode(answer.items))  # once, for the body and for its entity tag
     lasting: dict[str, Any] = {"items": encoded, "next": answer.next, "previous": answer.previous}
     if answer.count is not None:
         lasting["count"] = answer.count
@@ -93,11 +93,11 @@ def _items(request: web.Request, answer: Items) -> web.Response:
     walked_at = format_time(answer.freshness.walked_at)
     links = _links(request, answer)
     if _wants_lines(request):
-        body = b"".join(orjson.dumps(item) + b"\n" for item in answer.items)
+        body = b"".join(_encode(item) + b"\n" for item in answer.items)
         return _tagged(request, body, _etag(body + repr(links).encode()), NDJSON, weak=True, links=links)
-    etag = _etag(orjson.dumps([lasting, walked_at]))
+    etag = _etag(_encode([lasting, walked_at]))
     index = {"as_of": format_time(answer.freshness.as_of), "walked_at": walked_at}
-    return _tagged(request, orjson.dumps(lasting | {"index": index}), etag, JSON, weak=True, links=links)
+    return _tagged(request, _encode(lasting | {"index": index}), etag, JSON, weak=True, links=links)
 
 
 def _tagged(
@@ -138,6 +138,10 @@ async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
         await response.prepare(request)
     await response.write_eof()
     return response
+
+
+def _encode(value: object) -> bytes:
+    return orjson.dumps(value, option=JSON_OPTIONS)
 
 
 def _etag(body: bytes) -> str:
