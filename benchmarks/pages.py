@@ -113,7 +113,13 @@ async def by_size(
 async def read(kind: str, readers: int, asks: int, *rest: str) -> tuple[float, list[float]]:
     """Let readers of a process of their own ask at once; return pages a second, and how long each waited."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, HERE / "_reading.py", kind, str(readers), str(asks), *rest, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        HERE / "_reading.py",
+        kind,
+        str(readers),
+        str(asks),
+        *rest,
+        stdout=asyncio.subprocess.PIPE,
     )
     said, _ = await process.communicate()
     assert process.returncode == 0

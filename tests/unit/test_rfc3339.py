@@ -53,7 +53,7 @@ def test_format_time__is_read_back(at: datetime) -> None:
 
 
 @given(st.none() | st.datetimes(timezones=st.just(UTC)), st.booleans())
-def test_json_time__is_written_as_format_time_does(at: datetime | None, whole: bool) -> None:  # noqa: FBT001
+def test_json_time__is_written_as_format_time_does(at: datetime | None, whole: bool) -> None:
     """What the encoder makes of an instant is the one text that this program writes, whole seconds included."""
     at = at.replace(microsecond=0) if at is not None and whole else at
     assert orjson.dumps(format_time(at)) == orjson.dumps(json_time(at), option=JSON_OPTIONS)
