@@ -68,7 +68,7 @@ async def over_http(readers: int, address: str, token: str) -> list[Ask]:
     ).encode()
     loop = asyncio.get_running_loop()
     connected = [
-        await loop.create_connection(lambda: HttpReader(question), parts.hostname, parts.port)
+        await loop.create_connection(lambda: HttpReader(question), parts.hostname or "", parts.port or 80)
         for _ in range(readers)
     ]
     return [reader.ask for _, reader in connected]
