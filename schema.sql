@@ -352,6 +352,15 @@ CREATE TABLE audit_checkpoint (
     UNIQUE (size, verifier)
 );
 
+-- What of it stands in the registry, by the repository it was pushed to.
+CREATE TABLE audit_checkpoint_push (
+    repository text PRIMARY KEY,
+    size       bigint NOT NULL,
+    digest     text NOT NULL,                -- of the manifest
+    pushed_at  timestamptz NOT NULL,
+    looked_at  timestamptz NOT NULL
+);
+
 -- One row: how far the entries were last compared with the tree. It begins again where it ends.
 CREATE TABLE audit_check (
     one           boolean PRIMARY KEY DEFAULT true CHECK (one),

@@ -31,6 +31,9 @@ AUDIT_CHECKED = Gauge(
     "indexer_audit_checked_timestamp_seconds", "When the whole audit log was last compared with its tree."
 )
 AUDIT_SIGNED = Gauge("indexer_audit_signed_position", "Of the newest entry that a checkpoint counts.")
+AUDIT_PUSHED = Gauge(
+    "indexer_audit_pushed_position", "The same of the checkpoint that was pushed into the registry last."
+)
 DUE_WAITING = Gauge("indexer_due_waiting", "Work that waits, by kind.", ["kind"])
 DUE_FAILING = Gauge("indexer_due_failing", "Waiting work that failed before, by kind.", ["kind"])
 DUE_AGE = Gauge("indexer_due_oldest_age_seconds", "How long the oldest work has been due, by kind.", ["kind"])
@@ -90,6 +93,8 @@ class Gauges:
                 AUDIT_CHECKED.set(checked.lap.lap_ended_at.timestamp())
             signed = await checkpoints.newest_checkpoint(held)
             AUDIT_SIGNED.set(0 if signed is None else signed.size)
+            pushed = await checkpoints.newest_push(held)
+            AUDIT_PUSHED.set(0 if pushed is None else pushed.size)
             for kind, backlog in (await due.backlog(held)).items():
                 DUE_WAITING.labels(kind).set(backlog.waiting)
                 DUE_FAILING.labels(kind).set(backlog.failing)

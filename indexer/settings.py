@@ -194,6 +194,10 @@ class Settings(BaseModel):
     """Address and port for the reconciler's own Prometheus metrics; unset: none. The indexer shows every loop too."""
     reconciler_reread_after: Duration = timedelta(hours=24)
     """How old the last reading of a tag's manifest may be before a walk reads it again, not only its link."""
+    reconciler_checkpoint_repository: str | None = None
+    """Where the log's checkpoints are pushed to in the registry; unset: nowhere. The user needs pull and push there."""
+    reconciler_checkpoint_interval: Duration = timedelta(hours=1)
+    """How long from one such push, or a look at what was pushed, to the next."""
 
     @field_validator("indexer_listen", "reconciler_metrics_listen")
     @classmethod

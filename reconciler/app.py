@@ -7,17 +7,18 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import start_http_server
 
-from indexer.errors import ConfigurationError
+from indexer.errors import ConfigurationError, StoreError
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
 from indexer.service import Alarm, Loop, Service, until_current
 from indexer.settings import Settings, parse_address
 from indexer.store import due
+from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.drift import RunMode
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
@@ -25,6 +26,8 @@ from indexer.store.migrate import check
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool, connection, open_pool
 from reconciler.causes.loop import Explainer
+from reconciler.checkpoints.loop import CheckpointPusher, push_settings
+from reconciler.checkpoints.push import Result, alone, push_newest
 from reconciler.drift.loop import Walker
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.report import Progress, Report, WalkSettings
@@ -112,6 +115,7 @@ def registry_settings(settings: Settings) -> TransportSettings:
 async def run(settings: Settings, *, database_url: str) -> int:
     """Run all loops until SIGINT or SIGTERM."""
     stop = _stop_signals()
+    pushing = push_settings(settings)
     async with build(settings, database_url=database_url, stop=stop) as rooms:
         if stop.is_set():
             return 0
@@ -144,6 +148,8 @@ async def run(settings: Settings, *, database_url: str) -> int:
             ),
             Alarm(),
         )
+        if pushing is not None:
+            service.start(CheckpointPusher(rooms.pool, rooms.registry, pushing), Alarm())
         listening = asyncio.create_task(
             listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
         )
@@ -229,6 +235,26 @@ async def plan(
     return await make_plan(
         rooms.pool, rooms.walking, concurrency=concurrency, scope=scope, on_progress=on_progress
     )
+
+
+async def push_checkpoint(rooms: Rooms) -> tuple[RepositoryName, Result]:
+    """Push the newest checkpoint now, whenever the last push was; say whereto and what became of it."""
+    pushing = push_settings(rooms.settings)
+    if pushing is None:
+        raise ConfigurationError(
+            "RECONCILER_CHECKPOINT_REPOSITORY is not set: say which repository checkpoints are pushed to, "
+            "for example audit/checkpoints"
+        )
+    async with connection(rooms.pool) as held, alone(held) as locked:
+        if not locked:
+            raise StoreError("another process is pushing a checkpoint just now: try again")
+        newest = await newest_checkpoint(held)
+        if newest is None:
+            raise StoreError("no checkpoint was signed yet: `indexer serve` signs them")
+        result = await push_newest(
+            held, rooms.registry, repository=pushing.repository, newest=newest, now=datetime.now(UTC)
+        )
+    return pushing.repository, result
 
 
 async def settle(rooms: Rooms, *, scope: Sequence[RepositoryName] | None) -> dict[DueKind, int]:

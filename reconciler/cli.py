@@ -74,6 +74,9 @@ app = cyclopts.App(
     "inventory. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
 )
 
+checkpoint = cyclopts.App(name="checkpoint", help="Checkpoints of the audit log in the registry.")
+app.command(checkpoint)
+
 
 def main() -> None:
     """Run the command line."""
@@ -203,6 +206,33 @@ def doctor(
     )
     name_process("reconciler doctor")
     return run_async(examine(settings, as_json=json))
+
+
+@checkpoint.command
+def push(*, config: Config = None, json: AsJson = False) -> int:
+    """Push the newest checkpoint of the audit log into RECONCILER_CHECKPOINT_REPOSITORY now."""
+    from reconciler.app import build, push_checkpoint  # noqa: PLC0415
+
+    settings = read_settings(config)
+    name_process("reconciler checkpoint push")
+
+    async def work() -> int:
+        async with build(settings, database_url=database_url(settings)) as rooms:
+            repository, result = await push_checkpoint(rooms)
+        said = {
+            "outcome": result.outcome,
+            "repository": repository,
+            "size": result.size,
+            "digest": result.digest,
+        }
+        text = f"{result.outcome.replace('_', ' ')}: {repository}:{result.size} {result.digest}\n"
+        if json:
+            _write_json(said)
+        else:
+            sys.stdout.write(text)
+        return 0
+
+    return run_async(work())
 
 
 @app.command

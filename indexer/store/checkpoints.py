@@ -1,10 +1,12 @@
-"""What the log was signed to be."""
+"""What the log was signed to be, and what of that was pushed into the registry."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -12,6 +14,8 @@ SQL = load("checkpoints")
 
 SIGNING_LOCK = 0x5EA1_0C4B
 """Of the advisory lock; any number that no other lock has."""
+
+PUSHING_LOCK = 0x5EA1_0C4C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,19 @@ class Signed:
     signed_at: datetime
     verifier: str
     note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What stands in a repository of the registry: the checkpoint of so many entries, its manifest's digest, when it
+    was pushed, and when it was last seen there.
+    """
+
+    repository: RepositoryName
+    size: int
+    digest: Digest
+    pushed_at: datetime
+    looked_at: datetime
 
 
 async def lock_signing(connection: Connection) -> bool:
@@ -46,3 +63,44 @@ async def add_checkpoint(connection: Connection, *, signed: Signed) -> None:
     await connection.execute(
         SQL["add_checkpoint"], signed.size, signed.signed_at, signed.verifier, signed.note
     )
+
+
+async def lock_pushing(connection: Connection) -> bool:
+    """Become the only one who pushes until :func:`unlock_pushing` or the connection's end; False where another is."""
+    return bool(await connection.fetchval(SQL["lock_pushing"], PUSHING_LOCK))
+
+
+async def unlock_pushing(connection: Connection) -> None:
+    """Let another push."""
+    await connection.execute(SQL["unlock_pushing"], PUSHING_LOCK)
+
+
+async def last_push(connection: Connection, *, repository: RepositoryName) -> Pushed | None:
+    """Return what stood last in a repository."""
+    row = await connection.fetchrow(SQL["last_push"], repository)
+    return None if row is None else Pushed(**dict(row))
+
+
+async def newest_push(connection: Connection) -> Pushed | None:
+    """Return what was pushed last, whereto."""
+    row = await connection.fetchrow(SQL["newest_push"])
+    return None if row is None else Pushed(**dict(row))
+
+
+async def record_push(
+    connection: Connection, *, repository: RepositoryName, size: int, digest: Digest, at: datetime
+) -> None:
+    """Record that a checkpoint stands in a repository since an instant."""
+    await connection.execute(SQL["record_push"], repository, size, digest, at)
+
+
+async def record_push_looked_at(connection: Connection, *, repository: RepositoryName, at: datetime) -> None:
+    """Record that what was pushed was looked at."""
+    await connection.execute(SQL["record_push_looked_at"], repository, at)
+
+
+async def has_other_entries(
+    connection: Connection, *, after: int, until: int, repository: RepositoryName
+) -> bool:
+    """Tell whether the log has entries behind a position, up to another, that are not about a repository."""
+    return bool(await connection.fetchval(SQL["has_other_entries"], after, until, repository))

@@ -13,3 +13,36 @@ SELECT size, signed_at, verifier, note FROM audit_checkpoint WHERE size = $1 ORD
 -- name: add_checkpoint
 -- Adds a checkpoint: size $1, signed at $2, by key $3, note $4.
 INSERT INTO audit_checkpoint (size, signed_at, verifier, note) VALUES ($1, $2, $3, $4)
+
+-- name: lock_pushing
+-- Takes the lock $1 until this connection lets go of it or ends; false where another holds it.
+SELECT pg_try_advisory_lock($1)
+
+-- name: unlock_pushing
+-- Gives the lock $1 back.
+SELECT pg_advisory_unlock($1)
+
+-- name: last_push
+-- What stood last in repository $1.
+SELECT repository, size, digest, pushed_at, looked_at FROM audit_checkpoint_push WHERE repository = $1
+
+-- name: newest_push
+-- What was pushed last, whereto.
+SELECT repository, size, digest, pushed_at, looked_at FROM audit_checkpoint_push ORDER BY pushed_at DESC LIMIT 1
+
+-- name: record_push
+-- In repository $1 stands the checkpoint of $2 entries, digest $3, pushed at $4 and looked at then.
+INSERT INTO audit_checkpoint_push (repository, size, digest, pushed_at, looked_at) VALUES ($1, $2, $3, $4, $4)
+ON CONFLICT (repository) DO UPDATE
+SET size = excluded.size, digest = excluded.digest, pushed_at = excluded.pushed_at, looked_at = excluded.looked_at
+
+-- name: record_push_looked_at
+-- What stands in repository $1 was looked at, at $2.
+UPDATE audit_checkpoint_push SET looked_at = $2 WHERE repository = $1
+
+-- name: has_other_entries
+-- Whether the log has entries behind position $1 and up to $2 that are not about repository $3.
+SELECT EXISTS (
+    SELECT FROM audit_entry AS e LEFT JOIN repository AS r ON r.id = e.repository_id
+    WHERE e.position > $1 AND e.position <= $2 AND r.name IS DISTINCT FROM $3
+)

@@ -1,0 +1,52 @@
+"""Whether the newest checkpoint is pushed. Pure.
+
+In this order:
+
+1. What stands under ``latest`` is neither what was pushed nor a checkpoint of this log: nothing is pushed over it. It
+   is somebody else's, or the log was put back to an earlier state, which is just what a checkpoint is there to show.
+2. Nothing stands there: it is pushed, for the first time or again.
+3. What stands there is the newest: nothing to do.
+4. Since what stands there the log has entries about the checkpoints' own repository only: not yet. A push makes
+   entries, and those a checkpoint: if these were reason enough to push, pushing would never end.
+5. It is pushed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, unique
+
+from indexer.oci.digest import Digest
+
+
+@unique
+class Outcome(StrEnum):
+    """What becomes of the newest checkpoint, and why."""
+
+    FOREIGN = "foreign"
+    PUSHED = "pushed"
+    PRESENT = "present"
+    OWN_ENTRIES_ONLY = "own_entries_only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """``standing`` is the digest under ``latest``, None: nothing. ``size`` of the checkpoint that it is, None: of none
+    that this log signed. ``others``: whether the log has entries since about anything else.
+    """
+
+    newest: Digest
+    standing: Digest | None
+    size: int | None
+    others: bool
+
+
+def decide(situation: Situation) -> Outcome:
+    """Say what becomes of the newest checkpoint."""
+    if situation.standing is None:
+        return Outcome.PUSHED
+    if situation.size is None:
+        return Outcome.FOREIGN
+    if situation.standing == situation.newest:
+        return Outcome.PRESENT
+    return Outcome.PUSHED if situation.others else Outcome.OWN_ENTRIES_ONLY

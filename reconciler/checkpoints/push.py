@@ -1,0 +1,125 @@
+"""Pushes the newest checkpoint, if it is to be; one process at a time does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.oci import media_types
+from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName
+from indexer.store import checkpoints
+from indexer.store.checkpoints import Pushed, Signed
+from indexer.store.pool import Connection
+from reconciler.checkpoints.artifact import LATEST, Artifact, artifact_of, size_of
+from reconciler.checkpoints.decide import Outcome, Situation, decide
+from reconciler.registry.answers import NotFound
+from reconciler.registry.protocol import WritableRegistry
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of the checkpoint of so many entries; ``digest`` of its manifest."""
+
+    outcome: Outcome
+    size: int
+    digest: Digest
+
+
+@asynccontextmanager
+async def alone(held: Connection) -> AsyncIterator[bool]:
+    """Be the only one who pushes, within; False where another is."""
+    locked = await checkpoints.lock_pushing(held)
+    try:
+        yield locked
+    finally:
+        if locked:
+            await checkpoints.unlock_pushing(held)
+
+
+async def push_newest(
+    held: Connection, registry: WritableRegistry, *, repository: RepositoryName, newest: Signed, now: datetime
+) -> Result:
+    """Push the newest checkpoint under the number of its entries and ``latest``, if it is to be.
+
+    The caller holds the lock (:func:`alone`), and no transaction: the registry is asked meanwhile. Raises the registry
+    errors; ``RegistryMisbehaved`` where ``latest`` is not ours.
+    """
+    artifact = _made_of(newest)
+    pushed = await checkpoints.last_push(held, repository=repository)
+    standing = await _look(registry, repository, pushed)
+    size = None if standing is None else await _size(held, registry, repository, standing, pushed)
+    others = (
+        size is not None
+        and size < newest.size
+        and await checkpoints.has_other_entries(held, after=size, until=newest.size, repository=repository)
+    )
+    outcome = decide(Situation(newest=artifact.digest, standing=standing, size=size, others=others))
+    if outcome is Outcome.FOREIGN:
+        raise RegistryMisbehaved(
+            f"{repository}:{LATEST} holds {standing}, which is no checkpoint that this log signed: nothing is pushed over "
+            "it. Either the repository is used for something else, or the database was put back to an earlier state; "
+            "look at it, then delete the tag or name another repository"
+        )
+    if outcome is Outcome.PUSHED:
+        await _push(registry, repository, artifact)
+        log.info("checkpoint_pushed", repository=repository, size=artifact.size, digest=artifact.digest)
+        size, standing = artifact.size, artifact.digest
+    if (
+        size is not None
+        and standing is not None
+        and (pushed is None or pushed.digest != standing or outcome is Outcome.PUSHED)
+    ):
+        await checkpoints.record_push(held, repository=repository, size=size, digest=standing, at=now)
+    else:
+        await checkpoints.record_push_looked_at(held, repository=repository, at=now)
+    return Result(outcome=outcome, size=artifact.size, digest=artifact.digest)
+
+
+async def _look(
+    registry: WritableRegistry, repository: RepositoryName, pushed: Pushed | None
+) -> Digest | None:
+    """Return the digest under ``latest``; None: nothing. What was pushed is confirmed without an event of ours."""
+    look = await registry.look_at_tag(repository, LATEST, if_digest=None if pushed is None else pushed.digest)
+    return None if isinstance(look, NotFound) else look.digest
+
+
+async def _size(
+    held: Connection,
+    registry: WritableRegistry,
+    repository: RepositoryName,
+    standing: Digest,
+    pushed: Pushed | None,
+) -> int | None:
+    """Return the size of the checkpoint that stands there; None where this log signed none that makes this digest."""
+    if pushed is not None and pushed.digest == standing:
+        return pushed.size
+    content = await registry.get_manifest(repository, standing)
+    size = None if content is None else size_of(content.content)
+    signed = None if size is None else await checkpoints.checkpoint_of(held, size=size)
+    return size if signed is not None and _made_of(signed).digest == standing else None
+
+
+async def _push(registry: WritableRegistry, repository: RepositoryName, artifact: Artifact) -> None:
+    try:
+        for blob in artifact.blobs:
+            await registry.put_blob(repository, blob)
+        for tag in (artifact.tag, LATEST):
+            await registry.put_manifest(
+                repository, tag, artifact.manifest, media_type=media_types.OCI_MANIFEST
+            )
+    except RegistryDenied as error:
+        raise RegistryDenied(
+            f"the registry takes no checkpoint in {repository}: RECONCILER_REGISTRY_USERNAME needs push there ({error})"
+        ) from error
+
+
+def _made_of(signed: Signed) -> Artifact:
+    return artifact_of(size=signed.size, signed_at=signed.signed_at, note=signed.note)
