@@ -30,8 +30,9 @@ class Signed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What stands in a repository of the registry: the checkpoint of so many entries, its manifest's digest, when it
-    was pushed, and when it was last seen there.
+    """What stands in a repository of the registry: the checkpoint of so many entries, and its manifest's digest.
+
+    When it was pushed, and when it was last seen there.
     """
 
     repository: RepositoryName

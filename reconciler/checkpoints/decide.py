@@ -31,14 +31,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """``standing`` is the digest under ``latest``, None: nothing. ``size`` of the checkpoint that it is, None: of none
-    that this log signed. ``others``: whether the log has entries since about anything else.
-    """
+    """What was signed last, and what is under ``latest``."""
 
     newest: Digest
     standing: Digest | None
+    """Under ``latest``; None: nothing."""
     size: int | None
+    """Of the checkpoint that it is; None: this log signed none that it could be."""
     others: bool
+    """Whether the log has entries since about anything but the repository of the checkpoints."""
 
 
 def decide(situation: Situation) -> Outcome:

@@ -64,22 +64,18 @@ async def push_newest(
     outcome = decide(Situation(newest=artifact.digest, standing=standing, size=size, others=others))
     if outcome is Outcome.FOREIGN:
         raise RegistryMisbehaved(
-            f"{repository}:{LATEST} holds {standing}, which is no checkpoint that this log signed: nothing is pushed over "
-            "it. Either the repository is used for something else, or the database was put back to an earlier state; "
-            "look at it, then delete the tag or name another repository"
+            f"{repository}:{LATEST} holds {standing}, which is no checkpoint that this log signed, and nothing is "
+            "pushed over it: the repository is used for something else, or the database was put back to an earlier "
+            "state. Look at it, then delete the tag or name another repository"
         )
     if outcome is Outcome.PUSHED:
         await _push(registry, repository, artifact)
         log.info("checkpoint_pushed", repository=repository, size=artifact.size, digest=artifact.digest)
         size, standing = artifact.size, artifact.digest
-    if (
-        size is not None
-        and standing is not None
-        and (pushed is None or pushed.digest != standing or outcome is Outcome.PUSHED)
-    ):
-        await checkpoints.record_push(held, repository=repository, size=size, digest=standing, at=now)
-    else:
+    if pushed is not None and pushed.digest == standing and outcome is not Outcome.PUSHED:
         await checkpoints.record_push_looked_at(held, repository=repository, at=now)
+    elif size is not None and standing is not None:
+        await checkpoints.record_push(held, repository=repository, size=size, digest=standing, at=now)
     return Result(outcome=outcome, size=artifact.size, digest=artifact.digest)
 
 
