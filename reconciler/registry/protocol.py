@@ -87,7 +87,8 @@ class Registry(Protocol):
 class WritableRegistry(Registry, Protocol):
     """A registry that can be written to: by the doctor's canary and for checkpoints.
 
-    Loops that only look take ``Registry``. A refused write (read-only registry, no permission) raises ``RegistryDenied``.
+    Loops that only look take ``Registry``. A refused write (read-only registry, no permission) raises
+    ``RegistryDenied``.
     """
 
     async def put_blob(self, repository: RepositoryName, content: bytes) -> Digest:
