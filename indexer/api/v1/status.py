@@ -18,7 +18,7 @@ from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
 from indexer.inventory.loss import LossState
 from indexer.rfc3339 import format_time
-from indexer.store.checkpoints import Pushed, Signed, newest_checkpoint, newest_push
+from indexer.store.checkpoints import Signed, newest_checkpoint
 from indexer.store.checks import CheckState, check_state
 from indexer.store.feeds import FeedState, list_feeds
 from indexer.store.forwarding import forwarding_backlog
@@ -196,11 +196,6 @@ class AuditProof(Shown):
 
     signed_position: int = Field(description="Of the newest entry that a checkpoint counts.")
     signed_at: datetime | None
-    pushed_position: int = Field(
-        description="The same of the checkpoint pushed into the registry last; 0: none was."
-    )
-    pushed_at: datetime | None
-    pushed_to: str | None = Field(description="The repository.")
     checked_position: int = Field(
         description="How far the present or last comparison with the tree has come."
     )
@@ -248,7 +243,6 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         verification = await _verification(held, call, found)
         forwarded = await forwarding_backlog(held)
         signed = await newest_checkpoint(held)
-        pushed = await newest_push(held)
         checked = await check_state(held)
         feeds = await list_feeds(held)
     ingest, now = found.ingest, found.ingest["now"]
@@ -262,7 +256,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "backlog": {kind.value: _show_backlog(found, kind, now) for kind in DueKind},
         "audit_position": ingest["position"],
         "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
-        "audit_proof": _show_proof(signed, pushed, checked),
+        "audit_proof": _show_proof(signed, checked),
         "repositories": found.totals["repositories"],
         "tags": found.totals["tags"],
         "manifests": found.totals["manifests"],
@@ -314,14 +308,11 @@ async def _verification(held: Connection, call: Call[NoQuery], found: store.Stat
     return counted
 
 
-def _show_proof(signed: Signed | None, pushed: Pushed | None, checked: CheckState) -> dict[str, Any]:
+def _show_proof(signed: Signed | None, checked: CheckState) -> dict[str, Any]:
     first = checked.first
     return {
         "signed_position": 0 if signed is None else signed.size,
         "signed_at": None if signed is None else format_time(signed.signed_at),
-        "pushed_position": 0 if pushed is None else pushed.size,
-        "pushed_at": None if pushed is None else format_time(pushed.pushed_at),
-        "pushed_to": None if pushed is None else pushed.repository,
         "checked_position": checked.lap.position,
         "checked_at": format_time(checked.lap.lap_ended_at),
         "damaged": checked.damaged,
