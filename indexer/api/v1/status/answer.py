@@ -1,0 +1,100 @@
+"""How everything is doing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from indexer.api.answers import Thing
+from indexer.api.models import Shown
+from indexer.api.openapi import Call, operation
+from indexer.api.parameters import Query
+from indexer.api.v1.status.ages import age
+from indexer.api.v1.status.log import AuditProof, Unsealed, show_proof
+from indexer.api.v1.status.losses import Instance, Process, show_instances, show_processes
+from indexer.api.v1.status.receivers import FeedShown, ForwardingShown, show_feed, show_forwarding
+from indexer.api.v1.status.verification import VerificationShown, counted_verification, show_verification
+from indexer.api.v1.status.walks import Walk, WalkFound, show_found, show_walk
+from indexer.api.v1.status.work import Backlog, Loop, show_backlog, show_loops
+from indexer.errors import CallerError
+from indexer.inventory.changes import DueKind
+from indexer.rfc3339 import format_time
+from indexer.store.checkpoints import newest_checkpoint
+from indexer.store.checks import check_state
+from indexer.store.feeds import list_feeds
+from indexer.store.forwarding import forwarding_backlog
+from indexer.store.listing import status as store
+from indexer.store.listing.freshness import freshness
+
+
+class NoQuery(Query):
+    """No parameters."""
+
+
+class Status(Shown):
+    """How everything is doing."""
+
+    now: datetime
+    as_of: datetime = Field(description="Every notification received before this instant has been applied.")
+    walked_at: datetime | None
+    ingest_lag_seconds: float = Field(description="Age of the oldest delivery that waits; 0: none does.")
+    inbox: int = Field(description="Deliveries that wait.")
+    quarantine: int = Field(description="Deliveries and events that could not be applied.")
+    backlog: dict[str, Backlog] = Field(description="By kind of work.")
+    audit_position: int = Field(description="Of the newest sealed entry.")
+    unsealed: Unsealed
+    audit_proof: AuditProof
+    repositories: int
+    tags: int
+    manifests: int
+    verification: VerificationShown
+    instances: list[Instance] = Field(description="The latest first; at most 100.")
+    processes: list[Process] = Field(description="By debug address, the latest reading first; at most 100.")
+    last_walk: Walk | None
+    trend: list[WalkFound] = Field(
+        description="What the newest walks of everything found that came to an end, the latest first."
+    )
+    gitlab_forwarding: ForwardingShown
+    feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
+    loops: list[Loop]
+
+
+@operation("/status", query=NoQuery, result=Status)
+async def get_status(call: Call[NoQuery]) -> Thing:
+    """Show how everything is doing: what waits, who told us how much, how well the tags are verified."""
+    if call.principal.repositories is not None:
+        raise CallerError("the status is for operators", status=403, code="forbidden")
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        found = await store.status(held)
+        verification = await counted_verification(held, call.memory, found)
+        forwarded = await forwarding_backlog(held)
+        signed = await newest_checkpoint(held)
+        checked = await check_state(held)
+        feeds = await list_feeds(held)
+    ingest, now = found.ingest, found.ingest["now"]
+    body = {
+        "now": format_time(now),
+        "as_of": format_time(fresh.as_of),
+        "walked_at": format_time(fresh.walked_at),
+        "ingest_lag_seconds": age(ingest["waiting_since"], now) or 0.0,
+        "inbox": ingest["waiting"],
+        "quarantine": ingest["quarantined"],
+        "backlog": {kind.value: show_backlog(found, kind, now) for kind in DueKind},
+        "audit_position": ingest["position"],
+        "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
+        "audit_proof": show_proof(signed, checked),
+        "repositories": found.totals["repositories"],
+        "tags": found.totals["tags"],
+        "manifests": found.totals["manifests"],
+        "verification": show_verification(verification),
+        "instances": show_instances(found),
+        "processes": show_processes(found),
+        "last_walk": show_walk(found),
+        "trend": [show_found(row) for row in found.trend],
+        "gitlab_forwarding": show_forwarding(forwarded, now),
+        "feeds": [show_feed(feed, now) for feed in feeds],
+        "loops": show_loops(found),
+    }
+    return Thing(body=body)

@@ -1,0 +1,63 @@
+"""The audit log: what has no position yet, and whether it is what was signed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from indexer.api.models import Shown
+from indexer.audit.verify import Fault
+from indexer.rfc3339 import format_time
+from indexer.store.checkpoints import Signed
+from indexer.store.checks import CheckState
+
+
+class Unsealed(Shown):
+    """Audit entries that have no position yet."""
+
+    entries: int
+    since: datetime | None
+
+
+class AuditDamage(Shown):
+    """What of the log does not fit its tree."""
+
+    position: int = Field(description="Of the first entry; 0: it is the tree as a whole.")
+    fault: Fault
+    what: str
+    found_at: datetime
+
+
+class AuditProof(Shown):
+    """Whether the log is what was sealed and signed."""
+
+    signed_position: int = Field(description="Of the newest entry that a checkpoint counts.")
+    signed_at: datetime | None
+    checked_position: int = Field(
+        description="How far the present or last comparison with the tree has come."
+    )
+    checked_at: datetime | None = Field(description="When the whole log was last compared.")
+    damaged: int = Field(description="Entries that do not fit, 1,000 at most.")
+    first_damage: AuditDamage | None
+
+
+def show_proof(signed: Signed | None, checked: CheckState) -> dict[str, Any]:
+    """Return an :class:`AuditProof` as it is answered."""
+    first = checked.first
+    return {
+        "signed_position": 0 if signed is None else signed.size,
+        "signed_at": None if signed is None else format_time(signed.signed_at),
+        "checked_position": checked.lap.position,
+        "checked_at": format_time(checked.lap.lap_ended_at),
+        "damaged": checked.damaged,
+        "first_damage": None
+        if first is None
+        else {
+            "position": first.position,
+            "fault": first.fault,
+            "what": first.what,
+            "found_at": format_time(checked.found_at),
+        },
+    }

@@ -1,0 +1,61 @@
+"""What waits to be done, and the loops that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from indexer.api.models import Shown
+from indexer.api.v1.status.ages import age
+from indexer.inventory.changes import DueKind
+from indexer.rfc3339 import format_time
+from indexer.store.listing import status as store
+
+
+class Backlog(Shown):
+    """Work of one kind that waits."""
+
+    waiting: int
+    due: int = Field(description="Of these, how many need not wait any longer.")
+    failing: int = Field(description="Of these, how many failed before.")
+    since: datetime | None
+    age_seconds: float | None
+
+
+class Loop(Shown):
+    """A background loop of one process."""
+
+    loop: str
+    process: str
+    started_at: datetime
+    last_run_at: datetime | None
+    last_good_at: datetime | None
+    last_error: str | None
+    outcome: str | None
+
+
+def show_backlog(found: store.Status, kind: DueKind, now: datetime) -> dict[str, Any]:
+    """Return a :class:`Backlog` as it is answered."""
+    row = found.backlog.get(kind)
+    if row is None:
+        return {"waiting": 0, "due": 0, "failing": 0, "since": None, "age_seconds": None}
+    return {
+        "waiting": row["waiting"],
+        "due": row["due"],
+        "failing": row["failing"],
+        "since": format_time(row["since"]),
+        "age_seconds": age(row["since"], now),
+    }
+
+
+def show_loops(found: store.Status) -> Sequence[dict[str, Any]]:
+    """Return each :class:`Loop` as it is answered."""
+    times = ("started_at", "last_run_at", "last_good_at")
+    words = ("loop", "process", "last_error", "outcome")
+    return [
+        {name: row[name] for name in words} | {name: format_time(row[name]) for name in times}
+        for row in found.loops
+    ]
