@@ -4,7 +4,7 @@
     python _sink.py durable PORT DATABASE_URL
 
 ``null`` answers at once; ``aiohttp`` has an empty handler; ``durable`` answers once the body is committed to a table
-without an index, and does nothing else: no receiver that keeps what it acknowledges in PostgreSQL can be faster.
+without an index, each on its own, and does nothing else: what it costs to keep what is acknowledged in PostgreSQL.
 
 ``GET /`` answers how many deliveries came, and when the first and the last did (seconds, monotonic).
 """
@@ -23,6 +23,11 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from asyncpg.prepared_stmt import PreparedStatement
+
+CONNECTIONS = 8
+"""As many as there are senders at once; a registry is one."""
 
 
 class Counter:
@@ -110,11 +115,19 @@ async def run(kind: str, port: int, database_url: str | None = None) -> None:
 
 
 async def _commit(database_url: str) -> Callable[[bytes], Awaitable[object]]:
-    """Return what commits one body."""
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("CREATE TABLE IF NOT EXISTS bare_inbox (body bytea NOT NULL)")
-    insert = await connection.prepare("INSERT INTO bare_inbox (body) VALUES ($1)")
-    return insert.fetch
+    """Return what commits one body, on the first connection that is idle."""
+    idle: asyncio.LifoQueue[PreparedStatement[asyncpg.Record]] = asyncio.LifoQueue()
+    for _ in range(CONNECTIONS):
+        connection = await asyncpg.connect(database_url)
+        await connection.execute("CREATE TABLE IF NOT EXISTS bare_inbox (body bytea NOT NULL)")
+        idle.put_nowait(await connection.prepare("INSERT INTO bare_inbox (body) VALUES ($1)"))
+
+    async def commit(body: bytes) -> None:
+        insert = await idle.get()
+        await insert.fetch(body)
+        idle.put_nowait(insert)
+
+    return commit
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ waits is lost when it stops. Sides, turn by turn:
   them to a sink that answers at once, to one that commits each to a bare table first (the limit of any receiver that
   keeps in PostgreSQL what it acknowledges), and to `indexer serve`, which answers once they are durable and applies
   them meanwhile; the rate is that from the first to the last arrival;
-- eight senders, each request on a new connection, against aiohttp with an empty handler, and against us.
+- eight senders, each request on a new connection, against aiohttp with an empty handler, against a sink that commits
+  each by itself, and against us.
 
     python3 dev.py bench delivery [--registry 3|2] [--events N]
 """
@@ -165,6 +166,10 @@ async def run(arguments: argparse.Namespace) -> None:
                 await until_up(url)
                 report.add("fan-in, aiohttp empty", await fan_in(url, events), "requests/s")
             async with place.copy("bench_turn") as database:
+                with sink("durable", port, database) as url:
+                    await until_up(url)
+                    report.add("fan-in, durable sink", await fan_in(url, events), "requests/s")
+            async with place.copy("bench_turn") as database:
                 with indexer(database, place.directory) as (url, _):
                     await until_up(f"{url}/healthz")
                     report.add("fan-in, us", await fan_in(url, events), "requests/s")
@@ -174,6 +179,8 @@ async def run(arguments: argparse.Namespace) -> None:
     report.ratio("registry to durable sink", "registry to null sink")
     report.ratio("registry to us", "registry to durable sink")
     report.ratio("fan-in, us", "fan-in, aiohttp empty", target=Target(at_least=0.5))
+    report.ratio("fan-in, durable sink", "fan-in, aiohttp empty")
+    report.ratio("fan-in, us", "fan-in, durable sink")
     report.keep(arguments)
 
 
