@@ -129,7 +129,7 @@ class BareWriter:
             await connection.execute(
                 sql["history"]["put_intervals"],
                 c["repository"], c["tag"], c["at"], [FOR_EVER] * count, nothing, manifests, c["event"], c["actor"],
-                ["event"] * count,
+                ["event"] * count, nothing, nothing,
             )  # fmt: skip
             await self._stage(connection, c, manifests, [k[1] for k in known], now)
             await self._due(connection, c, ids, now)
@@ -138,7 +138,7 @@ class BareWriter:
                 ids, [1] * len(ids), [1] * len(ids), [now] * len(ids), [NEVER] * len(ids), [FOR_EVER] * len(ids),
             )  # fmt: skip
             await connection.execute(
-                load("lookups")["count_instance_events"], [self.instance_id], [count], now, [now], [now]
+                load("lookups")["count_instance_events"], [self.instance_id], [count], [now], [now], [now]
             )
             await connection.execute(sql["inbox"]["finish_deliveries"], c["inbox"], now)
 
