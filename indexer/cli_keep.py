@@ -63,7 +63,7 @@ def archive(
             async with connection(pool) as held:
                 await check(held)
             if dry_run:
-                found = await keep.find_leaving(pool, before=month, cut=cut)
+                found = await keep.find_leaving(pool, before=month, cut=cut, archived=not drop)
                 return _say_leaving(found, as_json=json)
             await keep.turn(pool, now=now)
             left = await keep.let_go(

@@ -1,7 +1,8 @@
 """A part of the log written to a file: NDJSON as the export has it, compressed, and checked as it is written.
 
 Every entry is hashed again and held against its leaf in the tree: what was altered since it was sealed is noticed
-while the original is still there, and is not archived.
+while the original is still there, and is not archived. Beside the file lies the proof that leads from these leaves to
+the newest checkpoint: the two are verified without the database.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ import asyncio
 import gzip
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
+from indexer.audit.checkpoint import check_newest
 from indexer.audit.leaf import leaf_of
 from indexer.audit.present import show_proven
+from indexer.audit.proofs import Part
+from indexer.audit.prove import write_part
 from indexer.audit.tiles import WIDTH, TreeDamaged, split
 from indexer.errors import StoreError
+from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.listing.audit import AuditFilter, sealed_entries
 from indexer.store.pool import Connection, Pool, connection
 from indexer.store.tiles import find_tiles
@@ -46,28 +53,57 @@ def file_of(first: int, last: int) -> str:
     return f"audit-{first:012d}-{last:012d}.ndjson.gz"
 
 
+def proof_of(first: int, last: int) -> str:
+    """Return the name of the proof that lies beside it."""
+    return f"audit-{first:012d}-{last:012d}.proof"
+
+
 async def write_archive(
     pool: Pool, directory: Path, *, first: int, last: int, on_progress: Callable[[int], None] = lambda _: None
 ) -> Archived:
-    """Write entries ``first`` to ``last``; the file appears under its name only when it is whole and on disk.
+    """Write entries ``first`` to ``last``, and their proof; a file has its name only when it is whole and on disk.
 
     Raises ``TreeDamaged`` where an entry is missing or is not what was sealed, ``StoreError`` where the directory
-    cannot be written. ``on_progress`` is told how many entries were written.
+    cannot be written or no checkpoint counts the last entry. ``on_progress`` is told how many entries were written.
     """
     target = directory / file_of(first, last)
+    async with _whole(target) as file:
+        await _write(pool, file, first=first, last=last, on_progress=on_progress)
+    sha256 = await asyncio.to_thread(_sha256_of, target)
+    await _write_proof(pool, directory / proof_of(first, last), first=first, last=last)
+    return Archived(file=target.name, sha256=sha256, entries=last - first + 1)
+
+
+@asynccontextmanager
+async def _whole(target: Path) -> AsyncIterator[BinaryIO]:
+    """Open a file that appears under its name only once it is whole and on disk; raises ``StoreError``."""
     unfinished = target.with_name(f".{target.name}.unfinished")
     try:
         with unfinished.open("wb") as file:
-            await _write(pool, file, first=first, last=last, on_progress=on_progress)
+            yield file
+            file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
-        sha256 = await asyncio.to_thread(_sha256_of, unfinished)
         unfinished.replace(target)
-        _sync_directory(directory)
+        _sync_directory(target.parent)
     except OSError as error:
         raise StoreError(f"the archive {target} cannot be written: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
-    return Archived(file=target.name, sha256=sha256, entries=last - first + 1)
+
+
+async def _write_proof(pool: Pool, target: Path, *, first: int, last: int) -> None:
+    """Write the proof of the part, with the newest checkpoint, whose root the stored tree must still lead to."""
+    async with connection(pool) as held:
+        newest = await newest_checkpoint(held)
+        if newest is None or newest.size < last:
+            raise StoreError(f"no checkpoint counts entry {last} yet: nothing was dropped")
+        await check_newest(held, newest)
+    async with _whole(target) as file:
+
+        async def write(data: bytes) -> None:
+            await asyncio.to_thread(file.write, data)
+
+        await write_part(partial(connection, pool), Part(first=first, last=last, size=newest.size), write)
 
 
 async def _write(

@@ -20,6 +20,7 @@ from indexer.errors import StoreError
 from indexer.inventory.changes import AuditAction
 from indexer.service import Round
 from indexer.store import feeds, parts
+from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.listing.audit import head_position
 from indexer.store.operators import Operator, record_action
 from indexer.store.pool import Connection, Pool, connection, transaction
@@ -126,12 +127,14 @@ async def load_parts(held: Connection) -> list[Part]:
 
 
 async def find_leaving(
-    pool: Pool, *, before: date | None = None, cut: datetime | None = None
+    pool: Pool, *, before: date | None = None, cut: datetime | None = None, archived: bool = False
 ) -> list[Leaving]:
-    """Return which parts may leave the log, and what holds the first that may not."""
+    """Return which parts may leave the log, ``archived`` or not, and what holds the first that may not."""
     async with connection(pool) as held:
         waiting = [(f"feed {feed.name}", feed.position) for feed in await feeds.list_feeds(held)]
-        return leaving(await load_parts(held), before=before, cut=cut, waiting=waiting)
+        newest = await newest_checkpoint(held) if archived else None
+        signed = None if not archived else 0 if newest is None else newest.size
+        return leaving(await load_parts(held), before=before, cut=cut, waiting=waiting, signed=signed)
 
 
 async def let_go(
@@ -152,7 +155,7 @@ async def let_go(
         if not await parts.become_keeper(held):
             raise KeeperBusy("another process is taking months out of the log: try again when it is done")
         try:
-            found = await find_leaving(pool, before=before, cut=cut)
+            found = await find_leaving(pool, before=before, cut=cut, archived=directory is not None)
             return await _let_go(
                 pool, found, now=now, directory=directory, operator=operator, on_progress=on_progress
             )

@@ -47,12 +47,18 @@ def closes(part: Part, *, head: int, now: datetime) -> bool:
 
 
 def leaving(
-    parts: Iterable[Part], *, before: date | None, cut: datetime | None, waiting: Iterable[tuple[str, int]]
+    parts: Iterable[Part],
+    *,
+    before: date | None,
+    cut: datetime | None,
+    waiting: Iterable[tuple[str, int]],
+    signed: int | None = None,
 ) -> list[Leaving]:
     """Return the closed parts that are old enough to leave, oldest first.
 
     Of a month before ``before``, or closed before ``cut``. The log loses its beginning only: what is held keeps all
-    that follow it. ``waiting`` are readers by name, with the last position each has read.
+    that follow it. ``waiting`` are readers by name, with the last position each has read. ``signed``: how many entries
+    the newest checkpoint counts, where an archive needs one; None: it does not matter.
     """
     readers = sorted(waiting, key=lambda reader: reader[1])
     found: list[Leaving] = []
@@ -62,10 +68,11 @@ def leaving(
         if part.last is None or part.closed_at is None or not _is_old(part, before=before, cut=cut):
             break
         behind = [name for name, position in readers if position < part.last]
-        found.append(
-            Leaving(part=part, held_by=f"not yet delivered to: {', '.join(behind)}" if behind else None)
-        )
-        if behind:
+        held_by = f"not yet delivered to: {', '.join(behind)}" if behind else None
+        if held_by is None and signed is not None and signed < part.last:
+            held_by = f"not yet signed: the newest checkpoint counts {signed} entries"
+        found.append(Leaving(part=part, held_by=held_by))
+        if held_by is not None:
             break
     return found
 

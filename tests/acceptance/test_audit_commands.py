@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import httpx
+import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,8 +49,15 @@ def execute(installation: Installation, statement: str) -> None:
     asyncio.run(work())
 
 
-def test_archive__takes_old_months_out_of_the_log(installation: Installation, tmp_path: Path) -> None:
-    """A dry run says what would leave; then it is in a file, out of the export, and an entry says so."""
+def test_archive__takes_old_months_out_of_the_log(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run says what would leave; then it is in a file that verifies alone, and not in the export."""
+    original = installation.environment
+    eager = {"INDEXER_AUDIT_CHECKPOINT_INTERVAL": "1ms"}
+    monkeypatch.setattr(installation, "environment", lambda **given: original(**{**eager, **given}))
+    installation.end(installation.server)
+    installation.serve()
     for number in range(3):
         assert 202 == installation.post(push(number))
     installation.until_applied()
@@ -60,6 +68,11 @@ def test_archive__takes_old_months_out_of_the_log(installation: Installation, tm
     assert "nothing is old enough" in installation.run(*archive, "--dry-run").output
     execute(installation, "UPDATE audit_part SET opened_at = now() - interval '40 days'")
 
+    def signed() -> bool:
+        status = installation.get("/api/v1/status")
+        return bool(status["audit_proof"]["signed_position"] == status["audit_position"])
+
+    installation.until(signed, "a checkpoint of everything")
     left = installation.run(*archive, "--output", str(tmp_path), "--json")
     assert 0 == left.exit_code, left.error
     (one,) = left.json["left"]
@@ -68,6 +81,18 @@ def test_archive__takes_old_months_out_of_the_log(installation: Installation, tm
         json.loads(line) for line in gzip.decompress((tmp_path / one["file"]).read_bytes()).splitlines()
     ]
     assert list(range(1, one["last_position"] + 1)) == [entry["position"] for entry in entries]
+    key = tmp_path / "log.key"
+    key.write_text(installation.run("indexer", "audit", "key").output)
+    archived = tmp_path / one["file"]
+    proof = archived.with_name(archived.name.replace(".ndjson.gz", ".proof"))
+    verify = ("indexer", "audit", "verify", str(archived), "--proof", str(proof), "--key", str(key))
+    verified = installation.run(*verify, INDEXER_DATABASE_URL=None)
+    assert 0 == verified.exit_code, verified.output
+    archived.write_bytes(gzip.compress(gzip.decompress(archived.read_bytes()).replace(b'"v1"', b'"v9"', 1)))
+    altered = installation.run(*verify, "--json", INDEXER_DATABASE_URL=None)
+    assert (1, "altered") == (altered.exit_code, altered.json["problem"]["fault"])
+    first = min(entry["position"] for entry in entries if entry["tag"] == "v1")
+    assert first == altered.json["problem"]["position"]
     shown = [{name: entry[name] for name in whole[0]} for entry in entries]
     assert whole == shown[: len(whole)]
     installation.until(lambda: bool(installation.audit("&action=log.archived")), "the entry about it")

@@ -15,10 +15,14 @@ import pytest
 from indexer.audit import keep
 from indexer.audit.archive import write_archive
 from indexer.audit.check import check_everything
+from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
 from indexer.audit.keep import Keeper, KeeperBusy, Policy, find_leaving, let_go, load_parts, turn
 from indexer.audit.leaf import leaf_of
+from indexer.audit.note import Checkpoint, SignerKey, verify_note
+from indexer.audit.proofs import parse_part
 from indexer.audit.seal import seal
 from indexer.audit.tiles import TreeDamaged
+from indexer.audit.verify import Fault, verify_export
 from indexer.errors import StoreError
 from indexer.store.listing.audit import AuditFilter, audit_entries
 from indexer.store.listing.walk import Page, fetch_page
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from indexer.store.pool import Pool
 
 MARCH, APRIL, MAY = (datetime(2026, month, 10, tzinfo=UTC) for month in (3, 4, 5))
+KEY = SignerKey.generate("log.example/registry")
 ERIN = Operator(name="erin", host="box", command="indexer audit archive")
 
 
@@ -43,6 +48,11 @@ async def three_months(pool: Pool) -> None:
     await sealed(pool, 700)
     assert 1 == await turn(pool, now=MAY)
     await sealed(pool, 20)
+    await sign(pool)
+
+
+async def sign(pool: Pool) -> None:
+    await Checkpointer(pool, KEY, CheckpointSettings(interval=timedelta(0), entries=1, file=None)).run_once()
 
 
 async def shape(pool: Pool) -> list[tuple[int, int | None, bool]]:
@@ -101,7 +111,7 @@ async def test_archive__is_the_export_and_the_tree_knows_its_entries(pool: Pool,
     before = await exported(pool)
     left = await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path, operator=ERIN)
     assert left.held is None
-    files = sorted(tmp_path.iterdir())
+    files = sorted(tmp_path.glob("*.gz"))
     assert ["audit-000000000001-000000000300.ndjson.gz", "audit-000000000301-000000001000.ndjson.gz"] == [
         file.name for file in files
     ]
@@ -146,7 +156,7 @@ async def test_archive__refuses_what_was_altered(pool: Pool, tmp_path: Path) -> 
     await pool.execute("UPDATE audit_entry SET tag = 'forged' WHERE position = 700")
     with pytest.raises(TreeDamaged, match="entry 700 is not what was sealed"):
         await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
-    assert ["audit-000000000001-000000000300.ndjson.gz"] == [file.name for file in tmp_path.iterdir()]
+    assert ["audit-000000000001-000000000300.ndjson.gz"] == [file.name for file in tmp_path.glob("*.gz")]
     assert [(1, 300, True), (301, 1000, False), (1001, None, False)] == await shape(pool)
     await pool.execute("DELETE FROM audit_entry WHERE position = 700")
     with pytest.raises(TreeDamaged, match="lacks entries"):
@@ -166,7 +176,7 @@ async def test_archive__interrupted_before_the_drop_is_done_again(
         patch.setattr(keep, "_drop", killed)
         with pytest.raises(RuntimeError):
             await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.gz")
     first = file.read_bytes()
     file.write_bytes(b"torn")
     left = await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
@@ -204,6 +214,40 @@ async def test_archive__says_where_it_cannot_write(pool: Pool, tmp_path: Path) -
     with pytest.raises(StoreError, match="cannot be written"):
         await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path / "none")
     assert 1020 == await pool.fetchval("SELECT count(*) FROM audit_entry")
+
+
+async def test_archive__is_verified_from_its_files_alone(pool: Pool, tmp_path: Path) -> None:
+    """After the months are gone, the proof beside each archive leads to the checkpoint; an altered line is named."""
+    await three_months(pool)
+    await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+    await pool.execute("DELETE FROM audit_tile")
+    for file, entries in zip(sorted(tmp_path.glob("*.gz")), (300, 700), strict=True):
+        lines = gzip.decompress(file.read_bytes()).splitlines(keepends=True)
+        proof = parse_part((tmp_path / file.name.replace(".ndjson.gz", ".proof")).read_bytes().splitlines())
+        assert proof.note is not None
+        checkpoint = Checkpoint.parse(proof.note)
+        verify_note(proof.note, KEY.verifier)
+        verdict = verify_export(lines, checkpoint=checkpoint, proof=proof)
+        assert (entries, None) == (verdict.verified, verdict.problem)
+        lines[41] = lines[41].replace(b'"team/app"', b'"team/other"')
+        problem = verify_export(lines, checkpoint=checkpoint, proof=proof).problem
+        assert problem is not None
+        assert (Fault.ALTERED, proof.part.first + 41) == (problem.fault, problem.position)
+
+
+async def test_archive__waits_for_a_checkpoint(pool: Pool, tmp_path: Path) -> None:
+    """A month whose end is not signed cannot be proven, and stays with that reason until it is."""
+    await pool.execute("UPDATE audit_part SET opened_at = $1", MARCH)
+    await sealed(pool, 30)
+    assert 1 == await turn(pool, now=MAY)
+    left = await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+    assert left.held is not None
+    assert left.held.held_by is not None
+    assert "not yet signed: the newest checkpoint counts 0 entries" in left.held.held_by
+    assert [] == list(tmp_path.iterdir())
+    await sign(pool)
+    assert 1 == len((await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)).parts)
+    assert 2 == len(list(tmp_path.iterdir()))
 
 
 async def test_leaving__waits_for_feeds(pool: Pool, tmp_path: Path) -> None:
