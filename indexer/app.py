@@ -6,7 +6,6 @@ Stop order: close the doors, drain, stop the loops, close the pools.
 from __future__ import annotations
 
 import asyncio
-import signal
 import sqlite3
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -37,12 +36,12 @@ from indexer.ingest.presence import Presence
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.service import Alarm, Service, until_current
+from indexer.service import Alarm, Service, stop_signals, until_current
 from indexer.settings import Settings, parse_address
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
-from indexer.store.pool import Pool, open_pool
+from indexer.store.pool import Pool, close_pool, open_pool
 
 log = structlog.get_logger()
 
@@ -65,7 +64,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             "endpoint the header `Authorization: [Bearer <secret>]`"
         )
     key = read_key(settings)
-    stop = _stop_signals()
+    stop = stop_signals()
     async with AsyncExitStack() as stack:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
         reads = await _pool(stack, database_url, size=READ_CONNECTIONS, application="indexer read")
@@ -181,17 +180,8 @@ def _spool(settings: Settings) -> Spool:
 
 async def _pool(stack: AsyncExitStack, database_url: str, *, size: int, application: str) -> Pool:
     pool = await open_pool(database_url, size=size, application=application)
-    stack.push_async_callback(_close, pool)
+    stack.push_async_callback(close_pool, pool)
     return pool
-
-
-async def _close(pool: Pool) -> None:
-    """``pool.close()`` waits for held connections without limit; by now nobody should hold one."""
-    try:
-        async with asyncio.timeout(5):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
 
 
 async def _open_doors(stack: AsyncExitStack, app: web.Application, listen: str) -> None:
@@ -241,11 +231,3 @@ def _api_settings(settings: Settings, feeds: FeedsFile) -> ApiSettings:
         streams=settings.indexer_api_streams,
         events=EventAttributes(source=feeds.source, type_prefix=feeds.type_prefix),
     )
-
-
-def _stop_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    return stop

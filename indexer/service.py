@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -166,6 +167,15 @@ class _Report:
                     outcome=outcome,
                     error=error,
                 )
+
+
+def stop_signals() -> asyncio.Event:
+    """Return what SIGINT and SIGTERM set from now on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 async def until_current(pool: Pool, stop: asyncio.Event) -> bool:

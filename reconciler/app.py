@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from prometheus_client import start_http_server
 from indexer.errors import ConfigurationError, StoreError
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
-from indexer.service import Alarm, Loop, Service, until_current
+from indexer.service import Alarm, Loop, Service, stop_signals, until_current
 from indexer.settings import Settings, parse_address
 from indexer.store import due
 from indexer.store.checkpoints import newest_checkpoint
@@ -24,7 +23,7 @@ from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
 from indexer.store.operators import Operator
-from indexer.store.pool import Pool, connection, open_pool
+from indexer.store.pool import Pool, close_pool, connection, open_pool
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
 from reconciler.checkpoints.push import Result, alone, push_newest
@@ -73,9 +72,9 @@ async def build(
     """
     async with AsyncExitStack() as stack:
         pool = await open_pool(database_url, size=CONNECTIONS, application="reconciler")
-        stack.push_async_callback(_close, pool)
+        stack.push_async_callback(close_pool, pool)
         words = await open_pool(database_url, size=LOOKUP_CONNECTIONS, application="reconciler words")
-        stack.push_async_callback(_close, words)
+        stack.push_async_callback(close_pool, words)
         if stop is None:
             async with connection(pool) as held:
                 await check(held)
@@ -114,7 +113,7 @@ def registry_settings(settings: Settings) -> TransportSettings:
 
 async def run(settings: Settings, *, database_url: str) -> int:
     """Run all loops until SIGINT or SIGTERM."""
-    stop = _stop_signals()
+    stop = stop_signals()
     pushing = push_settings(settings)
     async with build(settings, database_url=database_url, stop=stop) as rooms:
         if stop.is_set():
@@ -281,19 +280,3 @@ async def _left(rooms: Rooms, scope: Sequence[RepositoryName] | None) -> dict[Du
     """What keeps failing (denied, nonsense) is not waited for; it shows in the status."""
     async with connection(rooms.pool) as held:
         return await due.waiting(held, repositories=scope)
-
-
-def _stop_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
-async def _close(pool: Pool) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ COMMAND_TIMEOUT_SECONDS = 60.0
 """A half-open peer is noticed only by a time-out; no statement of ours takes this long."""
 
 CONNECT_TIMEOUT_SECONDS = 10.0
+CLOSED_WITHIN_SECONDS = 5.0
 
 ABANDONED_AFTER_SECONDS = 60.0
 """After that the server ends a transaction whose client went silent: the other side of a half-open connection would
@@ -84,6 +86,15 @@ async def open_pool(database_url: str, *, size: int, application: str) -> Pool:
         )
     except MISCONFIGURED as error:
         raise _misconfigured(error) from error
+
+
+async def close_pool(pool: Pool) -> None:
+    """Close it; ``pool.close()`` waits for held connections without limit, and by now nobody should hold one."""
+    try:
+        async with asyncio.timeout(CLOSED_WITHIN_SECONDS):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
 
 
 async def connect(database_url: str, *, application: str) -> asyncpg.Connection[asyncpg.Record]:

@@ -182,10 +182,8 @@ async def get_manifest(call: Call[NoQuery]) -> Thing:
     )
 
 
-def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
-    """Return a manifest as it is shown."""
-    row = content.manifest
-    facet = content.facets[row["facet_id"]]
+def _show_identity(row: Row, facet: FacetRow) -> dict[str, Any]:
+    """Return what every form of a manifest begins with."""
     return {
         "digest": digest_from_bytes(row["digest"]),
         "media_type": facet.media_type or None,
@@ -193,6 +191,15 @@ def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
         "kind": facet.kind,
         "size_bytes": row["size_bytes"],
         "total_size_bytes": row["total_bytes"],
+    }
+
+
+def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
+    """Return a manifest as it is shown."""
+    row = content.manifest
+    facet = content.facets[row["facet_id"]]
+    return {
+        **_show_identity(row, facet),
         "created_at": format_time(known(row["image_created"])),
         "platforms": facet.platforms,
         "content": row["content"],
@@ -216,12 +223,7 @@ def show_referrer(row: Row, facets: Mapping[int, FacetRow]) -> dict[str, Any]:
     """Return a referrer as it is shown."""
     facet = facets[row["facet_id"]]
     return {
-        "digest": digest_from_bytes(row["digest"]),
-        "media_type": facet.media_type or None,
-        "artifact_type": facet.artifact_type or None,
-        "kind": facet.kind,
-        "size_bytes": row["size_bytes"],
-        "total_size_bytes": row["total_bytes"],
+        **_show_identity(row, facet),
         "annotations": row["annotations"] or {},
         "pushed_at": format_time(row["pushed_at"]),
     }
@@ -230,12 +232,7 @@ def show_referrer(row: Row, facets: Mapping[int, FacetRow]) -> dict[str, Any]:
 def _show_listed(row: Row, page: store.ManifestPage) -> dict[str, Any]:
     facet = page.facets[row["facet_id"]]
     return {
-        "digest": digest_from_bytes(row["digest"]),
-        "media_type": facet.media_type or None,
-        "artifact_type": facet.artifact_type or None,
-        "kind": facet.kind,
-        "size_bytes": row["size_bytes"],
-        "total_size_bytes": row["total_bytes"],
+        **_show_identity(row, facet),
         "created_at": format_time(known(row["image_created"])),
         "platforms": facet.platforms,
         "config_digest": _digest(row["config_digest"]),
