@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,10 +59,10 @@ class _Notes:
         return self.odd | ({"altered": self.altered} if self.altered else {})
 
 
-def decode(body: bytes, *, content_encoding: str, received_at: datetime) -> Decoded:
+def decode(body: bytes, *, content_encoding: str, received_at: datetime, imported: bool = False) -> Decoded:
     """Decode a delivery. Never raises: what is wrong with it is part of the result."""
     try:
-        envelope = _parse(_inflate(body, content_encoding))
+        envelope = parse_json(_inflate(body, content_encoding))
     except ValueError as error:
         return Decoded(refused=(RefusedEvent(reason=str(error)),))
     if not isinstance(envelope, dict):
@@ -72,10 +72,22 @@ def decode(body: bytes, *, content_encoding: str, received_at: datetime) -> Deco
         return Decoded()  # Distribution omits an empty list
     if not isinstance(listed, list):
         return Decoded(refused=(RefusedEvent(reason="not an envelope: no list of events"),))
+    return decode_events(listed, received_at=received_at, imported=imported)
+
+
+def decode_events(sources: Iterable[Any], *, received_at: datetime, imported: bool = False) -> Decoded:
+    """Decode the events of an envelope. Never raises.
+
+    ``imported``: one whose instant cannot be told is refused; it cannot have happened at its receipt.
+    """
     events, originals, refused = [], [], []
-    for source in listed:
+    for source in sources:
         try:
-            events.append(_event(source, received_at))
+            event = _event(source, received_at)
+            if imported:
+                _refuse_undated(event)
+                event = replace(event, imported=True)
+            events.append(event)
             originals.append(source)
         except ValueError as error:
             refused.append(RefusedEvent(reason=str(error), body=_alone(source)))
@@ -96,7 +108,7 @@ def _inflate(body: bytes, encoding: str) -> bytes:
     return inflated
 
 
-def _parse(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """Parse JSON: strictly and fast, else as forgivingly as the standard library can."""
     try:
         return pydantic_core.from_json(body)
@@ -105,6 +117,15 @@ def _parse(body: bytes) -> Any:
             return json.loads(body.decode("utf-8-sig", "replace"), strict=False)
         except (ValueError, RecursionError):
             raise ValueError(f"not JSON: {str(strict)[:200]}") from None
+
+
+def _refuse_undated(event: Event) -> None:
+    for odd, reason in (
+        ("timestamp_unreadable", "no readable timestamp"),
+        ("timestamp_ahead", "its timestamp is in the future"),
+    ):
+        if odd in event.notes:
+            raise ValueError(f"{reason}: {event.notes[odd]!s:.80}")
 
 
 def _alone(source: Any) -> bytes:

@@ -129,7 +129,8 @@ class IngestWorker:
         EVENTS.labels("applied").inc(told.applied)
         EVENTS.labels("repeated").inc(told.repeated)
         for delivery in batch.deliveries:
-            LAG.observe((now - delivery.received_at).total_seconds())
+            if not delivery.imported:
+                LAG.observe((now - delivery.received_at).total_seconds())
         return len(batch.deliveries)
 
     async def _queue(self, held: Connection, fresh: Sequence[Event], batch: _Batch, now: datetime) -> int:
@@ -186,11 +187,15 @@ def _decode(deliveries: list[Delivery]) -> _Batch:
         if len(batch.events) + len(batch.refused) >= BATCH_EVENTS:
             break
         decoded = decode(
-            delivery.body, content_encoding=delivery.content_encoding, received_at=delivery.received_at
+            delivery.body,
+            content_encoding=delivery.content_encoding,
+            received_at=delivery.received_at,
+            imported=delivery.imported,
         )
         batch.deliveries.append(delivery)
         batch.events += decoded.events
         for event, original in zip(decoded.events, decoded.originals, strict=True):
-            batch.originals.setdefault(event.id, original)
+            if not event.imported:  # GitLab is told what happens, not what had happened
+                batch.originals.setdefault(event.id, original)
         batch.refused += [Refused(delivery=delivery, reason=r.reason, body=r.body) for r in decoded.refused]
     return batch

@@ -38,6 +38,7 @@ class AuditAction(StrEnum):
     OPERATOR_FEED_REMOVED = "operator.feed_removed"
     OPERATOR_FEED_REPLAYED = "operator.feed_replayed"
     OPERATOR_FEED_RETRIED = "operator.feed_retried"
+    OPERATOR_HISTORY_IMPORTED = "operator.history_imported"
     OPERATOR_INBOX_RETRIED = "operator.inbox_retried"
     OPERATOR_PEOPLE_ERASED = "operator.people_erased"
     OPERATOR_WALKED = "operator.walked"
@@ -138,11 +139,15 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve."""
+    """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve.
+
+    ``held``: ask whether the repository holds the manifest, even if its content was read elsewhere.
+    """
 
     kind: DueKind
     repository: RepositoryName
     key: str
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,8 @@ class Event:
 
     ``occurred_at`` is the event's own timestamp, but never later than ``received_at``: a registry whose clock
     runs ahead could otherwise shut out all later news. ``notes`` says what was altered to make the event
-    storable (a cut user agent, an escaped NUL) and what was odd about it.
+    storable (a cut user agent, an escaped NUL) and what was odd about it. ``imported``: it came out of an older history,
+    long after it happened.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Event:
     instance: InstanceInfo = field(default_factory=InstanceInfo)
     notes: dict[str, object] = field(default_factory=dict)
     ours: bool = False
+    imported: bool = False
 
     @property
     def is_blob(self) -> bool:

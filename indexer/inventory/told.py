@@ -136,7 +136,7 @@ def _hold_manifest(known: Known, event: Event) -> Generator[Change, None, bool]:
     yield ManifestChanged(
         before=before, after=after, media_type=event.media_type, size_bytes=event.size_bytes
     )
-    yield Due(kind=DueKind.RESOLVE, repository=event.repository, key=digest)
+    yield Due(kind=DueKind.RESOLVE, repository=event.repository, key=digest, held=newly_held and event.imported)
     return newly_held
 
 
@@ -385,5 +385,5 @@ def _entry(
         digest=digest,
         previous_digest=previous_digest,
         event=event,
-        detail=event.notes | detail,
+        detail=event.notes | ({"imported": True} if event.imported else {}) | detail,
     )

@@ -71,7 +71,11 @@ async def prepare(pool: Pool, lookups: Lookups, batch: Sequence[Event]) -> None:
     await lookups.refresh()
     await lookups.actors(event.actor for event in batch if event.actor)
     await lookups.clients(event.request for event in batch)
-    await lookups.instances(event.instance for event in batch)
+    await lookups.instances(event.instance for event in batch if not event.imported)
+    imported = [event for event in batch if event.imported]
+    if imported:
+        heard_at = min(event.occurred_at for event in imported)
+        await lookups.instances((event.instance for event in imported), heard_at=heard_at)
     await lookups.facets(Facet(media_type=e.media_type, kind=told_kind(e.media_type)) for e in batch)
 
 
@@ -92,7 +96,7 @@ async def tell_all(
     causes = {key: event for key, event in writing.known.causes.items() if key not in writing.loaded.causes}
     if causes:
         await events.add_causes(held, causes=causes, repository_ids=writing.repository_ids, at=now)
-    await _count_events(writing, fresh)
+    await _count_events(writing, [event for event in fresh if not event.imported])
     return Told(fresh=fresh, repeated=len(batch) - len(fresh))
 
 
@@ -163,8 +167,8 @@ _STORED = {
 
 
 async def _drop_repeated(held: Connection, batch: Sequence[Event], *, now: datetime) -> list[Event]:
-    by_key = {event_key(event.id): event for event in reversed(batch)}
-    new = await events.remember_events(held, keys=by_key, at=now) if by_key else set()
+    until = {event_key(event.id): None if event.imported else now for event in reversed(batch)}
+    new = await events.remember_events(held, keys=until) if until else set()
     fresh = []
     for event in batch:
         key = event_key(event.id)

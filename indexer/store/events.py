@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from indexer.oci.reference import RepositoryName
 from indexer.store.identifiers import event_key
+from indexer.store.instants import or_for_ever
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -18,10 +19,14 @@ RequestOf = tuple[RepositoryName, str]
 
 
 async def remember_events(
-    connection: Connection, *, keys: Iterable[uuid.UUID], at: datetime
+    connection: Connection, *, keys: Mapping[uuid.UUID, datetime | None]
 ) -> set[uuid.UUID]:
-    """Remember event keys and return those that are new."""
-    return {row["event_key"] for row in await connection.fetch(SQL["remember_events"], sorted(keys), at)}
+    """Remember event keys, each until it is trimmed by its age since an instant (None: for ever); return the new ones."""
+    ordered = sorted(keys)
+    rows = await connection.fetch(
+        SQL["remember_events"], ordered, [or_for_ever(keys[key]) for key in ordered]
+    )
+    return {row["event_key"] for row in rows}
 
 
 async def add_causes(

@@ -17,7 +17,8 @@ SQL = load("inbox")
 class Delivery:
     """One notification as it arrived. ``id`` is 0 before it is stored.
 
-    ``can_wait``: it tells of pulls only. ``spool_key``: it went through the spool.
+    ``can_wait``: it tells of pulls only, or of what is long over. ``spool_key``: it went through the spool; of what is
+    imported, told by its content. ``imported``: of an older history, not told by a registry (docs/adr/0036).
     """
 
     received_at: datetime
@@ -27,6 +28,7 @@ class Delivery:
     id: int = 0
     can_wait: bool = False
     spool_key: uuid.UUID | None = None
+    imported: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ async def put_deliveries(connection: Connection, *, deliveries: Sequence[Deliver
         [delivery.body for delivery in deliveries],
         [delivery.can_wait for delivery in deliveries],
         [delivery.spool_key for delivery in deliveries],
+        [delivery.imported for delivery in deliveries],
     )
 
 
@@ -104,6 +107,7 @@ async def quarantine(connection: Connection, *, refused: Sequence[Refused], now:
         ["" if item.body is not None else item.delivery.content_encoding for item in refused],
         [item.reason for item in refused],
         [item.delivery.body if item.body is None else item.body for item in refused],
+        [item.delivery.imported for item in refused],
     )
 
 

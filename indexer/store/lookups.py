@@ -81,9 +81,13 @@ class Lookups:
         """Return the ids of clients, by :func:`client_of` of their requests."""
         return await self._ids(self._clients, {client_of(request) for request in requests}, _fetch_clients)
 
-    async def instances(self, instances: Iterable[InstanceInfo]) -> dict[InstanceInfo, int]:
-        """Return the ids of registry instances."""
-        return await self._ids(self._instances, set(instances), _fetch_instances)
+    async def instances(
+        self, instances: Iterable[InstanceInfo], *, heard_at: datetime | None = None
+    ) -> dict[InstanceInfo, int]:
+        """Return the ids of registry instances; a new one was first heard ``heard_at``, None: now."""
+        return await self._ids(
+            self._instances, set(instances), partial(_fetch_instances, heard_at=heard_at)
+        )
 
     async def media_types(self, names: Iterable[str]) -> dict[str, int]:
         """Return the ids of media types, by name."""
@@ -178,13 +182,15 @@ async def _fetch_clients(connection: Connection, clients: list[RequestInfo]) -> 
     return {by_key[key]: number for key, number in found.items()}
 
 
-async def _fetch_instances(connection: Connection, instances: list[InstanceInfo]) -> dict[InstanceInfo, int]:
+async def _fetch_instances(
+    connection: Connection, instances: list[InstanceInfo], *, heard_at: datetime | None = None
+) -> dict[InstanceInfo, int]:
     by_key = {_hash(i.id, i.address): i for i in instances}
     found = await _found(connection, SQL["find_instances"], list(by_key))
     missing = sorted(by_key.keys() - found.keys())
     if missing:
         new = [by_key[key] for key in missing]
-        now = await connection.fetchval("SELECT now()")
+        now = heard_at or await connection.fetchval("SELECT now()")
         await connection.execute(
             SQL["add_instances"], missing, [i.id for i in new], [i.address for i in new], now
         )

@@ -411,6 +411,7 @@ CREATE TABLE inbox (
     done_at           timestamptz,
     spool_key         uuid,                              -- went through the spool while the database was away
     can_wait          boolean NOT NULL DEFAULT false,    -- pulls only: state-changing events go first
+    imported          boolean NOT NULL DEFAULT false,    -- of an older history (docs/adr/0036), not told by a registry
     content_type      text NOT NULL DEFAULT '',
     content_encoding  text NOT NULL DEFAULT '',
     body              bytea NOT NULL
@@ -426,13 +427,14 @@ CREATE TABLE quarantine (
     inbox_id     bigint NOT NULL,
     received_at  timestamptz NOT NULL,
     quarantined_at timestamptz NOT NULL,
+    imported boolean NOT NULL DEFAULT false,
     content_type text NOT NULL DEFAULT '',
     content_encoding text NOT NULL DEFAULT '',
     reason       text NOT NULL,
     body         bytea NOT NULL
 );
 
--- Event ids already applied: a redelivery keeps its id and changes nothing.
+-- Event ids already applied: a redelivery keeps its id and changes nothing. 'infinity': imported, and never forgotten.
 CREATE TABLE event_seen (
     event_key    uuid PRIMARY KEY,
     received_at  timestamptz NOT NULL

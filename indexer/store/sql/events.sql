@@ -1,7 +1,7 @@
 -- name: remember_events
--- Remembers the event ids $1, received at $2; returns those that are new.
+-- Remembers the event ids $1, received at $2 ('infinity': for ever); returns those that are new.
 INSERT INTO event_seen (event_key, received_at)
-SELECT key, $2 FROM unnest($1::uuid[]) AS new (key) ORDER BY key
+SELECT key, at FROM unnest($1::uuid[], $2::timestamptz[]) AS new (key, at) ORDER BY key
 ON CONFLICT DO NOTHING
 RETURNING event_key
 

@@ -1,10 +1,10 @@
 -- name: put_deliveries
 -- Stores deliveries: received at $1, content types $2, content encodings $3, bodies $4, whether they can wait $5,
--- their keys in the spool $6. One that came out of the spool before is not stored again.
-INSERT INTO inbox (received_at, content_type, content_encoding, body, can_wait, spool_key)
-SELECT received_at, content_type, content_encoding, body, can_wait, spool_key
-FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::uuid[]) WITH ORDINALITY
-    AS new (received_at, content_type, content_encoding, body, can_wait, spool_key, place)
+-- their keys in the spool $6, whether they are imported $7. One that came out of the spool before is not stored again.
+INSERT INTO inbox (received_at, content_type, content_encoding, body, can_wait, spool_key, imported)
+SELECT received_at, content_type, content_encoding, body, can_wait, spool_key, imported
+FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::uuid[], $7::boolean[])
+    WITH ORDINALITY AS new (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, place)
 ORDER BY place
 ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 
@@ -12,16 +12,16 @@ ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 -- Locks the oldest waiting deliveries that can wait or not ($1), at most $2, leaving those that another worker has;
 -- returns as many as make $3 bytes, at least one.
 WITH taken AS (
-    SELECT id, received_at, content_type, content_encoding, body, can_wait FROM inbox
+    SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM inbox
     WHERE done_at IS NULL AND can_wait = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
 ), sized AS (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before FROM taken
 )
-SELECT id, received_at, content_type, content_encoding, body, can_wait FROM sized WHERE before < $3 ORDER BY id
+SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM sized WHERE before < $3 ORDER BY id
 
 -- name: take_delivery
 -- Locks the delivery $1 if it still waits and no other worker has it.
-SELECT id, received_at, content_type, content_encoding, body, can_wait FROM inbox
+SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM inbox
 WHERE id = $1 AND done_at IS NULL FOR UPDATE SKIP LOCKED
 
 -- name: finish_deliveries
@@ -29,11 +29,12 @@ WHERE id = $1 AND done_at IS NULL FOR UPDATE SKIP LOCKED
 UPDATE inbox SET done_at = $2 WHERE id = ANY ($1::bigint[])
 
 -- name: quarantine
--- Keeps what could not be applied: deliveries $1, received at $2, now $3, content types $4, encodings $5, reasons $6, bodies $7.
-INSERT INTO quarantine (inbox_id, received_at, quarantined_at, content_type, content_encoding, reason, body)
-SELECT inbox_id, received_at, $3, content_type, content_encoding, reason, body
-FROM unnest($1::bigint[], $2::timestamptz[], $4::text[], $5::text[], $6::text[], $7::bytea[])
-    AS new (inbox_id, received_at, content_type, content_encoding, reason, body)
+-- Keeps what could not be applied: deliveries $1, received at $2, now $3, content types $4, encodings $5, reasons $6, bodies $7,
+-- whether they were imported $8.
+INSERT INTO quarantine (inbox_id, received_at, quarantined_at, content_type, content_encoding, reason, body, imported)
+SELECT inbox_id, received_at, $3, content_type, content_encoding, reason, body, imported
+FROM unnest($1::bigint[], $2::timestamptz[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::boolean[])
+    AS new (inbox_id, received_at, content_type, content_encoding, reason, body, imported)
 
 -- name: list_quarantine
 -- The quarantine, oldest first, after id $1, at most $2.
@@ -45,8 +46,8 @@ FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2
 WITH back AS (
     DELETE FROM quarantine WHERE $1::bigint[] IS NULL OR id = ANY ($1::bigint[]) RETURNING *
 ), again AS (
-    INSERT INTO inbox (received_at, content_type, content_encoding, body)
-    SELECT received_at, content_type, content_encoding, body FROM back ORDER BY id
+    INSERT INTO inbox (received_at, content_type, content_encoding, body, imported, can_wait)
+    SELECT received_at, content_type, content_encoding, body, imported, imported FROM back ORDER BY id
     RETURNING 1
 )
 SELECT count(*) FROM again
