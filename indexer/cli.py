@@ -45,6 +45,8 @@ audit_app.command(
     name="archive",
     help="Write what is old to files and take it out of the log. Exit 1: something holds a part that is old enough.",
 )
+audit_app.command("indexer.cli_keep:archive", name="archive")
+audit_app.command("indexer.cli_import:import_history", name="import")
 app.command("indexer.cli_feeds:app", name="feeds", help="Where the audit log is delivered to.")
 
 

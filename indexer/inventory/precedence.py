@@ -13,6 +13,10 @@ rules, in the order they apply to news about a tag:
 5. Otherwise LATE: history and audit take it, the state does not move.
 
 Whatever the verdict, the tag becomes due for a look.
+
+An imported event may be years old. Where nothing is on record of its tag, but a look at the whole repository, or the
+history itself, tells that the tag was not there at a later instant, that absence is weighed like any other record
+(:func:`absence`).
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import Enum
 
-from indexer.inventory.records import TagRecord
+from indexer.inventory.records import Evidence, TagKey, TagRecord, TimeSource
 
 CLOCK_MARGIN = timedelta(seconds=5)
 """How far our clock and the registry's, or two replicas', may differ, plus the time from event to tag link."""
@@ -52,3 +56,20 @@ def weigh(record: TagRecord | None, at: datetime, *, margin: timedelta = CLOCK_M
 def is_settled(record: TagRecord | None, looked_at: datetime, *, window: timedelta = RACE_WINDOW) -> bool:
     """Tell whether a look may overrule the record: no event spoke of the tag within the race window."""
     return record is None or record.told_at is None or looked_at - record.told_at >= window
+
+
+def absence(key: TagKey, absent_at: datetime) -> TagRecord:
+    """Return the record of a tag of which nothing is on record, but that it was not there at an instant."""
+    return TagRecord(
+        repository=key[0],
+        name=key[1],
+        digest=None,
+        revision=0,
+        told_at=None,
+        seen_at=absent_at,
+        evidence=Evidence.SEEN,
+        published_at=absent_at,
+        published_source=TimeSource.FIRST_SEEN,
+        first_seen_at=absent_at,
+        verified_at=absent_at,
+    )

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from indexer.inventory.events import Event, EventAction
-from indexer.inventory.precedence import CLOCK_MARGIN
+from indexer.inventory.precedence import CLOCK_MARGIN, absence
 from indexer.inventory.records import ManifestKey, TagKey
 from indexer.inventory.seen import TagObservation, agrees
 from indexer.inventory.told import Known
 from indexer.oci.reference import RepositoryName
-from indexer.store import events, history, manifests, repositories, tags
+from indexer.store import events, history, imported, manifests, repositories, tags
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection
 
@@ -66,6 +66,30 @@ async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
             writing.connection, requests=untagged, repository_ids=writing.repository_ids
         )
     remember_loaded(writing)
+    await _find_absences(writing, fresh)
+
+
+async def _find_absences(writing: Writing, fresh: Sequence[Event]) -> None:
+    """Put what is known not to have been there, of tags that are on no record, beside the record: for imported events.
+
+    It is not part of what was loaded: there is no row of it.
+    """
+    unknown = {
+        (event.repository, event.tag)
+        for event in fresh
+        if event.imported and event.tag is not None and (event.repository, event.tag) not in writing.known.tags
+    }
+    if not unknown:
+        return
+    walked = await imported.find_walked(
+        writing.connection, repository_ids=[writing.repository_ids[repository] for repository, _ in unknown]
+    )
+    for key in unknown:
+        timeline = writing.known.histories.get(key, ())
+        ended = timeline[-1].valid_to if timeline else None
+        known = [at for at in (walked.get(writing.repository_ids[key[0]]), ended) if at is not None]
+        if known:
+            writing.known.tags[key] = absence(key, max(known))
 
 
 def repositories_tags(fresh: Sequence[Event]) -> dict[TagKey, datetime]:

@@ -1,0 +1,195 @@
+"""An older history, imported: it becomes history, and never overrules what is known."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from indexer.audit.export import export
+from indexer.audit.seal import seal
+from indexer.ingest.import_history import Imported, Importer, find_rules
+from indexer.ingest.import_reading import read_lines
+from indexer.ingest.worker import IngestWorker
+from indexer.store.drift import RunMode, RunOutcome
+from indexer.store.lookups import Lookups
+from indexer.store.operators import Operator
+from indexer.store.pool import Pool, open_pool
+from reconciler.drift.report import WalkSettings
+from reconciler.drift.walk import Walk
+from tests.fixtures import captures
+from tests.fixtures.ingesting import check_counters, check_history, ingest, recorded_tags
+from tests.fixtures.postgres import PostgresServer
+from tests.simulators.direct import DirectRegistry
+from tests.simulators.state import RegistryState
+
+OPERATOR = Operator(name="alice", host="host", command="indexer audit import")
+TABLES = {
+    "tag_history": "name, valid_from, valid_to, from_source, to_source, event_key",
+    "tag": "name, published_at, published_source, told_at, evidence",
+    "tag_tombstone": "name, deleted_at, told_at",
+    "tag_pull": "name, last_pulled_at, pull_count",
+}
+
+
+async def import_all(
+    pool: Pool, lookups: Lookups, content: bytes, *, keep: timedelta | None = None
+) -> Imported:
+    rules = await find_rules(
+        pool, keep=keep, event_retention=timedelta(days=30), now=datetime.now(UTC)
+    )
+    importer = Importer(
+        pool, rules=rules, operator=OPERATOR, files=["old"], on_left_out=lambda _place, _reason: None
+    )
+    await importer.take(read_lines(io.BytesIO(content), name="old"), name="old")
+    worker = IngestWorker(pool, lookups)
+    while (await worker.run_once()).items:
+        pass
+    return importer.done
+
+
+def lines_of(capture: captures.Capture) -> bytes:
+    return b"".join(json.dumps(d["body"]).encode() + b"\n" for d in capture.deliveries if d["body"])
+
+
+async def picture(pool: Pool) -> dict[str, list[tuple[Any, ...]]]:
+    return {
+        table: [tuple(row) for row in await pool.fetch(f"SELECT {columns} FROM {table} ORDER BY {columns}")]
+        for table, columns in TABLES.items()
+    }
+
+
+async def imported_events(pool: Pool) -> list[tuple[Any, ...]]:
+    rows = await pool.fetch(
+        "SELECT event_key, action, occurred_at, tag FROM audit_entry WHERE source = 'notification'"
+        " ORDER BY event_key, action"
+    )
+    return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+async def other(postgres_server: PostgresServer, database_url: str) -> Any:
+    """A second, empty database, with its words."""
+    template = database_url  # keeps the order of fixtures: the template exists
+    assert template
+    url = await _copy(postgres_server)
+    pool, words = await open_pool(url, size=4, application="tests"), await open_pool(url, size=2, application="w")
+    yield pool, Lookups(words)
+    await pool.close()
+    await words.close()
+
+
+async def _copy(server: PostgresServer) -> str:
+    from indexer.store.migrate import migrate
+
+    url = await server.create_database()
+    await migrate(url)
+    return url
+
+
+@pytest.mark.parametrize("name", captures.names())
+async def test_import__is_the_history_that_live_ingest_makes(
+    pool: Pool, lookups: Lookups, other: tuple[Pool, Lookups], name: str
+) -> None:
+    """Captured envelopes imported into an empty database make the history of live ingest; again, nothing."""
+    capture = captures.load(name)
+    await ingest(pool, lookups, capture, batch=200)
+    first = await import_all(*other, lines_of(capture))
+    assert first.left_out == {}
+    assert await picture(pool) == await picture(other[0])
+    await check_history(other[0])
+    await check_counters(other[0])
+    assert await other[0].fetchval("SELECT sum(events) FROM registry_instance") in (0, None)
+    before = await picture(other[0])
+    staged = await other[0].fetchval("SELECT count(*) FROM audit_staged")
+    again = await import_all(*other, lines_of(capture))
+    assert again.events.total() == 0
+    assert before == await picture(other[0])
+    assert staged == await other[0].fetchval("SELECT count(*) FROM audit_staged")
+
+
+@pytest.mark.parametrize("name", captures.names())
+async def test_import__of_an_export(
+    pool: Pool, lookups: Lookups, other: tuple[Pool, Lookups], name: str
+) -> None:
+    """The export of one log, imported into another, gives the same history, and the same entries of notifications."""
+    capture = captures.load(name)
+    await ingest(pool, lookups, capture, batch=200)
+    await pool.execute(
+        "INSERT INTO audit_staged (occurred_at, recorded_at, action, source)"
+        " VALUES (now(), now(), 'operator.walked', 'operator')"
+    )
+    parts: list[bytes] = []
+
+    async def keep(part: bytes) -> None:
+        parts.append(part)
+
+    while await seal(pool):
+        pass
+    await export(pool, format="ndjson", after_position=0, out=keep)
+    done = await import_all(*other, b"".join(parts))
+    assert done.left_out.total() >= 1  # the operator's
+    while await seal(other[0]):
+        pass
+    history = "tag_history"
+    assert (await picture(pool))[history] == (await picture(other[0]))[history]
+    pushes = [row for row in await imported_events(pool) if row[1] != "manifest.pulled"]
+    assert pushes == [row for row in await imported_events(other[0]) if row[1] != "manifest.pulled"]
+
+
+@pytest.mark.parametrize("name", captures.names())
+async def test_import__beside_a_live_registry(pool: Pool, lookups: Lookups, name: str) -> None:
+    """What is on record from a walk stays as it is; the next walk leaves the inventory equal to the registry."""
+    capture = captures.load(name)
+    registry = DirectRegistry(RegistryState.from_truth(capture.truth))
+    settings = WalkSettings(
+        mode=RunMode.ONCE, concurrency=8, brake_share=1.0, reread_after=timedelta(0)
+    )
+    assert (await Walk(pool, lookups, registry, settings).run()).outcome == RunOutcome.COMPLETE
+    before = await recorded_tags(pool)
+    await import_all(pool, lookups, lines_of(capture))
+    assert before == await recorded_tags(pool)
+    await check_history_of_walked(pool)
+    await check_counters(pool)
+    assert (await Walk(pool, lookups, registry, settings).run()).outcome == RunOutcome.COMPLETE
+    readable = {key: digest for key, digest in capture.tags.items() if key not in capture.broken}
+    assert readable == {k: d for k, d in (await recorded_tags(pool)).items() if k not in capture.broken}
+    await check_history_of_walked(pool)
+
+
+async def check_history_of_walked(pool: Pool) -> None:
+    assert (
+        await pool.fetch(
+            "SELECT a.name FROM tag_history AS a JOIN tag_history AS b ON a.repository_id = b.repository_id"
+            " AND a.name = b.name AND a.valid_from < b.valid_from AND a.valid_to > b.valid_from"
+        )
+        == []
+    )
+
+
+async def test_import__what_is_left_out_is_told_and_the_rest_is_not_lost(pool: Pool, lookups: Lookups) -> None:
+    """A bad line, one without a time and one older than the policy are left out; what stands between them is not."""
+    event = {
+        "id": "11111111-1111-4111-8111-111111111111",
+        "timestamp": (datetime.now(UTC) - timedelta(days=90)).isoformat(),
+        "action": "push",
+        "target": {"repository": "a/b", "tag": "1", "digest": "sha256:" + "1" * 64},
+    }
+    old = event | {"id": "old", "timestamp": "2001-01-01T00:00:00Z"}
+    undated = event | {"id": "undated", "timestamp": "then"}
+    content = b"\n".join([b"{", json.dumps(old).encode(), json.dumps({"events": [event, undated]}).encode(), b"[]"])
+    done = await import_all(pool, lookups, content, keep=timedelta(days=400))
+    assert {"cannot be imported": 3, "older than INDEXER_AUDIT_KEEP": 1} == done.left_out
+    assert {("a/b", "1"): event["target"]["digest"]} == await recorded_tags(pool)  # type: ignore[index]
+    assert await pool.fetchval("SELECT count(*) FROM audit_staged WHERE action = 'operator.history_imported'") == 1
+
+
+async def test_import__one_envelope_over_many_lines(pool: Pool, lookups: Lookups) -> None:
+    """A single envelope, printed to be read, is one."""
+    capture = captures.load("tag-moved.3.1.1")
+    body = next(d["body"] for d in capture.deliveries if d["body"])
+    done = await import_all(pool, lookups, json.dumps(body, indent=2).encode())
+    assert done.events.total() == len(body["events"])
