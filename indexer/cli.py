@@ -45,8 +45,11 @@ audit_app.command(
     name="archive",
     help="Write what is old to files and take it out of the log. Exit 1: something holds a part that is old enough.",
 )
-audit_app.command("indexer.cli_keep:archive", name="archive")
-audit_app.command("indexer.cli_import:import_history", name="import")
+audit_app.command(
+    "indexer.cli_import:import_history",
+    name="import",
+    help="Import an older history: notifications as a registry sent them, or an exported log. Exit 1: some was left out.",
+)
 app.command("indexer.cli_feeds:app", name="feeds", help="Where the audit log is delivered to.")
 
 

@@ -38,17 +38,16 @@ def read_lines(file: BinaryIO, *, name: str) -> Iterator[Line]:
         raise ConfigurationError(f"{name} cannot be read: {error}") from error
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO:
-    buffered = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
-    head = buffered.read(len(GZIP))
-    whole = io.BufferedReader(_Again(head, buffered), buffer_size=1 << 16)
+def _unpacked(file: BinaryIO) -> io.BufferedIOBase:
+    head = file.read(len(GZIP))
+    whole = io.BufferedReader(_Again(head, file), buffer_size=1 << 16)
     return gzip.GzipFile(fileobj=whole) if head == GZIP else whole
 
 
 class _Again(io.RawIOBase):
     """A stream whose first bytes were read already: standard input cannot be rewound."""
 
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+    def __init__(self, head: bytes, rest: BinaryIO | io.BufferedIOBase) -> None:
         self._head = head
         self._rest = rest
 
@@ -62,7 +61,7 @@ class _Again(io.RawIOBase):
         return len(taken)
 
 
-def _values(file: BinaryIO) -> Iterator[Line]:
+def _values(file: io.BufferedIOBase) -> Iterator[Line]:
     number = 0
     while first := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -87,7 +86,7 @@ def _values(file: BinaryIO) -> Iterator[Line]:
     yield from _after(begins, first, again)
 
 
-def _after(begins: Line, first: bytes, file: BinaryIO) -> Iterator[Line]:
+def _after(begins: Line, first: bytes, file: io.BufferedIOBase) -> Iterator[Line]:
     """Yield a line that was read, and all that follow it."""
     number, line, read = begins.number, first, begins
     while True:
@@ -103,7 +102,7 @@ def _after(begins: Line, first: bytes, file: BinaryIO) -> Iterator[Line]:
         read = _line(number, line)
 
 
-def _skip(line: bytes, file: BinaryIO) -> None:
+def _skip(line: bytes, file: io.BufferedIOBase) -> None:
     """Read on to the end of a line that is too long."""
     while line and not line.endswith(b"\n"):
         line = file.readline(MAX_LINE_BYTES)

@@ -43,7 +43,7 @@ class Recognised:
 def recognise(value: Any, *, place: str) -> Recognised:
     """Tell what a JSON value is; raise ``ValueError`` where it is nothing that can be imported."""
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - of the content, not of a caller
+        raise ValueError("not a JSON object")
     if isinstance(value.get("events"), list):
         return Recognised(place=place, events=tuple(value["events"]))
     if isinstance(value.get("target"), dict) and "action" in value:

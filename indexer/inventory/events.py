@@ -46,8 +46,8 @@ class Event:
 
     ``occurred_at`` is the event's own timestamp, but never later than ``received_at``: a registry whose clock
     runs ahead could otherwise shut out all later news. ``notes`` says what was altered to make the event
-    storable (a cut user agent, an escaped NUL) and what was odd about it. ``imported``: it came out of an older history,
-    long after it happened.
+    storable (a cut user agent, an escaped NUL) and what was odd about it. ``imported``: it came out of an older
+    history, long after it happened.
     """
 
     id: str

@@ -136,7 +136,9 @@ def _hold_manifest(known: Known, event: Event) -> Generator[Change, None, bool]:
     yield ManifestChanged(
         before=before, after=after, media_type=event.media_type, size_bytes=event.size_bytes
     )
-    yield Due(kind=DueKind.RESOLVE, repository=event.repository, key=digest, held=newly_held and event.imported)
+    yield Due(
+        kind=DueKind.RESOLVE, repository=event.repository, key=digest, held=newly_held and event.imported
+    )
     return newly_held
 
 

@@ -21,7 +21,7 @@ RequestOf = tuple[RepositoryName, str]
 async def remember_events(
     connection: Connection, *, keys: Mapping[uuid.UUID, datetime | None]
 ) -> set[uuid.UUID]:
-    """Remember event keys, each until it is trimmed by its age since an instant (None: for ever); return the new ones."""
+    """Remember event keys, each from an instant until its age trims it (None: for ever); return the new ones."""
     ordered = sorted(keys)
     rows = await connection.fetch(
         SQL["remember_events"], ordered, [or_for_ever(keys[key]) for key in ordered]

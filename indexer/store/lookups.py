@@ -85,9 +85,7 @@ class Lookups:
         self, instances: Iterable[InstanceInfo], *, heard_at: datetime | None = None
     ) -> dict[InstanceInfo, int]:
         """Return the ids of registry instances; a new one was first heard ``heard_at``, None: now."""
-        return await self._ids(
-            self._instances, set(instances), partial(_fetch_instances, heard_at=heard_at)
-        )
+        return await self._ids(self._instances, set(instances), partial(_fetch_instances, heard_at=heard_at))
 
     async def media_types(self, names: Iterable[str]) -> dict[str, int]:
         """Return the ids of media types, by name."""

@@ -77,7 +77,9 @@ async def _find_absences(writing: Writing, fresh: Sequence[Event]) -> None:
     unknown = {
         (event.repository, event.tag)
         for event in fresh
-        if event.imported and event.tag is not None and (event.repository, event.tag) not in writing.known.tags
+        if event.imported
+        and event.tag is not None
+        and (event.repository, event.tag) not in writing.known.tags
     }
     if not unknown:
         return
