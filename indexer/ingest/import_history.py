@@ -58,7 +58,7 @@ class Rules:
 
 @dataclass(slots=True, kw_only=True)
 class Imported:
-    """What became of the lines; ``events`` by action, ``left_out`` by reason, of what was new ``first`` and ``last``."""
+    """What became of the lines; ``events`` by action, ``left_out`` by reason, of what is new ``first``, ``last``."""
 
     events: Counter[str] = field(default_factory=Counter)
     known: int = 0

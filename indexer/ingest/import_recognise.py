@@ -80,7 +80,7 @@ def _entry(entry: Mapping[str, Any], place: str) -> Recognised:
 
 
 def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the event that an entry came of, as the registry sent it, as far as the entry says; else ``ValueError``."""
+    """Return the event that an entry came of, as far as the entry tells it; else raise ``ValueError``."""
     try:
         action = AuditAction(str(entry["action"]))
         told = _ACTIONS[action]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +202,30 @@ async def test_import__one_envelope_over_many_lines(pool: Pool, lookups: Lookups
     body = next(d["body"] for d in capture.deliveries if d["body"])
     done = await import_all(pool, lookups, json.dumps(body, indent=2).encode())
     assert done.events.total() == len(body["events"])
+
+
+def test_import__the_command(database_url: str, tmp_path: Path) -> None:
+    """A dry run writes nothing; the import says what became of each line; a missing file is exit code 2."""
+    capture = captures.load("tag-moved.3.1.1")
+    file = tmp_path / "old.ndjson"
+    file.write_bytes(lines_of(capture) + b"no event\n")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "indexer", "audit", "import", *arguments],
+            env={**os.environ, "INDEXER_DATABASE_URL": database_url},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for arguments in (["--dry-run"], [], ["--dry-run"]):
+        ran = run(str(file), "--json", *arguments)
+        assert ran.returncode == 1, ran.stderr
+        said = json.loads(ran.stdout)
+        assert sum(said["events"].values()) == len(capture.event_ids)
+        assert said["left_out"] == {"cannot be imported": 1}
+        assert f"left out: {file}:" in ran.stderr
+    assert run(str(tmp_path / "none")).returncode == 2
+    assert run().returncode == 2
