@@ -74,10 +74,8 @@ async def imported_events(pool: Pool) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-async def other(postgres_server: PostgresServer, database_url: str) -> Any:
+async def other(postgres_server: PostgresServer) -> Any:
     """A second, empty database, with its words."""
-    template = database_url  # keeps the order of fixtures: the template exists
-    assert template
     url = await _copy(postgres_server)
     pool, words = (
         await open_pool(url, size=4, application="tests"),
@@ -204,16 +202,19 @@ async def test_import__one_envelope_over_many_lines(pool: Pool, lookups: Lookups
     assert done.events.total() == len(body["events"])
 
 
-def test_import__the_command(database_url: str, tmp_path: Path) -> None:
+def test_import__the_command(postgres_server: PostgresServer, tmp_path: Path) -> None:
     """A dry run writes nothing; the import says what became of each line; a missing file is exit code 2."""
     capture = captures.load("tag-moved.3.1.1")
     file = tmp_path / "old.ndjson"
     file.write_bytes(lines_of(capture) + b"no event\n")
 
+    url = postgres_server.run(postgres_server.create_database())
+    postgres_server.run(migrate(url))
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "indexer", "audit", "import", *arguments],
-            env={**os.environ, "INDEXER_DATABASE_URL": database_url},
+            env={**os.environ, "INDEXER_DATABASE_URL": url},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -223,6 +224,7 @@ def test_import__the_command(database_url: str, tmp_path: Path) -> None:
     for arguments in (["--dry-run"], [], ["--dry-run"]):
         ran = run(str(file), "--json", *arguments)
         assert ran.returncode == 1, ran.stderr
+        assert ran.stdout, ran.stderr
         said = json.loads(ran.stdout)
         assert sum(said["events"].values()) == len(capture.event_ids)
         assert said["left_out"] == {"cannot be imported": 1}
