@@ -48,7 +48,7 @@ audit_app.command(
 audit_app.command(
     "indexer.cli_import:import_history",
     name="import",
-    help="Import an older history: notifications as a registry sent them, or an exported log. Exit 1: some was left out.",
+    help="Import an older history: notifications as a registry sent them, or an exported log. Exit 1: some left out.",
 )
 app.command("indexer.cli_feeds:app", name="feeds", help="Where the audit log is delivered to.")
 
