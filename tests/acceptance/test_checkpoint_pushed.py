@@ -76,6 +76,7 @@ def test_checkpoint__is_pushed_pulled_and_verified(
     signing.until(lambda: "latest" in signing.tags(REPOSITORY), "the news of the push")
     signing.until_settled()
     status = signing.get("/api/v1/status")
+    assert REPOSITORY == status["audit_proof"]["pushed_to"]
     assert [None] == [loop["last_error"] for loop in status["loops"] if loop["loop"] == "checkpoint-push"]
     assert re.search(r"^indexer_audit_pushed_position [\d.]+$", signing.ask("/metrics").text, re.MULTILINE)
 

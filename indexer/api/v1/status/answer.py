@@ -20,7 +20,7 @@ from indexer.api.v1.status.work import Backlog, Loop, show_backlog, show_loops
 from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
 from indexer.rfc3339 import format_time
-from indexer.store.checkpoints import newest_checkpoint
+from indexer.store.checkpoints import newest_checkpoint, newest_push
 from indexer.store.checks import check_state
 from indexer.store.feeds import list_feeds
 from indexer.store.forwarding import forwarding_backlog
@@ -71,6 +71,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         verification = await counted_verification(held, call.memory, found)
         forwarded = await forwarding_backlog(held)
         signed = await newest_checkpoint(held)
+        pushed = await newest_push(held)
         checked = await check_state(held)
         feeds = await list_feeds(held)
     ingest, now = found.ingest, found.ingest["now"]
@@ -84,7 +85,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "backlog": {kind.value: show_backlog(found, kind, now) for kind in DueKind},
         "audit_position": ingest["position"],
         "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
-        "audit_proof": show_proof(signed, checked),
+        "audit_proof": show_proof(signed, pushed, checked),
         "repositories": found.totals["repositories"],
         "tags": found.totals["tags"],
         "manifests": found.totals["manifests"],

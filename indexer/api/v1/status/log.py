@@ -10,7 +10,7 @@ from pydantic import Field
 from indexer.api.models import Shown
 from indexer.audit.verify import Fault
 from indexer.rfc3339 import format_time
-from indexer.store.checkpoints import Signed
+from indexer.store.checkpoints import Pushed, Signed
 from indexer.store.checks import CheckState
 
 
@@ -35,6 +35,11 @@ class AuditProof(Shown):
 
     signed_position: int = Field(description="Of the newest entry that a checkpoint counts.")
     signed_at: datetime | None
+    pushed_position: int = Field(
+        description="The same of the checkpoint pushed into the registry last; 0: none was."
+    )
+    pushed_at: datetime | None
+    pushed_to: str | None = Field(description="The repository.")
     checked_position: int = Field(
         description="How far the present or last comparison with the tree has come."
     )
@@ -43,12 +48,15 @@ class AuditProof(Shown):
     first_damage: AuditDamage | None
 
 
-def show_proof(signed: Signed | None, checked: CheckState) -> dict[str, Any]:
+def show_proof(signed: Signed | None, pushed: Pushed | None, checked: CheckState) -> dict[str, Any]:
     """Return an :class:`AuditProof` as it is answered."""
     first = checked.first
     return {
         "signed_position": 0 if signed is None else signed.size,
         "signed_at": None if signed is None else format_time(signed.signed_at),
+        "pushed_position": 0 if pushed is None else pushed.size,
+        "pushed_at": None if pushed is None else format_time(pushed.pushed_at),
+        "pushed_to": None if pushed is None else pushed.repository,
         "checked_position": checked.lap.position,
         "checked_at": format_time(checked.lap.lap_ended_at),
         "damaged": checked.damaged,
