@@ -8,7 +8,7 @@ circle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -145,12 +145,12 @@ async def apply_changes(
     lookups: Lookups,
     changes: Sequence[Change],
     *,
-    repository: RepositoryName,
+    repositories: Iterable[RepositoryName],
     now: datetime,
     run_id: int | None = None,
 ) -> None:
-    """Write changes of one repository that need no record but the one they carry; in the caller's transaction."""
-    writing = await begin(held, lookups, {repository})
+    """Write changes of repositories that need no record but the one they carry; in the caller's transaction."""
+    writing = await begin(held, lookups, set(repositories))
     keys = [(c.after.repository, c.after.digest) for c in changes if isinstance(c, ManifestChanged)]
     writing.known.manifests = await manifests.find_held_manifests(
         held, keys=keys, repository_ids=writing.repository_ids

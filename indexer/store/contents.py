@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -57,51 +57,82 @@ class ReadManifest:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-async def store_manifest(pool: Pool, lookups: Lookups, read: ReadManifest, *, now: datetime) -> None:
-    """Write what a manifest was read to be, and everything that repeats it: its tags, its indexes, their tags.
+async def store_manifests(
+    pool: Pool, lookups: Lookups, reads: Iterable[ReadManifest], *, now: datetime
+) -> None:
+    """Write what manifests were read to be, and everything that repeats it: their tags, their indexes, their tags.
 
-    Two transactions, since the indexes may be held by other repositories, whose locks come first. Safe to
+    Several transactions, since the indexes may be held by other repositories, whose locks come first. Safe to
     repeat.
     """
-    media_types = {blob.media_type for blob in read.layers}
-    if read.config is not None:
-        media_types.add(read.config.media_type)
-    media_type_ids = await lookups.media_types(media_types)
-    child_facets = [Facet(media_type=child.media_type) for child in read.children]
-    own = Facet(
+    by_digest = _fullest(reads)
+    if not by_digest:
+        return
+    ids = await _Ids.find(lookups, by_digest.values())
+    async with transaction(pool) as held:
+        known = await manifests.find_manifests(held, digests=by_digest)
+        await _lock_holders(held, [row.id for row in known.values()])
+        # What a manifest says of itself goes before what an index says of it.
+        heard = {
+            child.digest: (child.size_bytes, ids.facets[child_facet(child)])
+            for read in by_digest.values()
+            for child in read.children
+        } | {read.digest: (read.size_bytes, ids.facets[own_facet(read)]) for read in by_digest.values()}
+        rows = await manifests.add_manifests(held, heard=heard)
+        numbered = {rows[digest].id: read for digest, read in by_digest.items()}
+        await _write_layers(held, numbered, ids.media_types)
+        await _write_children(held, numbered, {digest: row.id for digest, row in rows.items()})
+        await _write_manifests(held, numbered, ids, now=now)
+        await _sum_up(held, lookups, [number for number, read in numbered.items() if read.children])
+        await describe_tags(held, manifest_ids=sorted(numbered))
+    await _tell_indexes(pool, lookups, list(numbered))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ids:
+    """The numbers of the words that manifests are described by."""
+
+    media_types: Mapping[str, int]
+    facets: Mapping[Facet, int]
+
+    @classmethod
+    async def find(cls, lookups: Lookups, reads: Iterable[ReadManifest]) -> _Ids:
+        media_types: set[str] = set()
+        facets: set[Facet] = set()
+        for read in reads:
+            media_types.update(layer.media_type for layer in read.layers)
+            if read.config is not None:
+                media_types.add(read.config.media_type)
+            facets.add(own_facet(read))
+            facets.update(map(child_facet, read.children))
+        return cls(
+            media_types=await lookups.media_types(media_types), facets=await lookups.facets(list(facets))
+        )
+
+
+def own_facet(read: ReadManifest) -> Facet:
+    """Return what a manifest is, as lists filter by it."""
+    return Facet(
         media_type=read.media_type,
         artifact_type=read.artifact_type,
         kind=read.kind,
         platforms=tuple(sorted(set(read.platforms))),
     )
-    facet_ids = await lookups.facets([own, *child_facets])
-    async with transaction(pool) as held:
-        known = await manifests.find_manifests(held, digests=[read.digest])
-        await _lock_holders(held, [row.id for row in known.values()])
-        rows = await manifests.add_manifests(
-            held,
-            heard={
-                child.digest: (child.size_bytes, facet_ids[facet])
-                for child, facet in zip(read.children, child_facets, strict=True)
-            }
-            | {read.digest: (read.size_bytes, facet_ids[own])},
-        )
-        number = rows[read.digest].id
-        await _write_blobs(held, read, number, media_type_ids)
-        await held.execute(SQL["drop_children"], number)
-        if read.children:
-            await held.execute(
-                SQL["add_children"],
-                number,
-                [rows[child.digest].id for child in read.children],
-                [child.platform for child in read.children],
-            )
-        await _write_manifest(held, read, media_type_ids=media_type_ids, facet_id=facet_ids[own], now=now)
-        if read.children:
-            await held.execute(SQL["sum_children"], [number])
-            await _refresh_platforms(held, lookups, [number])
-        await describe_tags(held, manifest_ids=[number])
-    await _tell_indexes(pool, lookups, [number])
+
+
+def child_facet(child: ReadChild) -> Facet:
+    """Return what an index says that its child is."""
+    return Facet(media_type=child.media_type)
+
+
+def _fullest(reads: Iterable[ReadManifest]) -> dict[Digest, ReadManifest]:
+    """One reading a digest, in their order: of two repositories one may lack the config."""
+    fullest: dict[Digest, ReadManifest] = {}
+    for read in sorted(reads, key=lambda read: read.digest):
+        other = fullest.get(read.digest)
+        if other is None or other.image_created is None:
+            fullest[read.digest] = read
+    return fullest
 
 
 async def mark_unreadable(connection: Connection, *, digest: Digest, now: datetime) -> None:
@@ -111,69 +142,93 @@ async def mark_unreadable(connection: Connection, *, digest: Digest, now: dateti
 
 async def describe_tags(connection: Connection, *, manifest_ids: Sequence[int]) -> None:
     """Give the tags of manifests what was read of them."""
-    await connection.execute(SQL["describe_tags"], list(manifest_ids), EARLIEST_BELIEVED_CREATION)
+    if manifest_ids:
+        await connection.execute(SQL["describe_tags"], list(manifest_ids), EARLIEST_BELIEVED_CREATION)
 
 
-async def _write_blobs(
-    connection: Connection, read: ReadManifest, number: int, media_type_ids: Mapping[str, int]
+async def _write_layers(
+    connection: Connection, numbered: Mapping[int, ReadManifest], media_type_ids: Mapping[str, int]
 ) -> None:
-    sizes = {blob.digest: blob.size_bytes for blob in read.layers}
-    if read.config is not None:
-        sizes[read.config.digest] = read.config.size_bytes
+    sizes: dict[Digest, int] = {}
+    for read in numbered.values():
+        sizes |= {blob.digest: blob.size_bytes for blob in read.layers}
+        if read.config is not None:
+            sizes[read.config.digest] = read.config.size_bytes
     if not sizes:
         return
     blob_ids = await manifests.add_blobs(connection, sizes=sizes)
-    await connection.execute(SQL["drop_layers"], number)
-    await connection.execute(
-        SQL["add_layers"],
-        number,
-        [blob_ids[layer.digest] for layer in read.layers],
-        [media_type_ids[layer.media_type] for layer in read.layers],
-    )
+    await connection.execute(SQL["drop_layers"], list(numbered))
+    rows = [
+        (number, position, blob_ids[layer.digest], media_type_ids[layer.media_type])
+        for number, read in numbered.items()
+        for position, layer in enumerate(read.layers)
+    ]
+    if rows:
+        await connection.execute(SQL["add_layers"], *map(list, zip(*rows, strict=True)))
 
 
-async def _write_manifest(
-    connection: Connection,
-    read: ReadManifest,
-    *,
-    media_type_ids: Mapping[str, int],
-    facet_id: int,
-    now: datetime,
+async def _write_children(
+    connection: Connection, numbered: Mapping[int, ReadManifest], ids: Mapping[Digest, int]
 ) -> None:
-    config = read.config
-    own_bytes = read.size_bytes + sum(layer.size_bytes for layer in read.layers)
-    own_bytes += config.size_bytes if config is not None else 0
+    await connection.execute(SQL["drop_children"], list(numbered))
+    rows = [
+        (number, position, ids[child.digest], child.platform)
+        for number, read in numbered.items()
+        for position, child in enumerate(read.children)
+    ]
+    if rows:
+        await connection.execute(SQL["add_children"], *map(list, zip(*rows, strict=True)))
+
+
+async def _write_manifests(
+    connection: Connection, numbered: Mapping[int, ReadManifest], ids: _Ids, *, now: datetime
+) -> None:
+    reads = list(numbered.values())
+    configs = [read.config for read in reads]
     await connection.execute(
-        SQL["read_manifest"],
-        digest_to_bytes(read.digest),
-        read.size_bytes,
-        0 if read.children else own_bytes,
-        or_never(read.image_created),
-        facet_id,
-        media_type_ids[config.media_type] if config is not None else None,
-        digest_to_bytes(config.digest) if config is not None else None,
-        digest_to_bytes(read.subject) if read.subject is not None else None,
-        dict(read.annotations) or None,
-        dict(read.labels) or None,
+        SQL["read_manifests"],
+        list(numbered),
+        [read.size_bytes for read in reads],
+        [_own_bytes(read) for read in reads],
+        [or_never(read.image_created) for read in reads],
+        [ids.facets[own_facet(read)] for read in reads],
+        [ids.media_types[config.media_type] if config is not None else None for config in configs],
+        [digest_to_bytes(config.digest) if config is not None else None for config in configs],
+        [digest_to_bytes(read.subject) if read.subject is not None else None for read in reads],
+        [dict(read.annotations) or None for read in reads],
+        [dict(read.labels) or None for read in reads],
         now,
     )
 
 
+def _own_bytes(read: ReadManifest) -> int:
+    """Manifest, config and layers; of an index 0, until its children are summed up."""
+    if read.children:
+        return 0
+    blobs = [*read.layers, *([read.config] if read.config is not None else [])]
+    return read.size_bytes + sum(blob.size_bytes for blob in blobs)
+
+
 async def _tell_indexes(pool: Pool, lookups: Lookups, changed: Sequence[int]) -> None:
-    """Carry a manifest's size, creation time and platform up to the indexes that name it, and on to theirs."""
-    seen = set(changed)
+    """Carry what was read of manifests up to the indexes that name them, and on to theirs.
+
+    It ends, since a digest cannot be in what it is the digest of.
+    """
     while changed:
         async with transaction(pool) as held:
             rows = await held.fetch(SQL["find_parents"], list(changed))
-            parents = sorted({row["manifest_id"] for row in rows} - seen)
-            if not parents:
-                return
+            parents = sorted(row["manifest_id"] for row in rows)
             await _lock_holders(held, parents)
-            await held.execute(SQL["sum_children"], parents)
-            await _refresh_platforms(held, lookups, parents)
+            await _sum_up(held, lookups, parents)
             await describe_tags(held, manifest_ids=parents)
-        seen |= set(parents)
         changed = parents
+
+
+async def _sum_up(connection: Connection, lookups: Lookups, indexes: Sequence[int]) -> None:
+    """Give indexes the size, creation time and platforms that follow from their children."""
+    if indexes:
+        await connection.execute(SQL["sum_children"], list(indexes))
+        await _refresh_platforms(connection, lookups, indexes)
 
 
 async def _lock_holders(connection: Connection, manifest_ids: Sequence[int]) -> None:

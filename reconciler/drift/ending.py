@@ -124,7 +124,7 @@ class Ending:
                     held,
                     self._lookups,
                     changes,
-                    repository=item.repository,
+                    repositories=[item.repository],
                     now=datetime.now(UTC),
                     run_id=self._run.id,
                 )

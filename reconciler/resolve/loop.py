@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexer.errors import RegistryError
+from indexer.errors import RegistryError, StoreUnavailable
 from indexer.inventory.changes import AuditSource, Change, DueKind, ManifestChanged, TagsOfDigestDue
 from indexer.inventory.dummies import is_dummy_content
 from indexer.inventory.precedence import RACE_WINDOW
@@ -23,7 +23,7 @@ from indexer.store import apply, contents, due, manifests
 from indexer.store.contents import ReadManifest
 from indexer.store.due import Deferred, DueKey, DueRow
 from indexer.store.lookups import Lookups
-from indexer.store.pool import Pool, connection, transaction
+from indexer.store.pool import Connection, Pool, connection, transaction
 from reconciler.observe import raise_if_down
 from reconciler.registry.answers import ManifestContent
 from reconciler.registry.protocol import Registry
@@ -41,6 +41,19 @@ RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=30)
 ATTEMPTS_UNTIL_ABSENT = 2
 """Reads that must say 404 before a manifest is called gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What the registry served for a due row, read."""
+
+    row: DueRow
+    content: ManifestContent
+    read: ReadManifest
+
+
+_Result = Deferred | BaseException | None
+"""Of a due row: when to try again, what went wrong with us, or nothing: it is done."""
 
 
 class Resolver:
@@ -76,11 +89,11 @@ class Resolver:
             )
         if not rows:
             return Round(items=0, rest_seconds=REST_SECONDS)
-        results = await asyncio.gather(*(self._resolve(row) for row in rows), return_exceptions=True)
-        await self._settle(rows, results)
+        answers = await asyncio.gather(*(self._ask(row) for row in rows), return_exceptions=True)
+        await self._settle(rows, await self._store(answers))
         return Round(items=len(rows), rest_seconds=0)
 
-    async def _settle(self, rows: list[DueRow], results: list[Deferred | BaseException | None]) -> None:
+    async def _settle(self, rows: list[DueRow], results: Sequence[_Result]) -> None:
         now = datetime.now(UTC)
         done = [row for row, result in zip(rows, results, strict=True) if result is None]
         later = [result for result in results if isinstance(result, Deferred)]
@@ -94,8 +107,8 @@ class Resolver:
             if isinstance(error, BaseException):
                 raise error
 
-    async def _resolve(self, row: DueRow) -> Deferred | None:
-        """Read one manifest; None when it is done, else when to try again."""
+    async def _ask(self, row: DueRow) -> _Answer | Deferred | None:
+        """Read one manifest; None where nothing is left to do, else what to store, or when to try again."""
         digest = parse_digest(row.key)
         async with self._limit:
             try:
@@ -109,9 +122,50 @@ class Resolver:
                 return _later(row)
         if manifest is not None and config is not None and is_dummy_content(manifest, config):
             await self._store_dummy(row, read)
-        else:
-            await self._store(row, content, manifest, read)
-        return None
+            return None
+        return _Answer(row=row, content=content, read=read)
+
+    async def _store(self, answers: Sequence[_Answer | _Result]) -> list[_Result]:
+        """Store what was read, all at once; where that fails one by one, so that one holds up no other."""
+        results: list[_Result] = [None if isinstance(each, _Answer) else each for each in answers]
+        to_store = {number: each for number, each in enumerate(answers) if isinstance(each, _Answer)}
+        try:
+            await self._store_together(list(to_store.values()))
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whichever of them it is about, it is told of that one
+            if len(to_store) == 1:
+                return [error if number in to_store else each for number, each in enumerate(results)]
+            for number, answer in to_store.items():
+                (results[number],) = await self._store([answer])
+        return results
+
+    async def _store_together(self, answers: Sequence[_Answer]) -> None:
+        if not answers:
+            return
+        now = datetime.now(UTC)
+        changes = [
+            change
+            for answer in answers
+            for change in see_manifest_present(
+                answer.row.repository,
+                answer.content.digest,
+                looked_at=answer.content.looked_at,
+                as_of=answer.content.as_of,
+            )
+        ]
+        async with transaction(self._pool) as held:
+            repositories = {answer.row.repository for answer in answers}
+            await apply.apply_changes(held, self._lookups, changes, repositories=repositories, now=now)
+        await contents.store_manifests(
+            self._pool, self._lookups, [answer.read for answer in answers], now=now
+        )
+        async with connection(self._pool) as held:
+            wanted = await self._unseen_children(held, answers)
+            await due.make_due(held, keys=wanted, now=now, due_at=now)
+            numbers = {answer.row.repository_id for answer in answers}
+            keys = [DueKey(kind=DueKind.MEASURE, repository_id=number, key="") for number in sorted(numbers)]
+            await due.make_due(held, keys=keys, now=now, due_at=now + due.MEASURE_DELAY)
 
     async def _read(
         self, repository: RepositoryName, content: ManifestContent
@@ -136,22 +190,6 @@ class Resolver:
             log.warning("config_missing", repository=repository, digest=descriptor.digest)
         return blob
 
-    async def _store(
-        self, row: DueRow, content: ManifestContent, manifest: ParsedManifest | None, read: ReadManifest
-    ) -> None:
-        now = datetime.now(UTC)
-        async with transaction(self._pool) as held:
-            changes = see_manifest_present(
-                row.repository, content.digest, looked_at=content.looked_at, as_of=content.as_of
-            )
-            await apply.apply_changes(held, self._lookups, changes, repository=row.repository, now=now)
-        await contents.store_manifest(self._pool, self._lookups, read, now=now)
-        if manifest is not None and manifest.children:
-            await self._children_due(row, [child.digest for child in manifest.children], now)
-        async with connection(self._pool) as held:
-            key = DueKey(kind=DueKind.MEASURE, repository_id=row.repository_id, key="")
-            await due.make_due(held, keys=[key], now=now, due_at=now + due.MEASURE_DELAY)
-
     async def _store_dummy(self, row: DueRow, read: ReadManifest) -> None:
         """Remember a dummy of GitLab's that nobody knew: it is held by nobody, and its tags are looked at again."""
         now = datetime.now(UTC)
@@ -166,24 +204,25 @@ class Resolver:
             if key in records and records[key].present:
                 gone = replace(records[key], as_of=now, deleted_at=now)
                 changes.append(ManifestChanged(before=records[key], after=gone))
-            await apply.apply_changes(held, self._lookups, changes, repository=row.repository, now=now)
-        await contents.store_manifest(self._pool, self._lookups, read, now=now)
+            await apply.apply_changes(held, self._lookups, changes, repositories=[row.repository], now=now)
+        await contents.store_manifests(self._pool, self._lookups, [read], now=now)
 
-    async def _children_due(self, row: DueRow, children: Sequence[Digest], now: datetime) -> None:
-        async with connection(self._pool) as held:
-            found = await manifests.find_manifests(held, digests=children)
-            present = await manifests.find_held_manifests(
-                held,
-                keys=[(row.repository, child) for child in children],
-                repository_ids={row.repository: row.repository_id},
-            )
-            # A child read elsewhere must still be seen here: this repository holds it too.
-            wanted = [
-                DueKey(kind=DueKind.RESOLVE, repository_id=row.repository_id, key=child)
-                for child in children
-                if not (child in found and found[child].read and (row.repository, child) in present)
-            ]
-            await due.make_due(held, keys=wanted, now=now, due_at=now)
+    async def _unseen_children(self, held: Connection, answers: Sequence[_Answer]) -> list[DueKey]:
+        """Return the children that are still to be read; one read elsewhere must be seen here too."""
+        children = [(answer.row, child.digest) for answer in answers for child in answer.read.children]
+        if not children:
+            return []
+        found = await manifests.find_manifests(held, digests={digest for _, digest in children})
+        present = await manifests.find_held_manifests(
+            held,
+            keys=[(row.repository, digest) for row, digest in children],
+            repository_ids={row.repository: row.repository_id for row, _ in children},
+        )
+        return [
+            DueKey(kind=DueKind.RESOLVE, repository_id=row.repository_id, key=digest)
+            for row, digest in children
+            if not (digest in found and found[digest].read and (row.repository, digest) in present)
+        ]
 
     async def _missing(self, row: DueRow, digest: Digest) -> Deferred | None:
         """The registry says 404: believed when said twice, and not while a push may still be under way."""
@@ -197,7 +236,9 @@ class Resolver:
             )
             if key in records:
                 changes = see_manifest_absent(records[key], looked_at=now, source=AuditSource.VERIFY)
-                await apply.apply_changes(held, self._lookups, changes, repository=row.repository, now=now)
+                await apply.apply_changes(
+                    held, self._lookups, changes, repositories=[row.repository], now=now
+                )
             await contents.mark_unreadable(held, digest=digest, now=now)
         return None
 

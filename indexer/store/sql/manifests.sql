@@ -55,14 +55,19 @@ FROM repository AS r, manifest AS m
 WHERE r.name = $1 AND h.repository_id = r.id AND m.digest = ANY ($2::bytea[]) AND h.manifest_id = m.id
   AND h.deleted_at IS NULL
 
--- name: read_manifest
--- Stores what manifest $1 (digest) was read to be: size $2, total $3, created $4, facet $5, config media type $6,
--- config digest $7, subject $8, annotations $9, labels $10, read at $11. Returns its id.
-UPDATE manifest
-SET size_bytes = $2, total_bytes = $3, image_created = $4, facet_id = $5, config_media_type_id = $6,
-    config_digest = $7, subject_digest = $8, annotations = $9, labels = $10, read_at = $11, content = 'read'
-WHERE digest = $1
-RETURNING id
+-- name: read_manifests
+-- Stores what the manifests $1 (ids) were read to be: sizes $2, totals $3, created $4, facets $5, config media types
+-- $6, config digests $7, subjects $8, annotations $9, labels $10, all read at $11.
+UPDATE manifest AS m
+SET size_bytes = new.size_bytes, total_bytes = new.total_bytes, image_created = new.image_created,
+    facet_id = new.facet_id, config_media_type_id = new.config_media_type_id, config_digest = new.config_digest,
+    subject_digest = new.subject_digest, annotations = new.annotations, labels = new.labels, read_at = $11,
+    content = 'read'
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::integer[], $7::bytea[],
+            $8::bytea[], $9::jsonb[], $10::jsonb[])
+    AS new (id, size_bytes, total_bytes, image_created, facet_id, config_media_type_id, config_digest, subject_digest,
+            annotations, labels)
+WHERE m.id = new.id
 
 -- name: mark_unreadable
 -- The manifest $1 (digest) could not be read anywhere at $2.
@@ -77,22 +82,20 @@ SELECT digest FROM dummy_manifest
 INSERT INTO dummy_manifest (digest, found_at) VALUES ($1, $2) ON CONFLICT DO NOTHING
 
 -- name: drop_layers
-DELETE FROM manifest_layer WHERE manifest_id = $1
+DELETE FROM manifest_layer WHERE manifest_id = ANY ($1::bigint[])
 
 -- name: add_layers
--- Adds the layers of manifest $1, in order: blobs $2, media types $3.
+-- Adds layers: to manifests $1, at positions $2, blobs $3, media types $4.
 INSERT INTO manifest_layer (manifest_id, position, blob_id, media_type_id)
-SELECT $1, ordinality - 1, blob_id, media_type_id
-FROM unnest($2::bigint[], $3::integer[]) WITH ORDINALITY AS new (blob_id, media_type_id, ordinality)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[])
 
 -- name: drop_children
-DELETE FROM manifest_child WHERE manifest_id = $1
+DELETE FROM manifest_child WHERE manifest_id = ANY ($1::bigint[])
 
 -- name: add_children
--- Adds the children of index $1, in order: manifests $2, platforms $3.
+-- Adds children: to indexes $1, at positions $2, manifests $3, platforms $4.
 INSERT INTO manifest_child (manifest_id, position, child_id, platform)
-SELECT $1, ordinality - 1, child_id, platform
-FROM unnest($2::bigint[], $3::text[]) WITH ORDINALITY AS new (child_id, platform, ordinality)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[])
 
 -- name: find_parents
 -- The indexes that have one of the manifests $1 (ids) as a child.
