@@ -8,18 +8,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from json import dumps as json_dumps
 from json import loads
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any
 
 import cyclopts
 
 from indexer import cli_audit
 from indexer.command import database_url, name_process, operator, read_settings, run_async, run_verb, version
-from indexer.errors import ConfigurationError
 
 OPENAPI = Path(__file__).with_name("api") / "openapi.json"
 Config = Annotated[
@@ -40,6 +38,11 @@ audit_app = cyclopts.App(name="audit", help="The audit log.")
 cli_audit.add_to(audit_app)
 app.command(inbox_app)
 app.command(audit_app)
+audit_app.command(
+    "indexer.cli_export:audit_export",
+    name="export",
+    help="Export the sealed log in the order of its positions; says on stderr where to resume.",
+)
 audit_app.command(
     "indexer.cli_keep:archive",
     name="archive",
@@ -194,90 +197,6 @@ def inbox_retry(
     return _with_database(config, work)
 
 
-@audit_app.command(name="export")
-def audit_export(
-    *,
-    config: Config = None,
-    format: Literal["ndjson", "csv"] = "ndjson",  # noqa: A002 - the flag's name
-    after: Annotated[int, cyclopts.Parameter(help="Resume behind this position.")] = 0,
-    until: Annotated[int | None, cyclopts.Parameter(help="End at this position.")] = None,
-    repository: str | None = None,
-    prefix: str | None = None,
-    tag: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
-    after_time: datetime | None = None,
-    before_time: datetime | None = None,
-    output: Annotated[
-        Path | None, cyclopts.Parameter(help="File to append to; none is standard output.")
-    ] = None,
-    proof: Annotated[
-        Path | None,
-        cyclopts.Parameter(
-            help="Write the proof of these entries to this file, and with them what `verify` needs. Ends where the "
-            "newest checkpoint does."
-        ),
-    ] = None,
-    json: AsJson = False,
-) -> int:
-    """Export the sealed log in the order of its positions; says on stderr where to resume."""
-    from indexer.audit.export import export  # noqa: PLC0415
-    from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
-    from indexer.store.pool import open_pool  # noqa: PLC0415
-
-    settings = read_settings(config)
-    filters = AuditFilter(
-        repository=repository,
-        prefix=prefix,
-        tag=tag,
-        action=action,
-        actor=actor,
-        after_time=_aware(after_time),
-        before_time=_aware(before_time),
-    )
-
-    if proof is not None and (format != "ndjson" or filters != AuditFilter()):
-        raise ConfigurationError(
-            "--proof is for NDJSON without filters: a proof is of every entry of a part of the log"
-        )
-
-    async def work(out: BinaryIO) -> int:
-        pool = await open_pool(database_url(settings), size=2, application="indexer audit export")
-
-        async def write(part: bytes) -> None:
-            out.write(part)
-
-        last = until
-        try:
-            if proof is not None:
-                last = await cli_audit.write_proof(pool, proof, after=after, until=until)
-            return await export(
-                pool,
-                format=format,
-                after_position=after,
-                out=write,
-                until=last,
-                filters=filters,
-                proof=proof is not None,
-            )
-        finally:
-            await pool.close()
-
-    with output.open("ab") if output is not None else nullcontext(sys.stdout.buffer) as out:
-        position = run_async(work(out))
-        out.flush()
-    reached = {"position": position}
-    sys.stderr.write(
-        (
-            json_dumps(reached)
-            if json
-            else f"exported up to position {position}: resume with --after {position}"
-        )
-        + "\n"
-    )
-    return 0
-
-
 @audit_app.command(name="follow")
 def audit_follow(
     *,
@@ -318,11 +237,6 @@ def audit_follow(
         return run_async(work())
     except KeyboardInterrupt:  # how following ends
         return 0
-
-
-def _aware(at: datetime | None) -> datetime | None:
-    """Return a time without a zone as UTC."""
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def _with_database(config: Path | None, work: Callable[[Any], Awaitable[int]]) -> int:

@@ -26,6 +26,9 @@ from indexer.store.pool import Connection, Pool, connection
 
 Format = Literal["ndjson", "csv"]
 Out = Callable[[bytes], Awaitable[object]]
+Reached = Callable[[int, int], object]
+"""Told the position reached, and the last there will be."""
+
 Open = Callable[[], AbstractAsyncContextManager[Connection]]
 
 BATCH = 1000
@@ -46,6 +49,7 @@ async def export(
     until: int | None = None,
     filters: AuditFilter = EVERYTHING,
     proof: bool = False,
+    reached: Reached | None = None,
 ) -> int:
     """Write the sealed entries after a position to ``out`` and return the position reached.
 
@@ -57,6 +61,7 @@ async def export(
         partial(connection, pool),
         Export(format=format, after_position=after_position, until=until, filters=filters, proof=proof),
         out,
+        reached=reached,
     )
 
 
@@ -75,8 +80,13 @@ class Export:
     proof: bool = False
 
 
-async def export_from(open_connection: Open, wanted: Export, out: Out) -> int:
-    """Do what :func:`export` does, taking a connection for each window and giving it back while writing."""
+async def export_from(
+    open_connection: Open, wanted: Export, out: Out, *, reached: Reached | None = None
+) -> int:
+    """Do what :func:`export` does, taking a connection for each window and giving it back while writing.
+
+    ``reached`` is told how far it has come after each.
+    """
     async with open_connection() as held:
         head = await head_position(held)
         scope = await _scope(held, wanted)
@@ -101,6 +111,8 @@ async def export_from(open_connection: Open, wanted: Export, out: Out) -> int:
         if entries:
             await out(encode(entries))
         position = rows[-1]["position"] if len(rows) == BATCH else until
+        if reached is not None:
+            reached(position, last)
     return position
 
 
