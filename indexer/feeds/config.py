@@ -154,6 +154,8 @@ class NatsFeed(TlsFeed):
     @model_validator(mode="after")
     def _user_is_whole(self) -> Self:
         _require_both(self.user, self.password_file)
+        if self.token_file is not None and self.user is not None:
+            raise ValueError("token_file and user cannot be given both")
         return self
 
 

@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import nats
@@ -14,12 +13,10 @@ import pytest
 from nats.js import JetStreamContext
 
 from indexer.errors import Postponed
-from indexer.feeds.nats import NatsSink
-from indexer.feeds.tls import tls_context
 from indexer.store import feeds
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
-from tests.fixtures.sinks import Certificates, Server
+from tests.fixtures.sinks import Server
 
 StartNats = Callable[..., Server]
 
@@ -157,27 +154,3 @@ async def test_nats__too_large_a_message_is_a_dead_letter(
             (3, "the event is larger than the server takes")] == [
         (letter.position, letter.reason) for letter in letters
     ]  # fmt: skip
-
-
-async def test_nats__over_tls_with_a_token(
-    pool: Pool, make_feed: MakeFeed, start_nats: StartNats, certificates: Certificates, tmp_path: Path
-) -> None:
-    """The server's certificate is verified by the operator's authority; a wrong token delivers nothing."""
-    server = start_nats(tls=True, token="token-of-the-test")
-    (tmp_path / "token").write_text("token-of-the-test", encoding="utf-8")
-    (tmp_path / "wrong").write_text("another-token", encoding="utf-8")
-    there = [f"tls://localhost:{server.port}"]
-    table = {"kind": "nats", "servers": there, "ca_file": certificates.ca}
-    good = make_feed(token_file=tmp_path / "token", **table)
-    assert isinstance(good._sink, NatsSink)
-    options = {"tls": tls_context(good._sink._feed), "token": "token-of-the-test"}
-    async with looking(server, **options) as stream:
-        await stream.add_stream(name="AUDIT", subjects=["registry.audit.>"])
-    await write_log(pool, *tags(2))
-    with pytest.raises(Postponed) as told:
-        await make_feed(name="wrong", token_file=tmp_path / "wrong", **table).run_once()
-    assert "another-token" not in str(told.value)
-    with pytest.raises(Postponed, match="certificate"):
-        await make_feed(name="nobody", kind="nats", servers=there, token_file=tmp_path / "token").run_once()
-    await deliver_all(pool, good)
-    assert [1, 2] == sequences(await stored(server, **options))

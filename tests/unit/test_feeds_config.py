@@ -61,6 +61,14 @@ def test_file__is_read(tmp_path: Path) -> None:
     assert (10, 65536, 5.0) == (siem.batch, siem.batch_bytes, siem.timeout.total_seconds())
 
 
+NATS_USER = """
+[[feed]]
+name = "a"
+kind = "nats"
+servers = ["nats://b"]
+user = "c"
+password_file = "/d"
+"""
 WRONG = [
     ("[[feed]\n", "is not TOML"),
     ("wat = 1\n", "wat: there is no such key"),
@@ -78,6 +86,9 @@ WRONG = [
     ('[[feed]]\nname = "a"\nkind = "http"\nurl = "https://u:hush@b"\n', "feed 'a': url: must hold no name"),
     ('[[feed]]\nname = "a"\nkind = "http"\nurl = "https://b"\ntimeout = 5\n', "feed 'a': timeout: a duration"),
     ('[[feed]]\nname = "a"\nkind = "http"\nurl = "https://b"\ntimeout = "1h"\n', "feed 'a': timeout: "),
+    ('[[feed]]\nname = "a"\nkind = "nats"\nservers = ["nats://u:hush@b"]\n', "feed 'a': servers.0: "),
+    ('[[feed]]\nname = "a"\nkind = "nats"\nservers = ["nats://b"]\nuser = "c"\n', "user and password_file must"),
+    (NATS_USER + 'token_file = "/e"\n', "feed 'a': token_file and user cannot be given both"),
     ("feed = 3\n", "feed: "),
 ]  # fmt: skip
 
