@@ -258,7 +258,8 @@ def _first_problem(error: ValidationError, found: dict[str, Any]) -> str:
         return f'{where}from: must be "now", "beginning" or the position of an entry'
     if problem["type"] == "extra_forbidden":
         return f"{where}{place[-1]}: there is no such key"
-    return f"{where}{'.'.join(place)}: {problem['msg'].removeprefix('Value error, ')}"
+    key = f"{'.'.join(place)}: " if place else ""
+    return f"{where}{key}{problem['msg'].removeprefix('Value error, ')}"
 
 
 def _name_of(feeds: Any, number: int) -> str:
