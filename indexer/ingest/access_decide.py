@@ -8,6 +8,7 @@ The rules, in their order:
   nothing else of the same repository within a while: then it never did log in;
 - 403: denied;
 - 404 of a HEAD, or of a blob: a client that looks whether it must upload; nothing;
+- 404 of an OPTIONS: GitLab that looks how it can delete tags, as deploy/ has the proxy before a 2.8 answer it; nothing;
 - any other 4xx, and 5xx: failed;
 - the rest succeeded: the notification tells it.
 
@@ -25,7 +26,6 @@ from indexer.oci.user_agent import is_ours
 FORBIDDEN = 403
 NOT_FOUND = 404
 FIRST_FAILURE = 400
-WRONG_PASSWORD = "authentication failure"  # noqa: S105 - the registry's words, 2.8.2 and 3.1.1
 
 
 class Outcome(StrEnum):
@@ -51,8 +51,7 @@ def judge(line: Line) -> Judged:
     if is_ours(line.user_agent):
         return Judged(outcome=Outcome.NOTHING, settles=False)
     if line.status == UNAUTHORIZED:
-        wrong = line.error == WRONG_PASSWORD
-        return Judged(outcome=Outcome.DENIED if wrong else Outcome.CHALLENGED, settles=False)
+        return Judged(outcome=Outcome.DENIED if line.wrong_password else Outcome.CHALLENGED, settles=False)
     return Judged(outcome=_answered(line), settles=True)
 
 
@@ -61,6 +60,6 @@ def _answered(line: Line) -> Outcome:
         return Outcome.SUCCEEDED
     if line.status == FORBIDDEN:
         return Outcome.DENIED
-    if line.status == NOT_FOUND and (line.method == "HEAD" or line.noun == "blobs"):
+    if line.status == NOT_FOUND and (line.method in ("HEAD", "OPTIONS") or line.noun == "blobs"):
         return Outcome.NOTHING
     return Outcome.FAILED

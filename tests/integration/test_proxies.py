@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from tests.fixtures.installation import API_TOKEN, PATIENCE_SECONDS, Installation
+from tests.fixtures.installation import API_TOKEN, PATIENCE_SECONDS
+from tests.fixtures.proxies import PROXIES, proxied
 from tools import go_client
-from tools.registry_server import RegistryServer, free_port
 from tools.sample_images import Pusher, artifact, oci_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+    from tests.fixtures.installation import Installation
+    from tools.registry_server import RegistryServer
+
 OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
 APP = "team/app"
 SBOM = "application/vnd.example.sbom.v1+json"
 SIGNATURE = "application/vnd.example.signature"
-
-
-def program(name: str) -> str:
-    """The path of a proxy; CI must have it."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-    if found is None:
-        if os.environ.get("REQUIRE_REGISTRIES") == "1":
-            pytest.fail(f"REQUIRE_REGISTRIES=1, but {name} is not installed")
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def client(name: str) -> str:
@@ -48,52 +39,6 @@ def client(name: str) -> str:
         pytest.skip(str(error))
 
 
-def placed(text: str, registry: RegistryServer, installation: Installation) -> str:
-    """A file with the addresses of this test; and what is for 2.8 alone switched on for 2.8."""
-    for address, ours in (("127.0.0.1:5000", registry.host), ("127.0.0.1:5005", installation.address)):
-        text = text.replace(address, ours)
-    if registry.major == 2:
-        text = text.replace("# include ", "include ").replace("# import ", "import ")
-    return text
-
-
-def nginx(directory: Path, address: str, registry: RegistryServer, installation: Installation) -> list[str]:
-    """Lay the files out, and return the command that runs nginx with them."""
-    binary = program("nginx")
-    for path in (DEPLOY / "nginx").iterdir():
-        text = placed(path.read_text(encoding="utf-8"), registry, installation)
-        text = text.replace("/etc/nginx/registry", str(directory))
-        lines = [line for line in text.splitlines() if not line.strip().startswith("ssl_certificate")]
-        text = "\n".join(lines).replace("listen 443 ssl", f"listen {address}")
-        (directory / path.name).write_text(text, encoding="utf-8")
-    (directory / "nginx.conf").write_text(
-        f"daemon off; pid {directory}/pid; error_log stderr; worker_processes 1;\n"
-        "events {}\n"
-        f"http {{ access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;\n"
-        f"fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;\n"
-        f"include {directory}/registry.conf; }}\n",
-        encoding="utf-8",
-    )
-    return [binary, "-e", "stderr", "-p", str(directory), "-c", str(directory / "nginx.conf")]
-
-
-def caddy(directory: Path, address: str, registry: RegistryServer, installation: Installation) -> list[str]:
-    """Lay the file out, and return the command that runs Caddy with it."""
-    binary = program("caddy")
-    text = placed((DEPLOY / "caddy" / "Caddyfile").read_text(encoding="utf-8"), registry, installation)
-    host, port = address.split(":")
-    text = text.replace("registry.example.com {", f"http://{address} {{\n\tbind {host}")
-    options = f"{{\n\tadmin off\n\tauto_https off\n\thttp_port {port}\n}}\n"
-    (directory / "Caddyfile").write_text(options + text, encoding="utf-8")
-    return [binary, "run", "--config", str(directory / "Caddyfile"), "--adapter", "caddyfile"]
-
-
-PROXIES: dict[str, Callable[[Path, str, RegistryServer, Installation], list[str]]] = {
-    "nginx": nginx,
-    "caddy": caddy,
-}
-
-
 @pytest.fixture(params=PROXIES)
 def proxy(
     request: pytest.FixtureRequest,
@@ -104,32 +49,9 @@ def proxy(
     """The address of a proxy in front of a registry and the index that hears of it and looks."""
     directory = tmp_path / "proxy"
     directory.mkdir()
-    address = f"127.0.0.1:{free_port()}"
-    command = PROXIES[request.param](directory, address, wired_registry, installation)
-    log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "HOME": str(directory), "XDG_DATA_HOME": str(directory)},
-        )
     installation.start("reconciler", "run")
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        try:
-            return httpx.get(f"http://{address}/v2/", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        installation.until(answers, "the proxy to answer")
+    with proxied(request.param, wired_registry, installation, directory) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=PATIENCE_SECONDS)
 
 
 def get(proxy: str, path: str, *, token: bool = True) -> httpx.Response:

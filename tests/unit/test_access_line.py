@@ -184,6 +184,7 @@ def test_line__nothing_in_it_is_trusted() -> None:
         (completed(403), Outcome.DENIED),
         (completed(404), Outcome.FAILED),
         (completed(404, **{"http.request.method": "HEAD"}), Outcome.NOTHING),
+        (completed(404, **{"http.request.method": "OPTIONS"}), Outcome.NOTHING),
         (completed(404, **{"http.request.method": "GET", "http.request.uri": "/v2/a/blobs/sha256:0"}), Outcome.NOTHING),
         (completed(400), Outcome.FAILED),
         (completed(405), Outcome.FAILED),
@@ -194,4 +195,33 @@ def test_line__nothing_in_it_is_trusted() -> None:
 )  # fmt: skip
 def test_judge__by_status_and_noun(source: dict[str, object], expected: Outcome) -> None:
     """What the registry's clients do every day is nothing; what they were not given is an entry."""
+    assert expected == outcome(source)
+
+
+def of_nginx(user: str) -> dict[str, object]:
+    uri = "/v2/team/app/manifests/v1"
+    return {"time": 1795527724.5, "method": "PUT", "uri": uri, "status": "401", "user": user}
+
+
+def of_caddy(asks: object, *, given: bool) -> dict[str, object]:
+    headers = {"Authorization": []} if given else {}
+    request = {"method": "PUT", "uri": "/v2/team/app/manifests/v1", "headers": headers}
+    return {"ts": 1795527724.5, "request": request, "status": 401, "resp_headers": {"Www-Authenticate": asks}}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (of_nginx("alice"), Outcome.DENIED),
+        (of_nginx(""), Outcome.CHALLENGED),
+        (of_nginx("-"), Outcome.CHALLENGED),
+        (of_caddy(['Basic realm="registry"'], given=True), Outcome.DENIED),
+        (of_caddy(['Basic realm="registry"'], given=False), Outcome.CHALLENGED),
+        (of_caddy(['Bearer realm="https://auth.example"'], given=True), Outcome.CHALLENGED),
+        (of_caddy("Basic", given=True), Outcome.CHALLENGED),
+        (of_caddy(None, given=True), Outcome.CHALLENGED),
+    ],
+)
+def test_judge__a_refused_password_in_a_proxys_log(source: dict[str, object], expected: Outcome) -> None:
+    """A password that was refused is no challenge; a token that does not reach is: the client gets another."""
     assert expected == outcome(source)
