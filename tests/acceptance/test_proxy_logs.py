@@ -121,7 +121,7 @@ def ask(installation: Installation, statement: str) -> Any:
 
 def instant_of(line: dict[str, Any]) -> str:
     """When a line says it happened, as entries show it."""
-    at = datetime.fromtimestamp(line.get("ts", line.get("time")), tz=UTC)
+    at = datetime.fromtimestamp(float(line["ts"] if "ts" in line else line["time"]), tz=UTC)
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

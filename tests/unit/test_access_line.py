@@ -204,7 +204,7 @@ def of_nginx(user: str) -> dict[str, object]:
 
 
 def of_caddy(asks: object, *, given: bool) -> dict[str, object]:
-    headers = {"Authorization": []} if given else {}
+    headers: dict[str, list[str]] = {"Authorization": []} if given else {}
     request = {"method": "PUT", "uri": "/v2/team/app/manifests/v1", "headers": headers}
     return {"ts": 1795527724.5, "request": request, "status": 401, "resp_headers": {"Www-Authenticate": asks}}
 
