@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -99,6 +100,46 @@ def test_once__queue_lost(installation: Installation, wired_registry: RegistrySe
     assert all(entry["event_id"] is None for entry in repairs)
     again = installation.run("reconciler", "plan")
     assert 0 == again.exit_code, again.output
+
+
+def test_once__its_entries_claim_no_more_than_was_seen(
+    installation: Installation, wired_registry: RegistryServer, pusher: Pusher
+) -> None:
+    """How it is known and between when it happened; not who did it or through which process, which nobody told."""
+    pusher.push(APP, oci_image("first"), "moved")
+    pusher.push(APP, oci_image("second"), "deleted")
+    installation.until(lambda: len(installation.tags(APP)) == 2, "what was told")
+    installation.until_applied()
+    told = {entry["tag"]: entry["occurred_at"] for entry in installation.audit("&action=tag.created")}
+    installation.end(installation.server)
+    before = datetime.now(UTC)
+    pusher.push(APP, oci_image("rebuilt"), "moved")
+    shutil.rmtree(manifests_of(wired_registry, APP) / "tags" / "deleted")
+    after = datetime.now(UTC)
+    wired_registry.restart()
+    installation.serve()
+    done = installation.run("reconciler", "once", "--json")
+    assert 0 == done.exit_code, done.error
+    installation.until_applied()
+
+    (walked,) = installation.audit("&action=operator.walked")
+    repairs = [entry for entry in installation.audit("&source=walk") if entry["tag"]]
+    findings = {each["tag"]: each for each in installation.get("/api/v1/drift")["items"]}
+    assert {("moved", "tag.moved"), ("deleted", "tag.deleted")} == {(e["tag"], e["action"]) for e in repairs}
+    for entry in repairs:
+        finding = findings[entry["tag"]]
+        assert (None,) * 4 == (entry["actor"], entry["request"], entry["registry"], entry["event_id"])
+        last_told, seen = entry["occurred_between"]
+        assert (told[entry["tag"]], finding["detected_at"]) == (last_told, seen)
+        assert datetime.fromisoformat(last_told) < before < after < datetime.fromisoformat(seen)
+        assert seen == entry["occurred_at"] <= entry["recorded_at"]
+        assert walked["recorded_at"] <= entry["recorded_at"]
+        assert walked["detail"]["run_id"] == finding["run_id"]
+        assert (finding["expected"], finding["found"]) == (
+            entry["previous_digest"],
+            entry["digest"] if entry["action"] == "tag.moved" else None,
+        )
+    assert walked["actor"]["name"]
 
 
 def test_once__backfill(installation: Installation, plain_registry: RegistryServer) -> None:

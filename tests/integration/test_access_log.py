@@ -24,6 +24,7 @@ from indexer.ingest.access_endpoint import MAX_BODY_BYTES, add_access_endpoint
 from indexer.ingest.access_log import SETTLES_AFTER, settle
 from indexer.ingest.access_tail import AccessLog, read_file
 from indexer.store.listing.audit import AuditFilter, sealed_entries
+from tests.fixtures.tokens import ISSUER, REALM, SERVICE, certificate, claims, grant, rsa_key, sign
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint
 
 if TYPE_CHECKING:
@@ -173,6 +174,57 @@ async def test_log__of_real_registries(
         "SELECT count(*) FROM repository"
     )  # a denied client adds nothing to the inventory
     assert [] == events
+
+
+async def test_log__of_real_registries_with_tokens(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int, tmp_path: Path
+) -> None:
+    """Whoever got no token, a junk one, or one that does not reach is denied, and why; a handshake is no denial."""
+    pem = certificate(rsa_key())
+    (tmp_path / "bundle.pem").write_bytes(pem)
+    token = {
+        "realm": REALM,
+        "service": SERVICE,
+        "issuer": ISSUER,
+        "rootcertbundle": str(tmp_path / "bundle.pem"),
+    }
+    registry = start_registry(registry_version, extra=JSON_LOG | {"auth": {"token": token}})
+    x5c = {"kid": None, "x5c": ["".join(pem.decode().split("-----")[2].split())]}
+
+    def bearer(*actions: str) -> dict[str, str]:
+        signed = sign(claims(grant("team/app", *actions), sub="alice"), header=x5c)
+        return {"Authorization": f"Bearer {signed}"}
+
+    asked: list[tuple[str, str, dict[str, str], int]] = [
+        ("PUT", "/v2/secret/app/manifests/none", {}, 401),
+        ("PUT", "/v2/secret/app/manifests/junk", {"Authorization": "Bearer junk"}, 401),
+        ("PUT", "/v2/secret/app/manifests/less", bearer("pull"), 401),
+        ("GET", "/v2/_catalog", {}, 401),
+        ("GET", "/v2/team/app/tags/list", {}, 401),
+        ("GET", "/v2/team/app/manifests/v1", bearer("pull"), 404),  # the same client: it got its token
+    ]
+    async with httpx.AsyncClient(base_url=registry.url, headers={"User-Agent": "test/1"}) as client:
+        for method, path, headers, status in asked:
+            answer = await client.request(method, path, headers=headers)
+            assert (path, status) == (path, answer.status_code)
+    registry.stop()
+    await read_all(pool, registry.log_path)
+    entries = await entries_of(pool, lookups)
+    shown = {
+        (e["action"], e["detail"].get("named_repository"), e["tag"], e["detail"]["status"],
+         e["detail"]["error"], (e["actor"] or {}).get("name"))
+        for e in entries
+    }  # fmt: skip
+    assert {
+        ("request.denied", "secret/app", "none", 401, "authorization token required", None),
+        ("request.denied", "secret/app", "junk", 401, "malformed token", None),
+        ("request.denied", "secret/app", "less", 401, "insufficient scope", None),
+        ("request.denied", None, None, 401, "authorization token required", None),
+        ("request.failed", "team/app", "v1", 404, "manifest unknown", "alice"),
+    } == shown
+    assert {("access-log", "127.0.0.1", "test/1")} == {
+        (e["source"], e["request"]["address"], e["request"]["user_agent"]) for e in entries
+    }
 
 
 async def test_log__request_ids_are_those_of_notifications(
