@@ -11,7 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tools.registry_binary import cache_directory, cache_lock
 
@@ -72,27 +74,51 @@ def find(*, fetch: bool = True) -> Path:
     return jars
 
 
-def prepare(jars: Path, directory: Path, *, port: int, controller_port: int) -> list[str]:
-    """Write what one broker of its own needs below a directory; return the command that runs it."""
+def prepare(
+    jars: Path,
+    directory: Path,
+    *,
+    port: int,
+    controller_port: int,
+    guarded: Mapping[str, int] = MappingProxyType({}),
+    more: Mapping[str, str] = MappingProxyType({}),
+    users: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Write what one broker of its own needs below a directory; return the command that runs it.
+
+    Beside the open listener there may be ``guarded`` ones (``SSL``, ``SASL_SSL``, ``SASL_PLAINTEXT``) on ports of their
+    own, reached as ``localhost``; ``more`` settings say how they are guarded. ``users`` are made for SCRAM, with their
+    passwords.
+    """
+    open_to_us = f"PLAINTEXT://127.0.0.1:{port}"
+    others = "".join(f",{name}://localhost:{number}" for name, number in guarded.items())
+    kinds = "".join(f",{name}:{name}" for name in guarded)
     properties = directory / "server.properties"
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": f"{open_to_us},CONTROLLER://127.0.0.1:{controller_port}{others}",
+        "advertised.listeners": open_to_us + others,
+        "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{kinds}",
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": str(directory / "logs"),
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "1",
+        **more,
     }
     properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8")
     java = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}{os.sep}*"]
+    scram = [
+        part
+        for name, password in users.items()
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        for part in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+    ]
     subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)],
+        [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties), *scram],
         check=True,
         capture_output=True,
         timeout=120,

@@ -7,33 +7,46 @@ delivery; what is doubled has the event's id.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.conn import create_conn
 from aiokafka.errors import (
+    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     RecordTooLargeError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
 )
 
 from indexer.audit.cloudevents import Event
 from indexer.errors import SinkRefused, SinkUnavailable
 from indexer.feeds.config import KafkaFeed, read_secret
-from indexer.feeds.tls import tls_context
+from indexer.feeds.tls import tls_context, tls_failure
+from indexer.settings import parse_address
 from indexer.store.pool import describe
 
 CONTENT_TYPE = b"application/cloudevents+json; charset=utf-8"
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
 LARGEST_REQUEST_BYTES = 64 * 1024 * 1024
 """How large a record may be is the topic's to say, not the client's."""
+OF_A_CONNECTION = frozenset({
+    "client_id", "request_timeout_ms", "ssl_context", "security_protocol",
+    "sasl_mechanism", "sasl_plain_username", "sasl_plain_password",
+})  # fmt: skip
 CLOSE_WITHIN_SECONDS = 5.0
 
 
 def open_sink(feed: KafkaFeed) -> KafkaSink:
     """Return the sink of a feed; raise ``ConfigurationError`` where its files cannot be used."""
+    logging.getLogger("aiokafka.conn").setLevel(
+        logging.INFO
+    )  # DEBUG shows requests: with PLAIN, the password
     seconds = feed.timeout.total_seconds()
     options: dict[str, Any] = {
         "bootstrap_servers": list(feed.servers),
@@ -60,7 +73,7 @@ class KafkaSink:
 
     def __init__(self, feed: KafkaFeed, options: dict[str, Any]) -> None:
         self.largest_batch = feed.batch
-        self._topic = feed.topic
+        self._feed = feed
         self._options = options
         self._seconds = feed.timeout.total_seconds()
         self._producer: AIOKafkaProducer | None = None
@@ -72,6 +85,9 @@ class KafkaSink:
                 producer = await self._started()
                 sent = [await self._send(producer, event) for event in events]
                 outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        except SinkUnavailable:
+            await self.close()
+            raise
         except TOO_LARGE as error:
             raise SinkRefused("the record is larger than the client may send") from error
         except (KafkaError, OSError, TimeoutError) as error:
@@ -98,7 +114,7 @@ class KafkaSink:
     async def _send(self, producer: AIOKafkaProducer, event: Event) -> asyncio.Future[Any]:
         repository = event.entry["repository"]
         future: asyncio.Future[Any] = await producer.send(
-            self._topic,
+            self._feed.topic,
             value=event.body,
             key=None if repository is None else repository.encode(),
             headers=[("content-type", CONTENT_TYPE)],
@@ -108,5 +124,28 @@ class KafkaSink:
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
             self._producer = AIOKafkaProducer(**self._options)
-            await self._producer.start()
+            try:
+                await self._producer.start()
+            except (
+                KafkaConnectionError,
+                ValueError,
+            ) as error:  # ValueError: SCRAM, the server knows no password
+                reasons = [f"{server}: {await self._ask(server)}" for server in self._feed.servers]
+                raise SinkUnavailable(f"the brokers do not take it: {'; '.join(reasons)}") from error
         return self._producer
+
+    async def _ask(self, server: str) -> str:
+        """Return why a server does not take us: the client only logs it."""
+        host, port = parse_address(server)
+        options = {key: value for key, value in self._options.items() if key in OF_A_CONNECTION}
+        try:
+            connection = await create_conn(host, port, **options)
+        except SaslAuthenticationFailed as error:
+            return f"the server refuses us: {error.args[0]}"
+        except UnsupportedSaslMechanismError:
+            return f"the server does not take the sasl_mechanism {self._feed.sasl_mechanism}"
+        except (KafkaError, OSError, TimeoutError, ValueError) as error:
+            return tls_failure(error) or describe(error)
+        connection.close()
+        asks = "" if self._feed.user else "; does it ask for a user?"
+        return f"the server connects, but answers no request{asks}"

@@ -8,7 +8,6 @@ says which replay the message belongs to, so that a replay is not dropped. The e
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,7 +20,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 from indexer.audit.cloudevents import Event
 from indexer.errors import SinkRefused, SinkUnavailable
 from indexer.feeds.config import NatsFeed, read_secret
-from indexer.feeds.tls import tls_context
+from indexer.feeds.tls import tls_context, tls_failure
 from indexer.store.pool import describe
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -145,11 +144,7 @@ def why(error: BaseException) -> str:
     """Say who has to mend what: the password, the certificates, or the server."""
     if isinstance(error, NotSentError):
         return str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS with the server fails: {error.reason or error}"
     said = str(error).removeprefix("nats: ").strip("'")
     if isinstance(error, Error) and any(word in said.lower() for word in REFUSALS):
         return f"the server refuses us: {said}"
-    return f"the server does not answer: {describe(error)}"
+    return tls_failure(error) or f"the server does not answer: {describe(error)}"

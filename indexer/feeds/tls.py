@@ -34,3 +34,12 @@ def tls_context(feed: TlsFeed) -> ssl.SSLContext:
                 feed.name, "certificate_file", f"{feed.certificate_file} cannot be used: {error}"
             ) from None
     return context
+
+
+def tls_failure(error: BaseException) -> str | None:
+    """Say what of TLS failed, and whose certificate it is about; None: something else did."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS with the server fails: {error.reason or error}"
+    return None

@@ -75,7 +75,8 @@ def log_without_secrets(
     """Whatever is logged or printed, by us or the client, holds no secret."""
     caplog.set_level(logging.DEBUG)
     yield
-    printed = "".join(capfd.readouterr()) + caplog.text
+    logged = [caplog.handler.format(record) for record in caplog.get_records("call")]
+    printed = "\n".join([*capfd.readouterr(), *logged])
     assert [] == [each for each in (RIGHT, WRONG) if each in printed]
 
 

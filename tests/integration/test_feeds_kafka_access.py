@@ -1,0 +1,195 @@
+"""Feeds to a real Kafka broker that lets in only whom it knows: SASL, TLS, and what is said of a refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, product
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from indexer.errors import Postponed
+from indexer.feeds.dispatcher import Dispatcher
+from indexer.store.pool import Pool
+from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
+from tests.fixtures.sinks import Certificates, Server, absent
+from tools import kafka_broker
+from tools.registry_server import free_port
+
+RIGHT = "secret-of-the-broker"
+WRONG = "secret-that-is-wrong"
+TOPICS = count()
+
+
+@dataclass
+class Guarded:
+    """A broker with an open listener for the tests' own client, and the guarded ones."""
+
+    server: Server
+    ports: dict[str, int]
+
+    async def make_topic(self) -> str:
+        name = f"guarded-{next(TOPICS)}"
+        admin = AIOKafkaAdminClient(bootstrap_servers=[f"127.0.0.1:{self.server.port}"])
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic(name, 1, 1)])
+        finally:
+            await admin.close()
+        return name
+
+    async def positions(self, topic: str) -> list[int]:
+        """The positions of the entries in a topic, each as often as it is there."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=[f"127.0.0.1:{self.server.port}"])
+        await consumer.start()
+        try:
+            partition = TopicPartition(topic, 0)
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+            end = (await consumer.end_offsets([partition]))[partition]
+            found: list[int] = []
+            async with asyncio.timeout(60):
+                while len(found) < end:
+                    record = await consumer.getone()
+                    found.append(int(json.loads(record.value)["sequence"]))
+            return found
+        finally:
+            await consumer.stop()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Guarded]:
+    """One broker for all tests of this module."""
+    try:
+        jars = kafka_broker.find(fetch=False)
+    except kafka_broker.NoBrokerError as error:
+        absent(str(error))
+        raise
+    directory = tmp_path_factory.mktemp("guarded")
+    keystore = directory / "keystore.pem"
+    keystore.write_bytes(certificates.key.read_bytes() + certificates.certificate.read_bytes())
+    ports = {listener: free_port() for listener in ("SSL", "SASL_SSL", "SASL_PLAINTEXT")}
+    security = "org.apache.kafka.common.security"
+    settings = {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(keystore)}
+    for listener in ("sasl_ssl", "sasl_plaintext"):
+        prefix = f"listener.name.{listener}"
+        settings[f"{prefix}.sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+        settings[f"{prefix}.plain.sasl.jaas.config"] = (
+            f'{security}.plain.PlainLoginModule required user_feeds="{RIGHT}";'
+        )
+        for scram in ("scram-sha-256", "scram-sha-512"):
+            settings[f"{prefix}.{scram}.sasl.jaas.config"] = f"{security}.scram.ScramLoginModule required;"
+    port = free_port()
+    command = kafka_broker.prepare(
+        jars,
+        directory,
+        port=port,
+        controller_port=free_port(),
+        guarded=ports,
+        more=settings,
+        users={"feeds": RIGHT},
+    )
+    server = Server(command, port, directory)
+    server.start()
+    yield Guarded(server, ports)
+    server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def log_without_secrets(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Iterator[None]:
+    """Whatever is logged or printed, by us or the client, holds no secret."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    logged = [caplog.handler.format(record) for record in caplog.get_records("call")]
+    printed = "\n".join([*capfd.readouterr(), *logged])
+    assert [] == [each for each in (RIGHT, WRONG) if each in printed]
+
+
+def secret(tmp_path: Path, text: str) -> Path:
+    """A file that holds a secret and the end of its line."""
+    path = tmp_path / text
+    path.write_text(f"{text}\n", encoding="utf-8")
+    return path
+
+
+async def refusal(pool: Pool, feed: Dispatcher) -> str:
+    """What a feed says of why it delivers nothing; all that is said anywhere must be free of secrets."""
+    with pytest.raises(Postponed) as told:
+        await feed.run_once()
+    row = await pool.fetchrow("SELECT position, last_error FROM feed")
+    assert row is not None
+    assert (0, str(told.value)) == (row["position"], row["last_error"])
+    whole = "".join(traceback.format_exception(told.value))
+    assert [] == [each for each in (RIGHT, WRONG) if each in whole]
+    return str(told.value)
+
+
+@pytest.mark.parametrize("way", [*product(("tls", "tcp"), ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"))])
+async def test_kafka__wrong_password_is_said_and_the_right_one_delivers(
+    pool: Pool, make_feed: MakeFeed, guarded: Guarded, certificates: Certificates, way: tuple[str, str]
+) -> None:
+    """The operator reads that the brokers refuse the password, mends the file, and everything is there."""
+    transport, mechanism = way
+    topic = await guarded.make_topic()
+    await write_log(pool, "team/app:v1", "team/app:v2")
+    port = guarded.ports["SASL_SSL" if transport == "tls" else "SASL_PLAINTEXT"]
+    table = {
+        "kind": "kafka", "servers": [f"localhost:{port}"], "topic": topic, "transport": transport,
+        "sasl_mechanism": mechanism, "user": "feeds", "ca_file": certificates.ca,
+    }  # fmt: skip
+    wrong = make_feed(**table, password_file=secret(guarded.server.directory, WRONG))
+    said = await refusal(pool, wrong)
+    assert said.startswith(
+        f"the brokers do not take it: localhost:{port}: the server refuses us: Authentication failed"
+    )
+    await wrong.close()
+    await deliver_all(pool, make_feed(**table, password_file=secret(guarded.server.directory, RIGHT)))
+    assert [1, 2] == await guarded.positions(topic)
+
+
+async def test_kafka__own_authority(
+    pool: Pool, make_feed: MakeFeed, guarded: Guarded, certificates: Certificates
+) -> None:
+    """Without ca_file the brokers' certificate is not trusted; with it everything is delivered."""
+    topic = await guarded.make_topic()
+    await write_log(pool, "team/app:v1", "team/app:v2")
+    table = {"kind": "kafka", "servers": [f"localhost:{guarded.ports['SSL']}"], "topic": topic}
+    nobody = make_feed(**table)
+    assert "localhost:{}: the server's certificate is not trusted: ".format(
+        guarded.ports["SSL"]
+    ) in await refusal(pool, nobody)
+    await nobody.close()
+    await deliver_all(pool, make_feed(**table, ca_file=certificates.ca))
+    assert [1, 2] == await guarded.positions(topic)
+
+
+async def test_kafka__without_a_user_or_without_tls(
+    pool: Pool, make_feed: MakeFeed, guarded: Guarded, certificates: Certificates
+) -> None:
+    """A feed that says less than the brokers ask for delivers nothing; each server that was tried is named."""
+    topic = await guarded.make_topic()
+    await write_log(pool, "team/app:v1")
+    port = guarded.ports["SASL_SSL"]
+    table = {"kind": "kafka", "servers": [f"localhost:{port}"], "topic": topic, "timeout": "5s"}
+    for less, reason in (
+        (
+            {"ca_file": certificates.ca},
+            "the server connects, but answers no request; does it ask for a user?",
+        ),
+        ({"transport": "tcp"}, ""),
+    ):
+        feed = make_feed(**table, **less)
+        assert f"the brokers do not take it: localhost:{port}: {reason}" in await refusal(pool, feed)
+        await feed.close()
+        await pool.execute("UPDATE feed SET retry_at = NULL")
+    assert [] == await guarded.positions(topic)
