@@ -56,6 +56,12 @@ def until_signed(signing: Installation) -> None:
     signing.until(signed, "the newest entries to be signed")
 
 
+def errors_of_pushing(signing: Installation) -> list[str | None]:
+    """What the loop that pushes says of its last round; empty before it said anything."""
+    loops = signing.get("/api/v1/status")["loops"]
+    return [loop["last_error"] for loop in loops if loop["loop"] == "checkpoint-push"]
+
+
 def pull(oras: str, registry: RegistryServer, tag: str, directory: Path) -> Path:
     """Pull a checkpoint as an auditor would; return the file."""
     reference = f"{registry.host}/{REPOSITORY}:{tag}"
@@ -75,10 +81,16 @@ def test_checkpoint__is_pushed_pulled_and_verified(
     reconciler = signing.start("reconciler", "run", RECONCILER_CHECKPOINT_INTERVAL="1ms")
     signing.until(lambda: "latest" in signing.tags(REPOSITORY), "the news of the push")
     signing.until_settled()
-    status = signing.get("/api/v1/status")
-    assert REPOSITORY == status["audit_proof"]["pushed_to"]
-    assert [None] == [loop["last_error"] for loop in status["loops"] if loop["loop"] == "checkpoint-push"]
-    assert re.search(r"^indexer_audit_pushed_position [\d.]+$", signing.ask("/metrics").text, re.MULTILINE)
+    signing.until(
+        lambda: REPOSITORY == signing.get("/api/v1/status")["audit_proof"]["pushed_to"], "the push on record"
+    )
+    signing.until(lambda: [None] == errors_of_pushing(signing), "the loop to say that all is well")
+    signing.until(
+        lambda: re.search(
+            r"^indexer_audit_pushed_position [\d.]+$", signing.ask("/metrics").text, re.MULTILINE
+        ),
+        "the gauge of what was pushed",
+    )
 
     # The push is an ordinary one: what it did is in the log, which therefore grew, and is not pushed again.
     own = signing.audit(f"&repository={REPOSITORY}")
@@ -87,13 +99,7 @@ def test_checkpoint__is_pushed_pulled_and_verified(
         entry["request"]["user_agent"].partition("/")[0] for entry in own if entry["source"] == "notification"
     }
     signing.end(reconciler)
-    signing.until(
-        lambda: (
-            (proof := signing.get("/api/v1/status"))["audit_proof"]["signed_position"]
-            == proof["audit_position"]
-        ),
-        "the newest entries to be signed",
-    )
+    until_signed(signing)
     asked = signing.run(*PUSH)
     assert (0, "own_entries_only") == (asked.exit_code, asked.json["outcome"]), asked.error
 
@@ -114,13 +120,7 @@ def test_checkpoint__is_pushed_pulled_and_verified(
 
     pusher.push("team/app", oci_image(seed="two"), tag="v1")
     signing.until_applied()
-    signing.until(
-        lambda: (
-            (proof := signing.get("/api/v1/status"))["audit_proof"]["signed_position"]
-            == proof["audit_position"]
-        ),
-        "the newest entries to be signed",
-    )
+    until_signed(signing)
     again = signing.run(*PUSH)
     assert (0, "pushed") == (again.exit_code, again.json["outcome"]), again.error
     assert int(size) < again.json["size"]
