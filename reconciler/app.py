@@ -19,6 +19,7 @@ from indexer.settings import Settings, parse_address
 from indexer.store import due
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.drift import RunMode
+from indexer.store.exclusive import Exclusive, alone
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
@@ -26,7 +27,7 @@ from indexer.store.operators import Operator
 from indexer.store.pool import Pool, close_pool, connection, open_pool
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
-from reconciler.checkpoints.push import Result, alone, push_newest
+from reconciler.checkpoints.push import Result, push_newest
 from reconciler.drift.loop import Walker
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.report import Progress, Report, WalkSettings
@@ -244,7 +245,7 @@ async def push_checkpoint(rooms: Rooms) -> tuple[RepositoryName, Result]:
             "RECONCILER_CHECKPOINT_REPOSITORY is not set: say which repository checkpoints are pushed to, "
             "for example audit/checkpoints"
         )
-    async with connection(rooms.pool) as held, alone(held) as locked:
+    async with connection(rooms.pool) as held, alone(held, Exclusive.PUSHING) as locked:
         if not locked:
             raise StoreError("another process is pushing a checkpoint just now: try again")
         newest = await newest_checkpoint(held)

@@ -21,6 +21,7 @@ from indexer.inventory.changes import AuditAction
 from indexer.service import Round
 from indexer.store import feeds, parts
 from indexer.store.checkpoints import newest_checkpoint
+from indexer.store.exclusive import Exclusive, alone
 from indexer.store.listing.audit import head_position
 from indexer.store.operators import Operator, record_action
 from indexer.store.pool import Connection, Pool, connection, transaction
@@ -151,16 +152,13 @@ async def let_go(
 
     Raises ``KeeperBusy`` where another is doing so: two would write into one file.
     """
-    async with connection(pool) as held:
-        if not await parts.become_keeper(held):
+    async with connection(pool) as held, alone(held, Exclusive.KEEPING) as keeper:
+        if not keeper:
             raise KeeperBusy("another process is taking months out of the log: try again when it is done")
-        try:
-            found = await find_leaving(pool, before=before, cut=cut, archived=directory is not None)
-            return await _let_go(
-                pool, found, now=now, directory=directory, operator=operator, on_progress=on_progress
-            )
-        finally:
-            await parts.cease(held)
+        found = await find_leaving(pool, before=before, cut=cut, archived=directory is not None)
+        return await _let_go(
+            pool, found, now=now, directory=directory, operator=operator, on_progress=on_progress
+        )
 
 
 async def _let_go(

@@ -15,8 +15,6 @@ SQL = load("checkpoints")
 SIGNING_LOCK = 0x5EA1_0C4B
 """Of the advisory lock; any number that no other lock has."""
 
-PUSHING_LOCK = 0x5EA1_0C4C
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
@@ -64,16 +62,6 @@ async def add_checkpoint(connection: Connection, *, signed: Signed) -> None:
     await connection.execute(
         SQL["add_checkpoint"], signed.size, signed.signed_at, signed.verifier, signed.note
     )
-
-
-async def lock_pushing(connection: Connection) -> bool:
-    """Become the only one who pushes until :func:`unlock_pushing` or the connection's end; False where another is."""
-    return bool(await connection.fetchval(SQL["lock_pushing"], PUSHING_LOCK))
-
-
-async def unlock_pushing(connection: Connection) -> None:
-    """Let another push."""
-    await connection.execute(SQL["unlock_pushing"], PUSHING_LOCK)
 
 
 async def last_push(connection: Connection, *, repository: RepositoryName) -> Pushed | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,6 @@ from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("loss")
-_LOSS_LOCK = 0x6C6F7373  # "loss"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +30,6 @@ class Waiting:
     pending: int
     missing: int
     intervals: Mapping[str, int]
-
-
-@asynccontextmanager
-async def only_accountant(connection: Connection) -> AsyncIterator[bool]:
-    """Hold the lock of the one process that keeps the accounts; yields False if another has it."""
-    if not await connection.fetchval(SQL["try_loss_lock"], _LOSS_LOCK):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        await connection.execute(SQL["release_loss_lock"], _LOSS_LOCK)
 
 
 async def list_accounts(connection: Connection) -> dict[str, Account]:

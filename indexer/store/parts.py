@@ -15,7 +15,6 @@ from indexer.store.queries import load
 SQL = load("parts")
 
 LOCK_TIMEOUT = "2s"
-KEEPER_KEY = 0x6B656570  # "keep"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +37,6 @@ async def list_parts(connection: Connection) -> list[PartRow]:
 async def first_position(connection: Connection) -> int:
     """Return the first position that the log still holds, or would hold."""
     return int(await connection.fetchval(SQL["first_position"]))
-
-
-async def become_keeper(connection: Connection) -> bool:
-    """Become the only one who takes parts out of the log, until :func:`cease` or the connection's end."""
-    return bool(await connection.fetchval(SQL["become_keeper"], KEEPER_KEY))
-
-
-async def cease(connection: Connection) -> None:
-    """Let another be the keeper."""
-    await connection.execute(SQL["cease"], KEEPER_KEY)
 
 
 async def hold_head(connection: Connection) -> int:

@@ -10,9 +10,10 @@ from indexer.oci.reference import RepositoryName, parse_repository_name
 from indexer.service import Round
 from indexer.settings import Settings
 from indexer.store import checkpoints
+from indexer.store.exclusive import Exclusive, alone
 from indexer.store.pool import Connection, Pool, connection
 from reconciler.checkpoints.decide import Outcome
-from reconciler.checkpoints.push import alone, push_newest
+from reconciler.checkpoints.push import push_newest
 from reconciler.registry.protocol import WritableRegistry
 
 REST_SECONDS = 5.0
@@ -52,7 +53,7 @@ class CheckpointPusher:
     async def run_once(self) -> Round:
         """Push if it is time and there is reason; raise the registry errors."""
         now = datetime.now(UTC)
-        async with connection(self._pool) as held, alone(held) as locked:
+        async with connection(self._pool) as held, alone(held, Exclusive.PUSHING) as locked:
             pushed = locked and await self._push(held, now)
         return Round(items=int(pushed), rest_seconds=REST_SECONDS)
 

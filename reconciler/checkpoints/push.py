@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,24 +31,13 @@ class Result:
     digest: Digest
 
 
-@asynccontextmanager
-async def alone(held: Connection) -> AsyncIterator[bool]:
-    """Be the only one who pushes, within; False where another is."""
-    locked = await checkpoints.lock_pushing(held)
-    try:
-        yield locked
-    finally:
-        if locked:
-            await checkpoints.unlock_pushing(held)
-
-
 async def push_newest(
     held: Connection, registry: WritableRegistry, *, repository: RepositoryName, newest: Signed, now: datetime
 ) -> Result:
     """Push the newest checkpoint under the number of its entries and ``latest``, if it is to be.
 
-    The caller holds the lock (:func:`alone`), and no transaction: the registry is asked meanwhile. Raises the registry
-    errors; ``RegistryMisbehaved`` where ``latest`` is not ours.
+    The caller is alone with it (``Exclusive.PUSHING``), and in no transaction: the registry is asked meanwhile. Raises
+    the registry errors; ``RegistryMisbehaved`` where ``latest`` is not ours.
     """
     artifact = _made_of(newest)
     pushed = await checkpoints.last_push(held, repository=repository)

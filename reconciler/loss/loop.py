@@ -18,6 +18,7 @@ import structlog
 from indexer.inventory.loss import Account, LossState, Statement
 from indexer.service import Round
 from indexer.store import doors, loss
+from indexer.store.exclusive import Exclusive, alone
 from indexer.store.pool import Connection, Pool, connection
 from reconciler.loss.decide import Decision, Received, Sample, decide, find_instances
 from reconciler.loss.downtime import after_downtime, downtimes
@@ -50,8 +51,8 @@ class Accountant:
 
     async def run_once(self) -> Round:
         """Read every address once and write what follows, unless another process does."""
-        async with connection(self._pool) as held, loss.only_accountant(held) as alone:
-            if not alone:
+        async with connection(self._pool) as held, alone(held, Exclusive.ACCOUNTS) as accountant:
+            if not accountant:
                 return Round(items=0, rest_seconds=REST_SECONDS)
             await _decide_downtimes(held)
             accounts = await loss.list_accounts(held)

@@ -14,14 +14,6 @@ SELECT size, signed_at, verifier, note FROM audit_checkpoint WHERE size = $1 ORD
 -- Adds a checkpoint: size $1, signed at $2, by key $3, note $4.
 INSERT INTO audit_checkpoint (size, signed_at, verifier, note) VALUES ($1, $2, $3, $4)
 
--- name: lock_pushing
--- Takes the lock $1 until this connection lets go of it or ends; false where another holds it.
-SELECT pg_try_advisory_lock($1)
-
--- name: unlock_pushing
--- Gives the lock $1 back.
-SELECT pg_advisory_unlock($1)
-
 -- name: last_push
 -- What stood last in repository $1.
 SELECT repository, size, digest, pushed_at, looked_at FROM audit_checkpoint_push WHERE repository = $1

@@ -1,10 +1,3 @@
--- name: try_loss_lock
--- Takes the lock of the one process that keeps the accounts, for as long as the connection holds it.
-SELECT pg_try_advisory_lock($1)
-
--- name: release_loss_lock
-SELECT pg_advisory_unlock($1)
-
 -- name: list_accounts
 -- The accounts of registry processes that are thought to live.
 SELECT id, address, instance_id, began_at, read_at, settled_at, mark_at, doubted_at, events, delivered,

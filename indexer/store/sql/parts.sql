@@ -27,10 +27,3 @@ WHERE first_position = $1 AND dropped_at IS NULL AND last_position IS NOT NULL R
 -- Waits for the sealer, and keeps it out.
 SELECT position FROM log_head FOR UPDATE
 
--- name: become_keeper
--- Takes the lock $1 until this connection lets go of it or ends; false where another holds it.
-SELECT pg_try_advisory_lock($1)
-
--- name: cease
--- Gives the lock $1 back.
-SELECT pg_advisory_unlock($1)
