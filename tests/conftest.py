@@ -12,4 +12,5 @@ pytest_plugins = [
     "tests.fixtures.installation",
     "tests.fixtures.feeding",
     "tests.fixtures.sinks",
+    "tests.fixtures.feed_secrets",
 ]

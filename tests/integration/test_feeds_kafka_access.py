@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import signal
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, product
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from indexer.errors import Postponed
-from indexer.feeds.dispatcher import Dispatcher
 from indexer.store.pool import Pool
+from tests.fixtures.feed_secrets import RIGHT, WRONG, refusal, secret
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
 from tests.fixtures.sinks import Certificates, Server, absent
 from tools import kafka_broker
 from tools.registry_server import free_port
 
-RIGHT = "secret-of-the-broker"
-WRONG = "secret-that-is-wrong"
+pytestmark = pytest.mark.usefixtures("log_without_secrets")
+
 TOPICS = count()
 
 
@@ -101,37 +97,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
     server.start()
     yield Guarded(server, ports)
     server.stop(signal.SIGKILL)
-
-
-@pytest.fixture(autouse=True)
-def log_without_secrets(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> Iterator[None]:
-    """Whatever is logged or printed, by us or the client, holds no secret."""
-    caplog.set_level(logging.DEBUG)
-    yield
-    logged = [caplog.handler.format(record) for record in caplog.get_records("call")]
-    printed = "\n".join([*capfd.readouterr(), *logged])
-    assert [] == [each for each in (RIGHT, WRONG) if each in printed]
-
-
-def secret(tmp_path: Path, text: str) -> Path:
-    """A file that holds a secret and the end of its line."""
-    path = tmp_path / text
-    path.write_text(f"{text}\n", encoding="utf-8")
-    return path
-
-
-async def refusal(pool: Pool, feed: Dispatcher) -> str:
-    """What a feed says of why it delivers nothing; all that is said anywhere must be free of secrets."""
-    with pytest.raises(Postponed) as told:
-        await feed.run_once()
-    row = await pool.fetchrow("SELECT position, last_error FROM feed")
-    assert row is not None
-    assert (0, str(told.value)) == (row["position"], row["last_error"])
-    whole = "".join(traceback.format_exception(told.value))
-    assert [] == [each for each in (RIGHT, WRONG) if each in whole]
-    return str(told.value)
 
 
 @pytest.mark.parametrize("way", [*product(("tls", "tcp"), ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"))])

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
-import nats
 import pytest
-from nats.js import JetStreamContext
 
 from indexer.errors import Postponed
 from indexer.store import feeds
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
+from tests.fixtures.nats import looking
 from tests.fixtures.sinks import Server
 
 StartNats = Callable[..., Server]
@@ -23,16 +21,6 @@ StartNats = Callable[..., Server]
 
 def tags(count: int) -> list[str]:
     return [f"team/app:v{number}" for number in range(count)]
-
-
-@asynccontextmanager
-async def looking(server: Server, **options: Any) -> AsyncIterator[JetStreamContext]:
-    """A client of the server that is not ours."""
-    client = await nats.connect(f"nats://127.0.0.1:{server.port}", allow_reconnect=False, **options)
-    try:
-        yield client.jetstream()
-    finally:
-        await client.close()
 
 
 async def make_stream(server: Server, **config: Any) -> None:

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
-import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
-from nats.js import JetStreamContext
 
-from indexer.errors import Postponed
-from indexer.feeds.dispatcher import Dispatcher
 from indexer.store.pool import Pool
+from tests.fixtures.feed_secrets import RIGHT, WRONG, refusal, secret
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
+from tests.fixtures.nats import looking
 from tests.fixtures.sinks import Certificates, Server
+
+pytestmark = pytest.mark.usefixtures("log_without_secrets")
 
 StartNats = Callable[..., Server]
 
-RIGHT = "secret-of-the-server"
-WRONG = "secret-that-is-wrong"
 BY_PASSWORD = f'authorization {{ user: "feeds", password: "{RIGHT}" }}\n'
 BY_TOKEN = f'authorization {{ token: "{RIGHT}" }}\n'
-
-
-@asynccontextmanager
-async def looking(server: Server, **options: Any) -> AsyncIterator[JetStreamContext]:
-    """A client of the server that is not ours."""
-    client = await nats.connect(f"nats://127.0.0.1:{server.port}", allow_reconnect=False, **options)
-    try:
-        yield client.jetstream()
-    finally:
-        await client.close()
 
 
 async def make_stream(server: Server, **options: Any) -> None:
@@ -47,37 +32,6 @@ async def make_stream(server: Server, **options: Any) -> None:
 async def count(server: Server, **options: Any) -> int:
     async with looking(server, **options) as stream:
         return (await stream.stream_info("AUDIT")).state.messages
-
-
-def secret(tmp_path: Path, text: str) -> Path:
-    """A file that holds a secret and the end of its line."""
-    path = tmp_path / text
-    path.write_text(f"{text}\n", encoding="utf-8")
-    return path
-
-
-async def refusal(pool: Pool, feed: Dispatcher, *, position: int = 0) -> str:
-    """What a feed says of why it delivers nothing; all that is said anywhere must be free of secrets."""
-    with pytest.raises(Postponed) as told:
-        await feed.run_once()
-    row = await pool.fetchrow("SELECT position, last_error FROM feed")
-    assert row is not None
-    assert (position, str(told.value)) == (row["position"], row["last_error"])
-    whole = "".join(traceback.format_exception(told.value))
-    assert [] == [each for each in (RIGHT, WRONG) if each in whole]
-    return str(told.value)
-
-
-@pytest.fixture(autouse=True)
-def log_without_secrets(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> Iterator[None]:
-    """Whatever is logged or printed, by us or the client, holds no secret."""
-    caplog.set_level(logging.DEBUG)
-    yield
-    logged = [caplog.handler.format(record) for record in caplog.get_records("call")]
-    printed = "\n".join([*capfd.readouterr(), *logged])
-    assert [] == [each for each in (RIGHT, WRONG) if each in printed]
 
 
 @pytest.mark.parametrize("kind", ["password", "token"])

@@ -199,7 +199,8 @@ async def test_archive__by_one_at_a_time(pool: Pool, tmp_path: Path, monkeypatch
     one = asyncio.create_task(let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path))
     await writing.wait()
     with pytest.raises(KeeperBusy, match="another process"):
-        await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
+        async with asyncio.timeout(60):
+            await let_go(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path)
     policy = Policy(keep=timedelta(0), directory=tmp_path)
     await Keeper(pool, policy).run_once()
     assert [] == [first for first, _, dropped in await shape(pool) if dropped]
