@@ -214,7 +214,7 @@ def audit_follow(
     """Print entries as they are sealed, in the order of their positions, until Ctrl-C."""
     from indexer.audit.follow import follow, line_of  # noqa: PLC0415
     from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
-    from indexer.store.pool import open_pool  # noqa: PLC0415
+    from indexer.store.pool import close_pool, open_pool  # noqa: PLC0415
 
     settings = read_settings(config)
     url = database_url(settings)
@@ -230,7 +230,7 @@ def audit_follow(
         try:
             await follow(pool, url, after_position=after, show=show, filters=filters)
         finally:
-            await pool.close()
+            await close_pool(pool)
         return 0
 
     try:

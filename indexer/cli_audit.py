@@ -225,7 +225,7 @@ def _writing(output: Path | None) -> Iterator[BinaryIO]:
 @asynccontextmanager
 async def _pool(settings: Settings) -> AsyncIterator[Pool]:
     from indexer.store.migrate import check  # noqa: PLC0415
-    from indexer.store.pool import connection, open_pool  # noqa: PLC0415
+    from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
     pool = await open_pool(database_url(settings), size=2, application="indexer audit")
     try:
@@ -233,4 +233,4 @@ async def _pool(settings: Settings) -> AsyncIterator[Pool]:
             await check(held)
         yield pool
     finally:
-        await pool.close()
+        await close_pool(pool)

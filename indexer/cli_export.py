@@ -46,7 +46,7 @@ def audit_export(
     """Export the sealed log in the order of its positions; says on stderr where to resume."""
     from indexer.audit.export import export  # noqa: PLC0415
     from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
-    from indexer.store.pool import open_pool  # noqa: PLC0415
+    from indexer.store.pool import close_pool, open_pool  # noqa: PLC0415
 
     settings = read_settings(config)
     filters = AuditFilter(
@@ -86,7 +86,7 @@ def audit_export(
                     reached=reached,
                 )
         finally:
-            await pool.close()
+            await close_pool(pool)
 
     with output.open("ab") if output is not None else nullcontext(sys.stdout.buffer) as out:
         position = run_async(work(out))

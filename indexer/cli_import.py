@@ -36,7 +36,7 @@ def import_history(
     from indexer.ingest.import_history import Importer, find_rules  # noqa: PLC0415
     from indexer.ingest.import_reading import read_lines  # noqa: PLC0415
     from indexer.store.migrate import check  # noqa: PLC0415
-    from indexer.store.pool import connection, open_pool  # noqa: PLC0415
+    from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
     if not files:
         raise ConfigurationError("name the files to import; - is standard input")
@@ -75,7 +75,7 @@ def import_history(
                     await importer.take(read_lines(file, name=name), name=name)
             return importer.done
         finally:
-            await pool.close()
+            await close_pool(pool)
 
     done = run_async(work())
     said = {

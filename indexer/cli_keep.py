@@ -43,7 +43,7 @@ def archive(
     from indexer.audit import keep  # noqa: PLC0415
     from indexer.audit.keeping import cut_of  # noqa: PLC0415
     from indexer.store.migrate import check  # noqa: PLC0415
-    from indexer.store.pool import connection, open_pool  # noqa: PLC0415
+    from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
     settings = read_settings(config)
     month = _month(before)
@@ -77,7 +77,7 @@ def archive(
             )
             return _say_left(left, as_json=json)
         finally:
-            await pool.close()
+            await close_pool(pool)
 
     return run_async(work())
 

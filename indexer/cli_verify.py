@@ -219,7 +219,7 @@ def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool)
 
     from indexer.audit.check import check_everything  # noqa: PLC0415
     from indexer.store.checks import Damage  # noqa: PLC0415
-    from indexer.store.pool import connection, open_pool  # noqa: PLC0415
+    from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
     settings = read_settings(config)
 
@@ -234,7 +234,7 @@ def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool)
                 first, last = first or begin + 1, head
                 found += damages
         finally:
-            await pool.close()
+            await close_pool(pool)
         return first, last, found
 
     first, last, found = run_async(work())

@@ -140,6 +140,10 @@ async def translated() -> AsyncIterator[None]:
     except UNAVAILABLE as error:
         if isinstance(error, ValueError):
             raise  # an argument that the driver cannot encode: nothing that waiting would mend
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The connection was lost, or did not take the cancelling: whoever is cancelled must not go on for that.
+            raise asyncio.CancelledError from error
         raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
 
 

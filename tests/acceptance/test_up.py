@@ -225,7 +225,9 @@ def test_up__ordinary_user(directory: Path) -> None:
     user = nobody_identity().uid
     python = next((each for each in (sys.executable, "/usr/bin/python3") if usable(each)), None)
     if python is None:
-        pytest.skip("no Python of this version here that another user can run")
+        pytest.skip(
+            "no Python of this version here that another user can run, or no checkout that he can read"
+        )
     site = next(path for path in sys.path if path.endswith("site-packages"))
     os.chown(directory, user, user)
     one = Up(directory)
@@ -243,8 +245,11 @@ def test_up__ordinary_user(directory: Path) -> None:
 
 
 def usable(python: str) -> bool:
-    """Tell whether an ordinary user can run this Python and it takes the packages of ours."""
-    question = f"import sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    """Tell whether an ordinary user can run this Python, it takes the packages of ours, and can read the checkout."""
+    question = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import indexer; "
+        f"sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    )
     return can_run(nobody_identity(), [python, "-c", question])
 
 
