@@ -37,11 +37,12 @@ from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.service import Alarm, Service, stop_signals, until_current
-from indexer.settings import Settings, parse_address
+from indexer.settings import Settings
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, close_pool, open_pool
+from indexer.values import parse_address
 
 log = structlog.get_logger()
 

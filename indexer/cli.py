@@ -75,7 +75,7 @@ def up(*, config: Config = None) -> int:
     from indexer.local.supervisor import up as run_up  # noqa: PLC0415
     from indexer.settings import CONFIG_VARIABLE  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=True)
     read_trust(settings)  # a server that cannot start should not be started again and again
     read_feeds(settings.indexer_feeds_file)
     name_process("indexer up")
@@ -101,7 +101,7 @@ def serve(*, config: Config = None) -> int:
     """Receive notifications, apply them, and serve the APIs. Never calls the registry."""
     from indexer.app import serve as run_server  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=True)
     name_process("indexer serve")
     return run_async(run_server(settings, database_url=database_url(settings)))
 
@@ -111,7 +111,7 @@ def migrate(*, config: Config = None, json: AsJson = False) -> int:
     """Bring the database up to date."""
     from indexer.store.migrate import migrate as run_migrations  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
 
     async def work() -> int:
         applied = await run_migrations(database_url(settings))
@@ -216,7 +216,7 @@ def audit_follow(
     from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
     from indexer.store.pool import close_pool, open_pool  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=True)
     url = database_url(settings)
     filters = AuditFilter(repository=repository, prefix=prefix, tag=tag, action=action, actor=actor)
 
@@ -243,7 +243,7 @@ def _with_database(config: Path | None, work: Callable[[Any], Awaitable[int]]) -
     from indexer.store.migrate import check  # noqa: PLC0415
     from indexer.store.pool import connect  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
 
     async def connected() -> int:
         connection = await connect(database_url(settings), application="indexer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from json import dumps as json_dumps
 from pathlib import Path
@@ -18,6 +18,7 @@ from indexer.command import database_url, operator, read_settings, run_async
 from indexer.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from indexer.audit.note import SignerKey
     from indexer.settings import Settings
     from indexer.store.pool import Pool
 
@@ -50,37 +51,40 @@ def audit_key(
     json: AsJson = False,
 ) -> int:
     """Print the public key that verifies the log's checkpoints; make the key where there is none."""
-    from indexer.audit.checkpoint import sign  # noqa: PLC0415
     from indexer.audit.keys import read_key  # noqa: PLC0415
+
+    settings = read_settings(config, logs=replace)
+    key = read_key(settings)
+    if replace:
+        run_async(_sign_with(key, settings))
+    verifier = str(key.verifier)
+    sys.stdout.write((json_dumps({"key": verifier}) if json else verifier) + "\n")
+    return 0
+
+
+async def _sign_with(key: SignerKey, settings: Settings) -> None:
+    """Sign the newest checkpoint with a key, whatever signed before."""
+    from indexer.audit.checkpoint import sign  # noqa: PLC0415
     from indexer.inventory.changes import AuditAction  # noqa: PLC0415
     from indexer.store.checkpoints import lock_signing, newest_checkpoint  # noqa: PLC0415
     from indexer.store.operators import record_action  # noqa: PLC0415
     from indexer.store.pool import transaction  # noqa: PLC0415
 
-    settings = read_settings(config)
-    key = read_key(settings)
     verifier = str(key.verifier)
-
-    async def work() -> None:
-        async with _pool(settings) as pool, transaction(pool) as held:
-            if not await lock_signing(held):
-                raise ConfigurationError("a checkpoint is being signed just now: try again")
-            newest = await newest_checkpoint(held)
-            if newest is None or newest.verifier != verifier:
-                now = datetime.now(UTC)
-                await sign(held, key, newest=newest, now=now, replaces=True)
-                await record_action(
-                    held,
-                    action=AuditAction.OPERATOR_AUDIT_KEY_REPLACED,
-                    operator=operator("indexer audit key --replace"),
-                    at=now,
-                    detail={"key": verifier, "replaced": None if newest is None else newest.verifier},
-                )
-
-    if replace:
-        run_async(work())
-    sys.stdout.write((json_dumps({"key": verifier}) if json else verifier) + "\n")
-    return 0
+    async with _pool(settings) as pool, transaction(pool) as held:
+        if not await lock_signing(held):
+            raise ConfigurationError("a checkpoint is being signed just now: try again")
+        newest = await newest_checkpoint(held)
+        if newest is None or newest.verifier != verifier:
+            now = datetime.now(UTC)
+            await sign(held, key, newest=newest, now=now, replaces=True)
+            await record_action(
+                held,
+                action=AuditAction.OPERATOR_AUDIT_KEY_REPLACED,
+                operator=operator("indexer audit key --replace"),
+                at=now,
+                detail={"key": verifier, "replaced": None if newest is None else newest.verifier},
+            )
 
 
 def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
@@ -88,7 +92,7 @@ def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
     from indexer.store.checkpoints import newest_checkpoint  # noqa: PLC0415
     from indexer.store.pool import connection  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
 
     async def work() -> str:
         async with _pool(settings) as pool, connection(pool) as held:
@@ -116,7 +120,7 @@ def audit_proof(
     output: Output = None,
 ) -> int:
     """Write the proof of a part of the log, for `verify`. The entries themselves may be dropped already."""
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
 
     async def work() -> None:
         async with _pool(settings) as pool:
@@ -150,7 +154,7 @@ def audit_consistency(first: int, second: int, /, *, config: Config = None, outp
     from indexer.audit.prove import prove_consistency  # noqa: PLC0415
     from indexer.store.pool import connection  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
 
     async def work() -> bytes:
         async with _pool(settings) as pool, connection(pool) as held:
@@ -179,7 +183,7 @@ def audit_erase(
     if (actor is None) == (older_than is None):
         raise ConfigurationError("name whom to erase: --actor NAME, or --older-than AGE for everybody")
     before = None if older_than is None else _day_before(older_than)
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
 
     async def work() -> tuple[int, int]:
         async with _pool(settings) as pool:
@@ -199,12 +203,10 @@ def audit_erase(
 
 def _day_before(age: str) -> date:
     """Return the day (UTC) that is an age ago: what came before it is older."""
-    from indexer.settings import parse_duration  # noqa: PLC0415
+    from indexer.values import parse_duration  # noqa: PLC0415
 
     try:
-        duration = parse_duration(age)
-        assert isinstance(duration, timedelta)  # noqa: S101 - what it returns for a text
-        return (datetime.now(UTC) - duration).date()
+        return (datetime.now(UTC) - parse_duration(age)).date()
     except (ValueError, OverflowError) as error:
         raise ConfigurationError(f"--older-than: {error}") from None
 

@@ -48,7 +48,7 @@ def audit_export(
     from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
     from indexer.store.pool import close_pool, open_pool  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
     filters = AuditFilter(
         repository=repository,
         prefix=prefix,

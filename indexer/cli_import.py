@@ -40,7 +40,7 @@ def import_history(
 
     if not files:
         raise ConfigurationError("name the files to import; - is standard input")
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
     for name in files:
         with _opened(name, progress=False):
             pass

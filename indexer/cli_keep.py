@@ -45,7 +45,7 @@ def archive(
     from indexer.store.migrate import check  # noqa: PLC0415
     from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=True)
     month = _month(before)
     now = datetime.now(UTC)
     if month is None and settings.indexer_audit_keep is None:

@@ -221,7 +221,7 @@ def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool)
     from indexer.store.checks import Damage  # noqa: PLC0415
     from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=True)
 
     async def work() -> tuple[int, int, list[Damage]]:
         pool = await open_pool(database_url(settings), size=2, application="indexer audit verify")

@@ -27,13 +27,18 @@ EXIT_MISUSED = 2
 EXIT_INTERRUPTED = 130
 
 
-def read_settings(config: Path | None) -> Settings:
-    """Read the settings and set up logs accordingly; the environment is read here and nowhere else."""
+def read_settings(config: Path | None, *, logs: bool) -> Settings:
+    """Read the settings; the environment is read here and nowhere else.
+
+    ``logs``: set them up accordingly. A verb that loads nothing that logs does not: it takes a third of a start.
+    """
     from indexer.settings import Settings  # noqa: PLC0415
-    from indexer.telemetry import configure_logs  # noqa: PLC0415
 
     settings = Settings.read(os.environ, config=config)
-    configure_logs(level=settings.indexer_log_level, style=settings.indexer_log_format)
+    if logs:
+        from indexer.telemetry import configure_logs  # noqa: PLC0415
+
+        configure_logs(level=settings.indexer_log_level, style=settings.indexer_log_format)
     return settings
 
 

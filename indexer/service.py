@@ -23,12 +23,12 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
+from prometheus_client import Counter, Gauge, Histogram
 
 from indexer.errors import IndexerError, Postponed, StoreUnavailable
 from indexer.store import loops
 from indexer.store.migrate import check
 from indexer.store.pool import Pool, connection
-from indexer.telemetry import LOOP_ITEMS, LOOP_LAST_GOOD, LOOP_RUNS, LOOP_SECONDS
 
 log = structlog.get_logger()
 
@@ -37,6 +37,21 @@ LONGEST_WAIT_SECONDS = 30.0
 REPORT_EVERY_SECONDS = 5.0
 STOP_DEADLINE_SECONDS = 20.0
 DATABASE_RETRY_SECONDS = 1.0
+
+# By loop, never by repository: that would be one time series for each.
+LOOP_RUNS = Counter(
+    "indexer_loop_runs_total", "Rounds of a background loop, by outcome.", ["loop", "outcome"]
+)
+LOOP_SECONDS = Histogram(
+    "indexer_loop_round_seconds",
+    "How long a round of a background loop took.",
+    ["loop"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600),
+)
+LOOP_LAST_GOOD = Gauge(
+    "indexer_loop_last_good_timestamp_seconds", "When a loop last ended a round well.", ["loop"]
+)
+LOOP_ITEMS = Counter("indexer_loop_items_total", "What a background loop worked off.", ["loop"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,7 @@
-"""Logs and metrics: how they look, not what is said.
+"""Logs: how they look, not what is said.
 
-Logs: the event is a constant, values only as fields. JSON unless on a terminal. Nothing secret is ever passed to
-a logger; as a second line of defence fields with a telling name are blanked.
-Metrics: by route, loop or query, never by repository: that would be one time series for each.
+The event is a constant, values only as fields. JSON unless on a terminal. Nothing secret is ever passed to
+a logger; as a second line of defence fields with a telling name are blanked. Metrics stand beside what they count.
 """
 
 from __future__ import annotations
@@ -12,23 +11,8 @@ import sys
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 _SECRET = ("token", "password", "authorization", "secret", "database_url")
-
-LOOP_RUNS = Counter(
-    "indexer_loop_runs_total", "Rounds of a background loop, by outcome.", ["loop", "outcome"]
-)
-LOOP_SECONDS = Histogram(
-    "indexer_loop_round_seconds",
-    "How long a round of a background loop took.",
-    ["loop"],
-    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600),
-)
-LOOP_LAST_GOOD = Gauge(
-    "indexer_loop_last_good_timestamp_seconds", "When a loop last ended a round well.", ["loop"]
-)
-LOOP_ITEMS = Counter("indexer_loop_items_total", "What a background loop worked off.", ["loop"])
 
 
 def _blank_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from indexer.errors import ConfigurationError, StoreError
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
 from indexer.service import Alarm, Loop, Service, stop_signals, until_current
-from indexer.settings import Settings, parse_address
+from indexer.settings import Settings
 from indexer.store import due
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.drift import RunMode
@@ -25,6 +25,7 @@ from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool, close_pool, connection, open_pool
+from indexer.values import parse_address
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
 from reconciler.checkpoints.push import Result, push_newest

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,7 +94,7 @@ def run(*, max_rate: MaxRate = None, config: Config = None) -> int:
     """Keep the inventory right: verify, read and walk until stopped."""
     from reconciler.app import run as run_loops  # noqa: PLC0415
 
-    settings = _at_most(read_settings(config), max_rate)
+    settings = _at_most(read_settings(config, logs=True), max_rate)
     name_process("reconciler run")
     return run_async(run_loops(settings, database_url=database_url(settings)))
 
@@ -131,7 +132,7 @@ def once(
     from reconciler.app import build  # noqa: PLC0415
     from reconciler.app import once as walk_once  # noqa: PLC0415
 
-    settings = _at_most(read_settings(config), max_rate)
+    settings = _at_most(read_settings(config, logs=True), max_rate)
     scope = _scope(repository)
     name_process("reconciler once")
 
@@ -161,7 +162,7 @@ def plan(
     from reconciler.app import build  # noqa: PLC0415
     from reconciler.app import plan as look  # noqa: PLC0415
 
-    settings = _at_most(read_settings(config), max_rate)
+    settings = _at_most(read_settings(config, logs=True), max_rate)
     scope = _scope(repository)
     name_process("reconciler plan")
 
@@ -213,7 +214,7 @@ def push(*, config: Config = None, json: AsJson = False) -> int:
     """Push the newest checkpoint of the audit log into RECONCILER_CHECKPOINT_REPOSITORY now."""
     from reconciler.app import build, push_checkpoint  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=True)
     name_process("reconciler checkpoint push")
 
     async def work() -> int:
@@ -240,7 +241,7 @@ def status(*, config: Config = None, json: AsJson = False) -> int:
     """Show what waits, the last walk, how well the tags are verified, and how every loop fares."""
     from reconciler.status import show_status  # noqa: PLC0415
 
-    settings = read_settings(config)
+    settings = read_settings(config, logs=False)
     return run_async(show_status(database_url(settings), as_json=json))
 
 
@@ -249,7 +250,7 @@ def _at_most(settings: Settings, max_rate: float | None) -> Settings:
         return settings
     if not 0 < max_rate < math.inf:
         raise ConfigurationError("--max-rate must be a number of requests a second above 0")
-    return settings.model_copy(update={"reconciler_max_rate": max_rate})
+    return replace(settings, reconciler_max_rate=max_rate)
 
 
 def _scope(names: list[str] | None) -> list[RepositoryName] | None:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +13,8 @@ from indexer.command import EXIT_FAILED, database_url, read_settings
 from indexer.errors import ConfigurationError
 from indexer.local.supervisor import TOKEN_FILE, reachable_url
 from indexer.oci.reference import RepositoryName, parse_repository_name
-from indexer.settings import Settings, parse_duration
+from indexer.settings import Settings
+from indexer.values import parse_duration
 from reconciler.app import registry_settings
 from reconciler.doctor.examination import Examination
 from reconciler.doctor.present import check_text, report_json, verdict_text
@@ -41,7 +41,7 @@ def prepare(
         repository=_repository(probe_repository), read_only=read_only, patience_seconds=patience_seconds
     )
     try:
-        settings = read_settings(config)
+        settings = read_settings(config, logs=True)
     except ConfigurationError as error:
         return replace(asked, problems=(str(error),))
     problems: list[str] = []
@@ -64,11 +64,9 @@ def prepare(
 def parse_patience(text: str) -> float:
     """Return a duration like ``15s`` as seconds; raise ``ConfigurationError``."""
     try:
-        parsed = parse_duration(text)
+        return parse_duration(text).total_seconds()
     except ValueError as error:
         raise ConfigurationError(f"--patience: {error}") from None
-    assert isinstance(parsed, timedelta)  # noqa: S101 - of a text it makes nothing else; tells mypy
-    return parsed.total_seconds()
 
 
 async def examine(settings: DoctorSettings, *, as_json: bool) -> int:

@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from indexer.errors import ConfigurationError
 from indexer.inventory.changes import AuditAction, AuditSource
-from indexer.settings import Duration, Size, parse_address
 from indexer.store.feeds import FeedFilter
+from indexer.values import parse_address, parse_duration, parse_size
 
 KINDS = ("http", "file", "syslog", "nats", "kafka")
 
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 Position = Annotated[int, Field(ge=1, strict=True)]
 LONGEST_TIMEOUT = timedelta(seconds=20)
 """Shorter than the lease: no other process delivers while an answer is waited for."""

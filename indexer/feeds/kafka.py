@@ -28,8 +28,8 @@ from indexer.audit.cloudevents import Event
 from indexer.errors import SinkRefused, SinkUnavailable
 from indexer.feeds.config import KafkaFeed, read_secret
 from indexer.feeds.tls import tls_context, tls_failure
-from indexer.settings import parse_address
 from indexer.store.pool import describe
+from indexer.values import parse_address
 
 CONTENT_TYPE = b"application/cloudevents+json; charset=utf-8"
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)

@@ -24,8 +24,8 @@ from indexer.audit.cloudevents import Event
 from indexer.errors import SinkUnavailable
 from indexer.feeds.config import SyslogFeed
 from indexer.feeds.tls import tls_context
-from indexer.settings import parse_address
 from indexer.store.pool import describe
+from indexer.values import parse_address
 
 INFORMATIONAL = 6
 LOOK_AGAIN_SECONDS = 0.002

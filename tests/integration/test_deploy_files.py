@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import requires
 from pathlib import Path
@@ -47,7 +48,7 @@ def variables(path: Path) -> dict[str, str]:
 
 
 def is_setting(name: str) -> bool:
-    return name.lower() in Settings.model_fields
+    return name.lower() in {field.name for field in fields(Settings)}
 
 
 # --- the registry ----------------------------------------------------------------------------------------

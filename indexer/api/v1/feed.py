@@ -23,9 +23,9 @@ from indexer.audit.fits import fits
 from indexer.audit.present import show_entry
 from indexer.errors import CallerError
 from indexer.service import Alarm
-from indexer.settings import parse_duration
 from indexer.store.feeds import log_identity, stream_entries
 from indexer.store.listing.audit import head_position
+from indexer.values import parse_duration
 
 WINDOW = 20_000
 """Positions that one statement looks at: what a filter leaves of them may be nothing."""
