@@ -189,8 +189,10 @@ def rate(value: object) -> float:
 
 def _number(value: object) -> float:
     """Return a number; what is none is no number (NaN), which lies within no bounds."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return math.nan
     try:
-        return float(value) if isinstance(value, str | int | float) else math.nan
+        return float(value)
     except (ValueError, OverflowError):
         return math.nan
 
