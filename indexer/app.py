@@ -36,7 +36,8 @@ from indexer.ingest.presence import Presence
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.service import Alarm, Service, stop_signals, until_current
+from indexer.loop import Alarm
+from indexer.service import Service, stop_signals, until_current
 from indexer.settings import Settings
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Gauge
 
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import audit, checkpoints, checks, drift, due, feeds, forwarding, inbox, loops, loss
 from indexer.store.listing import status
 from indexer.store.pool import Connection, Pool, connection

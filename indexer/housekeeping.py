@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import audit, doors, due, events, inbox, loops, loss, tags, verified
 from indexer.store.pool import Pool, connection
 

@@ -20,12 +20,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from indexer.errors import IndexerError, Postponed, StoreUnavailable
+from indexer.loop import Alarm, Loop
 from indexer.store import loops
 from indexer.store.migrate import check
 from indexer.store.pool import Pool, connection
@@ -52,45 +52,6 @@ LOOP_LAST_GOOD = Gauge(
     "indexer_loop_last_good_timestamp_seconds", "When a loop last ended a round well.", ["loop"]
 )
 LOOP_ITEMS = Counter("indexer_loop_items_total", "What a background loop worked off.", ["loop"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """What one round did: how much, and how long to rest unless woken (0: more is waiting)."""
-
-    items: int
-    rest_seconds: float
-
-
-class Loop(Protocol):
-    """A background loop."""
-
-    @property
-    def name(self) -> str:
-        """One word; the label of its metrics."""
-        ...
-
-    async def run_once(self) -> Round:
-        """Do one round, safe to repeat; raise to be repeated later."""
-        ...
-
-
-class Alarm:
-    """Wakes a loop before its rest is over."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake the loop now, or at the end of its running round."""
-        self._event.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Return when rung, or after ``seconds``."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._event.wait()
-        self._event.clear()
 
 
 class Service:

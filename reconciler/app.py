@@ -13,8 +13,9 @@ from prometheus_client import start_http_server
 
 from indexer.errors import ConfigurationError, StoreError
 from indexer.inventory.changes import DueKind
+from indexer.loop import Alarm, Loop
 from indexer.oci.reference import RepositoryName
-from indexer.service import Alarm, Loop, Service, stop_signals, until_current
+from indexer.service import Service, stop_signals, until_current
 from indexer.settings import Settings
 from indexer.store import due
 from indexer.store.checkpoints import newest_checkpoint

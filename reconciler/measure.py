@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from indexer.inventory.changes import DueKind
+from indexer.loop import Round
 from indexer.oci.reference import RepositoryName
-from indexer.service import Round
 from indexer.store import due, repositories
 from indexer.store.pool import Pool, transaction
 

@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 from indexer.api.tail import Tail
 from indexer.audit.bell import Bell
 from indexer.errors import CallerError
-from indexer.service import Alarm
+from indexer.loop import Alarm
 
 STREAMS = Gauge("indexer_api_streams", "Streams and long polls that are open.")
 

@@ -22,7 +22,7 @@ from indexer.audit.prove import leaves_of
 from indexer.audit.seal import AT_A_STRETCH
 from indexer.audit.tiles import WIDTH, TreeDamaged, split
 from indexer.audit.verify import Fault
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.checks import Damage, Extent, extent, lock_check, move_check, put_damages
 from indexer.store.listing.audit import AuditFilter, sealed_entries

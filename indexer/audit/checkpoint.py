@@ -18,7 +18,7 @@ from indexer.audit.note import Checkpoint, NoteRefused, SignerKey, VerifierKey, 
 from indexer.audit.prove import root_at
 from indexer.audit.tiles import TreeDamaged
 from indexer.errors import ConfigurationError, StoreError
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store.checkpoints import Signed, add_checkpoint, lock_signing, newest_checkpoint
 from indexer.store.listing.audit import head_position
 from indexer.store.pool import Connection, Pool, transaction

@@ -11,7 +11,7 @@ import orjson
 
 from indexer.audit.export import EVERYTHING, export
 from indexer.errors import StoreUnavailable
-from indexer.service import Alarm
+from indexer.loop import Alarm
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.listing.audit import AuditFilter, head_position

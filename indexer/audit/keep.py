@@ -18,7 +18,7 @@ from indexer.audit.archive import Archived, write_archive
 from indexer.audit.keeping import Leaving, Part, closes, cut_of, leaving, month_of
 from indexer.errors import StoreError
 from indexer.inventory.changes import AuditAction
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import feeds, parts
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.exclusive import Exclusive, alone

@@ -15,7 +15,7 @@ from indexer.audit.leaf import leaf_of
 from indexer.audit.present import show_commitments, show_entry
 from indexer.audit.salting import Salts, actor_of, client_of
 from indexer.errors import StoreError
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store.audit import Sealed, lock_head, seal_entries
 from indexer.store.listing.audit import staged_entries
 from indexer.store.pool import Connection, Pool, transaction

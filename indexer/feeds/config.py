@@ -24,7 +24,7 @@ from pydantic import (
 
 from indexer.errors import ConfigurationError
 from indexer.inventory.changes import AuditAction, AuditSource
-from indexer.store.feeds import FeedFilter
+from indexer.store.listing.feeds import FeedFilter
 from indexer.values import parse_address, parse_duration, parse_size
 
 KINDS = ("http", "file", "syslog", "nats", "kafka")

@@ -28,9 +28,10 @@ from indexer.audit.present import show_entry
 from indexer.errors import Postponed, SinkGone, SinkRefused, SinkUnavailable, StoreUnavailable
 from indexer.feeds.config import FeedBase, FeedsFile
 from indexer.feeds.sinks import Sink
-from indexer.service import Alarm, Round
+from indexer.loop import Alarm, Round
 from indexer.store import feeds
-from indexer.store.feeds import FeedFilter, Leased, Turn
+from indexer.store.feeds import Leased, Turn
+from indexer.store.listing.feeds import FeedFilter, feed_entries
 from indexer.store.pool import Pool, connection
 
 log = structlog.get_logger()
@@ -135,7 +136,7 @@ class Dispatcher:
         if until <= leased.position:
             return [], leased.position
         async with connection(self._pool) as held:
-            rows = await feeds.feed_entries(
+            rows = await feed_entries(
                 held, wanted=self._feed.filter, after=leased.position, until=until, limit=limit
             )
         reached = rows[-1]["position"] if len(rows) == limit else until
@@ -222,9 +223,7 @@ class Dispatcher:
 
     async def _entry_at(self, position: int, origin: Origin) -> Event:
         async with connection(self._pool) as held:
-            rows = await feeds.feed_entries(
-                held, wanted=FeedFilter(), after=position - 1, until=position, limit=1
-            )
+            rows = await feed_entries(held, wanted=FeedFilter(), after=position - 1, until=position, limit=1)
         if not rows:
             raise SinkRefused("the entry is no longer in the log")
         return cloud_event(show_entry(rows[0]), origin)

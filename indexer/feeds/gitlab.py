@@ -40,7 +40,7 @@ from tenacity import (
 )
 
 from indexer.errors import GitlabUnavailable
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import forwarding
 from indexer.store.forwarding import Queued
 from indexer.store.pool import Pool, connection, describe, transaction

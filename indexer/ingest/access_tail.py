@@ -20,7 +20,7 @@ import structlog
 
 from indexer.ingest.access_line import LONGEST_LINE
 from indexer.ingest.access_log import LINES, settle, take_lines
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import access
 from indexer.store.access import FilePosition
 from indexer.store.lookups import Lookups

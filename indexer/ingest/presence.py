@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from indexer.ingest.writer import InboxWriter
 from indexer.inventory.loss import Door
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import doors
 from indexer.store.pool import Pool, connection
 

@@ -27,7 +27,7 @@ from prometheus_client import Counter, Histogram
 from indexer.errors import StoreError
 from indexer.ingest.envelope import decode
 from indexer.inventory.events import Event
-from indexer.service import Alarm, Round
+from indexer.loop import Alarm, Round
 from indexer.store import apply, forwarding, inbox
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.lookups import Lookups

@@ -22,7 +22,7 @@ from prometheus_client import Gauge, Histogram
 
 from indexer.errors import StoreUnavailable
 from indexer.ingest.spool import Spool
-from indexer.service import Alarm
+from indexer.loop import Alarm
 from indexer.store import inbox
 from indexer.store.inbox import Delivery
 from indexer.store.pool import UNAVAILABLE, connect, describe

@@ -1,4 +1,7 @@
-"""How far every feed has delivered the sealed log, and what its sink refused. The log itself is the queue."""
+"""How far every feed has delivered the sealed log, and what its sink refused. The log itself is the queue.
+
+What a feed delivers of it is read by ``listing.feeds``.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from indexer.store.listing.audit import EVERY_ENTRY, AuditFilter, sealed_entries
-from indexer.store.listing.scopes import find_scope
-from indexer.store.listing.statement import Condition
-from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("feeds")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedFilter:
-    """Which entries a feed delivers: of any of the actions, sources and prefixes of repositories; empty: any."""
-
-    actions: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    repositories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,51 +173,3 @@ async def log_identity(connection: Connection) -> UUID:
     """Return which log this is."""
     identity: UUID = await connection.fetchval(SQL["log_identity"])
     return identity
-
-
-async def feed_entries(
-    connection: Connection, *, wanted: FeedFilter, after: int, until: int, limit: int
-) -> list[Row]:
-    """Return what a feed delivers of the sealed entries in (after, until], in order, at most ``limit``."""
-    conditions = [
-        Condition(f"t.{column} = ANY ({{}}::text[])", (list(values),))
-        for column, values in (("action", wanted.actions), ("source", wanted.sources))
-        if values
-    ]
-    if wanted.repositories:
-        conditions.append(_under(wanted.repositories))
-    return await sealed_entries(
-        connection,
-        scope=None,
-        wanted=EVERY_ENTRY,
-        after=after,
-        until=until,
-        limit=limit,
-        more=tuple(conditions),
-    )
-
-
-async def stream_entries(
-    connection: Connection, *, wanted: AuditFilter, after: int, until: int, limit: int
-) -> list[Row]:
-    """Return what a filter leaves of the sealed entries in (after, until], in order, at most ``limit``.
-
-    For few positions, asked often: a prefix is looked at per entry, not made into a list of repositories.
-    """
-    return await sealed_entries(
-        connection,
-        scope=await find_scope(connection, repository=wanted.repository),
-        wanted=wanted,
-        after=after,
-        until=until,
-        limit=limit,
-        more=() if wanted.prefix is None else (_under((wanted.prefix,)),),
-    )
-
-
-def _under(prefixes: Sequence[str]) -> Condition:
-    """Match entries of repositories whose names begin with any of these."""
-    return Condition(
-        "EXISTS (SELECT FROM repository AS r WHERE r.id = t.repository_id AND r.name ^@ ANY ({}::text[]))",
-        (list(prefixes),),
-    )

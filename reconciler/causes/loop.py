@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from indexer.errors import RegistryError
 from indexer.inventory.causes import Question, explain
 from indexer.inventory.changes import DriftCause
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import causes
 from indexer.store.causes import BEGINNING, Unexplained
 from indexer.store.pool import Connection, Pool, connection

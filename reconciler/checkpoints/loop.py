@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from indexer.errors import ConfigurationError, Postponed, RegistryDenied, RegistryMisbehaved
+from indexer.loop import Round
 from indexer.oci.reference import RepositoryName, parse_repository_name
-from indexer.service import Round
 from indexer.settings import Settings
 from indexer.store import checkpoints
 from indexer.store.exclusive import Exclusive, alone

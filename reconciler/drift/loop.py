@@ -15,7 +15,7 @@ from functools import partial
 
 import structlog
 
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import drift, instances, loss, walks
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection

@@ -16,7 +16,7 @@ import httpx
 import structlog
 
 from indexer.inventory.loss import Account, LossState, Statement
-from indexer.service import Round
+from indexer.loop import Round
 from indexer.store import doors, loss
 from indexer.store.exclusive import Exclusive, alone
 from indexer.store.pool import Connection, Pool, connection

@@ -14,11 +14,11 @@ from indexer.inventory.changes import AuditSource, Change, DueKind, ManifestChan
 from indexer.inventory.dummies import is_dummy_content
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.inventory.seen import see_manifest_absent, see_manifest_present
+from indexer.loop import Round
 from indexer.oci.config import ImageConfig, parse_image_config
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.manifest import ParsedManifest, parse_manifest
 from indexer.oci.reference import RepositoryName
-from indexer.service import Round
 from indexer.store import apply, contents, due, manifests
 from indexer.store.contents import ReadManifest
 from indexer.store.due import Deferred, DueKey, DueRow

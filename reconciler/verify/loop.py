@@ -13,8 +13,8 @@ from prometheus_client import Counter, Histogram
 from indexer.inventory.changes import AuditSource, DueKind
 from indexer.inventory.records import TagKey, TagRecord
 from indexer.inventory.seen import Outcome, TagObservation
+from indexer.loop import Round
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.service import Round
 from indexer.store import apply, due, tags, verified
 from indexer.store.apply import Stored
 from indexer.store.due import Deferred, DueRow

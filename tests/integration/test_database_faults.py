@@ -21,7 +21,7 @@ from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
-from indexer.service import Alarm
+from indexer.loop import Alarm
 from indexer.store import apply, inbox
 from indexer.store import pool as pools
 from indexer.store.inbox import Delivery

@@ -13,10 +13,10 @@ from aiohttp.test_utils import TestServer
 
 from indexer.ingest.worker import IngestWorker
 from indexer.inventory.changes import DueKind
+from indexer.loop import Loop
 from indexer.oci.digest import digest_of
 from indexer.oci.media_types import DOCKER_MANIFEST
 from indexer.oci.reference import RepositoryName
-from indexer.service import Loop
 from indexer.store import due, inbox
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery

@@ -22,8 +22,8 @@ from indexer.audit.fits import fits
 from indexer.audit.present import show_entry
 from indexer.audit.seal import seal
 from indexer.rfc3339 import parse_time
-from indexer.store.feeds import stream_entries
 from indexer.store.listing.audit import EVERY_ENTRY, AuditFilter, head_position
+from indexer.store.listing.feeds import stream_entries
 from indexer.store.pool import Pool
 from tests.fixtures.asking import TOKEN, Api
 from tests.fixtures.everything import fill

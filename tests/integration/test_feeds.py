@@ -18,7 +18,8 @@ from indexer import service as harness
 from indexer.errors import Postponed
 from indexer.feeds import dispatcher as room
 from indexer.feeds.http import signature_headers, signing_key
-from indexer.service import Alarm, Round, Service
+from indexer.loop import Alarm, Round
+from indexer.service import Service
 from indexer.store import feeds
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import Collector, MakeFeed, deliver_all, write_log

@@ -16,7 +16,7 @@ from indexer.ingest import writer as writers
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.service import Alarm
+from indexer.loop import Alarm
 from indexer.store import apply, inbox
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups

@@ -20,7 +20,7 @@ from indexer.errors import GitlabUnavailable
 from indexer.feeds import gitlab
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.ingest.worker import Forwarding, IngestWorker
-from indexer.service import Alarm
+from indexer.loop import Alarm
 from indexer.store import forwarding, inbox
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool

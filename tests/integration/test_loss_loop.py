@@ -23,7 +23,7 @@ from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.inventory.loss import Door, Statement
-from indexer.service import Alarm
+from indexer.loop import Alarm
 from indexer.store import doors, loss
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from indexer.inventory.changes import DueKind
-from indexer.service import Loop
+from indexer.loop import Loop
 from indexer.store import due
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups

@@ -11,7 +11,7 @@ import pytest
 from indexer.audit.seal import seal
 from indexer.ingest.worker import IngestWorker
 from indexer.inventory.changes import DueKind
-from indexer.service import Loop
+from indexer.loop import Loop
 from indexer.store import due, inbox
 from indexer.store.due import Deferred, DueKey
 from indexer.store.inbox import Delivery

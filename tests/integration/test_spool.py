@@ -13,7 +13,7 @@ from indexer.errors import StoreUnavailable
 from indexer.ingest import writer as writers
 from indexer.ingest.spool import Spool
 from indexer.ingest.writer import InboxWriter
-from indexer.service import Alarm
+from indexer.loop import Alarm
 from indexer.store.inbox import Delivery
 from tests.fixtures.fault_proxy import FaultProxy
 

@@ -22,9 +22,10 @@ from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event, Origin, cloud_even
 from indexer.audit.fits import fits
 from indexer.audit.present import show_entry
 from indexer.errors import CallerError
-from indexer.service import Alarm
-from indexer.store.feeds import log_identity, stream_entries
+from indexer.loop import Alarm
+from indexer.store.feeds import log_identity
 from indexer.store.listing.audit import head_position
+from indexer.store.listing.feeds import stream_entries
 from indexer.values import parse_duration
 
 WINDOW = 20_000

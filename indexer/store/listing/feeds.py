@@ -1,0 +1,69 @@
+"""What is delivered of the sealed log, by position: to a feed, or to who follows it by HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from indexer.store.listing.audit import EVERY_ENTRY, AuditFilter, sealed_entries
+from indexer.store.listing.scopes import find_scope
+from indexer.store.listing.statement import Condition
+from indexer.store.listing.walk import Row
+from indexer.store.pool import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedFilter:
+    """Which entries a feed delivers: of any of the actions, sources and prefixes of repositories; empty: any."""
+
+    actions: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+
+
+async def feed_entries(
+    connection: Connection, *, wanted: FeedFilter, after: int, until: int, limit: int
+) -> list[Row]:
+    """Return what a feed delivers of the sealed entries in (after, until], in order, at most ``limit``."""
+    conditions = [
+        Condition(f"t.{column} = ANY ({{}}::text[])", (list(values),))
+        for column, values in (("action", wanted.actions), ("source", wanted.sources))
+        if values
+    ]
+    if wanted.repositories:
+        conditions.append(_under(wanted.repositories))
+    return await sealed_entries(
+        connection,
+        scope=None,
+        wanted=EVERY_ENTRY,
+        after=after,
+        until=until,
+        limit=limit,
+        more=tuple(conditions),
+    )
+
+
+async def stream_entries(
+    connection: Connection, *, wanted: AuditFilter, after: int, until: int, limit: int
+) -> list[Row]:
+    """Return what a filter leaves of the sealed entries in (after, until], in order, at most ``limit``.
+
+    For few positions, asked often: a prefix is looked at per entry, not made into a list of repositories.
+    """
+    return await sealed_entries(
+        connection,
+        scope=await find_scope(connection, repository=wanted.repository),
+        wanted=wanted,
+        after=after,
+        until=until,
+        limit=limit,
+        more=() if wanted.prefix is None else (_under((wanted.prefix,)),),
+    )
+
+
+def _under(prefixes: Sequence[str]) -> Condition:
+    """Match entries of repositories whose names begin with any of these."""
+    return Condition(
+        "EXISTS (SELECT FROM repository AS r WHERE r.id = t.repository_id AND r.name ^@ ANY ({}::text[]))",
+        (list(prefixes),),
+    )
