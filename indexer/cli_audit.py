@@ -1,4 +1,4 @@
-"""The verbs of ``indexer audit`` that prove and erase; ``verify`` is in ``cli_verify``."""
+"""The verbs of ``indexer audit``: here those that prove and erase, the others in modules of their own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import cyclopts
 
+from indexer.cli import AsJson, Config
 from indexer.cli_verify import audit_verify
 from indexer.command import database_url, operator, read_settings, run_async
 from indexer.errors import ConfigurationError
@@ -22,26 +23,34 @@ if TYPE_CHECKING:
     from indexer.settings import Settings
     from indexer.store.pool import Pool
 
-Config = Annotated[
-    Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
-]
-AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 Output = Annotated[Path | None, cyclopts.Parameter(help="File to write; none is standard output.")]
 
 
-def add_to(app: cyclopts.App) -> None:
-    """Make the verbs commands of ``indexer audit``."""
-    for name, verb in (
-        ("key", audit_key),
-        ("checkpoint", audit_checkpoint),
-        ("proof", audit_proof),
-        ("consistency", audit_consistency),
-        ("verify", audit_verify),
-        ("erase", audit_erase),
-    ):
-        app.command(verb, name=name)
+app = cyclopts.App(name="audit", help="The audit log.")
+app.command(audit_verify, name="verify")
+app.command(
+    "indexer.cli_follow:audit_follow",
+    name="follow",
+    help="Print entries as they are sealed, in the order of their positions, until Ctrl-C.",
+)
+app.command(
+    "indexer.cli_export:audit_export",
+    name="export",
+    help="Export the sealed log in the order of its positions; says on stderr where to resume.",
+)
+app.command(
+    "indexer.cli_keep:archive",
+    name="archive",
+    help="Write what is old to files and take it out of the log. Exit 1: something holds a part that is old enough.",
+)
+app.command(
+    "indexer.cli_import:import_history",
+    name="import",
+    help="Import an older history: notifications as a registry sent them, or an exported log. Exit 1: some left out.",
+)
 
 
+@app.command(name="key")
 def audit_key(
     *,
     config: Config = None,
@@ -87,6 +96,7 @@ async def _sign_with(key: SignerKey, settings: Settings) -> None:
             )
 
 
+@app.command(name="checkpoint")
 def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
     """Print the newest checkpoint: how many entries the log has and its root, signed."""
     from indexer.store.checkpoints import newest_checkpoint  # noqa: PLC0415
@@ -106,6 +116,7 @@ def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
     return 0
 
 
+@app.command(name="proof")
 def audit_proof(
     *,
     config: Config = None,
@@ -148,6 +159,7 @@ async def write_proof(
     return part.last
 
 
+@app.command(name="consistency")
 def audit_consistency(first: int, second: int, /, *, config: Config = None, output: Output = None) -> int:
     """Write the proof that the log of SECOND entries begins with that of FIRST, for `verify`."""
     from indexer.audit.proofs import encode_consistency  # noqa: PLC0415
@@ -166,6 +178,7 @@ def audit_consistency(first: int, second: int, /, *, config: Config = None, outp
     return 0
 
 
+@app.command(name="erase")
 def audit_erase(
     *,
     actor: Annotated[str | None, cyclopts.Parameter(help="Whom: the name that the registry gave.")] = None,

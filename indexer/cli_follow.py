@@ -1,0 +1,53 @@
+"""``indexer audit follow``: the log as it grows, to standard output."""
+
+from __future__ import annotations
+
+import sys
+from json import loads
+from typing import Annotated
+
+import cyclopts
+
+from indexer.cli import AsJson, Config
+from indexer.command import database_url, read_settings, run_async
+
+
+def audit_follow(
+    *,
+    config: Config = None,
+    after: Annotated[
+        int | None, cyclopts.Parameter(help="Begin behind this position; none is from now on.")
+    ] = None,
+    repository: str | None = None,
+    prefix: str | None = None,
+    tag: str | None = None,
+    action: str | None = None,
+    actor: str | None = None,
+    json: AsJson = False,
+) -> int:
+    """Print entries as they are sealed, in the order of their positions, until Ctrl-C."""
+    from indexer.audit.follow import follow, line_of  # noqa: PLC0415
+    from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
+    from indexer.store.pool import close_pool, open_pool  # noqa: PLC0415
+
+    settings = read_settings(config, logs=False)
+    url = database_url(settings)
+    filters = AuditFilter(repository=repository, prefix=prefix, tag=tag, action=action, actor=actor)
+
+    async def show(part: bytes) -> None:
+        lines = part if json else b"".join(f"{line_of(loads(e))}\n".encode() for e in part.splitlines())
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
+
+    async def work() -> int:
+        pool = await open_pool(url, size=2, application="indexer audit follow")
+        try:
+            await follow(pool, url, after_position=after, show=show, filters=filters)
+        finally:
+            await close_pool(pool)
+        return 0
+
+    try:
+        return run_async(work())
+    except KeyboardInterrupt:  # how following ends
+        return 0
