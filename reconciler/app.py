@@ -1,4 +1,4 @@
-"""The reconciler: the only place of this program that builds. Settings → pools, registry → loops."""
+"""The reconciler builds: settings → pools, registry; and the verbs that come to an end. ``daemon`` runs the loops."""
 
 from __future__ import annotations
 
@@ -8,41 +8,32 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import structlog
-from prometheus_client import start_http_server
-
 from indexer.errors import ConfigurationError, StoreError
 from indexer.inventory.changes import DueKind
-from indexer.loop import Alarm, Loop
+from indexer.loop import Loop
 from indexer.oci.reference import RepositoryName
-from indexer.service import Service, stop_signals, until_current
+from indexer.service import until_current
 from indexer.settings import Settings
 from indexer.store import due
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.drift import RunMode
 from indexer.store.exclusive import Exclusive, alone
-from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool, close_pool, connection, open_pool
-from indexer.values import parse_address
 from reconciler.causes.loop import Explainer
-from reconciler.checkpoints.loop import CheckpointPusher, push_settings
+from reconciler.checkpoints.loop import push_settings
 from reconciler.checkpoints.push import Result, push_newest
-from reconciler.drift.loop import Walker
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.report import Progress, Report, WalkSettings
 from reconciler.drift.walk import Walk
-from reconciler.loss.loop import Accountant
 from reconciler.measure import Measurer
 from reconciler.registry.auth import Credentials
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from reconciler.resolve.loop import Resolver
 from reconciler.verify.loop import Verifier
-
-log = structlog.get_logger()
 
 CONNECTIONS = 10
 LOOKUP_CONNECTIONS = 2
@@ -112,70 +103,6 @@ def registry_settings(settings: Settings) -> TransportSettings:
         ca_file=settings.reconciler_registry_ca_file,
         concurrency=settings.reconciler_concurrency,
     )
-
-
-async def run(settings: Settings, *, database_url: str) -> int:
-    """Run all loops until SIGINT or SIGTERM."""
-    stop = stop_signals()
-    pushing = push_settings(settings)
-    async with build(settings, database_url=database_url, stop=stop) as rooms:
-        if stop.is_set():
-            return 0
-        service = Service(rooms.pool, program="reconciler run")
-        concurrency = settings.reconciler_concurrency
-        parts = (rooms.pool, rooms.lookups, rooms.registry)
-        verify, resolve, measure = Alarm(), Alarm(), Alarm()
-        service.start(Verifier(*parts, concurrency=concurrency), verify)
-        service.start(Resolver(*parts, concurrency=concurrency), resolve)
-        service.start(Measurer(rooms.pool), measure)
-        service.start(Explainer(rooms.pool, rooms.registry), Alarm())
-        walk = walk_settings(settings, mode=RunMode.RUN)
-        service.start(
-            Walker(
-                rooms.pool,
-                rooms.lookups,
-                rooms.walking,
-                walk,
-                interval=settings.reconciler_interval,
-                stop=stop,
-            ),
-            Alarm(),
-        )
-        token = settings.indexer_notifications_token
-        service.start(
-            Accountant(
-                rooms.pool,
-                debug_urls=settings.reconciler_registry_debug_urls,
-                token=None if token is None else token.get_secret_value(),
-            ),
-            Alarm(),
-        )
-        if pushing is not None:
-            service.start(CheckpointPusher(rooms.pool, rooms.registry, pushing), Alarm())
-        listening = asyncio.create_task(
-            listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
-        )
-        _serve_metrics(settings)
-        log.info("reconciling", registry=settings.reconciler_registry_url)
-        await stop.wait()
-        log.info("stopping")
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
-        await service.stop()
-    return 0
-
-
-def _serve_metrics(settings: Settings) -> None:
-    if settings.reconciler_metrics_listen is None:
-        return
-    host, port = parse_address(settings.reconciler_metrics_listen)
-    try:
-        start_http_server(port, addr=host)
-    except OSError as error:
-        raise ConfigurationError(
-            f"RECONCILER_METRICS_LISTEN: cannot listen on {host}:{port}: {error.strerror}"
-        ) from None
 
 
 def walk_settings(

@@ -92,7 +92,7 @@ def _run() -> int:
 @app.command
 def run(*, max_rate: MaxRate = None, config: Config = None) -> int:
     """Keep the inventory right: verify, read and walk until stopped."""
-    from reconciler.app import run as run_loops  # noqa: PLC0415
+    from reconciler.daemon import run as run_loops  # noqa: PLC0415
 
     settings = _at_most(read_settings(config, logs=True), max_rate)
     name_process("reconciler run")
