@@ -118,6 +118,7 @@ def _server_settings(application: str) -> dict[str, str]:
         "application_name": application,
         "jit": "off",
         "timezone": "UTC",
+        "datestyle": "ISO",  # of both, ``instants`` reads what is selected as text
         "idle_in_transaction_session_timeout": f"{ABANDONED_AFTER_SECONDS * 1000:.0f}ms",
         # The server, too, asks whether we are still there; on a Unix socket it ignores this.
         "tcp_keepalives_idle": "30",

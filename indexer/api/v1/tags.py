@@ -31,8 +31,7 @@ from indexer.api.v1.manifests import Manifest, Referrer, show_manifest, show_ref
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.kinds import Kind
-from indexer.rfc3339 import json_time
-from indexer.store.instants import known
+from indexer.store.instants import show_instant
 from indexer.store.listing import manifests as store
 from indexer.store.listing.tags import (
     COLUMNS,
@@ -203,7 +202,7 @@ def show_tags(page: TagPage) -> list[Mapping[str, Any]]:
 
 
 def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
-    """Return a tag as it is shown; its times are ``json_time``'s."""
+    """Return a tag as it is shown."""
     facet = page.facets[row["facet_id"]]
     return {
         "name": row["name"],
@@ -212,16 +211,16 @@ def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
         "artifact_type": facet.artifact_type or None,
         "kind": facet.kind,
         "size_bytes": row["size_bytes"],
-        "published_at": json_time(row["published_at"]),
+        "published_at": show_instant(row["published_at"]),
         "published_at_source": row["published_source"],
-        "created_at": json_time(known(row["image_created"])),
-        "first_seen_at": json_time(row["first_seen_at"]),
-        "last_pulled_at": json_time(row["last_pulled_at"]),
+        "created_at": show_instant(row["image_created"]),
+        "first_seen_at": show_instant(row["first_seen_at"]),
+        "last_pulled_at": show_instant(row["last_pulled_at"]),
         "pull_count": row["pull_count"] or 0,
         "platforms": facet.platforms,
         "config_digest": shown_digest(row["config_digest"]),
         "pushed_by": page.actors[row["pushed_by"]],
-        "verified_at": json_time(row["verified_at"]),
+        "verified_at": show_instant(row["verified_at"]),
         "broken": row["broken"],
     }
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
+from typing import Any
 
-from indexer.store.instants import known
+from indexer.store.instants import read_instant
 from indexer.store.listing.statement import Condition
 
 
@@ -43,11 +43,15 @@ class Column:
     absent: str | None = None
     apart: bool = False
 
-    def value(self, stored: object) -> object:
-        """Return a column's value as a position has it: None where absent."""
-        if self.absent is None:
-            return stored
-        return known(stored) if isinstance(stored, datetime) else stored or None
+    def selected(self, column: str) -> str:
+        """Return how ``column``, which holds this key, is selected: an instant as text, since few are looked at."""
+        return f"{column}::text" if self.type == "timestamptz" else column
+
+    def value(self, selected: Any) -> object:
+        """Return what was selected as a position has it: None where absent."""
+        if self.type == "timestamptz":
+            return read_instant(selected)
+        return selected if self.absent is None else selected or None
 
 
 @dataclass(frozen=True, slots=True)

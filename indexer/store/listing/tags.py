@@ -55,8 +55,9 @@ EVERYWHERE: Mapping[str, Column] = {
 
 _IDENTITY = (("repository_id", "integer"), ("name", "text"))
 _OUTER = (
-    "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at, t.published_source, t.image_created, "
-    "t.first_seen_at, p.last_pulled_at, p.pull_count, m.config_digest, t.pushed_by, t.verified_at, t.broken"
+    "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at::text, t.published_source, t.image_created::text, "
+    "t.first_seen_at::text, p.last_pulled_at::text, p.pull_count, m.config_digest, t.pushed_by, "
+    "t.verified_at::text, t.broken"
 )
 # LIMIT keeps the look-up of pulls a look-up: a merge join of both tables by name would read all pulls up to the page.
 _DIRECT = (

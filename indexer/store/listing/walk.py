@@ -231,19 +231,25 @@ def _page_statement(statement: Statement, listing: Listing, segment: Segment, li
     rows = _rows(statement, listing, segment, limit)
     order = segment.order_by(listing.orders, columns)
     inner = f"SELECT {selected} FROM {rows} ORDER BY {order} LIMIT {statement.bind(limit)}"
-    keys = ", ".join(f"w.{name} AS k{n}" for n, name in enumerate(names))
+    keys = _keys(listing, [f"w.{name}" for name in names])
     outer_order = segment.order_by(listing.orders, [f"w.{name}" for name in names])
     return f"SELECT {listing.outer}, {keys} FROM ({inner}) AS w {listing.joins} ORDER BY {outer_order}"
 
 
 def _direct_statement(statement: Statement, listing: Listing, segment: Segment, limit: int) -> str:
     columns = [order.column.sql for order in listing.orders]
-    keys = ", ".join(f"{column} AS k{n}" for n, column in enumerate(columns))
+    keys = _keys(listing, columns)
     where = statement.where(*listing.scope, *segment.conditions)
     return (
         f"SELECT {listing.outer}, {keys} FROM {listing.source(segment.part)} {listing.direct} {where} "
         f"ORDER BY {segment.order_by(listing.orders, columns)} LIMIT {statement.bind(limit)}"
     )
+
+
+def _keys(listing: Listing, columns: Sequence[str]) -> str:
+    """Return what is selected for a position: the sort keys, which the columns hold."""
+    keys = zip(listing.orders, columns, strict=True)
+    return ", ".join(f"{order.column.selected(column)} AS k{n}" for n, (order, column) in enumerate(keys))
 
 
 def _names(listing: Listing) -> list[str]:
@@ -273,7 +279,7 @@ def _keys_statement(statement: Statement, listing: Listing, segment: Segment, li
     """Select what a position needs, what finds the row again, and the text to be matched."""
     assert listing.matcher is not None  # noqa: S101 - the caller checked; tells mypy
     columns = [order.column.sql for order in listing.orders]
-    keys = ", ".join(f"{column} AS k{n}" for n, column in enumerate(columns))
+    keys = _keys(listing, columns)
     identity = ", ".join(f"t.{name} AS id_{name}" for name, _ in listing.identity)
     order = segment.order_by(listing.orders, columns)
     rows = _rows(statement, replace(listing, bound=None), segment, limit)
@@ -284,7 +290,7 @@ def _keys_statement(statement: Statement, listing: Listing, segment: Segment, li
 def _boundary_statement(statement: Statement, listing: Listing, segment: Segment, bound: int) -> str:
     """Select the position of the last entry that a walk of ``bound`` entries looks at, filters aside."""
     columns = [order.column.sql for order in listing.orders]
-    keys = ", ".join(f"{column} AS k{n}" for n, column in enumerate(columns))
+    keys = _keys(listing, columns)
     where = statement.where(*listing.scope, *segment.conditions)
     order = segment.order_by(listing.orders, columns)
     select = f"SELECT {keys} FROM {listing.source(segment.part)} {where}"
