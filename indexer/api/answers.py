@@ -145,7 +145,9 @@ def _encode(value: object) -> bytes:
 
 
 def _etag(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:32]  # half of blake2b's time, where the processor has instructions for it
+    return hashlib.sha256(body).hexdigest()[
+        :32
+    ]  # half of blake2b's time, where the processor has instructions for it
 
 
 def _has(request: web.Request, etag: str) -> bool:

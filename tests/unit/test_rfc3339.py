@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.rfc3339 import JSON_OPTIONS, format_time, json_time, parse_time
+from indexer.rfc3339 import format_time, parse_time
 
 
 @pytest.mark.parametrize(
@@ -50,10 +49,3 @@ def test_format_time__is_read_back(at: datetime) -> None:
     other = at.astimezone(timezone(timedelta(minutes=90))) if at.year > 1 and at.year < 9999 else at
     assert at == parse_time(other.isoformat())
     assert format_time(None) is None
-
-
-@given(st.none() | st.datetimes(timezones=st.just(UTC)), st.booleans())
-def test_json_time__is_written_as_format_time_does(at: datetime | None, whole: bool) -> None:
-    """What the encoder makes of an instant is the one text that this program writes, whole seconds included."""
-    at = at.replace(microsecond=0) if at is not None and whole else at
-    assert orjson.dumps(format_time(at)) == orjson.dumps(json_time(at), option=JSON_OPTIONS)

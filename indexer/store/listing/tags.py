@@ -153,6 +153,9 @@ class TagFilter:
         return self.searches or any(value is not None for value in others)
 
 
+EVERY_TAG = TagFilter()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagPage:
     """Rows of a page with the words they use."""
