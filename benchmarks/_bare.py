@@ -95,7 +95,7 @@ class BareWriter:
         }
         async with connection.transaction():
             await connection.fetch(_TAKE, c["inbox"])
-            await connection.execute(sql["events"]["remember_events"], c["event"], now)
+            await connection.execute(sql["events"]["remember_events"], c["event"], [now] * count)
             await connection.execute(sql["manifests"]["lock_repositories_by_id"], ids)
             state = {
                 (r[0], r[1]): (r[2], r[3]) for r in await connection.fetch(_STATE, c["repository"], c["tag"])

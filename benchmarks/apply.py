@@ -75,7 +75,7 @@ async def ours(url: str, events: Sequence[Push], *, workers: int) -> float:
 
 async def work(begin: Callable[[], None], url: str) -> None:
     """Apply what waits, until nothing is left that no other worker has."""
-    pool = await open_pool(url, size=2, application="bench work")
+    pool = await open_pool(url, size=8, application="bench work")
     words = await open_pool(url, size=2, application="bench words")
     worker = IngestWorker(pool, Lookups(words))
     begin()

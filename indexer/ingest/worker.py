@@ -4,8 +4,12 @@ What changes state goes first: pulls are taken only while nothing else waits, in
 change is written once per tag, manifest and repository. A batch is bounded in deliveries, bytes and events, so
 that a flood neither fills the memory nor holds up a push for longer than one batch.
 
-A delivery that breaks its batch is found by taking them one at a time for a while, and quarantined with the
-reason: nothing stalls the queue, and nothing is lost.
+The inbox has lanes, by repository, and one worker at a time is in each: while whole batches wait, each is of one
+lane, and several are applied side by side, here and by other processes; while one waits for the database, another
+decides.
+
+A delivery that breaks its batch is found by taking them one at a time, and quarantined with the reason: nothing
+stalls the queue, and nothing is lost.
 
     waiting ──decoded, applied──▶ done ──age──▶ trimmed
        │
@@ -15,7 +19,8 @@ reason: nothing stalls the queue, and nothing is lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +46,12 @@ BATCH_BYTES = 32 * 1024 * 1024
 BATCH_EVENTS = 5000
 """One more delivery is decoded only below this: an envelope may hold any number of events."""
 
+SIDE_BY_SIDE = 2
+"""More batches at once gained nothing on two cores."""
+
+IN_A_ROW = 5
+"""So many batches before those side by side wait for each other, and what failed is looked into."""
+
 SMALL = 50
 GATHER_SECONDS = 0.025
 """A pause after a batch of fewer than ``SMALL``: a registry sends one event at a time and waits for each answer, so
@@ -50,6 +61,9 @@ server that applies nothing (docs/explanation/performance.md)."""
 
 REST_SECONDS = 0.5
 """Other processes store deliveries too, and do not ring our alarm."""
+
+NOBODYS_FAULT = (StoreError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Nothing is wrong with the deliveries: the round is repeated."""
 
 EVENTS = Counter("indexer_events_total", "Events taken from the inbox, by what became of them.", ["outcome"])
 LAG = Histogram(
@@ -88,86 +102,138 @@ class IngestWorker:
         self._pulls_batch = pulls_batch
         self._pulls_apart = pulls_apart
         self._forwarded = forwarded
-        self._careful = 0
-        self._tried = 0
+        self._behind = False
+        self._doubted: deque[int] = deque()
 
     async def run_once(self) -> Round:
-        """Apply one batch; none waiting is a rest."""
-        careful = self._careful > 0
-        try:
-            done = await self._apply(careful=careful)
-        except (StoreError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
-            raise  # nothing is wrong with the deliveries
-        except Exception as error:  # noqa: BLE001 - any failure here is some delivery's
-            if not careful:
-                log.warning("batch_failed_taking_one_at_a_time", error=describe(error))
-                self._careful = self._batch
-                return Round(items=0, rest_seconds=0)
-            done = await self._quarantine_tried(describe(error)[:500])
-        if self._careful:
-            self._careful -= 1
-        elif 0 < done < SMALL:
+        """Apply a batch, and several side by side while whole ones wait; none waiting is a rest."""
+        if self._doubted:
+            await self._apply_doubted(self._doubted[0])
+            self._doubted.popleft()
+            return Round(items=1, rest_seconds=0)
+        if not self._behind:
+            done = await self._apply_next()
+        else:
+            done = await self._catch_up()
+        self._behind = done >= self._batch
+        if 0 < done < SMALL:
             await asyncio.sleep(GATHER_SECONDS)
         return Round(items=done, rest_seconds=0 if done else REST_SECONDS)
 
-    async def _apply(self, *, careful: bool) -> int:
-        async with transaction(self._pool) as held:
-            taken = await self._take(held, careful=careful)
+    async def _catch_up(self) -> int:
+        """Apply batches side by side, some after each other, while whole ones wait; return how many deliveries."""
+
+        async def some() -> int:
+            done = 0
+            for _ in range(IN_A_ROW):
+                count = await self._apply_next()
+                done += count
+                if count < self._batch:
+                    break
+            return done
+
+        ends = await asyncio.gather(*(some() for _ in range(SIDE_BY_SIDE)), return_exceptions=True)
+        if failures := [end for end in ends if isinstance(end, BaseException)]:
+            raise failures[0]
+        return sum(end for end in ends if not isinstance(end, BaseException))
+
+    async def _apply_next(self) -> int:
+        """Apply a batch of what waits; return how many deliveries it was."""
+        taken: list[Delivery] = []
+        try:
+            async with transaction(self._pool) as held:
+                taken = await self._take(held)
+                if not taken:
+                    return 0
+                told = await self._tell(held, taken)
+        except NOBODYS_FAULT:
+            raise
+        except Exception as error:  # any failure here is some delivery's
             if not taken:
-                return 0
-            self._tried = taken[0].id
-            batch = _decode(taken)
-            now = datetime.now(UTC)
-            await apply.prepare(self._pool, self._lookups, batch.events)
-            told = await apply.tell_all(
-                held, self._lookups, batch.events, now=now, pulls_apart=self._pulls_apart
-            )
-            queued = await self._queue(held, told.fresh, batch, now)
-            await self._finish(held, batch.deliveries, batch.refused, now)
-        if queued and self._forwarded is not None:
-            self._forwarded.queued.ring()
-        EVENTS.labels("applied").inc(told.applied)
-        EVENTS.labels("repeated").inc(told.repeated)
-        for delivery in batch.deliveries:
-            if not delivery.imported:
-                LAG.observe((now - delivery.received_at).total_seconds())
-        return len(batch.deliveries)
+                raise
+            log.warning("batch_failed_taking_one_at_a_time", error=describe(error))
+            self._doubted.extend(delivery.id for delivery in taken)
+            return len(taken)
+        self._say(told)
+        return len(told.deliveries)
 
-    async def _queue(self, held: Connection, fresh: Sequence[Event], batch: _Batch, now: datetime) -> int:
-        if self._forwarded is None:
-            return 0
-        return await forwarding.enqueue_events(
-            held, events=fresh, originals=batch.originals, now=now, pulls=self._forwarded.pulls
-        )
+    async def _apply_doubted(self, number: int) -> None:
+        """Apply one delivery of a batch that failed, or set it aside; another worker may have done so by now."""
+        told = None
+        try:
+            async with transaction(self._pool) as held:
+                delivery = await inbox.take_delivery(held, number=number)
+                if delivery is not None:
+                    told = await self._tell(held, [delivery])
+        except NOBODYS_FAULT:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure here is this delivery's
+            await self._set_aside(number, describe(error)[:500])
+        if told is not None:
+            self._say(told)
 
-    async def _take(self, held: Connection, *, careful: bool) -> list[Delivery]:
+    async def _take(self, held: Connection) -> list[Delivery]:
         """Lock what comes next: what changes state, or else pulls."""
         for can_wait, limit in ((False, self._batch), (True, self._pulls_batch)):
-            found = await inbox.take_deliveries(
-                held, can_wait=can_wait, limit=1 if careful else limit, limit_bytes=BATCH_BYTES
-            )
+            found = await inbox.take_deliveries(held, can_wait=can_wait, limit=limit, limit_bytes=BATCH_BYTES)
             if found:
                 return found
         return []
 
-    async def _quarantine_tried(self, reason: str) -> int:
-        """Set aside the one delivery that could not be applied."""
-        async with transaction(self._pool) as held:
-            delivery = await inbox.take_delivery(held, number=self._tried)
-            if delivery is None:
-                return 0
-            refused = [Refused(delivery=delivery, reason=f"could not be applied: {reason}")]
-            await self._finish(held, [delivery], refused, datetime.now(UTC))
-        return 1
+    async def _tell(self, held: Connection, taken: list[Delivery]) -> _Told:
+        """Decode and apply deliveries, in the caller's transaction."""
+        batch = _decode(taken)
+        now = datetime.now(UTC)
+        await apply.prepare(self._lookups, batch.events)
+        told = await apply.tell_all(held, self._lookups, batch.events, now=now, pulls_apart=self._pulls_apart)
+        queued = 0
+        if self._forwarded is not None:
+            queued = await forwarding.enqueue_events(
+                held, events=told.fresh, originals=batch.originals, now=now, pulls=self._forwarded.pulls
+            )
+        await _finish(held, batch.deliveries, batch.refused, now)
+        return _Told(
+            deliveries=batch.deliveries, applied=told.applied, repeated=told.repeated, queued=queued, at=now
+        )
 
-    async def _finish(
-        self, held: Connection, deliveries: list[Delivery], refused: list[Refused], now: datetime
-    ) -> None:
-        if refused:
-            await inbox.quarantine(held, refused=refused, now=now)
-            EVENTS.labels("quarantined").inc(len(refused))
-            log.warning("events_quarantined", count=len(refused), reason=refused[0].reason)
-        await inbox.finish_deliveries(held, ids=[delivery.id for delivery in deliveries], now=now)
+    def _say(self, told: _Told) -> None:
+        """Count what was committed, and wake who waits for it."""
+        if told.queued and self._forwarded is not None:
+            self._forwarded.queued.ring()
+        EVENTS.labels("applied").inc(told.applied)
+        EVENTS.labels("repeated").inc(told.repeated)
+        for delivery in told.deliveries:
+            if not delivery.imported:
+                LAG.observe((told.at - delivery.received_at).total_seconds())
+
+    async def _set_aside(self, number: int, reason: str) -> None:
+        """Quarantine the one delivery that could not be applied."""
+        async with transaction(self._pool) as held:
+            delivery = await inbox.take_delivery(held, number=number)
+            if delivery is not None:
+                refused = [Refused(delivery=delivery, reason=f"could not be applied: {reason}")]
+                await _finish(held, [delivery], refused, datetime.now(UTC))
+
+
+async def _finish(
+    held: Connection, deliveries: list[Delivery], refused: list[Refused], now: datetime
+) -> None:
+    if refused:
+        await inbox.quarantine(held, refused=refused, now=now)
+        EVENTS.labels("quarantined").inc(len(refused))
+        log.warning("events_quarantined", count=len(refused), reason=refused[0].reason)
+    await inbox.finish_deliveries(held, ids=[delivery.id for delivery in deliveries], now=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What a transaction came to: its deliveries, events that were new or not, those queued for GitLab, and when."""
+
+    deliveries: list[Delivery]
+    applied: int
+    repeated: int
+    queued: int
+    at: datetime
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from indexer.store.applying.loading import Writing, begin, load_for_events, load
 from indexer.store.applying.writing import told_kind, write
 from indexer.store.identifiers import event_key
 from indexer.store.lookups import Facet, Lookups, Span
-from indexer.store.pool import Connection, Pool, connection
+from indexer.store.pool import Connection
 
 
 class Stored(Enum):
@@ -62,12 +62,11 @@ class Told:
         return len(self.fresh)
 
 
-async def prepare(pool: Pool, lookups: Lookups, batch: Sequence[Event]) -> None:
+async def prepare(lookups: Lookups, batch: Sequence[Event]) -> None:
     """Commit the words a batch uses before the transaction that uses them: see ``lookups``."""
-    heard = repositories.earliest((event.repository, event.occurred_at) for event in batch)
-    if heard:
-        async with connection(pool) as held:
-            await repositories.add_repositories(held, heard=heard)
+    await lookups.repositories(
+        repositories.earliest((event.repository, event.occurred_at) for event in batch)
+    )
     await lookups.refresh()
     await lookups.actors(event.actor for event in batch if event.actor)
     await lookups.clients(event.request for event in batch)

@@ -14,7 +14,9 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from indexer.inventory.events import InstanceInfo, RequestInfo
+from indexer.oci.reference import RepositoryName
 from indexer.store import pool as pools
+from indexer.store import repositories
 from indexer.store.pool import Connection, Pool
 from indexer.store.queries import load
 
@@ -62,6 +64,7 @@ class Lookups:
         self._instances: dict[InstanceInfo, int] = {}
         self._media_types: dict[str, int] = {}
         self._facets: dict[Facet, int] = {}
+        self._repositories: set[RepositoryName] = set()
         self._erasures = -1
 
     async def refresh(self) -> None:
@@ -72,6 +75,16 @@ class Lookups:
             self._actors.clear()
             self._clients.clear()
             self._erasures = erasures
+
+    async def repositories(self, heard: Mapping[RepositoryName, datetime]) -> None:
+        """Put on record the repositories that are not, first heard of at the given instants; none leaves it again."""
+        new = {name: at for name, at in heard.items() if name not in self._repositories}
+        if new:
+            async with pools.connection(self._pool) as connection:
+                await repositories.add_repositories(connection, heard=new)
+            if len(self._repositories) + len(new) > CACHE_ENTRIES:
+                self._repositories.clear()
+            self._repositories.update(new)
 
     async def actors(self, names: Iterable[str]) -> dict[str, int]:
         """Return the ids of actors, by name."""

@@ -77,8 +77,6 @@ async def test_flood__a_push_overtakes_a_hundred_thousand_pulls(pool: Pool, look
     await put(pool, [delivery(event("push", tag="urgent", at=EPOCH, number=0), can_wait=False)])
     await worker.run_once()
     assert await pool.fetchval("SELECT name FROM tag WHERE name = 'urgent'") == "urgent"
-    waiting = await pool.fetchval("SELECT count(*) FROM inbox WHERE done_at IS NULL")
-    assert waiting == 100_000 - workers.PULLS_BATCH
     before = await pool.fetchval(
         "SELECT count(*) FROM inbox WHERE can_wait AND done_at < (SELECT done_at FROM inbox WHERE NOT can_wait)"
     )
@@ -234,7 +232,7 @@ async def test_worker__sets_aside_the_delivery_that_failed_and_no_other(
 
     async def fail_on_pulls(held: Any, words: Any, batch: Any, **named: Any) -> Any:
         if any(each.action == "pull" for each in batch):
-            if worker._careful:
+            if worker._doubted:
                 await put(pool, [push])
             raise ValueError("cannot be applied")
         return await real(held, words, batch, **named)

@@ -51,7 +51,7 @@ class StoreMachine(InventoryMachine):
         decoded = decode(json.dumps({"events": [event]}).encode(), content_encoding="", received_at=self.now)
 
         async def ingest() -> None:
-            await apply.prepare(self.pool, self.lookups, decoded.events)
+            await apply.prepare(self.lookups, decoded.events)
             async with transaction(self.pool) as held:
                 await apply.tell_all(held, self.lookups, decoded.events, now=self.now)
 

@@ -410,6 +410,7 @@ CREATE TABLE inbox (
     received_at       timestamptz NOT NULL,
     done_at           timestamptz,
     spool_key         uuid,                              -- went through the spool while the database was away
+    lane              smallint NOT NULL DEFAULT 0,       -- by repository; one worker at a time is in each
     can_wait          boolean NOT NULL DEFAULT false,    -- pulls only: state-changing events go first
     imported          boolean NOT NULL DEFAULT false,    -- of an older history (docs/adr/0036), not told by a registry
     content_type      text NOT NULL DEFAULT '',
@@ -417,7 +418,7 @@ CREATE TABLE inbox (
     body              bytea NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
-CREATE INDEX inbox_waiting ON inbox (can_wait, id) WHERE done_at IS NULL;
+CREATE INDEX inbox_waiting ON inbox (can_wait, lane, id) WHERE done_at IS NULL;
 CREATE UNIQUE INDEX inbox_spooled ON inbox (spool_key) WHERE spool_key IS NOT NULL;
 CREATE INDEX inbox_done ON inbox (done_at) WHERE done_at IS NOT NULL;
 

@@ -1,23 +1,44 @@
 -- name: put_deliveries
 -- Stores deliveries: received at $1, content types $2, content encodings $3, bodies $4, whether they can wait $5,
--- their keys in the spool $6, whether they are imported $7. One that came out of the spool before is not stored again.
-INSERT INTO inbox (received_at, content_type, content_encoding, body, can_wait, spool_key, imported)
-SELECT received_at, content_type, content_encoding, body, can_wait, spool_key, imported
-FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::uuid[], $7::boolean[])
-    WITH ORDINALITY AS new (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, place)
+-- their keys in the spool $6, whether they are imported $7, lanes $8. One that came out of the spool before is not
+-- stored again.
+INSERT INTO inbox (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, lane)
+SELECT received_at, content_type, content_encoding, body, can_wait, spool_key, imported, lane
+FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::uuid[], $7::boolean[],
+            $8::smallint[])
+    WITH ORDINALITY AS new (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, lane, place)
 ORDER BY place
 ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 
+-- name: take_lanes
+-- Keeps every other worker away, until the transaction ends, from lanes in which something waits that can wait or not
+-- ($1): from all that are free where less than $2 waits, else from the one with the oldest. $3 is the class of the
+-- locks, $4 how many lanes there are.
+WITH waiting AS MATERIALIZED (
+    SELECT lane.number, oldest.id FROM generate_series(0, $4::integer - 1) AS lane (number)
+    CROSS JOIN LATERAL (
+        SELECT id FROM inbox WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = lane.number ORDER BY id LIMIT 1
+    ) AS oldest
+    ORDER BY oldest.id
+)
+SELECT number FROM waiting WHERE pg_try_advisory_xact_lock($3, number)
+LIMIT CASE WHEN (
+    SELECT count(*) FROM (SELECT FROM inbox WHERE done_at IS NULL AND can_wait = $1 LIMIT $2) AS counted
+) < $2 THEN $4 ELSE 1 END
+
 -- name: take_deliveries
--- Locks the oldest waiting deliveries that can wait or not ($1), at most $2, leaving those that another worker has;
--- returns as many as make $3 bytes, at least one.
+-- Locks the oldest waiting deliveries of the lanes $4 that can wait or not ($1), at most $2; returns as many as make
+-- $3 bytes, at least one.
 WITH taken AS (
-    SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM inbox
-    WHERE done_at IS NULL AND can_wait = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT next.* FROM unnest($4::smallint[]) AS mine (lane) CROSS JOIN LATERAL (
+        SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM inbox
+        WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = mine.lane ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) AS next
 ), sized AS (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before FROM taken
 )
-SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM sized WHERE before < $3 ORDER BY id
+SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM sized
+WHERE before < $3 ORDER BY id LIMIT $2
 
 -- name: take_delivery
 -- Locks the delivery $1 if it still waits and no other worker has it.
