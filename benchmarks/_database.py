@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 TEMPLATE = "bench_template"
+INVENTORY = "bench_inventory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Server:
 
     async def template(self) -> str:
         """Make the database that the others are copies of; return its URL."""
+        await self._execute(f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")
         await self._execute(f"CREATE DATABASE {TEMPLATE}")
         url = self.database(TEMPLATE)
         await migrate(url)
@@ -49,6 +51,28 @@ class Server:
         finally:
             await self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
+    @asynccontextmanager
+    async def inventory(self, *, kept: bool) -> AsyncIterator[str]:
+        """Lend the database that holds the inventory, as it is if it was kept; else it ends with this."""
+        if not kept:
+            async with self.copy(INVENTORY) as url:
+                yield url
+            return
+        if not await self._exists(INVENTORY):
+            await self._execute(f"CREATE DATABASE {INVENTORY}")
+        url = self.database(INVENTORY)
+        await migrate(url)
+        yield url
+
+    async def _exists(self, name: str) -> bool:
+        connection = await asyncpg.connect(self.url)
+        try:
+            return bool(
+                await connection.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name)
+            )
+        finally:
+            await connection.close()
+
     async def _execute(self, statement: str) -> None:
         connection = await asyncpg.connect(self.url)
         try:
@@ -58,9 +82,10 @@ class Server:
 
 
 @asynccontextmanager
-async def server() -> AsyncIterator[Server]:
-    """Run a durable server on a directory of its own, removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="indexer-bench-"))
+async def server(kept: Path | None = None) -> AsyncIterator[Server]:
+    """Run a durable server on a directory of its own, removed afterwards; or on one that is ``kept``."""
+    directory = Path(tempfile.mkdtemp(prefix="indexer-bench-")) if kept is None else kept.absolute()
+    directory.mkdir(exist_ok=True)
     directory.chmod(0o711)  # as root, PostgreSQL runs as somebody else and has to reach its data
     postgres = EmbeddedPostgres(EmbeddedSettings(data_dir=directory / "data"))
     try:
@@ -68,4 +93,5 @@ async def server() -> AsyncIterator[Server]:
         yield Server(postgres.database_url, directory)
     finally:
         await postgres.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(directory, ignore_errors=True)

@@ -84,10 +84,17 @@ class Sized:
 
 
 async def fill(connection: Connection, repositories: Sequence[Sized]) -> None:
-    """Write repositories, and gather statistics."""
+    """Write the repositories that are not there, and gather statistics."""
+    names = [repository.name for repository in repositories]
+    there = await connection.fetch("SELECT name FROM repository WHERE name = ANY ($1::text[])", names)
+    missing = [
+        repository for repository in repositories if repository.name not in {row["name"] for row in there}
+    ]
+    if not missing:
+        return
     facet = await _facet(connection)
-    first = await connection.fetchval("SELECT count(*) FROM manifest")
-    for repository in repositories:
+    first = await connection.fetchval("SELECT count(*) FROM manifest", timeout=3600)
+    for repository in missing:
         number = await connection.fetchval(
             "INSERT INTO repository (name, created_at, tag_count, manifest_count, last_published_at)"
             " VALUES ($1, '2026-01-01', $2, $3, '2026-06-01') RETURNING id",
@@ -106,7 +113,7 @@ async def fill(connection: Connection, repositories: Sequence[Sized]) -> None:
 async def fill_evenly(connection: Connection, prefix: str, *, repositories: int, tags_each: int) -> None:
     """Write many repositories of one size (an even number of tags), and gather statistics."""
     facet = await _facet(connection)
-    first = await connection.fetchval("SELECT count(*) FROM manifest")
+    first = await connection.fetchval("SELECT count(*) FROM manifest", timeout=3600)
     repository = await connection.fetchval("SELECT coalesce(max(id), 0) FROM repository")
     manifests = repositories * tags_each // 2
     await connection.execute(_MANY_REPOSITORIES, prefix, repositories, tags_each, timeout=3600)

@@ -9,9 +9,10 @@ Beside them lie two repositories that stay as they are, of 1,000 and of 10,000 t
 - bytes of the database per tag.
 
 A power law is fitted to each (least squares of the logarithms): exponent 0 is flat, 1 is linear in the size of the
-inventory. ``--plot FILE`` draws them, where matplotlib is installed.
+inventory. ``--plot FILE`` draws them, where matplotlib is installed. ``--keep DIRECTORY`` leaves the inventory there:
+another run goes on from its size, and `pages --keep` asks for pages inside it.
 
-    python3 dev.py bench growth [--sizes 10000,100000,1000000,8000000] [--plot FILE.svg]
+    python3 dev.py bench growth [--sizes 10000,100000,1000000,8000000] [--keep DIRECTORY] [--plot FILE.svg]
 """
 
 from __future__ import annotations
@@ -42,10 +43,21 @@ SIZES = (10_000, 100_000, 1_000_000)
 TAGS_EACH = 200
 APPLIED_REPOSITORIES = 300
 EVENTS = 2_000
+SLOW_SECONDS = 600
 FIXED = (Sized("bench/of-1000", 1_000), Sized("bench/of-10000", 10_000))
 
 
-async def grow(url: str, number: int, tags: int) -> None:
+async def grown(url: str) -> int:
+    """Return how many tags were added so far."""
+    connection = await connect(url, application="bench")
+    found = await connection.fetchval(
+        "SELECT count(*) FROM repository WHERE name LIKE 'grown-%'", timeout=SLOW_SECONDS
+    )
+    await connection.close()
+    return int(found) * TAGS_EACH
+
+
+async def grow(url: str, tags: int, *, number: int) -> None:
     """Add repositories."""
     connection = await connect(url, application="bench")
     await fill_evenly(connection, f"grown-{number}/app-", repositories=tags // TAGS_EACH, tags_each=TAGS_EACH)
@@ -90,7 +102,7 @@ async def weigh(report: Report, url: str, size: int) -> None:
     """Note what the database weighs."""
     connection = await connect(url, application="bench")
     total = await connection.fetchval("SELECT pg_database_size(current_database())")
-    tags = await connection.fetchval("SELECT count(*) FROM tag", timeout=600)
+    tags = await connection.fetchval("SELECT count(*) FROM tag", timeout=SLOW_SECONDS)
     await connection.close()
     report.add(f"database, {size:,} tags", total / tags, "bytes/tag")
 
@@ -143,17 +155,19 @@ async def run(arguments: argparse.Namespace) -> None:
     sizes = [4_000, 8_000] if quick and not arguments.sizes else sizes
     rounds = arguments.rounds or (1 if quick else 3)
     events = 200 if quick else EVENTS
-    async with server() as place:
+    async with server(arguments.keep) as place:
         await place.template()
-        announce(report, sizes=sizes, tags_a_repository=TAGS_EACH, events=events, rounds=rounds)
-        async with place.copy("bench_growth") as url:
+        async with place.inventory(kept=arguments.keep is not None) as url:
+            there = await grown(url)
+            sizes = [size for size in sizes if size >= there]
+            announce(report, sizes=sizes, tags_a_repository=TAGS_EACH, events=events, rounds=rounds)
             connection = await connect(url, application="bench")
             await fill(connection, FIXED)
             await connection.close()
-            there = 0
-            for number, size in enumerate(sizes):
+            for size in sizes:
                 began = time.perf_counter()
-                await grow(url, number, size - there)
+                if size > there:
+                    await grow(url, size - there, number=there)
                 there = size
                 say(f"{size:,} tags after {time.perf_counter() - began:,.0f} s more")
                 await weigh(report, url, size)
@@ -171,6 +185,9 @@ async def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = command_line("How cost grows with the inventory.")
     parser.add_argument("--sizes", help="tags in the inventory, comma list (10000,100000,1000000)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIRECTORY", help="leave the inventory there, or go on with it"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves")
     uvloop.run(run(parser.parse_args()))
 

@@ -6,7 +6,9 @@ Filters that match nothing follow. Then 1 to 300 readers ask for pages at once, 
 connections (64 at most): of the tags' rows alone, and of all that a page shows. The readers of either side are lean,
 in a process of their own (``_reading.py``), and share the cores with server and database.
 
-    python3 dev.py bench pages [--tags N] [--rounds N]
+``--keep DIRECTORY`` asks inside the inventory that `growth --keep` left there.
+
+    python3 dev.py bench pages [--tags N] [--rounds N] [--keep DIRECTORY]
 """
 
 from __future__ import annotations
@@ -160,15 +162,21 @@ async def run(arguments: argparse.Namespace) -> None:
     rounds = arguments.rounds or (1 if quick else 5)
     sized = [Sized(f"bench/of-{size}", size) for size in (1_000, 10_000, 50_000, 500_000) if size <= tags]
     sized += [Sized("bench/largest", tags)] if sized[-1].tags < tags else []
-    async with server() as place:
+    async with server(arguments.keep) as place:
         await place.template()
-        async with place.copy("bench_pages") as database:
+        async with place.inventory(kept=arguments.keep is not None) as database:
             connection = await connect(database, application="bench")
             began = time.perf_counter()
             await fill(connection, sized)
+            all_tags = await connection.fetchval("SELECT sum(tag_count) FROM repository")
             await connection.close()
             filled = time.perf_counter() - began
-            announce(report, repositories=[s.tags for s in sized], filled_in_seconds=round(filled, 1))
+            announce(
+                report,
+                repositories=[s.tags for s in sized],
+                inventory=int(all_tags),
+                filled_in_seconds=round(filled, 1),
+            )
             with indexer(database, place.directory) as (url, _):
                 await until_up(f"{url}/healthz")
                 if not arguments.readers_only:
@@ -189,6 +197,9 @@ async def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = command_line("Pages of 100 tags by sort key, size, depth and number of readers.")
     parser.add_argument("--tags", type=int, help="tags in the largest repository (100,000)")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIRECTORY", help="leave the inventory there, or use what is there"
+    )
     parser.add_argument("--readers-only", action="store_true", help="leave out sizes, sorts and depths")
     uvloop.run(run(parser.parse_args()))
 
