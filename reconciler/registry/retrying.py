@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from indexer.errors import RegistryUnavailable
 
@@ -40,9 +40,15 @@ class Retrier:
     def __init__(self, policy: RetryPolicy, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._policy = policy
         self._left = policy.budget
-        self._sleep = sleep
         self._backoff = wait_random_exponential(
             multiplier=policy.first_wait_seconds, max=policy.longest_wait_seconds
+        )
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RegistryUnavailable),
+            stop=self._is_over,
+            wait=self._wait,
+            sleep=sleep,
+            reraise=True,
         )
 
     @property
@@ -52,14 +58,15 @@ class Retrier:
 
     async def run(self, send: Callable[[], Awaitable[T]], *, repeatable: bool = True) -> T:
         """Call ``send`` until it answers, fails for good, or attempts or budget are used up."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: repeatable and isinstance(error, RegistryUnavailable)),
-            stop=self._is_over,
-            wait=self._wait,
-            sleep=self._sleep,
-            reraise=True,
-        )
-        answer: T = await retrying(send)
+        try:
+            answer = (
+                await send()
+            )  # nearly always all there is to it, and a tenth of a walk's time if told at length
+        except RegistryUnavailable as failure:
+            if not repeatable:
+                raise
+            retrying = self._retrying.copy()  # it keeps the state of a call in itself
+            answer = await retrying(_failed_before(failure, send))
         self._left = min(self._policy.budget, self._left + self._policy.earned_per_answer)
         return answer
 
@@ -77,6 +84,20 @@ class Retrier:
         backoff = self._backoff(state)
         asked = _asked_wait(state)
         return backoff if asked is None else max(asked, backoff)
+
+
+def _failed_before(
+    failure: RegistryUnavailable, send: Callable[[], Awaitable[T]]
+) -> Callable[[], Awaitable[T]]:
+    """Return ``send`` as it is from its second call on: the first fails as it did."""
+    failures = [failure]
+
+    async def sent() -> T:
+        if failures:
+            raise failures.pop()
+        return await send()
+
+    return sent
 
 
 def _asked_wait(state: RetryCallState) -> float | None:
