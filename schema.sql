@@ -251,6 +251,19 @@ CREATE INDEX tag_history_replaced_everywhere ON tag_history (valid_from, reposit
 -- gives them their gap-free position and hashes them into the tree below. The log is append-only: nothing ever
 -- updates or deletes a row of it, but erasure, which takes who and from where out of it (docs/adr/0026).
 -- What `content_id` points to is told by the action: `blob.…` and `content.…` → blob, everything else → manifest.
+
+-- The words of `inventory/changes`, four bytes each (docs/adr/0039). A migration may add one, never take one away.
+CREATE TYPE audit_action AS ENUM (
+    'tag.created', 'tag.moved', 'tag.repushed', 'tag.deleted', 'tag.broken', 'tag.readable', 'manifest.pushed',
+    'manifest.deleted', 'manifest.pulled', 'blob.pushed', 'blob.deleted', 'blob.mounted', 'content.deleted',
+    'request.denied', 'request.failed', 'log.archived', 'log.dropped', 'operator.audit_key_replaced',
+    'operator.brake_released', 'operator.feed_removed', 'operator.feed_replayed', 'operator.feed_retried',
+    'operator.history_imported', 'operator.inbox_retried', 'operator.people_erased', 'operator.walked'
+);
+CREATE TYPE audit_source AS ENUM (
+    'notification', 'walk', 'verify', 'storage', 'policy', 'operator', 'access-log'
+);
+
 CREATE TABLE audit_staged (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     occurred_at    timestamptz NOT NULL,
@@ -265,17 +278,16 @@ CREATE TABLE audit_staged (
     client_id      integer,
     instance_id    integer,
     client_port    integer,
-    action         text NOT NULL,
-    source         text NOT NULL,
+    action         audit_action NOT NULL,
+    source         audit_source NOT NULL,
     tag            text COLLATE "C",
     detail         jsonb
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
---
 -- Cut into parts by position, one a month (docs/adr/0033): what is old is the beginning of the log, and leaves it by
 -- dropping a part. The last part takes whatever comes.
 CREATE TABLE audit_entry (
-    position       bigint PRIMARY KEY,
+    position       bigint PRIMARY KEY WITH (fillfactor = 100),
     id             bigint NOT NULL,
     occurred_at    timestamptz NOT NULL,
     recorded_at    timestamptz NOT NULL,
@@ -292,18 +304,22 @@ CREATE TABLE audit_entry (
     facet_id       integer,                  -- of the content, as it was known when the entry was sealed
     actor_salt_id  integer,                  -- audit_salt: what was committed to in place of the actor
     client_salt_id integer,                  -- … and of the client's address and user agent
-    action         text NOT NULL,
-    source         text NOT NULL,
+    action         audit_action NOT NULL,
+    source         audit_source NOT NULL,
     tag            text COLLATE "C",
     detail         jsonb
 ) PARTITION BY RANGE (position);
 
 CREATE TABLE audit_entry_1 PARTITION OF audit_entry FOR VALUES FROM (1) TO (MAXVALUE);
 
-CREATE INDEX audit_by_time ON audit_entry (occurred_at, id);
-CREATE INDEX audit_by_repository ON audit_entry (repository_id, occurred_at, id);
-CREATE INDEX audit_by_actor ON audit_entry (actor_id, occurred_at, id) WHERE actor_id IS NOT NULL;
-CREATE INDEX audit_by_action ON audit_entry (action, occurred_at, id);
+-- No id in the keys: of entries that occurred at one instant, as those of one event do, an index then has the key once.
+-- Pages sort them (docs/adr/0039). What is said of content comes with every push and pull: such a page walks
+-- audit_by_time. Whatever is built anew is full: nothing is inserted into the parts before the last.
+CREATE INDEX audit_by_time ON audit_entry (occurred_at) WITH (fillfactor = 100);
+CREATE INDEX audit_by_repository ON audit_entry (repository_id, occurred_at) WITH (fillfactor = 100);
+CREATE INDEX audit_by_actor ON audit_entry (actor_id, occurred_at) WITH (fillfactor = 100) WHERE actor_id IS NOT NULL;
+CREATE INDEX audit_by_action ON audit_entry (action, occurred_at) WITH (fillfactor = 100)
+    WHERE action NOT IN ('manifest.pushed', 'manifest.pulled', 'blob.pushed', 'blob.mounted');
 
 -- The parts of the log, those that left it included. Table audit_entry_N holds what begins at position N.
 CREATE TABLE audit_part (
@@ -398,9 +414,9 @@ CREATE TABLE pull_detail (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
         autovacuum_vacuum_insert_scale_factor = 0.1);
 
-CREATE INDEX pull_detail_by_time ON pull_detail (occurred_at, id);
-CREATE INDEX pull_detail_by_repository ON pull_detail (repository_id, occurred_at, id);
-CREATE INDEX pull_detail_by_actor ON pull_detail (actor_id, occurred_at, id) WHERE actor_id IS NOT NULL;
+CREATE INDEX pull_detail_by_time ON pull_detail (occurred_at);
+CREATE INDEX pull_detail_by_repository ON pull_detail (repository_id, occurred_at);
+CREATE INDEX pull_detail_by_actor ON pull_detail (actor_id, occurred_at) WHERE actor_id IS NOT NULL;
 
 -- ingest --------------------------------------------------------------------------------------------------
 

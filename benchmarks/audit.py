@@ -4,8 +4,9 @@ One database gets --entries generated entries in 24 monthly parts (2,000 reposit
 nine of ten entries are pulls, and a few of each word make most of the entries). Then, in several rounds:
 
 - pages of 100, newest first, first and from the middle: of everything, and by repository, actor and action, of the
-  busiest and of the rarest; and by what no index serves (tag, digest, source, address), which looks at 100,000
-  entries at most. Times are the database's own, planning and execution;
+  busiest and of the rarest; and by what no index serves (tag, digest, source, address, an action that goes with every
+  push or pull), which looks at 100,000 entries at most. Times are the database's own, planning and execution;
+- the same where 100,000 entries of one repository occurred at one instant, which no index tells apart;
 - sealing entries onto the long log, per entry;
 - pushes from a full inbox to an empty one with the log (staged and sealed) and without (nothing is staged), in turns.
 
@@ -31,6 +32,7 @@ from indexer.audit.merkle import HASH_BYTES
 from indexer.audit.salting import Salts
 from indexer.audit.seal import BATCH, seal
 from indexer.audit.tiles import edge_of
+from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.oci.digest import digest_from_bytes
 from indexer.store import audit
 from indexer.store.listing.audit import AuditFilter, audit_entries
@@ -56,6 +58,7 @@ STEP_SECONDS = 3.15
 LONGEST_STATEMENT = 3600
 ACTIONS = ("tag.deleted", "blob.mounted", "tag.created", "tag.moved", "tag.repushed", "manifest.pushed")
 SEALED = 20_000
+INSTANT = 100_000
 
 WORDS = f"""
 INSERT INTO repository (name, created_at)
@@ -80,8 +83,8 @@ SELECT n, n, at, at + interval '1 second', m.first + (random() ^ 3 * {MANIFESTS 
        gen_random_uuid(), r.first + (random() ^ 3 * {REPOSITORIES - 1})::integer,
        a.first + (random() ^ 3 * {ACTORS - 1})::integer, c.first + (random() ^ 3 * {CLIENTS - 1})::integer,
        40000 + n % 20000, m.facet_id,
-       CASE WHEN n % 10 > 0 THEN 'manifest.pulled' ELSE ($4::text[])[1 + (n / 10 % 6)::integer] END,
-       CASE WHEN n % 50 = 0 THEN 'walk' ELSE 'notification' END, 'v' || (n % 997)
+       (CASE WHEN n % 10 > 0 THEN 'manifest.pulled' ELSE ($4::text[])[1 + (n / 10 % 6)::integer] END)::audit_action,
+       (CASE WHEN n % 50 = 0 THEN 'walk' ELSE 'notification' END)::audit_source, 'v' || (n % 997)
 FROM (SELECT n, $3::timestamptz + (n + random() * 100) * interval '{STEP_SECONDS} seconds' AS at
       FROM generate_series($1::bigint, $2::bigint) AS n) AS one,
      (SELECT min(id) AS first FROM repository) AS r, (SELECT min(id) AS first FROM actor) AS a,
@@ -129,13 +132,14 @@ async def questions(connection: Connection) -> dict[str, AuditFilter]:
         "repository, rarest": AuditFilter(repository=f"team-{REPOSITORIES % 50}/app-{REPOSITORIES}"),
         "actor, busiest": AuditFilter(actor="actor-1"),
         "actor, rarest": AuditFilter(actor=f"actor-{ACTORS}"),
-        "action, busiest": AuditFilter(action="manifest.pulled"),
-        "action, rarest": AuditFilter(action="tag.deleted"),
+        "action, busiest": AuditFilter(action=AuditAction.MANIFEST_PULLED),
+        "action, rarest": AuditFilter(action=AuditAction.TAG_DELETED),
+        "action, common, rare here": AuditFilter(action=AuditAction.BLOB_MOUNTED),
         "repository and actor": AuditFilter(repository="team-1/app-1", actor="actor-1"),
         "tag": AuditFilter(tag="v7"),
         "tag, none": AuditFilter(tag="no-such-tag"),
         "digest, rare": AuditFilter(digest=digest),
-        "source": AuditFilter(source="walk"),
+        "source": AuditFilter(source=AuditSource.WALK),
         "address": AuditFilter(address=f"10.1.{CLIENTS // 200 - 1}.7"),
     }
 
@@ -171,6 +175,26 @@ async def page(connection: Connection, wanted: AuditFilter, position: Position |
     listing = await audit_entries(explaining, scope=scope, wanted=wanted)
     await fetch_page(explaining, listing, Page(limit=100, position=position))
     return float(explaining.spent_ms)
+
+
+async def of_one_instant(connection: Connection, report: Report, *, rounds: int) -> None:
+    """Add entries that occurred at one later instant; ask for the first of them, and from their middle."""
+    last = await connection.fetchval("SELECT max(position) FROM audit_entry")
+    await connection.execute(
+        "INSERT INTO audit_entry (position, id, occurred_at, recorded_at, repository_id, action, source, tag) "
+        "SELECT $1 + n, $1 + n, now(), now(), r.id, 'tag.deleted', 'walk', 'v' || n "
+        "FROM generate_series(1, $2::integer) AS n, repository AS r WHERE r.name = 'team-1/app-1'", last, INSTANT,
+    )  # fmt: skip
+    await connection.execute("VACUUM (ANALYZE) audit_entry", timeout=LONGEST_STATEMENT)
+    row = await connection.fetchrow(
+        "SELECT occurred_at, id FROM audit_entry WHERE position = $1", last + INSTANT // 2
+    )
+    half = Position((row["occurred_at"], row["id"]))  # type: ignore[index]  # it is there
+    for _ in range(rounds + 1):
+        for name, wanted in (("all", AuditFilter()), ("repository", AuditFilter(repository="team-1/app-1"))):
+            for where, position in (("first", None), ("middle", half)):
+                report.add(f"of one instant, {name}, {where}", await page(connection, wanted, position), "ms")
+    await connection.execute("DELETE FROM audit_entry WHERE position > $1", last)
 
 
 async def middle(connection: Connection, entries: int) -> Position:
@@ -291,6 +315,7 @@ async def ask(report: Report, url: str, entries: int, *, rounds: int) -> None:
         for name, wanted in asked.items():
             for where, position in (("first", None), ("middle", half)):
                 report.add(f"{name}, {where}", await page(connection, wanted, position), "ms")
+    await of_one_instant(connection, report, rounds=rounds)
     pool = await open_pool(url, size=2, application="bench")
     await end_log_at(connection, entries)
     for _ in range(rounds):

@@ -14,7 +14,7 @@ import cyclopts
 
 from indexer import cli_audit
 from indexer.cli import AsJson, Config
-from indexer.command import database_url, read_settings, run_async
+from indexer.command import action_of, database_url, read_settings, run_async
 from indexer.errors import ConfigurationError
 
 
@@ -53,7 +53,7 @@ def audit_export(
         repository=repository,
         prefix=prefix,
         tag=tag,
-        action=action,
+        action=action_of(action),
         actor=actor,
         after_time=_aware(after_time),
         before_time=_aware(before_time),

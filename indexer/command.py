@@ -17,6 +17,7 @@ from indexer.errors import ConfigurationError, IndexerError
 if TYPE_CHECKING:
     import asyncio
 
+    from indexer.inventory.changes import AuditAction
     from indexer.settings import Settings
     from indexer.store.operators import Operator
 
@@ -56,6 +57,17 @@ def database_url(settings: Settings) -> str:
             f"{settings.indexer_data_dir} (INDEXER_DATA_DIR): set one of them, or start `indexer up`"
         )
     return found
+
+
+def action_of(word: str | None) -> AuditAction | None:
+    """Return the action of the log that an option names; raise ``ConfigurationError`` for a word that is none."""
+    from indexer.inventory.changes import AuditAction  # noqa: PLC0415
+
+    if word is not None and word not in set(AuditAction):
+        raise ConfigurationError(
+            f"--action {word}: there is none of that name, only {', '.join(AuditAction)}"
+        )
+    return None if word is None else AuditAction(word)
 
 
 def operator(command: str) -> Operator:

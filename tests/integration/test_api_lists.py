@@ -17,6 +17,7 @@ from indexer.api.v1.status import Status
 from indexer.audit import export as exporting
 from indexer.audit.export import export
 from indexer.audit.present import COLUMNS
+from indexer.inventory.changes import AuditAction
 from indexer.store.listing import audit as audit_store
 from indexer.store.listing import scopes
 from indexer.store.listing import tags as tag_store
@@ -278,6 +279,7 @@ AUDIT_FILTERS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
     ({"digest": digest("layer")}, lambda e: e["digest"] == digest("layer")),
     ({"digest": digest("unknown")}, nothing),
     ({"action": "tag.moved"}, lambda e: e["action"] == "tag.moved"),
+    ({"action": "blob.mounted"}, lambda e: e["action"] == "blob.mounted"),
     ({"actor": "alice"}, lambda e: e["actor"] == {"name": "alice"}),
     ({"actor": "nobody"}, nothing),
     ({"source": "walk"}, lambda e: e["source"] == "walk"),
@@ -306,6 +308,22 @@ async def test_audit__newest_first_sealed_or_not_by_every_filter(
         kept = [entry for entry in everything if keeps(entry)]
         assert await every_page(api, "/api/v1/audit", **query) == kept, query
         assert (await api.json("/api/v1/audit", count="exact", **query))["count"] == len(kept), query
+
+
+@pytest.mark.parametrize("step", [100_000, 4])
+async def test_audit__of_one_instant_by_id(api: Api, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """What occurred at one instant, which no index tells apart, is paged through each once, by its id."""
+    monkeypatch.setattr(audit_store, "STEP", step)
+    await fill(api.pool)
+    for table in ("audit_entry", "audit_staged"):
+        await api.pool.execute(f"UPDATE {table} SET occurred_at = $1 WHERE id % 3 > 0 AND id > 8", at(7))
+    ids = [n for n in range(40, 8, -1) if n % 3 == 0]
+    ids += [n for n in range(40, 7, -1) if n % 3 or n == 8] + list(range(7, 0, -1))
+    everything = (await api.json("/api/v1/audit", limit=1000))["items"]
+    assert ids == [entry["id"] for entry in everything]
+    for query, keeps in AUDIT_FILTERS:
+        kept = [entry for entry in everything if keeps(entry)]
+        assert kept == await every_page(api, "/api/v1/audit", limit=3, **query), query
 
 
 async def test_audit__an_entry_as_it_is_shown(api: Api) -> None:
@@ -406,7 +424,7 @@ async def test_export__says_how_far_it_came(api: Api) -> None:
     async def out(data: bytes) -> None:
         written.append(data)
 
-    nothing = AuditFilter(action="tag.deleted")
+    nothing = AuditFilter(action=AuditAction.TAG_DELETED)
     assert await export(api.pool, format="ndjson", after_position=0, filters=nothing, out=out) == 20
     assert written == []
     assert await export(api.pool, format="ndjson", after_position=5, until=9, out=out) == 9

@@ -26,7 +26,7 @@ async def feed_entries(
 ) -> list[Row]:
     """Return what a feed delivers of the sealed entries in (after, until], in order, at most ``limit``."""
     conditions = [
-        Condition(f"t.{column} = ANY ({{}}::text[])", (list(values),))
+        Condition(f"t.{column}::text = ANY ({{}}::text[])", (list(values),))
         for column, values in (("action", wanted.actions), ("source", wanted.sources))
         if values
     ]

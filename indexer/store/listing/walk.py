@@ -5,7 +5,9 @@ the columns, and the rows of the page joined at the end. A plain index scan woul
 tests a filter (5 times slower where nothing matches, measured with 500,000 tags).
 
 A list may be too long to be searched to its end in one request. Then a page looks at ``bound`` entries at
-most and may be short, or empty, and still have a next one: the caller goes on from the last entry looked at.
+most and may be short, or empty, and still have a next one: the caller goes on from the last entry looked at. Where
+the index does not have the key that settles ties, entries that are tied are looked at together, and the bound is
+exceeded by the last of them: to sort 100,000 entries 32 at a time took longer than to look at them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from typing import Any
 
 import orjson
 
-from indexer.store.listing.keyset import Order, Part, Position, Segment, segments
+from indexer.store.listing.keyset import (
+    Order,
+    Part,
+    Position,
+    Segment,
+    behind_ties,
+    indexed,
+    segments,
+)
 from indexer.store.listing.statement import Condition, Statement
 from indexer.store.pool import Connection
 
@@ -157,7 +167,7 @@ async def _stopped(connection: Connection, listing: Listing, segment: Segment) -
     statement = Statement()
     text = _boundary_statement(statement, listing, segment, listing.bound)
     last = await connection.fetchrow(text, *statement.values)
-    return None if last is None else _position(listing, last)
+    return None if last is None else behind_ties(listing.orders, tuple(last.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,14 +241,14 @@ def _page_statement(statement: Statement, listing: Listing, segment: Segment, li
     rows = _rows(statement, listing, segment, limit)
     order = segment.order_by(listing.orders, columns)
     inner = f"SELECT {selected} FROM {rows} ORDER BY {order} LIMIT {statement.bind(limit)}"
-    keys = _keys(listing, [f"w.{name}" for name in names])
+    keys = _keys(listing.orders, [f"w.{name}" for name in names])
     outer_order = segment.order_by(listing.orders, [f"w.{name}" for name in names])
     return f"SELECT {listing.outer}, {keys} FROM ({inner}) AS w {listing.joins} ORDER BY {outer_order}"
 
 
 def _direct_statement(statement: Statement, listing: Listing, segment: Segment, limit: int) -> str:
     columns = [order.column.sql for order in listing.orders]
-    keys = _keys(listing, columns)
+    keys = _keys(listing.orders, columns)
     where = statement.where(*listing.scope, *segment.conditions)
     return (
         f"SELECT {listing.outer}, {keys} FROM {listing.source(segment.part)} {listing.direct} {where} "
@@ -246,9 +256,9 @@ def _direct_statement(statement: Statement, listing: Listing, segment: Segment, 
     )
 
 
-def _keys(listing: Listing, columns: Sequence[str]) -> str:
+def _keys(orders: Sequence[Order], columns: Sequence[str]) -> str:
     """Return what is selected for a position: the sort keys, which the columns hold."""
-    keys = zip(listing.orders, columns, strict=True)
+    keys = zip(orders, columns, strict=True)
     return ", ".join(f"{order.column.selected(column)} AS k{n}" for n, (order, column) in enumerate(keys))
 
 
@@ -269,8 +279,10 @@ def _rows(statement: Statement, listing: Listing, segment: Segment, limit: int) 
         newest = f"SELECT t.* FROM {source} {where} ORDER BY {order} LIMIT {statement.bind(limit)}"
         return f"{ids} CROSS JOIN LATERAL ({newest}) AS t"
     if listing.bound is not None:
+        keys = indexed(listing.orders)
+        order = segment.order_by(keys, [order.column.sql for order in keys])
         walked = f"SELECT t.* FROM {source} {statement.where(*within)} ORDER BY {order}"
-        walked += f" LIMIT {statement.bind(listing.bound)}"
+        walked += f" FETCH FIRST {statement.bind(listing.bound)} ROWS WITH TIES"
         return f"({walked}) AS t {statement.where(*listing.filters)}"
     return f"{source} {statement.where(*within, *listing.filters)}"
 
@@ -279,7 +291,7 @@ def _keys_statement(statement: Statement, listing: Listing, segment: Segment, li
     """Select what a position needs, what finds the row again, and the text to be matched."""
     assert listing.matcher is not None  # noqa: S101 - the caller checked; tells mypy
     columns = [order.column.sql for order in listing.orders]
-    keys = _keys(listing, columns)
+    keys = _keys(listing.orders, columns)
     identity = ", ".join(f"t.{name} AS id_{name}" for name, _ in listing.identity)
     order = segment.order_by(listing.orders, columns)
     rows = _rows(statement, replace(listing, bound=None), segment, limit)
@@ -289,10 +301,11 @@ def _keys_statement(statement: Statement, listing: Listing, segment: Segment, li
 
 def _boundary_statement(statement: Statement, listing: Listing, segment: Segment, bound: int) -> str:
     """Select the position of the last entry that a walk of ``bound`` entries looks at, filters aside."""
-    columns = [order.column.sql for order in listing.orders]
-    keys = _keys(listing, columns)
+    orders = indexed(listing.orders)
+    columns = [order.column.sql for order in orders]
+    keys = _keys(orders, columns)
     where = statement.where(*listing.scope, *segment.conditions)
-    order = segment.order_by(listing.orders, columns)
+    order = segment.order_by(orders, columns)
     select = f"SELECT {keys} FROM {listing.source(segment.part)} {where}"
     return f"{select} ORDER BY {order} OFFSET {statement.bind(bound - 1)} LIMIT 1"
 

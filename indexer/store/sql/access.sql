@@ -38,8 +38,9 @@ SELECT * FROM taken ORDER BY first_at, key
 -- ports $7, actions $8, tags $9, details $10; recorded at $11, source $12.
 INSERT INTO audit_staged (occurred_at, recorded_at, not_before, request_key, repository_id, actor_id, client_id,
                           client_port, action, source, tag, detail)
-SELECT n.occurred_at, $11, n.not_before, n.request_key, r.id, n.actor_id, n.client_id, n.client_port, n.action, $12,
-       n.tag, CASE WHEN r.id IS NULL THEN n.detail ELSE n.detail - 'named_repository' END
+SELECT n.occurred_at, $11, n.not_before, n.request_key, r.id, n.actor_id, n.client_id, n.client_port,
+       n.action::audit_action, $12::text::audit_source, n.tag,
+       CASE WHEN r.id IS NULL THEN n.detail ELSE n.detail - 'named_repository' END
 FROM unnest($1::timestamptz[], $2::timestamptz[], $3::uuid[], $4::text[], $5::integer[], $6::integer[], $7::integer[],
             $8::text[], $9::text[], $10::jsonb[]) WITH ORDINALITY
     AS n (occurred_at, not_before, request_key, repository, actor_id, client_id, client_port, action, tag, detail, place)

@@ -4,7 +4,7 @@
 INSERT INTO audit_staged (occurred_at, recorded_at, not_before, content_id, previous_id, event_key, request_key,
                           repository_id, actor_id, client_id, instance_id, client_port, action, source, tag, detail)
 SELECT occurred_at, recorded_at, not_before, content_id, previous_id, event_key, request_key, repository_id,
-       actor_id, client_id, instance_id, client_port, action, source, tag, detail
+       actor_id, client_id, instance_id, client_port, action::audit_action, source::audit_source, tag, detail
 FROM unnest($1::timestamptz[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::uuid[],
             $7::uuid[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::integer[], $13::text[],
             $14::text[], $15::text[], $16::jsonb[]) WITH ORDINALITY
