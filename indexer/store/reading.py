@@ -3,9 +3,6 @@
 Three to eight per process are best; one per client halves the rate, and handing them out last-in-first-out
 makes a few wait seconds (measured: p99 at 64 clients 236 ms, with a fair queue 35 ms). Each is read-only and
 gives up a statement after a while, so that one hard question does not hold up the easy ones.
-
-What a connection is lent for decides how its statements are planned (docs/adr/0040): a search anew each time, by its
-values; a plain page never again, and only as a walk along an index.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -27,24 +23,6 @@ if TYPE_CHECKING:
     Held = PoolConnectionProxy[asyncpg.Record]
 
 _SETTINGS = ("statement_timeout", "default_transaction_read_only", "plan_cache_mode")
-_NO_WALK = (
-    "enable_sort",
-    "enable_seqscan",
-    "enable_bitmapscan",
-    "enable_hashjoin",
-    "enable_mergejoin",
-    "enable_material",
-)
-"""What a plain page must not be made of, whatever the statistics say of an average repository."""
-
-
-class Plans(Enum):
-    """How statements are planned."""
-
-    SEARCHES = "force_custom_plan"
-    """By their values, at each call: one plan for every filter is a bad one (measured)."""
-    WALKS = "force_generic_plan"
-    """Once: what an index serves in its order has one good plan, and planning is a third of a page's cost."""
 
 
 class StoreTooSlow(StoreError):  # noqa: N818 - a state, read as "store too slow"
@@ -60,36 +38,35 @@ class Readers:
     def __init__(self, pool: Pool, *, size: int, statement_timeout_seconds: float) -> None:
         self._pool = pool
         self._turns = asyncio.Semaphore(size)
-        self._idle: list[tuple[Held, Plans]] = []
+        self._idle: list[Held] = []
         self._timeout_ms = int(statement_timeout_seconds * 1000)
         self._closed = False
 
     @asynccontextmanager
-    async def reading(self, plans: Plans = Plans.SEARCHES) -> AsyncIterator[Connection]:
+    async def reading(self) -> AsyncIterator[Connection]:
         """Lend a connection, first come first served.
 
         Raises ``StoreUnavailable`` where none is to be had in time, ``StoreTooSlow`` at the time limit.
         """
         async with self._turn(), translated():
-            held = await self._take(plans)
+            held = await self._take()
             try:
                 yield held
             except asyncpg.QueryCanceledError as error:
                 raise StoreTooSlow("the question takes too long to answer; narrow it") from error
             finally:
-                await self._give_back(held, plans)
+                await self._give_back(held)
 
     async def close(self) -> None:
         """Give every connection back to its pool, those in use as soon as they are returned."""
         self._closed = True
         while self._idle:
-            await self._release(self._idle.pop()[0])
+            await self._release(self._idle.pop())
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                await self._turns.acquire()
+            await asyncio.wait_for(self._turns.acquire(), CONNECT_TIMEOUT_SECONDS)
         except TimeoutError as error:
             raise StoreUnavailable("too many questions at once; try again") from error
         try:
@@ -97,42 +74,30 @@ class Readers:
         finally:
             self._turns.release()
 
-    async def _take(self, plans: Plans) -> Held:
+    async def _take(self) -> Held:
         while self._idle:
-            place = next((n for n, (_, set_to) in enumerate(self._idle) if set_to is plans), -1)
-            held, set_to = self._idle.pop(place)
-            if held.is_closed():
-                await self._release(held)
-            elif set_to is plans:
+            held = self._idle.pop()
+            if not held.is_closed():
                 return held
-            else:
-                return await self._set_up(held, _plan_by(plans))
+            await self._release(held)
         held = await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
-        limits = f"SET statement_timeout = {self._timeout_ms}; SET default_transaction_read_only = on; "
-        return await self._set_up(held, limits + _plan_by(plans))
-
-    async def _set_up(self, held: Held, statements: str) -> Held:
         try:
-            await held.execute(statements)
+            await held.execute(
+                f"SET statement_timeout = {self._timeout_ms}; SET default_transaction_read_only = on; "
+                "SET plan_cache_mode = force_custom_plan"  # one plan for every filter is a bad one (measured)
+            )
         except BaseException:
             await self._pool.release(held)
             raise
         return held
 
-    async def _give_back(self, held: Held, plans: Plans) -> None:
+    async def _give_back(self, held: Held) -> None:
         if self._closed or held.is_closed():
             await self._release(held)
         else:
-            self._idle.append((held, plans))
+            self._idle.append(held)
 
     async def _release(self, held: Held) -> None:
         if not held.is_closed():
-            await held.execute("; ".join(f"RESET {name}" for name in (*_SETTINGS, *_NO_WALK)))
+            await held.execute("; ".join(f"RESET {name}" for name in _SETTINGS))
         await self._pool.release(held)
-
-
-def _plan_by(plans: Plans) -> str:
-    allowed = "off" if plans is Plans.WALKS else "on"
-    return "; ".join(
-        [f"SET plan_cache_mode = {plans.value}", *(f"SET {name} = {allowed}" for name in _NO_WALK)]
-    )

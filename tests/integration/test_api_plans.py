@@ -18,8 +18,7 @@ from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope
 from indexer.store.listing.statement import Statement
 from indexer.store.listing.tags import TagFilter
-from indexer.store.pool import close_pool, connect, open_pool
-from indexer.store.reading import Plans, Readers
+from indexer.store.pool import connect
 from tests.fixtures.rows import EPOCH, TagRow, at, digest, put_repository
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from indexer.store.pool import Connection
 
 SMALL, LARGE = 1_000, 10_000
-WALK = {"Limit", "Nested Loop", "Index Scan", "Index Only Scan", "Memoize", "Subquery Scan"}
 SORTS = ("name", "semver", "published_at", "created_at", "size", "last_pulled_at", "first_seen_at")
 
 
@@ -104,39 +102,6 @@ async def test_tags__a_plain_page_is_an_index_scan_without_a_sort(connection: Co
                 found = kinds(await plan(connection, listing, position))
                 bad = {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan", "Merge Join", "Hash Join"}
                 assert not bad & set(found), (key, descending, found)
-
-
-async def test_tags__a_plan_made_once_is_the_same_walk_whatever_the_statistics_say(
-    database_url: str, connection: Connection
-) -> None:
-    """Planned without values, and told that a repository has two tags and an index is dear: still no sort."""
-    large = await repository(connection, "large")
-    await connection.execute("ALTER TABLE tag ALTER repository_id SET (n_distinct = -0.5)")
-    await connection.execute("ANALYZE tag")
-    pool = await open_pool(database_url, size=1, application="tests")
-    readers = Readers(pool, size=1, statement_timeout_seconds=5)
-    try:
-        async with readers.reading(Plans.WALKS) as held:
-            await held.execute("SET random_page_cost = 100")
-            for key in SORTS:
-                for descending in (False, True):
-                    listing = await store.tags_of_repository(
-                        connection, repository=large, sort=[(key, descending)], wanted=TagFilter()
-                    )
-                    middle = await walk.fetch_page(held, listing, walk.Page(limit=1000))
-                    for position in (None, middle.next):
-                        statement = Statement()
-                        segment = next(segments(listing.orders, position))
-                        text = walk._page_statement(statement, listing, segment, 101)
-                        unknown = ", ".join("NULL" for _ in statement.values)
-                        await held.execute(f"PREPARE page AS {text}")
-                        found = await held.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE page ({unknown})")
-                        await held.execute("DEALLOCATE page")
-                        kept = set(kinds(orjson.loads(found)[0]["Plan"]))
-                        assert kept <= WALK, (key, descending, kept)
-    finally:
-        await readers.close()
-        await close_pool(pool)
 
 
 async def test_tags__a_page_costs_the_same_in_a_large_repository(connection: Connection) -> None:

@@ -35,7 +35,6 @@ from indexer.store.instants import show_instant
 from indexer.store.listing import manifests as store
 from indexer.store.listing.tags import (
     COLUMNS,
-    EVERY_TAG,
     TagFilter,
     TagPage,
     fetch_tags,
@@ -44,7 +43,6 @@ from indexer.store.listing.tags import (
     with_words,
 )
 from indexer.store.listing.walk import Found, Row
-from indexer.store.reading import Plans
 
 SCOPE = "tags"
 
@@ -129,8 +127,7 @@ async def list_tags(call: Call[TagsQuery]) -> Items:
     20,000 of them per request: the page may then be short, or empty, and still have a `next`.
     """
     wanted = tag_filter(call.query, name=call.query.name)
-    plans = Plans.WALKS if wanted == EVERY_TAG and call.query.count is None else Plans.SEARCHES
-    async with call.readers.reading(plans) as held:
+    async with call.readers.reading() as held:
         repository = await readable_repository(held, call)
         listing = await tags_of_repository(
             held, repository=repository, sort=parse_sort(call.query.sort), wanted=wanted

@@ -153,9 +153,6 @@ class TagFilter:
         return self.searches or any(value is not None for value in others)
 
 
-EVERY_TAG = TagFilter()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagPage:
     """Rows of a page with the words they use."""
