@@ -14,8 +14,8 @@ from indexer.inventory.loss import LossState, Statement
 from indexer.rfc3339 import format_time
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
-from indexer.store.listing import drift as drift_store
 from indexer.store.listing import status as status_store
+from indexer.store.listing.runs import latest_runs
 from indexer.store.listing.status import Status, Verification
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
@@ -68,7 +68,7 @@ async def look(database_url: str) -> Picture:
             verification = await status_store.verification(
                 held, tags=found.totals["tags"], now=found.ingest["now"]
             )
-            runs = await drift_store.latest_runs(held, limit=RUNS_LOOKED_AT)
+            runs = await latest_runs(held, limit=RUNS_LOOKED_AT)
     finally:
         await held.close()
     ended = (run for run in runs if run["outcome"] in ASKED_THE_BRAKE)

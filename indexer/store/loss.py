@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indexer.inventory.loss import Account, Downtime, LossState, Statement, Witness
-from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
+
+if TYPE_CHECKING:  # a status is asked for at the command line, and lists nothing page by page
+    from indexer.store.listing.walk import Row
 
 SQL = load("loss")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from indexer.store.drift import RunMode, RunOutcome
-from indexer.store.listing.drift import latest_runs
+from indexer.store.listing.runs import latest_runs
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connect
 from indexer.store.walks import Worker

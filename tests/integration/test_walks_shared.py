@@ -16,7 +16,7 @@ from indexer.oci.reference import RepositoryName
 from indexer.store import held_back, walks
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.held_back import Held
-from indexer.store.listing.drift import latest_runs
+from indexer.store.listing.runs import latest_runs
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from reconciler.drift import ending

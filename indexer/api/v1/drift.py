@@ -16,8 +16,9 @@ from indexer.api.parameters import Flag, Text, Time, WholeNumber
 from indexer.inventory.changes import DriftCause, DriftKind
 from indexer.oci.digest import digest_from_bytes
 from indexer.rfc3339 import format_time
-from indexer.store.listing.drift import FindingFilter, drift_findings, latest_runs
+from indexer.store.listing.drift import FindingFilter, drift_findings
 from indexer.store.listing.freshness import freshness
+from indexer.store.listing.runs import latest_runs
 from indexer.store.listing.scopes import find_scope
 from indexer.store.listing.walk import Row, fetch_page
 

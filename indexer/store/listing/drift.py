@@ -1,4 +1,4 @@
-"""The drift report: what differed between registry and inventory, and the walks that found it."""
+"""The drift report: what differed between registry and inventory. The walks that found it are in ``runs``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from indexer.store.drift import RUN_LOCK
 from indexer.store.listing.keyset import Column, Part, orders_of
 from indexer.store.listing.scopes import Scope
 from indexer.store.listing.statement import Condition
-from indexer.store.listing.walk import Listing, Row
-from indexer.store.pool import Connection
-from indexer.store.queries import load
-
-SQL = load("listing_drift")
+from indexer.store.listing.walk import Listing
 
 COLUMNS: Mapping[str, Column] = {
     "detected_at": Column(name="detected_at", sql="t.detected_at", type="timestamptz"),
@@ -62,11 +57,6 @@ def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> Listing:
         joins=_JOINS,
         filters=tuple(Condition(text, (value,)) for text, value in plain if value is not None),
     )
-
-
-async def latest_runs(connection: Connection, *, limit: int) -> list[Row]:
-    """Return the newest runs of the walk."""
-    return list(await connection.fetch(SQL["latest_runs"], limit, RUN_LOCK))
 
 
 def _source(_part: Part) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from indexer.inventory.latency import quantile
 from indexer.inventory.loss import Account, Statement, current_statement, without_counters
 from indexer.store import loss, verified
-from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
+
+if TYPE_CHECKING:  # a status is asked for at the command line, and lists nothing page by page
+    from indexer.store.listing.walk import Row
 
 SQL = load("listing_status")
 
