@@ -48,6 +48,24 @@ async def test_tree__grows_over_the_edges_of_tiles(pool: Pool) -> None:
     await check_tree(pool, size=1242)
 
 
+async def test_media_type__that_the_facet_says_is_kept_once(pool: Pool, lookups: Lookups) -> None:
+    """An entry shows the media type its event told; the row repeats it only where the facet says another."""
+    await ingest(pool, lookups, captures.load("random-workload-a.3.1.1"), batch=200)
+    await pool.execute(
+        "UPDATE audit_staged SET detail = jsonb_set(detail, '{media_type}', '\"application/other\"') "
+        "WHERE id = (SELECT min(id) FROM audit_staged WHERE detail ? 'media_type')"
+    )
+    words = "SELECT id, detail ->> 'media_type' AS told FROM {} WHERE detail ? 'media_type'"
+    told = dict(await pool.fetch(words.format("audit_staged")))
+    assert len(told) > 10
+    while await seal(pool, limit=37):
+        pass
+    entries = await exported(pool)
+    await check_tree(pool, size=len(entries))
+    assert told == {entry["id"]: entry["media_type"] for entry in entries if entry["id"] in told}
+    assert {min(told): "application/other"} == dict(await pool.fetch(words.format("audit_entry")))
+
+
 async def test_leaf__does_not_follow_what_is_learned_later(pool: Pool) -> None:
     """A manifest whose media type is told only later leaves the sealed entry as it was."""
     await sealed(pool, 3)

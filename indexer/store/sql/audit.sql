@@ -18,7 +18,8 @@ SELECT position, erasures FROM log_head FOR UPDATE SKIP LOCKED
 
 -- name: seal
 -- Moves the staged entries $1 (ids, in order) into the log behind position $5; their facets $2, actors' salts $3 and
--- clients' salts $4. An actor whose name was erased while the entry waited is none.
+-- clients' salts $4. An actor whose name was erased while the entry waited is none. A media type that the facet says,
+-- which stays with the entry, is not kept twice.
 WITH sealed AS (
     SELECT * FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[]) WITH ORDINALITY
         AS s (id, facet_id, actor_salt_id, client_salt_id, place)
@@ -30,8 +31,9 @@ INSERT INTO audit_entry (position, id, occurred_at, recorded_at, not_before, con
                          actor_salt_id, client_salt_id, action, source, tag, detail)
 SELECT $5::bigint + s.place, t.id, t.occurred_at, t.recorded_at, t.not_before, t.content_id, t.previous_id, t.event_key,
        t.request_key, t.repository_id, CASE WHEN s.actor_salt_id IS NOT NULL THEN t.actor_id END, t.client_id,
-       t.instance_id, t.client_port, s.facet_id, s.actor_salt_id, s.client_salt_id, t.action, t.source, t.tag, t.detail
-FROM taken AS t JOIN sealed AS s USING (id) ORDER BY s.place
+       t.instance_id, t.client_port, s.facet_id, s.actor_salt_id, s.client_salt_id, t.action, t.source, t.tag,
+       CASE WHEN t.detail ->> 'media_type' = f.media_type THEN nullif(t.detail - 'media_type', '{}') ELSE t.detail END
+FROM taken AS t JOIN sealed AS s USING (id) LEFT JOIN facet AS f ON f.id = s.facet_id ORDER BY s.place
 
 -- name: move_head
 -- The log now ends at position $1.
