@@ -10,13 +10,15 @@ Beside them lie two repositories that stay as they are, of 1,000 and of 10,000 t
 
 A power law is fitted to each (least squares of the logarithms): exponent 0 is flat, 1 is linear in the size of the
 inventory. ``--plot FILE`` draws them, where matplotlib is installed. ``--keep DIRECTORY`` leaves the inventory there:
-another run goes on from its size, and `pages --keep` asks for pages inside it.
+another run goes on from its size, ``--after FILE`` with the figures that the one before saved, and `pages --keep` asks
+for pages inside it.
 
     python3 dev.py bench growth [--sizes 10000,100000,1000000,8000000] [--keep DIRECTORY] [--plot FILE.svg]
 """
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 import sys
@@ -107,6 +109,15 @@ async def weigh(report: Report, url: str, size: int) -> None:
     report.add(f"database, {size:,} tags", total / tags, "bytes/tag")
 
 
+def before(report: Report, saved: Path) -> list[int]:
+    """Take in the figures of a saved run at other sizes; return these."""
+    found = json.loads(saved.read_text(encoding="utf-8"))
+    report.figures = found["figures"] | report.figures
+    report.units = found["units"] | report.units
+    sizes: list[int] = found["conditions"]["sizes"]
+    return sizes
+
+
 def exponent(points: list[tuple[int, float]]) -> float:
     """Return the exponent of the power law that fits best."""
     return statistics.linear_regression(
@@ -176,6 +187,8 @@ async def run(arguments: argparse.Namespace) -> None:
                     await until_up(f"{server_url}/healthz")
                     await ask_pages(report, server_url, size, rounds=rounds)
                 say(f"{size:,} tags measured")
+    if arguments.after is not None:
+        sizes = before(report, arguments.after) + sizes
     curves = fitted(report, sizes)
     report.keep(arguments)
     if arguments.plot is not None:
@@ -188,6 +201,7 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="DIRECTORY", help="leave the inventory there, or go on with it"
     )
+    parser.add_argument("--after", type=Path, metavar="FILE", help="figures saved by a run at smaller sizes")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves")
     uvloop.run(run(parser.parse_args()))
 
