@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import asyncpg
@@ -52,12 +53,13 @@ SIDE_BY_SIDE = 2
 IN_A_ROW = 5
 """So many batches before those side by side wait for each other, and what failed is looked into."""
 
-SMALL = 50
 GATHER_SECONDS = 0.025
-"""A pause after a batch of fewer than ``SMALL``: a registry sends one event at a time and waits for each answer, so
-without it every delivery would be applied by itself, on the cores that should answer the next. The first event
-after a rest is applied at once; with the pause a real 3.1.1 delivered 1.3 to 1.7 times as fast, as fast as to a
-server that applies nothing (docs/explanation/performance.md)."""
+RUSH_GATHER_SECONDS = 0.25
+RUSH_RATE = 200
+"""Pauses after a batch that left nothing waiting: a registry sends one event at a time and waits for each answer, so
+without them every delivery would be applied by itself, on the cores that should answer the next. The longer one is for
+more than ``RUSH_RATE`` deliveries a second. The first event after a rest is applied at once. What they gain is measured
+in docs/explanation/performance.md."""
 
 REST_SECONDS = 0.5
 """Other processes store deliveries too, and do not ring our alarm."""
@@ -103,6 +105,7 @@ class IngestWorker:
         self._pulls_apart = pulls_apart
         self._forwarded = forwarded
         self._behind = False
+        self._looked_at = 0.0
         self._doubted: deque[int] = deque()
 
     async def run_once(self) -> Round:
@@ -116,9 +119,17 @@ class IngestWorker:
         else:
             done = await self._catch_up()
         self._behind = done >= self._batch
-        if 0 < done < SMALL:
-            await asyncio.sleep(GATHER_SECONDS)
+        if pause := self._pause_after(done):
+            await asyncio.sleep(pause)
         return Round(items=done, rest_seconds=0 if done else REST_SECONDS)
+
+    def _pause_after(self, done: int) -> float:
+        """Return for how many seconds deliveries gather before the next batch."""
+        now = monotonic()
+        since, self._looked_at = self._looked_at, now
+        if not done or self._behind:
+            return 0.0
+        return RUSH_GATHER_SECONDS if done > RUSH_RATE * (now - since) else GATHER_SECONDS
 
     async def _catch_up(self) -> int:
         """Apply batches side by side, some after each other, while whole ones wait; return how many deliveries."""

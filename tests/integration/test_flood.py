@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -205,9 +206,23 @@ async def test_batches__are_bounded_in_bytes_and_events(
     assert await pool.fetchval("SELECT count(*) FROM tag") == 6
 
 
-@pytest.mark.parametrize(("count", "expected"), [(0, []), (3, [workers.GATHER_SECONDS]), (workers.SMALL, [])])
-async def test_worker__pauses_after_a_small_batch_only(
-    pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch, count: int, expected: list[float]
+@pytest.mark.parametrize(
+    ("count", "seconds", "expected"),
+    [
+        (0, 1.0, []),
+        (3, 1.0, [workers.GATHER_SECONDS]),
+        (3, 0.001, [workers.RUSH_GATHER_SECONDS]),
+        (workers.BATCH, 0.001, []),
+    ],
+)
+async def test_worker__pauses_the_longer_the_more_comes_but_never_with_a_backlog(
+    pool: Pool,
+    lookups: Lookups,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    count: int,
+    seconds: float,
+    expected: list[float],
 ) -> None:
     """So that what a registry sends one by one is applied together; a backlog and an empty inbox wait for nothing."""
     paused: list[float] = []
@@ -215,10 +230,14 @@ async def test_worker__pauses_after_a_small_batch_only(
     async def pause(seconds: float) -> None:
         paused.append(seconds)
 
+    clock = itertools.count(100.0, seconds)
     monkeypatch.setattr("indexer.ingest.worker.asyncio.sleep", pause)
+    monkeypatch.setattr(workers, "monotonic", lambda: next(clock))
+    worker = IngestWorker(pool, lookups)
+    await worker.run_once()
     told = [event("push", tag=f"v{n}", at=EPOCH + timedelta(seconds=n), number=n) for n in range(count)]
     await put(pool, [delivery(each, can_wait=False) for each in told])
-    assert count == (await IngestWorker(pool, lookups).run_once()).items
+    assert count == (await worker.run_once()).items
     assert expected == paused
 
 
