@@ -175,7 +175,7 @@ async def truth_of(world: World) -> dict[tuple[str, str], str]:
 
 async def compare_log(world: World, connection: asyncpg.Connection[asyncpg.Record], outcome: Outcome) -> None:
     rows = await connection.fetch(
-        "SELECT event_key::text AS id, split_part(action, '.', 1) AS noun, count(*) AS times FROM audit_entry"
+        "SELECT event_key::text AS id, split_part(action::text, '.', 1) AS noun, count(*) AS times FROM audit_entry"
         " WHERE event_key IS NOT NULL GROUP BY 1, 2"
     )
     logged = {row["id"] for row in rows}

@@ -62,7 +62,7 @@ async def test_ingest__two_workers_apply_every_event_once(pool: Pool, lookups: L
     await check_counters(pool)
     while await seal(pool, limit=1000):
         pass
-    rows = await pool.fetch("SELECT event_key, split_part(action, '.', 1) AS noun FROM audit_entry")
+    rows = await pool.fetch("SELECT event_key, split_part(action::text, '.', 1) AS noun FROM audit_entry")
     assert len(rows) == len({tuple(row) for row in rows})
     assert await pool.fetchval("SELECT sum(events) FROM registry_instance") == len(capture.event_ids)
     recorded = await recorded_tags(pool)
