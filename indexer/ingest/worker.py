@@ -59,7 +59,7 @@ RUSH_RATE = 200
 """Pauses after a batch that left nothing waiting: a registry sends one event at a time and waits for each answer, so
 without them every delivery would be applied by itself, on the cores that should answer the next. The longer one is for
 more than ``RUSH_RATE`` deliveries a second. The first event after a rest is applied at once. What they gain is measured
-in docs/explanation/performance.md."""
+in docs/explanation/where-the-time-goes.md."""
 
 REST_SECONDS = 0.5
 """Other processes store deliveries too, and do not ring our alarm."""
