@@ -77,7 +77,7 @@ class Readers:
     async def _take(self) -> Held:
         while self._idle:
             held = self._idle.pop()
-            if not held.is_closed():
+            if not _is_lost(held):
                 return held
             await self._release(held)
         held = await self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS)
@@ -92,12 +92,25 @@ class Readers:
         return held
 
     async def _give_back(self, held: Held) -> None:
-        if self._closed or held.is_closed():
+        if self._closed or _is_lost(held):
             await self._release(held)
         else:
             self._idle.append(held)
 
     async def _release(self, held: Held) -> None:
-        if not held.is_closed():
-            await held.execute("; ".join(f"RESET {name}" for name in _SETTINGS))
+        if not _is_lost(held):
+            try:
+                async with translated():
+                    await held.execute("; ".join(f"RESET {name}" for name in _SETTINGS))
+            except StoreUnavailable:
+                if not _is_lost(held):
+                    held.terminate()  # or it would keep what was set
         await self._pool.release(held)
+
+
+def _is_lost(held: Held) -> bool:
+    """Tell whether the connection ended: the pool takes one that did out of its proxy, which then answers nothing."""
+    try:
+        return held.is_closed()
+    except asyncpg.InterfaceError:
+        return True
