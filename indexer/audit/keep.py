@@ -1,4 +1,4 @@
-"""Keeping the log: a part a month, and what is older than the policy leaves it, archived or not.
+"""Keeping the log: a part a month, packed when it is closed; what is older than the policy leaves it, archived or not.
 
 One at a time and in order: the log loses its beginning only. A part is dropped in the transaction that says so, after
 its archive is whole and on disk; whatever dies in between, the next round archives it again and drops it then.
@@ -62,21 +62,25 @@ class Keeper:
         self._held_by: str | None = None
 
     async def run_once(self) -> Round:
-        """Begin the month's part if it is time, and let go of what is old enough."""
+        """Begin the month's part if it is time, let go of what is old enough, and pack one that is closed."""
         now = datetime.now(UTC)
         turned = await turn(self._pool, now=now)
-        cut = cut_of(self._policy.keep, now)
+        left = await self._let_go(cut_of(self._policy.keep, now), now)
+        packed = await pack(self._pool, now=now)
+        return Round(items=turned + left + packed, rest_seconds=REST_SECONDS)
+
+    async def _let_go(self, cut: datetime | None, now: datetime) -> int:
         if cut is None:
-            return Round(items=turned, rest_seconds=REST_SECONDS)
+            return 0
         try:
             left = await let_go(self._pool, cut=cut, directory=self._policy.directory, now=now)
         except KeeperBusy:
-            return Round(items=turned, rest_seconds=REST_SECONDS)
+            return 0
         held_by = None if left.held is None else left.held.held_by
         if held_by is not None and held_by != self._held_by:
             log.warning("audit_part_held", reason=held_by)
         self._held_by = held_by
-        return Round(items=turned + len(left.parts), rest_seconds=REST_SECONDS)
+        return len(left.parts)
 
 
 async def turn(pool: Pool, *, now: datetime) -> int:
@@ -101,6 +105,20 @@ async def turn(pool: Pool, *, now: datetime) -> int:
         log.info("audit_part_not_closed", reason="the log is being read")
         return 0
     log.info("audit_part_closed", first=part.first, last=head)
+    return 1
+
+
+async def pack(pool: Pool, *, now: datetime) -> int:
+    """Build the indexes of one closed part anew; return how many parts that was.
+
+    What grew entry by entry is half empty in places (docs/adr/0039). Listings and the sealer go on meanwhile.
+    """
+    async with connection(pool) as held, alone(held, Exclusive.PACKING) as packer:
+        first = await parts.unpacked_part(held) if packer else None
+        if first is None:
+            return 0
+        await parts.pack_part(held, first=first, at=now)
+    log.info("audit_part_packed", first=first)
     return 1
 
 

@@ -18,6 +18,7 @@ class Exclusive(IntEnum):
 
     ACCOUNTS = 0x6C6F7373  # "loss"
     KEEPING = 0x6B656570  # "keep"
+    PACKING = 0x7061636B  # "pack"
     PUSHING = 0x70757368  # "push"
 
 

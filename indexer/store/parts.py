@@ -1,7 +1,7 @@
-"""The parts of the log: closing one and opening the next, and taking one out.
+"""The parts of the log: closing one and opening the next, packing one that is closed, and taking one out.
 
-Both take an exclusive lock on the log for as long as they last, and give up soon where a reader does not let go:
-whoever waits behind them would wait as long.
+Closing and taking out need an exclusive lock on the log for as long as they last, and give up soon where a reader does
+not let go: whoever waits behind them would wait as long.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from indexer.store.queries import load
 SQL = load("parts")
 
 LOCK_TIMEOUT = "2s"
+PACK_TIMEOUT_SECONDS = 3600.0
+"""An index of five million entries takes seconds, and then waits for every transaction that is older."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,29 @@ async def next_part(connection: Connection, *, first: int, last: int, at: dateti
 async def relabel_part(connection: Connection, *, first: int, at: datetime) -> None:
     """Say that an empty part is opened only now."""
     await connection.execute(SQL["relabel_part"], first, at)
+
+
+async def unpacked_part(connection: Connection) -> int | None:
+    """Return the first position of a closed part that was not packed; None: there is none."""
+    found: int | None = await connection.fetchval(SQL["unpacked_part"])
+    return found
+
+
+async def pack_part(connection: Connection, *, first: int, at: datetime) -> None:
+    """Build the indexes of a closed part anew, one after the other, while it is read; not in a transaction.
+
+    Whoever ended while doing so left an index behind that is not whole: it goes first.
+    """
+    rows = await connection.fetch(SQL["indexes_of_part"], f"audit_entry_{int(first)}")
+    for row in rows:
+        if not row["whole"]:
+            await connection.execute(f'DROP INDEX CONCURRENTLY "{row["name"]}"', timeout=PACK_TIMEOUT_SECONDS)
+    for row in rows:
+        if row["whole"]:
+            await connection.execute(
+                f'REINDEX INDEX CONCURRENTLY "{row["name"]}"', timeout=PACK_TIMEOUT_SECONDS
+            )
+    await connection.execute(SQL["mark_packed"], first, at)
 
 
 async def drop_part(

@@ -24,6 +24,7 @@ from indexer.audit.seal import seal
 from indexer.audit.tiles import TreeDamaged
 from indexer.audit.verify import Fault, verify_export
 from indexer.errors import StoreError
+from indexer.store.exclusive import Exclusive, alone
 from indexer.store.listing.audit import AuditFilter, audit_entries
 from indexer.store.listing.walk import Page, fetch_page
 from indexer.store.operators import Operator
@@ -269,7 +270,7 @@ async def test_keeper__does_both_by_policy(pool: Pool, tmp_path: Path) -> None:
     await pool.execute("UPDATE audit_part SET opened_at = $1", datetime.now(UTC) - timedelta(days=70))
     await sealed(pool, 30)
     forever = Keeper(pool, Policy())
-    assert 1 == (await forever.run_once()).items
+    assert 2 == (await forever.run_once()).items  # closed, and packed
     await pool.execute(
         "UPDATE audit_part SET closed_at = $1 WHERE first_position = 1",
         datetime.now(UTC) - timedelta(days=40),
@@ -281,3 +282,49 @@ async def test_keeper__does_both_by_policy(pool: Pool, tmp_path: Path) -> None:
     await seal(pool, limit=10)
     (entry,) = await exported(pool)
     assert ("log.dropped", "policy", None) == (entry["action"], entry["source"], entry["actor"])
+
+
+async def index_files(pool: Pool, first: int) -> dict[str, int]:
+    rows = await pool.fetch(
+        "SELECT c.relname, pg_relation_filenode(c.oid) AS file FROM pg_index AS i JOIN pg_class AS c"
+        " ON c.oid = i.indexrelid WHERE i.indrelid = to_regclass($1)",
+        f"audit_entry_{first}",
+    )
+    return {row["relname"]: row["file"] for row in rows}
+
+
+async def test_keeper__packs_closed_parts_once(pool: Pool) -> None:
+    """A round builds the indexes of one closed part anew, of the open one never; the log reads as before."""
+    await three_months(pool)
+    await pool.execute("UPDATE audit_part SET opened_at = now() WHERE last_position IS NULL")
+    before = {first: await index_files(pool, first) for first in (1, 301, 1001)}
+    entries = await exported(pool)
+    keeper = Keeper(pool, Policy())
+    assert [1, 1, 0] == [(await keeper.run_once()).items for _ in range(3)]
+    after = {first: await index_files(pool, first) for first in (1, 301, 1001)}
+    assert before[1001] == after[1001]
+    for first in (1, 301):
+        assert before[first].keys() == after[first].keys()
+        assert not set(before[first].values()) & set(after[first].values())
+    assert entries == await exported(pool)
+
+
+async def test_pack__after_one_that_was_cut_off(pool: Pool) -> None:
+    """The index that a builder left behind, which no page may use, is gone afterwards."""
+    await three_months(pool)
+    await pool.execute("CREATE INDEX audit_left_ccnew ON audit_entry_1 (occurred_at)")
+    await pool.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'audit_left_ccnew'::regclass"
+    )
+    assert 1 == await keep.pack(pool, now=MAY)
+    assert "audit_left_ccnew" not in await index_files(pool, 1)
+    assert [] == await pool.fetch("SELECT FROM pg_index WHERE NOT indisvalid")
+
+
+async def test_pack__by_one_process_at_a_time(pool: Pool) -> None:
+    """Where another is packing, nothing is done."""
+    await three_months(pool)
+    async with connection(pool) as held, alone(held, Exclusive.PACKING) as packer:
+        assert packer
+        assert 0 == await keep.pack(pool, now=MAY)
+    assert 1 == await keep.pack(pool, now=MAY)

@@ -327,6 +327,7 @@ CREATE TABLE audit_part (
     last_position   bigint,                  -- null: still open
     opened_at       timestamptz NOT NULL DEFAULT now(),
     closed_at       timestamptz,
+    packed_at       timestamptz,             -- when its indexes were built anew, since nothing is inserted any more
     dropped_at      timestamptz,
     file            text,                    -- the archive's name, where it was archived
     sha256          bytea                    -- of the archive

@@ -18,6 +18,21 @@ INSERT INTO audit_part (first_position, opened_at) VALUES ($1, $2)
 -- The open part that begins at $1 is opened at $2.
 UPDATE audit_part SET opened_at = $2 WHERE first_position = $1 AND last_position IS NULL
 
+-- name: unpacked_part
+-- The first of the closed parts that are in the log and were not packed.
+SELECT first_position FROM audit_part
+WHERE last_position IS NOT NULL AND dropped_at IS NULL AND packed_at IS NULL ORDER BY first_position LIMIT 1
+
+-- name: indexes_of_part
+-- The indexes of table $1, and which are whole: one that was being built when its builder ended is not.
+SELECT c.relname AS name, i.indisvalid AS whole
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE i.indrelid = to_regclass($1) ORDER BY c.relname
+
+-- name: mark_packed
+-- The part that begins at $1 was packed at $2.
+UPDATE audit_part SET packed_at = $2 WHERE first_position = $1
+
 -- name: mark_dropped
 -- The closed part that begins at $1 was dropped at $2; archived in file $3 with SHA-256 $4. Null where it was already.
 UPDATE audit_part SET dropped_at = $2, file = $3, sha256 = $4
