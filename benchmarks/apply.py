@@ -22,7 +22,7 @@ import asyncio
 import cProfile
 import pstats
 import time
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from indexer.store.pool import Connection
+    from indexer.store.pool import Connection, Pool
 
 WATCH_SECONDS = 5
 
@@ -78,11 +78,20 @@ async def work(begin: Callable[[], None], url: str) -> None:
     pool = await open_pool(url, size=8, application="bench work")
     words = await open_pool(url, size=2, application="bench words")
     worker = IngestWorker(pool, Lookups(words))
+    await opened(pool, 4)
+    await opened(words, 2)
     begin()
     while (await worker.run_once()).items:
         pass
     await pool.close()
     await words.close()
+
+
+async def opened(pool: Pool, count: int) -> None:
+    """Open connections of a pool before the clock runs."""
+    async with AsyncExitStack() as stack:
+        for _ in range(count):
+            await stack.enter_async_context(pool.acquire())
 
 
 async def drain(url: str, *, workers: int) -> None:

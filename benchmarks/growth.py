@@ -144,7 +144,7 @@ def plot(curves: dict[str, list[tuple[int, float]]], report: Report, file: Path)
         from matplotlib import pyplot as plt  # noqa: PLC0415
     except ImportError:
         sys.exit("--plot needs matplotlib: .venv/bin/pip install matplotlib")
-    mpl.rcParams["svg.hashsalt"] = "growth"
+    mpl.rcParams |= {"svg.hashsalt": "growth", "svg.fonttype": "none"}
     units = list(dict.fromkeys(report.units.values()))
     figure, panels = plt.subplots(1, len(units), figsize=(5 * len(units), 4.5), squeeze=False)
     for panel, unit in zip(panels[0], units, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.fault_proxy",
@@ -14,3 +16,9 @@ pytest_plugins = [
     "tests.fixtures.sinks",
     "tests.fixtures.feed_secrets",
 ]
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background lets them ignore Ctrl-C, and so every process they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -80,26 +80,28 @@ def test_line__shows_nothing_that_steers_a_terminal() -> None:
 def test_command__ends_well_on_ctrl_c(installation: Installation, tmp_path: Path) -> None:
     """``indexer audit follow`` prints what arrives at the server, and Ctrl-C is exit code 0."""
     output = tmp_path / "followed"
-    with output.open("wb") as out:
-        process = subprocess.Popen(
+    event = {
+        "id": "11111111-2222-4333-8444-555555555555", "timestamp": "2026-01-01T00:00:00Z",
+        "action": "push",
+        "target": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1,
+                   "digest": "sha256:" + "a" * 64, "repository": "team/app", "tag": "v1"},
+    }  # fmt: skip
+    with (
+        output.open("wb") as out,
+        subprocess.Popen(
             [COMMANDS / "indexer", "audit", "follow", "--after", "0", "--json"],
-            env=installation.environment(), stdout=out, stderr=subprocess.PIPE,
-        )  # fmt: skip
-    try:
-        event = {
-            "id": "11111111-2222-4333-8444-555555555555", "timestamp": "2026-01-01T00:00:00Z",
-            "action": "push",
-            "target": {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1,
-                       "digest": "sha256:" + "a" * 64, "repository": "team/app", "tag": "v1"},
-        }  # fmt: skip
-        assert installation.post(json.dumps({"events": [event]}).encode()) == 202
-        installation.until(lambda: b"tag.created" in output.read_bytes(), "the entry to be followed")
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
+            env=installation.environment(),
+            stdout=out,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        try:
+            assert installation.post(json.dumps({"events": [event]}).encode()) == 202
+            installation.until(lambda: b"tag.created" in output.read_bytes(), "the entry to be followed")
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
             process.kill()
-            process.wait()
     entries = [json.loads(line) for line in output.read_bytes().splitlines()]
     assert (0, b"") == (process.returncode, said)
     assert list(range(1, len(entries) + 1)) == [entry["position"] for entry in entries]
