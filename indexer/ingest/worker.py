@@ -139,7 +139,7 @@ class IngestWorker:
             for _ in range(IN_A_ROW):
                 count = await self._apply_next()
                 done += count
-                if count < self._batch:
+                if count < self._batch or self._doubted:
                     break
             return done
 

@@ -266,6 +266,29 @@ async def test_worker__sets_aside_the_delivery_that_failed_and_no_other(
     assert [row["reason"] for row in reasons] == ["could not be applied: ValueError: cannot be applied"]
 
 
+async def test_worker__sets_aside_one_of_a_backlog(
+    pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While whole batches wait, a failing one is not tried again as a whole: its deliveries are, one at a time."""
+    worker = IngestWorker(pool, lookups, batch=4)
+    real, failed = apply.tell_all, []
+
+    async def fail_on_one(held: Any, words: Any, batch: Any, **named: Any) -> Any:
+        if any(each.tag == "v17" for each in batch):
+            failed.append(len(batch))
+            raise ValueError("cannot be applied")
+        return await real(held, words, batch, **named)
+
+    monkeypatch.setattr(apply, "tell_all", fail_on_one)
+    told = [event("push", tag=f"v{n}", at=EPOCH + timedelta(seconds=n), number=n) for n in range(40)]
+    await put(pool, [delivery(each, can_wait=False) for each in told])
+    await drain(worker)
+    assert [4, 1] == failed
+    assert await pool.fetchval("SELECT count(*) FROM tag") == 39
+    assert await pool.fetchval("SELECT count(*) FROM quarantine") == 1
+    assert await pool.fetchval("SELECT count(*) FROM inbox WHERE done_at IS NULL") == 0
+
+
 async def test_housekeeping__forgets_by_age_in_small_batches(pool: Pool, lookups: Lookups) -> None:
     """Inbox rows, event ids, tombstones and failing work go once they are old, a batch a round; the rest stays."""
     await put(pool, floods.pushes(6))
