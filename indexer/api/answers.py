@@ -145,9 +145,8 @@ def _encode(value: object) -> bytes:
 
 
 def _etag(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[
-        :32
-    ]  # half of blake2b's time, where the processor has instructions for it
+    # Half of blake2b's time, where the processor has instructions for it.
+    return hashlib.sha256(body).hexdigest()[:32]
 
 
 def _has(request: web.Request, etag: str) -> bool:

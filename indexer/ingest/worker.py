@@ -114,10 +114,7 @@ class IngestWorker:
             await self._apply_doubted(self._doubted[0])
             self._doubted.popleft()
             return Round(items=1, rest_seconds=0)
-        if not self._behind:
-            done = await self._apply_next()
-        else:
-            done = await self._catch_up()
+        done = await (self._catch_up() if self._behind else self._apply_next())
         self._behind = done >= self._batch
         if pause := self._pause_after(done):
             await asyncio.sleep(pause)
