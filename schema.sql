@@ -235,7 +235,9 @@ CREATE TABLE tag_history (
     PRIMARY KEY (repository_id, name, valid_from) INCLUDE (valid_to)
 );
 
-CREATE INDEX tag_history_by_manifest ON tag_history (manifest_id, repository_id, name, valid_from);
+-- What holds now is found by the tags that point to a manifest (tag_by_manifest).
+CREATE INDEX tag_history_by_manifest ON tag_history (manifest_id, repository_id, name, valid_from)
+    WHERE valid_to < 'infinity';
 CREATE INDEX tag_history_by_start ON tag_history (repository_id, valid_from, name) INCLUDE (valid_to);
 CREATE INDEX tag_history_by_end ON tag_history (repository_id, valid_to, name) INCLUDE (valid_from)
     WHERE valid_to < 'infinity';

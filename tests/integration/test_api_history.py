@@ -69,6 +69,21 @@ class World:
             actor_ids={},
         )
         self.timelines[key] = (*kept, *fitted)
+        await self._point(key, history.open_interval(fitted))
+
+    async def _point(self, key: Key, opened: Interval | None) -> None:
+        """Put on record what the tag points to now, as whoever writes history does."""
+        identity = (self.repositories[key[0]], key[1])
+        await self.connection.execute("DELETE FROM tag WHERE repository_id = $1 AND name = $2", *identity)
+        if opened is not None:
+            await self.connection.execute(
+                "INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, facet_id, "
+                "published_source, evidence) SELECT $1, $2, id, $4, $4, facet_id, 'event', 'told' "
+                "FROM manifest WHERE id = $3",
+                *identity,
+                self.manifests[opened.digest],
+                opened.valid_from,
+            )
 
     def intervals(self, prefix: str = "") -> Iterator[tuple[Key, Interval]]:
         for key in sorted(self.timelines, key=lambda key: (self.repositories[key[0]], key[1])):
@@ -85,6 +100,7 @@ async def random_world(connection: Connection, seed: int) -> World:
     chance = random.Random(seed)
     await put_repository(connection, "content", [TagRow(name=d, exact_digest=d) for d in DIGESTS])
     await connection.execute("DELETE FROM tag_history")
+    await connection.execute("DELETE FROM tag")
     repositories = {name: await put_repository(connection, name, []) for name in REPOSITORIES}
     rows = await connection.fetch("SELECT id, digest FROM manifest")
     packed = {row["digest"]: row["id"] for row in rows}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest_asyncio
 
+from indexer.oci.digest import digest_from_bytes
 from indexer.store.listing import tags as store
 from indexer.store.listing import walk
 from indexer.store.listing.changes import changes_between
@@ -167,7 +168,8 @@ async def test_history__pages_come_from_indexes(connection: Connection) -> None:
         "UPDATE tag_history SET valid_to = valid_from + interval '1 minute', to_source = 'event', "
         "replaces = name LIKE 'v1.%' WHERE name LIKE 'v%'"
     )
-    await connection.execute("VACUUM ANALYZE tag_history")
+    await connection.execute("DELETE FROM tag WHERE name LIKE 'v%'")
+    await connection.execute("VACUUM ANALYZE tag, tag_history")
     window = {"since": at(500_000), "until": at(500_000 + 2_000)}
     for scope in (None, one, some):
         listings = [
@@ -192,3 +194,18 @@ async def test_history__pages_come_from_indexes(connection: Connection) -> None:
             connection, await history_everywhere(connection, scope=scope, digest=digest(f"{LARGE}-7"))
         )
         assert pages(found) < 100, kinds(found)
+
+
+async def test_history__of_a_digest_that_many_tags_point_to(connection: Connection) -> None:
+    """However many tags point to a digest or did, a page of its history reads what a page needs, and sorts no more."""
+    moved = "SET manifest_id = (SELECT min(id) FROM manifest)"
+    await connection.execute(f"UPDATE tag {moved} WHERE name LIKE 'main-%'")
+    await connection.execute(f"UPDATE tag_history {moved}")
+    await connection.execute("UPDATE tag_history SET valid_to = '2027-01-01' WHERE name LIKE 'v%'")
+    await connection.execute("DELETE FROM tag WHERE name LIKE 'v%'")
+    await connection.execute("VACUUM ANALYZE tag, tag_history")
+    first = digest_from_bytes(await connection.fetchval("SELECT digest FROM manifest ORDER BY id LIMIT 1"))
+    found = await plan(connection, await history_everywhere(connection, scope=None, digest=first))
+    assert all(node["Actual Rows"] < SMALL for node in nodes(found)), kinds(found)
+    assert {"tag_history_by_manifest", "tag_by_manifest"} <= {node.get("Index Name") for node in nodes(found)}
+    assert pages(found) < LARGE / 5, kinds(found)

@@ -40,6 +40,14 @@ _JOINS = (
 )
 _SOMEWHERE = "r.name AS repository, h.name AS tag"
 _REPOSITORY = "JOIN repository AS r ON r.id = w.repository_id"
+# What a tag points to now is found by the tag: no index holds all current intervals by their manifest again. What is left
+# out of the first half is left out by ``indexed``, for a half with a condition of its own would be sorted as a whole.
+_POINTING = (
+    "(SELECT repository_id, name, valid_from, valid_to, manifest_id, valid_to < 'infinity' AS indexed FROM tag_history "
+    "UNION ALL SELECT repository_id, name, (SELECT valid_from FROM tag_history AS h WHERE h.repository_id = "
+    "now.repository_id AND h.name = now.name ORDER BY valid_from DESC LIMIT 1), 'infinity', manifest_id, true "
+    "FROM tag AS now) AS t"
+)
 _BEFORE = (
     "JOIN LATERAL (SELECT * FROM tag_history AS p WHERE p.repository_id = h.repository_id "
     "AND p.name = h.name AND p.valid_from < h.valid_from ORDER BY p.valid_from DESC LIMIT 1) AS b ON true "
@@ -86,7 +94,7 @@ async def history_everywhere(
         filters += (Condition("t.valid_from <= {}", (at,)), Condition("t.valid_to > {}", (at,)))
     covered = cover(scope, searches=bool(filters))
     return Listing(
-        source=_source,
+        source=_source if digest is None else _pointing,
         scope=(*covered.scope, *within),
         orders=orders_of(
             COLUMNS,
@@ -135,8 +143,14 @@ def _source(_part: Part) -> str:
     return "tag_history AS t"
 
 
+def _pointing(_part: Part) -> str:
+    return _POINTING
+
+
 async def _pointing_to(connection: Connection, digest: Digest | None) -> tuple[Condition, ...]:
     if digest is None:
         return ()
     number = await connection.fetchval(WORDS["manifest_id"], digest_to_bytes(digest))
-    return (Condition("t.manifest_id = {}", (number,)) if number is not None else NOTHING,)
+    if number is None:
+        return (NOTHING,)
+    return (Condition("t.manifest_id = {}", (number,)), Condition("t.indexed"))
