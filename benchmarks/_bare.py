@@ -17,6 +17,7 @@ from benchmarks._report import batched
 from indexer.store.instants import FOR_EVER, NEVER
 from indexer.store.pool import connect
 from indexer.store.queries import load
+from indexer.store.repositories import SORTED_WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +137,7 @@ class BareWriter:
             await connection.execute(
                 load("repositories")["count_repositories"],
                 ids, [1] * len(ids), [1] * len(ids), [now] * len(ids), [NEVER] * len(ids), [FOR_EVER] * len(ids),
+                SORTED_WHOLE,
             )  # fmt: skip
             await connection.execute(
                 load("lookups")["count_instance_events"], [self.instance_id], [count], [now], [now], [now]

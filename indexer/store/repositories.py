@@ -12,6 +12,10 @@ from indexer.store.queries import load
 
 SQL = load("repositories")
 
+SORTED_WHOLE = 500
+"""A repository with more tags is large: pages of its tags come from an index by each sort key. Those of a smaller one
+are sorted for each page, which spares their tags half of the indexes."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Counted:
@@ -50,7 +54,10 @@ async def find_ids(connection: Connection, *, names: Iterable[RepositoryName]) -
 async def count_repositories(
     connection: Connection, *, counted: Mapping[int, Counted], never: datetime, for_ever: datetime
 ) -> None:
-    """Add to the counters; ``never`` and ``for_ever`` stand for "no instant" in greatest() and least()."""
+    """Add to the counters of repositories whose tags are written, and mark those that have become large.
+
+    ``never`` and ``for_ever`` stand for "no instant" in greatest() and least().
+    """
     ids = sorted(counted)
     rows = [counted[number] for number in ids]
     await connection.execute(
@@ -61,6 +68,7 @@ async def count_repositories(
         [row.published_at or never for row in rows],
         [row.pulled_at or never for row in rows],
         [row.heard_at or for_ever for row in rows],
+        SORTED_WHOLE,
     )
 
 

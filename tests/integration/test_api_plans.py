@@ -59,11 +59,13 @@ def generate(count: int) -> Iterator[TagRow]:
 
 
 async def repository(connection: Connection, name: str) -> RepositoryRef:
-    row = await connection.fetchrow("SELECT id, tag_count FROM repository WHERE name = $1", name)
+    row = await connection.fetchrow("SELECT id, tag_count, large FROM repository WHERE name = $1", name)
     assert row is not None
     fresh = Freshness(as_of=EPOCH, walked_at=None)
     known: RepositoryName = name  # type: ignore[assignment]  # a name that needs no parsing
-    return RepositoryRef(id=row["id"], name=known, tag_count=row["tag_count"], freshness=fresh)
+    return RepositoryRef(
+        id=row["id"], name=known, tag_count=row["tag_count"], large=row["large"], freshness=fresh
+    )
 
 
 async def plan(connection: Connection, listing: walk.Listing, position: Position | None = None) -> Any:
@@ -103,6 +105,18 @@ async def test_tags__a_plain_page_is_an_index_scan_without_a_sort(connection: Co
                 found = kinds(await plan(connection, listing, position))
                 bad = {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan", "Merge Join", "Hash Join"}
                 assert not bad & set(found), (key, descending, found)
+
+
+async def test_tags__a_small_repository_is_sorted_whole(connection: Connection) -> None:
+    """Where no index has the order of 300 tags, a page reads them all, and no others."""
+    small = await repository(connection, "other")
+    for key in sorted(store.OF_LARGE):
+        listing = await store.tags_of_repository(
+            connection, repository=small, sort=[(key, True)], wanted=TagFilter()
+        )
+        found = await plan(connection, listing)
+        assert "Sort" in kinds(found), key
+        assert all(node["Actual Rows"] <= small.tag_count for node in nodes(found)), kinds(found)
 
 
 async def test_tags__a_page_costs_the_same_in_a_large_repository(connection: Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.audit.seal import seal
+from indexer.store import repositories
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from tests.fixtures import captures
@@ -28,8 +29,11 @@ async def test_replay__told_evidence_alone(pool: Pool, lookups: Lookups, name: s
 
 
 @pytest.mark.parametrize("name", captures.names())
-async def test_replay__one_event_a_transaction(pool: Pool, lookups: Lookups, name: str) -> None:
-    """Taken one delivery at a time, a recording makes the same tags, counters and history."""
+async def test_replay__one_event_a_transaction(
+    pool: Pool, lookups: Lookups, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken one delivery at a time, a recording makes the same tags, counters and history; repositories grow large."""
+    monkeypatch.setattr(repositories, "SORTED_WHOLE", 2)
     capture = captures.load(name)
     await ingest(pool, lookups, capture, batch=1)
     await check_tags(pool, capture)

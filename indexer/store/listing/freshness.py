@@ -34,6 +34,7 @@ class RepositoryRef:
     id: int
     name: RepositoryName
     tag_count: int
+    large: bool
     freshness: Freshness
 
 
@@ -53,5 +54,6 @@ async def find_repository(connection: Connection, *, name: RepositoryName) -> Re
         id=row["id"],
         name=name,
         tag_count=row["tag_count"],
+        large=row["large"],
         freshness=Freshness(as_of=row["as_of"], walked_at=row["walked_at"]),
     )

@@ -40,8 +40,8 @@ _JOINS = (
 )
 _SOMEWHERE = "r.name AS repository, h.name AS tag"
 _REPOSITORY = "JOIN repository AS r ON r.id = w.repository_id"
-# What a tag points to now is found by the tag: no index holds all current intervals by their manifest again. What is left
-# out of the first half is left out by ``indexed``, for a half with a condition of its own would be sorted as a whole.
+# What a tag points to now is found by the tag: no index has all current intervals by their manifest again. They are
+# left out of the first half by ``indexed``, for a half with a condition of its own would be sorted as a whole.
 _POINTING = (
     "(SELECT repository_id, name, valid_from, valid_to, manifest_id, valid_to < 'infinity' AS indexed FROM tag_history "
     "UNION ALL SELECT repository_id, name, (SELECT valid_from FROM tag_history AS h WHERE h.repository_id = "

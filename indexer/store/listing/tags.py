@@ -53,6 +53,9 @@ EVERYWHERE: Mapping[str, Column] = {
 }
 """Across repositories only publish time has an index."""
 
+OF_LARGE = frozenset({"semver", "created_at", "size", "first_seen_at"})
+"""Sort keys whose indexes have the tags of large repositories alone."""
+
 _IDENTITY = (("repository_id", "integer"), ("name", "text"))
 _OUTER = (
     "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at::text, t.published_source, t.image_created::text, "
@@ -171,15 +174,21 @@ async def tags_of_repository(
 ) -> Listing:
     """Return the list of a repository's tags, to be paged or counted."""
     orders = orders_of(COLUMNS, sort, ties=["name"])
+    of_large = orders[0].column.name in OF_LARGE
+    scope = (Condition("t.repository_id = {}", (repository.id,)),)
+    if of_large and repository.large:
+        scope += (Condition("t.large"),)  # all are: it admits the index
+    # What is sorted whole is joined late, when it is cut to the page.
+    late = any(order.column.apart for order in orders) or (of_large and not repository.large)
     bounded = repository.tag_count > SEARCHED_TO_THE_END and wanted.searches and not wanted.has_index
     return Listing(
         source=partial(_source, orders, wanted),
-        scope=(Condition("t.repository_id = {}", (repository.id,)),),
+        scope=scope,
         orders=orders,
         identity=_IDENTITY,
         outer=_OUTER,
         joins=_JOINS,
-        direct=None if any(order.column.apart for order in orders) else _DIRECT,
+        direct=None if late else _DIRECT,
         filters=await _conditions(connection, wanted),
         matcher=_matcher(wanted),
         bound=STEP if bounded else None,

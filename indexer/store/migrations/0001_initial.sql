@@ -72,7 +72,8 @@ CREATE TABLE repository (
     measured_at        timestamptz,
     size_bytes         bigint NOT NULL DEFAULT 0,
     tag_count          integer NOT NULL DEFAULT 0,
-    manifest_count     integer NOT NULL DEFAULT 0
+    manifest_count     integer NOT NULL DEFAULT 0,
+    large              boolean NOT NULL DEFAULT false   -- has, or had, more tags than are sorted for each page
 ) WITH (fillfactor = 80);
 
 CREATE INDEX repository_by_last_published ON repository (last_published_at, name);
@@ -174,6 +175,7 @@ CREATE TABLE tag (
     published_source text NOT NULL CHECK (published_source IN ('event', 'storage', 'image-config', 'first-seen')),
     evidence        text NOT NULL CHECK (evidence IN ('told', 'seen')),
     broken          boolean NOT NULL DEFAULT false,
+    large           boolean NOT NULL DEFAULT false,            -- the same as of its repository
     name            text COLLATE "C" NOT NULL,
     semver_key      bytea NOT NULL DEFAULT '',
     PRIMARY KEY (repository_id, name)
@@ -181,10 +183,11 @@ CREATE TABLE tag (
         autovacuum_vacuum_insert_scale_factor = 0.01);
 
 CREATE INDEX tag_by_published ON tag (repository_id, published_at, name) INCLUDE (facet_id);
-CREATE INDEX tag_by_size ON tag (repository_id, size_bytes, name) INCLUDE (facet_id);
-CREATE INDEX tag_by_created ON tag (repository_id, image_created, name) INCLUDE (facet_id);
-CREATE INDEX tag_by_first_seen ON tag (repository_id, first_seen_at, name) INCLUDE (facet_id);
-CREATE INDEX tag_by_semver ON tag (repository_id, semver_key, name) INCLUDE (facet_id);
+-- The tags of most repositories are few enough to be sorted for each page (docs/adr/0042).
+CREATE INDEX tag_by_size ON tag (repository_id, size_bytes, name) INCLUDE (facet_id) WHERE large;
+CREATE INDEX tag_by_created ON tag (repository_id, image_created, name) INCLUDE (facet_id) WHERE large;
+CREATE INDEX tag_by_first_seen ON tag (repository_id, first_seen_at, name) INCLUDE (facet_id) WHERE large;
+CREATE INDEX tag_by_semver ON tag (repository_id, semver_key, name) INCLUDE (facet_id) WHERE large;
 CREATE INDEX tag_by_manifest ON tag (manifest_id, repository_id, name);
 CREATE INDEX tag_by_published_everywhere ON tag (published_at, repository_id, name);
 
@@ -202,7 +205,7 @@ CREATE TABLE tag_tombstone (
     PRIMARY KEY (repository_id, name)
 );
 
--- A pull must not touch the seven indexes of `tag`.
+-- A pull must not touch the indexes of `tag`.
 CREATE TABLE tag_pull (
     last_pulled_at  timestamptz NOT NULL,
     pull_count      bigint NOT NULL,

@@ -8,5 +8,5 @@ SELECT coalesce((SELECT received_at FROM inbox WHERE done_at IS NULL ORDER BY id
 -- name: freshness_of
 -- The repository $1 (name), and how far the inbox has been applied.
 SELECT coalesce((SELECT received_at FROM inbox WHERE done_at IS NULL ORDER BY id LIMIT 1), clock_timestamp()) AS as_of,
-       r.walked_at, r.id, r.tag_count
+       r.walked_at, r.id, r.tag_count, r.large
 FROM repository AS r WHERE r.name = $1

@@ -20,15 +20,17 @@ WHERE t.name IS NOT NULL OR d.name IS NOT NULL
 -- $16 is the facet of a tag whose manifest was never announced.
 INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
                  pushed_by, revision, published_source, evidence, broken, semver_key, alive_since,
-                 size_bytes, image_created, facet_id)
+                 size_bytes, image_created, facet_id, large)
 SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.told_at, new.seen_at,
        new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source, new.evidence, new.broken,
-       new.semver_key, new.alive_since, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16)
+       new.semver_key, new.alive_since, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16),
+       r.large
 FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::integer[], $12::text[],
             $13::text[], $14::boolean[], $15::bytea[], $17::timestamptz[])
     AS new (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
             pushed_by, revision, published_source, evidence, broken, semver_key, alive_since)
+JOIN repository AS r ON r.id = new.repository_id
 LEFT JOIN manifest AS m ON m.id = new.manifest_id
 ON CONFLICT (repository_id, name) DO UPDATE
 SET manifest_id = excluded.manifest_id, published_at = excluded.published_at, first_seen_at = excluded.first_seen_at,
