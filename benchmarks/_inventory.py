@@ -29,7 +29,7 @@ INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, ima
 SELECT $1, CASE WHEN n % 5 = 0 THEN 'v1.' || n / 50 || '.' || n % 50 ELSE 'build-' || lpad(n::text, 8, '0') END,
        m.id, m.total_bytes, at, m.image_created, at, at, at + '1s', at + '1s', m.facet_id, 'event', 'seen',
        CASE WHEN n % 5 = 0 THEN int8send(1) || int8send(n / 50) || int8send(n % 50) || int8send(0) || '\\xff'::bytea
-            ELSE ''::bytea END, $2 > $4::bigint
+            ELSE ''::bytea END, $4
 FROM generate_series(1, $2::bigint) AS n
 CROSS JOIN LATERAL (SELECT '2026-01-01'::timestamptz + make_interval(secs => (n * 7919) % 20000000) AS at) AS clock
 JOIN manifest AS m ON m.digest = '\\x01' || sha256(('manifest ' || ($3 + n / 2))::bytea)
@@ -50,7 +50,7 @@ SELECT repository_id, manifest_id, min(published_at), max(seen_at) FROM tag WHER
 # order they were published in, all over the repositories.
 _MANY_REPOSITORIES = """
 INSERT INTO repository (name, created_at, tag_count, manifest_count, last_published_at, large)
-SELECT $1 || lpad(n::text, 6, '0'), '2026-01-01', $3, $3 / 2, '2026-06-01', $3 > $4
+SELECT $1 || lpad(n::text, 6, '0'), '2026-01-01', $3, $3 / 2, '2026-06-01', $4
 FROM generate_series(1, $2::bigint) AS n
 """
 
@@ -60,7 +60,7 @@ INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, ima
 SELECT $1 + r, CASE WHEN n % 5 = 0 THEN 'v1.' || n / 50 || '.' || n % 50 ELSE 'build-' || lpad(n::text, 8, '0') END,
        m.id, m.total_bytes, at, m.image_created, at, at, at + '1s', at + '1s', m.facet_id, 'event', 'seen',
        CASE WHEN n % 5 = 0 THEN int8send(1) || int8send(n / 50) || int8send(n % 50) || int8send(0) || '\\xff'::bytea
-            ELSE ''::bytea END, $3 > $5::bigint
+            ELSE ''::bytea END, $5
 FROM generate_series(1, $2::bigint) AS r
 CROSS JOIN generate_series(1, $3::bigint) AS n
 CROSS JOIN LATERAL (SELECT '2026-01-01'::timestamptz + make_interval(secs => ((r * $3 + n) * 7919) % 20000000) AS at)
@@ -102,14 +102,16 @@ async def fill(connection: Connection, repositories: Sequence[Sized]) -> None:
     for repository in missing:
         number = await connection.fetchval(
             "INSERT INTO repository (name, created_at, tag_count, manifest_count, last_published_at, large)"
-            " VALUES ($1, '2026-01-01', $2, $3, '2026-06-01', $2 > $4) RETURNING id",
+            " VALUES ($1, '2026-01-01', $2, $3, '2026-06-01', $4) RETURNING id",
             repository.name,
             repository.tags,
             repository.tags // 2 + 1,
-            SORTED_WHOLE,
+            repository.tags > SORTED_WHOLE,
         )
         await connection.execute(_FILL, facet, first, first + repository.tags // 2, timeout=3600)
-        await connection.execute(_TAGS, number, repository.tags, first, SORTED_WHOLE, timeout=3600)
+        await connection.execute(
+            _TAGS, number, repository.tags, first, repository.tags > SORTED_WHOLE, timeout=3600
+        )
         await connection.execute(_REST, number, timeout=3600)
         await connection.execute(_HELD, number, timeout=3600)
         first += repository.tags // 2 + 1
@@ -122,12 +124,11 @@ async def fill_evenly(connection: Connection, prefix: str, *, repositories: int,
     first = await connection.fetchval("SELECT count(*) FROM manifest", timeout=3600)
     repository = await connection.fetchval("SELECT coalesce(max(id), 0) FROM repository")
     manifests = repositories * tags_each // 2
-    await connection.execute(_MANY_REPOSITORIES, prefix, repositories, tags_each, SORTED_WHOLE, timeout=3600)
+    large = tags_each > SORTED_WHOLE
+    await connection.execute(_MANY_REPOSITORIES, prefix, repositories, tags_each, large, timeout=3600)
     await connection.execute(_FILL, facet, first, first + manifests - 1, timeout=3600)
     manifest = await connection.fetchval("SELECT max(id) FROM manifest") - manifests + 1
-    await connection.execute(
-        _MANY_TAGS, repository, repositories, tags_each, manifest, SORTED_WHOLE, timeout=7200
-    )
+    await connection.execute(_MANY_TAGS, repository, repositories, tags_each, manifest, large, timeout=7200)
     await connection.execute(_MANY_RESTS, repository, timeout=7200)
     await connection.execute(_MANY_HELD, repository, timeout=7200)
     await connection.execute("VACUUM ANALYZE", timeout=7200)

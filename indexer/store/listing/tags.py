@@ -175,7 +175,7 @@ async def tags_of_repository(
     """Return the list of a repository's tags, to be paged or counted."""
     orders = orders_of(COLUMNS, sort, ties=["name"])
     of_large = orders[0].column.name in OF_LARGE
-    scope = (Condition("t.repository_id = {}", (repository.id,)),)
+    scope: tuple[Condition, ...] = (Condition("t.repository_id = {}", (repository.id,)),)
     if of_large and repository.large:
         scope += (Condition("t.large"),)  # all are: it admits the index
     # What is sorted whole is joined late, when it is cut to the page.
