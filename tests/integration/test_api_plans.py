@@ -6,11 +6,12 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 import pytest_asyncio
 
 from indexer.oci.digest import digest_from_bytes
+from indexer.store.listing import changes, walk
 from indexer.store.listing import tags as store
-from indexer.store.listing import walk
 from indexer.store.listing.changes import changes_between
 from indexer.store.listing.freshness import Freshness, RepositoryRef
 from indexer.store.listing.history import history_everywhere, replacements
@@ -223,3 +224,22 @@ async def test_history__of_a_digest_that_many_tags_point_to(connection: Connecti
     assert all(node["Actual Rows"] < SMALL for node in nodes(found)), kinds(found)
     assert {"tag_history_by_manifest", "tag_by_manifest"} <= {node.get("Index Name") for node in nodes(found)}
     assert pages(found) < LARGE / 5, kinds(found)
+
+
+async def test_changes__a_page_of_a_long_time_reads_what_a_page_needs(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many starts and ends lie between the instants, no more of either are read than a request looks at."""
+    monkeypatch.setattr(changes, "STEP", SMALL // 2)
+    await connection.execute(
+        "UPDATE tag_history SET valid_to = valid_from + interval '1 minute', to_source = 'event' "
+        "WHERE name LIKE 'v%'"
+    )
+    await connection.execute("DELETE FROM tag WHERE name LIKE 'v%'")
+    await connection.execute("VACUUM ANALYZE tag, tag_history")
+    large = (await repository(connection, "large")).id
+    one = Scope(ids=(large,), tags=0)
+    some = Scope(ids=(large, (await repository(connection, "small")).id), tags=0)
+    for scope in (None, one, some):
+        found = await plan(connection, changes_between(scope=scope, since=at(0), until=at(10**6)))
+        assert all(node["Actual Rows"] < SMALL for node in nodes(found)), (scope, kinds(found))

@@ -33,10 +33,12 @@ COLUMNS: Mapping[str, Column] = {
 }
 """An end and the start that follows it are at one instant: only ``ended`` tells them apart."""
 
+# Each half comes in the order of its index, which a half with a condition of its own would lose: all its rows within
+# the time would be sorted for every page. So ``happened`` leaves out what has not ended.
 _SOURCE = (
-    "(SELECT repository_id, name, valid_from AS at, valid_from, valid_to, 0 AS ended FROM tag_history UNION ALL "
-    "SELECT repository_id, name, valid_to AS at, valid_from, valid_to, 1 AS ended FROM tag_history "
-    "WHERE valid_to < 'infinity') AS t"
+    "(SELECT repository_id, name, valid_from AS at, valid_from, valid_to, 0 AS ended, true AS happened "
+    "FROM tag_history UNION ALL SELECT repository_id, name, valid_to AS at, valid_from, valid_to, 1 AS ended, "
+    "valid_to < 'infinity' AS happened FROM tag_history) AS t"
 )
 _SAME = "h.repository_id = t.repository_id AND h.name = t.name"
 _OUTER = (
@@ -57,7 +59,12 @@ def changes_between(*, scope: Scope | None, since: datetime, until: datetime) ->
     few = scope is not None and len(scope.ids) > 1 and covered.each is not None
     return Listing(
         source=_source,
-        scope=(*covered.scope, Condition("t.at > {}", (since,)), Condition("t.at <= {}", (until,))),
+        scope=(
+            *covered.scope,
+            Condition("t.happened"),
+            Condition("t.at > {}", (since,)),
+            Condition("t.at <= {}", (until,)),
+        ),
         orders=orders_of(COLUMNS, [("at", True)], ties=["at", "repository", "tag", "ended"]),
         identity=(
             ("repository_id", "integer"),
