@@ -101,8 +101,9 @@ class RegistryServer:
         self.log_path = settings.directory / "registry.log"
         self._settings = settings
         self._config_path = settings.directory / "config.yml"
-        self._port = settings.port or free_port()
-        self._debug_port = free_port()
+        ports = free_ports(2)
+        self._port = settings.port or ports[0]
+        self._debug_port = ports[1]
         self._name = f"registry-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -287,9 +288,16 @@ def environment() -> dict[str, str]:
 
 def free_port() -> int:
     """Find a port that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Find so many ports that nobody uses at this moment; asked for one by one, two may be the same."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def merge(config: dict[str, Any], extra: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from indexer.errors import ConfigurationError
 from indexer.settings import Settings
 from indexer.store.migrate import migrate
 from tests.fixtures.registries import VERSIONS, found_registry
-from tools.registry_server import free_port
+from tools.registry_server import free_ports
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
@@ -136,10 +136,10 @@ def test_registry_config__tells_manifests_and_nothing_else(
             ),
             encoding="utf-8",
         )
-        port = free_port()
+        port, debug_port = free_ports(2)
         places = {
             "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
-            "REGISTRY_HTTP_DEBUG_ADDR": f"127.0.0.1:{free_port()}",
+            "REGISTRY_HTTP_DEBUG_ADDR": f"127.0.0.1:{debug_port}",
             "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(tmp_path / "content"),
         }
         with (
@@ -169,9 +169,10 @@ def test_compose__points_the_registry_at_the_indexer(pytestconfig: pytest.Config
     if binary is None:
         pytest.skip("only an image of this version is here; the file is tested with a program")
     environment = dict(load(DEPLOY / "compose.yaml")["services"]["registry"]["environment"])
+    port, debug_port = free_ports(2)
     environment |= {
-        "REGISTRY_HTTP_ADDR": f"127.0.0.1:{free_port()}",
-        "REGISTRY_HTTP_DEBUG_ADDR": f"127.0.0.1:{free_port()}",
+        "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
+        "REGISTRY_HTTP_DEBUG_ADDR": f"127.0.0.1:{debug_port}",
         "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(tmp_path / "content"),
     }
     environment = {name: REQUIRED.sub(TOKEN, value) for name, value in environment.items()}

@@ -21,7 +21,7 @@ from indexer.store.pool import Pool
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
 from tests.fixtures.sinks import Server, absent
 from tools import kafka_broker
-from tools.registry_server import free_port
+from tools.registry_server import free_port, free_ports
 
 TOPICS = count()
 
@@ -78,8 +78,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         absent(str(error))
         raise
     directory = tmp_path_factory.mktemp("kafka")
-    port = free_port()
-    command = kafka_broker.prepare(jars, directory, port=port, controller_port=free_port())
+    port, controller_port = free_ports(2)
+    command = kafka_broker.prepare(jars, directory, port=port, controller_port=controller_port)
     server = Server(command, port, directory)
     server.start()
     yield Kafka(server)

@@ -18,7 +18,7 @@ from tests.fixtures.feed_secrets import RIGHT, WRONG, refusal, secret
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
 from tests.fixtures.sinks import Certificates, Server, absent
 from tools import kafka_broker
-from tools.registry_server import free_port
+from tools.registry_server import free_ports
 
 pytestmark = pytest.mark.usefixtures("log_without_secrets")
 
@@ -72,7 +72,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
     directory = tmp_path_factory.mktemp("guarded")
     keystore = directory / "keystore.pem"
     keystore.write_bytes(certificates.key.read_bytes() + certificates.certificate.read_bytes())
-    ports = {listener: free_port() for listener in ("SSL", "SASL_SSL", "SASL_PLAINTEXT")}
+    port, controller_port, *others = free_ports(5)
+    ports = dict(zip(("SSL", "SASL_SSL", "SASL_PLAINTEXT"), others, strict=True))
     security = "org.apache.kafka.common.security"
     settings = {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(keystore)}
     for listener in ("sasl_ssl", "sasl_plaintext"):
@@ -83,12 +84,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
         )
         for scram in ("scram-sha-256", "scram-sha-512"):
             settings[f"{prefix}.{scram}.sasl.jaas.config"] = f"{security}.scram.ScramLoginModule required;"
-    port = free_port()
     command = kafka_broker.prepare(
         jars,
         directory,
         port=port,
-        controller_port=free_port(),
+        controller_port=controller_port,
         guarded=ports,
         more=settings,
         users={"feeds": RIGHT},
