@@ -25,7 +25,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from indexer.errors import IndexerError, Postponed, StoreUnavailable
-from indexer.loop import Alarm, Loop
+from indexer.loop import Alarm, Loop, Round
 from indexer.store import loops
 from indexer.store.migrate import check
 from indexer.store.pool import Pool, connection
@@ -88,7 +88,7 @@ class Service:
         while not self._stopping:
             began = time.monotonic()
             try:
-                done = await loop.run_once()
+                done = await _round(loop)
             except Exception as error:  # noqa: BLE001 - the harness is where a round's failure ends
                 failures += 1
                 rest = error.rest_seconds if isinstance(error, Postponed) else _growing_wait(failures)
@@ -109,6 +109,22 @@ class Service:
     async def _rest(self, alarm: Alarm, seconds: float) -> None:
         if not self._stopping:
             await alarm.wait(seconds)
+
+
+async def _round(loop: Loop) -> Round:
+    """Do one round in a task of its own: if that is cancelled and we are not, it has failed, and the loop goes on."""
+    task = asyncio.create_task(loop.run_once(), name=f"{loop.name} round")
+    try:
+        return await task
+    except asyncio.CancelledError:
+        us = asyncio.current_task()
+        if us is not None and us.cancelling():
+            raise
+        raise RoundCancelledError from None
+
+
+class RoundCancelledError(IndexerError):
+    """Something within a round cancelled it, though nobody asked the loop to end."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from indexer.errors import RegistryDenied, RegistryError, RegistryUnavailable
 from indexer.inventory.seen import Outcome, TagObservation
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
+from indexer.task_group import TaskGroup
 from reconciler.registry.answers import Confirmed, Found, NotFound, TagLook
 from reconciler.registry.protocol import Registry
 
@@ -151,7 +152,7 @@ async def _look_at_all(
             looks[question.tag] = await look(question)
 
     # A few tasks that share the questions: one task each would be half a million for the largest repositories.
-    async with asyncio.TaskGroup() as group:
+    async with TaskGroup() as group:
         for _ in range(min(WORKERS, len(questions))):
             group.create_task(work())
     return looks

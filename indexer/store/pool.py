@@ -134,6 +134,8 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Turn "the server is not there just now" in all its kinds into ``StoreUnavailable``."""
+    task = asyncio.current_task()
+    requests = 0 if task is None else task.cancelling()
     try:
         yield
     except MISCONFIGURED as error:
@@ -141,8 +143,7 @@ async def translated() -> AsyncIterator[None]:
     except UNAVAILABLE as error:
         if isinstance(error, ValueError):
             raise  # an argument that the driver cannot encode: nothing that waiting would mend
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if task is not None and task.cancelling() > requests:
             # The connection was lost, or did not take the cancelling: whoever is cancelled must not go on for that.
             raise asyncio.CancelledError from error
         raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error

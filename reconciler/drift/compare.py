@@ -20,6 +20,7 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
 from indexer.store.tags import RecordedTag
+from indexer.task_group import TaskGroup
 from reconciler.observe import (
     LISTING_INCOMPLETE,
     Answered,
@@ -220,7 +221,7 @@ class Comparison:
         while page := await self._unconfirmed(after):
             after = digest_to_bytes(page[-1].digest)
             asked = [record for record in page if digest_to_bytes(record.digest) not in self._remembered]
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 looks = [group.create_task(self._check(record)) for record in asked]
             results = [(record, look.result()) for record, look in zip(asked, looks, strict=True)]
             yield Part(

@@ -18,6 +18,7 @@ from indexer.oci.reference import RepositoryName
 from indexer.store import walks
 from indexer.store.pool import Pool, connection
 from indexer.store.walks import Run, Undecided, Worker
+from indexer.task_group import TaskGroup
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison
 from reconciler.drift.known import put_on_record
 from reconciler.drift.repair import Repairer
@@ -83,7 +84,7 @@ class Work:
         state = self._at_start = await self._state()
         self._before = Progress(repositories=state.total - state.left, total=state.total, tags=0)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 while await self._dispatch(group):
                     pass
         except ExceptionGroup as failures:
@@ -94,7 +95,7 @@ class Work:
     def _is_stopping(self) -> bool:
         return self._stop is not None and self._stop.is_set()
 
-    async def _dispatch(self, group: asyncio.TaskGroup) -> bool:
+    async def _dispatch(self, group: TaskGroup) -> bool:
         """Take one more, or wait; tell whether anything is left."""
         self._freed.clear()
         if self._is_stopping:

@@ -20,6 +20,7 @@ from indexer.store.apply import Stored
 from indexer.store.due import Deferred, DueRow
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection, transaction
+from indexer.task_group import TaskGroup
 from reconciler.observe import Answered, Question, first_unavailable, observe_tags
 from reconciler.registry.protocol import Registry
 from reconciler.verify.decide import Look, Verdict, after_failure, after_look
@@ -109,7 +110,7 @@ class Verifier:
         for row in batch.rows:
             record = batch.records.get((row.repository, TagName(row.key)))
             questions.setdefault(row.repository, []).append(_question(row, record))
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             tasks = {
                 repository: group.create_task(
                     observe_tags(self._registry, repository, asked, limit=self._limit)
