@@ -116,6 +116,7 @@ async def test_grant__the_past_is_narrowed_to_what_may_be_pulled(
         "digest = $1), 'event' FROM moved",
         digest_to_bytes(digest("two")),
     )
+    await trusting.pool.execute("UPDATE tag SET name = 'v2.0.0' WHERE name = 'x'")
 
     async def repositories(*access: dict[str, Any], **more: str) -> set[str]:
         body = await trusting.json(path, token=mint(*access), **(query | more))
