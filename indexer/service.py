@@ -116,15 +116,11 @@ async def _round(loop: Loop) -> Round:
     task = asyncio.create_task(loop.run_once(), name=f"{loop.name} round")
     try:
         return await task
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
         us = asyncio.current_task()
         if us is not None and us.cancelling():
             raise
-        raise RoundCancelledError from None
-
-
-class RoundCancelledError(IndexerError):
-    """Something within a round cancelled it, though nobody asked the loop to end."""
+        raise RuntimeError("the round was cancelled from within") from error
 
 
 @dataclass(slots=True, kw_only=True)

@@ -101,9 +101,8 @@ class RegistryServer:
         self.log_path = settings.directory / "registry.log"
         self._settings = settings
         self._config_path = settings.directory / "config.yml"
-        ports = free_ports(2)
-        self._port = settings.port or ports[0]
-        self._debug_port = ports[1]
+        self._port = settings.port or free_port()
+        self._debug_port = next(port for port in free_ports(2) if port != self._port)
         self._name = f"registry-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
 
