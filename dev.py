@@ -309,12 +309,12 @@ def lock(arguments: list[str]) -> None:
     """Resolve the dependencies anew into the two locks; arguments go to the resolver, e.g. --upgrade.
 
     One lock serves Python 3.11 to 3.14 on Linux and macOS, holds wheels only, and names no index: whoever
-    installs uses their own.
+    installs uses their own. Both hold the extra ``local``: the demo and the tests bring their own PostgreSQL.
     """
     with tempfile.TemporaryDirectory() as scratch:
         resolve = [*uv_command(Path(scratch)), "pip", "compile", "pyproject.toml", "--universal", "--quiet"]
         resolve += ["--python-version", ".".join(map(str, OLDEST_PYTHON)), "--no-python-downloads"]
-        resolve += ["--generate-hashes", "--only-binary", ":all:"]
+        resolve += ["--generate-hashes", "--only-binary", ":all:", "--extra", "local"]
         resolve += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
         for command in (
             [*resolve, *arguments, "-o", RUN_LOCK.name],
