@@ -14,7 +14,7 @@ import cyclopts
 
 from indexer import cli_audit
 from indexer.cli import AsJson, Config
-from indexer.command import action_of, database_url, read_settings, run_async
+from indexer.command import actions_of, database_url, read_settings, run_async
 from indexer.errors import ConfigurationError
 
 
@@ -50,13 +50,13 @@ def audit_export(
 
     settings = read_settings(config, logs=False)
     filters = AuditFilter(
-        repository=repository,
+        repositories=() if repository is None else (repository,),
         prefix=prefix,
         tag=tag,
-        action=action_of(action),
+        actions=actions_of(action),
         actor=actor,
-        after_time=_aware(after_time),
-        before_time=_aware(before_time),
+        occurred_after=_aware(after_time),
+        occurred_before=_aware(before_time),
     )
 
     if proof is not None and (format != "ndjson" or filters != AuditFilter()):

@@ -9,7 +9,7 @@ from typing import Annotated
 import cyclopts
 
 from indexer.cli import AsJson, Config
-from indexer.command import action_of, database_url, read_settings, run_async
+from indexer.command import actions_of, database_url, read_settings, run_async
 
 
 def audit_follow(
@@ -33,7 +33,11 @@ def audit_follow(
     settings = read_settings(config, logs=False)
     url = database_url(settings)
     filters = AuditFilter(
-        repository=repository, prefix=prefix, tag=tag, action=action_of(action), actor=actor
+        repositories=() if repository is None else (repository,),
+        prefix=prefix,
+        tag=tag,
+        actions=actions_of(action),
+        actor=actor,
     )
 
     async def show(part: bytes) -> None:

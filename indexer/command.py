@@ -59,15 +59,17 @@ def database_url(settings: Settings) -> str:
     return found
 
 
-def action_of(word: str | None) -> AuditAction | None:
-    """Return the action of the log that an option names; raise ``ConfigurationError`` for a word that is none."""
+def actions_of(text: str | None) -> tuple[AuditAction, ...]:
+    """Return the actions of the log that an option names, a comma list; else raise ``ConfigurationError``."""
     from indexer.inventory.changes import AuditAction  # noqa: PLC0415
 
-    if word is not None and word not in set(AuditAction):
-        raise ConfigurationError(
-            f"--action {word}: there is none of that name, only {', '.join(AuditAction)}"
-        )
-    return None if word is None else AuditAction(word)
+    words = [] if text is None else text.split(",")
+    for word in words:
+        if word not in set(AuditAction):
+            raise ConfigurationError(
+                f"--action {word}: there is none of that name, only {', '.join(AuditAction)}"
+            )
+    return tuple(AuditAction(word) for word in words)
 
 
 def operator(command: str) -> Operator:

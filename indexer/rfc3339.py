@@ -1,4 +1,7 @@
-"""Instants as text: RFC 3339, UTC, always with microseconds and ``Z``; so equal instants are equal texts."""
+"""Instants as text: RFC 3339, UTC, always with microseconds and ``Z``; so equal instants are equal texts.
+
+Callers may name an instant in shorter ways, too: ``parse_moment``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ _TIME = re.compile(
     r"(?:(?P<zulu>[Zz])|(?P<sign>[+ -])(?P<hours>\d{2}):(?P<minutes>\d{2}))\Z",
     re.ASCII,
 )
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z", re.ASCII)
+_AGE = re.compile(r"(?P<number>\d{1,9})(?P<unit>[smhdw])\Z", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LAST_SECOND = 59
 _LEAP_SECOND = 60
 _FIRST = datetime.min.replace(tzinfo=UTC)
@@ -48,6 +54,28 @@ def parse_time(text: str) -> datetime:
         return at + shift
     except OverflowError:
         return _FIRST if shift < timedelta() else _LAST
+
+
+def parse_moment(text: str, *, now: datetime) -> datetime:
+    """Return the instant a caller names: RFC 3339, a date (its first instant in UTC), or an age before ``now``.
+
+    Ages are a whole number of ``s``, ``m``, ``h``, ``d`` or ``w``: ``7d`` is 168 hours before ``now``; what lies before
+    the year 1 is its first instant. Raises ``ValueError`` for anything else.
+    """
+    age = _AGE.match(text)
+    if age is not None:
+        try:
+            return now - timedelta(seconds=int(age["number"]) * _SECONDS[age["unit"]])
+        except OverflowError:
+            return _FIRST
+    if _DATE.match(text):
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        if _TIME.match(text):
+            raise
+        raise ValueError(f"not a time, a date or an age: {text[:60]!r}") from error
 
 
 def _offset_minutes(hours: str, minutes: str) -> int:

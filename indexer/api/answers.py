@@ -41,7 +41,11 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
-    """A page of a list. ``more`` are further members of the body."""
+    """A page of a list.
+
+    ``more`` are further members of the body. ``fixed`` are parameters that the links to other pages have with these
+    values, by their first names, whatever the question said: an instant that was an age stays the same instant.
+    """
 
     items: Sequence[Mapping[str, Any]]
     next: str | None
@@ -49,6 +53,8 @@ class Items:
     freshness: Freshness
     count: int | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, str | None] = field(default_factory=dict)
+    other_names: Mapping[str, str] = field(default_factory=dict)
 
 
 Out = Callable[[bytes], Awaitable[None]]
@@ -174,7 +180,10 @@ def _wants_lines(request: web.Request) -> bool:
 
 def _links(request: web.Request, answer: Items) -> str | None:
     """Return the Link header (RFC 8288): relative, the caller's own parameters with a page's cursor."""
-    kept = [(name, value) for name, value in request.query.items() if name not in ("after", "before")]
+    replaced = {"after", "before", *answer.fixed}
+    names = answer.other_names
+    kept = [(name, value) for name, value in request.query.items() if names.get(name, name) not in replaced]
+    kept += [(name, value) for name, value in answer.fixed.items() if value is not None]
     pages = (("next", "after", answer.next), ("prev", "before", answer.previous))
     links = [
         f'<{request.rel_url.raw_path}?{urlencode([*kept, (parameter, cursor)])}>; rel="{relation}"'

@@ -46,8 +46,10 @@ def items_of(
     freshness: Freshness,
     count: int | None,
     more: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, str | None] | None = None,
+    other_names: Mapping[str, str] | None = None,
 ) -> Items:
-    """Return a page as it is shown."""
+    """Return a page as it is shown; ``more`` and ``fixed`` as in ``Items``."""
     return Items(
         items=list(items),
         next=cursor_of(found.next, scope, listing.orders),
@@ -55,4 +57,6 @@ def items_of(
         freshness=freshness,
         count=count,
         more=more or {},
+        fixed=fixed or {},
+        other_names=other_names or {},
     )

@@ -202,14 +202,29 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
 
 def _query_parameters(model: type[Query]) -> Iterator[dict[str, Any]]:
     for name, described in parameter_schemas(model).items():
-        schema = {key: value for key, value in described.items() if key not in ("description", ALLOWED)}
+        schema = _without_words(described)
         description = ". ".join(
             text.rstrip(".") for text in (described.get("description"), described.get(ALLOWED)) if text
         )
         parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
+        if schema.get("type") == "array":
+            parameter |= {"style": "form", "explode": False}  # a comma list
         if parameter_fields(model)[name].is_required():
             parameter["required"] = True
         yield parameter | ({"description": f"{description}."} if description else {})
+        for other, meant in model.other_names.items():
+            if meant == name:
+                yield {
+                    **{key: value for key, value in parameter.items() if key != "required"},
+                    "name": other,
+                    "description": f"Another name of `{name}`.",
+                    "deprecated": True,
+                }
+
+
+def _without_words(described: Mapping[str, Any]) -> dict[str, Any]:
+    schema = {key: value for key, value in described.items() if key not in ("description", ALLOWED)}
+    return schema | ({"items": _without_words(schema["items"])} if "items" in schema else {})
 
 
 def _header_parameters(one: Operation) -> Iterator[dict[str, Any]]:

@@ -1,16 +1,18 @@
 """Reading a query string strictly: what is unknown, repeated or not of its type is refused by name.
 
 A question is a pydantic model; its fields are the parameters. Values come as text, so each type here says how
-text becomes a value; nothing is guessed (``1.0`` is no whole number, ``yes`` is no flag).
+text becomes a value; nothing is guessed (``1.0`` is no whole number, ``yes`` is no flag). A parameter may have other
+names (``Query.other_names``); several values of one parameter are a comma list, so that to repeat it stays an error.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from multidict import MultiMapping
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
@@ -18,11 +20,15 @@ from pydantic.fields import FieldInfo
 
 from indexer.errors import CallerError
 from indexer.oci.platform import parse_platform
-from indexer.rfc3339 import parse_time
+from indexer.rfc3339 import parse_moment
+from indexer.values import parse_size
 
 MAX_BYTES = 2**63 - 1
+MAX_VALUES = 50
+"""Of one comma list."""
 
 _WHOLE_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z", re.ASCII)
+_SIZE = re.compile(r"(?:(?:0|[1-9][0-9]{0,8})(?:KiB|MiB|GiB)?|[1-9][0-9]{9,18})\Z", re.ASCII)
 _FLAGS = {"true": True, "false": False}
 
 
@@ -52,7 +58,19 @@ def _flag(value: object) -> object:
 
 
 def _time(value: object) -> object:
-    return parse_time(value) if isinstance(value, str) else value
+    return parse_moment(value, now=datetime.now(UTC)) if isinstance(value, str) else value
+
+
+def _size(value: object) -> object:
+    if isinstance(value, str):
+        if not _SIZE.match(value):
+            raise ValueError("not a number of bytes, and not one of KiB, MiB or GiB")
+        return parse_size(value)
+    return value
+
+
+def _split(value: object) -> object:
+    return tuple(value.split(",")) if isinstance(value, str) else value
 
 
 def _platform(value: object) -> object:
@@ -61,8 +79,20 @@ def _platform(value: object) -> object:
 
 _TIME_SCHEMA = {
     "type": "string",
-    "format": "date-time",
-    ALLOWED: "an RFC 3339 time with a time zone, like 2026-01-31T12:00:00Z",
+    "anyOf": [
+        {"format": "date-time"},
+        {"format": "date"},
+        {"pattern": "^[0-9]{1,9}[smhdw]$"},
+    ],
+    "example": "2026-01-31T12:00:00Z",
+    ALLOWED: "an RFC 3339 time with a time zone, like 2026-01-31T12:00:00Z; a date (its first instant in UTC); or an "
+    "age, like 24h or 7d",
+}
+_SIZE_SCHEMA = {
+    "type": "string",
+    "pattern": "^(0|[1-9][0-9]{0,8})(KiB|MiB|GiB)?$|^[1-9][0-9]{9,17}$",
+    "example": "10MiB",
+    ALLOWED: "a size in bytes, 0 or more, or like 512KiB, 10MiB, 1GiB",
 }
 
 Text = Annotated[
@@ -72,7 +102,12 @@ Text = Annotated[
 ]
 # A constraint must stand before the validator that reads the text, or the schema loses it.
 WholeNumber = Annotated[int, Field(ge=0, le=MAX_BYTES), BeforeValidator(whole_number)]
-Bytes = Annotated[WholeNumber, _in_words("a size in bytes, 0 or more")]
+Bytes = Annotated[
+    int,
+    Field(ge=0, le=MAX_BYTES),
+    BeforeValidator(_size),
+    WithJsonSchema(_SIZE_SCHEMA),
+]
 Flag = Annotated[bool, BeforeValidator(_flag), _in_words("true, false")]
 Time = Annotated[
     datetime,
@@ -95,12 +130,40 @@ Glob = Annotated[
     Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_.*?-]+$"),
     _in_words("a tag's characters, * for any run and ? for one character"),
 ]
+Listed = Annotated[
+    str,
+    Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f,]+$"),
+]
+"""One text of a comma list."""
+Texts = Annotated[
+    tuple[Listed, ...],
+    Field(min_length=1, max_length=MAX_VALUES),
+    BeforeValidator(_split),
+    _in_words("1 to 256 characters, no control characters; or a comma list of such"),
+]
+Platforms = Annotated[
+    tuple[PlatformText, ...],
+    Field(min_length=1, max_length=MAX_VALUES),
+    BeforeValidator(_split),
+    _in_words("os/arch or os/arch/variant, or a comma list of such"),
+]
+W = TypeVar("W", bound=StrEnum)
+Several = Annotated[
+    tuple[W, ...],
+    Field(min_length=1, max_length=MAX_VALUES),
+    BeforeValidator(_split),
+]
+"""One or more words of an enumeration."""
 
 
 class Query(BaseModel):
-    """The parameters of one question."""
+    """The parameters of one question.
+
+    ``other_names``: what a parameter is called, too, by the name it is known by.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    other_names: ClassVar[Mapping[str, str]] = {}
 
 
 Q = TypeVar("Q", bound=Query)
@@ -109,29 +172,43 @@ Q = TypeVar("Q", bound=Query)
 def parse_query(model: type[Q], given: MultiMapping[str]) -> Q:
     """Return the question a query string asks; raise ``CallerError`` that names the first wrong parameter."""
     known = parameter_fields(model)
-    for name in given:
-        if name not in known:
+    values: dict[str, str] = {}
+    for name, value in given.items():
+        meant = model.other_names.get(name, name)
+        if meant not in known:
             raise CallerError(
                 f"there is no parameter {name[:80]!r} here",
                 code="unknown_parameter",
                 parameter=name[:80],
                 allowed=", ".join(known) or "none",
             )
-        if len(given.getall(name)) > 1:
+        if meant in values:
             raise CallerError(
-                f"{name} is given more than once", code="repeated_parameter", parameter=name, allowed="once"
+                f"{_both(name, meant)} is given more than once",
+                code="repeated_parameter",
+                parameter=name,
+                allowed="once; several values, where a parameter takes them, are a comma list",
             )
+        values[meant] = value
     try:
-        return model.model_validate(dict(given.items()))
+        return model.model_validate(values)
     except ValidationError as error:
-        raise _refusal(model, error) from None
+        raise _refusal(model, error, given) from None
 
 
-def _refusal(model: type[Query], error: ValidationError) -> CallerError:
+def _both(name: str, meant: str) -> str:
+    return name if name == meant else f"{meant}, which {name} is another name of,"
+
+
+def _refusal(model: type[Query], error: ValidationError, given: MultiMapping[str]) -> CallerError:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "query"
     reason = str(first["msg"]).removeprefix("Value error, ")
-    return wrong_parameter(name, reason, allowed=allowed_values(model, name))
+    allowed = allowed_values(model, name)
+    said = next(
+        (other for other, meant in model.other_names.items() if meant == name and other in given), name
+    )
+    return wrong_parameter(said, reason, allowed=allowed)
 
 
 def wrong_parameter(name: str, reason: str, *, allowed: str | None) -> CallerError:
@@ -146,6 +223,8 @@ def allowed_values(model: type[Query], name: str) -> str | None:
         return str(schema[ALLOWED])
     if "enum" in schema:
         return ", ".join(str(value) for value in schema["enum"])
+    if "enum" in schema.get("items", {}):
+        return f"a comma list of {', '.join(str(value) for value in schema['items']['enum'])}"
     if "minimum" in schema and "maximum" in schema:
         return f"{schema['minimum']} to {schema['maximum']}"
     return None
@@ -168,13 +247,16 @@ def parameter_schemas(model: type[Query]) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _inlined(described: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {key: value for key, value in described.items() if key not in ("anyOf", "title")}
-    for part in described.get("anyOf", []):
-        if part != {"type": "null"}:
-            flat |= part
+    flat = {key: value for key, value in described.items() if key != "title"}
+    if {"type": "null"} in described.get("anyOf", []):
+        for part in flat.pop("anyOf"):
+            if part != {"type": "null"}:
+                flat |= part
     if "$ref" in flat:
         named = definitions[flat.pop("$ref").rsplit("/", 1)[1]]
         flat = {key: value for key, value in named.items() if key not in ("title", "description")} | flat
+    if "items" in flat:
+        flat["items"] = _inlined(flat["items"], definitions)
     if flat.get("default", "") is None:
         del flat["default"]
     return flat

@@ -133,7 +133,7 @@ async def _proven(held: Connection, rows: list[Row]) -> list[dict[str, Any]]:
 async def _scope(held: Connection, wanted: Export) -> Scope | None:
     filters = wanted.filters
     return await find_scope(
-        held, repository=filters.repository, prefix=filters.prefix, granted=wanted.granted
+        held, repositories=filters.repositories, prefix=filters.prefix, granted=wanted.granted
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from indexer.rfc3339 import parse_time
@@ -14,21 +14,25 @@ def fits(entry: Mapping[str, Any], wanted: AuditFilter) -> bool:
     actor = entry["actor"]
     request = entry["request"]
     plain = (
-        (wanted.repository, entry["repository"]),
         (wanted.tag, entry["tag"]),
         (wanted.digest, entry["digest"]),
-        (wanted.action, entry["action"]),
         (wanted.actor, actor["name"] if actor else None),
-        (wanted.source, entry["source"]),
         (wanted.address, request["address"] if request else None),
+    )
+    several: tuple[tuple[Collection[str], str | None], ...] = (
+        (wanted.repositories, entry["repository"]),
+        (wanted.actions, entry["action"]),
+        (wanted.sources, entry["source"]),
     )
     if any(asked is not None and asked != found for asked, found in plain):
         return False
+    if any(asked and found not in asked for asked, found in several):
+        return False
     if wanted.prefix is not None and not (entry["repository"] or "").startswith(wanted.prefix):
         return False
-    if wanted.after_time is None and wanted.before_time is None:
+    if wanted.occurred_after is None and wanted.occurred_before is None:
         return True
     at = parse_time(entry["occurred_at"])
-    return (wanted.after_time is None or at > wanted.after_time) and (
-        wanted.before_time is None or at < wanted.before_time
+    return (wanted.occurred_after is None or at > wanted.occurred_after) and (
+        wanted.occurred_before is None or at < wanted.occurred_before
     )

@@ -251,8 +251,29 @@ async def test_questions__bounded_pages_are_complete(api: Api, monkeypatch: pyte
     assert all(whole)
 
 
+async def test_changes__until_now_stays_until_then(api: Api) -> None:
+    """Without an end the changes are those until now, and the pages that follow are asked with that very instant."""
+    async with api.pool.acquire() as connection:
+        await random_world(connection, 1)
+    page = await api.json("/api/v1/changes", since=at(20), limit=1)
+    whole = await every_page(api, "/api/v1/changes", limit=100, since=at(20), until=page["until"])
+    assert page["since"] == format_time(at(20))
+    assert len(whole) > 1
+    items, response = [], await api.get("/api/v1/changes", after_time="9000w", limit=1)
+    while True:
+        items += (await response.json())["items"]
+        following = response.links.get("next")
+        if following is None:
+            break
+        assert {"since", "until"} <= set(following["url"].query)
+        assert "after_time" not in following["url"].query
+        response = await api.get(str(following["url"].relative()))
+    assert items
+    assert len({(item["repository"], item["tag"]) for item in items}) == len(items)
+
+
 async def test_questions__what_is_wrong_is_refused(api: Api) -> None:
-    """Both instants must be said, unknown parameters are refused, and what is on no record is an empty list."""
+    """The older instant must be said, unknown parameters are refused, and what is on no record is an empty list."""
     assert "since" == (await api.problem("/api/v1/changes", 400, until=at(1)))["parameter"]
     await api.problem("/api/v1/history", 400, name="x")
     for query in ({"repository": "no/such"}, {"digest": digest("unheard of")}):

@@ -279,6 +279,14 @@ AUDIT_FILTERS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
     ({"digest": digest("layer")}, lambda e: e["digest"] == digest("layer")),
     ({"digest": digest("unknown")}, nothing),
     ({"action": "tag.moved"}, lambda e: e["action"] == "tag.moved"),
+    ({"action": "tag.moved,blob.mounted"}, lambda e: e["action"] in ("tag.moved", "blob.mounted")),
+    ({"source": "walk,notification"}, lambda e: e["source"] in ("walk", "notification")),
+    ({"repository": "team/app,other"}, lambda e: e["repository"] in ("team/app", "other")),
+    ({"occurred_after": at(10)}, lambda e: e["occurred_at"] > "2026-01-01T00:10:00.000000Z"),
+    (
+        {"since": at(10), "until": at(20)},
+        lambda e: "2026-01-01T00:10:00.000000Z" < e["occurred_at"] < "2026-01-01T00:20:00.000000Z",
+    ),
     ({"action": "blob.mounted"}, lambda e: e["action"] == "blob.mounted"),
     ({"actor": "alice"}, lambda e: e["actor"] == {"name": "alice"}),
     ({"actor": "nobody"}, nothing),
@@ -424,7 +432,7 @@ async def test_export__says_how_far_it_came(api: Api) -> None:
     async def out(data: bytes) -> None:
         written.append(data)
 
-    nothing = AuditFilter(action=AuditAction.TAG_DELETED)
+    nothing = AuditFilter(actions=(AuditAction.TAG_DELETED,))
     assert await export(api.pool, format="ndjson", after_position=0, filters=nothing, out=out) == 20
     assert written == []
     assert await export(api.pool, format="ndjson", after_position=5, until=9, out=out) == 9

@@ -137,7 +137,7 @@ async def test_tags__a_page_costs_the_same_in_a_large_repository(connection: Con
 async def test_tags__a_filter_is_tested_in_the_index(connection: Connection) -> None:
     """A search that finds nothing reads the index of its sort, and no tag itself."""
     large = await repository(connection, "large")
-    for wanted in (TagFilter(name="nothing-like-it"), TagFilter(kind="image", name="nothing-like-it")):
+    for wanted in (TagFilter(name="nothing-like-it"), TagFilter(kinds=("image",), name="nothing-like-it")):
         listing = await store.tags_of_repository(
             connection, repository=large, sort=[("published_at", True)], wanted=wanted
         )

@@ -100,10 +100,14 @@ WRONG_PARAMETERS: list[tuple[str, dict[str, str], tuple[str, str, str | None]]] 
     (TAGS, {"limit": "1.0"}, ("invalid_parameter", "limit", "1 to 1000")),
     (TAGS, {"kind": "picture"}, ("invalid_parameter", "kind", "image, index")),
     (TAGS, {"broken": "yes"}, ("invalid_parameter", "broken", "true, false")),
-    (TAGS, {"published_after": "2026-01-01"}, ("invalid_parameter", "published_after", "RFC 3339")),
+    (TAGS, {"published_after": "2026-01"}, ("invalid_parameter", "published_after", "RFC 3339")),
     (TAGS, {"created_before": "2026-13-01T00:00:00Z"}, ("invalid_parameter", "created_before", "RFC 3339")),
     (TAGS, {"size_min": "-1"}, ("invalid_parameter", "size_min", "bytes")),
     (TAGS, {"size_min": str(2**63)}, ("invalid_parameter", "size_min", "bytes")),
+    (TAGS, {"size_max": "1MB"}, ("invalid_parameter", "size_max", "MiB")),
+    (TAGS, {"since": "7 days"}, ("invalid_parameter", "since", "an age, like 24h or 7d")),
+    (TAGS, {"kind": "image,picture"}, ("invalid_parameter", "kind", "a comma list of image, index")),
+    (TAGS, {"platform": "linux/amd64,"}, ("invalid_parameter", "platform", "comma list")),
     (TAGS, {"digest": "latest"}, ("invalid_parameter", "digest", "sha256")),
     (TAGS, {"platform": "linux"}, ("invalid_parameter", "platform", "os/arch")),
     (TAGS, {"name_glob": "[ab]*"}, ("invalid_parameter", "name_glob", "*")),
@@ -123,7 +127,7 @@ WRONG_PARAMETERS: list[tuple[str, dict[str, str], tuple[str, str, str | None]]] 
     ("/api/v1/audit", {"source": "rumour"}, ("invalid_parameter", "source", "notification, walk")),
     ("/api/v1/audit/export", {"format": "xml"}, ("invalid_parameter", "format", "ndjson, csv")),
     ("/api/v1/drift", {"kind": "x"}, ("invalid_parameter", "kind", "tag_missing")),
-    ("/api/v1/repositories", {"sort": "size"}, ("invalid_parameter", "sort", "size_bytes")),
+    ("/api/v1/repositories", {"sort": "sizes"}, ("invalid_parameter", "sort", "size_bytes")),
     ("/api/v1/status", {"verbose": "1"}, ("unknown_parameter", "verbose", "none")),
     (f"{TAGS}/latest/history", {"at": "now"}, ("invalid_parameter", "at", "RFC 3339")),
 ]
@@ -142,6 +146,8 @@ async def test_wrong_parameter__given_twice(api: Api) -> None:
     """A parameter may be given once."""
     problem = await api.problem(f"{TAGS}?limit=5&limit=6", 400)
     assert (problem["code"], problem["parameter"]) == ("repeated_parameter", "limit")
+    problem = await api.problem("/api/v1/audit?since=7d&occurred_after=7d", 400)
+    assert (problem["code"], problem["parameter"]) == ("repeated_parameter", "occurred_after")
 
 
 async def test_cursor__of_another_sort_or_list(api: Api) -> None:

@@ -294,20 +294,27 @@ async def test_fits__leaves_what_the_database_leaves(pool: Pool) -> None:
         entries = [show_entry(row) for row in await stream_entries(held, wanted=EVERY_ENTRY, **everything)]
         assert len(entries) > 10
         values: dict[str, set[Any]] = {
-            "repository": {entry["repository"] for entry in entries},
+            "repositories": {entry["repository"] for entry in entries},
             "prefix": {(entry["repository"] or "x")[:end] for entry in entries for end in (1, 3, 40)},
             "tag": {entry["tag"] for entry in entries},
             "digest": {entry["digest"] for entry in entries},
-            "action": {entry["action"] for entry in entries},
+            "actions": {entry["action"] for entry in entries},
             "actor": {entry["actor"]["name"] for entry in entries if entry["actor"]},
-            "source": {entry["source"] for entry in entries},
+            "sources": {entry["source"] for entry in entries},
             "address": {entry["request"]["address"] for entry in entries if entry["request"]},
-            "after_time": {parse_time(entry["occurred_at"]) for entry in entries},
-            "before_time": {parse_time(entry["occurred_at"]) for entry in entries},
+            "occurred_after": {parse_time(entry["occurred_at"]) for entry in entries},
+            "occurred_before": {parse_time(entry["occurred_at"]) for entry in entries},
         }
-        for name in ("repository", "prefix", "tag", "actor", "address"):
+        for name in ("repositories", "prefix", "tag", "actor", "address"):
             values[name].add("nobody")
-        singles = [{name: value} for name, found in values.items() for value in found if value is not None]
+        several = ("repositories", "actions", "sources")
+        singles = [
+            {name: (value,) if name in several else value}
+            for name, found in values.items()
+            for value in found
+            if value is not None
+        ]
+        singles += [{name: tuple(values[name] - {None})[:2]} for name in several]
         pairs = [a | b for a, b in zip(singles, singles[7:] + singles[:7], strict=True)]
         for asked in (*singles, *pairs):
             wanted = AuditFilter(**asked)

@@ -19,6 +19,7 @@ from indexer.api.sorting import parse_sort
 from indexer.api.v1.audit import AuditQuery
 from indexer.api.v1.tags import TagsQuery
 from indexer.errors import CallerError
+from indexer.store.listing import repositories
 from indexer.store.listing.keyset import Position, orders_of
 from indexer.store.listing.tags import COLUMNS
 
@@ -39,9 +40,9 @@ def test_parse_query__values_of_every_type() -> None:
             digest=DIGEST,
         ),
     )
-    assert (query.limit, query.broken, query.size_min, query.kind) == (7, False, 0, "sbom")
+    assert (query.limit, query.broken, query.size_min, query.kind) == (7, False, 0, ("sbom",))
     assert query.published_after == datetime(2026, 1, 1, tzinfo=UTC)
-    assert (query.platform, query.sort, query.verified) == ("linux/arm64", "name", None)
+    assert (query.platform, query.sort, query.verified) == (("linux/arm64",), "name", None)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,41 @@ def test_parse_query__a_limit_is_a_plain_number(value: str) -> None:
     with pytest.raises(CallerError) as refused:
         parse_query(ListQuery, MultiDict(limit=value))
     assert (refused.value.parameter, refused.value.allowed) == ("limit", "1 to 1000")
+
+
+def test_parse_query__several_values_are_a_comma_list() -> None:
+    """One parameter takes several words; a size has a unit; a day is its first instant; each may have another name."""
+    query = parse_query(
+        TagsQuery, MultiDict(kind="sbom,image", size_max="2MiB", since="2026-01-02", sort="-size_bytes,name")
+    )
+    assert (query.kind, query.size_max) == (("sbom", "image"), 2 * 1024**2)
+    assert query.published_after == datetime(2026, 1, 2, tzinfo=UTC)
+    assert parse_sort(query.sort, COLUMNS) == [("size", True), ("name", False)]
+    assert parse_sort("-size,name", repositories.COLUMNS) == [("size_bytes", True), ("name", False)]
+
+
+@pytest.mark.parametrize(
+    "value", ["1MB", "1 MiB", "1mib", "1.5GiB", "-1", "01", "", "1e3", str(2**63), "9999999999GiB"]
+)
+def test_parse_query__a_size_is_bytes_or_has_a_unit_of_1024(value: str) -> None:
+    """A size is a plain number of bytes or has one of three units; it never silently becomes another."""
+    with pytest.raises(CallerError) as refused:
+        parse_query(TagsQuery, MultiDict(size_min=value))
+    assert (refused.value.parameter, "MiB" in (refused.value.allowed or "")) == ("size_min", True)
+
+
+def test_parse_query__a_parameter_by_two_of_its_names_is_given_twice() -> None:
+    """Two names of one parameter are one parameter: which of the values counts is not guessed."""
+    with pytest.raises(CallerError) as refused:
+        parse_query(AuditQuery, MultiDict(after_time="2026-01-01", occurred_after="2026-01-02"))
+    assert (refused.value.code, refused.value.parameter) == ("repeated_parameter", "occurred_after")
+
+
+def test_parse_query__a_wrong_value_is_refused_by_the_name_that_was_given() -> None:
+    """Whoever writes since reads of since, and not of the name he does not know."""
+    with pytest.raises(CallerError) as refused:
+        parse_query(AuditQuery, MultiDict(since="soon"))
+    assert refused.value.parameter == "since"
 
 
 @pytest.mark.parametrize("value", ["1", "yes", "True", "TRUE", "on", ""])
@@ -156,7 +192,7 @@ def values_for(sort: str) -> st.SearchStrategy[tuple[Any, ...]]:
         "bytea": st.binary(min_size=1, max_size=40),
         "timestamptz": st.datetimes(timezones=st.just(UTC)),
     }
-    orders = orders_of(COLUMNS, parse_sort(sort), ties=["name"])
+    orders = orders_of(COLUMNS, parse_sort(sort, COLUMNS), ties=["name"])
     return st.tuples(
         *(
             st.none() | by_type[order.column.type] if order.column.absent else by_type[order.column.type]
@@ -169,7 +205,7 @@ def values_for(sort: str) -> st.SearchStrategy[tuple[Any, ...]]:
 def test_cursor__is_read_back(given_: tuple[str, tuple[Any, ...], bool]) -> None:
     """A cursor leads to the place it was made for, whatever the values, and only under its own sort and list."""
     sort, values, inclusive = given_
-    orders = orders_of(COLUMNS, parse_sort(sort), ties=["name"])
+    orders = orders_of(COLUMNS, parse_sort(sort, COLUMNS), ties=["name"])
     position = Position(values, inclusive=inclusive)
     cursor = cursor_of(position, "tags", orders)
     assert position == page_of(ListQuery(after=cursor), "tags", orders).position

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.rfc3339 import format_time, parse_time
+from indexer.rfc3339 import format_time, parse_moment, parse_time
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,39 @@ def test_parse_time__refuses_what_is_no_instant(text: str) -> None:
     """No date alone, no local time, no number: nothing is guessed."""
     with pytest.raises(ValueError, match=r"RFC 3339|out of range|must be in|range|time zone"):
         parse_time(text)
+
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("0s", NOW),
+        ("90s", NOW - timedelta(seconds=90)),
+        ("15m", NOW - timedelta(minutes=15)),
+        ("24h", NOW - timedelta(hours=24)),
+        ("7d", NOW - timedelta(days=7)),
+        ("2w", NOW - timedelta(days=14)),
+        ("999999999w", datetime.min.replace(tzinfo=UTC)),
+    ],
+)
+def test_parse_moment__a_time_a_date_or_an_age(text: str, expected: datetime) -> None:
+    """A date is its first instant in UTC, an age that long before now, and never before the first year."""
+    assert expected == parse_moment(text, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "now", "7", "d", "-7d", "7 d", "7D", "1.5h", "1h30m", "7y", "2026-02-30", "2026-1-1", "20260101",
+     "2026-01-31T12:00:00", "2026-02-30T00:00:00Z", "\uff17d", "7d\n"],
+)  # fmt: skip
+def test_parse_moment__refuses_what_may_mean_several_things(text: str) -> None:
+    """Months and years have no length, local times no zone: nothing is guessed."""
+    with pytest.raises(ValueError, match=r"not a time, a date or an age|out of range|range|time zone"):
+        parse_moment(text, now=NOW)
 
 
 @given(st.datetimes(timezones=st.just(UTC)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery, page_of
-from indexer.api.parameters import DigestText, Flag, Query, Text, Time, WholeNumber
+from indexer.api.parameters import DigestText, Flag, Query, Several, Text, Texts, Time, WholeNumber
 from indexer.audit.export import Export, export_from
 from indexer.audit.present import show_entry
 from indexer.inventory.changes import AuditAction, AuditSource
@@ -29,20 +30,27 @@ SCOPE = "audit"
 class AuditFilterQuery(Query):
     """The filters of entries; all that are given must hold."""
 
-    repository: Text | None = Field(default=None, description="Of this repository.")
+    repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
     tag: Text | None = Field(default=None, description="About this tag.")
     digest: DigestText | None = Field(default=None, description="About this digest.")
-    action: AuditAction | None = Field(default=None, description="What happened.")
+    action: Several[AuditAction] | None = Field(default=None, description="What happened.")
     actor: Text | None = Field(default=None, description="Who did it.")
-    source: AuditSource | None = Field(default=None, description="How we know.")
+    source: Several[AuditSource] | None = Field(default=None, description="How we know.")
     address: Text | None = Field(default=None, description="The client's address, without the port.")
-    after_time: Time | None = Field(default=None, description="Occurred after; exclusive.")
-    before_time: Time | None = Field(default=None, description="Occurred before; exclusive.")
+    occurred_after: Time | None = Field(default=None, description="Exclusive.")
+    occurred_before: Time | None = Field(default=None, description="Exclusive.")
+    other_names: ClassVar[Mapping[str, str]] = {
+        "after_time": "occurred_after",
+        "before_time": "occurred_before",
+        "since": "occurred_after",
+    }
 
 
 class AuditQuery(ListQuery, AuditFilterQuery):
     """Entries, newest first."""
+
+    other_names: ClassVar[Mapping[str, str]] = {**AuditFilterQuery.other_names, "until": "occurred_before"}
 
 
 class ExportQuery(AuditFilterQuery):
@@ -111,16 +119,16 @@ class AuditEntry(Shown):
 async def list_audit(call: Call[AuditQuery]) -> Items:
     """List what happened, newest first.
 
-    A filter that no index serves (tag, digest, source, address, or an action that comes with every push or pull:
-    `manifest.pushed`, `manifest.pulled`, `blob.pushed`, `blob.mounted`) looks at 100,000 entries per request: the page
-    may then be short, or empty, and still have a `next`.
+    A filter that no index serves (tag, digest, source, address, several actions, or an action that comes with every
+    push or pull: `manifest.pushed`, `manifest.pulled`, `blob.pushed`, `blob.mounted`) looks at 100,000 entries per
+    request: the page may then be short, or empty, and still have a `next`.
     """
     call.principal.require(AUDIT)
     query = call.query
     wanted = audit_filter(query)
     async with call.readers.reading() as held:
         fresh = await freshness(held)
-        scope = await find_scope(held, repository=query.repository, prefix=query.prefix)
+        scope = await find_scope(held, repositories=query.repository or (), prefix=query.prefix)
         listing = await audit_entries(held, scope=scope, wanted=wanted)
         found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
         count = await counted(held, query, listing)
@@ -155,14 +163,14 @@ async def export_audit(call: Call[ExportQuery]) -> Stream:
 def audit_filter(query: AuditFilterQuery) -> AuditFilter:
     """Return what a question asks of entries."""
     return AuditFilter(
-        repository=query.repository,
+        repositories=query.repository or (),
         prefix=query.prefix,
         tag=query.tag,
         digest=None if query.digest is None else Digest(query.digest),
-        action=query.action,
+        actions=query.action or (),
         actor=query.actor,
-        source=query.source,
+        sources=query.source or (),
         address=query.address,
-        after_time=query.after_time,
-        before_time=query.before_time,
+        occurred_after=query.occurred_after,
+        occurred_before=query.occurred_before,
     )

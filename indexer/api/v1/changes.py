@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery, page_of
-from indexer.api.parameters import Text, Time
+from indexer.api.parameters import Text, Texts, Time
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import digest_from_bytes
 from indexer.rfc3339 import format_time
@@ -29,8 +30,11 @@ class ChangesQuery(ListQuery):
     """What is different at `until` from what it was at `since`."""
 
     since: Time = Field(description="The state at this instant is the old one.")
-    until: Time = Field(description="The state at this instant is the new one.")
-    repository: Text | None = Field(default=None, description="In this repository.")
+    until: Time | None = Field(
+        default=None, description="The state at this instant is the new one; now, if not given."
+    )
+    other_names: ClassVar[Mapping[str, str]] = {"after_time": "since", "before_time": "until"}
+    repository: Texts | None = Field(default=None, description="In any of these repositories.")
     prefix: Text | None = Field(default=None, description="In repositories whose name begins so.")
 
 
@@ -51,26 +55,49 @@ class TagChange(Shown):
     event_id: str | None = Field(description="The registry's id of the event that told it.")
 
 
-@operation("/changes", query=ChangesQuery, result=Listed[TagChange], item=TagChange)
+class ChangesPage(Listed[TagChange]):
+    """A page of changes, and the instants they lie between."""
+
+    since: datetime
+    until: datetime
+
+
+@operation("/changes", query=ChangesQuery, result=ChangesPage, item=TagChange)
 async def list_changes(call: Call[ChangesQuery]) -> Items:
     """List the tags that differ between two instants, the latest change first.
 
     The difference is net: a tag that moved and came back is not listed, one that moved ten times once. Every single
     change is in the audit log. One request looks at 20,000 changes: the page may be short, or empty, and still
-    have a `next`.
+    have a `next`. Where an instant is left out or given as an age, the following pages are asked with the one that the
+    first had: it is in the links, and `since` and `until` are in the body.
     """
     query = call.query
+    until = query.until or datetime.now(UTC)
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         scope = await find_scope(
-            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+            held,
+            repositories=query.repository or (),
+            prefix=query.prefix,
+            granted=call.principal.repositories,
         )
-        listing = changes_between(scope=scope, since=query.since, until=query.until)
+        listing = changes_between(scope=scope, since=query.since, until=until)
         found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
         before = await held_at(held, rows=found.rows, at=query.since)
         count = await counted(held, query, listing)
     shown = [_show(row, previous) for row, previous in zip(found.rows, before, strict=True)]
-    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+    between = {"since": format_time(query.since), "until": format_time(until)}
+    return items_of(
+        SCOPE,
+        listing,
+        found,
+        items=shown,
+        freshness=fresh,
+        count=count,
+        more=between,
+        fixed=between,
+        other_names=ChangesQuery.other_names,
+    )
 
 
 def _show(row: Row, previous: bytes | None) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery, page_of
-from indexer.api.parameters import Flag, Text, Time, WholeNumber
+from indexer.api.parameters import Flag, Several, Text, Texts, Time, WholeNumber
 from indexer.inventory.changes import DriftCause, DriftKind
 from indexer.oci.digest import digest_from_bytes
 from indexer.rfc3339 import format_time
@@ -31,14 +32,20 @@ class DriftQuery(ListQuery):
     """Findings, newest first."""
 
     run: WholeNumber | None = Field(default=None, description="Of this run.")
-    repository: Text | None = Field(default=None, description="Of this repository.")
+    repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
     tag: Text | None = Field(default=None, description="About this tag.")
-    kind: DriftKind | None = Field(default=None, description="How they differed.")
-    cause: DriftCause | None = Field(default=None, description="Why, as far as it can be told.")
+    kind: Several[DriftKind] | None = Field(default=None, description="How they differed.")
+    cause: Several[DriftCause] | None = Field(default=None, description="Why, as far as it can be told.")
     repaired: Flag | None = Field(default=None, description="Whether the inventory was repaired.")
-    after_time: Time | None = Field(default=None, description="Detected after; exclusive.")
-    before_time: Time | None = Field(default=None, description="Detected before; exclusive.")
+    detected_after: Time | None = Field(default=None, description="Exclusive.")
+    detected_before: Time | None = Field(default=None, description="Exclusive.")
+    other_names: ClassVar[Mapping[str, str]] = {
+        "after_time": "detected_after",
+        "before_time": "detected_before",
+        "since": "detected_after",
+        "until": "detected_before",
+    }
 
 
 class DriftFinding(Shown):
@@ -97,17 +104,20 @@ async def list_drift(call: Call[DriftQuery]) -> Items:
     query = call.query
     wanted = FindingFilter(
         run_id=query.run,
-        kind=query.kind,
-        cause=query.cause,
+        kinds=query.kind,
+        causes=query.cause,
         tag=query.tag,
         repaired=query.repaired,
-        after_time=query.after_time,
-        before_time=query.before_time,
+        detected_after=query.detected_after,
+        detected_before=query.detected_before,
     )
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         scope = await find_scope(
-            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+            held,
+            repositories=query.repository or (),
+            prefix=query.prefix,
+            granted=call.principal.repositories,
         )
         listing = drift_findings(scope=scope, wanted=wanted)
         found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery, page_of
-from indexer.api.parameters import DigestText, Text, Time
+from indexer.api.parameters import DigestText, Text, Texts, Time
 from indexer.api.v1.history import Held, show_interval
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import Digest, digest_from_bytes
@@ -29,7 +30,7 @@ SCOPE_MOVED = "moved"
 class HistoryEverywhereQuery(ListQuery):
     """Intervals of many tags; all filters that are given must hold."""
 
-    repository: Text | None = Field(default=None, description="Of this repository.")
+    repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
     tag: Text | None = Field(default=None, description="Of this tag.")
     digest: DigestText | None = Field(default=None, description="That pointed to this digest.")
@@ -55,7 +56,10 @@ async def list_history_everywhere(call: Call[HistoryEverywhereQuery]) -> Items:
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         scope = await find_scope(
-            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+            held,
+            repositories=query.repository or (),
+            prefix=query.prefix,
+            granted=call.principal.repositories,
         )
         listing = await history_everywhere(
             held,
@@ -70,13 +74,22 @@ async def list_history_everywhere(call: Call[HistoryEverywhereQuery]) -> Items:
     return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
 
 
+MOVED_NAMES = {
+    "after_time": "moved_after",
+    "before_time": "moved_before",
+    "since": "moved_after",
+    "until": "moved_before",
+}
+
+
 class MovedQuery(ListQuery):
     """Versions that were moved."""
 
-    repository: Text | None = Field(default=None, description="Of this repository.")
+    repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
-    after_time: Time | None = Field(default=None, description="Moved after; exclusive.")
-    before_time: Time | None = Field(default=None, description="Moved before; exclusive.")
+    moved_after: Time | None = Field(default=None, description="Exclusive.")
+    moved_before: Time | None = Field(default=None, description="Exclusive.")
+    other_names: ClassVar[Mapping[str, str]] = MOVED_NAMES
 
 
 class Moved(HeldSomewhere):
@@ -101,9 +114,12 @@ async def list_moved(call: Call[MovedQuery]) -> Items:
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         scope = await find_scope(
-            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+            held,
+            repositories=query.repository or (),
+            prefix=query.prefix,
+            granted=call.principal.repositories,
         )
-        listing = replacements(scope=scope, after=query.after_time, before=query.before_time)
+        listing = replacements(scope=scope, after=query.moved_after, before=query.moved_before)
         found = await fetch_page(held, listing, page_of(query, SCOPE_MOVED, listing.orders))
         count = await counted(held, query, listing)
     shown = [

@@ -13,7 +13,7 @@ from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery, page_of
-from indexer.api.parameters import DigestText, Flag, PlatformText, Query, Text
+from indexer.api.parameters import DigestText, Flag, Platforms, Query, Several, Texts
 from indexer.api.paths import MANIFEST, MANIFESTS
 from indexer.api.problems import not_found
 from indexer.oci.digest import Digest, digest_from_bytes
@@ -32,10 +32,10 @@ class ManifestsQuery(ListQuery):
 
     sort: Literal["pushed_at", "-pushed_at"] = Field(default="-pushed_at")
     tagged: Flag | None = Field(default=None, description="Whether any tag of the repository points to it.")
-    media_type: Text | None = None
-    artifact_type: Text | None = None
-    kind: Kind | None = None
-    platform: PlatformText | None = None
+    media_type: Texts | None = None
+    artifact_type: Texts | None = None
+    kind: Several[Kind] | None = None
+    platform: Platforms | None = None
     subject: DigestText | None = Field(default=None, description="Referrers of this digest.")
 
 
@@ -140,10 +140,10 @@ async def list_manifests(call: Call[ManifestsQuery]) -> Items:
     query = call.query
     wanted = store.ManifestFilter(
         tagged=query.tagged,
-        media_type=query.media_type,
-        artifact_type=query.artifact_type,
-        kind=query.kind,
-        platform=query.platform,
+        media_types=query.media_type,
+        artifact_types=query.artifact_type,
+        kinds=query.kind,
+        platforms=query.platform,
         subject=None if query.subject is None else Digest(query.subject),
     )
     async with call.readers.reading() as held:

@@ -66,7 +66,7 @@ async def list_repositories(call: Call[RepositoriesQuery]) -> Items:
     wanted = store.RepositoryFilter(
         name=query.name, prefix=query.prefix, has_tags=query.has_tags, granted=call.principal.listed
     )
-    listing = store.repositories(parse_sort(query.sort), wanted)
+    listing = store.repositories(parse_sort(query.sort, store.COLUMNS), wanted)
     page = page_of(query, SCOPE, listing.orders)
     async with call.readers.reading() as held:
         fresh = await freshness(held)

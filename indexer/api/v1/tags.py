@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -18,9 +18,11 @@ from indexer.api.parameters import (
     DigestText,
     Flag,
     Glob,
-    PlatformText,
+    Platforms,
     Query,
+    Several,
     Text,
+    Texts,
     Time,
 )
 from indexer.api.paths import TAG, TAGS
@@ -50,14 +52,24 @@ SCOPE = "tags"
 class TagFilterQuery(ListQuery):
     """The filters of tags; all that are given must hold."""
 
+    other_names: ClassVar[Mapping[str, str]] = {
+        "after_time": "published_after",
+        "before_time": "published_before",
+        "since": "published_after",
+        "until": "published_before",
+    }
+
     name_prefix: Text | None = Field(default=None, description="Tags that begin so.")
     name_glob: Glob | None = Field(default=None, description="Tags of this shape: `*` any run, `?` any one.")
-    name_regex: Text | None = Field(default=None, description="RE2; must match the whole tag.")
+    name_regex: Text | None = Field(
+        default=None,
+        description="RE2; must match the whole tag: `1\\.2` matches `1.2` alone, `1\\.2.*` what begins so.",
+    )
     digest: DigestText | None = Field(default=None, description="Tags that point to this digest.")
-    media_type: Text | None = Field(default=None, description="Media type of the manifest.")
-    artifact_type: Text | None = Field(default=None, description="Artifact type of the manifest.")
-    kind: Kind | None = Field(default=None, description="What the manifest is to a person.")
-    platform: PlatformText | None = Field(default=None, description="Tags that run on this platform.")
+    media_type: Texts | None = Field(default=None, description="Media type of the manifest.")
+    artifact_type: Texts | None = Field(default=None, description="Artifact type of the manifest.")
+    kind: Several[Kind] | None = Field(default=None, description="What the manifest is to a person.")
+    platform: Platforms | None = Field(default=None, description="Tags that run on any of these platforms.")
     pushed_by: Text | None = Field(default=None, description="Who pushed what the tag points to.")
     published_after: Time | None = Field(default=None, description="Exclusive.")
     published_before: Time | None = Field(default=None, description="Exclusive.")
@@ -130,7 +142,7 @@ async def list_tags(call: Call[TagsQuery]) -> Items:
     async with call.readers.reading() as held:
         repository = await readable_repository(held, call)
         listing = await tags_of_repository(
-            held, repository=repository, sort=parse_sort(call.query.sort), wanted=wanted
+            held, repository=repository, sort=parse_sort(call.query.sort, COLUMNS), wanted=wanted
         )
         page = await fetch_tags(held, call.words, listing, page_of(call.query, SCOPE, listing.orders))
         count = await counted(held, call.query, listing)
@@ -178,10 +190,10 @@ def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
         name_glob=query.name_glob,
         name_matches=matches,
         digest=None if query.digest is None else Digest(query.digest),
-        media_type=query.media_type,
-        artifact_type=query.artifact_type,
-        kind=query.kind,
-        platform=query.platform,
+        media_types=query.media_type,
+        artifact_types=query.artifact_type,
+        kinds=query.kind,
+        platforms=query.platform,
         pushed_by=query.pushed_by,
         published_after=query.published_after,
         published_before=query.published_before,

@@ -11,7 +11,7 @@ from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import page_of
-from indexer.api.parameters import Text
+from indexer.api.parameters import Text, Texts
 from indexer.api.v1.tags import Tag, TagFilterQuery, show_tag, tag_filter
 from indexer.store.listing.freshness import freshness
 from indexer.store.listing.scopes import find_scope
@@ -26,7 +26,7 @@ class TagsEverywhereQuery(TagFilterQuery):
     sort: Literal["published_at", "-published_at"] = Field(
         default="-published_at", description="Across repositories only publish time has an index."
     )
-    repository: Text | None = Field(default=None, description="Of this repository.")
+    repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
     name: Text | None = Field(default=None, description="Tags that have this in them.")
 
@@ -49,7 +49,10 @@ async def list_tags_everywhere(call: Call[TagsEverywhereQuery]) -> Items:
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         scope = await find_scope(
-            held, repository=query.repository, prefix=query.prefix, granted=call.principal.repositories
+            held,
+            repositories=query.repository or (),
+            prefix=query.prefix,
+            granted=call.principal.repositories,
         )
         listing = await tags_everywhere(
             held, scope=scope, descending=query.sort.startswith("-"), wanted=wanted

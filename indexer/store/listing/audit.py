@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -83,18 +83,18 @@ PROOF = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """What entries a caller wants; None: any. Times are exclusive bounds on when it occurred."""
+    """What entries a caller wants; None or none of several: any. Times are exclusive bounds."""
 
-    repository: str | None = None
+    repositories: tuple[str, ...] = ()
     prefix: str | None = None
     tag: str | None = None
     digest: Digest | None = None
-    action: AuditAction | None = None
+    actions: tuple[AuditAction, ...] = ()
     actor: str | None = None
-    source: AuditSource | None = None
+    sources: tuple[AuditSource, ...] = ()
     address: str | None = None
-    after_time: datetime | None = None
-    before_time: datetime | None = None
+    occurred_after: datetime | None = None
+    occurred_before: datetime | None = None
 
 
 EVERY_ENTRY = AuditFilter()
@@ -103,8 +103,11 @@ EVERY_ENTRY = AuditFilter()
 async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: AuditFilter) -> Listing:
     """Return the list of entries, newest first; ``scope`` are the repositories that the filter leaves."""
     conditions = await _conditions(connection, wanted)
-    asked = (wanted.tag, wanted.digest, wanted.source, wanted.address)
-    searches = wanted.action in COMMON_ACTIONS or any(value is not None for value in asked)
+    asked = (wanted.tag, wanted.digest, wanted.sources or None, wanted.address)
+    several = len(wanted.actions) > 1  # then the index by action has no order of their times
+    searches = (
+        several or not COMMON_ACTIONS.isdisjoint(wanted.actions) or any(value is not None for value in asked)
+    )
     covered = cover(scope, searches=searches)
     return Listing(
         source=_source,
@@ -168,15 +171,15 @@ def _source(_part: Part) -> str:
 async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Condition, ...]:
     plain: tuple[tuple[str, object], ...] = (
         ("t.tag = {}", wanted.tag),
-        ("t.occurred_at > {}", wanted.after_time),
-        ("t.occurred_at < {}", wanted.before_time),
+        ("t.occurred_at > {}", wanted.occurred_after),
+        ("t.occurred_at < {}", wanted.occurred_before),
     )
     conditions = tuple(Condition(text, (value,)) for text, value in plain if value is not None)
     # Written out, not bound: only so can the planner tell that index audit_by_action has it.
-    if wanted.action is not None:
-        conditions += (Condition(f"t.action = '{AuditAction(wanted.action)}'"),)
-    if wanted.source is not None:
-        conditions += (Condition(f"t.source = '{AuditSource(wanted.source)}'"),)
+    if wanted.actions:
+        conditions += (Condition(_any_of("t.action", [AuditAction(action) for action in wanted.actions])),)
+    if wanted.sources:
+        conditions += (Condition(_any_of("t.source", [AuditSource(source) for source in wanted.sources])),)
     if wanted.digest is not None:
         conditions += (await _of_digest(connection, wanted.digest),)
     if wanted.actor is not None:
@@ -186,6 +189,12 @@ async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Cond
         ids = [row["id"] for row in await connection.fetch(SQL["clients_at"], wanted.address)]
         conditions += (Condition("t.client_id = ANY ({}::integer[])", (ids,)) if ids else NOTHING,)
     return conditions
+
+
+def _any_of(column: str, words: Sequence[AuditAction] | Sequence[AuditSource]) -> str:
+    """Return a condition with words of ours written out."""
+    quoted = ", ".join(f"'{word}'" for word in dict.fromkeys(words))
+    return f"{column} IN ({quoted})"
 
 
 async def _of_digest(connection: Connection, digest: Digest) -> Condition:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,27 +25,27 @@ _JOINS = "JOIN drift_finding AS f ON f.id = w.id LEFT JOIN repository AS r ON r.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingFilter:
-    """What findings a caller wants; None: any. Times are exclusive bounds on when it was detected."""
+    """What findings a caller wants; None: any."""
 
     run_id: int | None = None
-    kind: str | None = None
-    cause: str | None = None
+    kinds: Sequence[str] | None = None
+    causes: Sequence[str] | None = None
     tag: str | None = None
     repaired: bool | None = None
-    after_time: datetime | None = None
-    before_time: datetime | None = None
+    detected_after: datetime | None = None
+    detected_before: datetime | None = None
 
 
 def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> Listing:
     """Return the list of findings, newest first."""
     plain: tuple[tuple[str, object], ...] = (
         ("t.run_id = {}", wanted.run_id),
-        ("t.kind = {}", wanted.kind),
-        ("t.cause = {}", wanted.cause),
+        ("t.kind = ANY ({}::text[])", wanted.kinds),
+        ("t.cause = ANY ({}::text[])", wanted.causes),
         ("t.tag = {}", wanted.tag),
         ("(t.repaired_at IS NOT NULL) = {}", wanted.repaired),
-        ("t.detected_at > {}", wanted.after_time),
-        ("t.detected_at < {}", wanted.before_time),
+        ("t.detected_at > {}", wanted.detected_after),
+        ("t.detected_at < {}", wanted.detected_before),
         ("t.repository_id = ANY ({}::integer[])", None if scope is None else list(scope.ids)),
     )
     return Listing(

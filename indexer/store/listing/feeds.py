@@ -52,7 +52,7 @@ async def stream_entries(
     """
     return await sealed_entries(
         connection,
-        scope=await find_scope(connection, repository=wanted.repository),
+        scope=await find_scope(connection, repositories=wanted.repositories),
         wanted=wanted,
         after=after,
         until=until,

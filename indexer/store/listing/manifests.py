@@ -48,10 +48,10 @@ class ManifestFilter:
     """What manifests a caller wants; None: any."""
 
     tagged: bool | None = None
-    media_type: str | None = None
-    artifact_type: str | None = None
-    kind: str | None = None
-    platform: str | None = None
+    media_types: Sequence[str] | None = None
+    artifact_types: Sequence[str] | None = None
+    kinds: Sequence[str] | None = None
+    platforms: Sequence[str] | None = None
     subject: Digest | None = None
 
 
@@ -144,7 +144,7 @@ async def _conditions(connection: Connection, wanted: ManifestFilter) -> tuple[C
     conditions: tuple[Condition, ...] = ()
     if wanted.tagged is not None:
         conditions += (Condition(_TAGGED if wanted.tagged else f"NOT {_TAGGED}"),)
-    asked = (wanted.media_type, wanted.artifact_type, wanted.kind, wanted.platform)
+    asked = (wanted.media_types, wanted.artifact_types, wanted.kinds, wanted.platforms)
     if asked != (None, None, None, None):
         ids = [row["id"] for row in await connection.fetch(WORDS["facets_like"], *asked)]
         holds = "(SELECT m.facet_id FROM manifest AS m WHERE m.id = t.manifest_id) = ANY ({}::integer[])"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from indexer.store.listing.statement import NOTHING, Condition, Statement, starts_with
@@ -23,14 +23,14 @@ class Scope:
 async def find_scope(
     connection: Connection,
     *,
-    repository: str | None = None,
+    repositories: Sequence[str] = (),
     prefix: str | None = None,
     granted: Iterable[str] | None = None,
 ) -> Scope | None:
-    """Return the repositories that a name, a prefix and a caller's grants leave; None: all of them."""
+    """Return the repositories that names (none: any), a prefix and a caller's grants leave; None: all of them."""
     conditions: list[Condition] = []
-    if repository is not None:
-        conditions.append(Condition("name = {}", (repository,)))
+    if repositories:
+        conditions.append(Condition("name = ANY ({}::text[])", (list(repositories),)))
     if prefix is not None:
         conditions += starts_with("name", prefix)
     if granted is not None:

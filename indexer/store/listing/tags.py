@@ -89,7 +89,7 @@ _NEVER_PULLED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagFilter:
-    """What tags a caller wants; None: any. All must hold.
+    """What tags a caller wants; None: any. All must hold; of several values of one, any.
 
     Times are exclusive bounds, sizes inclusive. ``name_matches`` is a test made in Python (a regular
     expression). Tags whose value is not known match no bound on it.
@@ -100,10 +100,10 @@ class TagFilter:
     name_glob: str | None = None
     name_matches: Callable[[str], bool] | None = None
     digest: Digest | None = None
-    media_type: str | None = None
-    artifact_type: str | None = None
-    kind: str | None = None
-    platform: str | None = None
+    media_types: Sequence[str] | None = None
+    artifact_types: Sequence[str] | None = None
+    kinds: Sequence[str] | None = None
+    platforms: Sequence[str] | None = None
     pushed_by: str | None = None
     published_after: datetime | None = None
     published_before: datetime | None = None
@@ -133,10 +133,10 @@ class TagFilter:
             self.name,
             self.name_glob,
             self.name_matches,
-            self.media_type,
-            self.artifact_type,
-            self.kind,
-            self.platform,
+            self.media_types,
+            self.artifact_types,
+            self.kinds,
+            self.platforms,
             self.pushed_by,
             self.broken,
             self.verified,
@@ -288,7 +288,7 @@ def _range_conditions(wanted: TagFilter) -> tuple[Condition, ...]:
 
 
 async def _facet_conditions(connection: Connection, wanted: TagFilter) -> tuple[Condition, ...]:
-    asked = (wanted.media_type, wanted.artifact_type, wanted.kind, wanted.platform)
+    asked = (wanted.media_types, wanted.artifact_types, wanted.kinds, wanted.platforms)
     if asked == (None, None, None, None):
         return ()
     ids = [row["id"] for row in await connection.fetch(WORDS["facets_like"], *asked)]

@@ -11,10 +11,10 @@ SELECT id, name FROM actor WHERE id = ANY ($1::integer[])
 SELECT id FROM actor WHERE name = $1
 
 -- name: facets_like
--- Ids of the facets of media type $1, artifact type $2, kind $3 and platform $4; null: any.
+-- Ids of the facets of any of the media types $1, artifact types $2, kinds $3 and platforms $4; null: any.
 SELECT id FROM facet
-WHERE ($1::text IS NULL OR media_type = $1) AND ($2::text IS NULL OR artifact_type = $2)
-  AND ($3::text IS NULL OR kind = $3) AND ($4::text IS NULL OR $4 = ANY (platforms))
+WHERE ($1::text[] IS NULL OR media_type = ANY ($1)) AND ($2::text[] IS NULL OR artifact_type = ANY ($2))
+  AND ($3::text[] IS NULL OR kind = ANY ($3)) AND ($4::text[] IS NULL OR platforms && $4)
 
 -- name: manifest_id
 -- The id of the manifest $1 (digest).
