@@ -749,6 +749,15 @@ CREATE TABLE downtime (
     from_at  timestamptz NOT NULL
 );
 
+-- What the registry was found to be like, by what it answered. The rows are those of store/traits.py.
+CREATE TABLE registry_trait (
+    trait        text PRIMARY KEY,
+    holds        boolean NOT NULL,
+    because      text NOT NULL,                          -- for an operator
+    since        timestamptz NOT NULL,                   -- of this value
+    observed_at  timestamptz NOT NULL                    -- the last time it showed
+);
+
 -- loops ---------------------------------------------------------------------------------------------------
 
 -- What every background loop of every process last did; /api/v1/status reads it.

@@ -12,7 +12,19 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 
 from indexer.loop import Round
-from indexer.store import audit, checkpoints, checks, drift, due, feeds, forwarding, inbox, loops, loss
+from indexer.store import (
+    audit,
+    checkpoints,
+    checks,
+    drift,
+    due,
+    feeds,
+    forwarding,
+    inbox,
+    loops,
+    loss,
+    traits,
+)
 from indexer.store.listing import status
 from indexer.store.pool import Connection, Pool, connection
 
@@ -62,6 +74,7 @@ PUSH_VERIFIED = Gauge(
 LAST_COMPLETE_WALK = Gauge(
     "indexer_last_complete_walk_timestamp_seconds", "When the last complete walk of everything ended."
 )
+HIDES_TAGS = Gauge("indexer_registry_hides_tags", "1 where the registry was found to hide tags, else 0.")
 PROCESS_LOOP_LAST_GOOD = Gauge(
     "indexer_process_loop_last_good_timestamp_seconds",
     "When a loop last ended a round well, by loop and process; the reconciler's included.",
@@ -115,6 +128,8 @@ class Gauges:
             REGISTRY_MISSING.set(held_back.missing)
             for claimed, intervals in held_back.intervals.items():
                 LOSS_INTERVALS.labels(claimed).set(intervals)
+            hides = (await traits.find_traits(held)).get(traits.Trait.HIDES_TAGS)
+            HIDES_TAGS.set(hides is not None and hides.holds)
             if time.monotonic() - self._verification_at >= VERIFICATION_EVERY_SECONDS:
                 await _verification(held, now)
                 self._verification_at = time.monotonic()

@@ -145,6 +145,8 @@ class Settings:
     """Address and port for the reconciler's own Prometheus metrics; unset: none. The indexer shows every loop too."""
     reconciler_reread_after: timedelta = setting(parse_duration, timedelta(hours=24))
     """How old the last reading of a tag's manifest may be before a walk reads it again, not only its link."""
+    reconciler_hidden_tag_requests: int = setting(whole_number(at_least=0), 10_000)
+    """Requests of one walk, of each process, for tags that the registry leaves out of its own listing; 0: none."""
     reconciler_checkpoint_repository: str | None = setting(text, None)
     """Where the log's checkpoints are pushed to in the registry; unset: nowhere. The user needs pull and push there."""
     reconciler_checkpoint_interval: timedelta = setting(parse_duration, timedelta(hours=1))

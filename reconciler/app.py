@@ -121,6 +121,7 @@ def walk_settings(
         concurrency=settings.reconciler_concurrency,
         brake_share=settings.reconciler_brake_share,
         reread_after=timedelta(0) if thorough else settings.reconciler_reread_after,
+        hidden_tag_requests=settings.reconciler_hidden_tag_requests,
         scope=scope,
         release_brake=release_brake,
         operator=operator,
@@ -162,7 +163,12 @@ async def plan(
     concurrency = rooms.settings.reconciler_concurrency
     await rooms.walking.ping()
     return await make_plan(
-        rooms.pool, rooms.walking, concurrency=concurrency, scope=scope, on_progress=on_progress
+        rooms.pool,
+        rooms.walking,
+        concurrency=concurrency,
+        scope=scope,
+        on_progress=on_progress,
+        hidden_tag_requests=rooms.settings.reconciler_hidden_tag_requests,
     )
 
 

@@ -19,6 +19,7 @@ from indexer.store.listing.runs import latest_runs
 from indexer.store.listing.status import Status, Verification
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
+from indexer.store.traits import Shown, Trait
 
 ASKED_THE_BRAKE = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
 RUNS_LOOKED_AT = 50
@@ -108,6 +109,7 @@ def picture_json(picture: Picture) -> dict[str, Any]:
         "last_run": None if picture.run is None else _run_json(picture.run),
         "last_complete_walk_at": format_time(status.last_walk["finished_at"]) if status.last_walk else None,
         "brake": picture.brake,
+        "registry": {trait.value: _trait_json(picture.status.traits.get(trait)) for trait in Trait},
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
             {key: _json_value(value) for key, value in dict(row).items() if key != "id"}
@@ -150,6 +152,7 @@ def picture_lines(picture: Picture) -> Iterator[str]:
             f"{picture.verification.median_seconds} s (median), {picture.verification.p99_seconds} s (99 %)"
         )
     yield from _walk_lines(picture)
+    yield from _trait_lines(picture)
     for row in picture.status.loops:
         error = f"; last error: {row['last_error']}" if row["last_error"] else ""
         ran = _since(row["last_run_at"], now).strip() or "never ran"
@@ -202,6 +205,28 @@ def _walk_lines(picture: Picture) -> Iterator[str]:
     if run["outcome"] != RunOutcome.COMPLETE:
         complete = _since(last["finished_at"], picture.now) if last is not None else " never"
         yield f"             last complete walk{complete}"
+
+
+def _trait_lines(picture: Picture) -> Iterator[str]:
+    words = {
+        Trait.HIDES_TAGS: "hides tags from its own listing",
+        Trait.IS_CACHE: "is a pull-through cache: walks compare nothing",
+    }
+    for trait, said in words.items():
+        shown = picture.status.traits.get(trait)
+        if shown is not None and shown.holds:
+            yield f"registry     {said}, known{_since(shown.since, picture.now)}: {shown.because}"
+
+
+def _trait_json(shown: Shown | None) -> dict[str, Any] | None:
+    if shown is None:
+        return None
+    return {
+        "holds": shown.holds,
+        "because": shown.because,
+        "since": format_time(shown.since),
+        "observed_at": format_time(shown.observed_at),
+    }
 
 
 def _backlog_json(picture: Picture, kind: DueKind) -> dict[str, Any]:

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.fault_proxy",
     "tests.fixtures.registries",
+    "tests.fixtures.s3",
     "tests.fixtures.ingesting",
     "tests.fixtures.asking",
     "tests.fixtures.trusting",

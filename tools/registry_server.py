@@ -280,8 +280,12 @@ class RegistryServer:
 
 
 def environment() -> dict[str, str]:
-    """Keep variables away that the registry would take for its configuration, and tracing off."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+    """Keep variables away that the registry would take for its configuration, and tracing off.
+
+    Those of AWS too: the client in 2.8 does not start with a bundle of authorities that it cannot put to use.
+    """
+    foreign = ("REGISTRY_", "AWS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "OTEL_TRACES_EXPORTER": "none"}
 
 

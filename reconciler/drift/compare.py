@@ -21,6 +21,7 @@ from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
 from indexer.store.tags import RecordedTag
 from indexer.task_group import TaskGroup
+from reconciler.drift.hidden import HiddenTags
 from reconciler.observe import (
     LISTING_INCOMPLETE,
     Answered,
@@ -61,7 +62,8 @@ class Comparer:
     """Looks at repositories, ``limit`` requests at a time over all of them.
 
     ``keeps_record``: who takes a part writes down what was served before taking the next, so that nothing is asked
-    for twice. Else the comparison remembers it (about 100 MB for a million manifests).
+    for twice. Else the comparison remembers it (about 100 MB for a million manifests). ``hidden`` completes what the
+    registry lists.
     """
 
     def __init__(
@@ -72,18 +74,22 @@ class Comparer:
         limit: asyncio.Semaphore,
         reread_after: timedelta,
         keeps_record: bool = True,
+        hidden: HiddenTags | None = None,
     ) -> None:
         self.pool = pool
         self.registry = registry
         self.limit = limit
         self.reread_after = reread_after
         self.keeps_record = keeps_record
+        self.hidden = hidden
 
     async def begin(self, repository: RepositoryName) -> Comparison:
         """List one repository; raise ``RegistryError`` if that cannot be had."""
         began = datetime.now(UTC)
         async with self.limit:
             listing = await self.registry.list_tags(repository)
+        if self.hidden is not None:
+            listing = await self.hidden.complete(repository, listing)
         async with connection(self.pool) as held:
             walked_at = await repositories.last_walked(held, name=repository)
         return Comparison(self, repository, listing, began=began, walked_at=walked_at)

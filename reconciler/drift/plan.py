@@ -14,6 +14,7 @@ from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.pool import Pool
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, Part
+from reconciler.drift.hidden import HiddenTags
 from reconciler.drift.known import every_name
 from reconciler.drift.report import Progress
 from reconciler.observe import raise_if_down
@@ -48,14 +49,17 @@ async def make_plan(
     concurrency: int,
     scope: Sequence[RepositoryName] | None,
     on_progress: Callable[[Progress], None],
+    hidden_tag_requests: int = 0,
 ) -> Plan:
     """Compare every repository; raise ``RegistryUnavailable`` if the registry stops answering."""
+    limit = asyncio.Semaphore(concurrency)
     comparer = Comparer(
         pool,
         registry,
-        limit=asyncio.Semaphore(concurrency),
+        limit=limit,
         reread_after=timedelta(0),
         keeps_record=False,
+        hidden=HiddenTags(registry, requests=hidden_tag_requests, limit=limit),
     )
     made = Plan()
     names = scope

@@ -59,6 +59,8 @@ class WalkSettings:
     concurrency: int
     brake_share: float
     reread_after: timedelta
+    hidden_tag_requests: int = 0
+    """How many requests may be made for tags that the registry does not list; 0: none."""
     scope: Sequence[RepositoryName] | None = None
     release_brake: bool = False
     operator: Operator | None = None

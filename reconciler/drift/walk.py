@@ -30,6 +30,7 @@ from indexer.store.walks import Run, Undecided, Worker
 from reconciler.drift.compare import Comparer
 from reconciler.drift.ending import Ending
 from reconciler.drift.entering import Entered, enter
+from reconciler.drift.hidden import HiddenTags, remembering
 from reconciler.drift.known import every_name, put_on_record
 from reconciler.drift.repair import Repairer
 from reconciler.drift.report import CATALOG_INCOMPLETE, Progress, Report, WalkSettings, one_undecided
@@ -97,11 +98,18 @@ class Walk:
         return await self._report(entered)
 
     def _comparer(self, run: Run) -> Comparer:
+        limit = asyncio.Semaphore(self._settings.concurrency)
         return Comparer(
             self._pool,
             self._registry,
-            limit=asyncio.Semaphore(self._settings.concurrency),
+            limit=limit,
             reread_after=timedelta(0) if run.thorough else self._settings.reread_after,
+            hidden=HiddenTags(
+                self._registry,
+                requests=self._settings.hidden_tag_requests,
+                limit=limit,
+                remember=remembering(self._pool),
+            ),
         )
 
     async def _share_out(self, worker: Worker, run: Run) -> None:

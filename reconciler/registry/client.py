@@ -76,6 +76,12 @@ class RegistryClient:
         """List the tags; see the protocol."""
         return await tags.list_tags(self._transport, repository)
 
+    async def list_tags_behind(
+        self, repository: RepositoryName, *, last: str, size: int
+    ) -> Sequence[TagName]:
+        """List one page; see the protocol."""
+        return await tags.list_tags_behind(self._transport, repository, last=last, size=size)
+
     async def look_at_tag(
         self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
     ) -> TagLook:

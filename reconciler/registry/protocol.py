@@ -49,6 +49,15 @@ class Registry(Protocol):
         """List every tag name of ``repository``; see :class:`TagListing`."""
         ...
 
+    async def list_tags_behind(
+        self, repository: RepositoryName, *, last: str, size: int
+    ) -> Sequence[TagName]:
+        """Return one page of at most ``size`` names that begins after ``last``, ordered as ``name/`` by byte.
+
+        A registry without pages gives all its names.
+        """
+        ...
+
     async def look_at_tag(
         self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
     ) -> TagLook:

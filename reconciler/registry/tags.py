@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from indexer.errors import RegistryMisbehaved
-from indexer.oci.reference import RepositoryName
+from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import TagListing
 from reconciler.registry.auth import repository_scope
 from reconciler.registry.headers import next_page_marker
@@ -77,6 +77,18 @@ async def list_tags(
         unknown_repository=not page.is_known and not markers,
         reasons=tuple(reasons),
     )
+
+
+async def list_tags_behind(
+    transport: Transport, repository: RepositoryName, *, last: str, size: int
+) -> list[TagName]:
+    """Return one page that begins after ``last``, in the order of S3; see ``hidden_tags`` for what it is good for.
+
+    ``last`` need be no tag. 2.8 ignores both and gives everything.
+    """
+    found = Collector()
+    await _get_page(transport, repository, size, marker=last, into=found)
+    return sorted(found.names(), key=lambda name: f"{name}/")
 
 
 async def _get_page(

@@ -14,6 +14,7 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.migrate import migrate
 from indexer.store.pool import connect
+from indexer.store.traits import Trait, note_trait
 from reconciler.status import look, picture_json, picture_lines
 
 
@@ -87,3 +88,21 @@ async def test_status__of_trouble(migrated: str) -> None:
     assert any("last error: RegistryUnavailable: away" in line for line in lines)
     shown = json.loads(json.dumps(picture_json(picture)))
     assert ("90 of 100 tags", "braked") == (shown["brake"], shown["last_run"]["outcome"])
+
+
+async def test_status__of_a_registry_that_hides_tags(migrated: str) -> None:
+    """What the registry was found to be like is said with the evidence; what was found not to hold is JSON only."""
+    now = datetime.now(UTC)
+    held = await connect(migrated, application="tests")
+    try:
+        for trait, holds in ((Trait.HIDES_TAGS, True), (Trait.IS_CACHE, False)):
+            await note_trait(held, trait=trait, holds=holds, because="app:10 is not listed beside 1", at=now)
+    finally:
+        await held.close()
+    picture = await look(migrated)
+    assert ["registry     hides tags from its own listing, known 0 s ago: app:10 is not listed beside 1"] == [
+        line for line in picture_lines(picture) if line.startswith("registry")
+    ]
+    shown = picture_json(picture)["registry"]
+    assert (True, False) == (shown["hides_tags"]["holds"], shown["is_cache"]["holds"])
+    assert "app:10 is not listed beside 1" == shown["hides_tags"]["because"]

@@ -73,6 +73,14 @@ class DirectRegistry:
             unknown_repository=listed is None,
         )
 
+    async def list_tags_behind(
+        self, repository: RepositoryName, *, last: str, size: int
+    ) -> Sequence[TagName]:
+        """List one page."""
+        self._begin("list_tags_behind", repository, last)
+        names = self.state.list_tags_page(repository, size, last)
+        return [parse_tag_name(text) for text in sorted(names, key=lambda name: f"{name}/")]
+
     async def look_at_tag(
         self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
     ) -> TagLook:

@@ -239,7 +239,7 @@ class SimulatedRegistry:
         headers: dict[str, str] = {}
         if self.state.version is Version.V3 and "n" in request.query:
             size = min(int(request.query["n"]), self.max_tags)
-            names = [name for name in names if name > request.query.get("last", "")][:size]
+            names = self.state.list_tags_page(repository, size, request.query.get("last", ""))
             # A full page has a link, even where nothing follows it.
             if len(names) == size and names:
                 headers = _link(f"/v2/{repository}/tags/list", size, names[-1])

@@ -61,7 +61,9 @@ class RegistryState:
     """Everything a registry knows, and what it forgets to say.
 
     - ``omitted_repositories`` and ``omitted_tags`` (repository, tag) exist but are not listed: paging on S3
-      (issue 4903), tags/list on S3 with 3.1 (issue 4891).
+      (issue 4903).
+    - ``is_on_s3``: with 3.x, tags/list passes over what a listed tag is the beginning of (issue 4891), and a repository
+      that never was has "no tags". As 3.1.1 does.
     - ``catalog_ends_after``: a page that reaches this many names has no link, as if the catalog ended.
     """
 
@@ -71,6 +73,7 @@ class RegistryState:
     listeners: list[Listener] = field(default_factory=list)
     omitted_repositories: set[str] = field(default_factory=set)
     omitted_tags: set[tuple[str, str]] = field(default_factory=set)
+    is_on_s3: bool = False
     catalog_ends_after: int | None = None
     source: Source = field(default_factory=Source)
 
@@ -202,10 +205,37 @@ class RegistryState:
     def list_tags(self, repository: str) -> list[str] | None:
         """Return the names that tags/list gives; None where it answers NAME_UNKNOWN."""
         stored = self.repositories.get(repository)
+        if self._hides_tags:
+            return self._walk_tags(repository, last="")
         if stored is None or not stored.has_tags:
             return None
         names = [tag for tag in stored.tags if (repository, tag) not in self.omitted_tags]
         return sorted(names) if self.version is Version.V3 else names
+
+    def list_tags_page(self, repository: str, size: int, last: str) -> list[str]:
+        """Return one page of tags/list; 2.8 has no pages and gives everything."""
+        if self._hides_tags:
+            return self._walk_tags(repository, last=last)[:size]
+        names = self.list_tags(repository) or []
+        return names if self.version is Version.V2_8 else [name for name in names if name > last][:size]
+
+    @property
+    def _hides_tags(self) -> bool:
+        return self.is_on_s3 and self.version is Version.V3
+
+    def _walk_tags(self, repository: str, *, last: str) -> list[str]:
+        """Walk the keys from ``last`` on as 3.1.1 does: below a tag everything is skipped that begins as it does."""
+        stored = self.repositories.get(repository, StoredRepository())
+        names: list[str] = []
+        skipped = None
+        for key in sorted(f"{tag}/current/link" for tag in stored.tags):
+            tag = key.partition("/")[0]
+            if key <= last or (skipped is not None and key.startswith(skipped)):
+                continue
+            skipped = tag
+            if tag > last:
+                names.append(tag)
+        return names
 
     def catalog_page(self, size: int, last: str) -> tuple[list[str], bool]:
         """Return one catalog page and whether it has a link, by the walk the registries really do."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from indexer.inventory.latency import quantile
 from indexer.inventory.loss import Account, Statement, current_statement, without_counters
-from indexer.store import loss, verified
+from indexer.store import loss, traits, verified
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -62,6 +62,9 @@ class Status:
     processes: Sequence[Process]
     downtimes: Mapping[int, Sequence[Statement]]
     """What our own downtimes may have cost, by instance: of those whose counters were not read."""
+
+    traits: Mapping[traits.Trait, traits.Shown]
+    """What the registry was found to be like."""
 
     def intervals_of(self, instance: Row) -> Sequence[Statement]:
         """Return what was claimed of an instance's events, by its counters or without, the latest first."""
@@ -116,6 +119,7 @@ async def status(connection: Connection) -> Status:
         totals=await connection.fetchrow(SQL["totals"]),
         processes=await _processes(connection),
         downtimes=await loss.list_instance_statements(connection, instance_ids=ids, limit=INTERVALS),
+        traits=await traits.find_traits(connection),
     )
 
 

@@ -14,6 +14,7 @@ from indexer.api.v1.status.ages import age
 from indexer.api.v1.status.log import AuditProof, Unsealed, show_proof
 from indexer.api.v1.status.losses import Instance, Process, show_instances, show_processes
 from indexer.api.v1.status.receivers import FeedShown, ForwardingShown, show_feed, show_forwarding
+from indexer.api.v1.status.registry import RegistryShown, show_registry
 from indexer.api.v1.status.verification import VerificationShown, counted_verification, show_verification
 from indexer.api.v1.status.walks import Walk, WalkFound, show_found, show_walk
 from indexer.api.v1.status.work import Backlog, Loop, show_backlog, show_loops
@@ -51,6 +52,7 @@ class Status(Shown):
     verification: VerificationShown
     instances: list[Instance] = Field(description="The latest first; at most 100.")
     processes: list[Process] = Field(description="By debug address, the latest reading first; at most 100.")
+    registry: RegistryShown
     last_walk: Walk | None
     trend: list[WalkFound] = Field(
         description="What the newest walks of everything found that came to an end, the latest first."
@@ -92,6 +94,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "verification": show_verification(verification),
         "instances": show_instances(found),
         "processes": show_processes(found),
+        "registry": show_registry(found.traits),
         "last_walk": show_walk(found),
         "trend": [show_found(row) for row in found.trend],
         "gitlab_forwarding": show_forwarding(forwarded, now),

@@ -1,0 +1,49 @@
+"""What the registry was found to be like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from indexer.api.models import Shown
+from indexer.rfc3339 import format_time
+from indexer.store import traits
+from indexer.store.traits import Trait
+
+
+class TraitShown(Shown):
+    """Whether the registry is like that, and how we know."""
+
+    holds: bool
+    because: str
+    since: datetime
+    observed_at: datetime
+
+
+class RegistryShown(Shown):
+    """What walks have to know of the registry; null: nothing has shown it yet."""
+
+    hides_tags: TraitShown | None = Field(
+        description="Its own listing leaves out tags (Distribution 3.1.0 and 3.1.1 on S3)."
+    )
+    is_cache: TraitShown | None = Field(description="It is a pull-through cache: walks compare nothing.")
+
+
+def show_registry(found: Mapping[Trait, traits.Shown]) -> dict[str, Any]:
+    """Return a :class:`RegistryShown` as it is answered."""
+    return {trait.value: show_trait(found.get(trait)) for trait in Trait}
+
+
+def show_trait(shown: traits.Shown | None) -> dict[str, Any] | None:
+    """Return a :class:`TraitShown` as it is answered."""
+    if shown is None:
+        return None
+    return {
+        "holds": shown.holds,
+        "because": shown.because,
+        "since": format_time(shown.since),
+        "observed_at": format_time(shown.observed_at),
+    }

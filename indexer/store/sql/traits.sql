@@ -1,0 +1,12 @@
+-- name: find_traits
+-- What the registry was found to be like.
+SELECT trait, holds, because, since, observed_at FROM registry_trait
+
+-- name: note_trait
+-- The registry showed at $4 whether ($2) it has trait $1, by evidence $3.
+INSERT INTO registry_trait (trait, holds, because, since, observed_at) VALUES ($1, $2, $3, $4, $4)
+ON CONFLICT (trait) DO UPDATE
+SET holds = excluded.holds,
+    because = excluded.because,
+    since = CASE WHEN registry_trait.holds = excluded.holds THEN registry_trait.since ELSE excluded.since END,
+    observed_at = excluded.observed_at
