@@ -8,6 +8,10 @@
     │   └── RegistryMisbehaved    it answered something no registry answers: conclude nothing
     ├── StoreError                the database refused
     │   ├── StoreUnavailable      not reachable just now: try again
+    │   │   └── StoreTimedOut     it did not answer in time: it may be what was asked, too
+    │   ├── StoreBusy             another transaction was in the way: try again
+    │   ├── StoreRefused          the values are none it can store: they are wrong, and will be again
+    │   ├── StoreFault            it cannot do what we ask, whatever the values: rights, a table that is not there
     │   └── StoreOutdated         the schema is not the one this program was built for
     ├── GitlabUnavailable         GitLab did not take what we forward: try again
     ├── SinkError                 a feed's sink did not take what we deliver
@@ -60,6 +64,22 @@ class StoreError(IndexerError):
 
 class StoreUnavailable(StoreError):  # noqa: N818 - a state, read as "store unavailable"
     """The database cannot be reached just now; what was asked did not happen or must be retried whole."""
+
+
+class StoreTimedOut(StoreUnavailable):
+    """No answer in time: the database hangs, or what was asked takes that long."""
+
+
+class StoreBusy(StoreError):  # noqa: N818 - a state, read as "store busy"
+    """Another transaction was in the way: a deadlock, a lock not had in time, a serialization failure."""
+
+
+class StoreRefused(StoreError):  # noqa: N818 - a state, read as "store refused"
+    """The values cannot be stored: out of range, not encodable, against a constraint. They never will be."""
+
+
+class StoreFault(StoreError):  # noqa: N818 - a state, read as "store fault"
+    """The database cannot do what we ask, whatever the values: a right, a table or a column is missing."""
 
 
 class StoreOutdated(StoreError):  # noqa: N818 - a state, read as "store outdated"

@@ -34,6 +34,9 @@ VERIFICATION_EVERY_SECONDS = 60.0
 
 INBOX_WAITING = Gauge("indexer_inbox_waiting", "Deliveries not yet applied.")
 INBOX_AGE = Gauge("indexer_inbox_oldest_age_seconds", "Age of the oldest delivery not yet applied.")
+INBOX_FAILING = Gauge(
+    "indexer_inbox_failing", "Of these, deliveries that wait because of a fault of the database or of ours."
+)
 QUARANTINED = Gauge("indexer_quarantined", "Deliveries and events that could not be applied.")
 UNSEALED = Gauge("indexer_audit_unsealed", "Audit entries that wait for their position.")
 AUDIT_DAMAGED = Gauge(
@@ -98,6 +101,7 @@ class Gauges:
             waiting = await inbox.inbox_backlog(held)
             INBOX_WAITING.set(waiting.waiting)
             INBOX_AGE.set(_age(waiting.since, now))
+            INBOX_FAILING.set(waiting.failing)
             QUARANTINED.set(waiting.quarantined)
             UNSEALED.set((await audit.staged(held)).entries)
             checked = await checks.check_state(held)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import time
@@ -24,7 +23,8 @@ from datetime import UTC, datetime
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from indexer.errors import IndexerError, Postponed, StoreUnavailable
+from indexer.backoff import growing_wait, spread
+from indexer.errors import IndexerError, Postponed, StoreFault, StoreRefused, StoreUnavailable
 from indexer.loop import Alarm, Loop, Round
 from indexer.store import loops
 from indexer.store.migrate import check
@@ -37,6 +37,8 @@ LONGEST_WAIT_SECONDS = 30.0
 REPORT_EVERY_SECONDS = 5.0
 STOP_DEADLINE_SECONDS = 20.0
 DATABASE_RETRY_SECONDS = 1.0
+DEAF_SECONDS = 1.0
+"""For so long after a failure nothing wakes a loop: what rings often would make it fail as often."""
 
 # By loop, never by repository: that would be one time series for each.
 LOOP_RUNS = Counter(
@@ -61,6 +63,7 @@ class Service:
         self._pool = pool
         self._process = f"{program} {socket.gethostname()}:{os.getpid()}"
         self._stopping = False
+        self._stopped = asyncio.Event()
         self._running: list[tuple[Loop, Alarm]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -72,6 +75,7 @@ class Service:
     async def stop(self, *, deadline_seconds: float = STOP_DEADLINE_SECONDS) -> None:
         """Let running rounds finish within the deadline, then cancel them."""
         self._stopping = True
+        self._stopped.set()
         for _, alarm in self._running:
             alarm.ring()
         if not self._tasks:
@@ -91,11 +95,11 @@ class Service:
                 done = await _round(loop)
             except Exception as error:  # noqa: BLE001 - the harness is where a round's failure ends
                 failures += 1
-                rest = error.rest_seconds if isinstance(error, Postponed) else _growing_wait(failures)
+                rest = error.rest_seconds if isinstance(error, Postponed) else wait_after(failures)
                 _say_failed(loop.name, error, failures=failures, rest=rest)
                 LOOP_RUNS.labels(loop.name, "failed").inc()
                 await report.failed(error)
-                await self._rest(alarm, rest)
+                await self._rest_after_failure(alarm, rest)
                 continue
             failures = 0
             LOOP_SECONDS.labels(loop.name).observe(time.monotonic() - began)
@@ -105,6 +109,13 @@ class Service:
             await report.good()
             if done.rest_seconds:
                 await self._rest(alarm, done.rest_seconds)
+
+    async def _rest_after_failure(self, alarm: Alarm, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, DEAF_SECONDS)):
+                await self._stopped.wait()
+        if seconds > DEAF_SECONDS:
+            await self._rest(alarm, seconds - DEAF_SECONDS)
 
     async def _rest(self, alarm: Alarm, seconds: float) -> None:
         if not self._stopping:
@@ -185,14 +196,13 @@ async def until_current(pool: Pool, stop: asyncio.Event) -> bool:
     return False
 
 
-def _growing_wait(failures: int) -> float:
-    """Double the wait each time, with jitter, so that replicas do not return in step."""
-    longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(failures - 1, 10))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+def wait_after(failures: int) -> float:
+    """Return how long a loop rests that failed so often in a row."""
+    return spread(growing_wait(failures, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS))
 
 
 def _say_failed(loop: str, error: Exception, *, failures: int, rest: float) -> None:
-    expected = isinstance(error, IndexerError)
+    expected = isinstance(error, IndexerError) and not isinstance(error, StoreFault | StoreRefused)
     log.warning(
         "loop_round_failed",
         loop=loop,

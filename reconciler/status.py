@@ -90,6 +90,8 @@ def picture_json(picture: Picture) -> dict[str, Any]:
         "inbox": {
             "waiting": ingest["waiting"],
             "since": format_time(ingest["waiting_since"]),
+            "failing": ingest["failing"],
+            "failure": ingest["failure"],
             "quarantine": ingest["quarantined"],
         },
         "backlog": {kind.value: _backlog_json(picture, kind) for kind in DueKind},
@@ -139,6 +141,8 @@ def picture_lines(picture: Picture) -> Iterator[str]:
     ingest, now = picture.status.ingest, picture.now
     waiting = f"{ingest['waiting']} waiting{_since(ingest['waiting_since'], now)}"
     yield f"inbox        {waiting}, {ingest['quarantined']} in quarantine"
+    if ingest["failing"]:
+        yield f"             {ingest['failing']} of them failed and are tried again: {ingest['failure']}"
     for kind in DueKind:
         row = _backlog_json(picture, kind)
         line = f"{kind:<12} {row['waiting']} waiting"

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from indexer.api.auth import Challenge, Unauthorized
-from indexer.errors import CallerError, StoreError, StoreUnavailable
+from indexer.errors import CallerError, StoreError, StoreFault, StoreRefused, StoreUnavailable
 from indexer.store.reading import StoreTooSlow
 
 MEDIA_TYPE = "application/problem+json"
@@ -108,7 +108,7 @@ def _of_error(error: Exception, request: web.Request) -> web.Response:
         case StoreUnavailable():
             _log.warning("api_store_unavailable", path=request.path, error=str(error))
             return _try_again("store_unavailable", "the database does not answer just now; try again")
-        case StoreError():
+        case StoreError() if not isinstance(error, StoreFault | StoreRefused):
             _log.error("api_store_refused", path=request.path, error=str(error))
             return _try_again("store_refused", "the database is not in a state to answer; see the log")
         case _:

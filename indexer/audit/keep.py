@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import asyncpg
 import structlog
 
 from indexer.audit.archive import Archived, write_archive
 from indexer.audit.keeping import Leaving, Part, closes, cut_of, leaving, month_of
-from indexer.errors import StoreError
+from indexer.errors import StoreBusy, StoreError
 from indexer.inventory.changes import AuditAction
 from indexer.loop import Round
 from indexer.store import feeds, parts
@@ -101,7 +100,7 @@ async def turn(pool: Pool, *, now: datetime) -> int:
                 await parts.relabel_part(held, first=part.first, at=now)
                 return 0
             await parts.next_part(held, first=part.first, last=head, at=now)
-    except asyncpg.LockNotAvailableError:
+    except StoreBusy:
         log.info("audit_part_not_closed", reason="the log is being read")
         return 0
     log.info("audit_part_closed", first=part.first, last=head)
@@ -205,7 +204,7 @@ async def _let_go(
         try:
             if not await _drop(pool, part, archived, now=now, operator=operator):
                 continue  # another did it
-        except asyncpg.LockNotAvailableError:
+        except StoreBusy:
             log.info("audit_part_not_dropped", first=part.first, reason="the log is being read")
             break
         gone.append((part, archived))

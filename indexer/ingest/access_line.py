@@ -210,7 +210,7 @@ def _status(value: Any) -> int:
     """Return a status; nginx writes a number or a text."""
     try:
         status = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise Unreadable("no status") from None
     if status not in _STATUSES:
         raise Unreadable(f"no status: {status}")

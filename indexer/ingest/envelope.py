@@ -23,7 +23,12 @@ from indexer.oci.reference import RepositoryName, TagName, parse_repository_name
 from indexer.oci.user_agent import is_ours
 from indexer.store.text import LONGEST, storable
 
-MAX_DECODED_BYTES = 64 * 1024 * 1024
+MAX_DECODED_BYTES = 16 * 1024 * 1024
+"""As much as a delivery may have that is not compressed."""
+
+MAX_EVENTS = 10_000
+"""Of one envelope. Distribution sends one event in each."""
+
 MAX_SIZE_BYTES = 2**63 - 1
 MAX_PORT = 65535
 LONGEST_USER_AGENT = 1024
@@ -72,6 +77,9 @@ def decode(body: bytes, *, content_encoding: str, received_at: datetime, importe
         return Decoded()  # Distribution omits an empty list
     if not isinstance(listed, list):
         return Decoded(refused=(RefusedEvent(reason="not an envelope: no list of events"),))
+    if len(listed) > MAX_EVENTS:
+        reason = f"{len(listed)} events in one envelope, more than {MAX_EVENTS}"
+        return Decoded(refused=(RefusedEvent(reason=reason),))
     return decode_events(listed, received_at=received_at, imported=imported)
 
 
@@ -90,7 +98,9 @@ def decode_events(sources: Iterable[Any], *, received_at: datetime, imported: bo
             events.append(event)
             originals.append(source)
         except ValueError as error:
-            refused.append(RefusedEvent(reason=str(error), body=_alone(source)))
+            refused.append(_refused(source, str(error)))
+        except RecursionError:
+            refused.append(_refused(source, "it is nested too deeply"))
     return Decoded(events=tuple(events), originals=tuple(originals), refused=tuple(refused))
 
 
@@ -128,8 +138,13 @@ def _refuse_undated(event: Event) -> None:
             raise ValueError(f"{reason}: {event.notes[odd]!s:.80}")
 
 
-def _alone(source: Any) -> bytes:
-    return json.dumps({"events": [source]}, default=str).encode("utf-8", "replace")
+def _refused(source: Any, reason: str) -> RefusedEvent:
+    """Refuse one event of an envelope; where it cannot be written as one of its own the whole delivery is kept."""
+    try:
+        body = json.dumps({"events": [source]}, default=str).encode("utf-8", "replace")
+    except (RecursionError, ValueError):
+        return RefusedEvent(reason=reason)
+    return RefusedEvent(reason=reason, body=body)
 
 
 def _event(source: Any, received_at: datetime) -> Event:
@@ -249,7 +264,9 @@ def split_address(text: str) -> tuple[str, int | None]:
     """Split ``host:port`` and ``[v6]:port``; behind a proxy the registry reports an address without a port."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if colon and port.isdecimal() and int(port) <= MAX_PORT and (bracketed or ":" not in host):
+    # Digits beyond these are none of a port's, and int() refuses thousands of them.
+    plausible = port.isdecimal() and len(port) <= len(str(MAX_PORT)) and int(port) <= MAX_PORT
+    if colon and plausible and (bracketed or ":" not in host):
         return host.removeprefix("[").removesuffix("]"), int(port)
     return text, None
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from indexer.errors import ConfigurationError
-from indexer.ingest.envelope import MAX_DECODED_BYTES, parse_json
+from indexer.ingest.envelope import parse_json
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """Of a delivery, as at the endpoint."""
 
 GZIP = b"\x1f\x8b"
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+"""Of a file that is one document; one of lines may be of any length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def _values(file: io.BufferedIOBase) -> Iterator[Line]:
     if begins.refused is None:
         yield from _after(begins, first, file)
         return
-    rest = file.read(MAX_DECODED_BYTES - len(first))
+    rest = file.read(MAX_DOCUMENT_BYTES - len(first))
     try:
         whole = parse_json(first + rest) if not file.peek(1) else None  # type: ignore[attr-defined]  # both have it
     except ValueError:

@@ -8,12 +8,14 @@ The inbox has lanes, by repository, and one worker at a time is in each: while w
 lane, and several are applied side by side, here and by other processes; while one waits for the database, another
 decides.
 
-A delivery that breaks its batch is found by taking them one at a time, and quarantined with the reason: nothing
-stalls the queue, and nothing is lost.
+A delivery that breaks its batch is found by taking them one at a time. It is set aside only for what its content can
+cause; whose fault a failure is says ``decide``. Nothing stalls the queue, and nothing is lost.
 
     waiting ──decoded, applied──▶ done ──age──▶ trimmed
-       │
-       └──cannot be decoded or applied──▶ quarantined ──`indexer inbox retry`──▶ waiting
+      │ ▲ │
+      │ │ └──cannot be decoded or stored──▶ quarantined ──`indexer inbox retry`──▶ waiting
+      │ └── later ◀── failed by a fault of the database or of our own
+      └─────────────────▲
 """
 
 from __future__ import annotations
@@ -26,12 +28,22 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-import asyncpg
 import structlog
 from prometheus_client import Counter, Histogram
 
-from indexer.errors import StoreError
-from indexer.ingest.envelope import decode
+from indexer.backoff import spread
+from indexer.errors import Postponed
+from indexer.ingest.decide import (
+    ALIKE_IN_A_ROW,
+    HELD_BACK_SECONDS,
+    Blame,
+    Streak,
+    Verdict,
+    blame,
+    judge,
+    wait_after,
+)
+from indexer.ingest.envelope import Decoded, decode
 from indexer.inventory.events import Event
 from indexer.loop import Alarm, Round
 from indexer.store import apply, forwarding, inbox
@@ -64,10 +76,20 @@ in docs/explanation/where-the-time-goes.md."""
 REST_SECONDS = 0.5
 """Other processes store deliveries too, and do not ring our alarm."""
 
-NOBODYS_FAULT = (StoreError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""Nothing is wrong with the deliveries: the round is repeated."""
+DECODED_ASIDE_BYTES = 1024 * 1024
+"""From here on a batch is decoded in a thread: whoever else asks the event loop would wait for it."""
+
+LONGEST_LIST_OF_REFUSED = 100
+"""Events of one delivery that are quarantined each by itself."""
+
+REASON_CHARACTERS = 500
 
 EVENTS = Counter("indexer_events_total", "Events taken from the inbox, by what became of them.", ["outcome"])
+FAILURES = Counter(
+    "indexer_ingest_failures_total",
+    "Deliveries that could not be applied when taken alone, by whose fault that is.",
+    ["blame"],
+)
 LAG = Histogram(
     "indexer_ingest_lag_seconds",
     "From a delivery's receipt to its being applied.",
@@ -107,12 +129,12 @@ class IngestWorker:
         self._behind = False
         self._looked_at = 0.0
         self._doubted: deque[int] = deque()
+        self._streak = Streak()
 
     async def run_once(self) -> Round:
         """Apply a batch, and several side by side while whole ones wait; none waiting is a rest."""
         if self._doubted:
-            await self._apply_doubted(self._doubted[0])
-            self._doubted.popleft()
+            await self._apply_doubted()
             return Round(items=1, rest_seconds=0)
         done = await (self._catch_up() if self._behind else self._apply_next())
         self._behind = done >= self._batch
@@ -154,31 +176,88 @@ class IngestWorker:
                 if not taken:
                     return 0
                 told = await self._tell(held, taken)
-        except NOBODYS_FAULT:
-            raise
-        except Exception as error:  # any failure here is some delivery's
-            if not taken:
+        except Exception as error:
+            whose = blame(error)
+            if not taken or whose is Blame.NOBODY:
                 raise
-            log.warning("batch_failed_taking_one_at_a_time", error=describe(error))
+            log.warning("batch_failed_taking_one_at_a_time", error=describe(error), blame=whose)
             self._doubted.extend(delivery.id for delivery in taken)
+            if whose is Blame.SLOW:
+                raise  # the database may be what is slow: a round that failed is followed by a wait
             return len(taken)
         self._say(told)
         return len(told.deliveries)
 
-    async def _apply_doubted(self, number: int) -> None:
-        """Apply one delivery of a batch that failed, or set it aside; another worker may have done so by now."""
+    async def _apply_doubted(self) -> None:
+        """Apply one delivery of a batch that failed, or see to it; another worker may have done so by now.
+
+        Raises ``Postponed`` where several in a row failed alike.
+        """
+        number = self._doubted[0]
         told = None
         try:
             async with transaction(self._pool) as held:
                 delivery = await inbox.take_delivery(held, number=number)
                 if delivery is not None:
                     told = await self._tell(held, [delivery])
-        except NOBODYS_FAULT:
-            raise
-        except Exception as error:  # noqa: BLE001 - any failure here is this delivery's
-            await self._set_aside(number, describe(error)[:500])
+        except Exception as error:
+            if blame(error) is Blame.NOBODY:
+                raise
+            await self._see_to(number, error)
+            return
+        self._doubted.popleft()
         if told is not None:
             self._say(told)
+
+    async def _see_to(self, number: int, error: Exception) -> None:
+        """Do with a delivery that failed by itself what ``judge`` says.
+
+        In a transaction of its own: how often it failed is counted though what it wrote is undone.
+        """
+        whose = blame(error)
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            delivery = await inbox.take_delivery(held, number=number)
+            if delivery is None:
+                self._doubted.popleft()
+                return
+            self._streak.failed(error)
+            FAILURES.labels(whose).inc()
+            attempts = delivery.attempts + 1
+            verdict = judge(error, attempts=attempts, streak=self._streak)
+            reason = f"could not be applied: {describe(error)}"[:REASON_CHARACTERS]
+            if verdict is Verdict.QUARANTINE:
+                await _finish(held, [delivery], [Refused(delivery=delivery, reason=reason)], now)
+            else:
+                wait = spread(wait_after(attempts))
+                await inbox.put_off(held, ids=[number], seconds=wait, reason=reason, failed=True)
+        self._doubted.popleft()
+        if verdict is not Verdict.QUARANTINE:
+            log.error(
+                "delivery_put_off",
+                delivery=number,
+                attempts=attempts,
+                blame=whose,
+                reason=reason,
+                exc_info=error,
+            )
+        if verdict is Verdict.STOP:
+            raise await self._stop(reason)
+
+    async def _stop(self, reason: str) -> Postponed:
+        """Let what failed with the others wait, so that what else there is gets its turn; say that, and why."""
+        held_back = list(self._doubted)
+        if held_back:
+            async with transaction(self._pool) as held:
+                await inbox.put_off(
+                    held, ids=held_back, seconds=HELD_BACK_SECONDS, reason=reason, failed=False
+                )
+        self._doubted.clear()
+        return Postponed(
+            f"{self._streak.count} deliveries in a row failed alike, so they wait ({ALIKE_IN_A_ROW} are too many to be "
+            f"their own fault); the last {reason}",
+            rest_seconds=HELD_BACK_SECONDS / 2,
+        )
 
     async def _take(self, held: Connection) -> list[Delivery]:
         """Lock what comes next: what changes state, or else pulls."""
@@ -190,7 +269,12 @@ class IngestWorker:
 
     async def _tell(self, held: Connection, taken: list[Delivery]) -> _Told:
         """Decode and apply deliveries, in the caller's transaction."""
-        batch = _decode(taken)
+        if sum(len(delivery.body) for delivery in taken) > DECODED_ASIDE_BYTES or any(
+            delivery.content_encoding for delivery in taken
+        ):
+            batch = await asyncio.to_thread(_decode, taken)
+        else:
+            batch = _decode(taken)
         now = datetime.now(UTC)
         await apply.prepare(self._lookups, batch.events)
         told = await apply.tell_all(held, self._lookups, batch.events, now=now, pulls_apart=self._pulls_apart)
@@ -206,6 +290,8 @@ class IngestWorker:
 
     def _say(self, told: _Told) -> None:
         """Count what was committed, and wake who waits for it."""
+        if told.applied or told.repeated:
+            self._streak.applied()
         if told.queued and self._forwarded is not None:
             self._forwarded.queued.ring()
         EVENTS.labels("applied").inc(told.applied)
@@ -213,14 +299,6 @@ class IngestWorker:
         for delivery in told.deliveries:
             if not delivery.imported:
                 LAG.observe((told.at - delivery.received_at).total_seconds())
-
-    async def _set_aside(self, number: int, reason: str) -> None:
-        """Quarantine the one delivery that could not be applied."""
-        async with transaction(self._pool) as held:
-            delivery = await inbox.take_delivery(held, number=number)
-            if delivery is not None:
-                refused = [Refused(delivery=delivery, reason=f"could not be applied: {reason}")]
-                await _finish(held, [delivery], refused, datetime.now(UTC))
 
 
 async def _finish(
@@ -271,5 +349,14 @@ def _decode(deliveries: list[Delivery]) -> _Batch:
         for event, original in zip(decoded.events, decoded.originals, strict=True):
             if not event.imported:  # GitLab is told what happens, not what had happened
                 batch.originals.setdefault(event.id, original)
-        batch.refused += [Refused(delivery=delivery, reason=r.reason, body=r.body) for r in decoded.refused]
+        batch.refused += _refused(delivery, decoded)
     return batch
+
+
+def _refused(delivery: Delivery, decoded: Decoded) -> list[Refused]:
+    """Return what of a delivery is to be quarantined: event by event, or, where that would be many rows, as a whole."""
+    refused = decoded.refused
+    if len(refused) > LONGEST_LIST_OF_REFUSED:
+        reason = f"{len(refused)} of its events were refused, the first: {refused[0].reason}"
+        return [Refused(delivery=delivery, reason=reason)]
+    return [Refused(delivery=delivery, reason=each.reason, body=each.body) for each in refused]

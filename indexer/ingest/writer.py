@@ -1,6 +1,6 @@
 """Group commit: deliveries that arrive while a commit is under way share the next one.
 
-    direct ──the database does not answer──▶ spooling ──it answers and the spool is empty──▶ direct
+    direct ──the database does not take it──▶ spooling ──it answers and the spool is empty──▶ direct
 
 While spooling, everything goes through the spool, so that what arrives later does not overtake what waits.
 
@@ -16,16 +16,16 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 
-import asyncpg
 import structlog
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from indexer.errors import StoreUnavailable
+from indexer.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
 from indexer.ingest.spool import Spool
 from indexer.loop import Alarm
+from indexer.one_thread import OneThread
 from indexer.store import inbox
 from indexer.store.inbox import Delivery
-from indexer.store.pool import UNAVAILABLE, connect, describe
+from indexer.store.pool import OwnConnection, connect, describe, translated
 
 log = structlog.get_logger()
 
@@ -46,6 +46,10 @@ GROUP_SIZE = Histogram(
     "Deliveries per commit.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
+FAILURES = Counter(
+    "indexer_inbox_writer_failures_total",
+    "Times that what stores deliveries ended by a defect here, and was begun again.",
+)
 SPOOLED = Gauge("indexer_notifications_spooled", "Deliveries in the local spool, waiting for the database.")
 WAITING_BYTES = Gauge("indexer_notification_waiting_bytes", "Bytes of deliveries waiting for their commit.")
 
@@ -63,11 +67,14 @@ class InboxWriter:
         self._database_url = database_url
         self._stored = stored
         self._spool = spool
+        self._disk = OneThread(
+            "spool"
+        )  # its flush must hold up no request, and no other's blocking work its flush
         self._spooling = spool.waiting > 0
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._news = asyncio.Event()
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: OwnConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -78,7 +85,7 @@ class InboxWriter:
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._run(), name="inbox-writer")
+        self._task = asyncio.create_task(self._keep_running(), name="inbox-writer")
 
     async def close(self) -> None:
         """Write what waits, then stop; what is spooled stays spooled."""
@@ -87,7 +94,8 @@ class InboxWriter:
         if self._task is not None:
             await self._task
         await self._disconnect()
-        self._spool.close()
+        await self._disk.run(self._spool.close)
+        self._disk.close()
 
     async def store(self, delivery: Delivery) -> None:
         """Return once the delivery is durable; raise ``StoreUnavailable`` if it could not be made so."""
@@ -100,6 +108,18 @@ class InboxWriter:
         self._count(size)
         self._news.set()
         await waiting.answer
+
+    async def _keep_running(self) -> None:
+        """Run until closed; whatever ends it, it begins again: registries wait for their answers."""
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                FAILURES.inc()
+                log.exception("inbox_writer_failed")
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     async def _run(self) -> None:
         """Alternate between what arrives and, while spooling, what waits in the spool."""
@@ -152,30 +172,35 @@ class InboxWriter:
         if not self._spooling:
             try:
                 await self._commit(deliveries, deadline_seconds=COMMIT_DEADLINE_SECONDS)
-            except StoreUnavailable as error:
+            except StoreRefused:
+                raise  # so would the spool's contents be
+            except (StoreError, ConfigurationError) as error:
                 log.warning("spooling", reason=str(error))
                 self._spooling = True
                 await self._disconnect()
             else:
                 self._stored.ring()
                 return
-        # The disk is asked from a thread: its flush must not hold up other requests.
-        await asyncio.to_thread(self._spool.append, deliveries)
+        await self._disk.run(self._spool.append, deliveries)
         SPOOLED.set(self._spool.waiting)
 
     async def _drain(self) -> bool:
         """Move the oldest of the spool into the inbox; False if that did not work, and is to be tried again."""
         try:
-            batch = await asyncio.to_thread(self._spool.first, limit=MAX_GROUP, limit_bytes=MAX_GROUP_BYTES)
+            batch = await self._disk.run(self._spool.first, limit=MAX_GROUP, limit_bytes=MAX_GROUP_BYTES)
             await self._commit([item.delivery for item in batch], deadline_seconds=DRAIN_DEADLINE_SECONDS)
+            await self._disk.run(self._spool.forget, batch)
         except StoreUnavailable:
+            await self._disconnect()
+            return False
+        except (StoreError, ConfigurationError) as error:
+            log.warning("spool_not_drained", error=str(error))
             await self._disconnect()
             return False
         except Exception:  # whatever it was, the writer goes on: deliveries wait for it
             log.exception("spool_not_drained")
             await self._disconnect()
             return False
-        await asyncio.to_thread(self._spool.forget, batch)
         SPOOLED.set(self._spool.waiting)
         self._stored.ring()
         if not self._spool.waiting:
@@ -184,13 +209,10 @@ class InboxWriter:
         return True
 
     async def _commit(self, deliveries: list[Delivery], *, deadline_seconds: float) -> None:
-        try:
-            async with asyncio.timeout(deadline_seconds):
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._database_url, application="indexer inbox writer")
-                await inbox.put_deliveries(self._connection, deliveries=deliveries)
-        except UNAVAILABLE as error:
-            raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
+        async with translated(), asyncio.timeout(deadline_seconds):
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect(self._database_url, application="indexer inbox writer")
+            await inbox.put_deliveries(self._connection, deliveries=deliveries)
 
     async def _disconnect(self) -> None:
         held, self._connection = self._connection, None

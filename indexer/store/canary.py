@@ -7,12 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-import asyncpg
-
-from indexer.errors import StoreUnavailable
+from indexer.errors import StoreFault, StoreRefused, StoreUnavailable
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store.pool import Connection, connect, describe, translated
+from indexer.store.pool import Connection, OwnConnection, connect, describe, translated
 from indexer.store.queries import load
 
 SQL = load("canary")
@@ -69,11 +67,11 @@ async def examining() -> AsyncIterator[None]:
     try:
         async with translated():
             yield
-    except asyncpg.PostgresError as error:
-        raise StoreUnavailable(f"the database refuses us: {describe(error)}") from error
+    except (StoreFault, StoreRefused) as error:
+        raise StoreUnavailable(f"the database refuses us: {describe(error.__cause__ or error)}") from error
 
 
-async def connect_to_examine(database_url: str) -> asyncpg.Connection[asyncpg.Record]:
+async def connect_to_examine(database_url: str) -> OwnConnection:
     """Open the one connection of an examination."""
     async with examining():
         return await connect(database_url, application="reconciler doctor")

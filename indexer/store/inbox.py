@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from zlib import crc32
 
 from indexer.store.pool import Connection
@@ -27,6 +27,7 @@ class Delivery:
 
     ``can_wait``: it tells of pulls only, or of what is long over. ``spool_key``: it went through the spool; of what is
     imported, told by its content. ``imported``: of an older history, not told by a registry (docs/adr/0036).
+    ``attempts``: how often it failed when it was taken alone.
     """
 
     received_at: datetime
@@ -37,6 +38,7 @@ class Delivery:
     can_wait: bool = False
     spool_key: uuid.UUID | None = None
     imported: bool = False
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +66,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxBacklog:
-    """How much waits, since when, and how much is quarantined."""
+    """How much waits, since when; how much of that failed before; and how much is quarantined."""
 
     waiting: int
     since: datetime | None
+    failing: int
     quarantined: int
 
 
@@ -121,6 +124,13 @@ async def finish_deliveries(connection: Connection, *, ids: Sequence[int], now: 
     await connection.execute(SQL["finish_deliveries"], list(ids), now)
 
 
+async def put_off(
+    connection: Connection, *, ids: Sequence[int], seconds: float, reason: str, failed: bool
+) -> None:
+    """Let deliveries wait for so long; ``failed``: they did, each by itself, which is counted."""
+    await connection.execute(SQL["put_off"], list(ids), timedelta(seconds=seconds), reason, failed)
+
+
 async def quarantine(connection: Connection, *, refused: Sequence[Refused], now: datetime) -> None:
     """Keep what could not be applied, with the reason."""
     await connection.execute(
@@ -153,7 +163,7 @@ async def inbox_backlog(connection: Connection) -> InboxBacklog:
 
 
 async def has_waiting(connection: Connection, *, received_before: datetime) -> bool:
-    """Tell whether a delivery waits that was received before an instant and tells more than pulls."""
+    """Tell whether a delivery waits that was received before an instant, tells more than pulls and never failed."""
     return bool(await connection.fetchval(SQL["has_waiting"], received_before))
 
 

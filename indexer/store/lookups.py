@@ -127,16 +127,19 @@ class Lookups:
         words: set[Word],
         fetch: Callable[[Connection, list[Word]], Awaitable[dict[Word, int]]],
     ) -> dict[Word, int]:
-        missing = [word for word in words if word not in cache]
-        if missing:
-            async with pools.connection(self._pool) as connection:
-                found = await fetch(connection, missing)
-            found |= {word: cache[word] for word in words if word not in found}
-            if len(cache) + len(found) > CACHE_ENTRIES:
-                cache.clear()
-            cache.update(found)
+        # Other tasks may empty the cache while this one waits: what is in it now is taken now.
+        found = {word: cache[word] for word in words if word in cache}
+        missing = [word for word in words if word not in found]
+        if not missing:
             return found
-        return {word: cache[word] for word in words}
+        version = self._erasures
+        async with pools.connection(self._pool) as connection:
+            fetched = await fetch(connection, missing)
+        if self._erasures == version:  # else one of these may have been erased since it was read
+            if len(cache) + len(fetched) > CACHE_ENTRIES:
+                cache.clear()
+            cache.update(fetched)
+        return found | fetched
 
 
 async def words_of_operator(connection: Connection, *, name: str, request: RequestInfo) -> tuple[int, int]:

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING
 import asyncpg
 import orjson
 
-from indexer.errors import ConfigurationError, StoreUnavailable
+from indexer.errors import (
+    ConfigurationError,
+    StoreBusy,
+    StoreError,
+    StoreFault,
+    StoreRefused,
+    StoreTimedOut,
+    StoreUnavailable,
+)
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Pool = asyncpg.Pool[asyncpg.Record]
-    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    OwnConnection = asyncpg.Connection[asyncpg.Record]
+    Connection = OwnConnection | PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool
+    OwnConnection = asyncpg.Connection
     Connection = asyncpg.Connection
 
 UNAVAILABLE = (
@@ -47,8 +57,13 @@ MISCONFIGURED = (
 )
 """The URL, the password or the database's name is wrong: waiting will not help."""
 
+IN_THE_WAY = (asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
+"""Deadlocks, serialization failures, and locks that were not to be had in time."""
+
+WRONG_VALUES = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
 COMMAND_TIMEOUT_SECONDS = 60.0
-"""A half-open peer is noticed only by a time-out; no statement of ours takes this long."""
+"""A half-open peer is noticed only by a time-out. Migrations and erasures have none: their time goes by the data."""
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSED_WITHIN_SECONDS = 5.0
@@ -68,9 +83,10 @@ async def _leave_as_it_is(_connection: Connection) -> None:
     """Skip the reset query of every release: no statement of ours leaves session state behind."""
 
 
-async def open_pool(database_url: str, *, size: int, application: str) -> Pool:
+async def open_pool(database_url: str, *, size: int, application: str, limited: bool = True) -> Pool:
     """Make a pool of at most ``size`` connections, opened when they are first needed.
 
+    ``limited``: no statement may take longer than a minute.
     Raises ``ConfigurationError`` for a URL that is none. Whether the server answers shows at the first use.
     """
     try:
@@ -80,7 +96,7 @@ async def open_pool(database_url: str, *, size: int, application: str) -> Pool:
             max_size=size,
             init=_set_up,
             reset=_leave_as_it_is,
-            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            command_timeout=COMMAND_TIMEOUT_SECONDS if limited else None,
             timeout=CONNECT_TIMEOUT_SECONDS,
             server_settings=_server_settings(application),
         )
@@ -97,15 +113,15 @@ async def close_pool(pool: Pool) -> None:
         pool.terminate()
 
 
-async def connect(database_url: str, *, application: str) -> asyncpg.Connection[asyncpg.Record]:
-    """Open one connection for a loop that holds it.
+async def connect(database_url: str, *, application: str, limited: bool = True) -> OwnConnection:
+    """Open one connection for a loop that holds it; ``limited``: no statement may take longer than a minute.
 
     Raises ``StoreUnavailable`` if the server does not answer, ``ConfigurationError`` if it refuses us.
     """
     async with translated():
         connection = await asyncpg.connect(
             database_url,
-            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            command_timeout=COMMAND_TIMEOUT_SECONDS if limited else None,
             timeout=CONNECT_TIMEOUT_SECONDS,
             server_settings=_server_settings(application),
         )
@@ -133,20 +149,33 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turn "the server is not there just now" in all its kinds into ``StoreUnavailable``."""
+    """Turn every error of the driver into one of ours, by what a catcher asks; see ``indexer.errors``."""
     task = asyncio.current_task()
     requests = 0 if task is None else task.cancelling()
     try:
         yield
     except MISCONFIGURED as error:
         raise _misconfigured(error) from error
-    except UNAVAILABLE as error:
-        if isinstance(error, ValueError):
-            raise  # an argument that the driver cannot encode: nothing that waiting would mend
-        if task is not None and task.cancelling() > requests:
+    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        ours = error_of_ours(error)
+        if isinstance(ours, StoreUnavailable) and task is not None and task.cancelling() > requests:
             # The connection was lost, or did not take the cancelling: whoever is cancelled must not go on for that.
             raise asyncio.CancelledError from error
-        raise StoreUnavailable(f"the database does not answer: {describe(error)}") from error
+        raise ours from error
+
+
+def error_of_ours(error: BaseException) -> StoreError:
+    """Return what an error of the driver is to us."""
+    if isinstance(error, (ValueError, *WRONG_VALUES)):
+        # A ValueError is an argument that the driver cannot encode.
+        return StoreRefused(f"the database does not take it: {describe(error)}")
+    if isinstance(error, IN_THE_WAY):
+        return StoreBusy(f"another transaction is in the way: {describe(error)}")
+    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
+        return StoreTimedOut(f"the database does not answer: {describe(error)}")
+    if isinstance(error, UNAVAILABLE):
+        return StoreUnavailable(f"the database does not answer: {describe(error)}")
+    return StoreFault(f"the database cannot do it: {describe(error)}")
 
 
 @asynccontextmanager

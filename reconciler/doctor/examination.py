@@ -18,9 +18,9 @@ from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import Transport
 
 if TYPE_CHECKING:
-    import asyncpg
     import httpx
 
+    from indexer.store.pool import OwnConnection
     from reconciler.doctor.settings import DoctorSettings
 
 NEEDED_BY_CANARY = (Link.DATABASE, Link.SCHEMA, Link.REGISTRY, Link.CREDENTIALS)
@@ -35,7 +35,7 @@ class Examination:
         self._settings = settings
         self._on_check = on_check
         self._checks: dict[Link, Check] = {}
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._connection: OwnConnection | None = None
         self._database_ahead: float | None = None
         self._instances: list[Instance] = []
 

@@ -240,7 +240,10 @@ def _count(counts: dict[str, Any], name: str, labels: Mapping[str, str], value: 
         counts["statuses"][status] = counts["statuses"].get(status, 0) + value
 
 
+_STATUS_DIGITS = 3
+
+
 def _status(text: str) -> int:
     """Read the number of ``202 Accepted``; a proxy may send words of its own behind it."""
     number = text.split(maxsplit=1)[0] if text.strip() else ""
-    return int(number) if number.isascii() and number.isdigit() else 0
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= _STATUS_DIGITS else 0

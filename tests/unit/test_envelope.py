@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.ingest.envelope import Decoded, decode
+from indexer.ingest.envelope import MAX_EVENTS, Decoded, decode, decode_events, split_address
 from indexer.inventory.events import EventAction
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -206,3 +206,54 @@ def test_decode__never_raises(anything: Any, changes: dict[str, Any]) -> None:
 def test_decode__never_raises_on_bytes(body: bytes, encoding: str) -> None:
     """Whatever bytes come, they are decoded or refused."""
     decode(body, content_encoding=encoding, received_at=NOW)
+
+
+@pytest.mark.parametrize("depth", [*range(900, 1000, 7), 971, 1020, 5000])
+def test_decode__never_raises_however_deep(depth: int) -> None:
+    """An event that is nested too deeply is refused, by itself where the envelope can be read; its neighbours stay."""
+    bad = '{"id":"b","action":"rename","target":{"repository":"g/a"},"x":' + "[" * depth + "]" * depth + "}"
+    body = f'{{"events":[{json.dumps(event(id="1"))},{bad},{json.dumps(event(id="2"))}]}}'
+    decoded = decode(body.encode(), content_encoding="", received_at=NOW)
+    assert len(decoded.refused) == 1
+    assert len(decoded.events) in (0, 2)
+    assert decoded.events or decoded.refused[0].reason.startswith("not JSON")
+
+
+def test_decode__an_event_that_cannot_be_written_again_is_kept_with_its_delivery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is lost: ``body`` None keeps the whole delivery."""
+
+    def too_deep(*_given: Any, **_named: Any) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr("indexer.ingest.envelope.json.dumps", too_deep)
+    decoded = decode_events([event(), event(action="rename")], received_at=NOW)
+    assert len(decoded.events) == 1
+    assert [(each.body, "rename" in each.reason) for each in decoded.refused] == [(None, True)]
+
+
+def test_decode__too_many_events_are_refused_as_one() -> None:
+    """The number of events of an envelope is bounded, whatever its bytes are when compressed."""
+    body = gzip.compress(b'{"events":[' + b",".join([b"0"] * (MAX_EVENTS + 1)) + b"]}")
+    decoded = decode(body, content_encoding="gzip", received_at=NOW)
+    assert (decoded.events, len(decoded.refused), decoded.refused[0].body) == ((), 1, None)
+    assert "10001 events in one envelope" in decoded.refused[0].reason
+    body = b'{"events":[' + b",".join([b"0"] * MAX_EVENTS) + b"]}"
+    assert len(decode(body, content_encoding="", received_at=NOW).refused) == MAX_EVENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("10.0.0.7:4711", ("10.0.0.7", 4711)),
+        ("[::1]:80", ("::1", 80)),
+        ("10.0.0.7:65536", ("10.0.0.7:65536", None)),
+        ("10.0.0.7:" + "9" * 5000, ("10.0.0.7:" + "9" * 5000, None)),
+        ("10.0.0.7:\u0661", ("10.0.0.7", 1)),
+    ],
+    ids=["v4", "v6", "beyond", "thousands of digits", "digits of another script"],
+)
+def test_split_address(text: str, expected: tuple[str, int | None]) -> None:
+    """A port that is none belongs to the address; no number of digits is too many to say so."""
+    assert split_address(text) == expected

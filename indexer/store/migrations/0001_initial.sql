@@ -435,12 +435,16 @@ CREATE TABLE inbox (
     lane              smallint NOT NULL DEFAULT 0,       -- by repository; one worker at a time is in each
     can_wait          boolean NOT NULL DEFAULT false,    -- pulls only: state-changing events go first
     imported          boolean NOT NULL DEFAULT false,    -- of an older history (docs/adr/0036), not told by a registry
+    attempts          integer NOT NULL DEFAULT 0,        -- how often it failed when it was taken alone
+    retry_at          timestamptz,                       -- it failed, or what is like it did: not before this
     content_type      text NOT NULL DEFAULT '',
     content_encoding  text NOT NULL DEFAULT '',
+    last_error        text,                              -- why it waits
     body              bytea NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
 CREATE INDEX inbox_waiting ON inbox (can_wait, lane, id) WHERE done_at IS NULL;
+CREATE INDEX inbox_failing ON inbox (id) WHERE done_at IS NULL AND last_error IS NOT NULL;
 CREATE UNIQUE INDEX inbox_spooled ON inbox (spool_key) WHERE spool_key IS NOT NULL;
 CREATE INDEX inbox_done ON inbox (done_at) WHERE done_at IS NOT NULL;
 

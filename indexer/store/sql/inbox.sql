@@ -17,37 +17,48 @@ ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 WITH waiting AS MATERIALIZED (
     SELECT lane.number, oldest.id FROM generate_series(0, $4::integer - 1) AS lane (number)
     CROSS JOIN LATERAL (
-        SELECT id FROM inbox WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = lane.number ORDER BY id LIMIT 1
+        SELECT id FROM inbox WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = lane.number
+            AND (retry_at IS NULL OR retry_at <= clock_timestamp())
+        ORDER BY id LIMIT 1
     ) AS oldest
     ORDER BY oldest.id
 )
 SELECT number FROM waiting WHERE pg_try_advisory_xact_lock($3, number)
 LIMIT CASE WHEN (
-    SELECT count(*) FROM (SELECT FROM inbox WHERE done_at IS NULL AND can_wait = $1 LIMIT $2) AS counted
+    SELECT count(*) FROM (SELECT FROM inbox WHERE done_at IS NULL AND can_wait = $1
+        AND (retry_at IS NULL OR retry_at <= clock_timestamp()) LIMIT $2) AS counted
 ) < $2 THEN $4 ELSE 1 END
 
 -- name: take_deliveries
--- Locks the oldest waiting deliveries of the lanes $4 that can wait or not ($1), at most $2; returns as many as make
--- $3 bytes, at least one.
+-- Locks the oldest waiting deliveries of the lanes $4 that can wait or not ($1), at most $2, but those that were put
+-- off; returns as many as make $3 bytes, at least one.
 WITH taken AS (
     SELECT next.* FROM unnest($4::smallint[]) AS mine (lane) CROSS JOIN LATERAL (
-        SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM inbox
-        WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = mine.lane ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+        SELECT id, received_at, content_type, content_encoding, body, can_wait, imported, attempts FROM inbox
+        WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = mine.lane
+            AND (retry_at IS NULL OR retry_at <= clock_timestamp())
+        ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     ) AS next
 ), sized AS (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before FROM taken
 )
-SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM sized
+SELECT id, received_at, content_type, content_encoding, body, can_wait, imported, attempts FROM sized
 WHERE before < $3 ORDER BY id LIMIT $2
 
 -- name: take_delivery
 -- Locks the delivery $1 if it still waits and no other worker has it.
-SELECT id, received_at, content_type, content_encoding, body, can_wait, imported FROM inbox
+SELECT id, received_at, content_type, content_encoding, body, can_wait, imported, attempts FROM inbox
 WHERE id = $1 AND done_at IS NULL FOR UPDATE SKIP LOCKED
 
 -- name: finish_deliveries
 -- The deliveries $1 are done at $2.
 UPDATE inbox SET done_at = $2 WHERE id = ANY ($1::bigint[])
+
+-- name: put_off
+-- The deliveries $1 wait for $2 because of $3; where $4 each of them failed by itself, which is counted.
+UPDATE inbox SET retry_at = clock_timestamp() + $2::interval, last_error = $3,
+                 attempts = attempts + CASE WHEN $4 THEN 1 ELSE 0 END
+WHERE id = ANY ($1::bigint[]) AND done_at IS NULL
 
 -- name: quarantine
 -- Keeps what could not be applied: deliveries $1, received at $2, now $3, content types $4, encodings $5, reasons $6, bodies $7,
@@ -74,14 +85,17 @@ WITH back AS (
 SELECT count(*) FROM again
 
 -- name: inbox_backlog
--- How many deliveries wait, the oldest's arrival, and how many are quarantined.
+-- How many deliveries wait, the oldest's arrival, how many of them failed before, and how many are quarantined.
 SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS waiting,
        (SELECT min(received_at) FROM inbox WHERE done_at IS NULL) AS since,
+       (SELECT count(*) FROM inbox WHERE done_at IS NULL AND last_error IS NOT NULL) AS failing,
        (SELECT count(*) FROM quarantine) AS quarantined
 
 -- name: has_waiting
--- Whether a delivery waits that was received before $1 and tells more than pulls.
-SELECT EXISTS (SELECT FROM inbox WHERE done_at IS NULL AND NOT can_wait AND received_at < $1)
+-- Whether a delivery waits that was received before $1, tells more than pulls and never failed.
+SELECT EXISTS (
+    SELECT FROM inbox WHERE done_at IS NULL AND NOT can_wait AND last_error IS NULL AND received_at < $1
+)
 
 -- name: trim_inbox
 -- Forgets at most $2 deliveries done before $1.

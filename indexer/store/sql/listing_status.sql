@@ -1,8 +1,11 @@
 -- name: ingest
--- What waits in the inbox, since when, what is quarantined and what is not sealed.
+-- What waits in the inbox, since when, how much of it failed before, and why the last of that did; what is quarantined
+-- and what is not sealed.
 SELECT clock_timestamp() AS now,
        (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS waiting,
        (SELECT received_at FROM inbox WHERE done_at IS NULL ORDER BY id LIMIT 1) AS waiting_since,
+       (SELECT count(*) FROM inbox WHERE done_at IS NULL AND last_error IS NOT NULL) AS failing,
+       (SELECT last_error FROM inbox WHERE done_at IS NULL AND last_error IS NOT NULL ORDER BY id DESC LIMIT 1) AS failure,
        (SELECT count(*) FROM quarantine) AS quarantined,
        (SELECT count(*) FROM audit_staged) AS unsealed,
        (SELECT min(recorded_at) FROM audit_staged) AS unsealed_since,

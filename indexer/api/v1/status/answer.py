@@ -41,6 +41,9 @@ class Status(Shown):
     walked_at: datetime | None
     ingest_lag_seconds: float = Field(description="Age of the oldest delivery that waits; 0: none does.")
     inbox: int = Field(description="Deliveries that wait.")
+    inbox_failing: int = Field(
+        description="Of these, those that failed by a fault of the database or of ours; they are tried again."
+    )
     quarantine: int = Field(description="Deliveries and events that could not be applied.")
     backlog: dict[str, Backlog] = Field(description="By kind of work.")
     audit_position: int = Field(description="Of the newest sealed entry.")
@@ -83,6 +86,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "walked_at": format_time(fresh.walked_at),
         "ingest_lag_seconds": age(ingest["waiting_since"], now) or 0.0,
         "inbox": ingest["waiting"],
+        "inbox_failing": ingest["failing"],
         "quarantine": ingest["quarantined"],
         "backlog": {kind.value: show_backlog(found, kind, now) for kind in DueKind},
         "audit_position": ingest["position"],
