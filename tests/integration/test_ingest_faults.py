@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from indexer.errors import Postponed, StoreError, StoreTimedOut
+from indexer.ingest import envelope
 from indexer.ingest import worker as workers
 from indexer.ingest.decide import ALIKE_IN_A_ROW, SLOW_ATTEMPTS
 from indexer.ingest.worker import IngestWorker
@@ -226,7 +227,7 @@ async def test_a_large_delivery__is_decoded_in_a_thread(
     pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What would hold up the event loop does not: beyond a megabyte decoding happens elsewhere."""
-    real, threads = workers.decode, []
+    real, threads = envelope.decode, []
 
     def decode(*given: Any, **named: Any) -> Any:
         threads.append(threading.current_thread() is threading.main_thread())
