@@ -91,7 +91,9 @@ class TagListing(Dated):
 
     ``null``, ``[]`` and 404 NAME_UNKNOWN all give no names; the last also sets ``unknown_repository`` (a
     repository that holds only untagged manifests answers so on every version). ``complete`` is False where
-    the listing is known to lack something, and ``reasons`` says what. Even a complete listing may omit tags
+    the listing is known to lack something, and ``reasons`` says what. ``left_out`` counts names that no tag can
+    have (a NAS makes ``@eaDir`` everywhere): they take nothing away from the others, so they do not make it
+    incomplete; the first few are ``left_out_examples``. Even a complete listing may omit tags
     (3.1.0/3.1.1 on S3, distribution issue 4891): a tag missing here has to be looked at before it is called
     deleted. Dated by its first page.
     """
@@ -100,6 +102,8 @@ class TagListing(Dated):
     complete: bool
     unknown_repository: bool = False
     reasons: tuple[str, ...] = ()
+    left_out: int = 0
+    left_out_examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +112,15 @@ class CatalogListing(Dated):
 
     ``complete`` is False where the walks disagreed to the end or broke off; ``reasons`` says how, in words
     for an operator. Absence from a catalog, complete or not, never proves a deletion: every version omits
-    repositories in some layout. A missing repository has to be asked for by name.
+    repositories in some layout. A missing repository has to be asked for by name. ``left_out`` counts names that
+    no repository can have (at most ``names.ODD_KEPT``), ``left_out_examples`` are the first few.
     """
 
     names: tuple[RepositoryName, ...]
     complete: bool
     reasons: tuple[str, ...] = ()
+    left_out: int = 0
+    left_out_examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,11 @@ What was measured on 2.8.2, 3.0.0 and 3.1.1, on filesystem and S3, and how the w
 - Hence a catalog of several pages is walked again with another page size, whose boundaries lie elsewhere,
   until a walk shows nothing new; then the names that could hide behind a boundary are asked for themselves.
 - Pages are not sorted as text, and may repeat names.
+- Where ``catalog.maxentries`` is 1 no other size is accepted; then each name is a boundary, and all that one could
+  hide is asked for.
+
+An answer that never ends is not a catalog: pages that bring nothing, more of them or more names than any registry
+has, end the walk, and the listing is incomplete.
 
 None of this makes absence from a catalog a proof: see ``CatalogListing``.
 """
@@ -31,13 +36,21 @@ from indexer.oci.reference import RepositoryName, parse_repository_name
 from reconciler.registry.answers import CatalogListing
 from reconciler.registry.auth import CATALOG_SCOPE
 from reconciler.registry.headers import next_page_marker
+from reconciler.registry.names import ODD_KEPT, SHOWN, SHOWN_LENGTH
 from reconciler.registry.tags import LISTING_LIMIT_BYTES, list_tags
 from reconciler.registry.transport import Answer, Request, Transport
 
 PAGE_SIZES: Final = (10_000, 1000, 500, 250, 100, 50, 25, 10, 5, 1)
 """Tried from the left until one is accepted."""
 
+MAX_NAMES: Final = 1_000_000
+"""Repositories that are taken in (about 200 MB); a walk of more would take days. Beyond, the listing is incomplete."""
+MAX_PAGES: Final = 100_000
+IDLE_PAGES: Final = 10
+"""Pages in a row without a name that this walk has not shown: repeats are possible, an endless row of them is not."""
+
 _MAX_WALKS: Final = 4
+_MAX_DROPS: Final = 2
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
 _SIZE_REFUSED: Final = "PAGINATION_NUMBER_INVALID"
@@ -70,7 +83,13 @@ class _Findings:
     names: set[RepositoryName] = field(default_factory=set)
     boundaries: set[str] = field(default_factory=set)
     odd: set[str] = field(default_factory=set)
+    """Names that are no repositories'; of a million different ones only the first are kept."""
     reasons: list[str] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more names are taken in."""
+        return len(self.names) >= MAX_NAMES
 
     def add(self, texts: Iterable[str]) -> int:
         """Take in names and return how many were new."""
@@ -79,9 +98,10 @@ class _Findings:
             try:
                 name = parse_repository_name(text)
             except ValueError:
-                self.odd.add(text)  # a stray directory; the API cannot reach it under that name
+                if len(self.odd) < ODD_KEPT:
+                    self.odd.add(text)  # a stray directory; the API cannot reach it under that name
                 continue
-            if name not in self.names:
+            if name not in self.names and not self.is_full:
                 self.names.add(name)
                 fresh.append(name)
         if fresh and self.on_names is not None:
@@ -99,18 +119,18 @@ async def list_repositories(
     """
     first = await _first_page(transport, (page_size,) if page_size else PAGE_SIZES)
     findings = _Findings(on_names)
-    complete = await _walk(transport, first, first.size, findings)
+    complete = bool(await _walk(transport, first, first.size, findings))
     if findings.boundaries and complete:
         complete = await _walk_again(transport, first.size, findings)
     complete = await _ask_for_hidden(transport, findings) and complete
-    if findings.odd:
-        findings.reasons.append(f"{len(findings.odd)} names that are no repositories' were left out")
     return CatalogListing(
         looked_at=first.answer.looked_at,
         registry_clock=first.answer.registry_clock,
         names=tuple(sorted(findings.names)),
         complete=complete,
         reasons=tuple(findings.reasons),
+        left_out=len(findings.odd),
+        left_out_examples=tuple(text[:SHOWN_LENGTH] for text in sorted(findings.odd)[:SHOWN]),
     )
 
 
@@ -122,13 +142,41 @@ async def _first_page(transport: Transport, sizes: Sequence[int]) -> _Page:
     raise RegistryMisbehaved(f"GET /v2/_catalog: no page size is accepted, not even {sizes[-1]}")
 
 
-async def _walk(transport: Transport, page: _Page | None, size: int, findings: _Findings) -> bool:
-    """Walk to the end, from ``page`` if it is had already; tell whether the end was reached."""
-    markers = set[str]()
+@dataclass(slots=True)
+class _Progress:
+    """How one walk of the catalog goes on, so that one without an end is noticed."""
+
+    shown: set[str] = field(default_factory=set)
+    markers: set[str] = field(default_factory=set)
+    idle: int = 0
+
+    def stopped(self, page: _Page, marker: str) -> str | None:
+        """Take a page and the marker after it; return why the walk must not go on."""
+        before = len(self.shown)
+        self.shown.update(page.names)
+        self.idle = self.idle + 1 if len(self.shown) == before else 0
+        if marker in self.markers:
+            return f"the catalog's pages go round in circles at {marker[:80]!r}"
+        self.markers.add(marker)
+        if self.idle >= IDLE_PAGES:
+            return f"{IDLE_PAGES} pages of the catalog brought nothing new, and it says that there are more"
+        if len(self.shown) >= MAX_NAMES or len(self.markers) >= MAX_PAGES:
+            return f"the catalog has no end: {len(self.shown)} names on {len(self.markers)} pages"
+        return None
+
+
+async def _walk(transport: Transport, page: _Page | None, size: int, findings: _Findings) -> bool | None:
+    """Walk to the end, from ``page`` if it is had already; tell whether the end was reached.
+
+    None: the registry does not accept this page size.
+    """
+    progress = _Progress()
     marker: str | None = None
     try:
         while True:
             page = page or await _get_page(transport, size, marker)
+            if page is None and marker is None:
+                return None
             if page is None:
                 findings.reasons.append(f"a page size of {size} was refused in the middle of the catalog")
                 return False
@@ -136,10 +184,10 @@ async def _walk(transport: Transport, page: _Page | None, size: int, findings: _
             marker = page.next_marker
             if marker is None:
                 return True
-            if marker in markers:
-                findings.reasons.append(f"the catalog's pages go round in circles at {marker[:80]!r}")
+            reason = progress.stopped(page, marker)
+            if reason is not None:
+                findings.reasons.append(reason)
                 return False
-            markers.add(marker)
             findings.boundaries.add(marker)
             page = None
     except RegistryDenied:
@@ -150,14 +198,23 @@ async def _walk(transport: Transport, page: _Page | None, size: int, findings: _
 
 
 async def _walk_again(transport: Transport, size: int, findings: _Findings) -> bool:
-    """Walk with other page sizes until a walk shows nothing new; tell whether one did."""
-    for other in _other_sizes(size)[: _MAX_WALKS - 1]:
+    """Walk with other page sizes until a walk shows nothing new; tell whether one did, or no other is accepted."""
+    walks = 1
+    for other in _other_sizes(size):
         before = len(findings.names)
-        if not await _walk(transport, None, other, findings):
+        ended = await _walk(transport, None, other, findings)
+        if ended is None:
+            continue
+        if not ended:
             return False
         if len(findings.names) == before:
             return True
-    findings.reasons.append(f"{_MAX_WALKS} walks of the catalog each showed repositories the others had not")
+        walks += 1
+        if walks == _MAX_WALKS:
+            break
+    if walks == 1:
+        return True
+    findings.reasons.append(f"{walks} walks of the catalog each showed repositories the others had not")
     return False
 
 
@@ -199,7 +256,7 @@ def _could_hide(boundaries: Iterable[str]) -> set[RepositoryName]:
 def _other_sizes(size: int) -> list[int]:
     """Return sizes near ``size`` whose page boundaries lie elsewhere."""
     if size <= _FEW:
-        return [size + 1, size + 2, size + 3]
+        return [size + 1, size + 2, size + 3, *range(size - 1, 0, -1)]
     return [size - 1, size * 2 // 3, size // 2]
 
 
@@ -209,10 +266,14 @@ async def _get_page(transport: Transport, size: int, marker: str | None) -> _Pag
         return await _ask(transport, size, marker, repeatable=False)
     except RegistryUnavailable:
         # A drop may be the panic of 3.x, which the same size would only repeat, or a real failure.
-        for other in _other_sizes(size)[:2]:
+        drops = 0
+        for other in _other_sizes(size):
             try:
                 page = await _ask(transport, other, marker, repeatable=True)
             except RegistryUnavailable:
+                drops += 1
+                if drops == _MAX_DROPS:
+                    break
                 continue
             if page is not None or marker is None:
                 return page  # a refused first page is the caller's hint to try a smaller size

@@ -16,6 +16,10 @@ from typing import Final
 from indexer.oci.reference import TagName, parse_tag_name
 
 BLOCK: Final = 1000
+ODD_KEPT: Final = 1000
+"""Names that are no tags' and are remembered; real storage has a handful (``@eaDir``, ``.DS_Store``)."""
+SHOWN: Final = 5
+SHOWN_LENGTH: Final = 80
 _LINE: Final = re.compile(rb"[^\n]+")
 
 
@@ -66,23 +70,52 @@ class Collector:
 
     def __init__(self) -> None:
         self._runs: list[bytes] = []
+        self._taken = set[int]()
+        self._size_bytes = 0
         self._odd: set[str] = set()
+        self._odd_count = 0
 
-    def add(self, texts: Iterable[str]) -> None:
-        """Take some more, few enough to be sorted at once."""
+    def add(self, texts: Iterable[str]) -> bool:
+        """Take some more, few enough to be sorted at once; tell whether they were not all taken before as they are."""
         names: set[TagName] = set()
+        odd_before = self._odd_count
         for text in texts:
+            self._size_bytes += len(text)
             try:
                 names.add(parse_tag_name(text))
             except ValueError:
-                self._odd.add(text)  # a stray file in the storage
-        if names:
-            self._runs.append("\n".join(sorted(names)).encode())
+                self._leave_out(text)
+        if not names:
+            return self._odd_count > odd_before
+        run = "\n".join(sorted(names)).encode()
+        if hash(run) in self._taken and run in self._runs:
+            return False
+        self._taken.add(hash(run))
+        self._runs.append(run)
+        return True
+
+    def _leave_out(self, text: str) -> None:
+        """Count a stray file or directory in the storage; the first ones are kept, so that a repeat counts once."""
+        if text in self._odd:
+            return
+        self._odd_count += 1
+        if len(self._odd) < ODD_KEPT:
+            self._odd.add(text)
+
+    @property
+    def size_bytes(self) -> int:
+        """How much text was taken, repeats included."""
+        return self._size_bytes
 
     @property
     def odd(self) -> int:
         """How many texts were no tags."""
-        return len(self._odd)
+        return self._odd_count
+
+    @property
+    def odd_examples(self) -> tuple[str, ...]:
+        """The first few of them in order, each cut to a length that can be shown."""
+        return tuple(text[:SHOWN_LENGTH] for text in sorted(self._odd)[:SHOWN])
 
     def names(self) -> TagNames:
         """Pack everything that was taken."""

@@ -2,7 +2,8 @@
 
 2.8 ignores ``n`` and ``last``: one answer, in directory order. 3.x answers everything unless asked for pages;
 3.1.1 pages are at most ``tags.maxtags``. Each page costs the registry a full listing, so none are asked for;
-where the registry pages by itself its links are followed.
+where the registry pages by itself its links are followed, as long as each page brings names and all of them are not
+more than a listing may be: what is found beyond a page that brings none, or never ends, is no listing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from reconciler.registry.transport import Request, Transport
 LISTING_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """Two million tags of the greatest length; more is not a listing."""
 
+MAX_PAGES: Final = 100_000
 SLICE_BYTES: Final = 256 * 1024
 """How much of a large listing is taken apart at a time."""
 
@@ -44,6 +46,7 @@ class _Page:
     is_known: bool
     """False: the registry says the repository is unknown."""
     marker: str | None = None
+    brought_names: bool = False
 
 
 async def list_tags(
@@ -63,12 +66,16 @@ async def list_tags(
         if page.marker in markers:
             raise RegistryMisbehaved(f"{first.asked}: its pages go round in circles at {page.marker[:80]!r}")
         markers.add(page.marker)
+        if not page.brought_names:
+            reasons.append("a page of the listing brought nothing new, and says that there are more")
+            break
+        if found.size_bytes > LISTING_LIMIT_BYTES or len(markers) > MAX_PAGES:
+            reasons.append(f"the listing has no end: {found.size_bytes} bytes of names on {len(markers)} pages")
+            break
         page = await _get_page(transport, repository, page_size, marker=page.marker, into=found)
     else:
         if markers:
             reasons.append("the repository vanished between two pages")
-    if found.odd:
-        reasons.append(f"{found.odd} names that are no tags were left out")
     return TagListing(
         looked_at=first.looked_at,
         registry_clock=first.registry_clock,
@@ -76,6 +83,8 @@ async def list_tags(
         complete=not reasons,
         unknown_repository=not page.is_known and not markers,
         reasons=tuple(reasons),
+        left_out=found.odd,
+        left_out_examples=found.odd_examples,
     )
 
 
@@ -119,10 +128,12 @@ async def _get_page(
                 f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
             )
         return _Page(*dated, is_known=False)
+    brought_names = False
     for texts in _read_names(answer.content, answer.asked, repository):
-        into.add(texts)
+        brought_names = into.add(texts) or brought_names
         await asyncio.sleep(0)  # a listing of a million names must not stop every other loop
-    return _Page(*dated, is_known=True, marker=next_page_marker(answer.headers.getall("Link", [])))
+    marker = next_page_marker(answer.headers.getall("Link", []))
+    return _Page(*dated, is_known=True, marker=marker, brought_names=brought_names)
 
 
 def _read_names(content: bytes, asked: str, repository: RepositoryName) -> Iterator[list[str]]:

@@ -459,14 +459,52 @@ async def test_list_tags__vanishes_between_pages(simulated: SimulatedRegistry) -
 
 
 async def test_list_tags__odd_names_and_duplicates(simulated: SimulatedRegistry) -> None:
-    """Names no tag can have are left out and counted; a name given twice is one name."""
-    simulated.faults.append(page("a", ".b", "a", "c d", "c"))
+    """Names no tag can have are left out, counted and named, and the rest is complete; one given twice is one."""
+    long = "x" * 200
+    simulated.faults.append(page("a", "@eaDir", "a", long, ".DS_Store", "c", "@eaDir"))
 
     async with client_of(simulated.url) as client:
         listing = await client.list_tags(APP)
 
-    assert (tuple(listing.names), listing.complete) == (("a", "c"), False)
-    assert listing.reasons == ("2 names that are no tags were left out",)
+    assert (tuple(listing.names), listing.complete, listing.reasons) == (("a", "c"), True, ())
+    assert listing.left_out == 3
+    assert listing.left_out_examples == (".DS_Store", "@eaDir", "x" * 80)
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b")], ids=["empty", "repeated"])
+async def test_list_tags__pages_that_bring_nothing_new(
+    simulated: SimulatedRegistry, names: tuple[str, ...]
+) -> None:
+    """A page without news that says there are more ends the listing, which is not complete."""
+    simulated.faults.append(page("a", "b", link="/v2/team/app/tags/list?last=b&n=2"))
+    simulated.faults += [page(*names, link=f"/v2/team/app/tags/list?last=c{number}") for number in range(50)]
+
+    async with client_of(simulated.url) as client:
+        listing = await client.list_tags(APP)
+
+    assert (tuple(listing.names), listing.complete) == (("a", "b"), False)
+    assert "nothing new" in listing.reasons[0]
+    assert len(simulated.seen) == 2
+
+
+async def test_list_tags__without_end(simulated: SimulatedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing whose every page has a fresh name and a fresh link ends at a bound, and is not complete."""
+    monkeypatch.setattr(tags, "MAX_PAGES", 20)
+    simulated.faults += [
+        page(f"t{number:03}", link=f"/v2/team/app/tags/list?last=t{number:03}") for number in range(100)
+    ]
+
+    async with client_of(simulated.url) as client:
+        listing = await client.list_tags(APP)
+        paged = len(listing.names)
+        monkeypatch.setattr(tags, "MAX_PAGES", 10**6)
+        monkeypatch.setattr(tags, "LISTING_LIMIT_BYTES", 100)
+        many = await client.list_tags(APP)
+
+    assert (paged, listing.complete) == (21, False)
+    assert "no end" in listing.reasons[0]
+    assert not many.complete
+    assert len(many.names) < 60
 
 
 async def test_list_tags__link_to_another_host(simulated: SimulatedRegistry) -> None:
@@ -582,8 +620,44 @@ async def test_list_repositories__odd_names(simulated: SimulatedRegistry) -> Non
     async with client_of(simulated.url) as client:
         listing = await client.list_repositories()
 
-    assert (listing.names, listing.complete) == (("a",), True)
-    assert listing.reasons == ("1 names that are no repositories' were left out",)
+    assert (listing.names, listing.complete, listing.reasons) == (("a",), True, ())
+    assert (listing.left_out, listing.left_out_examples) == (1, ("Lost+Found",))
+
+
+def pages_for_ever(simulated: SimulatedRegistry, *, fresh: bool, count: int) -> None:
+    """Let the catalog go on and on: each page with a new marker, and with a new name or none."""
+    for number in range(count):
+        headers = {**LISTED, "Link": f'</v2/_catalog?last=m{number}&n=1>; rel="next"'}
+        names = [f"r{number}"] if fresh or number == 0 else []
+        body = json.dumps({"repositories": names}).encode()
+        simulated.faults.append(Fault(path="_catalog", status=200, headers=headers, body=body))
+
+
+async def test_list_repositories__pages_that_bring_nothing_new(simulated: SimulatedRegistry) -> None:
+    """A row of pages without a new name ends the walk, which is not complete."""
+    pages_for_ever(simulated, fresh=False, count=200)
+
+    async with client_of(simulated.url) as client:
+        listing = await client.list_repositories()
+
+    assert (listing.names, listing.complete) == (("r0",), False)
+    assert "nothing new" in listing.reasons[0]
+    assert len(simulated.seen) < 20
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_PAGES", 30), ("MAX_NAMES", 30)])
+async def test_list_repositories__without_end(
+    simulated: SimulatedRegistry, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
+) -> None:
+    """Fresh names on every page end at a bound, of pages or of names, and the listing is not complete."""
+    monkeypatch.setattr(catalog, bound, value)
+    pages_for_ever(simulated, fresh=True, count=200)
+
+    async with client_of(simulated.url) as client:
+        listing = await client.list_repositories()
+
+    assert (len(listing.names), listing.complete) == (30, False)
+    assert "no end" in listing.reasons[0]
 
 
 async def test_list_repositories__omitted_name_stays_unknown(simulated: SimulatedRegistry) -> None:

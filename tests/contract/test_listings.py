@@ -165,6 +165,32 @@ async def test_list_repositories__small_limit(start_subject: StartSubject) -> No
     assert listing.complete
 
 
+@pytest.mark.parametrize("max_entries", [1, 2])
+async def test_list_repositories__tiny_limit(start_subject: StartSubject, max_entries: int) -> None:
+    """Where hardly any page size is accepted the walk is complete all the same."""
+    subject = await start_subject(max_entries=max_entries)
+    names = [f"r{number}" for number in range(5)]
+    await push_everywhere(subject, names)
+
+    listing = await subject.client.list_repositories()
+
+    assert (set(listing.names), listing.complete) == (set(names), True)
+
+
+async def test_list_tags__stray_directories(start_subject: StartSubject) -> None:
+    """What a NAS or a file manager leaves beside the tags is listed by the registry, and is no tag."""
+    subject = await start_subject()
+    if subject.server is None:
+        pytest.skip("the storage of a real registry")
+    await push(subject.client, APP, oci_image("a"), "t")
+    for stray in ("@eaDir", ".DS_Store", "x" * 200):
+        (subject.directory(APP) / "_manifests" / "tags" / stray).mkdir()
+
+    listing = await subject.client.list_tags(APP)
+
+    assert (tuple(listing.names), listing.complete, listing.left_out) == (("t",), True, 3)
+
+
 async def test_list_repositories__no_size_accepted(start_subject: StartSubject) -> None:
     """Where every size tried is refused, nothing is concluded."""
     subject = await start_subject(max_entries=2)
