@@ -28,6 +28,7 @@ from indexer.values import (
     parse_size,
     path,
     rate,
+    realm_url,
     registry_url,
     secret,
     share,
@@ -131,6 +132,13 @@ class Settings:
     reconciler_registry_password: Secret | None = setting(secret, None)
     reconciler_registry_ca_file: Path | None = setting(path, None)
     """PEM bundle to trust instead of the system's."""
+    reconciler_registry_token_realm: str | None = setting(realm_url, None)
+    """The registry's token server, its ``auth.token.realm``. Needed where the registry is plain HTTP over a network and
+    the token server is another host: the password goes nowhere else."""
+    reconciler_registry_token_service: str | None = setting(text, None)
+    """Its ``auth.token.service``; unset: what the registry names first, as long as the process lives."""
+    reconciler_registry_redirect_hosts: tuple[str, ...] = setting(list_of(text), ())
+    """Hosts of the storage that the registry may redirect to though they lie further inside than itself."""
     reconciler_registry_debug_urls: tuple[str, ...] = setting(list_of(text), ())
     """The instances' debug addresses, for loss accounting."""
     reconciler_interval: timedelta = setting(parse_duration, timedelta(hours=1))

@@ -135,6 +135,17 @@ def registry_url(value: object) -> str:
     return url.rstrip("/").removesuffix("/v2")
 
 
+def realm_url(value: object) -> str:
+    """Return the URL of a token server as the registry names it; it holds no password."""
+    url = text(value)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"not an http or https URL: {url!r}")
+    if parts.username or parts.password:
+        raise ValueError("put credentials into RECONCILER_REGISTRY_USERNAME and _PASSWORD, not into the URL")
+    return url
+
+
 def gitlab_url(value: object) -> str:
     """Return GitLab's base URL; it holds no secret."""
     url = text(value)

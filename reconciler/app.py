@@ -29,7 +29,7 @@ from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.report import Progress, Report, WalkSettings
 from reconciler.drift.walk import Walk
 from reconciler.measure import Measurer
-from reconciler.registry.auth import Credentials
+from reconciler.registry.auth import Credentials, TokenServer
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from reconciler.resolve.loop import Resolver
@@ -100,6 +100,11 @@ def registry_settings(settings: Settings) -> TransportSettings:
     return TransportSettings(
         base_url=settings.reconciler_registry_url,
         credentials=credentials,
+        token_server=TokenServer(
+            realm=settings.reconciler_registry_token_realm,
+            service=settings.reconciler_registry_token_service,
+        ),
+        redirect_hosts=settings.reconciler_registry_redirect_hosts,
         ca_file=settings.reconciler_registry_ca_file,
         concurrency=settings.reconciler_concurrency,
     )

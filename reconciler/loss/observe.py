@@ -10,7 +10,7 @@ import httpx
 
 from indexer.errors import RegistryError
 from reconciler.loss.decide import Sample
-from reconciler.registry.debug_counters import read_debug
+from reconciler.registry.debug_counters import DEADLINE_SECONDS, read_debug
 from reconciler.registry.endpoint_counters import DebugSource, EndpointCounters
 from reconciler.registry.our_endpoint import find_ours
 
@@ -30,16 +30,25 @@ def shown_address(url: str) -> str:
 
 
 async def sample_all(
-    client: httpx.AsyncClient, addresses: Sequence[str], *, token: str | None
+    client: httpx.AsyncClient,
+    addresses: Sequence[str],
+    *,
+    token: str | None,
+    deadline_seconds: float = DEADLINE_SECONDS,
 ) -> dict[str, Sample | Unread]:
-    """Read every address, and return what was found by how it is shown; one that fails takes no other with it."""
-    found = await asyncio.gather(*(_sample(client, address, token) for address in addresses))
+    """Read every address, and return what was found by how it is shown.
+
+    One that fails, or does not come to an end, takes no other with it.
+    """
+    found = await asyncio.gather(*(_sample(client, address, token, deadline_seconds) for address in addresses))
     return dict(zip(map(shown_address, addresses), found, strict=True))
 
 
-async def _sample(client: httpx.AsyncClient, address: str, token: str | None) -> Sample | Unread:
+async def _sample(
+    client: httpx.AsyncClient, address: str, token: str | None, deadline_seconds: float
+) -> Sample | Unread:
     try:
-        reading = await read_debug(client, address)
+        reading = await read_debug(client, address, deadline_seconds=deadline_seconds)
     except RegistryError as error:
         return Unread(because=str(error).replace(address.rstrip("/"), shown_address(address)))
     ours = find_ours(reading, token=token)

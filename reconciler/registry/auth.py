@@ -5,8 +5,13 @@ remembered. Distribution's token protocol (distribution docs, "Token Authenticat
 challenge names ``realm``, ``service`` and ``scope``; ``GET realm?service=…&scope=…`` with our Basic
 credentials answers a token that is good for that scope until it expires.
 
-The realm is the registry's to choose, so it may be another host; it may not be plain HTTP where the registry
-itself is HTTPS, since that would send the password in the clear.
+What a challenge decides is little (docs/adr/0047):
+
+- The scope is the one that our request needs, whatever the challenge names.
+- The realm is the one that is configured. Where none is, it is believed of the registry's own host, and of another
+  host only if nobody on the way can have written it: HTTPS, or the loopback interface. It may not be plain HTTP where
+  the registry itself is HTTPS, since that would send the password in the clear. Without a password any realm is asked.
+- Realm and service hold from the first challenge on, as long as the process lives.
 """
 
 from __future__ import annotations
@@ -20,11 +25,15 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import orjson
+import structlog
 from aiohttp import encode_basic_auth
 
 from indexer.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.challenges import Challenge
+from reconciler.registry.redirects import Reach, parse_host, reach_of
+
+log = structlog.get_logger()
 
 CATALOG_SCOPE: Final = "registry:catalog:*"
 
@@ -57,6 +66,14 @@ class Credentials:
         return encode_basic_auth(self.username, self.password, encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenServer:
+    """The token server as configured: its realm's URL and the service that tokens are for; None: as the registry says."""
+
+    realm: str | None = None
+    service: str | None = None
+
+
 class FetchToken(Protocol):
     """Asks a token server: GET ``realm`` with the query and header, and returns the body of its 200."""
 
@@ -86,14 +103,17 @@ class Authenticator:
         self,
         credentials: Credentials | None,
         *,
-        registry_scheme: str,
+        base_url: str,
         fetch_token: FetchToken,
+        configured: TokenServer | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._credentials = credentials
-        self._registry_scheme = registry_scheme
+        self._registry = urlsplit(base_url)
+        self._configured = configured or TokenServer()
         self._fetch_token = fetch_token
         self._monotonic = monotonic
+        self._pinned: _Bearer | None = None
         self._asked: _Bearer | str | None = None
         self._tokens: OrderedDict[str, _Token] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -101,21 +121,20 @@ class Authenticator:
     async def header_for(self, scope: str) -> str | None:
         """Return the ``Authorization`` header to try first, or None while nothing was asked for."""
         if isinstance(self._asked, _Bearer):
-            return await self._token(self._asked, scope, asked_scope=scope)
+            return await self._token(self._asked, scope)
         return self._asked
 
     async def answer(self, challenges: Sequence[Challenge], scope: str, *, refused: str | None) -> str:
         """Return the header that answers a 401; ``refused`` is the header that got it.
 
         ``RegistryDenied`` where there is no answer. A refused token is thrown away, whatever the reason: an
-        expired one is renewed, and one that lacked a scope is asked for again with the scope the registry
-        names.
+        expired one is renewed.
         """
         bearer = next((each for each in challenges if each.scheme == "bearer"), None)
         if bearer is not None:
-            self._asked = asked = self._read_bearer(bearer)
+            self._asked = asked = self._pin(self._read_bearer(bearer))
             self._forget(scope, refused)
-            return await self._token(asked, scope, asked_scope=bearer.parameters.get("scope") or scope)
+            return await self._token(asked, scope)
         if any(each.scheme == "basic" for each in challenges):
             return self._answer_basic(refused)
         offered = ", ".join(each.scheme for each in challenges) or "nothing"
@@ -139,11 +158,46 @@ class Authenticator:
             parts = urlsplit("")
         if parts.scheme not in {"http", "https"} or not parts.netloc:
             raise RegistryMisbehaved(f"the registry's challenge names no token server: realm={realm[:200]!r}")
-        if self._credentials and (self._registry_scheme, parts.scheme) == ("https", "http"):
+        if self._credentials and (self._registry.scheme, parts.scheme) == ("https", "http"):
             raise RegistryMisbehaved(
                 f"the registry is HTTPS, its token server is not ({realm[:200]!r}); no password is sent there"
             )
+        if self._credentials and self._configured.realm is None and not self._may_name(parts.hostname):
+            raise RegistryMisbehaved(
+                f"the registry, over plain HTTP, names a token server on another host ({realm[:200]!r}); the password "
+                f"is sent there only if that is configured: RECONCILER_REGISTRY_TOKEN_REALM={realm[:200]}"
+            )
         return _Bearer(realm, challenge.parameters.get("service", ""))
+
+    def _may_name(self, host: str | None) -> bool:
+        """Tell whether the registry's word on its token server is the registry's, or the host is its own."""
+        own = self._registry.hostname or ""
+        address = parse_host(own)
+        is_local = own == "localhost" or (address is not None and reach_of(address) is Reach.LOOPBACK)
+        return self._registry.scheme == "https" or is_local or host == own
+
+    def _pin(self, named: _Bearer) -> _Bearer:
+        """Hold realm and service to what is configured, and to what the first challenge named."""
+        expected = self._pinned or _Bearer(
+            self._configured.realm or named.realm,
+            named.service if self._configured.service is None else self._configured.service,
+        )
+        if named != expected:
+            how = "as before" if self._pinned is not None else "as configured"
+            raise RegistryMisbehaved(
+                f"the registry names the token server {named.realm[:200]!r} and service {named.service[:200]!r}, not "
+                f"{expected.realm[:200]!r} and {expected.service[:200]!r} {how}; no token is asked for. If it is right, "
+                "set RECONCILER_REGISTRY_TOKEN_REALM and _SERVICE to it, and restart"
+            )
+        if self._pinned is None:
+            self._pinned = expected
+            log.info(
+                "token_server_named",
+                realm=expected.realm,
+                service=expected.service,
+                configured=self._configured.realm is not None,
+            )
+        return expected
 
     def _forget(self, scope: str, refused: str | None) -> None:
         """Drop the cached token if it is the refused one; another task may have renewed it meanwhile."""
@@ -151,7 +205,7 @@ class Authenticator:
         if cached is not None and cached.header == refused:
             del self._tokens[scope]
 
-    async def _token(self, bearer: _Bearer, scope: str, *, asked_scope: str) -> str:
+    async def _token(self, bearer: _Bearer, scope: str) -> str:
         """Return a cached token or fetch one; many tasks that want the same one wait for a single fetch."""
         if (cached := self._cached(scope)) is not None:
             return cached
@@ -160,7 +214,7 @@ class Authenticator:
             async with lock:
                 if (cached := self._cached(scope)) is not None:
                     return cached
-                token = await self._fetch(bearer, asked_scope)
+                token = await self._fetch(bearer, scope)
                 self._keep(scope, token)
                 return token.header
         finally:
@@ -181,8 +235,8 @@ class Authenticator:
 
     async def _fetch(self, bearer: _Bearer, scope: str) -> _Token:
         query = [("service", bearer.service)] if bearer.service else []
-        # A challenge separates its scopes by spaces, the token request repeats the parameter.
-        query += [("scope", each) for each in scope.split()]
+        if scope:
+            query.append(("scope", scope))
         authorization = None
         if self._credentials is not None:
             query.append(("account", self._credentials.username))

@@ -7,6 +7,7 @@ without configuration, and only for endpoints that had an event. So expvar is as
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -28,19 +29,33 @@ PROMETHEUS_PATH: Final = "/metrics"
 LIMIT_BYTES: Final = 16 * 1024 * 1024
 """A registry's metrics are some 100 kB; more is something else."""
 
+DEADLINE_SECONDS: Final = 10.0
+"""For the whole of one reading: a client's own time-outs begin anew with every byte that drips in."""
+
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 
 
 async def read_debug(
-    client: httpx.AsyncClient, address: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    client: httpx.AsyncClient,
+    address: str,
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    deadline_seconds: float = DEADLINE_SECONDS,
 ) -> DebugReading:
     """Read the counters at a debug address, given with or without one of the two paths.
 
-    Raises ``RegistryUnavailable`` where nothing answers and ``RegistryMisbehaved`` where it is no registry's.
+    Raises ``RegistryUnavailable`` where nothing answers, or not whole within the deadline, and ``RegistryMisbehaved`` where it is no registry's.
     """
     base = address.rstrip("/").removesuffix(EXPVAR_PATH).removesuffix(PROMETHEUS_PATH)
-    read_at = clock()
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            return await _read(client, base, clock())
+    except TimeoutError as error:
+        raise RegistryUnavailable(f"{base}: no whole answer within {deadline_seconds:g} s") from error
+
+
+async def _read(client: httpx.AsyncClient, base: str, read_at: datetime) -> DebugReading:
     content = await _get(client, base + EXPVAR_PATH)
     if content is not None:
         endpoints, source = parse_expvar(content, asked=base + EXPVAR_PATH), DebugSource.EXPVAR

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,11 +29,12 @@ from indexer import __version__
 from indexer.errors import ConfigurationError, RegistryDenied, RegistryMisbehaved, RegistryUnavailable
 from indexer.oci.user_agent import user_agent
 from reconciler.registry.answers import Dated
-from reconciler.registry.auth import Authenticator, Credentials
+from reconciler.registry.auth import Authenticator, Credentials, TokenServer
 from reconciler.registry.challenges import parse_challenges
 from reconciler.registry.error_body import error_codes
 from reconciler.registry.headers import parse_http_date, parse_retry_after
 from reconciler.registry.pacing import Pace
+from reconciler.registry.redirects import GuardedResolver
 from reconciler.registry.retrying import Retrier, RetryPolicy
 
 _OK: Final = 200
@@ -55,6 +57,8 @@ class TransportSettings:
     base_url: str
     """``http(s)://host[:port][/prefix]``, without ``/v2`` and without credentials."""
     credentials: Credentials | None = None
+    token_server: TokenServer = TokenServer()  # noqa: RUF009 - frozen
+    """Where tokens come from, if the registry is not to decide it alone; see ``auth``."""
     ca_file: Path | None = None
     """PEM certificates trusted beside the system's."""
     concurrency: int = 32
@@ -63,6 +67,8 @@ class TransportSettings:
     """Deadline of one send of an ordinary request, answer read to the end."""
     listing_timeout_seconds: float = 300.0
     """Deadline of one page of a listing: on S3 the registry says nothing until it has walked its storage."""
+    redirect_hosts: tuple[str, ...] = ()
+    """Hosts that the registry may send us to for blobs, wherever they lie; see ``redirects``."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
@@ -104,7 +110,7 @@ class Transport:
     def __init__(
         self, settings: TransportSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        scheme = _check_base_url(settings.base_url)
+        _check_base_url(settings.base_url)
         self._settings = settings
         self._base = settings.base_url.rstrip("/")
         self._clock = clock
@@ -112,9 +118,16 @@ class Transport:
         self._retrier = Retrier(settings.retry, sleep=asyncio.sleep)
         self._ssl = _ssl_context(settings.ca_file)
         self._authenticator = Authenticator(
-            settings.credentials, registry_scheme=scheme, fetch_token=self._fetch_token
+            settings.credentials,
+            base_url=settings.base_url,
+            fetch_token=self._fetch_token,
+            configured=settings.token_server,
+        )
+        self._guard = GuardedResolver(
+            urlsplit(settings.base_url).hostname or "", allowed=settings.redirect_hosts
         )
         self._session: aiohttp.ClientSession | None = None
+        self._elsewhere: aiohttp.ClientSession | None = None
         self._pace: Pace | None = None
 
     @property
@@ -123,20 +136,25 @@ class Transport:
         return self._settings
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            # The semaphore bounds concurrency; a second bound here would let waiting eat the deadline.
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl),
+        # The semaphore bounds concurrency; a second bound here would let waiting eat the deadline.
+        self._session = self._open(aiohttp.TCPConnector(limit=0, ssl=self._ssl))
+        self._elsewhere = self._open(aiohttp.TCPConnector(limit=0, ssl=self._ssl, resolver=self._guard))
+        return self
+
+    def _open(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.timeout_seconds),
             # Digests are over the bytes as stored, so no proxy is invited to compress them.
             headers={"User-Agent": user_agent(__version__), "Accept-Encoding": "identity"},
         )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in (self._session, self._elsewhere):
+            if session is not None:
+                await session.close()
+        self._session = self._elsewhere = None
 
     def paced(self, pace: Pace) -> Transport:
         """Return this connection, in use already, for requests that keep a pace; all else is shared.
@@ -152,7 +170,10 @@ class Transport:
         return await self._retrier.run(partial(self._attempt, request), repeatable=request.repeatable)
 
     async def fetch_redirected(self, answer: Answer, *, limit: int, hops: int = 5) -> Answer:
-        """Follow a redirect to storage, without our credentials; return the 200 or raise."""
+        """Follow a redirect to storage, without our credentials; return the 200 or raise.
+
+        It is followed as far as ``redirects`` allows, and nothing of what a stranger answers is quoted.
+        """
         url = URL(self._base + answer.asked.partition(" ")[2], encoded=True)
         while _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST and hops > 0:
             hops -= 1
@@ -163,6 +184,7 @@ class Transport:
         return answer
 
     async def _fetch(self, url: URL, *, limit: int) -> Answer:
+        await self._guard.check(url.host or "")
         answer = await self._exchange(
             "GET",
             url,
@@ -170,9 +192,10 @@ class Transport:
             limit=limit,
             timeout_seconds=self._settings.timeout_seconds,
             asked=f"GET {url.host}",
+            session=self._elsewhere,
         )
         if answer.status not in {_OK, 301, 302, 303, 307, 308}:
-            raise self._failure(answer)
+            raise self._failure(answer, is_registry=False)
         return answer
 
     async def _attempt(self, request: Request) -> Answer:
@@ -219,7 +242,7 @@ class Transport:
         if answer.status == _BAD_REQUEST:
             raise RegistryDenied(f"{answer.asked}: 400, the token server refuses what the registry asks for")
         if answer.status != _OK:
-            raise self._failure(answer)
+            raise self._failure(answer, is_registry=False)
         return answer.content
 
     async def _exchange(
@@ -232,15 +255,17 @@ class Transport:
         timeout_seconds: float,
         asked: str,
         body: bytes | None = None,
+        session: aiohttp.ClientSession | None = None,
     ) -> Answer:
         """Send once and read the whole answer within the deadline."""
-        if self._session is None:
+        session = session or self._session
+        if session is None:
             raise RuntimeError("the registry client is used outside its async with block")
         if self._pace is not None:
             await self._pace.wait()  # before a slot is taken: who is not paced must not wait for who is
         async with self._slots, _translating(asked, timeout_seconds), asyncio.timeout(timeout_seconds):
             looked_at = self._clock()
-            async with self._session.request(
+            async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
             ) as response:
                 return Answer(
@@ -252,19 +277,19 @@ class Transport:
                     asked=asked,
                 )
 
-    def _failure(self, answer: Answer) -> RegistryDenied | RegistryMisbehaved | RegistryUnavailable:
-        """Say what an unexpected status means."""
-        said = f"{answer.asked}: {answer.status}{_said(answer)}"
+    def _failure(
+        self, answer: Answer, *, is_registry: bool = True
+    ) -> RegistryDenied | RegistryMisbehaved | RegistryUnavailable:
+        """Say what an unexpected status means. What others than the registry wrote is not for our log."""
+        said = f"{answer.asked}: {answer.status}{_said(answer) if is_registry else ''}"
         if answer.status in {_UNAUTHORIZED, _FORBIDDEN}:
             return RegistryDenied(f"{said}; check the user name, password and rights given to the reconciler")
         if answer.status in _TRY_AGAIN or answer.status >= _SERVER_ERROR:
             seconds = parse_retry_after(answer.headers.get("Retry-After"), now=self._clock())
             return RegistryUnavailable(said, retry_after_seconds=seconds)
         if _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST:
-            location = answer.headers.get("Location", "nowhere")
-            return RegistryMisbehaved(
-                f"{said}: redirects to {location[:200]!r}; name the registry's own address"
-            )
+            location = _without_query(answer.headers.get("Location", "nowhere"))
+            return RegistryMisbehaved(f"{said}: redirects to {location!r}; name the registry's own address")
         return RegistryMisbehaved(said)
 
 
@@ -280,6 +305,10 @@ async def _translating(asked: str, timeout_seconds: float) -> AsyncIterator[None
         raise RegistryMisbehaved(message) from error
     except (aiohttp.ClientSSLError, aiohttp.ClientResponseError) as error:
         raise RegistryMisbehaved(f"{asked}: not the protocol expected ({_first_line(error)})") from error
+    except aiohttp.ClientConnectorDNSError as error:
+        raise RegistryUnavailable(f"{asked}: the name {error.host!r} cannot be resolved") from error
+    except aiohttp.ClientConnectorError as error:
+        raise RegistryUnavailable(f"{asked}: {_unconnected(error)}") from error
     except aiohttp.ClientError as error:
         raise RegistryUnavailable(f"{asked}: {_first_line(error)}") from error
     except OSError as error:
@@ -302,8 +331,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int, asked: str) -> byt
     return bytes(content)
 
 
-def _check_base_url(base_url: str) -> str:
-    """Return the scheme of a usable base URL."""
+def _check_base_url(base_url: str) -> None:
+    """Refuse what is no usable base URL."""
     try:
         parts = urlsplit(base_url)
         _ = parts.port
@@ -315,7 +344,6 @@ def _check_base_url(base_url: str) -> str:
         raise ConfigurationError("the registry address holds credentials; set user name and password apart")
     if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v2"):
         raise ConfigurationError(f"not a registry address: {base_url!r}; leave out /v2, query and fragment")
-    return parts.scheme
 
 
 def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -333,10 +361,17 @@ def _join(base: URL, location: str, *, asked: str) -> URL:
     try:
         url = base.join(URL(location, encoded=True))
     except ValueError as error:
-        raise RegistryMisbehaved(f"{asked}: redirects to {location[:200]!r}, which is no address") from error
+        raise RegistryMisbehaved(
+            f"{asked}: redirects to {_without_query(location)!r}, which is no address"
+        ) from error
     if not location or url.scheme not in {"http", "https"}:
-        raise RegistryMisbehaved(f"{asked}: redirects to {location[:200]!r}, which is no address")
+        raise RegistryMisbehaved(f"{asked}: redirects to {_without_query(location)!r}, which is no address")
     return url
+
+
+def _without_query(location: str) -> str:
+    """Return a location as it may be shown: the query of a presigned one lets whoever has it read the blob."""
+    return location.partition("?")[0][:200]
 
 
 def _said(answer: Answer) -> str:
@@ -346,6 +381,16 @@ def _said(answer: Answer) -> str:
         return f" {', '.join(codes)[:200]}"
     text = answer.content[:80].decode("utf-8", "replace").strip()
     return f" {text!r}" if text else ""
+
+
+def _unconnected(error: aiohttp.ClientConnectorError) -> str:
+    """Say where no connection came about and why; the driver's own words name a TLS setting even for plain HTTP."""
+    why = error.os_error.strerror or ""
+    # asyncio words it "Connect call failed (address)" and keeps only the number of the reason.
+    if error.os_error.errno and (not why or why.startswith("Connect call failed")):
+        why = os.strerror(error.os_error.errno)
+    host = f"[{error.host}]" if ":" in error.host else error.host
+    return f"cannot connect to {host}:{error.port} ({why or type(error.os_error).__name__})"
 
 
 def _first_line(error: BaseException) -> str:

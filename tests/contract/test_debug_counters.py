@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from indexer.errors import RegistryMisbehaved, RegistryUnavailable
+from reconciler.loss.observe import Unread, sample_all
 from reconciler.registry.debug_counters import PROMETHEUS_PATH, read_debug
 from reconciler.registry.endpoint_counters import DebugReading, DebugSource, EndpointCounters
 from tests.fixtures.registries import StartRegistry
@@ -205,3 +206,38 @@ async def only_prometheus(client: httpx.AsyncClient, debug_url: str) -> AsyncIte
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def test_debug__drips(client: httpx.AsyncClient) -> None:
+    """An address that never comes to an end is given up, and does not hide another."""
+    dripping = asyncio.Event()
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while not dripping.is_set():
+            await response.write(b" ")
+            await asyncio.sleep(0.01)
+        return response
+
+    async def counters(_request: web.Request) -> web.Response:
+        return web.Response(text="{}")
+
+    app = web.Application()
+    app.router.add_get("/slow/{path:.*}", drip)
+    app.router.add_get("/{path:.*}", counters)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        found = await sample_all(client, [f"{base}/slow", base], token=None, deadline_seconds=0.5)
+    finally:
+        dripping.set()
+        await runner.cleanup()
+
+    slow, fast = found.values()
+    assert isinstance(slow, Unread)
+    assert "no whole answer" in slow.because
+    assert isinstance(fast, Unread)
+    assert "no whole answer" not in fast.because

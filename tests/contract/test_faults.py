@@ -378,6 +378,28 @@ async def test_get_blob__from_storage(simulated: SimulatedRegistry) -> None:
     assert asked == [(presigned, None)]
 
 
+async def test_get_blob__redirected_further_inside(simulated: SimulatedRegistry) -> None:
+    """A redirect to where only our own machine can ask is refused, unless its host is named; nothing is asked there."""
+    async with SimulatedRegistry() as inside:
+        location = inside.url.replace("127.0.0.1", "localhost") + "/secret"
+        simulated.faults.append(for_ever(path="blobs", status=307, headers={"Location": location}))
+        inside.faults.append(for_ever(status=403, body=b"the secret"))
+
+        # The guard takes the registry for a public one; our simulated one can only listen here.
+        async with client_of(simulated.url, retry=ONCE) as client:
+            client._transport._guard._registry_host = "203.0.113.9"
+            with pytest.raises(RegistryMisbehaved, match="RECONCILER_REGISTRY_REDIRECT_HOSTS"):
+                await client.get_blob(APP, digest_of(b"?"), limit=100)
+        assert inside.seen == []
+
+        async with client_of(simulated.url, retry=ONCE, redirect_hosts=("localhost",)) as client:
+            client._transport._guard._registry_host = "203.0.113.9"
+            with pytest.raises(RegistryDenied) as refused:
+                await client.get_blob(APP, digest_of(b"?"), limit=100)
+        assert len(inside.seen) == 1
+        assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("location", ["", "ftp://x/y", "http://[", "javascript:alert(1)"])
 async def test_get_blob__redirected_nowhere(simulated: SimulatedRegistry, location: str) -> None:
     """A redirect without a usable address is refused."""

@@ -12,6 +12,7 @@ import pytest
 from indexer.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.auth import Authenticator, Credentials, repository_scope
+from reconciler.registry.auth import TokenServer as Configured
 from reconciler.registry.challenges import Challenge
 
 REALM = "https://auth.test/token"
@@ -37,11 +38,19 @@ class TokenServer:
         return json.dumps({"token": f"t{len(self.asked)}", **self.answer}).encode()
 
     def authenticator(
-        self, credentials: Credentials | None = ROBOT, *, registry_scheme: str = "https"
+        self,
+        credentials: Credentials | None = ROBOT,
+        *,
+        base_url: str = "https://registry.test",
+        configured: Configured | None = None,
     ) -> Authenticator:
         """Return an authenticator whose clock is ours."""
         return Authenticator(
-            credentials, registry_scheme=registry_scheme, fetch_token=self, monotonic=lambda: self.now
+            credentials,
+            base_url=base_url,
+            fetch_token=self,
+            configured=configured,
+            monotonic=lambda: self.now,
         )
 
 
@@ -54,14 +63,17 @@ async def test_header_for__nothing_unasked() -> None:
 
 
 async def test_answer__bearer() -> None:
-    """The token request carries service, each scope and the account, with the password as Basic."""
+    """The token request carries service, scope and the account, with the password as Basic.
+
+    The scope is what our request needs, not what the challenge names.
+    """
     server = TokenServer()
-    challenge = Challenge("bearer", {**BEARER.parameters, "scope": "repository:a:pull repository:b:pull"})
+    challenge = Challenge("bearer", {**BEARER.parameters, "scope": "repository:other/repo:push,delete"})
 
     header = await server.authenticator().answer([BASIC, challenge], PULL, refused=None)
 
     assert header == "Bearer t1"
-    query = [("service", "registry.test"), ("scope", "repository:a:pull"), ("scope", "repository:b:pull")]
+    query = [("service", "registry.test"), ("scope", "repository:a:pull")]
     assert server.asked == [(REALM, [*query, ("account", "robot")], ROBOT.basic)]
 
 
@@ -180,7 +192,59 @@ async def test_answer__no_password_in_the_clear() -> None:
         await server.authenticator().answer([plain], PULL, refused=None)
     assert server.asked == []
     assert await server.authenticator(None).answer([plain], PULL, refused=None)
-    assert await server.authenticator(registry_scheme="http").answer([plain], PULL, refused=None)
+    assert await server.authenticator(base_url="http://auth.test:5000").answer([plain], PULL, refused=None)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "realm", "is_asked"),
+    [
+        ("https://registry.test", "https://auth.test/token", True),
+        ("https://registry.test", "https://registry.test:8443/token", True),
+        ("http://127.0.0.1:5000", "https://auth.test/token", True),
+        ("http://[::1]:5000", "http://auth.test/token", True),
+        ("http://localhost:5000", "https://auth.test/token", True),
+        ("http://registry.test:5000", "http://registry.test:5001/token", True),
+        ("http://registry.test:5000", "https://auth.test/token", False),
+        ("http://10.0.0.5:5000", "http://10.0.0.6/token", False),
+    ],
+)
+async def test_answer__token_server_on_another_host(base_url: str, realm: str, is_asked: bool) -> None:
+    """Who could have written the challenge on the way cannot have the password sent to a host of his own.
+
+    With the realm configured, or without a password, it is asked.
+    """
+    server = TokenServer()
+    named = Challenge("bearer", {"realm": realm, "service": "x"})
+
+    if is_asked:
+        assert await server.authenticator(base_url=base_url).answer([named], PULL, refused=None)
+    else:
+        with pytest.raises(RegistryMisbehaved, match=f"RECONCILER_REGISTRY_TOKEN_REALM={realm}"):
+            await server.authenticator(base_url=base_url).answer([named], PULL, refused=None)
+        assert server.asked == []
+    configured = server.authenticator(base_url=base_url, configured=Configured(realm=realm))
+    assert await configured.answer([named], PULL, refused=None)
+    assert await server.authenticator(None, base_url=base_url).answer([named], PULL, refused=None)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"realm": "https://evil.test/token"}, {"service": "another"}], ids=["realm", "service"]
+)
+@pytest.mark.parametrize("configured", [None, Configured(realm=REALM, service="registry.test")])
+async def test_answer__token_server_stays(configured: Configured | None, changed: dict[str, str]) -> None:
+    """Realm and service are those of the first challenge, or the configured ones; another is asked for nothing."""
+    server = TokenServer()
+    authenticator = server.authenticator(configured=configured)
+    other = Challenge("bearer", {**BEARER.parameters, **changed})
+
+    if configured is None:
+        await authenticator.answer([BEARER], PULL, refused=None)
+    asked = len(server.asked)
+    with pytest.raises(RegistryMisbehaved, match="no token is asked for"):
+        await authenticator.answer([other], "repository:b:pull", refused=None)
+
+    assert len(server.asked) == asked
+    assert await authenticator.answer([BEARER], "repository:b:pull", refused=None)
 
 
 @pytest.mark.parametrize("token", [None, "", 5, "a\r\nX: y", "é"])
@@ -204,7 +268,7 @@ async def test_answer__not_a_token_servers_json(content: bytes) -> None:
     async def fetch(realm: str, *, query: Sequence[tuple[str, str]], authorization: str | None) -> bytes:
         return content
 
-    authenticator = Authenticator(ROBOT, registry_scheme="https", fetch_token=fetch)
+    authenticator = Authenticator(ROBOT, base_url="https://registry.test", fetch_token=fetch)
     with pytest.raises(RegistryMisbehaved, match="is not"):
         await authenticator.answer([BEARER], PULL, refused=None)
 

@@ -1,0 +1,124 @@
+"""Where a redirect of the registry may lead.
+
+With S3, GCS or Azure storage the registry sends whoever reads a blob to an address of the storage. Whoever can write
+that answer could send us anywhere, into networks that he himself cannot reach: our own machine's loopback, a cloud's
+metadata service, private addresses. So a redirect leads at most as far inward as the registry itself is, by the
+addresses that its name has; hosts that the operator names are not judged.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Sequence
+from enum import IntEnum, unique
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import DefaultResolver
+
+from indexer.errors import RegistryMisbehaved
+
+Address = IPv4Address | IPv6Address
+_TRANSLATED: Final = IPv6Network("64:ff9b::/96")
+
+
+@unique
+class Reach(IntEnum):
+    """How far inward an address lies."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    LOOPBACK = 2
+    LINK_LOCAL = 3
+    """And what is no host at all: unspecified, multicast, reserved. Metadata services of clouds live here."""
+
+
+def reach_of(address: Address) -> Reach:
+    """Return how far inward an address lies; an IPv4 address within an IPv6 one counts as itself."""
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address.sixtofour or _translated(address) or address
+    if address.is_loopback:
+        return Reach.LOOPBACK
+    if address.is_link_local or address.is_unspecified or address.is_multicast:
+        return Reach.LINK_LOCAL
+    if address.is_global:
+        return Reach.PUBLIC
+    return Reach.PRIVATE
+
+
+def _translated(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that a translator would reach (RFC 6052, the well-known prefix)."""
+    return IPv4Address(int(address) & 0xFFFFFFFF) if address in _TRANSLATED else None
+
+
+def parse_host(host: str) -> Address | None:
+    """Return the address that a URL's host is, None where it is a name."""
+    try:
+        return ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def may_lead(*, registry: Iterable[Address], target: Address) -> bool:
+    """Tell whether a registry at these addresses may send us to ``target``."""
+    furthest = max(map(reach_of, registry), default=Reach.PUBLIC)
+    return reach_of(target) <= furthest
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves the hosts of redirects, and gives only addresses that they may lead to.
+
+    What it gives is what is connected to, so a name that changes its address in between gains nothing.
+    """
+
+    def __init__(self, registry_host: str, *, allowed: Sequence[str] = ()) -> None:
+        self._registry_host = registry_host
+        self._allowed: Final = frozenset(host.lower() for host in allowed)
+        self._resolver = DefaultResolver()
+
+    async def check(self, host: str) -> None:
+        """Raise ``RegistryMisbehaved`` for an address that no redirect may lead to; names are checked as they resolve."""
+        address = parse_host(host)
+        if address is not None and not self._is_allowed(host):
+            self._refuse_unless(await self._permitted([address]), host)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Resolve a name; raise ``RegistryMisbehaved`` where it has no address that may be led to."""
+        found = await self._resolver.resolve(host, port, family)
+        if self._is_allowed(host):
+            return found
+        addresses = {each["host"]: parse_host(each["host"]) for each in found}
+        permitted = await self._permitted([address for address in addresses.values() if address is not None])
+        self._refuse_unless(permitted, host)
+        return [each for each in found if addresses[each["host"]] in permitted]
+
+    async def close(self) -> None:
+        """Close what resolves."""
+        await self._resolver.close()
+
+    def _is_allowed(self, host: str) -> bool:
+        return host.lower() == self._registry_host.lower() or host.lower() in self._allowed
+
+    async def _permitted(self, targets: Sequence[Address]) -> list[Address]:
+        if all(reach_of(target) is Reach.PUBLIC for target in targets):
+            return list(targets)
+        registry = await self._registry_addresses()
+        return [target for target in targets if may_lead(registry=registry, target=target)]
+
+    async def _registry_addresses(self) -> list[Address]:
+        literal = parse_host(self._registry_host)
+        if literal is not None:
+            return [literal]
+        found = await self._resolver.resolve(self._registry_host, 0, socket.AF_UNSPEC)
+        return [address for each in found if (address := parse_host(each["host"])) is not None]
+
+    @staticmethod
+    def _refuse_unless(permitted: Sequence[Address], host: str) -> None:
+        if not permitted:
+            raise RegistryMisbehaved(
+                f"the registry redirects to {host[:200]!r}, an address further inside than its own; if its storage "
+                "is there, name the host in RECONCILER_REGISTRY_REDIRECT_HOSTS"
+            )
