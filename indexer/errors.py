@@ -4,8 +4,10 @@
     ├── ConfigurationError        the operator must change something before we can start (exit 2)
     ├── RegistryError             talking to the registry failed
     │   ├── RegistryUnavailable   it did not answer, or said "not now": try again, conclude nothing
+    │   │   └── TokenServerUnavailable    the same of the token server that it names
     │   ├── RegistryDenied        401/403: conclude nothing, tell the operator
     │   └── RegistryMisbehaved    it answered something no registry answers: conclude nothing
+    │       └── TokenServerMisbehaved     the token server did, or it is none that may be asked
     ├── StoreError                the database refused
     │   ├── StoreUnavailable      not reachable just now: try again
     │   │   └── StoreTimedOut     it did not answer in time: it may be what was asked, too
@@ -42,12 +44,20 @@ class RegistryError(IndexerError):
 class RegistryUnavailable(RegistryError):  # noqa: N818 - a state, read as "registry unavailable"
     """No answer, a reset, a time-out, 429 or 5xx.
 
-    ``retry_after_seconds`` is the registry's own ``Retry-After`` where it sent one (RFC 9110 section 10.2.3).
+    ``retry_after_seconds`` is the registry's own ``Retry-After`` where it sent one (RFC 9110 section 10.2.3);
+    ``status`` is what it answered, None where it did not.
     """
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after_seconds: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.status = status
+
+
+class TokenServerUnavailable(RegistryUnavailable):
+    """The registry answered; the token server that it sends us to did not."""
 
 
 class RegistryDenied(RegistryError):  # noqa: N818 - a state, read as "registry denied"
@@ -56,6 +66,10 @@ class RegistryDenied(RegistryError):  # noqa: N818 - a state, read as "registry 
 
 class RegistryMisbehaved(RegistryError):  # noqa: N818 - a state, read as "registry misbehaved"
     """An answer that no Distribution registry gives: HTML, another digest, a broken listing."""
+
+
+class TokenServerMisbehaved(RegistryMisbehaved):
+    """No token server answers so, or the one that the registry names must not be asked."""
 
 
 class StoreError(IndexerError):

@@ -30,10 +30,14 @@ WORKERS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Look at one tag. With ``if_digest`` the cheap look at the link; without, one that reads the manifest."""
+    """Look at one tag. With ``if_digest`` the cheap look at the link; without, one that reads the manifest.
+
+    ``on_record``: where it is thought to point.
+    """
 
     tag: TagName
     if_digest: Digest | None = None
+    on_record: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,9 @@ async def _look_at_all(
     async def look(question: Question) -> TagLook | Undecided:
         async with limit:
             try:
-                return await registry.look_at_tag(repository, question.tag, if_digest=question.if_digest)
+                return await registry.look_at_tag(
+                    repository, question.tag, if_digest=question.if_digest, on_record=question.on_record
+                )
             except RegistryError as error:
                 await raise_if_down(registry, error)
                 return undecided_by(question.tag, error)

@@ -126,7 +126,7 @@ def judge_registry(facts: RegistryFacts) -> Check:
     if not isinstance(facts.ping, Failure):
         return ok(Link.REGISTRY, f"{facts.url} is a registry")
     match facts.ping.fault:
-        case Fault.DENIED:
+        case Fault.DENIED | Fault.TOKEN_SERVER:
             return ok(Link.REGISTRY, f"{facts.url} is a registry")
         case Fault.UNAVAILABLE:
             return failed(
@@ -154,6 +154,17 @@ def judge_registry(facts: RegistryFacts) -> Check:
 def judge_credentials(facts: RegistryFacts) -> Check:
     """Judge whether the registry lets us in."""
     if isinstance(facts.ping, Failure):
+        if facts.ping.fault is Fault.TOKEN_SERVER:
+            return failed(
+                Link.CREDENTIALS,
+                facts.ping.said,
+                Cause(
+                    "the token server that the registry names (auth.token.realm) is down or not reachable from here, "
+                    "or is not one that the password may be sent to",
+                    "ask for its address from this machine; if it is right and on another host, set "
+                    "RECONCILER_REGISTRY_TOKEN_REALM to it",
+                ),
+            )
         if facts.ping.fault is not Fault.DENIED:
             return skipped(Link.CREDENTIALS, "the registry does not answer")
         missing = not facts.has_credentials

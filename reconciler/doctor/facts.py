@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 
-from indexer.errors import RegistryDenied, RegistryError, RegistryUnavailable
+from indexer.errors import (
+    RegistryDenied,
+    RegistryError,
+    RegistryUnavailable,
+    TokenServerMisbehaved,
+    TokenServerUnavailable,
+)
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.canary import CanaryState
@@ -47,6 +53,8 @@ class Fault(StrEnum):
     UNAVAILABLE = "unavailable"
     DENIED = "denied"
     MISBEHAVED = "misbehaved"
+    TOKEN_SERVER = "token_server"  # noqa: S105 - a word, not a token
+    """The registry answered; the token server that it names did not, or not as one, or may not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class Failure:
     @classmethod
     def of(cls, error: RegistryError) -> Failure:
         """Keep an error's kind and message."""
+        if isinstance(error, TokenServerUnavailable | TokenServerMisbehaved):
+            return cls(Fault.TOKEN_SERVER, str(error))
         if isinstance(error, RegistryUnavailable):
             return cls(Fault.UNAVAILABLE, str(error))
         return cls(Fault.DENIED if isinstance(error, RegistryDenied) else Fault.MISBEHAVED, str(error))

@@ -217,9 +217,9 @@ class Comparison:
     def _question(self, tag: TagName, record: RecordedTag | None) -> Question:
         """The cheap look where the manifest was read not long ago."""
         if record is None or record.digest is None or record.broken or record.read_at is None:
-            return Question(tag=tag)
+            return Question(tag=tag, on_record=None if record is None else record.digest)
         fresh = self.began - record.read_at < self._comparer.reread_after
-        return Question(tag=tag, if_digest=record.digest if fresh else None)
+        return Question(tag=tag, if_digest=record.digest if fresh else None, on_record=record.digest)
 
     async def _manifests(self) -> AsyncIterator[Part]:
         """Ask for the manifests on record that nothing has confirmed lately: untagged ones are in no listing."""

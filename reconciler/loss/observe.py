@@ -40,7 +40,9 @@ async def sample_all(
 
     One that fails, or does not come to an end, takes no other with it.
     """
-    found = await asyncio.gather(*(_sample(client, address, token, deadline_seconds) for address in addresses))
+    found = await asyncio.gather(
+        *(_sample(client, address, token, deadline_seconds) for address in addresses)
+    )
     return dict(zip(map(shown_address, addresses), found, strict=True))
 
 

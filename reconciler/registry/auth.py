@@ -28,7 +28,7 @@ import orjson
 import structlog
 from aiohttp import encode_basic_auth
 
-from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.errors import RegistryDenied, TokenServerMisbehaved
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.challenges import Challenge
 from reconciler.registry.redirects import Reach, parse_host, reach_of
@@ -68,7 +68,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenServer:
-    """The token server as configured: its realm's URL and the service that tokens are for; None: as the registry says."""
+    """The token server as configured: its realm's URL, and the service of tokens; None: as the registry says."""
 
     realm: str | None = None
     service: str | None = None
@@ -157,13 +157,15 @@ class Authenticator:
         except ValueError:
             parts = urlsplit("")
         if parts.scheme not in {"http", "https"} or not parts.netloc:
-            raise RegistryMisbehaved(f"the registry's challenge names no token server: realm={realm[:200]!r}")
+            raise TokenServerMisbehaved(
+                f"the registry's challenge names no token server: realm={realm[:200]!r}"
+            )
         if self._credentials and (self._registry.scheme, parts.scheme) == ("https", "http"):
-            raise RegistryMisbehaved(
+            raise TokenServerMisbehaved(
                 f"the registry is HTTPS, its token server is not ({realm[:200]!r}); no password is sent there"
             )
         if self._credentials and self._configured.realm is None and not self._may_name(parts.hostname):
-            raise RegistryMisbehaved(
+            raise TokenServerMisbehaved(
                 f"the registry, over plain HTTP, names a token server on another host ({realm[:200]!r}); the password "
                 f"is sent there only if that is configured: RECONCILER_REGISTRY_TOKEN_REALM={realm[:200]}"
             )
@@ -184,10 +186,10 @@ class Authenticator:
         )
         if named != expected:
             how = "as before" if self._pinned is not None else "as configured"
-            raise RegistryMisbehaved(
+            raise TokenServerMisbehaved(
                 f"the registry names the token server {named.realm[:200]!r} and service {named.service[:200]!r}, not "
-                f"{expected.realm[:200]!r} and {expected.service[:200]!r} {how}; no token is asked for. If it is right, "
-                "set RECONCILER_REGISTRY_TOKEN_REALM and _SERVICE to it, and restart"
+                f"{expected.realm[:200]!r} and {expected.service[:200]!r} {how}; no token is asked for. If it is "
+                "right, set RECONCILER_REGISTRY_TOKEN_REALM and _SERVICE to it, and restart"
             )
         if self._pinned is None:
             self._pinned = expected
@@ -251,12 +253,12 @@ def _read_token(content: bytes, asked_at: float) -> _Token:
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise RegistryMisbehaved(f"the token server's answer is not JSON: {error}") from error
+        raise TokenServerMisbehaved(f"the token server's answer is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise RegistryMisbehaved("the token server's answer is not a JSON object")
+        raise TokenServerMisbehaved("the token server's answer is not a JSON object")
     token = value.get("token") or value.get("access_token")
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise RegistryMisbehaved("the token server's answer holds no token")
+        raise TokenServerMisbehaved("the token server's answer holds no token")
     lifetime = value.get("expires_in")
     if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
         lifetime = _DEFAULT_LIFETIME_SECONDS

@@ -83,10 +83,17 @@ class RegistryClient:
         return await tags.list_tags_behind(self._transport, repository, last=last, size=size)
 
     async def look_at_tag(
-        self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
+        self,
+        repository: RepositoryName,
+        tag: TagName,
+        *,
+        if_digest: Digest | None = None,
+        on_record: Digest | None = None,
     ) -> TagLook:
         """Look where a tag points; see the protocol."""
-        return await manifests.look_at_tag(self._transport, repository, tag, if_digest=if_digest)
+        return await manifests.look_at_tag(
+            self._transport, repository, tag, if_digest=if_digest, on_record=on_record
+        )
 
     async def look_at_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestLook:
         """Look whether a manifest is served; see the protocol."""

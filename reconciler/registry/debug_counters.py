@@ -45,7 +45,8 @@ async def read_debug(
 ) -> DebugReading:
     """Read the counters at a debug address, given with or without one of the two paths.
 
-    Raises ``RegistryUnavailable`` where nothing answers, or not whole within the deadline, and ``RegistryMisbehaved`` where it is no registry's.
+    Raises ``RegistryUnavailable`` where nothing answers, or not whole within the deadline, and
+    ``RegistryMisbehaved`` where it is no registry's.
     """
     base = address.rstrip("/").removesuffix(EXPVAR_PATH).removesuffix(PROMETHEUS_PATH)
     try:

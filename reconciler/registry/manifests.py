@@ -6,11 +6,16 @@ What was measured on 2.8.2 and 3.1.1 and is relied on here:
   an event. On a *digest* it answers 304 always, even for what never existed, so it is never sent there.
 - A HEAD's 404 has no body, so it cannot be told from a proxy's; a GET can, because it brings the registry's
   error code. Only that counts as absence.
-- With fewer than the four Accept types the answers are about other content; see ``MANIFEST_ACCEPT``.
+- With fewer than the four Accept types the answers are about other content; see ``MANIFEST_ACCEPT``. A proxy that
+  narrows the header, or a cache that ignores it, gets a Docker list's first child or, of 2.8, a schema 1 conversion,
+  under the tag's name and with a 200. The tag's link tells: ``If-None-Match`` is compared with the link before anything
+  is converted, so a digest that was served and is not in the link was not what the tag points to. It is asked for where
+  the type is one that a conversion yields and the digest is not the one on record.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from indexer.errors import RegistryDenied, RegistryMisbehaved
@@ -41,18 +46,50 @@ _BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
 _NOT_ALLOWED: Final = 405
 _ACCEPT: Final = {"Accept": media_types.MANIFEST_ACCEPT}
+_CONVERTED: Final = frozenset(
+    {media_types.DOCKER_MANIFEST, media_types.DOCKER_SCHEMA1, media_types.DOCKER_SCHEMA1_SIGNED}
+)
+_NARROWED: Final = "a proxy or cache in front of the registry does not pass on our Accept header"
+_BY_ACCEPT: Final = re.compile(r"accept header does not support", re.IGNORECASE)
+"""What 2.8.2 and 3.1.1 say, with MANIFEST_UNKNOWN, of an OCI manifest or index that is there but was not asked for."""
 
 
 async def look_at_tag(
-    transport: Transport, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None
+    transport: Transport,
+    repository: RepositoryName,
+    tag: TagName,
+    *,
+    if_digest: Digest | None,
+    on_record: Digest | None = None,
 ) -> TagLook:
-    """Look where ``tag`` points: HEAD, and a GET where the HEAD does not say enough."""
+    """Look where ``tag`` points: HEAD, and a GET where the HEAD does not say enough.
+
+    A digest that is ``on_record`` is believed as it is.
+    """
     answer = await _head(transport, repository, tag, if_digest=if_digest)
     if answer.status == _NOT_MODIFIED:
         if if_digest is None:
             raise RegistryMisbehaved(f"{answer.asked}: 304 to a request without a condition")
         return Confirmed(looked_at=answer.looked_at, registry_clock=answer.registry_clock, digest=if_digest)
-    return _found_by_head(answer) or await _look_by_reading(transport, repository, tag)
+    found = _found_by_head(answer) or await _look_by_reading(transport, repository, tag)
+    if isinstance(found, Found) and found.digest != on_record and found.media_type in _CONVERTED:
+        await _refuse_converted(transport, repository, tag, found)
+    return found
+
+
+async def _refuse_converted(
+    transport: Transport, repository: RepositoryName, tag: TagName, found: Found
+) -> None:
+    """Raise ``RegistryMisbehaved`` where the tag's link does not hold the digest that was served for it."""
+    by_tag = await _head(transport, repository, tag, if_digest=found.digest)
+    if by_tag.status != _OK or by_tag.headers.get("Docker-Content-Digest") != found.digest:
+        return  # 304: it is the link's. Else the tag moved, or went, meanwhile, and the next look will tell
+    by_digest = await _head(transport, repository, found.digest, if_digest=found.digest)
+    if by_digest.status == _NOT_MODIFIED:  # so conditions do arrive
+        raise RegistryMisbehaved(
+            f"{by_tag.asked}: {found.media_type} {found.digest} was served, but the tag does not point to it: "
+            f"converted, because {_NARROWED}"
+        )
 
 
 async def look_at_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestLook:
@@ -222,7 +259,9 @@ def _manifest_type(answer: Answer) -> str:
 
 
 def _not_found(answer: Answer) -> NotFound:
-    """Accept a 404 as absence only with the registry's own code for it."""
+    """Accept a 404 as absence only with the registry's own code for it, and only where it is about absence."""
+    if any(map(_BY_ACCEPT.search, answer.error_messages())):
+        raise RegistryMisbehaved(f"{answer.asked}: 404, but the manifest is there: {_NARROWED}")
     for code in answer.error_codes() or ():
         if code in set(NotFoundCode):
             return NotFound(

@@ -59,13 +59,18 @@ class Registry(Protocol):
         ...
 
     async def look_at_tag(
-        self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
+        self,
+        repository: RepositoryName,
+        tag: TagName,
+        *,
+        if_digest: Digest | None = None,
+        on_record: Digest | None = None,
     ) -> TagLook:
         """Look where ``tag`` points.
 
         With ``if_digest`` (the digest on record) an unchanged tag answers :class:`Confirmed`, which costs the
         registry no manifest read and makes no event; without it the answer proves that the manifest can be
-        read.
+        read. A digest that is ``on_record`` already is not checked for being a conversion, which saves a request.
         """
         ...
 

@@ -78,7 +78,7 @@ class GuardedResolver(AbstractResolver):
         self._resolver = DefaultResolver()
 
     async def check(self, host: str) -> None:
-        """Raise ``RegistryMisbehaved`` for an address that no redirect may lead to; names are checked as they resolve."""
+        """Raise ``RegistryMisbehaved`` for an address that may not be led to; names are checked as they resolve."""
         address = parse_host(host)
         if address is not None and not self._is_allowed(host):
             self._refuse_unless(await self._permitted([address]), host)

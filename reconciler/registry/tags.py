@@ -70,7 +70,9 @@ async def list_tags(
             reasons.append("a page of the listing brought nothing new, and says that there are more")
             break
         if found.size_bytes > LISTING_LIMIT_BYTES or len(markers) > MAX_PAGES:
-            reasons.append(f"the listing has no end: {found.size_bytes} bytes of names on {len(markers)} pages")
+            reasons.append(
+                f"the listing has no end: {found.size_bytes} bytes of names on {len(markers)} pages"
+            )
             break
         page = await _get_page(transport, repository, page_size, marker=page.marker, into=found)
     else:

@@ -26,12 +26,19 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from indexer import __version__
-from indexer.errors import ConfigurationError, RegistryDenied, RegistryMisbehaved, RegistryUnavailable
+from indexer.errors import (
+    ConfigurationError,
+    RegistryDenied,
+    RegistryMisbehaved,
+    RegistryUnavailable,
+    TokenServerMisbehaved,
+    TokenServerUnavailable,
+)
 from indexer.oci.user_agent import user_agent
 from reconciler.registry.answers import Dated
 from reconciler.registry.auth import Authenticator, Credentials, TokenServer
 from reconciler.registry.challenges import parse_challenges
-from reconciler.registry.error_body import error_codes
+from reconciler.registry.error_body import error_codes, error_messages
 from reconciler.registry.headers import parse_http_date, parse_retry_after
 from reconciler.registry.pacing import Pace
 from reconciler.registry.redirects import GuardedResolver
@@ -102,6 +109,10 @@ class Answer(Dated):
     def error_codes(self) -> tuple[str, ...] | None:
         """Return the codes of the registry's error body, None where it is not the registry's."""
         return error_codes(self.content)
+
+    def error_messages(self) -> tuple[str, ...]:
+        """Return what the registry's error body says in words."""
+        return error_messages(self.content)
 
 
 class Transport:
@@ -230,7 +241,17 @@ class Transport:
         try:
             url = URL(realm).extend_query(query)
         except ValueError as error:
-            raise RegistryMisbehaved(f"the token server's address is not one: {realm[:200]!r}") from error
+            raise TokenServerMisbehaved(f"the token server's address is not one: {realm[:200]!r}") from error
+        try:
+            return await self._ask_token_server(url, authorization)
+        except RegistryUnavailable as error:
+            raise TokenServerUnavailable(
+                str(error), retry_after_seconds=error.retry_after_seconds, status=error.status
+            ) from error
+        except RegistryMisbehaved as error:
+            raise TokenServerMisbehaved(str(error)) from error
+
+    async def _ask_token_server(self, url: URL, authorization: str | None) -> bytes:
         answer = await self._exchange(
             "GET",
             url,
@@ -286,7 +307,7 @@ class Transport:
             return RegistryDenied(f"{said}; check the user name, password and rights given to the reconciler")
         if answer.status in _TRY_AGAIN or answer.status >= _SERVER_ERROR:
             seconds = parse_retry_after(answer.headers.get("Retry-After"), now=self._clock())
-            return RegistryUnavailable(said, retry_after_seconds=seconds)
+            return RegistryUnavailable(said, retry_after_seconds=seconds, status=answer.status)
         if _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST:
             location = _without_query(answer.headers.get("Location", "nowhere"))
             return RegistryMisbehaved(f"{said}: redirects to {location!r}; name the registry's own address")

@@ -190,9 +190,8 @@ def _question(row: DueRow, record: TagRecord | None) -> Question:
     """The first look after news reads the manifest, since a link may dangle; the second only the link."""
     tag = TagName(row.key)
     readable = record is not None and record.read_at is not None and not record.broken
-    if row.agreed and readable and record is not None:
-        return Question(tag=tag, if_digest=record.digest)
-    return Question(tag=tag)
+    digest = None if record is None else record.digest
+    return Question(tag=tag, if_digest=digest if row.agreed and readable else None, on_record=digest)
 
 
 def _is_for_the_walk(record: TagRecord | None, observation: TagObservation, *, vanished: bool) -> bool:

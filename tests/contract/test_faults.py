@@ -17,6 +17,8 @@ from indexer.errors import (
     RegistryError,
     RegistryMisbehaved,
     RegistryUnavailable,
+    TokenServerMisbehaved,
+    TokenServerUnavailable,
 )
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.reference import RepositoryName, TagName
@@ -82,6 +84,46 @@ async def test_status__try_again(simulated: SimulatedRegistry, ask: Ask, status:
     async with client_of(simulated.url, retry=ONCE) as client:
         with pytest.raises(RegistryUnavailable, match=str(status)):
             await ask(client)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:{port}", "cannot connect to 127.0.0.1:{port} (Connection refused)"),
+        ("https://127.0.0.1:{port}", "cannot connect to 127.0.0.1:{port} (Connection refused)"),
+        ("http://registry.invalid:{port}", "the name 'registry.invalid' cannot be resolved"),
+    ],
+)
+async def test_unreachable__said_in_words(url: str, said: str) -> None:
+    """Where nothing listens, or a name means nothing, host, port and reason are said and nothing of our driver."""
+    port = free_port()
+
+    async with client_of(url.format(port=port), retry=ONCE) as client:
+        with pytest.raises(RegistryUnavailable) as failed:
+            await client.ping()
+
+    assert str(failed.value) == f"GET /v2/: {said.format(port=port)}"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(500, TokenServerUnavailable), (404, TokenServerMisbehaved), (None, TokenServerUnavailable)],
+)
+async def test_token_server__fails(
+    simulated: SimulatedRegistry, status: int | None, error: type[RegistryError]
+) -> None:
+    """A token server's failure is its own, not the registry's, and nothing that it wrote is quoted."""
+    async with SimulatedRegistry() as tokens:
+        tokens.faults.append(for_ever(status=status or 500, body=b"inner words"))
+        url = tokens.url if status is not None else f"http://127.0.0.1:{free_port()}"
+        challenge = {"WWW-Authenticate": f'Bearer realm="{url}/token",service="s",scope="x:y:z"'}
+        simulated.faults.append(for_ever(status=401, headers=challenge))
+
+        async with client_of(simulated.url, retry=ONCE) as client:
+            with pytest.raises(error, match="token server") as failed:
+                await client.ping()
+
+    assert "inner words" not in str(failed.value)
 
 
 @every_ask

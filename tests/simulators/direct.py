@@ -82,7 +82,12 @@ class DirectRegistry:
         return [parse_tag_name(text) for text in sorted(names, key=lambda name: f"{name}/")]
 
     async def look_at_tag(
-        self, repository: RepositoryName, tag: TagName, *, if_digest: Digest | None = None
+        self,
+        repository: RepositoryName,
+        tag: TagName,
+        *,
+        if_digest: Digest | None = None,
+        on_record: Digest | None = None,  # noqa: ARG002 - nothing here converts
     ) -> TagLook:
         """Look at a tag; the condition is answered from the link alone, as the registries do."""
         looked_at, registry_clock = self._begin("look_at_tag", repository, tag)

@@ -8,7 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.errors import RegistryDenied, RegistryMisbehaved, RegistryUnavailable
+from indexer.errors import (
+    RegistryDenied,
+    RegistryMisbehaved,
+    RegistryUnavailable,
+    TokenServerMisbehaved,
+    TokenServerUnavailable,
+)
 from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.canary import Arrived, CanaryState
@@ -159,6 +165,8 @@ def ping() -> Ping:
         (Failure.of(RegistryDenied("401")), True, Outcome.OK, Outcome.FAILED, "is wrong"),
         (Failure.of(RegistryUnavailable("refused")), True, Outcome.FAILED, Outcome.SKIPPED, ""),
         (Failure.of(RegistryMisbehaved("<html>")), True, Outcome.FAILED, Outcome.SKIPPED, ""),
+        (Failure.of(TokenServerUnavailable("refused")), True, Outcome.OK, Outcome.FAILED, "auth.token.realm"),
+        (Failure.of(TokenServerMisbehaved("<html>")), True, Outcome.OK, Outcome.FAILED, "auth.token.realm"),
     ],
 )
 def test_registry__one_ping_tells_two_links(

@@ -30,7 +30,7 @@ METADATA = "169.254.169.254"
         ("::ffff:127.0.0.1", Reach.LOOPBACK),
         (METADATA, Reach.LINK_LOCAL),
         ("fe80::1", Reach.LINK_LOCAL),
-        ("0.0.0.0", Reach.LINK_LOCAL),
+        ("0.0.0.0", Reach.LINK_LOCAL),  # noqa: S104 - nothing listens
         ("224.0.0.1", Reach.LINK_LOCAL),
     ],
 )
