@@ -35,7 +35,8 @@ from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.store.pool import connect
 from tests.fixtures.rows import TagRow, put_repository
 from tools import registry_binary
-from tools.registry_server import RegistryServer, RegistrySettings, free_port
+from tools.ports import free_port
+from tools.registry_server import RegistryServer, RegistrySettings
 from tools.sample_images import ACCEPT, Image, oci_image
 
 if TYPE_CHECKING:

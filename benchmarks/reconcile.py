@@ -30,7 +30,8 @@ from benchmarks._storage import fill
 from indexer.oci.media_types import MANIFEST_ACCEPT
 from indexer.store.pool import connect
 from tools import registry_binary
-from tools.registry_server import RegistryServer, RegistrySettings, free_port
+from tools.ports import free_port
+from tools.registry_server import RegistryServer, RegistrySettings
 
 if TYPE_CHECKING:
     import argparse

@@ -28,7 +28,8 @@ from benchmarks._database import server
 from benchmarks._report import Report, Target, announce, command_line, percentile, say
 from benchmarks._serving import TOKEN, indexer, until_up
 from tools import registry_binary
-from tools.registry_server import Endpoint, RegistryServer, RegistrySettings, free_port
+from tools.ports import free_port
+from tools.registry_server import Endpoint, RegistryServer, RegistrySettings
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:

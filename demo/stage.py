@@ -22,14 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from tools import registry_binary
-from tools.registry_server import (
-    ATTACH,
-    Endpoint,
-    RegistryFailedError,
-    RegistryServer,
-    RegistrySettings,
-    free_port,
-)
+from tools.ports import free_port
+from tools.registry_server import ATTACH, Endpoint, RegistryFailedError, RegistryServer, RegistrySettings
 from tools.sample_images import Pusher
 
 if TYPE_CHECKING:

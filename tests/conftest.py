@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 
 pytest_plugins = [
+    "tests.fixtures.selection",
+    "tests.fixtures.programs",
+    "tests.fixtures.requests",
     "tests.fixtures.postgres",
     "tests.fixtures.fault_proxy",
     "tests.fixtures.registries",

@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
+
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +103,7 @@ class RegistryServer:
         self._settings = settings
         self._config_path = settings.directory / "config.yml"
         self._port = settings.port or free_port()
-        self._debug_port = next(port for port in free_ports(2) if port != self._port)
+        self._debug_port = free_port()
         self._name = f"registry-{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -287,20 +288,6 @@ def environment() -> dict[str, str]:
     foreign = ("REGISTRY_", "AWS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "OTEL_TRACES_EXPORTER": "none"}
-
-
-def free_port() -> int:
-    """Find a port that nobody uses at this moment."""
-    return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    """Find so many ports that nobody uses at this moment; asked for one by one, two may be the same."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def merge(config: dict[str, Any], extra: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import asyncpg
-import httpx
 import pytest
+
+from tests.fixtures.requests import REQUESTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +131,7 @@ def test_access_log__is_read_from_files_and_received(installation: Installation,
     log = tmp_path / "registry.log"
     log.write_text(json.dumps(line) + "\n", encoding="utf-8")
     assert (
-        404 == httpx.post(f"{installation.url}/access-log", content=b"").status_code
+        404 == REQUESTS.post(f"{installation.url}/access-log", content=b"").status_code
     )  # closed unless opened
     assert installation.server is not None
     installation.end(installation.server)
@@ -140,7 +141,7 @@ def test_access_log__is_read_from_files_and_received(installation: Installation,
     installation.until(installation._is_ready, "indexer serve to be ready")
     bearer = {"Authorization": "Bearer collector"}
     other = json.dumps(line | {"http.request.uri": "/v2/team/app/manifests/v2"}).encode()
-    assert 202 == httpx.post(f"{installation.url}/access-log", content=other, headers=bearer).status_code
+    assert 202 == REQUESTS.post(f"{installation.url}/access-log", content=other, headers=bearer).status_code
     counted = 'indexer_access_log_lines_total{outcome="denied"} 2.0'
     installation.until(lambda: counted in installation.ask("/metrics").text, "both lines")
     execute(installation, "UPDATE access_pending SET received_at = now() - interval '2 minutes'")

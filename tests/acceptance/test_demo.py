@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from tests.fixtures.registries import found_registry
+from tests.fixtures.requests import REQUESTS
 from tools.registry_binary import FoundRegistry
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_demo__stays(pytestconfig: pytest.Config, directory: Path) -> None:
             break
     else:
         pytest.fail("".join(lines))
-    answer = httpx.get(offered[3], headers={offered[1]: offered[2]})
+    answer = REQUESTS.get(offered[3], headers={offered[1]: offered[2]})
     assert 5 == len(answer.json()["items"])
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=WITHIN_SECONDS)

@@ -22,7 +22,8 @@ import asyncpg
 import pytest
 
 from indexer.store.migrate import migrate
-from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint, free_port
+from tools.ports import free_port
+from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.fixtures.installation import API_TOKEN, TOKEN
+from tests.fixtures.requests import REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,7 @@ def test_door__tokens(installation: Installation) -> None:
     def post(path: str, *authorizations: str) -> int:
         headers = [("Authorization", value) for value in authorizations]
         body = envelope(event())
-        return httpx.post(f"{installation.url}{path}", content=body, headers=headers).status_code
+        return REQUESTS.post(f"{installation.url}{path}", content=body, headers=headers).status_code
 
     basic = base64.b64encode(f"indexer:{TOKEN}".encode()).decode()
     for path in ("/notifications", "/notifications/"):
@@ -135,11 +136,11 @@ def test_door__body_limit(installation: Installation) -> None:
 
     url, headers = f"{installation.url}/notifications", {"Authorization": f"Bearer {TOKEN}"}
     assert 202 == installation.post(largest)
-    too_large = httpx.post(url, content=largest + b" ", headers=headers, timeout=60)
+    too_large = REQUESTS.post(url, content=largest + b" ", headers=headers, timeout=60)
     assert 413 == too_large.status_code
     assert str(LIMIT) in too_large.text
-    assert 202 == httpx.post(url, content=chunks(LIMIT), headers=headers, timeout=60).status_code
-    assert 413 == httpx.post(url, content=chunks(LIMIT + 1), headers=headers, timeout=60).status_code
+    assert 202 == REQUESTS.post(url, content=chunks(LIMIT), headers=headers, timeout=60).status_code
+    assert 413 == REQUESTS.post(url, content=chunks(LIMIT + 1), headers=headers, timeout=60).status_code
     with closing(connect(installation)) as announced:
         announced.sendall(raw_request("/notifications", LIMIT + 1))
         assert b" 413 " in announced.recv(100).splitlines()[0]
@@ -307,7 +308,7 @@ def test_door__hostile_but_told(installation: Installation) -> None:
         answer = installation.ask(path)
         assert 200 == answer.status_code, path
         assert "\0" not in answer.text
-    assert 200 == httpx.get(f"{installation.url}/metrics").status_code
+    assert 200 == REQUESTS.get(f"{installation.url}/metrics").status_code
 
 
 def test_door__hostile_and_quarantined(installation: Installation) -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.fixtures.proxies import PROXIES, proxied
+from tests.fixtures.requests import REQUESTS
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER
 from tools.sample_images import oci_image
 
@@ -72,7 +73,7 @@ def client(
 
 def _is_up(installation: Installation) -> bool:
     try:
-        return httpx.get(f"{installation.url}/readyz", timeout=5).status_code == 200
+        return REQUESTS.get(f"{installation.url}/readyz", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from tests.fixtures.installation import TOKEN
-from tools.registry_server import Endpoint, free_port
+from tests.fixtures.requests import REQUESTS
+from tools.ports import free_port
+from tools.registry_server import Endpoint
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
@@ -72,6 +74,6 @@ def test_shared__one_of_each_is_killed(
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(f"http://{address}/readyz", timeout=5).status_code == 200
+        return REQUESTS.get(f"http://{address}/readyz", timeout=5).status_code == 200
     except httpx.TransportError:
         return False

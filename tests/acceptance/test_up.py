@@ -18,7 +18,7 @@ import pytest
 
 from indexer.local.identity import can_run, nobody_identity
 from indexer.local.pid_file import PidFile
-from tools.registry_server import free_port
+from tools.ports import free_port
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:

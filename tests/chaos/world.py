@@ -21,8 +21,9 @@ from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.store.migrate import migrate
 from tests.chaos.recorder import Recorder
 from tests.fixtures.fault_proxy import FaultProxy
+from tools.ports import free_port
 from tools.registry_binary import FoundRegistry
-from tools.registry_server import Endpoint, RegistryServer, RegistrySettings, free_port
+from tools.registry_server import Endpoint, RegistryServer, RegistrySettings
 
 TOKEN, API_TOKEN = "chaos-notifications", "chaos-api"
 LOG_LEVEL = "warning"

@@ -15,7 +15,8 @@ from reconciler.loss.observe import Unread, sample_all
 from reconciler.registry.debug_counters import PROMETHEUS_PATH, read_debug
 from reconciler.registry.endpoint_counters import DebugReading, DebugSource, EndpointCounters
 from tests.fixtures.registries import StartRegistry
-from tools.registry_server import Endpoint, RegistryServer, free_port
+from tools.ports import free_port
+from tools.registry_server import Endpoint, RegistryServer
 from tools.sample_images import Pusher, oci_image
 
 TOKEN = "secret-of-the-test"

@@ -33,7 +33,7 @@ from reconciler.registry.transport import TransportSettings
 from tests.contract.conftest import push
 from tests.simulators.faults import Break, Fault
 from tests.simulators.registry import SimulatedRegistry, skewed
-from tools.registry_server import free_port
+from tools.ports import free_port
 from tools.sample_images import oci_image
 
 APP = RepositoryName("team/app")

@@ -23,7 +23,8 @@ import pytest
 
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.local.binaries import wheel_directories
-from tests.fixtures.installation import API_TOKEN, COMMANDS, Installation
+from tests.fixtures.installation import API_TOKEN, Installation
+from tests.fixtures.programs import COMMANDS
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from indexer.audit import follow as room
 from indexer.audit.follow import follow, line_of
 from indexer.audit.seal import seal
 from indexer.store.listing.audit import AuditFilter
-from tests.fixtures.installation import COMMANDS
+from tests.fixtures.programs import COMMANDS
 
 if TYPE_CHECKING:
     from pathlib import Path

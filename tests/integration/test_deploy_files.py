@@ -25,7 +25,7 @@ from indexer.errors import ConfigurationError
 from indexer.settings import Settings
 from indexer.store.migrate import migrate
 from tests.fixtures.registries import VERSIONS, found_registry
-from tools.registry_server import free_ports
+from tools.ports import free_ports
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from indexer.audit import export as room
 from indexer.audit.export import export
-from tests.fixtures.installation import COMMANDS
+from tests.fixtures.programs import COMMANDS
 from tests.fixtures.sealing import sealed
 
 if TYPE_CHECKING:

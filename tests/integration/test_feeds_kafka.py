@@ -21,7 +21,7 @@ from indexer.store.pool import Pool
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
 from tests.fixtures.sinks import Server, absent
 from tools import kafka_broker
-from tools.registry_server import free_port, free_ports
+from tools.ports import free_port, free_ports
 
 TOPICS = count()
 

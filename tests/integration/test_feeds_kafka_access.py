@@ -18,7 +18,7 @@ from tests.fixtures.feed_secrets import RIGHT, WRONG, refusal, secret
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
 from tests.fixtures.sinks import Certificates, Server, absent
 from tools import kafka_broker
-from tools.registry_server import free_ports
+from tools.ports import free_ports
 
 pytestmark = pytest.mark.usefixtures("log_without_secrets")
 

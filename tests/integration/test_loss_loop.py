@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import httpx
 import pytest
 from aiohttp import web
 
@@ -32,6 +31,7 @@ from reconciler.loss.downtime import PATIENCE
 from reconciler.loss.loop import Accountant
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.registries import StartRegistry
+from tests.fixtures.requests import REQUESTS
 from tools.registry_server import Endpoint, RegistryServer
 from tools.sample_images import Pusher, oci_image
 
@@ -182,7 +182,7 @@ def prometheus_only(registry: RegistryServer) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer = httpx.get(registry.debug_url + self.path) if self.path == "/metrics" else None
+            answer = REQUESTS.get(registry.debug_url + self.path) if self.path == "/metrics" else None
             body = b"" if answer is None else answer.content
             self.send_response(404 if answer is None else answer.status_code)
             self.send_header("Content-Length", str(len(body)))

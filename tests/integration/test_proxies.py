@@ -13,6 +13,7 @@ import pytest
 
 from tests.fixtures.installation import API_TOKEN, PATIENCE_SECONDS
 from tests.fixtures.proxies import PROXIES, proxied
+from tests.fixtures.requests import REQUESTS
 from tools import go_client
 from tools.sample_images import Pusher, artifact, oci_image
 
@@ -55,7 +56,7 @@ def proxy(
 
 
 def get(proxy: str, path: str, *, token: bool = True) -> httpx.Response:
-    return httpx.get(f"http://{proxy}{path}", headers=OPERATOR if token else {}, timeout=30)
+    return REQUESTS.get(f"http://{proxy}{path}", headers=OPERATOR if token else {}, timeout=30)
 
 
 def referrers(proxy: str, digest: str) -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ def test_proxy__leads_each_to_its_own(
     for path in ("/notifications", "/notifications/", "/metrics", "/api/v1/status", "/", "/healthz"):
         assert get(proxy, path).status_code == 404, path
     climbing = httpx.URL(f"http://{proxy}", raw_path=b"/gitlab/v1/../../metrics")
-    assert httpx.get(climbing, headers=OPERATOR).status_code in (400, 404)
+    assert REQUESTS.get(climbing, headers=OPERATOR).status_code in (400, 404)
 
 
 def test_proxy__hands_on_what_was_sent(proxy: str, installation: Installation) -> None:
@@ -110,8 +111,8 @@ def test_proxy__hands_on_what_was_sent(proxy: str, installation: Installation) -
     ):
         asked = httpx.URL(f"http://{proxy}", raw_path=path.encode())
         direct = httpx.URL(installation.url, raw_path=path.encode())
-        through = httpx.get(asked, headers=OPERATOR)
-        expected = httpx.get(direct, headers=OPERATOR)
+        through = REQUESTS.get(asked, headers=OPERATOR)
+        expected = REQUESTS.get(direct, headers=OPERATOR)
         assert (expected.status_code, expected.content) == (through.status_code, through.content), path
 
 
@@ -142,7 +143,7 @@ def open_proxy(proxy: str, installation: Installation, wired_registry: RegistryS
 
 def _is_up(installation: Installation) -> bool:
     try:
-        return httpx.get(f"{installation.url}/readyz", timeout=5).status_code == 200
+        return REQUESTS.get(f"{installation.url}/readyz", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint, RegistryServer, free_port
+from tools.ports import free_port
+from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint, RegistryServer
 from tools.sample_images import DOCKER_LIST, Pusher, artifact, docker_image, index, multi_platform, oci_image
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from indexer.errors import ConfigurationError
 from indexer.local.pid_file import PidFile
 from indexer.local.processes import birth
 from indexer.local.supervisor import UpSettings, notifications_token, reachable_url, up
-from tools.registry_server import free_port
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
