@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.full
 def test_bench_apply__both_sides_write_the_same() -> None:
     """It compares the rows of both sides itself, and ends badly where they differ or a statement changed."""
     ran = subprocess.run(

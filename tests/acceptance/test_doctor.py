@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import asyncpg
 import pytest
 
 from indexer.store.migrate import migrate
+from tests.fixtures import programs
 from tools.ports import free_port
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tests.fixtures.registries import StartRegistry
     from tools.registry_server import RegistryServer
 
-COMMANDS = Path(sys.executable).parent
 TOKEN = "notifications-secret-of-the-test"
 API_TOKEN = "operator-secret-of-the-test"
 READY_WITHIN_SECONDS = 60
@@ -47,7 +46,7 @@ class Installation:
     database_url: str
     directory: Path
     address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
-    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    running: list[programs.Process] = field(default_factory=list)
 
     @property
     def door(self) -> str:
@@ -72,13 +71,7 @@ class Installation:
     def start(self, *command: str, **settings: str) -> None:
         with (self.directory / "output").open("ab") as output:
             self.running.append(
-                subprocess.Popen(
-                    [str(COMMANDS / command[0]), *command[1:]],
-                    env=self.environment(**settings),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                )
+                programs.start(command, env=self.environment(**settings), stdout=output, stderr=output)
             )
 
     def serve(self) -> None:
@@ -95,14 +88,7 @@ class Installation:
             process.wait(timeout=30)
 
     def run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(COMMANDS / "reconciler"), *command],
-            env=self.environment(**settings),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return programs.run(["reconciler", *command], env=self.environment(**settings))
 
     def examine(
         self, registry: RegistryServer | str, *options: str, debug: bool = True, **settings: str
@@ -233,7 +219,6 @@ def test_doctor__read_only(server_only: Installation, start_registry: StartRegis
     assert json.loads(get(registry.host, "/v2/_catalog"))["repositories"] == []
 
 
-@pytest.mark.parametrize("registry_version", [2, 3])
 def test_doctor__timeout_without_unit(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -260,7 +245,6 @@ def test_doctor__timeout_without_unit_unseen(
     assert causes[-1] == "the registry's side cannot be seen from here"
 
 
-@pytest.mark.parametrize("registry_version", [2, 3])
 def test_doctor__registry_sends_another_token(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -284,7 +268,6 @@ def test_doctor__registry_sends_another_token_unseen(
     assert "refused at our door" in examined.causes("notification arrived")[0]
 
 
-@pytest.mark.parametrize("registry_version", [2, 3])
 def test_doctor__proxy_redirects(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -301,7 +284,6 @@ def test_doctor__proxy_redirects(
         assert "redirects" in door.causes("indexer")[0]
 
 
-@pytest.mark.parametrize("registry_version", [2, 3])
 def test_doctor__no_notifications_configured(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -313,7 +295,6 @@ def test_doctor__no_notifications_configured(
     assert "not configured to send" in examined.causes("notification arrived")[0]
 
 
-@pytest.mark.parametrize("registry_version", [2, 3])
 def test_doctor__ignore_block_swallows_manifests(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -427,7 +408,6 @@ def test_doctor__credentials(server_only: Installation, start_registry: StartReg
     assert HTPASSWD_PASSWORD not in json.dumps(right.report)
 
 
-@pytest.mark.parametrize("registry_version", [2, 3])
 def test_doctor__deletes_switched_off(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:

@@ -96,7 +96,9 @@ def test_once__queue_lost(installation: Installation, wired_registry: RegistrySe
     findings = installation.get("/api/v1/drift")["items"]
     assert {"moved", "created", "v1", "deleted", None} == {each["tag"] for each in findings}
     assert all(each["repaired_at"] for each in findings)
-    repairs = installation.audit("&source=walk") + installation.audit("&source=verify")  # within the race window
+    repairs = installation.audit("&source=walk") + installation.audit(
+        "&source=verify"
+    )  # within the race window
     assert len(findings) == len(repairs)
     assert all(entry["event_id"] is None for entry in repairs)
     again = installation.run("reconciler", "plan")

@@ -18,6 +18,7 @@ import pytest
 
 from indexer.local.identity import can_run, nobody_identity
 from indexer.local.pid_file import PidFile
+from tests.fixtures import programs
 from tools.ports import free_port
 from tools.sample_images import Pusher, oci_image
 
@@ -117,15 +118,7 @@ class Up:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command beside it, with the same variables."""
-        return subprocess.run(
-            [str(COMMANDS / command[0]), *command[1:]],
-            cwd=self.directory,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return programs.run(command, cwd=self.directory, env=self.environment)
 
 
 def eventually(true: Callable[[], object], seconds: float, what: Up) -> None:

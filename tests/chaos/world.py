@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ import aiohttp
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.store.migrate import migrate
 from tests.chaos.recorder import Recorder
+from tests.fixtures import programs
 from tests.fixtures.fault_proxy import FaultProxy
 from tools.ports import free_port
 from tools.registry_binary import FoundRegistry
@@ -36,13 +35,11 @@ class Command:
     arguments: list[str]
     environment: dict[str, str]
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: programs.Process | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", *self.arguments], env=self.environment, stdout=log, stderr=log
-            )
+            self.process = programs.start(self.arguments, env=self.environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
         assert self.process is not None

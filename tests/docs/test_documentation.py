@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -49,8 +50,12 @@ def test_page__links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_page__commands_exist(page: Path) -> None:
     """Every verb of dev.py that a page shows is one."""
+    assert set(COMMAND.findall(page.read_text(encoding="utf-8"))) - developers_verbs() == set()
+
+
+@functools.cache
+def developers_verbs() -> set[str]:
     listed = subprocess.run(
         [sys.executable, ROOT / "dev.py"], capture_output=True, text=True, check=False
     ).stdout
-    verbs = set(re.findall(r"^  (\w+) ", listed, re.MULTILINE))
-    assert set(COMMAND.findall(page.read_text(encoding="utf-8"))) - verbs == set()
+    return set(re.findall(r"^  (\w+) ", listed, re.MULTILINE))

@@ -24,7 +24,7 @@ import pytest
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.local.binaries import wheel_directories
 from tests.fixtures.installation import API_TOKEN, Installation
-from tests.fixtures.programs import COMMANDS
+from tests.fixtures.programs import commands_for_shells
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ SHAPES = (
     (re.compile(r"sha256:[0-9a-f]{64}"), "DIGEST"),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUID"),
 )
+EVERYDAY = {"docs/tutorial.md", "docs/how-to/read-the-drift-report.md"}
+"""Pages whose examples run every day; those of all pages run with ``--full``."""
 PATIENCE_SECONDS = 60
 """For what an answer shows a moment later: asking again is safe, so a page need not say that it takes a second."""
 
@@ -174,7 +176,8 @@ class Shell:
     ) -> None:
         self._addresses = {"127.0.0.1:5000": registry.host, "127.0.0.1:5005": installation.address}
         self._directory = directory
-        programs = [str(COMMANDS), *map(str, wheel_directories())]
+        shims = commands_for_shells(directory.with_name("commands"))
+        programs = [str(shims), *map(str, wheel_directories())]
         self._environment = installation.environment(TOKEN=API_TOKEN, **variables)
         self._environment["PATH"] = ":".join([*programs, self._environment["PATH"]])
         self._exit_code = 0
@@ -236,7 +239,11 @@ def spare_url(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.run(postgres_server.drop_database(url))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
+@pytest.mark.parametrize(
+    "page",
+    [page if str(page) in EVERYDAY else pytest.param(page, marks=pytest.mark.full) for page in PAGES],
+    ids=str,
+)
 def test_page__examples_do_what_they_show(
     page: Page, installation: Installation, registry: RegistryServer, spare_url: str, tmp_path: Path
 ) -> None:

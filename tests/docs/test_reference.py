@@ -8,8 +8,6 @@ import json
 import os
 import pkgutil
 import re
-import subprocess
-import sys
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ import indexer
 import reconciler
 from indexer.api.openapi import document
 from indexer.settings import Settings
+from tests.fixtures import programs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -102,14 +101,7 @@ def test_metrics__are_all_described() -> None:
 
 @functools.cache
 def help_of(*words: str) -> str:
-    program, *rest = words
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", program, *rest, "--help"],
-        env={**os.environ, "COLUMNS": "300", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run([*words, "--help"], env={**os.environ, "COLUMNS": "300"})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
