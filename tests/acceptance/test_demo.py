@@ -76,6 +76,7 @@ def test_demo__once(pytestconfig: pytest.Config, version: int, directory: Path) 
     assert [] == left_behind(directory)
 
 
+@pytest.mark.full
 def test_demo__stays(pytestconfig: pytest.Config, directory: Path) -> None:
     """Without, it stays up: the line it offers works as it is, and a Ctrl-C ends it with nothing left behind."""
     process = start(found_registry(pytestconfig, 3), directory)

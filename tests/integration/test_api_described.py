@@ -31,6 +31,7 @@ from indexer.api.routes import ApiSettings, add_api
 from indexer.store.pool import open_pool
 from tests.fixtures.everything import APP, fill
 from tests.fixtures.rows import digest
+from tests.fixtures.selection import examples
 
 TOKEN = "operator-token-of-the-tests"
 CHECKS = [
@@ -97,7 +98,7 @@ def test_document__every_operation_does_what_it_says(address: str) -> None:
 
 def _ask(operation: Any, mode: GenerationMode) -> None:
     @settings(
-        max_examples=25,
+        max_examples=examples(25),
         deadline=None,
         database=None,
         phases=[Phase.explicit, Phase.generate],

@@ -11,6 +11,7 @@ from indexer.inventory.seen import TagObservation, as_deletion
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.media_types import DOCKER_MANIFEST
 from indexer.oci.reference import TagName
+from tests.fixtures.selection import examples
 from tests.simulators.events import RequestInfo
 from tests.stateful.test_inventory_machine import REPOSITORY, InventoryMachine, tags
 from tests.unit.test_dummies import DUMMY
@@ -38,5 +39,5 @@ class DummyMachine(InventoryMachine):
         super().compare(record, None if link == digest_of(DUMMY) and readable else link)
 
 
-DummyMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+DummyMachine.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 TestDummyMachine = DummyMachine.TestCase

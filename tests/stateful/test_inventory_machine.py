@@ -24,6 +24,7 @@ from indexer.inventory.told import Known, tell
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.media_types import OCI_MANIFEST
 from indexer.oci.reference import RepositoryName, TagName
+from tests.fixtures.selection import examples
 from tests.simulators.events import Version
 from tests.simulators.state import RegistryState
 
@@ -236,5 +237,7 @@ class InventoryMachine(RuleBasedStateMachine):
             assert record.digest == link
 
 
-InventoryMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+InventoryMachine.TestCase.settings = settings(
+    max_examples=examples(150), stateful_step_count=40, deadline=None
+)
 TestInventoryMachine = InventoryMachine.TestCase

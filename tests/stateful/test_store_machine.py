@@ -23,6 +23,7 @@ from indexer.store.instants import known
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, open_pool, transaction
 from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.selection import examples
 from tests.stateful.test_inventory_machine import REPOSITORY, InventoryMachine
 
 TABLES = (
@@ -141,7 +142,7 @@ def test_store_machine__obeys_the_same_rules(postgres_server: PostgresServer, da
         words = runner.run(open_pool(database_url, size=1, application="tests words"))
         StoreMachine.lookups = Lookups(words)
         case = StoreMachine.TestCase
-        case.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+        case.settings = settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
         try:
             case("runTest").runTest()
         finally:

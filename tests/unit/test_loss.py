@@ -20,6 +20,7 @@ from reconciler.registry.endpoint_counters import (
     parse_expvar_process,
     parse_prometheus_process,
 )
+from tests.fixtures.selection import examples
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADDRESS = "http://registry:5001"
@@ -313,7 +314,7 @@ STEPS = (
 """As often as it takes for an account to live long enough to be wrong."""
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 @given(st.lists(st.sampled_from(STEPS), min_size=10, max_size=60), st.booleans())
 def test_claims__never_false(steps: Sequence[str], linked: bool) -> None:
     """Whatever happens: no event made in an interval that lost nothing is lost, and no more than *at most*."""
