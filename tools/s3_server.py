@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.registry_server import ATTACH, free_port
+from tools.ports import free_port
+from tools.registry_server import ATTACH
 
 READY_WITHIN_SECONDS = 60
 ROOT = "/content"

@@ -174,5 +174,10 @@ def test_cause__race(installation: Installation, wired_registry: RegistryServer)
     recorded = installation.tags(APP)
     assert truth == {tag: recorded[tag] for tag in truth}
     found = causes(installation)
-    assert found, "twenty tags of eight writers, and every order was the registry's"
-    assert {("tag_stale", "race")} == set(found.values())
+    assert ("tag_stale", "race") in found.values(), (
+        "twenty tags of eight writers, and no order but the registry's"
+    )
+    late = {
+        ("tag_missing", "late_notification")
+    }  # on a busy machine the first event of a tag may be late, too
+    assert {("tag_stale", "race")} == set(found.values()) - late

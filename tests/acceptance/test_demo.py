@@ -41,7 +41,7 @@ def start(found: FoundRegistry, directory: Path, *arguments: str) -> subprocess.
     return subprocess.Popen(
         [sys.executable, "-m", "demo", *arguments],
         cwd=ROOT,
-        env={**os.environ, "DEMO_REGISTRY": found.to_text(), "TMPDIR": str(directory)},
+        env={**os.environ, "DEMO_REGISTRY": found.to_text(), "TMPDIR": str(directory), "COLUMNS": "160"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -16,9 +16,8 @@ from tools.registry_server import Endpoint
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
-    import subprocess
-
     from tests.fixtures.installation import Installation
+    from tests.fixtures.programs import Process
     from tests.fixtures.registries import StartRegistry
     from tools.registry_server import RegistryServer
 
@@ -33,7 +32,7 @@ def living(installation: Installation) -> list[dict[str, Any]]:
     return [each for each in found if each["ended_at"] is None]
 
 
-def second_server(installation: Installation, directory: Path) -> tuple[subprocess.Popen[bytes], Endpoint]:
+def second_server(installation: Installation, directory: Path) -> tuple[Process, Endpoint]:
     """Another ``indexer serve`` on the same database, with a spool of its own."""
     address = f"127.0.0.1:{free_port()}"
     process = installation.start(
@@ -98,7 +97,7 @@ def test_loss__two_reconcilers(
 ) -> None:
     """Two keep one account between them; when either is killed the other goes on with it, and nothing is in doubt."""
 
-    def start() -> subprocess.Popen[bytes]:
+    def start() -> Process:
         return installation.start(
             "reconciler",
             "run",
