@@ -58,10 +58,10 @@ def audit_verify(
     """Verify an export, or that one checkpoint grew out of another. Only --database needs a database and settings.
 
     Exit code 0: all is as it was signed; 1: it is not, and the first entry that was altered, taken out or put in is
-    named; 2: a file is missing.
+    named; 2: nothing was verified, since a file is missing or the export was made without --proof.
     """
     if database:
-        if export is not None or checkpoint or proof or earlier or consistency:
+        if any(file is not None for file in (export, checkpoint, proof, earlier, consistency)):
             raise ConfigurationError(
                 "--database compares the database with itself: it takes no export and no proof"
             )
@@ -74,6 +74,8 @@ def audit_verify(
         raise ConfigurationError("--earlier and --consistency go together")
     if export is None and earlier is None:
         raise ConfigurationError("nothing to verify: name an export, or --earlier and --consistency")
+    if export is not None:
+        _check_readable(export)
     files = _Files(
         export=export,
         key=_key(key),
@@ -113,12 +115,13 @@ class _Files:
 def _verify(files: _Files) -> dict[str, Any]:
     from indexer.audit.note import NoteRefused  # noqa: PLC0415
     from indexer.audit.proofs import ProofRefused, check_consistency, parse_part  # noqa: PLC0415
-    from indexer.audit.verify import verify_export  # noqa: PLC0415
+    from indexer.audit.verify import NotProvable, verify_export  # noqa: PLC0415
 
     said: dict[str, Any] = {"verified": False, "log": str(files.key), "size": None, "problem": None}
     try:
         proof = None if files.proof is None else parse_part(files.proof.splitlines())
-        note = files.checkpoint or (None if proof is None else proof.note)
+        # A file that is empty was given all the same: the proof's own checkpoint must not stand in for it.
+        note = files.checkpoint if files.checkpoint is not None else None if proof is None else proof.note
         if note is None:
             raise ConfigurationError("no checkpoint: name it by --checkpoint, or a proof that holds one")
         checkpoint = _signed(note, files.key)
@@ -130,6 +133,8 @@ def _verify(files: _Files) -> dict[str, Any]:
         if files.export is not None:
             with _lines(files.export, progress=files.progress) as lines:
                 said |= _shown(verify_export(lines, checkpoint=checkpoint, proof=proof))
+    except NotProvable as error:
+        raise ConfigurationError(f"{files.export}: {error}") from None
     except (NoteRefused, ProofRefused) as error:
         said["problem"] = {"fault": "proof", "position": None, "what": str(error)}
     said["verified"] = said["problem"] is None
@@ -171,6 +176,13 @@ def _good(said: dict[str, Any]) -> str:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 

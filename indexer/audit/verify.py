@@ -3,10 +3,15 @@
 With a proof each entry is compared with its own leaf hash, which the proof leads from to the checkpoint's root: so the
 entry that differs is named. Without one only a whole log can be verified, from its first entry to the last that the
 checkpoint counts; what differs is named where the export's own ``leaf_hash`` shows it.
+
+A line counts as an entry only if it is byte for byte what the exporter writes for what it says. So nothing can be shown
+to a reader that was not compared: no member twice, of which parsers take the last and people the first, and nothing
+beside the members that are hashed or committed to.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,13 +19,22 @@ from typing import Any
 
 import orjson
 
-from indexer.audit.leaf import broken_commitment, leaf_of
+from indexer.audit.leaf import PERSONAL, SALT_BYTES, broken_commitment, leaf_of
 from indexer.audit.merkle import Frontier
 from indexer.audit.note import Checkpoint
 from indexer.audit.proofs import Part, PartProof, ProofRefused, check_part, encode_hash
 
 RENUMBERED = 1000
 """How far entries may have been moved up to be still recognised."""
+
+_SALT = re.compile(f"[0-9a-f]{{{2 * SALT_BYTES}}}")
+
+CSV = b"position,"
+"""How an export as CSV begins."""
+
+
+class NotProvable(ValueError):  # noqa: N818 - a state, read as "not provable"
+    """An honest export that lacks what it would be proven by: neither right nor wrong can be said of it."""
 
 
 class Fault(StrEnum):
@@ -59,7 +73,10 @@ class Verdict:
 def verify_export(
     lines: Iterable[bytes], *, checkpoint: Checkpoint, proof: PartProof | None = None
 ) -> Verdict:
-    """Verify the lines of an export; the checkpoint's signature is the caller's to check."""
+    """Verify the lines of an export; the checkpoint's signature is the caller's to check.
+
+    Raises ``NotProvable`` where the export was made without what a proof needs.
+    """
     if proof is not None:
         try:
             check_part(proof, checkpoint)
@@ -104,7 +121,7 @@ class _Reading:
             return _altered(wanted, "it cannot be written in the form that is hashed")
         if self.proof is not None and leaf != self.proof.leaf(wanted):
             return _what_differs(entry, wanted, next(following, None), self.proof)
-        if self.proof is None and entry.get("leaf_hash") not in (None, encode_hash(leaf)):
+        if entry.get("leaf_hash") not in (None, encode_hash(leaf)):
             return _altered(wanted, "it does not have the leaf hash that the export gives it")
         subject = broken_commitment(entry)
         if subject is not None:
@@ -137,20 +154,75 @@ def _verdict(part: Part, reading: _Reading | None, problem: Problem | None) -> V
 
 def _entries(lines: Iterable[bytes], part: Part) -> Iterator[dict[str, Any] | Problem]:
     for number, line in enumerate(lines, start=1):
+        position = part.first + number - 1
         try:
             entry = orjson.loads(line)
         except orjson.JSONDecodeError:
             entry = None
+        if number == 1:
+            _refuse_unprovable(line, entry)
         if not isinstance(entry, dict) or not isinstance(entry.get("position"), int) or _misshapen(entry):
-            yield _altered(part.first + number - 1, f"line {number} of the export is no entry")
+            yield _altered(position, f"line {number} of the export is no entry")
+            return
+        if line.removesuffix(b"\n") != _as_exported(entry):
+            what = f"line {number} is not as the export writes it: a member stands twice, or it was written anew"
+            yield _altered(position, what)
+            return
+        if (beside := _not_compared(entry)) is not None:
+            yield _altered(position, f"its {beside} is not as the export writes it")
             return
         yield entry
+
+
+def _refuse_unprovable(line: bytes, entry: object) -> None:
+    """Raise ``NotProvable`` where the first line says that this export was never meant to be proven."""
+    if line.startswith(CSV):
+        raise NotProvable("this export is CSV, and only NDJSON can be proven: export it again with --proof")
+    if not isinstance(entry, dict) or not isinstance(entry.get("position"), int):
+        return
+    if not entry.keys() & {"commitments", "salts"}:
+        raise NotProvable(
+            "this export was made without --proof and cannot be proven: it lacks the commitments and salts of its "
+            "entries. That says nothing against it"
+        )
 
 
 def _misshapen(entry: Mapping[str, Any]) -> bool:
     """Tell whether a member that must be an object is something else."""
     objects = ("actor", "request", "registry", "commitments", "salts")
     return any(not isinstance(entry.get(name), dict | None) for name in objects)
+
+
+def _as_exported(entry: Mapping[str, Any]) -> bytes | None:
+    """Return the line that the exporter writes for an entry; None: none, it never had such an entry."""
+    try:
+        return orjson.dumps(entry)
+    except TypeError:  # nested too deeply
+        return None
+
+
+def _not_compared(entry: Mapping[str, Any]) -> str | None:
+    """Return what of an entry could differ without its leaf or its commitments showing it; None: nothing.
+
+    The leaf leaves out who and from where, and the salts: of these each has one form only.
+    """
+    actor = entry.get("actor")
+    if actor is not None and not (actor.keys() == {"name"} and isinstance(actor["name"], str)):
+        return "actor"
+    request = entry.get("request") or {}
+    texts = [request[name] for name in PERSONAL if request.get(name) is not None]
+    if not all(isinstance(text, str) and text for text in texts):  # one that is not known is null, never empty
+        return "client"
+    # Of another length a salt could end with what the value begins with: the hash would be the same.
+    if not all(_is_salt(salt) for salt in (entry.get("salts") or {}).values()):
+        return "salts"
+    if not (entry.get("salts") or {}).keys() <= (entry.get("commitments") or {}).keys():
+        return "salts"
+    return None
+
+
+def _is_salt(text: object) -> bool:
+    return isinstance(text, str) and _SALT.fullmatch(text) is not None
 
 
 def _place(entry: Mapping[str, Any], wanted: int, part: Part) -> Problem | None:
@@ -198,7 +270,7 @@ def _what_differs(
 def _leaf(entry: Mapping[str, Any]) -> bytes | None:
     try:
         return leaf_of(entry)
-    except TypeError:  # nested too deeply, or a number too large: nothing that was ever sealed
+    except TypeError:  # nested too deeply: nothing that was ever sealed
         return None
 
 

@@ -25,10 +25,10 @@ from indexer.audit.proofs import (
     parse_part,
 )
 from indexer.audit.tiles import Tiles, grow
-from indexer.audit.verify import Fault, Verdict, verify_export
+from indexer.audit.verify import Fault, NotProvable, Verdict, verify_export
 
 SIZE = 300
-SALT = bytes(16)
+SALT = bytes.fromhex("0a" * 16)
 
 
 def entry(position: int) -> dict[str, Any]:
@@ -60,8 +60,13 @@ def proof_of(first: int, last: int) -> PartProof:
     return parse_part(text.splitlines())
 
 
+def line_of(value: Any) -> bytes:
+    """What the exporter writes; also of what it could not hold."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def verified(entries: list[dict[str, Any]], proof: PartProof | None) -> Verdict:
-    return verify_export([json.dumps(one).encode() for one in entries], checkpoint=CHECKPOINT, proof=proof)
+    return verify_export([line_of(one) for one in entries], checkpoint=CHECKPOINT, proof=proof)
 
 
 def test_log__as_it_was_sealed_is_verified() -> None:
@@ -115,6 +120,15 @@ ALTERATIONS = {
     "no commitments": put({}, "commitments"),
     "actor of another shape": put("alice", "actor"),
     "number too large": put(2**80, "detail"),
+    "a name that is a number": put(7, "actor", "name"),
+    "more about the actor": put("admin", "actor", "role"),
+    "no name": put({}, "actor"),
+    "no name, said so": put(None, "actor", "name"),
+    "user agent that is empty": put("", "request", "user_agent"),
+    "salt in capitals": put(SALT.hex().upper(), "salts", "actor"),
+    "salt with a blank": put("0a " + "0a" * 15, "salts", "actor"),
+    "one salt more": put(SALT.hex(), "salts", "other"),
+    "leaf hash": put(encode_hash(bytes(32)), "leaf_hash"),
     "nested too deeply": put(json.loads("[" * 500 + "]" * 500), "detail"),
 }
 
@@ -127,6 +141,54 @@ def test_entry__altered_is_named(name: str) -> None:
     problem = verified(entries, proof_of(101, 200)).problem
     assert problem is not None
     assert (Fault.ALTERED, 141) == (problem.fault, problem.position)
+
+
+def test_salt__of_another_length_opens_no_commitment() -> None:
+    """A salt that takes the first letter of the name along makes the same hash of another name."""
+    entries = copy.deepcopy(ENTRIES[:10])
+    put("lice", "actor", "name")(entries[4])
+    put(SALT.hex() + "61", "salts", "actor")(entries[4])
+    assert commit(SALT + b"a", "lice") == entries[4]["commitments"]["actor"]
+    problem = verified(entries, proof_of(1, 10)).problem
+    assert problem is not None
+    assert (Fault.ALTERED, 5) == (problem.fault, problem.position)
+
+
+WRITTEN_ANEW = {
+    "a member twice": lambda line: b'{"tag":"forged",' + line[1:],
+    "a member twice, within": lambda line: line.replace(b'"actor":{', b'"actor":{"name":"mallory",'),
+    "spaces": lambda line: line.replace(b":", b": ", 1),
+    "a letter as a number": lambda line: line.replace(b"team", rb"\u0074eam"),
+    "a carriage return": lambda line: line + b"\r",
+    "two lines in one": lambda line: line + line,
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_ANEW)
+def test_line__is_what_the_exporter_writes_or_altered(name: str) -> None:
+    """What parses as the sealed entry and reads as another is no entry of the log."""
+    lines = [line_of(one) + b"\n" for one in ENTRIES[:10]]
+    whole = verify_export(lines, checkpoint=CHECKPOINT, proof=proof_of(1, 10))
+    assert (10, None) == (whole.verified, whole.problem)
+    lines[3] = WRITTEN_ANEW[name](lines[3].rstrip()) + b"\n"
+    problem = verify_export(lines, checkpoint=CHECKPOINT, proof=proof_of(1, 10)).problem
+    assert problem is not None
+    assert (Fault.ALTERED, 4) == (problem.fault, problem.position)
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_export__that_was_made_without_a_proof_is_not_called_altered(form: str) -> None:
+    """It lacks what it would be proven by: neither right nor wrong can be said of it."""
+    plain = [
+        {name: value for name, value in one.items() if name not in ("commitments", "salts")}
+        for one in ENTRIES[:10]
+    ]
+    lines = [line_of(one) for one in plain] if form == "ndjson" else [b"position,id,action\r\n", b"1,8,x\r\n"]
+    with pytest.raises(NotProvable, match="--proof"):
+        verify_export(lines, checkpoint=CHECKPOINT, proof=proof_of(1, 10))
+    problem = verified([*ENTRIES[:3], plain[3]], proof_of(1, 10)).problem
+    assert problem is not None
+    assert (Fault.ALTERED, 4) == (problem.fault, problem.position)
 
 
 def renumbered(entries: list[dict[str, Any]], first: int) -> list[dict[str, Any]]:
