@@ -111,8 +111,9 @@ def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
             raise ConfigurationError("no checkpoint was signed yet: `indexer serve` signs them")
         return newest.note
 
+    note = run_async(work())
     with _writing(output) as out:
-        out.write(run_async(work()).encode())
+        out.write(note.encode())
     return 0
 
 
@@ -135,14 +136,15 @@ def audit_proof(
 
     async def work() -> None:
         async with _pool(settings) as pool:
-            await write_proof(pool, output, after=after, until=until, size=size)
+            with _writing(output) as out:
+                await write_proof(pool, out, after=after, until=until, size=size)
 
     run_async(work())
     return 0
 
 
 async def write_proof(
-    pool: Pool, output: Path | None, *, after: int, until: int | None, size: int | None = None
+    pool: Pool, out: BinaryIO, *, after: int, until: int | None, size: int | None = None
 ) -> int:
     """Write the proof of a part of the log; return the last position it proves."""
     from indexer.audit.prove import part_to_prove, write_part  # noqa: PLC0415
@@ -150,12 +152,11 @@ async def write_proof(
 
     async with connection(pool) as held:
         part = await part_to_prove(held, after=after, until=until, size=size)
-    with _writing(output) as out:
 
-        async def write(data: bytes) -> None:
-            out.write(data)
+    async def write(data: bytes) -> None:
+        out.write(data)
 
-        await write_part(partial(connection, pool), part, write)
+    await write_part(partial(connection, pool), part, write)
     return part.last
 
 
@@ -173,8 +174,9 @@ def audit_consistency(first: int, second: int, /, *, config: Config = None, outp
             path = await prove_consistency(held, first=first, second=second)
         return encode_consistency(first=first, second=second, path=path)
 
+    proof = run_async(work())
     with _writing(output) as out:
-        out.write(run_async(work()))
+        out.write(proof)
     return 0
 
 
@@ -230,11 +232,10 @@ def _writing(output: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    try:
-        with output.open("wb") as file:
-            yield file
-    except OSError as error:
-        raise ConfigurationError(f"{output} cannot be written: {error.strerror}") from None
+    from indexer.audit.files import whole  # noqa: PLC0415
+
+    with whole(output) as file:
+        yield file
 
 
 @asynccontextmanager

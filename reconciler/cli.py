@@ -223,10 +223,15 @@ def push(*, config: Config = None, json: AsJson = False) -> int:
         said = {
             "outcome": result.outcome,
             "repository": repository,
+            "tag": result.tag,
             "size": result.size,
             "digest": result.digest,
+            "newest_size": result.newest_size,
         }
-        text = f"{result.outcome.replace('_', ' ')}: {repository}:{result.size} {result.digest}\n"
+        text = (
+            f"{result.outcome.replace('_', ' ')}: {repository}:{result.tag} {result.digest} counts {result.size} "
+            f"entries of {result.newest_size}\n"
+        )
         if json:
             _write_json(said)
         else:

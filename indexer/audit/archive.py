@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from indexer.audit.checkpoint import check_newest
+from indexer.audit.files import create
 from indexer.audit.leaf import leaf_of
 from indexer.audit.present import show_proven
 from indexer.audit.proofs import Part
@@ -67,7 +68,7 @@ async def write_archive(
     cannot be written or no checkpoint counts the last entry. ``on_progress`` is told how many entries were written.
     """
     target = directory / file_of(first, last)
-    async with _whole(target) as file:
+    async with _whole(target, over_another=False) as file:
         await _write(pool, file, first=first, last=last, on_progress=on_progress)
     sha256 = await asyncio.to_thread(_sha256_of, target)
     await _write_proof(pool, directory / proof_of(first, last), first=first, last=last)
@@ -75,14 +76,23 @@ async def write_archive(
 
 
 @asynccontextmanager
-async def _whole(target: Path) -> AsyncIterator[BinaryIO]:
-    """Open a file that appears under its name only once it is whole and on disk; raises ``StoreError``."""
+async def _whole(target: Path, *, over_another: bool = True) -> AsyncIterator[BinaryIO]:
+    """Open a file that appears under its name only once it is whole and on disk; raises ``StoreError``.
+
+    Unless ``over_another``, a file of that name is replaced only if it is the same to the byte: another may be all that
+    is left of what is in it.
+    """
     unfinished = target.with_name(f".{target.name}.unfinished")
     try:
-        with unfinished.open("wb") as file:
+        with create(unfinished) as file:
             yield file
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
+        if not over_another and target.exists() and not await asyncio.to_thread(_is_same, unfinished, target):
+            raise StoreError(
+                f"the archive {target} is there and holds something else: this log was put back to an earlier state, or "
+                "people were erased since. Nothing was dropped; keep that file elsewhere"
+            )
         unfinished.replace(target)
         _sync_directory(target.parent)
     except OSError as error:
@@ -139,6 +149,10 @@ async def _checked(held: Connection, *, after: int, until: int) -> list[dict[str
                 f"entry {entry['position']} is not what was sealed: nothing was archived; see `indexer audit verify`"
             )
     return entries
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.stat().st_size == other.stat().st_size and _sha256_of(one) == _sha256_of(other)
 
 
 def _sha256_of(path: Path) -> bytes:

@@ -64,7 +64,7 @@ class SelfCheck:
                 return Round(items=0, rest_seconds=REST_SECONDS)
             log_extent = await extent(held)
             if lap.lap_began_at is None:
-                if lap.lap_ended_at is not None and now - lap.lap_ended_at < self._lap:
+                if _rests(lap.lap_ended_at, now=now, rest=self._lap):
                     return Round(items=0, rest_seconds=REST_SECONDS)
                 lap = replace(lap, position=0, lap_began_at=now)
                 await put_damages(held, first=1, last=log_extent.dropped, damages=[], at=now)
@@ -87,6 +87,11 @@ class SelfCheck:
         await put_damages(held, first=first, last=last, damages=damages, at=now)
         for damage in damages[:1]:
             log.error("audit_log_damaged", position=damage.position, what=damage.what, more=len(damages) - 1)
+
+
+def _rests(ended_at: datetime | None, *, now: datetime, rest: timedelta) -> bool:
+    """Tell whether the next lap waits. An end in the future is none: it would turn the check off until then."""
+    return ended_at is not None and timedelta(0) <= now - ended_at < rest
 
 
 async def check_everything(

@@ -71,7 +71,8 @@ class Checkpointer:
         waiting = await head_position(held) - signed
         if waiting <= 0:
             return False
-        late = newest is None or now - newest.signed_at >= self._settings.interval
+        # Signed in the future: by another clock, or somebody wants no checkpoint until then.
+        late = newest is None or not timedelta(0) <= now - newest.signed_at < self._settings.interval
         return late or waiting >= self._settings.entries
 
     async def _publish(self, newest: Signed | None) -> None:

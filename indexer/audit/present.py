@@ -9,6 +9,7 @@ import orjson
 
 from indexer.oci.digest import digest_from_bytes
 from indexer.rfc3339 import format_time
+from indexer.spreadsheets import safe_cell
 from indexer.store.identifiers import event_text
 
 COLUMNS = (
@@ -95,7 +96,7 @@ def show_commitments(*, actor: bytes | None, client: bytes | None) -> dict[str, 
 def flatten(entry: Mapping[str, Any]) -> list[str]:
     """Return a shown entry as the values of ``COLUMNS``, and of ``PROOF_COLUMNS`` where it has them.
 
-    What is not known is empty.
+    What is not known is empty. What a spreadsheet would run as a formula is marked as text: clients choose much of this.
     """
     request = entry["request"] or {}
     registry = entry["registry"] or {}
@@ -124,9 +125,10 @@ def flatten(entry: Mapping[str, Any]) -> list[str]:
         entry["event_id"],
         orjson.dumps(entry["detail"]).decode() if entry["detail"] else None,
     )
-    if "commitments" in entry:
-        values += _flatten_proof(entry)
-    return ["" if value is None else str(value) for value in values]
+    cells = ["" if value is None else safe_cell(str(value)) for value in values]
+    if "commitments" in entry:  # hashes of ours, to be compared letter by letter
+        cells += ["" if value is None else str(value) for value in _flatten_proof(entry)]
+    return cells
 
 
 def _flatten_proof(entry: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import structlog
 from indexer.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci import media_types
 from indexer.oci.digest import Digest
-from indexer.oci.reference import RepositoryName
+from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import checkpoints
 from indexer.store.checkpoints import Pushed, Signed
 from indexer.store.pool import Connection
@@ -24,9 +24,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of the checkpoint of so many entries; ``digest`` of its manifest."""
+    """What became of the newest checkpoint, of so many entries, and what stands in the registry now.
+
+    There ``tag`` names the checkpoint of ``size`` entries, with the manifest ``digest``.
+    """
 
     outcome: Outcome
+    newest_size: int
+    tag: TagName
     size: int
     digest: Digest
 
@@ -63,7 +68,10 @@ async def push_newest(
         await checkpoints.record_push_looked_at(held, repository=repository, at=now)
     elif size is not None and standing is not None:
         await checkpoints.record_push(held, repository=repository, size=size, digest=standing, at=now)
-    return Result(outcome=outcome, size=artifact.size, digest=artifact.digest)
+    # Only what was pushed just now is known to stand under its own number, too: that may have been deleted since.
+    tag = artifact.tag if outcome is Outcome.PUSHED else LATEST
+    assert size is not None and standing is not None  # noqa: S101, PT018 - else it was pushed, or somebody else's
+    return Result(outcome=outcome, newest_size=artifact.size, tag=tag, size=size, digest=standing)
 
 
 async def _look(

@@ -169,6 +169,17 @@ async def test_check__keeps_a_thousand_damages_at_most(pool: Pool) -> None:
     assert 1000 == (await lap(pool, key)).damaged
 
 
+async def test_check__is_not_turned_off_by_an_instant_in_the_future(pool: Pool) -> None:
+    """A lap that is said to have ended in a thousand years is no reason to wait for that."""
+    key = await signed_log(pool, 20)
+    await pool.execute("UPDATE audit_check SET lap_ended_at = '2999-01-01'")
+    assert 20 == (await SelfCheck(pool, rate=10**6, verifier=str(key.verifier)).run_once()).items
+    await pool.execute("UPDATE audit_checkpoint SET signed_at = '2999-01-01'")
+    await sealed(pool, 1)
+    hourly = CheckpointSettings(interval=timedelta(hours=1), entries=100, file=None)
+    assert 1 == (await Checkpointer(pool, key, hourly).run_once()).items
+
+
 async def test_check__goes_on_where_it_was_killed(pool: Pool) -> None:
     """A lap is done window by window, by whichever process; each window is remembered."""
     key = await signed_log(pool, 2500)

@@ -295,6 +295,63 @@ async def test_command__proves_what_was_exported_and_what_was_dropped(pool: Pool
     assert 1 == auditor.verify("--checkpoint", auditor.file("old"), *options)[0]
 
 
+async def test_export__again_is_one_export_and_its_proof(pool: Pool, auditor: Auditor) -> None:
+    """A job that exports every day verifies every day: an export that stands is gone on with, or not touched."""
+    await sealed(pool, 300)
+    await signed(pool, auditor.key)
+    await sealed(pool, 3)
+    files = ("--output", auditor.file("log"), "--proof", auditor.file("log.proof"))
+    verify = (auditor.file("log"), "--proof", auditor.file("log.proof"))
+    first = auditor.machine.run("indexer", "audit", "export", *files)
+    assert (0, "exported up to position 300: resume with --after 300; 3 entries behind it are not signed yet") == (
+        first.exit_code, first.error_lines[-1]
+    )  # fmt: skip
+    held = (auditor.directory / "log").read_bytes()
+    again = auditor.machine.run("indexer", "audit", "export", *files)
+    assert (2, held) == (again.exit_code, (auditor.directory / "log").read_bytes())
+    assert "--append" in again.error
+    assert (0, 300) == ((found := auditor.verify(*verify))[0], found[1]["entries"])
+    await signed(pool, auditor.key)
+    for entries in (303, 303):  # with something new, and with nothing
+        auditor.made("export", *files, "--append")
+        assert (0, entries) == ((found := auditor.verify(*verify))[0], found[1]["entries"])
+    auditor.made("export", "--output", auditor.file("plain"))
+    plain = auditor.machine.run("indexer", "audit", "export", "--output", auditor.file("plain"), *files[2:], "--append")
+    assert (2, True) == (plain.exit_code, "made without --proof" in plain.error)
+    assert (2, None) == auditor.verify(auditor.file("plain"), "--proof", auditor.file("log.proof"))
+    assert [] == list(auditor.directory.glob(".*unfinished"))
+
+
+async def test_export__does_not_go_on_in_another_log(pool: Pool, auditor: Auditor) -> None:
+    """A file of a log that was put back to an earlier state is kept as it is."""
+    await sealed(pool, 30)
+    await signed(pool, auditor.key)
+    auditor.export("log")
+    held = (auditor.directory / "log").read_bytes()
+    lines = held.splitlines(keepends=True)
+    for kept in (held.replace(b'"v29"', b'"v30"'), held + lines[-1].replace(b'"position":30', b'"position":31')):
+        (auditor.directory / "log").write_bytes(kept)
+        done = auditor.machine.run(
+            "indexer", "audit", "export", "--append", "--output", auditor.file("log"),
+            "--proof", auditor.file("log.proof"),
+        )  # fmt: skip
+        assert (2, kept) == (done.exit_code, (auditor.directory / "log").read_bytes())
+        assert "is not in this log" in done.error
+
+
+async def test_command__an_empty_checkpoint_is_none_of_this_log(pool: Pool, auditor: Auditor) -> None:
+    """A checkpoint whose download failed was given all the same: the one within the proof does not stand in."""
+    await sealed(pool, 5)
+    await signed(pool, auditor.key)
+    auditor.export("log")
+    (auditor.directory / "kept").write_bytes(b"")
+    proven = (auditor.file("log"), "--proof", auditor.file("log.proof"))
+    exit_code, said = auditor.verify(*proven, "--checkpoint", auditor.file("kept"))
+    assert (1, "proof") == (exit_code, said["problem"]["fault"])
+    missing = auditor.machine.run("indexer", "audit", "verify", auditor.file("none"), "--key", auditor.file("key"))
+    assert (2, True) == (missing.exit_code, f"{auditor.file('none')} cannot be read" in missing.error)
+
+
 async def test_command__says_what_it_lacks(pool: Pool, auditor: Auditor) -> None:
     """Missing files and arguments are exit code 2, a checkpoint by another key is 1, and each says why."""
     await sealed(pool, 5)

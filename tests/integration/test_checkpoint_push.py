@@ -16,8 +16,11 @@ from indexer.errors import ConfigurationError, Postponed, RegistryDenied
 from indexer.oci.media_types import OCI_MANIFEST
 from indexer.oci.reference import parse_repository_name
 from indexer.settings import Settings
+from indexer.store.checkpoints import newest_checkpoint
+from indexer.store.pool import connection
 from reconciler.checkpoints.artifact import LATEST
 from reconciler.checkpoints.loop import CheckpointPusher, PushSettings, push_settings
+from reconciler.checkpoints.push import push_newest
 from tests.fixtures.sealing import sealed
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.events import Version
@@ -90,6 +93,31 @@ async def test_push__waits_for_its_interval_across_processes(pool: Pool, registr
     await pool.execute("UPDATE audit_checkpoint_push SET looked_at = looked_at - interval '1 hour'")
     assert 1 == (await CheckpointPusher(pool, registry, hourly).run_once()).items
     assert ["3", "6", "latest"] == tags(registry)
+
+
+async def test_push__says_what_stands_in_the_registry(pool: Pool, registry: DirectRegistry) -> None:
+    """What is named can be pulled, whether it was pushed just now or stood there before."""
+    await sealed(pool, 3)
+    await sign(pool)
+    for outcome, size, newest in (("pushed", 3, 3), ("present", 3, 3), ("own_entries_only", 3, 4), ("pushed", 6, 6)):
+        if outcome == "own_entries_only":
+            await own_entry(pool)
+        elif newest == 6:
+            await sealed(pool, 2)
+        await sign(pool)
+        async with connection(pool) as held:
+            signed = await newest_checkpoint(held)
+            assert signed is not None
+            result = await push_newest(
+                held, registry, repository=REPOSITORY, newest=signed, now=datetime.now(UTC)
+            )
+        assert (outcome, size, newest) == (result.outcome, result.size, result.newest_size)
+        assert result.digest == registry.state.link_of(REPOSITORY, result.tag)
+    await pool.execute("UPDATE audit_checkpoint_push SET looked_at = '2999-01-01'")
+    await sealed(pool, 1)
+    await sign(pool)
+    hourly = replace(ALWAYS, interval=timedelta(hours=1))
+    assert 1 == (await CheckpointPusher(pool, registry, hourly).run_once()).items
 
 
 async def test_push__is_made_by_one_process(pool: Pool, registry: DirectRegistry) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import os
+import stat
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -179,10 +181,31 @@ async def test_archive__interrupted_before_the_drop_is_done_again(
             await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
     (file,) = tmp_path.glob("*.gz")
     first = file.read_bytes()
-    file.write_bytes(b"torn")
     left = await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
     assert 1 == len(left.parts)
     assert first == file.read_bytes()
+
+
+async def test_archive__never_replaces_another(pool: Pool, tmp_path: Path) -> None:
+    """A file of that name with other entries may be all that is left of them: it is kept, and nothing is dropped."""
+    await three_months(pool)
+    file = tmp_path / "audit-000000000001-000000000300.ndjson.gz"
+    file.write_bytes(b"of a log that was put back")
+    with pytest.raises(StoreError, match="holds something else"):
+        await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
+    assert (b"of a log that was put back", [file]) == (file.read_bytes(), list(tmp_path.iterdir()))
+    assert [(1, 300, False), (301, 1000, False), (1001, None, False)] == await shape(pool)
+
+
+async def test_archive__is_for_its_owner_and_group(pool: Pool, tmp_path: Path) -> None:
+    """Archives name people; whatever the umask, not everybody on the machine reads them."""
+    await three_months(pool)
+    before = os.umask(0)
+    try:
+        await let_go(pool, now=MAY, before=date(2026, 4, 1), directory=tmp_path)
+    finally:
+        os.umask(before)
+    assert {0o640} == {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
 
 
 async def test_archive__by_one_at_a_time(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ LOADS = {
     "indexer audit consistency 1 2": ASKING | SIGNATURES,
     "indexer audit erase --actor alice": ASKING,
     "indexer audit export": ASKING,
-    "indexer audit export --proof a-file": ASKING | SIGNATURES,
+    "indexer audit export --proof a-file": ASKING,
     "indexer audit follow": ASKING,
     "indexer audit import a-file": ASKING,
     "indexer audit archive --before 2026-01 --drop": ASKING | SIGNATURES | LOGS,
