@@ -401,6 +401,15 @@ CREATE TABLE audit_damage (
     what      text NOT NULL
 );
 
+-- Where a checkpoint stands that this log did not grow out of: a file of a server, or a repository of the registry. The
+-- log was put back, or is another. Told again by each round that finds it; gone once a round there finds all well.
+CREATE TABLE audit_conflict (
+    place     text PRIMARY KEY,
+    found_at  timestamptz NOT NULL,
+    last_at   timestamptz NOT NULL,
+    what      text NOT NULL
+);
+
 -- Pulls as single entries, until their age lets the log take them in, coalesced (docs/adr/0020). A pull is at any
 -- time in one of the two: moved, never copied. One sequence gives all entries their ids.
 CREATE TABLE pull_detail (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import structlog
 from aiohttp import web
@@ -18,11 +18,12 @@ from indexer.api.settings import EventAttributes
 from indexer.api.trust import read_trust
 from indexer.audit.bell import Bell
 from indexer.audit.check import SelfCheck
-from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
+from indexer.audit.checkpoint import AnotherKeySigns, Checkpointer, CheckpointSettings, check_key, key_to_sign
 from indexer.audit.keep import Keeper, Policy
-from indexer.audit.keys import read_key
+from indexer.audit.keys import exposed, find_key
+from indexer.audit.note import SignerKey
 from indexer.audit.seal import Sealer
-from indexer.errors import ConfigurationError
+from indexer.errors import ConfigurationError, StoreUnavailable
 from indexer.feeds.config import FeedBase, FeedsFile
 from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
@@ -65,7 +66,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             "INDEXER_NOTIFICATIONS_TOKEN is not set: choose a secret, and give the registry's notification "
             "endpoint the header `Authorization: [Bearer <secret>]`"
         )
-    key = read_key(settings)
+    find_key(settings)  # one that cannot be used stops the start, whether the database is there or not
     stop = stop_signals()
     async with AsyncExitStack() as stack:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
@@ -97,9 +98,12 @@ async def serve(settings: Settings, *, database_url: str) -> int:
                 service.start(gitlab, forwarded.queued)
             service.start(IngestWorker(work, Lookups(words), pulls_apart=apart, forwarded=forwarded), stored)
             service.start(Sealer(work), Alarm())
+            key = await _key(work, settings, stop)
             service.start(Checkpointer(work, key, _checkpoints(settings)), Alarm())
             if rate := settings.indexer_audit_check_rate:
-                service.start(SelfCheck(work, rate=rate, verifier=str(key.verifier)), Alarm())
+                service.start(
+                    SelfCheck(work, rate=rate, verifier=None if key is None else str(key.verifier)), Alarm()
+                )
             service.start(Housekeeper(work, _retention(settings)), Alarm())
             policy = Policy(keep=settings.indexer_audit_keep, directory=settings.indexer_audit_archive_dir)
             service.start(Keeper(work, policy), Alarm())
@@ -113,6 +117,26 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         await stop.wait()
         log.info("stopping")
     return 0
+
+
+async def _key(pool: Pool, settings: Settings, stop: asyncio.Event) -> SignerKey | None:
+    """Return the key that signs; say at once what is wrong with it. A server that cannot sign does all else.
+
+    None: there is none here, or it was told to stop before the database answered.
+    """
+    while await until_current(pool, stop):
+        with suppress(StoreUnavailable):
+            key, newest = await key_to_sign(pool, settings)
+            break
+    else:
+        return None
+    if (trouble := exposed(settings)) is not None:
+        log.warning("audit_key_exposed", error=trouble)
+    try:
+        check_key(newest, key)
+    except AnotherKeySigns as error:
+        log.error("audit_key_cannot_sign", error=str(error))  # noqa: TRY400 - expected, and told in full
+    return key
 
 
 def _add_access_log(app: web.Application, pool: Pool, settings: Settings) -> None:

@@ -16,7 +16,7 @@ import cyclopts
 from indexer.cli import AsJson, Config
 from indexer.cli_verify import audit_verify
 from indexer.command import database_url, operator, read_settings, run_async
-from indexer.errors import ConfigurationError
+from indexer.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from indexer.audit.note import SignerKey
@@ -57,18 +57,64 @@ def audit_key(
     replace: Annotated[
         bool, cyclopts.Parameter(negative=(), help="Sign with this key from now on, whatever signed before.")
     ] = False,
+    make: Annotated[
+        Path | None,
+        cyclopts.Parameter(help="Make a new key in this file, for INDEXER_AUDIT_KEY_FILE; no more."),
+    ] = None,
     json: AsJson = False,
 ) -> int:
-    """Print the public key that verifies the log's checkpoints; make the key where there is none."""
-    from indexer.audit.keys import read_key  # noqa: PLC0415
+    """Print the public key that verifies the log's checkpoints; make the key where nobody signs the log yet."""
+    from indexer.audit.keys import exposed, find_key, make_key, write_new_key  # noqa: PLC0415
 
+    if replace and make is not None:
+        raise ConfigurationError("--make only makes a file: put it in place, then say --replace")
     settings = read_settings(config, logs=replace)
-    key = read_key(settings)
-    if replace:
+    if make is not None:
+        key = write_new_key(make, name=settings.indexer_audit_origin)
+    elif replace:
+        key = make_key(settings)
         run_async(_sign_with(key, settings))
+    else:
+        key = _key_of_log(find_key(settings), settings)
+    if make is None and (trouble := exposed(settings)) is not None:
+        sys.stderr.write(f"{trouble}\n")
     verifier = str(key.verifier)
     sys.stdout.write((json_dumps({"key": verifier}) if json else verifier) + "\n")
     return 0
+
+
+def _key_of_log(key: SignerKey | None, settings: Settings) -> SignerKey:
+    """Return the key that signs the log, the one here if it is; raise ``ConfigurationError`` where another does."""
+    from indexer.audit.keys import make_key, path_of  # noqa: PLC0415
+
+    try:
+        signed_by = run_async(_signed_by(settings))
+    except (ConfigurationError, StoreError) as error:
+        if key is None:
+            raise ConfigurationError(
+                f"there is no key {path_of(settings)}, and none is made, since the log may have one: {error}"
+            ) from None
+        sys.stderr.write(f"not compared with what signs the log: {error}\n")
+        return key
+    if key is not None and signed_by in (None, str(key.verifier)):
+        return key
+    if signed_by is None:
+        return make_key(settings)
+    ours = f"there is no key {path_of(settings)}" if key is None else f"the key here is {key.verifier}"
+    raise ConfigurationError(
+        f"the log is signed by {signed_by}, and {ours}: run this where that key is, with the INDEXER_DATA_DIR or the "
+        "INDEXER_AUDIT_KEY_FILE of the server that signs"
+    )
+
+
+async def _signed_by(settings: Settings) -> str | None:
+    """Return the public key that signed the newest checkpoint; None: there is none."""
+    from indexer.store.checkpoints import newest_checkpoint  # noqa: PLC0415
+    from indexer.store.pool import connection  # noqa: PLC0415
+
+    async with _pool(settings) as pool, connection(pool) as held:
+        newest = await newest_checkpoint(held)
+    return None if newest is None else newest.verifier
 
 
 async def _sign_with(key: SignerKey, settings: Settings) -> None:

@@ -39,11 +39,15 @@ def audit_export(
     before_time: datetime | None = None,
     output: Annotated[
         Path | None,
-        cyclopts.Parameter(help="File to write; none is standard output. One that holds entries is not touched."),
+        cyclopts.Parameter(
+            help="File to write; none is standard output. One that holds entries is not touched."
+        ),
     ] = None,
     append: Annotated[
         bool,
-        cyclopts.Parameter(negative=(), help="Go on behind the last entry of the file; a proof is of all it holds."),
+        cyclopts.Parameter(
+            negative=(), help="Go on behind the last entry of the file; a proof is of all it holds."
+        ),
     ] = False,
     proof: Annotated[
         Path | None,
@@ -81,7 +85,9 @@ def audit_export(
         raise ConfigurationError(
             f"{output} was made without --proof and cannot be proven: export to another file"
         )
-    wanted = Export(format=format, after_position=begin, until=until, filters=filters, proof=proof is not None)
+    wanted = Export(
+        format=format, after_position=begin, until=until, filters=filters, proof=proof is not None
+    )
     shown = not json and (output is not None or not sys.stdout.isatty())
     done = run_async(_export(database_url(settings), wanted, _Files(output, standing, proof), shown=shown))
     _say(done, json=json)
@@ -210,7 +216,9 @@ def _say(done: _Done, *, json: bool) -> None:
         sys.stderr.write(json_dumps({"position": done.position, "unsigned": done.unsigned}) + "\n")
         return
     behind = f"; {done.unsigned} entries behind it are not signed yet" if done.unsigned else ""
-    sys.stderr.write(f"exported up to position {done.position}: resume with --after {done.position}{behind}\n")
+    sys.stderr.write(
+        f"exported up to position {done.position}: resume with --after {done.position}{behind}\n"
+    )
 
 
 @contextmanager

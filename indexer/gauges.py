@@ -42,6 +42,10 @@ UNSEALED = Gauge("indexer_audit_unsealed", "Audit entries that wait for their po
 AUDIT_DAMAGED = Gauge(
     "indexer_audit_damaged", "Audit entries that do not fit the tree, and the tree as a whole; at most 1,000."
 )
+AUDIT_CONFLICTS = Gauge(
+    "indexer_audit_conflicts",
+    "Places with a checkpoint that the audit log did not grow out of: it was put back to an earlier state.",
+)
 AUDIT_CHECKED = Gauge(
     "indexer_audit_checked_timestamp_seconds", "When the whole audit log was last compared with its tree."
 )
@@ -106,6 +110,7 @@ class Gauges:
             UNSEALED.set((await audit.staged(held)).entries)
             checked = await checks.check_state(held)
             AUDIT_DAMAGED.set(checked.damaged)
+            AUDIT_CONFLICTS.set(len(await checkpoints.list_conflicts(held)))
             if checked.lap.lap_ended_at is not None:
                 AUDIT_CHECKED.set(checked.lap.lap_ended_at.timestamp())
             signed = await checkpoints.newest_checkpoint(held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from indexer.inventory.changes import DueKind
 from indexer.inventory.loss import LossState, Statement
 from indexer.rfc3339 import format_time
+from indexer.store.checkpoints import Conflict, list_conflicts
+from indexer.store.checks import CheckState, check_state
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
 from indexer.store.listing import status as status_store
@@ -34,6 +36,8 @@ class Picture:
     verification: Verification
     run: Mapping[str, Any] | None
     ended: Mapping[str, Any] | None
+    checked: CheckState
+    conflicts: Sequence[Conflict]
 
     @property
     def now(self) -> datetime:
@@ -70,6 +74,8 @@ async def look(database_url: str) -> Picture:
                 held, tags=found.totals["tags"], now=found.ingest["now"]
             )
             runs = await latest_runs(held, limit=RUNS_LOOKED_AT)
+            checked = await check_state(held)
+            conflicts = await list_conflicts(held)
     finally:
         await held.close()
     ended = (run for run in runs if run["outcome"] in ASKED_THE_BRAKE)
@@ -78,6 +84,8 @@ async def look(database_url: str) -> Picture:
         verification=verification,
         run=dict(runs[0]) if runs else None,
         ended=next(map(dict, ended), None),
+        checked=checked,
+        conflicts=conflicts,
     )
 
 
@@ -111,6 +119,12 @@ def picture_json(picture: Picture) -> dict[str, Any]:
         "last_run": None if picture.run is None else _run_json(picture.run),
         "last_complete_walk_at": format_time(status.last_walk["finished_at"]) if status.last_walk else None,
         "brake": picture.brake,
+        "audit": {
+            "checked_at": format_time(picture.checked.lap.lap_ended_at),
+            "damaged": picture.checked.damaged,
+            "first_damage": None if picture.checked.first is None else picture.checked.first.what,
+            "conflicts": [one.what for one in picture.conflicts],
+        },
         "registry": {trait.value: _trait_json(picture.status.traits.get(trait)) for trait in Trait},
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
@@ -156,6 +170,7 @@ def picture_lines(picture: Picture) -> Iterator[str]:
             f"{picture.verification.median_seconds} s (median), {picture.verification.p99_seconds} s (99 %)"
         )
     yield from _walk_lines(picture)
+    yield from _log_lines(picture)
     yield from _trait_lines(picture)
     for row in picture.status.loops:
         error = f"; last error: {row['last_error']}" if row["last_error"] else ""
@@ -231,6 +246,19 @@ def _trait_json(shown: Shown | None) -> dict[str, Any] | None:
         "since": format_time(shown.since),
         "observed_at": format_time(shown.observed_at),
     }
+
+
+def _log_lines(picture: Picture) -> Iterator[str]:
+    checked = picture.checked
+    compared = _since(checked.lap.lap_ended_at, picture.now)
+    how = f"compared in full{compared}" if compared else "not yet compared in full"
+    if checked.first is None:
+        yield f"audit log    no damage found, {how}"
+    else:
+        more = f", and {checked.damaged - 1} more" if checked.damaged > 1 else ""
+        yield f"audit log    DAMAGED: {checked.first.what}{more}; found{_since(checked.found_at, picture.now)}, {how}"
+    for one in picture.conflicts:
+        yield f"             PUT BACK, or another: {one.what}"
 
 
 def _backlog_json(picture: Picture, kind: DueKind) -> dict[str, Any]:

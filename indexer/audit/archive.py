@@ -88,9 +88,9 @@ async def _whole(target: Path, *, over_another: bool = True) -> AsyncIterator[Bi
             yield file
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
-        if not over_another and target.exists() and not await asyncio.to_thread(_is_same, unfinished, target):
+        if not over_another and await asyncio.to_thread(_is_another, target, than=unfinished):
             raise StoreError(
-                f"the archive {target} is there and holds something else: this log was put back to an earlier state, or "
+                f"the archive {target} is there and holds something else: this log was put back, or "
                 "people were erased since. Nothing was dropped; keep that file elsewhere"
             )
         unfinished.replace(target)
@@ -151,8 +151,8 @@ async def _checked(held: Connection, *, after: int, until: int) -> list[dict[str
     return entries
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return one.stat().st_size == other.stat().st_size and _sha256_of(one) == _sha256_of(other)
+def _is_another(path: Path, *, than: Path) -> bool:
+    return path.exists() and _sha256_of(path) != _sha256_of(than)
 
 
 def _sha256_of(path: Path) -> bytes:

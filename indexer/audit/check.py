@@ -49,7 +49,8 @@ class SelfCheck:
 
     name = "check"
 
-    def __init__(self, pool: Pool, *, rate: int, verifier: str, lap: timedelta = LAP) -> None:
+    def __init__(self, pool: Pool, *, rate: int, verifier: str | None, lap: timedelta = LAP) -> None:
+        """``verifier``: the public key that must have signed; None: any."""
         self._pool = pool
         self._rate = rate
         self._verifier = verifier

@@ -96,7 +96,7 @@ def show_commitments(*, actor: bytes | None, client: bytes | None) -> dict[str, 
 def flatten(entry: Mapping[str, Any]) -> list[str]:
     """Return a shown entry as the values of ``COLUMNS``, and of ``PROOF_COLUMNS`` where it has them.
 
-    What is not known is empty. What a spreadsheet would run as a formula is marked as text: clients choose much of this.
+    What is not known is empty. What a spreadsheet would run is marked as text: clients choose much of this.
     """
     request = entry["request"] or {}
     registry = entry["registry"] or {}

@@ -165,7 +165,9 @@ def _entries(lines: Iterable[bytes], part: Part) -> Iterator[dict[str, Any] | Pr
             yield _altered(position, f"line {number} of the export is no entry")
             return
         if line.removesuffix(b"\n") != _as_exported(entry):
-            what = f"line {number} is not as the export writes it: a member stands twice, or it was written anew"
+            what = (
+                f"line {number} is not as the export writes it: a member stands twice, or it was written anew"
+            )
             yield _altered(position, what)
             return
         if (beside := _not_compared(entry)) is not None:
@@ -211,7 +213,9 @@ def _not_compared(entry: Mapping[str, Any]) -> str | None:
         return "actor"
     request = entry.get("request") or {}
     texts = [request[name] for name in PERSONAL if request.get(name) is not None]
-    if not all(isinstance(text, str) and text for text in texts):  # one that is not known is null, never empty
+    if not all(
+        isinstance(text, str) and text for text in texts
+    ):  # one that is not known is null, never empty
         return "client"
     # Of another length a salt could end with what the value begins with: the hash would be the same.
     if not all(_is_salt(salt) for salt in (entry.get("salts") or {}).values()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName
@@ -38,6 +38,19 @@ class Pushed:
     digest: Digest
     pushed_at: datetime
     looked_at: datetime
+
+
+CONFLICT_REMEMBERED = timedelta(hours=1)
+"""A place that nobody finds so any more, since its server is gone, is forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """A place where a checkpoint stands that this log did not grow out of; since when, and in words."""
+
+    place: str
+    found_at: datetime
+    what: str
 
 
 async def lock_signing(connection: Connection) -> bool:
@@ -93,3 +106,19 @@ async def has_other_entries(
 ) -> bool:
     """Tell whether the log has entries behind a position, up to another, that are not about a repository."""
     return bool(await connection.fetchval(SQL["has_other_entries"], after, until, repository))
+
+
+async def put_conflict(connection: Connection, *, place: str, what: str, at: datetime) -> None:
+    """Record that a checkpoint stands somewhere that this log did not grow out of."""
+    await connection.execute(SQL["put_conflict"], place, what, at)
+
+
+async def forget_conflict(connection: Connection, *, place: str) -> None:
+    """Record that what stands somewhere is of this log."""
+    await connection.execute(SQL["forget_conflict"], place)
+
+
+async def list_conflicts(connection: Connection) -> list[Conflict]:
+    """Return where checkpoints stand that this log did not grow out of, 20 at most."""
+    rows = await connection.fetch(SQL["list_conflicts"], CONFLICT_REMEMBERED)
+    return [Conflict(**dict(row)) for row in rows]

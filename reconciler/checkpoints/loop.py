@@ -62,7 +62,9 @@ class CheckpointPusher:
         newest = await checkpoints.newest_checkpoint(held)
         last = await checkpoints.last_push(held, repository=repository)
         # An instant in the future is that of another clock, or of none: nothing waits for it.
-        if newest is None or (last is not None and timedelta(0) <= now - last.looked_at < self._settings.interval):
+        if newest is None or (
+            last is not None and timedelta(0) <= now - last.looked_at < self._settings.interval
+        ):
             return False
         try:
             result = await push_newest(held, self._registry, repository=repository, newest=newest, now=now)

@@ -47,7 +47,11 @@ async def push_newest(
     artifact = _made_of(newest)
     pushed = await checkpoints.last_push(held, repository=repository)
     standing = await _look(registry, repository, pushed)
-    size = None if standing is None else await _size(held, registry, repository, standing, pushed)
+    size = (
+        None
+        if standing is None
+        else await _size(held, registry, repository, standing, pushed=pushed, now=now)
+    )
     others = (
         size is not None
         and size < newest.size
@@ -60,6 +64,7 @@ async def push_newest(
             "pushed over it: the repository is used for something else, or the database was put back to an earlier "
             "state. Look at it, then delete the tag or name another repository"
         )
+    await checkpoints.forget_conflict(held, place=_place(repository))
     if outcome is Outcome.PUSHED:
         await _push(registry, repository, artifact)
         log.info("checkpoint_pushed", repository=repository, size=artifact.size, digest=artifact.digest)
@@ -87,15 +92,25 @@ async def _size(
     registry: WritableRegistry,
     repository: RepositoryName,
     standing: Digest,
+    *,
     pushed: Pushed | None,
+    now: datetime,
 ) -> int | None:
-    """Return the size of the checkpoint that stands there; None where this log signed none that makes this digest."""
+    """Return the size of the checkpoint that stands there; None where this log signed none that makes this digest.
+
+    Where it is a checkpoint all the same, that this log did not grow out of it goes on record.
+    """
     if pushed is not None and pushed.digest == standing:
         return pushed.size
     content = await registry.get_manifest(repository, standing)
     size = None if content is None else size_of(content.content)
     signed = None if size is None else await checkpoints.checkpoint_of(held, size=size)
-    return size if signed is not None and _made_of(signed).digest == standing else None
+    if signed is not None and _made_of(signed).digest == standing:
+        return size
+    if size is not None:
+        what = f"{repository}:{LATEST} of the registry holds a checkpoint of {size} entries that this log did not sign"
+        await checkpoints.put_conflict(held, place=_place(repository), what=what, at=now)
+    return None
 
 
 async def _push(registry: WritableRegistry, repository: RepositoryName, artifact: Artifact) -> None:
@@ -110,6 +125,10 @@ async def _push(registry: WritableRegistry, repository: RepositoryName, artifact
         raise RegistryDenied(
             f"the registry takes no checkpoint in {repository}: RECONCILER_REGISTRY_USERNAME needs push there ({error})"
         ) from error
+
+
+def _place(repository: RepositoryName) -> str:
+    return f"{repository}:{LATEST}"
 
 
 def _made_of(signed: Signed) -> Artifact:

@@ -8,12 +8,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from reconciler.doctor.facts import Database, Door, Failure, Family, Fault, HttpAnswer, RegistryFacts
+from indexer.rfc3339 import format_time
+from reconciler.doctor.facts import (
+    Database,
+    Door,
+    Failure,
+    Family,
+    Fault,
+    HttpAnswer,
+    LogState,
+    RegistryFacts,
+)
 from reconciler.doctor.report import Cause, Check, Link, failed, ok, skipped, warning
 from reconciler.registry.answers import Deletion
 
 OLDEST_POSTGRES: Final = 150000
 CLOCKS_NOTED_SECONDS: Final = 5.0
+RECENT_SECONDS: Final = 120.0
+"""A loop that did not run for that long is of a process that is gone."""
+
 CLOCKS_BROKEN_SECONDS: Final = 60.0
 """Distribution allows a token's times to be off by a minute (measured on 2.8.2 and 3.1.1)."""
 
@@ -62,6 +75,39 @@ def judge_schema(problem: str | None) -> Check:
         problem,
         Cause("program and database are of different releases", "run `indexer migrate` of the newer release"),
     )
+
+
+def judge_log(log: LogState) -> Check:
+    """Judge the audit log by what the indexer found: whether it fits what was sealed, and whether it is signed."""
+    if log.damaged:
+        more = f", and {log.damaged - 1} more" if log.damaged > 1 else ""
+        return failed(
+            Link.LOG,
+            f"{log.first}{more}",
+            Cause(
+                "somebody changed the database by SQL, or it was restored in part",
+                "copy the database as it is first; docs/how-to/prove-the-audit-log.md tells what follows",
+            ),
+        )
+    if log.conflicts:
+        return failed(
+            Link.LOG,
+            "; ".join(log.conflicts),
+            Cause(
+                "the database was restored from a backup older than that checkpoint, or is another one",
+                "docs/how-to/back-up-and-restore.md tells how the log goes on",
+            ),
+        )
+    recent = [loop for loop in log.signing if loop.age_seconds < RECENT_SECONDS]
+    if recent and not any(loop.outcome == "good" for loop in recent):
+        return warning(
+            Link.LOG,
+            f"nothing signs it: {recent[0].last_error}",
+            Cause("the server has not the log's key, or its database was put back", "what the error says"),
+        )
+    if log.compared_at is None:
+        return ok(Link.LOG, "no damage found; not yet compared in full with what was sealed")
+    return ok(Link.LOG, f"as it was sealed and signed, compared in full at {format_time(log.compared_at)}")
 
 
 def judge_indexer(url: str, ready: HttpAnswer) -> Check:

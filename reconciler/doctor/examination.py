@@ -53,6 +53,7 @@ class Examination:
             )
             self._add(judge_endpoints(self._instances, token=settings.notifications_token))
             await self._follow_canary(client, registry)
+            await self._examine_log()
         return Report(tuple(self._checks.values()))
 
     def _add(self, *checks: Check) -> None:
@@ -83,6 +84,17 @@ class Examination:
         self._database_ahead = database.ahead_seconds
         self._add(decide.judge_database(database))
         self._add(decide.judge_schema(await observe.observe_schema(self._connection)))
+
+    async def _examine_log(self) -> None:
+        """Last: no push depends on it."""
+        if self._connection is None or not self._holds(Link.SCHEMA):
+            broken = Link.SCHEMA if self._holds(Link.DATABASE) else Link.DATABASE
+            self._add(skipped(Link.LOG, f"not reached: {broken}"))
+            return
+        try:
+            self._add(decide.judge_log(await observe.observe_log(self._connection)))
+        except (StoreError, ConfigurationError) as error:
+            self._add(failed(Link.LOG, f"the database went away meanwhile: {error}"))
 
     async def _examine_indexer(self, client: httpx.AsyncClient) -> None:
         url, token = self._settings.indexer_url, self._settings.notifications_token

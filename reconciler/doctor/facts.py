@@ -197,3 +197,17 @@ class Trail:
     news_after_removal: News = field(default_factory=News)
     gone: bool = False
     surroundings: Surroundings = field(default_factory=Surroundings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogState:
+    """The audit log: what does not fit what was sealed and signed, in words, and the loops that sign it.
+
+    ``damaged`` entries, of which ``first`` is told; ``conflicts``: checkpoints elsewhere that it did not grow out of.
+    """
+
+    damaged: int = 0
+    first: str | None = None
+    conflicts: Sequence[str] = ()
+    compared_at: datetime | None = None
+    signing: Sequence[LoopState] = ()

@@ -17,6 +17,8 @@ from indexer.errors import RegistryError, RegistryMisbehaved, StoreOutdated
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import RepositoryName
 from indexer.store.canary import examining, find_server
+from indexer.store.checkpoints import list_conflicts
+from indexer.store.checks import check_state
 from indexer.store.listing import status as status_store
 from indexer.store.migrate import check
 from indexer.store.pool import Connection
@@ -27,6 +29,7 @@ from reconciler.doctor.facts import (
     Family,
     HttpAnswer,
     Instance,
+    LogState,
     LoopState,
     RegistryFacts,
 )
@@ -44,6 +47,9 @@ SECONDS: Final = 5.0
 
 SAID_BYTES: Final = 300
 """Of an answer that only a person reads."""
+
+SIGNING: Final = "checkpoint"
+"""The indexer's loop that signs the log."""
 
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
@@ -78,6 +84,21 @@ async def observe_schema(connection: Connection) -> str | None:
     except StoreOutdated as error:
         return str(error)
     return None
+
+
+async def observe_log(connection: Connection) -> LogState:
+    """Return how the audit log is."""
+    async with examining():
+        checked = await check_state(connection)
+        conflicts = await list_conflicts(connection)
+    loops, _ = await observe_loops(connection)
+    return LogState(
+        damaged=checked.damaged,
+        first=None if checked.first is None else checked.first.what,
+        conflicts=[one.what for one in conflicts],
+        compared_at=checked.lap.lap_ended_at,
+        signing=[loop for loop in loops if loop.loop == SIGNING],
+    )
 
 
 async def observe_loops(connection: Connection) -> tuple[list[LoopState], int]:

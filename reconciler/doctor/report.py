@@ -30,6 +30,7 @@ class Link(StrEnum):
     LISTED = "tag listed"
     REMOVED = "canary removed"
     DELETION = "deletion arrived"
+    LOG = "audit log"
 
 
 @unique

@@ -10,25 +10,27 @@ import stat
 from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from indexer.audit.checkpoint import AnotherKeySigns, Checkpointer, CheckpointSettings
-from indexer.audit.keys import read_key
+from indexer.audit.checkpoint import AnotherKeySigns, Checkpointer, CheckpointSettings, key_to_sign
+from indexer.audit.keys import judge_mode, make_key
 from indexer.audit.merkle import is_consistent, root_from_inclusion
 from indexer.audit.note import Checkpoint, SignerKey, VerifierKey, verify_note
+from indexer.audit.publish import LogPutBack
 from indexer.audit.tiles import TreeDamaged
 from indexer.errors import ConfigurationError
 from indexer.settings import Settings
+from indexer.store.checkpoints import list_conflicts
 from indexer.store.migrate import migrate
+from indexer.store.pool import connection
 from tests.fixtures.installation import Installation
 from tests.fixtures.sealing import exported, sealed, stage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from indexer.store.pool import Pool
     from tests.fixtures.asking import Api
 
@@ -112,6 +114,78 @@ async def test_checkpoint__is_not_signed_over_what_was_altered(pool: Pool, tampe
     assert 1 == await pool.fetchval("SELECT count(*) FROM audit_checkpoint")
 
 
+PUT_BACK = "TRUNCATE audit_entry, audit_tile, audit_checkpoint, audit_salt CASCADE; UPDATE log_head SET position = 0;"
+"""The database as it was before anything was sealed."""
+
+
+@pytest.mark.parametrize("went_on", [0, 3, 40])
+async def test_published__of_a_log_that_was_put_back_is_kept(
+    pool: Pool, tmp_path: Path, went_on: int
+) -> None:
+    """The file shows what the database does not know any more: it stays, nothing is signed, and the status says so."""
+    file = tmp_path / "checkpoint"
+    settings = replace(EAGER, file=file)
+    await sealed(pool, 30)
+    before = Checkpointer(pool, KEY, settings)
+    await before.run_once()
+    published = file.read_text("utf-8")
+    await pool.execute(PUT_BACK)
+    await sealed(pool, went_on, begin=datetime(2026, 4, 1, tzinfo=UTC))
+    for loop in (
+        before,
+        Checkpointer(pool, KEY, settings),
+    ):  # the server that ran meanwhile, and one that starts
+        with pytest.raises(LogPutBack, match="put back to an earlier state"):
+            await loop.run_once()
+    assert published == file.read_text("utf-8")
+    assert 0 == await pool.fetchval("SELECT count(*) FROM audit_checkpoint")
+    async with connection(pool) as held:
+        (conflict,) = await list_conflicts(held)
+    assert (True, True) == (str(file) in conflict.place, "30 entries" in conflict.what)
+    file.rename(tmp_path / "kept")
+    assert min(went_on, 1) == (await loop.run_once()).items
+    async with connection(pool) as held:
+        assert [] == await list_conflicts(held)
+
+
+async def test_published__what_is_no_checkpoint_is_kept(pool: Pool, tmp_path: Path) -> None:
+    """A setting that names somebody's file costs nobody that file; an empty one is written to."""
+    file = tmp_path / "checkpoint"
+    await sealed(pool, 3)
+    file.write_text("127.0.0.1 localhost\n")
+    with pytest.raises(ConfigurationError, match="holds something else"):
+        await Checkpointer(pool, KEY, replace(EAGER, file=file)).run_once()
+    assert "127.0.0.1 localhost\n" == file.read_text()
+    file.write_text("")
+    assert 1 == (await Checkpointer(pool, KEY, replace(EAGER, file=file)).run_once()).items
+    assert 3 == Checkpoint.parse(verified_note(file)).size
+
+
+async def test_published__by_a_faster_server_is_not_put_back(pool: Pool, tmp_path: Path) -> None:
+    """Of two servers that publish to one file the slower does not replace the newer checkpoint by an older."""
+    file = tmp_path / "checkpoint"
+    await sealed(pool, 3)
+    slow = Checkpointer(pool, KEY, replace(EAGER, entries=10**6, interval=timedelta(days=1), file=file))
+    older = await signed(pool)
+    await sealed(pool, 2)
+    await Checkpointer(pool, KEY, replace(EAGER, file=file)).run_once()
+    newest = file.read_text("utf-8")
+    await pool.execute("DELETE FROM audit_checkpoint WHERE size > $1", older.size)
+    await slow.run_once()
+    assert newest == file.read_text("utf-8")
+
+
+async def test_checkpoint__another_key_is_told_before_anything_is_due(pool: Pool, tmp_path: Path) -> None:
+    """A server that cannot sign says so from its first round on, and publishes what others sign."""
+    await sealed(pool, 3)
+    await signed(pool)
+    for key in (SignerKey.generate(KEY.name), None):
+        file = tmp_path / f"of {key is None}"
+        with pytest.raises(AnotherKeySigns, match=r"INDEXER_AUDIT_KEY_FILE"):
+            await Checkpointer(pool, key, replace(EAGER, file=file)).run_once()
+        assert 3 == Checkpoint.parse(verified_note(file)).size
+
+
 # --- keys ------------------------------------------------------------------------------------------------
 
 
@@ -122,11 +196,41 @@ def settings_of(tmp_path: Path, **given: str) -> Settings:
 def test_key__is_made_once_and_for_us_alone(tmp_path: Path) -> None:
     """The first start makes the key, readable by its owner only; later ones read it."""
     settings = settings_of(tmp_path / "data")
-    made = read_key(settings)
+    made = make_key(settings)
     file = tmp_path / "data" / "audit.key"
     assert 0o600 == stat.S_IMODE(file.stat().st_mode)
-    assert made.secret_text() == read_key(settings).secret_text()
+    assert made.secret_text() == make_key(settings).secret_text()
     assert [file] == list(file.parent.iterdir())
+
+
+async def test_key__is_not_made_for_a_log_that_another_signs(pool: Pool, tmp_path: Path) -> None:
+    """The first server makes the key; one with a data directory of its own on a signed log makes none."""
+    settings = settings_of(tmp_path)
+    made, newest = await key_to_sign(pool, settings)
+    assert (make_key(settings).secret_text(), None) == (made and made.secret_text(), newest)
+    await sealed(pool, 3)
+    assert made is not None
+    await signed(pool, made)
+    found, newest = await key_to_sign(pool, settings)
+    assert (True, str(made.verifier)) == (found is not None, newest and newest.verifier)
+    other = settings_of(tmp_path / "other")
+    assert None is (await key_to_sign(pool, other))[0]
+    assert [] == list((tmp_path / "other").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "named", "says"),
+    [
+        (0o600, False, None), (0o400, False, None), (0o640, False, "its group can read"),
+        (0o644, False, "everybody on this machine can read"), (0o620, False, "its group can write"),
+        (0o440, True, None), (0o640, True, None), (0o444, True, "everybody on this machine can read"),
+        (0o660, True, "its group can write"), (0o666, True, "everybody on this machine can write"),
+    ],
+)  # fmt: skip
+def test_key__that_others_can_take_is_told(mode: int, named: bool, says: str | None) -> None:
+    """Ours is its owner's alone; one that is named may be its group's, as secrets are mounted."""
+    said = judge_mode(Path("audit.key"), mode, named=named)
+    assert (said is None) if says is None else (says in (said or ""))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +242,7 @@ def test_key__that_cannot_be_used_is_said_to(tmp_path: Path, text: str | None, s
     if text is not None:
         file.write_text(text)
     with pytest.raises(ConfigurationError, match=says) as refused:
-        read_key(settings_of(tmp_path, INDEXER_AUDIT_KEY_FILE=str(file)))
+        make_key(settings_of(tmp_path, INDEXER_AUDIT_KEY_FILE=str(file)))
     assert KEY.secret_text().rpartition("+")[2] not in str(refused.value)
 
 
@@ -230,7 +334,7 @@ class Auditor:
     def __init__(self, database_url: str, directory: Path) -> None:
         self.machine = Installation(database_url=database_url, directory=directory)
         self.directory = directory
-        self.key = read_key(settings_of(directory / "data"))
+        self.key = make_key(settings_of(directory / "data"))
         (directory / "key").write_text(str(self.key.verifier))
 
     def made(self, verb: str, *options: str) -> Any:
@@ -316,7 +420,9 @@ async def test_export__again_is_one_export_and_its_proof(pool: Pool, auditor: Au
         auditor.made("export", *files, "--append")
         assert (0, entries) == ((found := auditor.verify(*verify))[0], found[1]["entries"])
     auditor.made("export", "--output", auditor.file("plain"))
-    plain = auditor.machine.run("indexer", "audit", "export", "--output", auditor.file("plain"), *files[2:], "--append")
+    plain = auditor.machine.run(
+        "indexer", "audit", "export", "--output", auditor.file("plain"), *files[2:], "--append"
+    )
     assert (2, True) == (plain.exit_code, "made without --proof" in plain.error)
     assert (2, None) == auditor.verify(auditor.file("plain"), "--proof", auditor.file("log.proof"))
     assert [] == list(auditor.directory.glob(".*unfinished"))
@@ -329,7 +435,10 @@ async def test_export__does_not_go_on_in_another_log(pool: Pool, auditor: Audito
     auditor.export("log")
     held = (auditor.directory / "log").read_bytes()
     lines = held.splitlines(keepends=True)
-    for kept in (held.replace(b'"v29"', b'"v30"'), held + lines[-1].replace(b'"position":30', b'"position":31')):
+    for kept in (
+        held.replace(b'"v29"', b'"v30"'),
+        held + lines[-1].replace(b'"position":30', b'"position":31'),
+    ):
         (auditor.directory / "log").write_bytes(kept)
         done = auditor.machine.run(
             "indexer", "audit", "export", "--append", "--output", auditor.file("log"),
@@ -348,7 +457,9 @@ async def test_command__an_empty_checkpoint_is_none_of_this_log(pool: Pool, audi
     proven = (auditor.file("log"), "--proof", auditor.file("log.proof"))
     exit_code, said = auditor.verify(*proven, "--checkpoint", auditor.file("kept"))
     assert (1, "proof") == (exit_code, said["problem"]["fault"])
-    missing = auditor.machine.run("indexer", "audit", "verify", auditor.file("none"), "--key", auditor.file("key"))
+    missing = auditor.machine.run(
+        "indexer", "audit", "verify", auditor.file("none"), "--key", auditor.file("key")
+    )
     assert (2, True) == (missing.exit_code, f"{auditor.file('none')} cannot be read" in missing.error)
 
 
@@ -374,6 +485,39 @@ async def test_command__says_what_it_lacks(pool: Pool, auditor: Auditor) -> None
     assert (1, "proof") == (exit_code, said["problem"]["fault"])
     (auditor.directory / "key").write_text("no key")
     assert (2, None) == auditor.verify(auditor.file("all"), "--proof", auditor.file("all.proof"))
+
+
+async def test_key__that_does_not_sign_is_not_printed(pool: Pool, auditor: Auditor, tmp_path: Path) -> None:
+    """Who asks in the wrong place gets no key, and none is made there; before anything is signed one is."""
+    elsewhere = {"INDEXER_DATA_DIR": str(tmp_path / "elsewhere")}
+
+    def ask(*options: str, **given: str | None) -> tuple[int, str, str]:
+        done = auditor.machine.run("indexer", "audit", "key", *options, **given)
+        return done.exit_code, done.output.strip(), done.error
+
+    nobody = ask(INDEXER_DATABASE_URL=None, **elsewhere)
+    assert (2, "", True) == (*nobody[:2], "none is made" in nobody[2])
+    await sealed(pool, 3)
+    await signed(pool, auditor.key)
+    refused = ask(**elsewhere)
+    assert (2, "", True) == (
+        *refused[:2],
+        f"is signed by {auditor.key.verifier}, and there is no key" in refused[2],
+    )
+    assert not (tmp_path / "elsewhere" / "audit.key").exists()
+    file = tmp_path / "new.key"
+    made = ask("--make", str(file))
+    assert (0, 0o600) == (made[0], stat.S_IMODE(file.stat().st_mode))
+    assert 2 == ask("--make", str(file))[0]
+    other = ask(INDEXER_AUDIT_KEY_FILE=str(file))
+    assert (2, "", True) == (*other[:2], f"the key here is {made[1]}" in other[2])
+    file.chmod(0o644)
+    alone = ask(INDEXER_AUDIT_KEY_FILE=str(file), INDEXER_DATABASE_URL=None)
+    assert (0, made[1], True, True) == (
+        *alone[:2],
+        "not compared" in alone[2],
+        "everybody on this" in alone[2],
+    )
 
 
 async def test_key__is_replaced_only_when_told_to(pool: Pool, auditor: Auditor) -> None:

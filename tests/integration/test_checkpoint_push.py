@@ -16,7 +16,7 @@ from indexer.errors import ConfigurationError, Postponed, RegistryDenied
 from indexer.oci.media_types import OCI_MANIFEST
 from indexer.oci.reference import parse_repository_name
 from indexer.settings import Settings
-from indexer.store.checkpoints import newest_checkpoint
+from indexer.store.checkpoints import list_conflicts, newest_checkpoint
 from indexer.store.pool import connection
 from reconciler.checkpoints.artifact import LATEST
 from reconciler.checkpoints.loop import CheckpointPusher, PushSettings, push_settings
@@ -99,7 +99,12 @@ async def test_push__says_what_stands_in_the_registry(pool: Pool, registry: Dire
     """What is named can be pulled, whether it was pushed just now or stood there before."""
     await sealed(pool, 3)
     await sign(pool)
-    for outcome, size, newest in (("pushed", 3, 3), ("present", 3, 3), ("own_entries_only", 3, 4), ("pushed", 6, 6)):
+    for outcome, size, newest in (
+        ("pushed", 3, 3),
+        ("present", 3, 3),
+        ("own_entries_only", 3, 4),
+        ("pushed", 6, 6),
+    ):
         if outcome == "own_entries_only":
             await own_entry(pool)
         elif newest == 6:
@@ -186,6 +191,14 @@ async def test_push__never_goes_over_what_is_not_ours(
         await CheckpointPusher(pool, registry, ALWAYS).run_once()
     assert before == registry.state.link_of(REPOSITORY, LATEST)
     assert 0 == await pool.fetchval("SELECT count(*) FROM audit_checkpoint_push")
+    async with connection(pool) as held:
+        told = [conflict.place for conflict in await list_conflicts(held)]
+    assert ([] if what == "an image" else ["audit/checkpoints:latest"]) == told
+    registry.state.delete_tag(REPOSITORY, "latest")
+    if what != "another log":
+        assert 1 == (await CheckpointPusher(pool, registry, ALWAYS).run_once()).items
+        async with connection(pool) as held:
+            assert [] == await list_conflicts(held)
 
 
 async def test_push__that_is_refused_says_what_is_missing(pool: Pool, registry: DirectRegistry) -> None:

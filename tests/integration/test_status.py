@@ -9,7 +9,7 @@ import pytest
 
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
-from indexer.store import due, inbox, loops, repositories, walks
+from indexer.store import checkpoints, checks, due, inbox, loops, repositories, walks
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.migrate import migrate
@@ -36,12 +36,39 @@ async def test_status__of_nothing(migrated: str) -> None:
         "measure      0 waiting",
         "tags         0, none to verify",
         "walk         none yet",
+        "audit log    no damage found, not yet compared in full",
     ] == lines
     assert (None, None, []) == (
         picture_json(picture)["last_run"],
         picture_json(picture)["brake"],
         picture_json(picture)["loops"],
     )
+
+
+async def test_status__of_a_log_that_was_changed(migrated: str) -> None:
+    """Damage of the log, and checkpoints elsewhere that it did not grow out of, are where an operator looks."""
+    now = datetime.now(UTC)
+    held = await connect(migrated, application="tests")
+    try:
+        found = [checks.Damage(position=n, fault="missing", what=f"entry {n} is missing") for n in (7, 9)]
+        await checks.put_damages(held, first=1, last=10, damages=found, at=now)
+        await checkpoints.put_conflict(
+            held, place="host:/a", what="80 entries were signed, and it has 40", at=now
+        )
+        gone = now - timedelta(days=1)
+        await checkpoints.put_conflict(held, place="host:/b", what="of a server that is gone", at=gone)
+    finally:
+        await held.close()
+    picture = await look(migrated)
+    lines = [line for line in picture_lines(picture) if "DAMAGED" in line or "PUT BACK" in line]
+    assert "audit log    DAMAGED: entry 7 is missing, and 1 more" == lines[0].partition(";")[0]
+    assert ["             PUT BACK, or another: 80 entries were signed, and it has 40"] == lines[1:]
+    assert {
+        "checked_at": None,
+        "damaged": 2,
+        "first_damage": "entry 7 is missing",
+        "conflicts": ["80 entries were signed, and it has 40"],
+    } == picture_json(picture)["audit"]
 
 
 async def test_status__of_trouble(migrated: str) -> None:

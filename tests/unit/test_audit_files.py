@@ -13,7 +13,10 @@ from indexer.cli_export import _begin
 from indexer.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
+    from typing import BinaryIO
 
 
 def line(position: int, **more: object) -> bytes:
@@ -49,7 +52,8 @@ def test_standing__of_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"notes\n", b"[]\n", b'{"position":"1"}\n', line(3) + line(2), line(1) + b'{"posi', b'{"position":1}']
+    "text",
+    [b"notes\n", b"[]\n", b'{"position":"1"}\n', line(3) + line(2), line(1) + b'{"posi', b'{"position":1}'],
 )
 def test_standing__what_is_no_export_is_refused(tmp_path: Path, text: bytes) -> None:
     """Somebody's notes, the other format, a line that was cut off: nothing is written behind these."""
@@ -108,9 +112,14 @@ def test_whole__has_its_name_when_it_is_whole(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert 0o640 == stat.S_IMODE(file.stat().st_mode)
-    with pytest.raises(RuntimeError), whole(file) as out:
-        out.write(b"second")
-        raise RuntimeError
+
+    def fail() -> None:
+        with whole(file) as out:
+            out.write(b"second")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (b"first", [file]) == (file.read_bytes(), list(tmp_path.iterdir()))
     link = tmp_path / "link"
     link.symlink_to(file)
@@ -123,10 +132,15 @@ def test_appended__what_is_not_whole_is_taken_back(tmp_path: Path) -> None:
     """An export that fails midway can be taken up again: the file ends where it ended."""
     file = tmp_path / "log.ndjson"
     file.write_bytes(line(1))
-    with pytest.raises(RuntimeError), appended(file) as out:
-        out.write(line(2) + b'{"pos')
-        out.flush()
-        raise RuntimeError
+
+    def fail() -> None:
+        with appended(file) as out:
+            out.write(line(2) + b'{"pos')
+            out.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert line(1) == file.read_bytes()
     with appended(file) as out:
         out.write(line(2))
@@ -134,7 +148,12 @@ def test_appended__what_is_not_whole_is_taken_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [whole, appended])
-def test_file__that_cannot_be_written_is_one_line(tmp_path: Path, write: object) -> None:
+def test_file__that_cannot_be_written_is_one_line(
+    tmp_path: Path, write: Callable[[Path], AbstractContextManager[BinaryIO]]
+) -> None:
     """A directory that is not there is told by its path, without a traceback."""
-    with pytest.raises(ConfigurationError, match="cannot be written: No such"), write(tmp_path / "no" / "log"):  # type: ignore[operator]
+    with (
+        pytest.raises(ConfigurationError, match="cannot be written: No such"),
+        write(tmp_path / "no" / "log"),
+    ):
         pass

@@ -31,6 +31,7 @@ from reconciler.doctor.facts import (
     HttpAnswer,
     Instance,
     Listing,
+    LogState,
     LoopState,
     News,
     RegistryFacts,
@@ -109,6 +110,38 @@ def first_cause(check: Check) -> str:
 def test_database__version_and_reach(fact: Database | str, outcome: Outcome) -> None:
     """PostgreSQL 15 or newer, reachable: all else is broken."""
     assert outcome == decide.judge_database(fact).outcome
+
+
+FAILING = LoopState(
+    loop="checkpoint",
+    process="indexer serve h:1",
+    outcome="failed",
+    age_seconds=3,
+    last_error="AnotherKeySigns: …",
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "outcome", "found"),
+    [
+        (LogState(), Outcome.OK, "not yet compared"),
+        (LogState(compared_at=NOW), Outcome.OK, "as it was sealed and signed"),
+        (
+            LogState(damaged=1, first="entry 7 is missing", compared_at=NOW),
+            Outcome.FAILED,
+            "entry 7 is missing",
+        ),
+        (LogState(damaged=3, first="entry 7 is missing"), Outcome.FAILED, "entry 7 is missing, and 2 more"),
+        (LogState(conflicts=["80 entries were signed"]), Outcome.FAILED, "80 entries were signed"),
+        (LogState(signing=[FAILING]), Outcome.WARNING, "nothing signs it: AnotherKeySigns"),
+        (LogState(signing=[FAILING, replace(FAILING, outcome="good")]), Outcome.OK, ""),
+        (LogState(signing=[replace(FAILING, age_seconds=4000)]), Outcome.OK, ""),
+    ],
+)
+def test_log__damaged_put_back_or_not_signed(log: LogState, outcome: Outcome, found: str) -> None:
+    """What the server found of its log breaks no push, and is told all the same."""
+    check = decide.judge_log(log)
+    assert (outcome, True) == (check.outcome, found in check.found)
 
 
 @pytest.mark.parametrize(

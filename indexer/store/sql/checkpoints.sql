@@ -38,3 +38,16 @@ SELECT EXISTS (
     SELECT FROM audit_entry AS e LEFT JOIN repository AS r ON r.id = e.repository_id
     WHERE e.position > $1 AND e.position <= $2 AND r.name IS DISTINCT FROM $3
 )
+
+-- name: put_conflict
+-- At place $1 stands a checkpoint that this log did not grow out of: in words $2, found at $3.
+INSERT INTO audit_conflict (place, found_at, last_at, what) VALUES ($1, $3, $3, $2)
+ON CONFLICT (place) DO UPDATE SET last_at = excluded.last_at, what = excluded.what
+
+-- name: forget_conflict
+-- What stands at place $1 is a checkpoint of this log, or nothing.
+DELETE FROM audit_conflict WHERE place = $1
+
+-- name: list_conflicts
+-- Where checkpoints stand that this log did not grow out of, by place: those found again within $1, and 20 at most.
+SELECT place, found_at, what FROM audit_conflict WHERE last_at > now() - $1::interval ORDER BY place LIMIT 20

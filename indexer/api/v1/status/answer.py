@@ -21,7 +21,7 @@ from indexer.api.v1.status.work import Backlog, Loop, show_backlog, show_loops
 from indexer.errors import CallerError
 from indexer.inventory.changes import DueKind
 from indexer.rfc3339 import format_time
-from indexer.store.checkpoints import newest_checkpoint, newest_push
+from indexer.store.checkpoints import list_conflicts, newest_checkpoint, newest_push
 from indexer.store.checks import check_state
 from indexer.store.feeds import list_feeds
 from indexer.store.forwarding import forwarding_backlog
@@ -78,6 +78,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         signed = await newest_checkpoint(held)
         pushed = await newest_push(held)
         checked = await check_state(held)
+        conflicts = await list_conflicts(held)
         feeds = await list_feeds(held)
     ingest, now = found.ingest, found.ingest["now"]
     body = {
@@ -91,7 +92,7 @@ async def get_status(call: Call[NoQuery]) -> Thing:
         "backlog": {kind.value: show_backlog(found, kind, now) for kind in DueKind},
         "audit_position": ingest["position"],
         "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
-        "audit_proof": show_proof(signed, pushed, checked),
+        "audit_proof": show_proof(signed, pushed, checked, conflicts),
         "repositories": found.totals["repositories"],
         "tags": found.totals["tags"],
         "manifests": found.totals["manifests"],

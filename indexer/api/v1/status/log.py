@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from indexer.api.models import Shown
 from indexer.audit.verify import Fault
 from indexer.rfc3339 import format_time
-from indexer.store.checkpoints import Pushed, Signed
+from indexer.store.checkpoints import Conflict, Pushed, Signed
 from indexer.store.checks import CheckState
 
 
@@ -30,6 +31,14 @@ class AuditDamage(Shown):
     found_at: datetime
 
 
+class AuditConflict(Shown):
+    """A place with a checkpoint that this log did not grow out of: it was put back, or is another."""
+
+    place: str = Field(description="A file of a server, or a repository of the registry.")
+    found_at: datetime
+    what: str
+
+
 class AuditProof(Shown):
     """Whether the log is what was sealed and signed."""
 
@@ -46,9 +55,12 @@ class AuditProof(Shown):
     checked_at: datetime | None = Field(description="When the whole log was last compared.")
     damaged: int = Field(description="Entries that do not fit, 1,000 at most.")
     first_damage: AuditDamage | None
+    conflicts: list[AuditConflict] = Field(description="Found within the last hour; at most 20.")
 
 
-def show_proof(signed: Signed | None, pushed: Pushed | None, checked: CheckState) -> dict[str, Any]:
+def show_proof(
+    signed: Signed | None, pushed: Pushed | None, checked: CheckState, conflicts: Sequence[Conflict]
+) -> dict[str, Any]:
     """Return an :class:`AuditProof` as it is answered."""
     first = checked.first
     return {
@@ -68,4 +80,7 @@ def show_proof(signed: Signed | None, pushed: Pushed | None, checked: CheckState
             "what": first.what,
             "found_at": format_time(checked.found_at),
         },
+        "conflicts": [
+            {"place": one.place, "found_at": format_time(one.found_at), "what": one.what} for one in conflicts
+        ],
     }
