@@ -91,7 +91,8 @@ CREATE TABLE blob (
     size_bytes  bigint NOT NULL DEFAULT 0
 );
 
--- Content, once for the whole registry: a digest never changes. `content`: heard, read or unreadable.
+-- Content, once for the whole registry: a digest never changes. `content`: heard (not read), read, partly-read (`unread`
+-- names the parts that could not be), or unreadable.
 CREATE TABLE manifest (
     id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     size_bytes         bigint NOT NULL DEFAULT 0,            -- of the manifest itself
@@ -100,12 +101,14 @@ CREATE TABLE manifest (
     read_at            timestamptz,
     facet_id           integer NOT NULL REFERENCES facet,
     config_media_type_id integer REFERENCES media_type,
-    content            text NOT NULL DEFAULT 'heard' CHECK (content IN ('heard', 'read', 'unreadable')),
+    config_size_bytes  bigint,                               -- as this manifest claims
+    content            text NOT NULL DEFAULT 'heard' CHECK (content IN ('heard', 'read', 'partly-read', 'unreadable')),
     digest             bytea NOT NULL UNIQUE,
     config_digest      bytea,
     subject_digest     bytea,
     annotations        jsonb,
-    labels             jsonb
+    labels             jsonb,
+    unread             text[]
 );
 
 CREATE INDEX manifest_by_subject ON manifest (subject_digest, digest) WHERE subject_digest IS NOT NULL;
@@ -121,6 +124,7 @@ CREATE TABLE manifest_layer (
     blob_id        bigint NOT NULL REFERENCES blob,
     position       integer NOT NULL,
     media_type_id  integer NOT NULL REFERENCES media_type,
+    size_bytes     bigint NOT NULL DEFAULT 0,                -- as this manifest claims
     PRIMARY KEY (manifest_id, position)
 );
 
@@ -129,8 +133,11 @@ CREATE INDEX manifest_layer_by_blob ON manifest_layer (blob_id, manifest_id);
 CREATE TABLE manifest_child (
     manifest_id  bigint NOT NULL REFERENCES manifest,
     child_id     bigint NOT NULL REFERENCES manifest,
+    size_bytes   bigint NOT NULL DEFAULT 0,                  -- what the index says of it, here and below
+    media_type_id integer REFERENCES media_type,
     position     integer NOT NULL,
     platform     text,
+    os_version   text,
     PRIMARY KEY (manifest_id, position)
 );
 

@@ -1,6 +1,9 @@
 """Instants as text: RFC 3339, UTC, always with microseconds and ``Z``; so equal instants are equal texts.
 
 Callers may name an instant in shorter ways, too: ``parse_moment``.
+
+An instant that comes from outside lies between ``EARLIEST`` and ``LATEST``: the first and last that Python can name are
+how the database driver writes its infinities, which mean "never" and "for ever" in our columns.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ _AGE = re.compile(r"(?P<number>\d{1,9})(?P<unit>[smhdw])\Z", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LAST_SECOND = 59
 _LEAP_SECOND = 60
-_FIRST = datetime.min.replace(tzinfo=UTC)
-_LAST = datetime.max.replace(tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+EARLIEST = datetime.min.replace(tzinfo=UTC) + _MICROSECOND
+LATEST = datetime.max.replace(tzinfo=UTC) - _MICROSECOND
 
 
 def format_time(at: datetime | None) -> str | None:
@@ -36,7 +40,7 @@ def parse_time(text: str) -> datetime:
     """Return the instant ``text`` names; raise ``ValueError`` where it is not RFC 3339 with a time zone.
 
     Finer than a microsecond is cut off, a leap second is the next second (as POSIX clocks have it), and what
-    lies beyond the years 1 to 9999 in UTC is their edge. A space for the sign ``+`` is taken: it is what a
+    lies beyond ``EARLIEST`` and ``LATEST`` is the nearer of them. A space for the sign ``+`` is taken: it is what a
     ``+`` becomes that was not escaped in a URL.
     """
     match = _TIME.match(text)
@@ -51,9 +55,14 @@ def parse_time(text: str) -> datetime:
         minutes = _offset_minutes(match["hours"], match["minutes"])
         shift += timedelta(minutes=minutes if match["sign"] == "-" else -minutes)
     try:
-        return at + shift
+        return clamp(at + shift)
     except OverflowError:
-        return _FIRST if shift < timedelta() else _LAST
+        return EARLIEST if shift < timedelta() else LATEST
+
+
+def clamp(at: datetime) -> datetime:
+    """Return an aware instant within ``EARLIEST`` and ``LATEST``: itself, but for the two beyond them."""
+    return min(max(at, EARLIEST), LATEST)
 
 
 def parse_moment(text: str, *, now: datetime) -> datetime:
@@ -65,11 +74,11 @@ def parse_moment(text: str, *, now: datetime) -> datetime:
     age = _AGE.match(text)
     if age is not None:
         try:
-            return now - timedelta(seconds=int(age["number"]) * _SECONDS[age["unit"]])
+            return clamp(now - timedelta(seconds=int(age["number"]) * _SECONDS[age["unit"]]))
         except OverflowError:
-            return _FIRST
+            return EARLIEST
     if _DATE.match(text):
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        return clamp(datetime.fromisoformat(text).replace(tzinfo=UTC))
     try:
         return parse_time(text)
     except ValueError as error:

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field
 
 from indexer.api.parameters import Query, whole_number
 from indexer.errors import CallerError
+from indexer.rfc3339 import clamp
 from indexer.store.listing.keyset import Order, Position
 from indexer.store.listing.walk import Page
 
@@ -136,6 +137,6 @@ def _decode(order: Order, value: object) -> object:
 
 def _instant(microseconds: int) -> datetime:
     try:
-        return _EPOCH + timedelta(microseconds=microseconds)
+        return clamp(_EPOCH + timedelta(microseconds=microseconds))
     except OverflowError:
         raise ValueError(_NO_CURSOR) from None

@@ -66,6 +66,8 @@ def is_dummy_content(manifest: ParsedManifest, config: bytes) -> bool:
     """Tell whether a manifest and its config were read to be a dummy: no layers, and an image of nothing."""
     if manifest.media_type != DOCKER_MANIFEST or manifest.layers or manifest.subject is not None:
         return False
+    if manifest.unread:  # it may have layers after all
+        return False
     if len(config) > MOST_CONFIG_BYTES:
         return False
     try:

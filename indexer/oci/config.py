@@ -1,7 +1,8 @@
 """Image configurations (OCI image spec 1.1, "config.md"; Docker image spec v1.2).
 
 A registry stores a config without looking into it, so any part of it may be wrong. Each part is read by
-itself and counts as absent when it is wrong; only bytes that are no JSON object raise ``ValueError``.
+itself, as ``document`` says, and counts as absent when it is wrong; only bytes that are no JSON object raise
+``ValueError``.
 """
 
 from __future__ import annotations
@@ -12,32 +13,45 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from indexer.oci.descriptor import read_platform
-from indexer.oci.document import decode_object
+from indexer.oci.descriptor import platform_of
+from indexer.oci.document import Names, Unread, UnreadParts, as_struct, read_document, read_text_map
 from indexer.oci.platform import Platform
+from indexer.rfc3339 import clamp
 
 CREATED_ANNOTATION: Final = "org.opencontainers.image.created"
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 _GO_ZERO_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
+_MEMBERS = Names("created", "os", "architecture", "variant", "os.version", "config")
+_RUNTIME = Names("Labels")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image says of itself: ``created`` in UTC to the microsecond, ``platform``, ``labels``."""
+    """What an image says of itself: ``created`` in UTC to the microsecond, ``platform``, ``labels``.
+
+    ``unread``: which of the three could not be read, or not all of it.
+    """
 
     created: datetime | None = None
     platform: Platform | None = None
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    unread: tuple[Unread, ...] = ()
 
 
 def parse_image_config(content: bytes) -> ImageConfig:
     """Parse an image config; raise ``ValueError`` if it is not a JSON object."""
-    source = decode_object(content)
+    return read_document(content, _read)
+
+
+def _read(document: dict[str, Any]) -> ImageConfig:
+    source = as_struct(document, "document", _MEMBERS)
+    unread = UnreadParts()
     return ImageConfig(
-        created=parse_created(source.get("created")),
-        platform=_platform(source),
-        labels=_labels(source),
+        created=_read_created(source.get("created"), unread),
+        platform=unread.attempt("platform", lambda: platform_of(source, "document"), None),
+        labels=_read_labels(source.get("config"), unread),
+        unread=unread.as_tuple(),
     )
 
 
@@ -45,15 +59,20 @@ def parse_created(value: Any) -> datetime | None:
     """Read an RFC 3339 time as UTC; None for anything else.
 
     Nanoseconds are cut to microseconds. Go's zero time (0001-01-01T00:00:00Z) is how builders written in Go
-    say "not set", so it is None; other early years (reproducible builds' 1970 and 1980) are kept.
+    say "not set", so it is None; other early years (reproducible builds' 1970 and 1980) are kept. The last microsecond
+    of the year 9999 becomes the one before (``rfc3339``).
     """
+    at = _read_time(value)
+    return None if at is None or at == _GO_ZERO_TIME else clamp(at)
+
+
+def _read_time(value: Any) -> datetime | None:
     if not isinstance(value, str) or not _RFC3339.match(value):
         return None
     try:
-        created = datetime.fromisoformat(value.upper()).astimezone(UTC)
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return None if created == _GO_ZERO_TIME else created
 
 
 def pick_created(config: ImageConfig | None, annotations: Mapping[str, str]) -> datetime | None:
@@ -67,16 +86,19 @@ def pick_created(config: ImageConfig | None, annotations: Mapping[str, str]) -> 
     return parse_created(annotations.get(CREATED_ANNOTATION))
 
 
-def _platform(source: dict[str, Any]) -> Platform | None:
-    try:
-        return read_platform(source, "config")
-    except ValueError:
-        return None
+def _read_created(value: Any, unread: UnreadParts) -> datetime | None:
+    created = parse_created(value)
+    if created is None and value is not None and value != "" and not _says_not_set(value):
+        unread.add("created", f"document.created: not an RFC 3339 time: {str(value)[:60]!r}")
+    return created
 
 
-def _labels(source: dict[str, Any]) -> dict[str, str]:
-    inner = source.get("config")
-    labels = inner.get("Labels") if isinstance(inner, dict) else None
-    if not isinstance(labels, dict):
+def _says_not_set(value: Any) -> bool:
+    return _read_time(value) == _GO_ZERO_TIME
+
+
+def _read_labels(config: Any, unread: UnreadParts) -> dict[str, str]:
+    if config is None:
         return {}
-    return {name: value for name, value in labels.items() if isinstance(value, str)}
+    inner = unread.attempt("labels", lambda: as_struct(config, "document.config", _RUNTIME), {})
+    return read_text_map(inner.get("Labels"), "labels", unread)

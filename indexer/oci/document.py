@@ -1,24 +1,119 @@
 """Reading JSON documents that a stranger wrote: manifests, indexes, image configs.
 
-Whatever is wrong raises ``ValueError`` with the place and the reason. orjson is the decoder because it
-refuses what would break later: NaN and Infinity, lone surrogates and invalid UTF-8 (no database takes them),
-and nesting beyond 1,024 levels (the standard library's decoder would raise ``RecursionError``). Of a repeated
-key the last counts, as in Go. Null is the same as absent, as in Go. Text is kept as it is, U+0000 included.
+They are read as Go's ``encoding/json`` reads them, since Distribution and nearly every client are written in Go, and
+whoever reads otherwise sees another content than they do:
+
+- names of members ignore letter case (``Layers`` is ``layers``); of a name given twice the last counts, however it is
+  spelt; null is the same as absent;
+- bytes that are no UTF-8 and surrogates without their other half become U+FFFD;
+- numbers of any length and nesting of up to 10,000 levels are legal where nobody reads them.
+
+What is no JSON raises ``ValueError`` with the reason. What is JSON but has another type than a member's is one *part*
+that could not be read (:class:`UnreadParts`), and takes nothing else with it. Text is kept as it is, U+0000 included.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
 
 import orjson
+
+T = TypeVar("T")
+
+DEEPEST: Final = 10_000
+"""Go refuses what is nested deeper ("exceeded max depth")."""
+
+_KEPT_DEPTH: Final = 64
+"""Nothing that is read lies deeper than 5."""
+
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACING: Final = "replace-each-byte"
+_INT64_DIGITS: Final = 20
+_REPLACEMENT: Final = "\ufffd"
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """Replace as Go does: one U+FFFD for each byte that is not part of a character."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _REPLACEMENT * (error.end - error.start), error.end
+
+
+codecs.register_error(_REPLACING, _replace_each_byte)
+
+
+class TwoSpellings(Exception):  # noqa: N818 - not an error: a reason to read again
+    """One object has a member under two spellings, so that their order counts, which the fast decoder drops."""
+
+
+class _InOrder(dict[str, Any]):
+    """An object whose members stand in the order in which they were given last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A part that could not be read: where it stands, like ``layers[3].size``, and why."""
+
+    part: str
+    reason: str
+
+
+class UnreadParts:
+    """Collects what could not be read while the rest is."""
+
+    def __init__(self) -> None:
+        self._found: list[Unread] = []
+
+    def add(self, part: str, reason: str) -> None:
+        """Remember a part."""
+        self._found.append(Unread(part, reason))
+
+    def attempt(self, part: str, read: Callable[[], T], default: T) -> T:
+        """Return what ``read`` does; where it raises ``ValueError``, ``default``, and the part is remembered."""
+        try:
+            return read()
+        except ValueError as error:
+            self.add(part, str(error))
+            return default
+
+    def as_tuple(self) -> tuple[Unread, ...]:
+        """Return the parts in the order they were met."""
+        return tuple(self._found)
+
+
+class Names:
+    """The members that are read of an object, found under any spelling of their letters' case."""
+
+    def __init__(self, *names: str) -> None:
+        self._exact = frozenset(names)
+        self._folded = {_fold(name): name for name in names}
+
+    def name_of(self, key: str) -> str | None:
+        """Return the member that ``key`` names, None for any other."""
+        return key if key in self._exact else self._folded.get(_fold(key))
+
+
+def read_document(content: bytes, read: Callable[[dict[str, Any]], T]) -> T:
+    """Decode a JSON object and read it; raise ``ValueError`` for anything else."""
+    try:
+        return read(decode_object(content))
+    except TwoSpellings:
+        return read(as_object(_decode_as_go(content), "document"))
 
 
 def decode_object(content: bytes) -> dict[str, Any]:
     """Decode a JSON object; raise ``ValueError`` for anything else."""
     try:
         value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from error
+    except orjson.JSONDecodeError:
+        # Nearly always because it is no JSON; but orjson also refuses what Go takes.
+        value = _decode_as_go(content)
     return as_object(value, "document")
 
 
@@ -29,6 +124,23 @@ def as_object(value: Any, where: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+def as_struct(value: Any, where: str, names: Names) -> dict[str, Any]:
+    """Return the members of an object that have one of ``names``, under these names.
+
+    Raises ``ValueError`` if it is no object, ``TwoSpellings`` where :func:`read_document` has to look at the order.
+    """
+    source = as_object(value, where)
+    found: dict[str, Any] = {}
+    for key, member in source.items():
+        name = names.name_of(key)
+        if name is None:
+            continue
+        if name in found and not isinstance(source, _InOrder):
+            raise TwoSpellings
+        found[name] = member
+    return found
+
+
 def read_text(source: dict[str, Any], key: str, where: str) -> str:
     """Return the text at ``key``, "" where absent or null."""
     value = source.get(key)
@@ -36,7 +148,7 @@ def read_text(source: dict[str, Any], key: str, where: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _mismatch(f"{where}.{key}", "text", value)
-    return value
+    return _whole(value)
 
 
 def read_size(source: dict[str, Any], key: str, where: str, *, maximum: int) -> int:
@@ -62,19 +174,98 @@ def read_list(source: dict[str, Any], key: str, where: str) -> list[Any]:
     return value
 
 
-def read_text_map(source: dict[str, Any], key: str, where: str) -> dict[str, str]:
-    """Return the text-to-text map at ``key``, empty where absent or null; a null value in it is ""."""
-    value = source.get(key)
+def read_text_map(value: Any, where: str, unread: UnreadParts) -> dict[str, str]:
+    """Return a text-to-text map, empty where null; a null value in it is "", one that is no text is left out."""
     if value is None:
         return {}
-    entries = as_object(value, f"{where}.{key}")
-    return {name: read_text(entries, name, f"{where}.{key}") for name in entries}
+    entries = unread.attempt(where, lambda: as_object(value, where), {})
+    odd = next((each for each in entries.values() if each is not None and not isinstance(each, str)), None)
+    if odd is not None:
+        unread.add(where, str(_mismatch(where, "only text", odd)))
+    return dict(_texts(entries))
+
+
+def _texts(entries: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in entries.items():
+        if value is None or isinstance(value, str):
+            yield _whole(name), _whole(value or "")
+
+
+def _whole(text: str) -> str:
+    """Return a text without surrogates that have no other half."""
+    return text if text.isascii() else _SURROGATE.sub(_REPLACEMENT, text)
+
+
+def _fold(key: str) -> str:
+    """Fold the letter case of a name as Go does.
+
+    Besides the letters of ASCII the long s and the Kelvin sign are the other cases of s and k.
+    """
+    return key.replace("\u017f", "s").replace("\u212a", "k").lower()
+
+
+def _decode_as_go(content: bytes) -> Any:
+    """Decode what the fast decoder refuses and Go takes, each object with its members in order."""
+    text = content.decode("utf-8", _REPLACING)
+    try:
+        try:
+            return _decode(text)
+        except RecursionError:
+            return _decode(_without_depth(text))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from error
+
+
+def _decode(text: str) -> Any:
+    return json.loads(
+        text,
+        object_pairs_hook=_in_order,
+        parse_int=lambda digits: int(digits) if len(digits) <= _INT64_DIGITS else float("inf"),
+        parse_constant=_refuse_constant,
+    )
+
+
+def _in_order(pairs: list[tuple[str, Any]]) -> _InOrder:
+    found = _InOrder()
+    for key, value in pairs:
+        found.pop(key, None)
+        found[key] = value
+    return found
+
+
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"not JSON: {text} is no number")
+
+
+def _without_depth(text: str) -> str:
+    """Put null for everything that is nested too deep to be read, since the decoder calls itself for each level."""
+    kept: list[str] = []
+    depth = begin = 0
+    for token in _TOKEN.finditer(text):
+        character = token.group()
+        if character in ("[", "{"):
+            depth += 1
+            if depth == _KEPT_DEPTH:
+                kept.append(text[begin : token.start()])
+            if depth > DEEPEST:
+                raise ValueError(f"not JSON: nested deeper than {DEEPEST} levels")
+        elif character in ("]", "}"):
+            if depth == _KEPT_DEPTH:
+                kept.append("null")
+                begin = token.end()
+            depth -= 1
+        elif character == '"':
+            raise ValueError("not JSON: a text without an end")
+    if depth >= _KEPT_DEPTH:
+        raise ValueError("not JSON: a list or object without an end")
+    return "".join([*kept, text[begin:]])
 
 
 def _mismatch(where: str, expected: str, value: Any) -> ValueError:
     """Say what was expected and what was found, in JSON's words."""
     names = {
         dict: "an object",
+        _InOrder: "an object",
         list: "a list",
         str: "text",
         bool: "a boolean",

@@ -5,18 +5,34 @@ recognised but not taken apart (2.x still serves it, nobody can push it to 3.x).
 
 The registry's media type decides what the bytes are. A document that claims to be something else, or that
 could be read as both manifest and index, is refused (CVE-2021-41190: two readers would see two contents).
+Of any other document every part is read by itself, as the registry would (``document``); the parts that cannot be
+read are named in ``unread``. A registry looks into few members: a manifest whose ``subject`` makes no sense to it is an
+ordinary manifest, and so it is here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.oci import media_types
-from indexer.oci.descriptor import Descriptor, read_descriptor
+from indexer.oci.descriptor import Descriptor, read_descriptor, read_parts_of_descriptor
 from indexer.oci.digest import Digest
-from indexer.oci.document import decode_object, read_list, read_text, read_text_map
+from indexer.oci.document import (
+    Names,
+    Unread,
+    UnreadParts,
+    as_struct,
+    read_document,
+    read_list,
+    read_text,
+    read_text_map,
+)
+
+_MEMBERS = Names("mediaType", "config", "layers", "manifests", "subject", "annotations", "artifactType")
+_SIZED = re.compile(r"(?:config|layers|(?:layers\[\d+\]))(?:\.(?:digest|size))?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class ParsedManifest:
       is not called an artifact); "" for plain images and indexes.
     - ``config`` and ``layers``: manifests only. ``children``: indexes only.
     - ``subject``: the digest of the manifest this one is attached to (image spec 1.1, "subject").
+    - ``unread``: the parts that could not be read; what they would have said is absent.
     """
 
     media_type: str
@@ -37,6 +54,12 @@ class ParsedManifest:
     children: tuple[Descriptor, ...] = ()
     subject: Digest | None = None
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    unread: tuple[Unread, ...] = ()
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the sizes of config and layers are all known."""
+        return not any(_SIZED.match(each.part) for each in self.unread)
 
 
 def parse_manifest(content: bytes, media_type: str) -> ParsedManifest:
@@ -47,9 +70,13 @@ def parse_manifest(content: bytes, media_type: str) -> ParsedManifest:
     media_type = media_types.bare(media_type)
     if not media_types.is_manifest(media_type):
         raise ValueError(f"not a manifest media type: {media_type[:80]!r}")
-    source = decode_object(content)
+    return read_document(content, lambda document: _read(document, media_type))
+
+
+def _read(document: dict[str, Any], media_type: str) -> ParsedManifest:
     if media_types.is_schema1(media_type):
         return ParsedManifest(media_type=media_type)
+    source = as_struct(document, "document", _MEMBERS)
     _refuse_ambiguity(source, media_type)
     if media_types.is_index(media_type):
         return _read_index(source, media_type)
@@ -69,27 +96,35 @@ def _refuse_ambiguity(source: dict[str, Any], media_type: str) -> None:
 
 
 def _read_index(source: dict[str, Any], media_type: str) -> ParsedManifest:
+    unread = UnreadParts()
     return ParsedManifest(
         media_type=media_type,
-        artifact_type=read_text(source, "artifactType", "document"),
-        children=_read_descriptors(source, "manifests"),
-        subject=_read_subject(source),
-        annotations=read_text_map(source, "annotations", "document"),
+        artifact_type=_stated_type(source, unread),
+        children=_read_descriptors(source, "manifests", unread),
+        subject=_read_subject(source, unread),
+        annotations=read_text_map(source.get("annotations"), "annotations", unread),
+        unread=unread.as_tuple(),
     )
 
 
 def _read_image_manifest(source: dict[str, Any], media_type: str) -> ParsedManifest:
+    unread = UnreadParts()
     config = None
     if source.get("config") is not None:
-        config = read_descriptor(source["config"], "config")
+        config = read_parts_of_descriptor(source["config"], "config", unread)
     return ParsedManifest(
         media_type=media_type,
-        artifact_type=_artifact_type(read_text(source, "artifactType", "document"), config),
+        artifact_type=_artifact_type(_stated_type(source, unread), config),
         config=config,
-        layers=_read_descriptors(source, "layers"),
-        subject=_read_subject(source),
-        annotations=read_text_map(source, "annotations", "document"),
+        layers=_read_descriptors(source, "layers", unread),
+        subject=_read_subject(source, unread),
+        annotations=read_text_map(source.get("annotations"), "annotations", unread),
+        unread=unread.as_tuple(),
     )
+
+
+def _stated_type(source: dict[str, Any], unread: UnreadParts) -> str:
+    return unread.attempt("artifactType", lambda: read_text(source, "artifactType", "document"), "")
 
 
 def _artifact_type(stated: str, config: Descriptor | None) -> str:
@@ -100,12 +135,17 @@ def _artifact_type(stated: str, config: Descriptor | None) -> str:
     return config.media_type
 
 
-def _read_descriptors(source: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    values = read_list(source, key, "document")
-    return tuple(read_descriptor(value, f"{key}[{position}]") for position, value in enumerate(values))
+def _read_descriptors(source: dict[str, Any], key: str, unread: UnreadParts) -> tuple[Descriptor, ...]:
+    values = unread.attempt(key, lambda: read_list(source, key, "document"), [])
+    found = (
+        read_parts_of_descriptor(value, f"{key}[{position}]", unread) for position, value in enumerate(values)
+    )
+    return tuple(descriptor for descriptor in found if descriptor is not None)
 
 
-def _read_subject(source: dict[str, Any]) -> Digest | None:
-    if source.get("subject") is None:
+def _read_subject(source: dict[str, Any], unread: UnreadParts) -> Digest | None:
+    """Read what makes a referrer. A descriptor of which any part is wrong makes none."""
+    value = source.get("subject")
+    if value is None:
         return None
-    return read_descriptor(source["subject"], "subject").digest
+    return unread.attempt("subject", lambda: read_descriptor(value, "subject").digest, None)

@@ -44,6 +44,9 @@ _IMAGE_MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
 _IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 
+MANIFESTS: Final = _INDEXES | _IMAGE_MANIFESTS | _SCHEMA1
+"""What Distribution stores as a manifest, and not as a blob."""
+
 
 def bare(content_type: str) -> str:
     """Return a media type without parameters (``; charset=utf-8``), in lower case; types ignore case."""
@@ -62,7 +65,7 @@ def is_schema1(media_type: str) -> bool:
 
 def is_manifest(media_type: str) -> bool:
     """Tell whether Distribution stores content of this type as a manifest (and not as a blob)."""
-    return media_type in _INDEXES or media_type in _IMAGE_MANIFESTS or media_type in _SCHEMA1
+    return media_type in MANIFESTS
 
 
 def is_unclassified_blob(media_type: str) -> bool:

@@ -30,6 +30,11 @@ class Platform:
         return f"{base}/{self.variant}" if self.variant else base
 
     @property
+    def longest(self) -> int:
+        """Characters of the longest text that is kept of it."""
+        return max(len(self.text), len(self.os_version))
+
+    @property
     def is_unknown(self) -> bool:
         """``unknown/unknown``: buildkit's mark for a child that is no image, such as an attestation."""
         return self.os == _UNKNOWN and self.architecture == _UNKNOWN

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from indexer.oci.descriptor import MAX_SIZE_BYTES
 from indexer.oci.digest import Digest, digest_to_bytes
+from indexer.oci.media_types import MANIFESTS
 from indexer.store import manifests
 from indexer.store.instants import or_never
 from indexer.store.lookups import Facet, Lookups
@@ -30,17 +32,22 @@ class ReadBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadChild:
-    """A child of an index, by its descriptor; ``platform`` is '' where the index names none."""
+    """A child of an index, by its descriptor; ``platform`` and ``os_version`` are '' where the index names none."""
 
     digest: Digest
     size_bytes: int
     media_type: str
     platform: str
+    os_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadManifest:
-    """A manifest or index whose bytes, and whose image config, were read."""
+    """A manifest or index whose bytes, and whose image config, were read.
+
+    ``readable``: false where nothing could be read but its media type. ``unread``: the parts that could not be read;
+    ``sized``: whether the sizes of config and layers are not among them.
+    """
 
     digest: Digest
     size_bytes: int
@@ -55,6 +62,16 @@ class ReadManifest:
     platforms: Sequence[str] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    readable: bool = True
+    unread: Sequence[str] = ()
+    sized: bool = True
+
+    @property
+    def content(self) -> str:
+        """The value of ``manifest.content``."""
+        if not self.readable:
+            return "unreadable"
+        return "partly-read" if self.unread else "read"
 
 
 async def store_manifests(
@@ -72,16 +89,19 @@ async def store_manifests(
     async with transaction(pool) as held:
         known = await manifests.find_manifests(held, digests=by_digest)
         await _lock_holders(held, [row.id for row in known.values()])
-        # What a manifest says of itself goes before what an index says of it.
-        heard = {
-            child.digest: (child.size_bytes, ids.facets[child_facet(child)])
-            for read in by_digest.values()
-            for child in read.children
-        } | {read.digest: (read.size_bytes, ids.facets[own_facet(read)]) for read in by_digest.values()}
+        # What an index says of its children is kept with it: it may be pushed where nobody looks, and say anything.
+        heard = {child.digest: (0, ids.unknown) for read in by_digest.values() for child in read.children}
+        heard |= {read.digest: (read.size_bytes, ids.facets[own_facet(read)]) for read in by_digest.values()}
         rows = await manifests.add_manifests(held, heard=heard)
-        numbered = {rows[digest].id: read for digest, read in by_digest.items()}
+        numbered = {
+            rows[digest].id: read
+            for digest, read in by_digest.items()
+            if not (rows[digest].content == "read" and read.content != "read")
+        }
         await _write_layers(held, numbered, ids.media_types)
-        await _write_children(held, numbered, {digest: row.id for digest, row in rows.items()})
+        await _write_children(
+            held, numbered, {digest: row.id for digest, row in rows.items()}, ids.media_types
+        )
         await _write_manifests(held, numbered, ids, now=now)
         await _sum_up(held, lookups, [number for number, read in numbered.items() if read.children])
         await describe_tags(held, manifest_ids=sorted(numbered))
@@ -94,19 +114,22 @@ class _Ids:
 
     media_types: Mapping[str, int]
     facets: Mapping[Facet, int]
+    unknown: int
 
     @classmethod
     async def find(cls, lookups: Lookups, reads: Iterable[ReadManifest]) -> _Ids:
         media_types: set[str] = set()
-        facets: set[Facet] = set()
+        nothing = Facet(media_type="")
+        facets = {nothing}
         for read in reads:
             media_types.update(layer.media_type for layer in read.layers)
             if read.config is not None:
                 media_types.add(read.config.media_type)
+            media_types.update(child.media_type for child in read.children)
             facets.add(own_facet(read))
-            facets.update(map(child_facet, read.children))
+        numbered = await lookups.facets(list(facets))
         return cls(
-            media_types=await lookups.media_types(media_types), facets=await lookups.facets(list(facets))
+            media_types=await lookups.media_types(media_types), facets=numbered, unknown=numbered[nothing]
         )
 
 
@@ -120,17 +143,12 @@ def own_facet(read: ReadManifest) -> Facet:
     )
 
 
-def child_facet(child: ReadChild) -> Facet:
-    """Return what an index says that its child is."""
-    return Facet(media_type=child.media_type)
-
-
 def _fullest(reads: Iterable[ReadManifest]) -> dict[Digest, ReadManifest]:
     """One reading a digest, in their order: of two repositories one may lack the config."""
     fullest: dict[Digest, ReadManifest] = {}
     for read in sorted(reads, key=lambda read: read.digest):
         other = fullest.get(read.digest)
-        if other is None or other.image_created is None:
+        if other is None or len(read.unread) < len(other.unread):
             fullest[read.digest] = read
     return fullest
 
@@ -149,17 +167,14 @@ async def describe_tags(connection: Connection, *, manifest_ids: Sequence[int]) 
 async def _write_layers(
     connection: Connection, numbered: Mapping[int, ReadManifest], media_type_ids: Mapping[str, int]
 ) -> None:
-    sizes: dict[Digest, int] = {}
-    for read in numbered.values():
-        sizes |= {blob.digest: blob.size_bytes for blob in read.layers}
-        if read.config is not None:
-            sizes[read.config.digest] = read.config.size_bytes
-    if not sizes:
-        return
-    blob_ids = await manifests.add_blobs(connection, sizes=sizes)
     await connection.execute(SQL["drop_layers"], list(numbered))
+    named = {blob.digest for read in numbered.values() for blob in _blobs(read)}
+    if not named:
+        return
+    # The sizes are this manifest's claims: they stay with it, and never become those of the blob.
+    blob_ids = await manifests.add_blobs(connection, sizes=dict.fromkeys(named, 0))
     rows = [
-        (number, position, blob_ids[layer.digest], media_type_ids[layer.media_type])
+        (number, position, blob_ids[layer.digest], media_type_ids[layer.media_type], layer.size_bytes)
         for number, read in numbered.items()
         for position, layer in enumerate(read.layers)
     ]
@@ -168,11 +183,22 @@ async def _write_layers(
 
 
 async def _write_children(
-    connection: Connection, numbered: Mapping[int, ReadManifest], ids: Mapping[Digest, int]
+    connection: Connection,
+    numbered: Mapping[int, ReadManifest],
+    ids: Mapping[Digest, int],
+    media_type_ids: Mapping[str, int],
 ) -> None:
     await connection.execute(SQL["drop_children"], list(numbered))
     rows = [
-        (number, position, ids[child.digest], child.platform)
+        (
+            number,
+            position,
+            ids[child.digest],
+            child.platform,
+            child.os_version or None,
+            child.size_bytes,
+            media_type_ids[child.media_type],
+        )
         for number, read in numbered.items()
         for position, child in enumerate(read.children)
     ]
@@ -198,15 +224,27 @@ async def _write_manifests(
         [dict(read.annotations) or None for read in reads],
         [dict(read.labels) or None for read in reads],
         now,
+        [config.size_bytes if config is not None else None for config in configs],
+        [read.content for read in reads],
+        [list(read.unread) or None for read in reads],
     )
 
 
 def _own_bytes(read: ReadManifest) -> int:
-    """Manifest, config and layers; of an index 0, until its children are summed up."""
-    if read.children:
+    """Manifest, config and layers, each digest once; of an index 0, until its children are summed up.
+
+    0 too where one of the sizes is not known. A sum that no column holds is the largest that one does.
+    """
+    if read.children or not read.readable or not read.sized:
         return 0
-    blobs = [*read.layers, *([read.config] if read.config is not None else [])]
-    return read.size_bytes + sum(blob.size_bytes for blob in blobs)
+    sizes: dict[Digest, int] = {}
+    for blob in _blobs(read):
+        sizes[blob.digest] = max(blob.size_bytes, sizes.get(blob.digest, 0))
+    return min(read.size_bytes + sum(sizes.values()), MAX_SIZE_BYTES)
+
+
+def _blobs(read: ReadManifest) -> Sequence[ReadBlob]:
+    return read.layers if read.config is None else [*read.layers, read.config]
 
 
 async def _tell_indexes(pool: Pool, lookups: Lookups, changed: Sequence[int]) -> None:
@@ -227,7 +265,7 @@ async def _tell_indexes(pool: Pool, lookups: Lookups, changed: Sequence[int]) ->
 async def _sum_up(connection: Connection, lookups: Lookups, indexes: Sequence[int]) -> None:
     """Give indexes the size, creation time and platforms that follow from their children."""
     if indexes:
-        await connection.execute(SQL["sum_children"], list(indexes))
+        await connection.execute(SQL["sum_children"], list(indexes), sorted(MANIFESTS))
         await _refresh_platforms(connection, lookups, indexes)
 
 

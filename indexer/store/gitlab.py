@@ -106,9 +106,12 @@ async def find_tag(connection: Connection, *, repository_id: int, name: str) -> 
     return await connection.fetchrow(SQL["tag"], repository_id, name)
 
 
-async def list_descendants(connection: Connection, *, manifest_id: int) -> Sequence[Row]:
-    """Return what an index refers to, and what that refers to."""
-    return await connection.fetch(SQL["descendants"], manifest_id, DEEPEST, MOST_REFERENCES)
+async def list_descendants(connection: Connection, *, repository_id: int, manifest_id: int) -> Sequence[Row]:
+    """Return what an index refers to, and what that refers to, as far as the repository holds it.
+
+    ``facet_id`` is null for a manifest that it does not hold.
+    """
+    return await connection.fetch(SQL["descendants"], manifest_id, DEEPEST, MOST_REFERENCES, repository_id)
 
 
 async def list_referrers(

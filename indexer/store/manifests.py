@@ -28,10 +28,15 @@ class Heard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRow:
-    """The row's id, and whether its content was read."""
+    """The row's id, and its ``content``: ``heard``, ``read``, ``partly-read`` or ``unreadable``."""
 
     id: int
-    read: bool
+    content: str
+
+    @property
+    def read(self) -> bool:
+        """Whether its content was read, if only in parts."""
+        return self.content in ("read", "partly-read")
 
 
 async def find_manifests(connection: Connection, *, digests: Iterable[Digest]) -> dict[Digest, ManifestRow]:
@@ -42,7 +47,7 @@ async def find_manifests(connection: Connection, *, digests: Iterable[Digest]) -
 
 def _by_digest(rows: Iterable[asyncpg.Record]) -> dict[Digest, ManifestRow]:
     return {
-        digest_from_bytes(row["digest"]): ManifestRow(id=row["id"], read=row["content"] == "read")
+        digest_from_bytes(row["digest"]): ManifestRow(id=row["id"], content=row["content"])
         for row in rows
     }
 
@@ -136,7 +141,7 @@ async def find_blobs(connection: Connection, *, digests: Iterable[Digest]) -> di
 
 
 async def add_blobs(connection: Connection, *, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
-    """Add blobs with their size in bytes; return the ids of all."""
+    """Add blobs with their size in bytes as the registry said it, 0 where it did not; return the ids of all."""
     packed = sorted((digest_to_bytes(digest), size) for digest, size in sizes.items())
     await connection.execute(SQL["add_blobs"], [digest for digest, _ in packed], [size for _, size in packed])
     return await find_blobs(connection, digests=sizes)

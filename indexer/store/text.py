@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LONGEST = 255
-LONGEST_VALUE = 4096
+_NUL_WRITTEN = "\\u0000"
 
 
 def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
@@ -18,7 +18,7 @@ def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
         return text, ""  # nearly all
     clean, done = text, ""
     if "\x00" in clean:
-        clean, done = clean.replace("\x00", "\\u0000"), "NUL escaped"
+        clean, done = clean.replace("\x00", _NUL_WRITTEN), "NUL escaped"
     if not clean.isascii() and any("\ud800" <= character <= "\udfff" for character in clean):
         clean, done = clean.encode("utf-8", "replace").decode("utf-8"), "lone surrogate replaced"
     if len(clean) > longest:
@@ -27,7 +27,9 @@ def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
 
 
 def storable_map(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return annotations or labels in a storable form."""
-    return {
-        storable(key)[0]: storable(value, longest=LONGEST_VALUE)[0] for key, value in sorted(texts.items())
-    }
+    """Return annotations or labels in a storable form, whole: a manifest or config holds no more than its 4 or 8 MiB."""
+    return {_uncut(key): _uncut(value) for key, value in sorted(texts.items())}
+
+
+def _uncut(text: str) -> str:
+    return storable(text, longest=len(text) * len(_NUL_WRITTEN))[0]

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Final
+
 from indexer.oci.config import ImageConfig, pick_created
 from indexer.oci.descriptor import Descriptor
 from indexer.oci.digest import Digest
 from indexer.oci.kinds import Kind, kind_of
 from indexer.oci.manifest import ParsedManifest
-from indexer.oci.media_types import is_image_config
+from indexer.oci.media_types import bare, is_image_config, is_manifest
 from indexer.store.contents import ReadBlob, ReadChild, ReadManifest
-from indexer.store.text import storable, storable_map
+from indexer.store.text import LONGEST, storable, storable_map
 
 MAX_CONFIG_BYTES = 8 * 1024 * 1024
-"""A larger "image config" is not read: an image's is a few kB."""
+"""A larger "image config" is not read: an image's is a few kB. What the descriptor says of its size does not count, since
+no registry compares the two."""
+
+CONFIG_PART: Final = "config.blob"
+"""How what could not be read of the image config is named; the config's descriptor is ``config``."""
+
+MOST_PARTS = 50
+AND_MORE: Final = "and more"
 
 
 def config_to_read(manifest: ParsedManifest) -> Descriptor | None:
     """Return the config that must be read too: an image's, for its creation time, platform and labels."""
     config = manifest.config
-    if config is None or not is_image_config(config.media_type):
-        return None
-    return config if 0 < config.size <= MAX_CONFIG_BYTES else None
+    return config if config is not None and is_image_config(config.media_type) else None
 
 
 def describe(
     manifest: ParsedManifest, config: ImageConfig | None, *, digest: Digest, size_bytes: int
 ) -> ReadManifest:
-    """Put together what was read. Every text a client wrote is made storable."""
+    """Put together what was read, ``config`` being None where it could not be or is no image's.
+
+    Every text a client wrote is made storable.
+    """
     return ReadManifest(
         digest=digest,
         size_bytes=size_bytes,
@@ -41,14 +52,62 @@ def describe(
         platforms=_platforms(manifest, config),
         annotations=storable_map(manifest.annotations),
         labels=storable_map(config.labels) if config is not None else {},
+        unread=_first(dict.fromkeys([*_unread(manifest, config), *_cut(manifest, config)])),
+        sized=manifest.is_sized,
     )
 
 
 def unreadable(media_type: str, *, digest: Digest, size_bytes: int) -> ReadManifest:
     """Describe a manifest that is there but makes no sense: known by its media type and size alone."""
     return ReadManifest(
-        digest=digest, size_bytes=size_bytes, media_type=storable(media_type)[0], kind=Kind.UNKNOWN
+        digest=digest,
+        size_bytes=size_bytes,
+        media_type=storable(media_type)[0],
+        kind=Kind.UNKNOWN,
+        readable=False,
     )
+
+
+def is_read_as_manifest(child: ReadChild) -> bool:
+    """Tell whether a child of an index is asked for among the manifests.
+
+    Build caches are indexes of layers: a registry answers 404 or 500 when it is asked for one as a manifest.
+    """
+    return not child.media_type or is_manifest(bare(child.media_type))
+
+
+def _unread(manifest: ParsedManifest, config: ImageConfig | None) -> Iterable[str]:
+    """Name what the bytes do not say in a way that can be read."""
+    yield from (each.part for each in manifest.unread)
+    if config is not None:
+        yield from (f"{CONFIG_PART}.{each.part}" for each in config.unread)
+    elif config_to_read(manifest) is not None:
+        yield CONFIG_PART
+
+
+def _cut(manifest: ParsedManifest, config: ImageConfig | None) -> Iterable[str]:
+    """Name what is too long to be kept whole: RFC 6838 gives a media type 255 characters."""
+    if len(manifest.artifact_type) > LONGEST:
+        yield "artifactType"
+    for key, descriptors in (
+        ("config", [manifest.config] if manifest.config is not None else []),
+        ("layers", manifest.layers),
+        ("manifests", manifest.children),
+    ):
+        for position, descriptor in enumerate(descriptors):
+            where = key if key == "config" else f"{key}[{position}]"
+            if len(descriptor.media_type) > LONGEST:
+                yield f"{where}.mediaType"
+            if descriptor.platform is not None and descriptor.platform.longest > LONGEST:
+                yield f"{where}.platform"
+    if config is not None and config.platform is not None and config.platform.longest > LONGEST:
+        yield f"{CONFIG_PART}.platform"
+
+
+def _first(parts: Iterable[str]) -> Sequence[str]:
+    """Return the parts, the first of them where they are very many."""
+    found = list(parts)
+    return found if len(found) <= MOST_PARTS else [*found[:MOST_PARTS], AND_MORE]
 
 
 def _blob(descriptor: Descriptor) -> ReadBlob:
@@ -59,11 +118,13 @@ def _blob(descriptor: Descriptor) -> ReadBlob:
 
 def _child(descriptor: Descriptor) -> ReadChild:
     platform = descriptor.platform
+    known = platform is not None and not platform.is_unknown
     return ReadChild(
         digest=descriptor.digest,
         size_bytes=descriptor.size,
         media_type=storable(descriptor.media_type)[0],
-        platform="" if platform is None or platform.is_unknown else storable(platform.text)[0],
+        platform=storable(platform.text)[0] if platform is not None and known else "",
+        os_version=storable(platform.os_version)[0] if platform is not None and known else "",
     )
 
 

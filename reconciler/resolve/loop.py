@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +27,13 @@ from indexer.store.pool import Connection, Pool, connection, transaction
 from reconciler.observe import raise_if_down
 from reconciler.registry.answers import ManifestContent
 from reconciler.registry.protocol import Registry
-from reconciler.resolve.decide import config_to_read, describe, unreadable
+from reconciler.resolve.decide import (
+    MAX_CONFIG_BYTES,
+    config_to_read,
+    describe,
+    is_read_as_manifest,
+    unreadable,
+)
 
 log = structlog.get_logger()
 
@@ -36,20 +42,33 @@ LEASE = timedelta(seconds=30)
 """A batch takes a few seconds. Where it takes longer the work is done twice, which changes nothing; where its
 worker died it waits this long."""
 
+MOST_LOGGED = 5
 REST_SECONDS = 1.0
 RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=30)
 ATTEMPTS_UNTIL_ABSENT = 2
 """Reads that must say 404 before a manifest is called gone."""
+CONFIG_ATTEMPTS = 10
+"""Reads of a config that the registry cannot serve, over an hour and a half. The manifest is stored after the first;
+after the last the config stays marked as unread until its manifest is pushed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """What the registry served for a due row, read."""
+    """What the registry served for a due row, read; ``again``: when its config is to be tried again."""
 
     row: DueRow
     content: ManifestContent
     read: ReadManifest
+    again: Deferred | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Config:
+    """The bytes of an image config, None where there are none; ``failed``: the registry could not serve them."""
+
+    blob: bytes | None = None
+    failed: bool = False
 
 
 _Result = Deferred | BaseException | None
@@ -120,14 +139,17 @@ class Resolver:
                 await raise_if_down(self._registry, error)
                 log.warning("manifest_unread", repository=row.repository, digest=digest, error=str(error))
                 return _later(row)
-        if manifest is not None and config is not None and is_dummy_content(manifest, config):
+        if manifest is not None and config.blob is not None and is_dummy_content(manifest, config.blob):
             await self._store_dummy(row, read)
             return None
-        return _Answer(row=row, content=content, read=read)
+        again = _later(row) if config.failed and row.attempts + 1 < CONFIG_ATTEMPTS else None
+        return _Answer(row=row, content=content, read=read, again=again)
 
     async def _store(self, answers: Sequence[_Answer | _Result]) -> list[_Result]:
         """Store what was read, all at once; where that fails one by one, so that one holds up no other."""
-        results: list[_Result] = [None if isinstance(each, _Answer) else each for each in answers]
+        results: list[_Result] = [
+            each.again if isinstance(each, _Answer) else each for each in answers
+        ]
         to_store = {number: each for number, each in enumerate(answers) if isinstance(each, _Answer)}
         try:
             await self._store_together(list(to_store.values()))
@@ -157,11 +179,13 @@ class Resolver:
         async with transaction(self._pool) as held:
             repositories = {answer.row.repository for answer in answers}
             await apply.apply_changes(held, self._lookups, changes, repositories=repositories, now=now)
+            # Before the indexes are summed up: a hold that is taken later is not in their sums.
+            present = await self._present_children(held, answers)
         await contents.store_manifests(
             self._pool, self._lookups, [answer.read for answer in answers], now=now
         )
         async with connection(self._pool) as held:
-            wanted = await self._unseen_children(held, answers)
+            wanted = await self._unseen_children(held, answers, present)
             await due.make_due(held, keys=wanted, now=now, due_at=now)
             numbers = {answer.row.repository_id for answer in answers}
             keys = [DueKey(kind=DueKind.MEASURE, repository_id=number, key="") for number in sorted(numbers)]
@@ -169,26 +193,46 @@ class Resolver:
 
     async def _read(
         self, repository: RepositoryName, content: ManifestContent
-    ) -> tuple[ParsedManifest | None, ReadManifest, bytes | None]:
+    ) -> tuple[ParsedManifest | None, ReadManifest, _Config]:
         size = len(content.content)
         try:
             manifest = parse_manifest(content.content, content.media_type)
         except ValueError as error:
             log.warning("manifest_unreadable", repository=repository, digest=content.digest, error=str(error))
             read = unreadable(content.media_type, digest=content.digest, size_bytes=size)
-            return None, read, None
+            return None, read, _Config()
         blob = await self._read_config(repository, manifest)
-        config = None if blob is None else _parse_config(repository, blob)
-        return manifest, describe(manifest, config, digest=content.digest, size_bytes=size), blob
+        config = None if blob.blob is None else _parse_config(repository, blob.blob)
+        read = describe(manifest, config, digest=content.digest, size_bytes=size)
+        if read.unread:
+            reasons = [each.reason for each in (*manifest.unread, *(config.unread if config else ()))]
+            log.warning(
+                "manifest_partly_read",
+                repository=repository,
+                digest=content.digest,
+                unread=list(read.unread[:MOST_LOGGED]),
+                reasons=reasons[:MOST_LOGGED],
+            )
+        return manifest, read, blob
 
-    async def _read_config(self, repository: RepositoryName, manifest: ParsedManifest) -> bytes | None:
+    async def _read_config(self, repository: RepositoryName, manifest: ParsedManifest) -> _Config:
+        """Read the config; a registry that cannot serve it takes nothing from the manifest."""
         descriptor = config_to_read(manifest)
         if descriptor is None:
-            return None
-        blob = await self._registry.get_blob(repository, descriptor.digest, limit=descriptor.size)
+            return _Config()
+        known = {"repository": repository, "digest": descriptor.digest}
+        if descriptor.size > MAX_CONFIG_BYTES:
+            log.warning("config_too_large", **known, size_bytes=descriptor.size)
+            return _Config()
+        try:
+            blob = await self._registry.get_blob(repository, descriptor.digest, limit=MAX_CONFIG_BYTES)
+        except RegistryError as error:
+            await raise_if_down(self._registry, error)
+            log.warning("config_unread", **known, error=str(error))
+            return _Config(failed=True)
         if blob is None:
-            log.warning("config_missing", repository=repository, digest=descriptor.digest)
-        return blob
+            log.warning("config_missing", **known)
+        return _Config(blob=blob)
 
     async def _store_dummy(self, row: DueRow, read: ReadManifest) -> None:
         """Remember a dummy of GitLab's that nobody knew: it is held by nobody, and its tags are looked at again."""
@@ -207,17 +251,30 @@ class Resolver:
             await apply.apply_changes(held, self._lookups, changes, repositories=[row.repository], now=now)
         await contents.store_manifests(self._pool, self._lookups, [read], now=now)
 
-    async def _unseen_children(self, held: Connection, answers: Sequence[_Answer]) -> list[DueKey]:
-        """Return the children that are still to be read; one read elsewhere must be seen here too."""
-        children = [(answer.row, child.digest) for answer in answers for child in answer.read.children]
+    async def _present_children(
+        self, held: Connection, answers: Sequence[_Answer]
+    ) -> Container[tuple[RepositoryName, Digest]]:
+        """Return which children the repositories of their indexes are known to hold, or to have held."""
+        children = _children_of(answers)
         if not children:
-            return []
-        found = await manifests.find_manifests(held, digests={digest for _, digest in children})
-        present = await manifests.find_held_manifests(
+            return ()
+        return await manifests.find_held_manifests(
             held,
             keys=[(row.repository, digest) for row, digest in children],
             repository_ids={row.repository: row.repository_id for row, _ in children},
         )
+
+    async def _unseen_children(
+        self,
+        held: Connection,
+        answers: Sequence[_Answer],
+        present: Container[tuple[RepositoryName, Digest]],
+    ) -> list[DueKey]:
+        """Return the children that are still to be read; one read elsewhere must be seen here too."""
+        children = _children_of(answers)
+        if not children:
+            return []
+        found = await manifests.find_manifests(held, digests={digest for _, digest in children})
         return [
             DueKey(kind=DueKind.RESOLVE, repository_id=row.repository_id, key=digest)
             for row, digest in children
@@ -241,6 +298,15 @@ class Resolver:
                 )
             await contents.mark_unreadable(held, digest=digest, now=now)
         return None
+
+
+def _children_of(answers: Sequence[_Answer]) -> list[tuple[DueRow, Digest]]:
+    return [
+        (answer.row, child.digest)
+        for answer in answers
+        for child in answer.read.children
+        if is_read_as_manifest(child)
+    ]
 
 
 def _parse_config(repository: RepositoryName, blob: bytes) -> ImageConfig | None:

@@ -18,6 +18,7 @@ from indexer.oci.config import (
     pick_created,
 )
 from indexer.oci.platform import Platform, make_platform, parse_platform
+from indexer.rfc3339 import EARLIEST, LATEST
 
 
 def config(**fields: Any) -> ImageConfig:
@@ -41,23 +42,46 @@ def test_parse_image_config__reads_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "unread"),
     [
-        {},
-        {"created": 5, "os": [], "config": []},
-        {"config": {"Labels": [1]}},
-        {"config": None},
-        {"os": "", "architecture": ""},
+        ({}, []),
+        ({"config": None}, []),
+        ({"os": "", "architecture": ""}, []),
+        ({"created": ""}, []),
+        ({"created": "0001-01-01T00:00:00Z"}, []),
+        ({"created": 5, "os": [], "config": []}, ["created", "platform", "labels"]),
+        ({"created": "yesterday"}, ["created"]),
+        ({"created": "9999-12-31T23:59:59-05:00"}, ["created"]),
+        ({"config": {"Labels": [1]}}, ["labels"]),
     ],
 )
-def test_parse_image_config__wrong_parts_are_absent(fields: dict[str, Any]) -> None:
-    """A registry does not check configs, so a part that is wrong is only missing."""
-    assert config(**fields) == ImageConfig()
+def test_parse_image_config__wrong_parts_are_absent_and_named(
+    fields: dict[str, Any], unread: list[str]
+) -> None:
+    """A registry does not check configs, so a part that is wrong takes nothing else with it."""
+    parsed = config(**fields)
+
+    assert (None, None, {}) == (parsed.created, parsed.platform, parsed.labels)
+    assert unread == [each.part for each in parsed.unread]
 
 
 def test_parse_image_config__labels_that_are_no_text_are_left_out() -> None:
-    """One odd label does not take the others with it."""
-    assert config(config={"Labels": {"a": 1, "b": "c", "d": None}}).labels == {"b": "c"}
+    """One odd label does not take the others with it; null is an empty one, as in Go."""
+    parsed = config(config={"Labels": {"a": 1, "b": "c", "d": None}})
+
+    assert {"b": "c", "d": ""} == parsed.labels
+    assert ["labels"] == [each.part for each in parsed.unread]
+
+
+def test_parse_image_config__letter_case_of_names_does_not_matter() -> None:
+    """As in Go; labels keep theirs."""
+    parsed = config(
+        Created="2024-05-06T07:08:09Z", OS="linux", ARCHITECTURE="amd64", Config={"labels": {"A": "b"}}
+    )
+
+    assert parsed == ImageConfig(
+        datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), Platform("linux", "amd64"), {"A": "b"}
+    )
 
 
 def test_parse_image_config__not_an_object() -> None:
@@ -74,6 +98,9 @@ def test_parse_image_config__not_an_object() -> None:
         ("2024-05-06T07:08:09.1+05:30", datetime(2024, 5, 6, 1, 38, 9, 100000, UTC)),
         ("1970-01-01T00:00:00Z", datetime(1970, 1, 1, tzinfo=UTC)),
         ("0001-01-01T00:00:01Z", datetime(1, 1, 1, 0, 0, 1, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.999999Z", LATEST),
+        ("9999-12-31T23:59:59.999999999Z", LATEST),
+        ("0001-01-01T00:00:00.000001Z", EARLIEST),
         ("0001-01-01T00:00:00Z", None),
         ("0001-01-01T00:00:00+05:00", None),
         ("9999-12-31T23:59:59-05:00", None),

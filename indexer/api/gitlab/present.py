@@ -125,7 +125,7 @@ class _Images:
             self._below.setdefault(row["parent_id"], []).append(row)
 
     def image(self, row: Row, manifest_id: int | None) -> dict[str, Any]:
-        facet = self.facets[row["facet_id"]]
+        facet = self._facet(row)
         manifest: dict[str, Any] = {"digest": _digest(row["digest"]), "media_type": facet.media_type}
         if is_index(facet.media_type):
             below = [] if manifest_id is None else self._below.pop(manifest_id, [])
@@ -134,6 +134,12 @@ class _Images:
         shown = {"size_bytes": row["size_bytes"], "manifest": manifest}
         return shown if row["config_digest"] is None else shown | {"config": self._config(row, facet)}
 
+    def _facet(self, row: Row) -> FacetRow:
+        """What it is; of a manifest that the repository does not hold, what the index says."""
+        if row["facet_id"] is not None:
+            return self.facets[row["facet_id"]]
+        return FacetRow(media_type=row["stated_media_type"], artifact_type="", kind="unknown", platforms=())
+
     def _config(self, row: Row, facet: FacetRow) -> dict[str, Any]:
         config: dict[str, Any] = {
             "digest": digest_from_bytes(row["config_digest"]),
@@ -141,7 +147,10 @@ class _Images:
         }
         platforms = (_platform(text) for text in self._platforms(row, facet))
         known_one = next((platform for platform in platforms if platform is not None), None)
-        return config if known_one is None else config | {"platform": known_one}
+        if known_one is None:
+            return config
+        version = row.get("os_version")
+        return config | {"platform": known_one | ({"os_version": version} if version else {})}
 
     def _platforms(self, row: Row, facet: FacetRow) -> Iterator[str]:
         """What the image's own config says, else what the index says of it."""

@@ -41,13 +41,17 @@ async def get_tag(call: Call) -> Answer:
         raise tag_invalid(call.tag) from None
     name = known_name(call.repository)
     async with call.readers.reading() as held:
-        row = await store.find_tag(held, repository_id=await _repository_id(held, name), name=tag)
+        repository_id = await _repository_id(held, name)
+        row = await store.find_tag(held, repository_id=repository_id, name=tag)
         if row is None:
             raise tag_unknown(tag)
         descendants: Sequence[Row] = ()
         if row["manifest_id"] is not None:
-            descendants = await store.list_descendants(held, manifest_id=row["manifest_id"])
-        facets = await call.words.facets(held, (each["facet_id"] for each in [row, *descendants]))
+            descendants = await store.list_descendants(
+                held, repository_id=repository_id, manifest_id=row["manifest_id"]
+            )
+        known = (each["facet_id"] for each in [row, *descendants] if each["facet_id"] is not None)
+        facets = await call.words.facets(held, known)
     found = present.Detail(repository=name, row=row, descendants=descendants, facets=facets)
     return Answer(body=present.detail(found))
 

@@ -26,6 +26,13 @@ from indexer.store.listing.words import FacetRow
 
 SCOPE = "manifests"
 
+Content = Literal["heard", "read", "partly-read", "unreadable"]
+CONTENT = "Whether its bytes, and those of its image config, were read."
+UNREAD = (
+    "Where content is partly-read: the parts that could not be read, like layers[3].size or config.blob.created. "
+    "What they would have said is absent."
+)
+
 
 class ManifestsQuery(ListQuery):
     """The manifests of one repository."""
@@ -58,9 +65,13 @@ class Child(Shown):
     media_type: str | None
     kind: Kind
     platform: str | None
+    os_version: str | None = Field(description="Of the system, as the index names it: builds of Windows differ in it.")
     platforms: list[str]
     size_bytes: int = Field(description="Of the manifest itself; 0: not known.")
     total_size_bytes: int = Field(description="With config and layers; 0: not read.")
+    held: bool = Field(
+        description="False where the repository does not hold it; then all that is shown is what the index says of it."
+    )
 
 
 class Referrer(Shown):
@@ -91,7 +102,8 @@ class ManifestListed(Shown):
     platforms: list[str]
     config_digest: str | None
     subject: str | None
-    content: Literal["heard", "read", "unreadable"] = Field(description="Whether its bytes were read.")
+    content: Content = Field(description=CONTENT)
+    unread: list[str] = Field(description=UNREAD)
     pushed_at: datetime
     pushed_by: str | None
     last_pulled_at: datetime | None
@@ -110,7 +122,8 @@ class Manifest(Shown):
     total_size_bytes: int
     created_at: datetime | None
     platforms: list[str]
-    content: Literal["heard", "read", "unreadable"]
+    content: Content
+    unread: list[str] = Field(description=UNREAD)
     read_at: datetime | None
     held: bool = Field(description="False where the repository no longer holds it.")
     config: Descriptor | None
@@ -203,6 +216,7 @@ def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
         "created_at": format_time(known(row["image_created"])),
         "platforms": facet.platforms,
         "content": row["content"],
+        "unread": row["unread"] or [],
         "read_at": format_time(row["read_at"]),
         "held": row["held"],
         "config": _show_config(row),
@@ -238,6 +252,7 @@ def _show_listed(row: Row, page: store.ManifestPage) -> dict[str, Any]:
         "config_digest": _digest(row["config_digest"]),
         "subject": _digest(row["subject_digest"]),
         "content": row["content"],
+        "unread": row["unread"] or [],
         "pushed_at": format_time(row["pushed_at"]),
         "pushed_by": page.actors[row["pushed_by"]],
         "last_pulled_at": format_time(row["last_pulled_at"]),
@@ -265,15 +280,17 @@ def _show_layer(row: Row) -> dict[str, Any]:
 
 
 def _show_child(row: Row, facets: Mapping[int, FacetRow]) -> dict[str, Any]:
-    facet = facets[row["facet_id"]]
+    facet = facets.get(row["facet_id"])
     return {
         "digest": digest_from_bytes(row["digest"]),
-        "media_type": facet.media_type or None,
-        "kind": facet.kind,
+        "media_type": (facet.media_type if facet is not None else "") or row["stated_media_type"] or None,
+        "kind": Kind.UNKNOWN if facet is None else facet.kind,
         "platform": row["platform"] or None,
-        "platforms": facet.platforms,
+        "os_version": row["os_version"],
+        "platforms": [] if facet is None else facet.platforms,
         "size_bytes": row["size_bytes"],
         "total_size_bytes": row["total_bytes"],
+        "held": row["held"],
     }
 
 

@@ -238,7 +238,7 @@ async def _write_due(
     reads = {
         DueKey(kind=DueKind.RESOLVE, repository_id=ids[item.repository], key=item.key)
         for item in by.dues
-        if item.kind is DueKind.RESOLVE and (item.held or not manifest_rows[Digest(item.key)].read)
+        if item.kind is DueKind.RESOLVE and (item.held or manifest_rows[Digest(item.key)].content != "read")
     }
     measures = {
         DueKey(kind=DueKind.MEASURE, repository_id=ids[repository], key="") for repository, _ in by.held

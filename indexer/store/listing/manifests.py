@@ -28,7 +28,7 @@ COLUMNS: Mapping[str, Column] = {
 }
 
 _OUTER = (
-    "m.digest, m.facet_id, m.size_bytes, m.total_bytes, m.image_created, m.content, m.config_digest, "
+    "m.digest, m.facet_id, m.size_bytes, m.total_bytes, m.image_created, m.content, m.unread, m.config_digest, "
     "m.subject_digest, h.pushed_at, h.pushed_by, h.last_pulled_at, h.pull_count, "
     "ARRAY(SELECT g.name FROM tag AS g WHERE g.manifest_id = w.manifest_id AND "
     f"g.repository_id = w.repository_id ORDER BY g.name LIMIT {MANY}) AS tags"
@@ -120,10 +120,10 @@ async def manifest_content(
     row = await connection.fetchrow(SQL["manifest"], repository_id, manifest_id)
     if row is None:
         return None
-    children = await connection.fetch(SQL["children"], manifest_id)
+    children = await connection.fetch(SQL["children"], manifest_id, repository_id)
     referrers = await connection.fetch(SQL["referrers"], repository_id, row["digest"], MANY)
     tags = await connection.fetch(TAGS["names_of_manifest"], repository_id, manifest_id, MANY)
-    facet_ids = [row["facet_id"], *(r["facet_id"] for r in children), *(r["facet_id"] for r in referrers)]
+    facet_ids = [row["facet_id"], *_known(children), *(r["facet_id"] for r in referrers)]
     return ManifestContent(
         manifest=row,
         layers=await connection.fetch(SQL["layers"], manifest_id),
@@ -134,6 +134,10 @@ async def manifest_content(
         facets=await words.facets(connection, facet_ids),
         pushed_by=(await words.actors(connection, [row["pushed_by"]]))[row["pushed_by"]],
     )
+
+
+def _known(children: Sequence[Row]) -> list[int]:
+    return [child["facet_id"] for child in children if child["facet_id"] is not None]
 
 
 def _source(_part: Part) -> str:

@@ -8,32 +8,47 @@ SELECT EXISTS (SELECT FROM repository WHERE name = $1)
     OR EXISTS (SELECT FROM repository WHERE name > $1 || '/' AND name < $1 || '0')
 
 -- name: size_of
--- Bytes of the distinct layers below the tags of the repository $1 (name), through any depth of indexes.
-WITH RECURSIVE reached (id) AS (
-    SELECT t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
+-- Bytes of the distinct layers below the tags of the repository $1 (name), through any depth of indexes, but only what the
+-- repository holds. A layer's size is what the registry said in an event, else the most that one of these images claims.
+WITH RECURSIVE reached (repository_id, id) AS (
+    SELECT r.id, t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
     WHERE r.name = $1 AND t.manifest_id IS NOT NULL
     UNION
-    SELECT k.child_id FROM reached JOIN manifest_child AS k ON k.manifest_id = reached.id
+    SELECT reached.repository_id, k.child_id
+    FROM reached
+    JOIN manifest_child AS k ON k.manifest_id = reached.id
+    JOIN repository_manifest AS h
+        ON h.repository_id = reached.repository_id AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
+), layer AS (
+    SELECT l.blob_id, max(l.size_bytes) AS claimed
+    FROM (SELECT DISTINCT id FROM reached) AS image JOIN manifest_layer AS l ON l.manifest_id = image.id
+    GROUP BY l.blob_id
 )
-SELECT coalesce(sum(b.size_bytes), 0)::bigint
-FROM (SELECT DISTINCT l.blob_id FROM reached JOIN manifest_layer AS l ON l.manifest_id = reached.id) AS layer
-JOIN blob AS b ON b.id = layer.blob_id
+SELECT least(coalesce(sum(coalesce(nullif(b.size_bytes, 0), layer.claimed)), 0), 9223372036854775807)::bigint
+FROM layer JOIN blob AS b ON b.id = layer.blob_id
 
 -- name: size_under
 -- The same of the repository $1 (name) and all below it, each layer once.
-WITH RECURSIVE reached (id) AS (
-    SELECT t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
+WITH RECURSIVE reached (repository_id, id) AS (
+    SELECT r.id, t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
     WHERE (r.name = $1 OR (r.name > $1 || '/' AND r.name < $1 || '0')) AND t.manifest_id IS NOT NULL
     UNION
-    SELECT k.child_id FROM reached JOIN manifest_child AS k ON k.manifest_id = reached.id
+    SELECT reached.repository_id, k.child_id
+    FROM reached
+    JOIN manifest_child AS k ON k.manifest_id = reached.id
+    JOIN repository_manifest AS h
+        ON h.repository_id = reached.repository_id AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
+), layer AS (
+    SELECT l.blob_id, max(l.size_bytes) AS claimed
+    FROM (SELECT DISTINCT id FROM reached) AS image JOIN manifest_layer AS l ON l.manifest_id = image.id
+    GROUP BY l.blob_id
 )
-SELECT coalesce(sum(b.size_bytes), 0)::bigint
-FROM (SELECT DISTINCT l.blob_id FROM reached JOIN manifest_layer AS l ON l.manifest_id = reached.id) AS layer
-JOIN blob AS b ON b.id = layer.blob_id
+SELECT least(coalesce(sum(coalesce(nullif(b.size_bytes, 0), layer.claimed)), 0), 9223372036854775807)::bigint
+FROM layer JOIN blob AS b ON b.id = layer.blob_id
 
 -- name: estimated_size
 -- What the repository $1 (name) and, where $2, all below it store, by maintained sums: of all manifests, not of tags.
-SELECT coalesce(sum(size_bytes), 0)::bigint FROM repository
+SELECT least(coalesce(sum(size_bytes), 0), 9223372036854775807)::bigint FROM repository
 WHERE name = $1 OR ($2 AND name > $1 || '/' AND name < $1 || '0')
 
 -- name: tag
@@ -46,18 +61,32 @@ LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
 WHERE t.repository_id = $1 AND t.name = $2
 
 -- name: descendants
--- What the index $1 (id) refers to, down to depth $2 and at most $3 references: from which, in which place, what.
-WITH RECURSIVE reached (parent_id, child_id, position, platform, depth) AS (
-    SELECT manifest_id, child_id, position, platform, 1 FROM manifest_child WHERE manifest_id = $1
+-- What the index $1 (id) refers to, down to depth $2 and at most $3 references: from which, in which place, what. Of a
+-- manifest that repository $4 (id) does not hold there is only what the index says of it.
+WITH RECURSIVE reached (parent_id, child_id, position, held, depth) AS (
+    SELECT k.manifest_id, k.child_id, k.position, h.manifest_id IS NOT NULL, 1
+    FROM manifest_child AS k
+    LEFT JOIN repository_manifest AS h
+        ON h.repository_id = $4 AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
+    WHERE k.manifest_id = $1
     UNION
-    SELECT k.manifest_id, k.child_id, k.position, k.platform, reached.depth + 1
-    FROM reached JOIN manifest_child AS k ON k.manifest_id = reached.child_id WHERE reached.depth < $2
+    SELECT k.manifest_id, k.child_id, k.position, h.manifest_id IS NOT NULL, reached.depth + 1
+    FROM reached
+    JOIN manifest_child AS k ON k.manifest_id = reached.child_id
+    LEFT JOIN repository_manifest AS h
+        ON h.repository_id = $4 AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
+    WHERE reached.depth < $2 AND reached.held
 )
-SELECT DISTINCT ON (r.depth, r.parent_id, r.position) r.parent_id, r.child_id, r.platform, m.digest,
-       m.total_bytes AS size_bytes, m.facet_id, m.config_digest, c.name AS config_media_type
+SELECT DISTINCT ON (r.depth, r.parent_id, r.position) r.parent_id, r.child_id, k.platform, k.os_version, m.digest,
+       CASE WHEN r.held THEN m.total_bytes ELSE k.size_bytes END AS size_bytes,
+       CASE WHEN r.held THEN m.facet_id END AS facet_id,
+       CASE WHEN r.held THEN m.config_digest END AS config_digest,
+       c.name AS config_media_type, coalesce(t.name, '') AS stated_media_type
 FROM reached AS r
+JOIN manifest_child AS k ON k.manifest_id = r.parent_id AND k.position = r.position
 JOIN manifest AS m ON m.id = r.child_id
-LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
+LEFT JOIN media_type AS t ON t.id = k.media_type_id
+LEFT JOIN media_type AS c ON c.id = m.config_media_type_id AND r.held
 ORDER BY r.depth, r.parent_id, r.position LIMIT $3
 
 -- name: referrers

@@ -1,8 +1,8 @@
 -- name: manifest
 -- Manifest $2 (id) as repository $1 (id) holds it; the hold's columns are null where it does not.
 SELECT m.id, m.digest, m.size_bytes, m.total_bytes, m.image_created, m.read_at, m.facet_id, m.content,
-       m.config_digest, m.subject_digest, m.annotations, m.labels, config_type.name AS config_media_type,
-       config.size_bytes AS config_size_bytes, h.pushed_at, h.deleted_at, h.last_pulled_at, h.pull_count, h.pushed_by,
+       m.config_digest, m.subject_digest, m.annotations, m.labels, m.unread, config_type.name AS config_media_type,
+       coalesce(nullif(m.config_size_bytes, 0), config.size_bytes) AS config_size_bytes, h.pushed_at, h.deleted_at, h.last_pulled_at, h.pull_count, h.pushed_by,
        h.manifest_id IS NOT NULL AND h.deleted_at IS NULL AS held
 FROM manifest AS m
 LEFT JOIN media_type AS config_type ON config_type.id = m.config_media_type_id
@@ -17,15 +17,21 @@ JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id A
 WHERE m.digest = $2
 
 -- name: layers
--- The layers of manifest $1 (id), in order.
-SELECT b.digest, b.size_bytes, t.name AS media_type
+-- The layers of manifest $1 (id), in order, as it describes them.
+SELECT b.digest, coalesce(nullif(l.size_bytes, 0), b.size_bytes) AS size_bytes, t.name AS media_type
 FROM manifest_layer AS l JOIN blob AS b ON b.id = l.blob_id JOIN media_type AS t ON t.id = l.media_type_id
 WHERE l.manifest_id = $1 ORDER BY l.position
 
 -- name: children
--- The children of index $1 (id), in order.
-SELECT c.digest, c.size_bytes, c.total_bytes, c.facet_id, k.platform
-FROM manifest_child AS k JOIN manifest AS c ON c.id = k.child_id
+-- The children of index $1 (id), in order. Of one that repository $2 (id) does not hold there is only what the index says.
+SELECT c.digest, k.platform, k.os_version, h.manifest_id IS NOT NULL AS held, t.name AS stated_media_type,
+       CASE WHEN h.manifest_id IS NULL OR c.size_bytes = 0 THEN k.size_bytes ELSE c.size_bytes END AS size_bytes,
+       CASE WHEN h.manifest_id IS NULL THEN 0 ELSE c.total_bytes END AS total_bytes,
+       CASE WHEN h.manifest_id IS NOT NULL THEN c.facet_id END AS facet_id
+FROM manifest_child AS k
+JOIN manifest AS c ON c.id = k.child_id
+LEFT JOIN repository_manifest AS h ON h.repository_id = $2 AND h.manifest_id = c.id AND h.deleted_at IS NULL
+LEFT JOIN media_type AS t ON t.id = k.media_type_id
 WHERE k.manifest_id = $1 ORDER BY k.position
 
 -- name: parents

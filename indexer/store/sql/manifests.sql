@@ -32,7 +32,7 @@ SET pushed_at = excluded.pushed_at, as_of = excluded.as_of, deleted_at = exclude
 SELECT digest, id FROM blob WHERE digest = ANY ($1::bytea[])
 
 -- name: add_blobs
--- Adds blobs: digests $1, sizes $2; in the order of the digests, so writers never deadlock.
+-- Adds blobs: digests $1, sizes $2 as the registry said them (0: it did not); in the order of the digests, so writers never deadlock.
 INSERT INTO blob (digest, size_bytes)
 SELECT * FROM unnest($1::bytea[], $2::bigint[]) AS new (digest, size_bytes) ORDER BY digest
 ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes
@@ -57,21 +57,23 @@ WHERE r.name = $1 AND h.repository_id = r.id AND m.digest = ANY ($2::bytea[]) AN
 
 -- name: read_manifests
 -- Stores what the manifests $1 (ids) were read to be: sizes $2, totals $3, created $4, facets $5, config media types
--- $6, config digests $7, subjects $8, annotations $9, labels $10, all read at $11.
+-- $6, config digests $7, subjects $8, annotations $9, labels $10, all read at $11; config sizes $12, contents $13, and, as
+-- lists in JSON, the parts that were not read $14.
 UPDATE manifest AS m
 SET size_bytes = new.size_bytes, total_bytes = new.total_bytes, image_created = new.image_created,
     facet_id = new.facet_id, config_media_type_id = new.config_media_type_id, config_digest = new.config_digest,
     subject_digest = new.subject_digest, annotations = new.annotations, labels = new.labels, read_at = $11,
-    content = 'read'
+    config_size_bytes = new.config_size_bytes, content = new.content,
+    unread = (SELECT array_agg(part) FROM jsonb_array_elements_text(new.unread) AS part)
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::integer[], $7::bytea[],
-            $8::bytea[], $9::jsonb[], $10::jsonb[])
+            $8::bytea[], $9::jsonb[], $10::jsonb[], $12::bigint[], $13::text[], $14::jsonb[])
     AS new (id, size_bytes, total_bytes, image_created, facet_id, config_media_type_id, config_digest, subject_digest,
-            annotations, labels)
+            annotations, labels, config_size_bytes, content, unread)
 WHERE m.id = new.id
 
 -- name: mark_unreadable
 -- The manifest $1 (digest) could not be read anywhere at $2.
-UPDATE manifest SET content = 'unreadable', read_at = $2 WHERE digest = $1 AND content <> 'read'
+UPDATE manifest SET content = 'unreadable', read_at = $2 WHERE digest = $1 AND content NOT IN ('read', 'partly-read')
 
 -- name: find_dummies
 -- The digests of GitLab's dummy manifests that were recognised.
@@ -85,17 +87,18 @@ INSERT INTO dummy_manifest (digest, found_at) VALUES ($1, $2) ON CONFLICT DO NOT
 DELETE FROM manifest_layer WHERE manifest_id = ANY ($1::bigint[])
 
 -- name: add_layers
--- Adds layers: to manifests $1, at positions $2, blobs $3, media types $4.
-INSERT INTO manifest_layer (manifest_id, position, blob_id, media_type_id)
-SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[])
+-- Adds layers: to manifests $1, at positions $2, blobs $3, media types $4, claimed sizes $5.
+INSERT INTO manifest_layer (manifest_id, position, blob_id, media_type_id, size_bytes)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[], $5::bigint[])
 
 -- name: drop_children
 DELETE FROM manifest_child WHERE manifest_id = ANY ($1::bigint[])
 
 -- name: add_children
--- Adds children: to indexes $1, at positions $2, manifests $3, platforms $4.
-INSERT INTO manifest_child (manifest_id, position, child_id, platform)
-SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[])
+-- Adds children: to indexes $1, at positions $2, manifests $3, platforms $4, versions of systems $5, claimed sizes $6,
+-- media types $7.
+INSERT INTO manifest_child (manifest_id, position, child_id, platform, os_version, size_bytes, media_type_id)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::integer[])
 
 -- name: find_parents
 -- The indexes that have one of the manifests $1 (ids) as a child.
@@ -103,12 +106,24 @@ SELECT DISTINCT manifest_id FROM manifest_child WHERE child_id = ANY ($1::bigint
 
 -- name: sum_children
 -- Recomputes the total of the indexes $1 (ids) from their distinct children, and gives them the earliest-known
--- creation time of a child where their own manifest names none. Returns the ids of those that changed.
+-- creation time of a child where their own manifest names none. A child counts with what was read of it only if some
+-- repository came to hold both; one of another media type than a manifest's ($2) with the size the index states.
+-- Returns the ids of those that changed.
 UPDATE manifest AS m
 SET total_bytes = sums.total, image_created = greatest(m.image_created, sums.created)
 FROM (
-    SELECT p.manifest_id, sum(c.total_bytes) AS total, max(c.image_created) AS created
-    FROM (SELECT DISTINCT manifest_id, child_id FROM manifest_child WHERE manifest_id = ANY ($1::bigint[])) AS p
+    SELECT p.manifest_id, max(c.image_created) FILTER (WHERE p.together) AS created,
+           least(sum(CASE WHEN p.is_blob THEN p.size_bytes WHEN p.together THEN c.total_bytes ELSE 0 END),
+                 9223372036854775807)::bigint AS total
+    FROM (
+        SELECT DISTINCT ON (k.manifest_id, k.child_id) k.manifest_id, k.child_id, k.size_bytes,
+               t.name <> '' AND lower(t.name) <> ALL ($2::text[]) AS is_blob,
+               EXISTS (SELECT FROM repository_manifest AS of_child JOIN repository_manifest AS of_index
+                           ON of_index.repository_id = of_child.repository_id AND of_index.manifest_id = k.manifest_id
+                       WHERE of_child.manifest_id = k.child_id) AS together
+        FROM manifest_child AS k LEFT JOIN media_type AS t ON t.id = k.media_type_id
+        WHERE k.manifest_id = ANY ($1::bigint[]) ORDER BY k.manifest_id, k.child_id, k.position
+    ) AS p
     JOIN manifest AS c ON c.id = p.child_id
     GROUP BY p.manifest_id
 ) AS sums
@@ -116,12 +131,16 @@ WHERE m.id = sums.manifest_id AND (m.total_bytes <> sums.total OR m.image_create
 RETURNING m.id
 
 -- name: platforms_of_children
--- The platforms of the children of index $1: as the index names them, else as their own config does.
+-- The platforms of the children of index $1: as the index names them, else as their own config does, of those that some
+-- repository came to hold together with it.
 SELECT DISTINCT coalesce(nullif(mc.platform, ''), p) AS platform
 FROM manifest_child AS mc
 JOIN manifest AS c ON c.id = mc.child_id
 JOIN facet AS f ON f.id = c.facet_id
-LEFT JOIN LATERAL unnest(f.platforms) AS p ON true
+LEFT JOIN LATERAL unnest(f.platforms) AS p ON EXISTS (
+    SELECT FROM repository_manifest AS of_child JOIN repository_manifest AS of_index
+        ON of_index.repository_id = of_child.repository_id AND of_index.manifest_id = mc.manifest_id
+    WHERE of_child.manifest_id = mc.child_id)
 WHERE mc.manifest_id = $1
 
 -- name: repositories_holding

@@ -42,20 +42,27 @@ UPDATE repository SET walked_at = greatest(walked_at, $2) WHERE name = $1
 SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2
 
 -- name: measure
--- Recomputes what repository $1 stores: each distinct manifest, config and layer once, of manifests it holds.
+-- Recomputes what repository $1 stores: each distinct manifest, config and layer once, of manifests it holds. A blob's
+-- size is what the registry said in an event, else the most that a manifest of this repository claims.
 WITH held AS (
     SELECT manifest_id FROM repository_manifest WHERE repository_id = $1 AND deleted_at IS NULL
-), content AS (
+), claimed AS (
+    SELECT l.blob_id, max(l.size_bytes) AS size_bytes
+    FROM held JOIN manifest_layer AS l ON l.manifest_id = held.manifest_id GROUP BY l.blob_id
+), content (digest, size_bytes) AS (
     SELECT m.digest, m.size_bytes FROM held JOIN manifest AS m ON m.id = held.manifest_id
-    UNION
-    SELECT b.digest, b.size_bytes
-    FROM held JOIN manifest_layer AS l ON l.manifest_id = held.manifest_id JOIN blob AS b ON b.id = l.blob_id
-    UNION
-    SELECT b.digest, b.size_bytes
-    FROM held JOIN manifest AS m ON m.id = held.manifest_id JOIN blob AS b ON b.digest = m.config_digest
+    UNION ALL
+    SELECT b.digest, coalesce(nullif(b.size_bytes, 0), c.size_bytes)
+    FROM claimed AS c JOIN blob AS b ON b.id = c.blob_id
+    UNION ALL
+    SELECT m.config_digest, coalesce(nullif(b.size_bytes, 0), m.config_size_bytes, 0)
+    FROM held JOIN manifest AS m ON m.id = held.manifest_id LEFT JOIN blob AS b ON b.digest = m.config_digest
+    WHERE m.config_digest IS NOT NULL
+), once AS (
+    SELECT max(size_bytes) AS size_bytes FROM content GROUP BY digest
 )
 UPDATE repository
-SET size_bytes = coalesce((SELECT sum(size_bytes) FROM content), 0), measured_at = $2
+SET size_bytes = least(coalesce((SELECT sum(size_bytes) FROM once), 0), 9223372036854775807)::bigint, measured_at = $2
 WHERE id = $1
 
 -- name: find_ids
