@@ -226,7 +226,7 @@ async def _write_manifests(
         now,
         [config.size_bytes if config is not None else None for config in configs],
         [read.content for read in reads],
-        [list(read.unread) or None for read in reads],
+        ["\n".join(read.unread) or None for read in reads],
     )
 
 

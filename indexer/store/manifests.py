@@ -47,8 +47,7 @@ async def find_manifests(connection: Connection, *, digests: Iterable[Digest]) -
 
 def _by_digest(rows: Iterable[asyncpg.Record]) -> dict[Digest, ManifestRow]:
     return {
-        digest_from_bytes(row["digest"]): ManifestRow(id=row["id"], content=row["content"])
-        for row in rows
+        digest_from_bytes(row["digest"]): ManifestRow(id=row["id"], content=row["content"]) for row in rows
     }
 
 

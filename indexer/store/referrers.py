@@ -9,6 +9,7 @@ from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.referrers import cosign_tags, fallback_tag
 from indexer.store.pool import Connection
 from indexer.store.queries import load
+from indexer.store.text import storable
 
 SQL = load("referrers")
 
@@ -50,7 +51,7 @@ async def referrers_of(
         list(by_tag),
         list(by_tag.values()),
         b"" if wanted.after is None else digest_to_bytes(wanted.after),
-        wanted.artifact_type,
+        storable(wanted.artifact_type)[0],  # as it was stored, so that any text is found, or is not there
         limit,
         annotation_bytes,
     )

@@ -27,7 +27,7 @@ def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
 
 
 def storable_map(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return annotations or labels in a storable form, whole: a manifest or config holds no more than its 4 or 8 MiB."""
+    """Return annotations or labels in a storable form, whole: a manifest holds no more than 4 MiB, a config 8."""
     return {_uncut(key): _uncut(value) for key, value in sorted(texts.items())}
 
 

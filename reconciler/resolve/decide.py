@@ -15,8 +15,8 @@ from indexer.store.contents import ReadBlob, ReadChild, ReadManifest
 from indexer.store.text import LONGEST, storable, storable_map
 
 MAX_CONFIG_BYTES = 8 * 1024 * 1024
-"""A larger "image config" is not read: an image's is a few kB. What the descriptor says of its size does not count, since
-no registry compares the two."""
+"""A larger "image config" is not read: an image's is a few kB. A descriptor that says less than is there does not
+count, since no registry compares the two."""
 
 CONFIG_PART: Final = "config.blob"
 """How what could not be read of the image config is named; the config's descriptor is ``config``."""

@@ -147,9 +147,7 @@ class Resolver:
 
     async def _store(self, answers: Sequence[_Answer | _Result]) -> list[_Result]:
         """Store what was read, all at once; where that fails one by one, so that one holds up no other."""
-        results: list[_Result] = [
-            each.again if isinstance(each, _Answer) else each for each in answers
-        ]
+        results: list[_Result] = [each.again if isinstance(each, _Answer) else each for each in answers]
         to_store = {number: each for number, each in enumerate(answers) if isinstance(each, _Answer)}
         try:
             await self._store_together(list(to_store.values()))

@@ -158,7 +158,11 @@ UNREAD = [
     ({"layers": [descriptor(mediaType=[])]}, "layers[0].mediaType", "expected text, found a list"),
     ({"layers": [descriptor(platform="x")]}, "layers[0].platform", "expected an object, found text"),
     ({"config": []}, "config", "expected an object"),
-    ({"config": descriptor(mediaType=media_types.OCI_CONFIG, size="1")}, "config.size", "expected a whole number"),
+    (
+        {"config": descriptor(mediaType=media_types.OCI_CONFIG, size="1")},
+        "config.size",
+        "expected a whole number",
+    ),
     ({"annotations": {"a": 1, "b": "c"}}, "annotations", "expected only text, found a number"),
     ({"annotations": []}, "annotations", "expected an object, found a list"),
     ({"artifactType": 7}, "artifactType", "expected text, found a number"),

@@ -65,7 +65,9 @@ class Child(Shown):
     media_type: str | None
     kind: Kind
     platform: str | None
-    os_version: str | None = Field(description="Of the system, as the index names it: builds of Windows differ in it.")
+    os_version: str | None = Field(
+        description="Of the system, as the index names it: builds of Windows differ in it."
+    )
     platforms: list[str]
     size_bytes: int = Field(description="Of the manifest itself; 0: not known.")
     total_size_bytes: int = Field(description="With config and layers; 0: not read.")

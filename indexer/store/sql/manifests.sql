@@ -57,16 +57,16 @@ WHERE r.name = $1 AND h.repository_id = r.id AND m.digest = ANY ($2::bytea[]) AN
 
 -- name: read_manifests
 -- Stores what the manifests $1 (ids) were read to be: sizes $2, totals $3, created $4, facets $5, config media types
--- $6, config digests $7, subjects $8, annotations $9, labels $10, all read at $11; config sizes $12, contents $13, and, as
--- lists in JSON, the parts that were not read $14.
+-- $6, config digests $7, subjects $8, annotations $9, labels $10, all read at $11; config sizes $12, contents $13, and the
+-- parts that were not read, one a line, $14.
 UPDATE manifest AS m
 SET size_bytes = new.size_bytes, total_bytes = new.total_bytes, image_created = new.image_created,
     facet_id = new.facet_id, config_media_type_id = new.config_media_type_id, config_digest = new.config_digest,
     subject_digest = new.subject_digest, annotations = new.annotations, labels = new.labels, read_at = $11,
     config_size_bytes = new.config_size_bytes, content = new.content,
-    unread = (SELECT array_agg(part) FROM jsonb_array_elements_text(new.unread) AS part)
+    unread = string_to_array(new.unread, E'\n')
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::integer[], $7::bytea[],
-            $8::bytea[], $9::jsonb[], $10::jsonb[], $12::bigint[], $13::text[], $14::jsonb[])
+            $8::bytea[], $9::jsonb[], $10::jsonb[], $12::bigint[], $13::text[], $14::text[])
     AS new (id, size_bytes, total_bytes, image_created, facet_id, config_media_type_id, config_digest, subject_digest,
             annotations, labels, config_size_bytes, content, unread)
 WHERE m.id = new.id
