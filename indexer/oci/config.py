@@ -100,5 +100,6 @@ def _says_not_set(value: Any) -> bool:
 def _read_labels(config: Any, unread: UnreadParts) -> dict[str, str]:
     if config is None:
         return {}
-    inner = unread.attempt("labels", lambda: as_struct(config, "document.config", _RUNTIME), {})
+    nothing: dict[str, Any] = {}
+    inner = unread.attempt("labels", lambda: as_struct(config, "document.config", _RUNTIME), nothing)
     return read_text_map(inner.get("Labels"), "labels", unread)

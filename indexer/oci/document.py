@@ -178,7 +178,8 @@ def read_text_map(value: Any, where: str, unread: UnreadParts) -> dict[str, str]
     """Return a text-to-text map, empty where null; a null value in it is "", one that is no text is left out."""
     if value is None:
         return {}
-    entries = unread.attempt(where, lambda: as_object(value, where), {})
+    nothing: dict[str, Any] = {}
+    entries = unread.attempt(where, lambda: as_object(value, where), nothing)
     odd = next((each for each in entries.values() if each is not None and not isinstance(each, str)), None)
     if odd is not None:
         unread.add(where, str(_mismatch(where, "only text", odd)))

@@ -136,7 +136,8 @@ def _artifact_type(stated: str, config: Descriptor | None) -> str:
 
 
 def _read_descriptors(source: dict[str, Any], key: str, unread: UnreadParts) -> tuple[Descriptor, ...]:
-    values = unread.attempt(key, lambda: read_list(source, key, "document"), [])
+    nothing: list[Any] = []
+    values = unread.attempt(key, lambda: read_list(source, key, "document"), nothing)
     found = (
         read_parts_of_descriptor(value, f"{key}[{position}]", unread) for position, value in enumerate(values)
     )

@@ -34,7 +34,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryState:
-    """What is on record of the canary's tag; ``content`` is ``heard``, ``read`` or ``unreadable``.
+    """What is on record of the canary's tag; ``content`` is ``heard``, ``read``, ``partly-read`` or ``unreadable``.
 
     ``last_look`` is what the last look at it saw, ``failed_looks`` how many in a row had no answer.
     """

@@ -126,7 +126,7 @@ def _verified(trail: Trail) -> Check:
 def _read(trail: Trail) -> Check:
     if trail.read.content == "read":
         return ok(Link.READ, "size, kind and platforms are known")
-    if trail.read.content == "unreadable":
+    if trail.read.content in ("partly-read", "unreadable"):
         return failed(
             Link.READ,
             "what the registry serves is not the manifest that was pushed",

@@ -288,6 +288,7 @@ async def test_root__below_a_closed_directory__stranger(data_dir: Path) -> None:
     if choose(inside) is not Strategy.NAMESPACE:
         pytest.skip("user namespaces are not allowed on this machine")
     await test_start__pid_file_names_a_stranger(inside, "elsewhere")
+    assert oct(closed.stat().st_mode & 0o777) == oct(0o700)
 
 
 def choose(data_dir: Path) -> Strategy | None:

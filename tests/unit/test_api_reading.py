@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -159,11 +159,22 @@ def test_read_path__refuses_names_that_nothing_can_have(raw: str) -> None:
     assert (refused.value.status, refused.value.code) == (400, "invalid_name")
 
 
-@given(st.text(max_size=60))
-def test_read_path__never_fails(raw: str) -> None:
-    """Any text is read or refused."""
-    with contextlib.suppress(CallerError):
-        read_path(raw)
+PARTS = st.sampled_from(["a", "tags", "manifests", "history", DIGEST, "%2F", "%2f", "/", "v1", "_", "A", "."])
+
+
+@given(
+    st.text(max_size=60)
+    | st.lists(PARTS, max_size=9).map("/".join)
+    | st.lists(PARTS, max_size=9).map("".join)
+)
+def test_read_path__what_is_read_is_read_again(raw: str) -> None:
+    """Any text is refused, or names what it still names when its parts are escaped."""
+    try:
+        route, values = read_path(raw)
+    except CallerError:
+        return
+    written = route.format(**{name: quote(value, safe="") for name, value in values.items()})
+    assert (route, values) == read_path(written.removeprefix("/repositories/"))
 
 
 def test_whole_name_matcher__matches_whole_names_in_linear_time() -> None:

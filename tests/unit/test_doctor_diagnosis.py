@@ -596,6 +596,9 @@ def test_trail__came_through() -> None:
         pytest.param(
             {"read": replace(VERIFIED, content="unreadable")}, Link.READ, "changes content", id="unreadable"
         ),
+        pytest.param(
+            {"read": replace(VERIFIED, content="partly-read")}, Link.READ, "changes content", id="partly-read"
+        ),
         pytest.param({"listing": Listing(by_store=False)}, Link.LISTED, "a fault of ours", id="not-in-store"),
         pytest.param(
             {"listing": Listing(by_store=True, api=answer(401))},

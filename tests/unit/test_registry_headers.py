@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -54,12 +56,24 @@ def test_parse_retry_after__table(text: str | None, expected: float | None) -> N
     assert parse_retry_after(text, now=NOW) == expected
 
 
+DAYS = st.integers(-400, 400).map(lambda days: format_datetime(NOW + timedelta(days=days)))
+
+
+@given(st.text(max_size=60) | st.integers().map(str) | DAYS)
+def test_headers__are_read_within_bounds(text: str) -> None:
+    """Whatever a header says: an instant is UTC and is read again as itself, a wait is no more than a day."""
+    date = parse_http_date(text)
+    assert date is None or (
+        date.tzinfo is UTC and date == parse_http_date(format_datetime(date, usegmt=True))
+    )
+    wait = parse_retry_after(text, now=NOW)
+    assert wait is None or 0 <= wait <= 86_400
+
+
 @given(st.text(max_size=60))
-def test_headers__never_raise(text: str) -> None:
-    """No header can make a reader raise."""
-    parse_http_date(text)
-    parse_retry_after(text, now=NOW)
-    next_page_marker([text, f"<{text}>; rel=next"])
+def test_next_page_marker__is_read_as_it_was_written(marker: str) -> None:
+    """Any name comes through a link's query as it is."""
+    assert marker == next_page_marker([f"<?{urlencode({'last': marker}, errors='replace')}>; rel=next"])
 
 
 @pytest.mark.parametrize(
