@@ -337,7 +337,10 @@ def test_parse_manifest__any_json_is_read_in_parts_or_refused(
             assert getattr(parsed, name) == getattr(again, name)
 
 
-@given(st.binary(max_size=200) | st.binary(max_size=40).map(lambda odd: b'{"layers":[],"x":"' + odd + b'"}'))
+@given(
+    st.binary(max_size=200)
+    | st.binary(max_size=40).map(lambda odd: b'{"layers":[],"x":"' + odd.replace(b'"', b"") + b'"}')
+)
 def test_parse_manifest__any_bytes_are_read_or_refused(content: bytes) -> None:
     """Whatever the bytes are, the answer is a manifest without parts nobody gave it, or a ValueError."""
     try:
