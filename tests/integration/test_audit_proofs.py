@@ -234,8 +234,10 @@ def test_key__that_others_can_take_is_told(mode: int, named: bool, says: str | N
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [(None, "cannot be read"), ("nothing", "not an Ed25519"), (KEY.secret_text(), "that of log.ex")]
-)  # fmt: skip
+    ("text", "says"),
+    [(None, "cannot be read"), ("nothing", "not an Ed25519"), (KEY.secret_text(), "that of log.ex")],
+    ids=["missing", "no key", "another's"],
+)
 def test_key__that_cannot_be_used_is_said_to(tmp_path: Path, text: str | None, says: str) -> None:
     """A named key is never made; one that is missing, damaged or of another log stops the start, and is not shown."""
     file = tmp_path / "key"
