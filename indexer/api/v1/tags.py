@@ -79,6 +79,13 @@ class TagFilterQuery(ListQuery):
     pulled_before: Time | None = Field(
         default=None, description="Last pulled before; exclusive. Tags never pulled do not match."
     )
+    never_pulled: Flag | None = Field(
+        default=None,
+        description="Whether no pull of the tag is on record: pulls that the registry does not report are not.",
+    )
+    not_pulled_since: Time | None = Field(
+        default=None, description="Not pulled at that instant or later; tags never pulled match, too."
+    )
     size_min: Bytes | None = Field(default=None, description="Bytes, inclusive.")
     size_max: Bytes | None = Field(default=None, description="Bytes, inclusive.")
     broken: Flag | None = Field(default=None, description="Listed by the registry, but cannot be read.")
@@ -201,6 +208,8 @@ def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
         created_before=query.created_before,
         pulled_after=query.pulled_after,
         pulled_before=query.pulled_before,
+        never_pulled=query.never_pulled,
+        not_pulled_since=query.not_pulled_since,
         size_min=query.size_min,
         size_max=query.size_max,
         broken=query.broken,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from indexer.api.answers import Items
@@ -12,10 +10,11 @@ from indexer.api.models import Listed
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import page_of
 from indexer.api.parameters import Text, Texts
+from indexer.api.sorting import parse_sort, sort_field
 from indexer.api.v1.tags import Tag, TagFilterQuery, show_tag, tag_filter
 from indexer.store.listing.freshness import freshness
 from indexer.store.listing.scopes import find_scope
-from indexer.store.listing.tags import fetch_tags, tags_everywhere
+from indexer.store.listing.tags import COLUMNS, fetch_tags, tags_everywhere
 
 SCOPE = "everywhere"
 
@@ -23,9 +22,7 @@ SCOPE = "everywhere"
 class TagsEverywhereQuery(TagFilterQuery):
     """Tags of all repositories."""
 
-    sort: Literal["published_at", "-published_at"] = Field(
-        default="-published_at", description="Across repositories only publish time has an index."
-    )
+    sort: str = sort_field(COLUMNS, default="-published_at")
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
     name: Text | None = Field(default=None, description="Tags that have this in them.")
@@ -41,8 +38,8 @@ class TagSomewhere(Tag):
 async def list_tags_everywhere(call: Call[TagsEverywhereQuery]) -> Items:
     """List tags across repositories, newest first.
 
-    A search that no index serves looks at 20,000 tags per request: the page may then be short, or empty, and
-    still have a `next`.
+    Any key sorts; repositories settle ties in the order they were first heard of, then the name. A search that no index
+    serves looks at 20,000 tags per request: the page may then be short, or empty, and still have a `next`.
     """
     query = call.query
     wanted = tag_filter(query, name=query.name)
@@ -55,7 +52,7 @@ async def list_tags_everywhere(call: Call[TagsEverywhereQuery]) -> Items:
             granted=call.principal.repositories,
         )
         listing = await tags_everywhere(
-            held, scope=scope, descending=query.sort.startswith("-"), wanted=wanted
+            held, scope=scope, sort=parse_sort(query.sort, COLUMNS), wanted=wanted
         )
         page = await fetch_tags(held, call.words, listing, page_of(query, SCOPE, listing.orders))
         count = await counted(held, query, listing)

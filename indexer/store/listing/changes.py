@@ -12,7 +12,7 @@ from datetime import datetime
 
 from indexer.store.listing.keyset import Column, Part, orders_of
 from indexer.store.listing.scopes import Scope, cover
-from indexer.store.listing.statement import Condition
+from indexer.store.listing.statement import Condition, look_up
 from indexer.store.listing.walk import Listing, Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -46,8 +46,7 @@ _OUTER = (
     "h.not_before, h.to_not_before, h.from_source, h.to_source, h.event_key, a.name AS actor"
 )
 _JOINS = (
-    "JOIN tag_history AS h "
-    "ON h.repository_id = w.repository_id AND h.name = w.name AND h.valid_from = w.valid_from "
+    f"{look_up('tag_history', 'h', 'repository_id', 'name', 'valid_from')} "
     "JOIN manifest AS m ON m.id = h.manifest_id LEFT JOIN actor AS a ON a.id = h.actor_id "
     "JOIN repository AS r ON r.id = w.repository_id"
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from indexer.store.listing.keyset import Column, Part, orders_of
 from indexer.store.listing.scopes import Scope
-from indexer.store.listing.statement import Condition
+from indexer.store.listing.statement import Condition, look_up
 from indexer.store.listing.walk import Listing
 
 COLUMNS: Mapping[str, Column] = {
@@ -20,7 +20,7 @@ _OUTER = (
     "f.id, f.run_id, f.detected_at, f.repaired_at, f.kind, f.cause, f.tag, f.expected, f.found, f.note, "
     "r.name AS repository"
 )
-_JOINS = "JOIN drift_finding AS f ON f.id = w.id LEFT JOIN repository AS r ON r.id = f.repository_id"
+_JOINS = f"{look_up('drift_finding', 'f', 'id')} LEFT JOIN repository AS r ON r.id = f.repository_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

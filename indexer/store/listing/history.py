@@ -8,7 +8,7 @@ from datetime import datetime
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.keyset import Column, Part, orders_of
 from indexer.store.listing.scopes import Scope, cover
-from indexer.store.listing.statement import NOTHING, Condition
+from indexer.store.listing.statement import NOTHING, Condition, look_up
 from indexer.store.listing.walk import Listing
 from indexer.store.listing.words import SQL as WORDS
 from indexer.store.pool import Connection
@@ -34,8 +34,7 @@ _OUTER = (
     "h.event_key, a.name AS actor"
 )
 _JOINS = (
-    "JOIN tag_history AS h "
-    "ON h.repository_id = w.repository_id AND h.name = w.name AND h.valid_from = w.valid_from "
+    f"{look_up('tag_history', 'h', 'repository_id', 'name', 'valid_from')} "
     "JOIN manifest AS m ON m.id = h.manifest_id LEFT JOIN actor AS a ON a.id = h.actor_id"
 )
 _SOMEWHERE = "r.name AS repository, h.name AS tag"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.freshness import RepositoryRef
 from indexer.store.listing.keyset import Column, Part, orders_of
-from indexer.store.listing.statement import NOTHING, Condition
+from indexer.store.listing.statement import NOTHING, Condition, look_up
 from indexer.store.listing.tags import SEARCHED_TO_THE_END, STEP
 from indexer.store.listing.tags import SQL as TAGS
 from indexer.store.listing.walk import Found, Listing, Page, Row, fetch_page
@@ -34,7 +34,7 @@ _OUTER = (
     f"g.repository_id = w.repository_id ORDER BY g.name LIMIT {MANY}) AS tags"
 )
 _JOINS = (
-    "JOIN repository_manifest AS h ON h.repository_id = w.repository_id AND h.manifest_id = w.manifest_id "
+    f"{look_up('repository_manifest', 'h', 'repository_id', 'manifest_id')} "
     "JOIN manifest AS m ON m.id = w.manifest_id"
 )
 

@@ -14,10 +14,11 @@ SPREAD_AT_MOST = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Ids of repositories, and how many tags they have together."""
+    """Ids of repositories, how many tags they have together, and whether indexes of large ones have them all."""
 
     ids: tuple[int, ...]
     tags: int
+    large: bool = False
 
 
 async def find_scope(
@@ -39,8 +40,12 @@ async def find_scope(
         return None
     statement = Statement()
     where = statement.where(*conditions)
-    rows = await connection.fetch(f"SELECT id, tag_count FROM repository {where}", *statement.values)
-    return Scope(ids=tuple(row["id"] for row in rows), tags=sum(row["tag_count"] for row in rows))
+    rows = await connection.fetch(f"SELECT id, tag_count, large FROM repository {where}", *statement.values)
+    return Scope(
+        ids=tuple(row["id"] for row in rows),
+        tags=sum(row["tag_count"] for row in rows),
+        large=all(row["large"] for row in rows),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Tags: of one repository by any key and filter, and across repositories by publish time."""
+"""Tags: of one repository or across repositories, by any key and filter."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from functools import partial
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.freshness import RepositoryRef
 from indexer.store.listing.keyset import Column, Order, Part, orders_of
-from indexer.store.listing.scopes import Scope, cover
-from indexer.store.listing.statement import NOTHING, Condition, contains, matches_glob, starts_with
+from indexer.store.listing.scopes import Cover, Scope, cover
+from indexer.store.listing.statement import (
+    NOTHING,
+    Condition,
+    contains,
+    look_up,
+    matches_glob,
+    starts_with,
+)
 from indexer.store.listing.walk import Found, Listing, Matcher, Page, Row, fetch_page
 from indexer.store.listing.words import SQL as WORDS
 from indexer.store.listing.words import FacetRow, Words
@@ -47,11 +54,13 @@ COLUMNS: Mapping[str, Column] = {
 """Sort keys of a repository's tags, by the word a caller uses."""
 
 EVERYWHERE: Mapping[str, Column] = {
-    "published_at": COLUMNS["published_at"],
+    **COLUMNS,
     "repository": Column(name="repository", sql="t.repository_id", type="integer"),
-    "name": COLUMNS["name"],
 }
-"""Across repositories only publish time has an index."""
+"""The same across repositories, where repository and name settle ties (docs/adr/0062)."""
+
+WITH_REPOSITORY = frozenset({"name", "published_at"})
+"""Sort keys of which every repository has an index, so that several can be merged."""
 
 OF_LARGE = frozenset({"semver", "created_at", "size", "first_seen_at"})
 """Sort keys whose indexes have the tags of large repositories alone."""
@@ -68,7 +77,7 @@ _DIRECT = (
     "LEFT JOIN LATERAL (SELECT last_pulled_at, pull_count FROM tag_pull AS p "
     "WHERE p.repository_id = t.repository_id AND p.name = t.name LIMIT 1) AS p ON true"
 )
-_JOINS = f"JOIN tag AS t ON t.repository_id = w.repository_id AND t.name = w.name {_DIRECT}"
+_JOINS = f"{look_up('tag', 't', 'repository_id', 'name')} {_DIRECT}"
 _REPOSITORY = "JOIN repository AS r ON r.id = t.repository_id"
 
 _PLAIN = "tag AS t"
@@ -81,6 +90,12 @@ _PULLED = (
     "t.image_created, t.first_seen_at, t.verified_at, t.facet_id, t.pushed_by, t.broken, t.semver_key "
     "FROM tag_pull AS p JOIN tag AS t ON t.repository_id = p.repository_id AND t.name = p.name) AS t"
 )
+# What was pulled is left out by a filter, so that a walk of a bounded number of tags ends where it should.
+_PERHAPS_PULLED = (
+    "(SELECT t.*, '-infinity'::timestamptz AS last_pulled_at, EXISTS (SELECT FROM tag_pull AS p "
+    "WHERE p.repository_id = t.repository_id AND p.name = t.name) AS elsewhere FROM tag AS t) AS t"
+)
+_NOT_ELSEWHERE = Condition("NOT t.elsewhere")
 _NEVER_PULLED = (
     "(SELECT t.*, '-infinity'::timestamptz AS last_pulled_at FROM tag AS t WHERE NOT EXISTS "
     "(SELECT FROM tag_pull AS p WHERE p.repository_id = t.repository_id AND p.name = t.name)) AS t"
@@ -92,7 +107,8 @@ class TagFilter:
     """What tags a caller wants; None: any. All must hold; of several values of one, any.
 
     Times are exclusive bounds, sizes inclusive. ``name_matches`` is a test made in Python (a regular
-    expression). Tags whose value is not known match no bound on it.
+    expression). Tags whose value is not known match no bound on it, but ``not_pulled_since``: that a tag was not pulled
+    since then is true, too, of one that never was.
     """
 
     name: str | None = None
@@ -111,6 +127,8 @@ class TagFilter:
     created_before: datetime | None = None
     pulled_after: datetime | None = None
     pulled_before: datetime | None = None
+    never_pulled: bool | None = None
+    not_pulled_since: datetime | None = None
     size_min: int | None = None
     size_max: int | None = None
     broken: bool | None = None
@@ -140,12 +158,14 @@ class TagFilter:
             self.pushed_by,
             self.broken,
             self.verified,
+            self.never_pulled,
+            self.not_pulled_since,
         )
         return self.asks_pulls or any(value is not None for value in tested)
 
     @property
     def searches_everywhere(self) -> bool:
-        """The same across repositories, where only publish time and digest have an index."""
+        """The same across repositories, where only the sort key and the digest have an index."""
         others = (
             self.name_prefix,
             self.created_after,
@@ -180,43 +200,67 @@ async def tags_of_repository(
         scope += (Condition("t.large"),)  # all are: it admits the index
     # What is sorted whole is joined late, when it is cut to the page.
     late = any(order.column.apart for order in orders) or (of_large and not repository.large)
+    within, filters = await _conditions(connection, wanted, orders[0].column)
     bounded = repository.tag_count > SEARCHED_TO_THE_END and wanted.searches and not wanted.has_index
     return Listing(
         source=partial(_source, orders, wanted),
-        scope=scope,
+        scope=(*scope, *within),
         orders=orders,
         identity=_IDENTITY,
         outer=_OUTER,
         joins=_JOINS,
         direct=None if late else _DIRECT,
-        filters=await _conditions(connection, wanted),
+        filters=filters,
         matcher=_matcher(wanted),
         bound=STEP if bounded else None,
     )
 
 
 async def tags_everywhere(
-    connection: Connection, *, scope: Scope | None, descending: bool, wanted: TagFilter
+    connection: Connection,
+    *,
+    scope: Scope | None,
+    sort: Sequence[tuple[str, bool]],
+    wanted: TagFilter,
 ) -> Listing:
-    """Return the list of all repositories' tags by publish time; ``scope`` restricts the repositories."""
-    orders = orders_of(EVERYWHERE, [("published_at", descending)], ties=["repository", "name"])
-    conditions = await _conditions(connection, wanted)
-    short = scope is not None and scope.tags <= SEARCHED_TO_THE_END
-    searches = wanted.searches_everywhere and not short
-    covered = cover(scope, searches=searches, found=wanted.digest is not None)
+    """Return the list of all repositories' tags, to be paged or counted; ``scope`` restricts the repositories."""
+    orders = orders_of(EVERYWHERE, sort, ties=["repository", "name"])
+    within, conditions = await _conditions(connection, wanted, orders[0].column)
+    covered = _cover_everywhere(orders[0].column, scope, wanted)
+    apart = orders[0].column.apart
+    plain = orders[0].column.name in WITH_REPOSITORY
     return Listing(
-        source=partial(_source, orders, wanted),
-        scope=covered.scope,
+        source=partial(_source_everywhere if apart else _source, orders, wanted),
+        scope=(*covered.scope, *within),
         orders=orders,
         identity=_IDENTITY,
         outer=f"r.name AS repository, {_OUTER}",
         joins=f"{_JOINS} {_REPOSITORY}",
-        direct=f"{_DIRECT} {_REPOSITORY}",
-        filters=(*conditions, *covered.filters),
+        direct=f"{_DIRECT} {_REPOSITORY}" if plain else None,
+        filters=(*conditions, *covered.filters, *((_NOT_ELSEWHERE,) if apart else ())),
         matcher=_matcher(wanted),
         bound=STEP if covered.bounded else None,
         each=covered.each,
     )
+
+
+def _cover_everywhere(key: Column, scope: Scope | None, wanted: TagFilter) -> Cover:
+    """Decide how to keep a list of tags to a scope.
+
+    Few tags are read and sorted whole, repository by repository. Of many, one repository has its own index, and
+    otherwise all tags are walked in the order of the key, a bounded number of them.
+    """
+    searches = wanted.searches_everywhere or key.apart
+    short = scope is not None and scope.tags <= SEARCHED_TO_THE_END
+    if key.name in WITH_REPOSITORY or scope is None or wanted.digest is not None:
+        return cover(scope, searches=searches and not short, found=wanted.digest is not None)
+    if len(scope.ids) == 1 and (scope.large or key.apart):
+        admitted = () if key.apart else (Condition("t.large"),)
+        own = (Condition("t.repository_id = {}", scope.ids), *admitted)
+        return Cover(scope=own, bounded=searches and not short)
+    if short and scope.ids:
+        return Cover(each=scope.ids)
+    return cover(scope, searches=True)
 
 
 async def fetch_tags(connection: Connection, words: Words, listing: Listing, page: Page) -> TagPage:
@@ -247,17 +291,30 @@ def _source(orders: Sequence[Order], wanted: TagFilter, part: Part) -> str:
     return _WITH_PULLS if asks_pulls else _PLAIN
 
 
+def _source_everywhere(orders: Sequence[Order], wanted: TagFilter, part: Part) -> str:
+    """Return the same of tags across repositories by when they were pulled: none of its parts hides tags."""
+    if part is Part.ABSENT:
+        return _PERHAPS_PULLED
+    return f"(SELECT t.*, false AS elsewhere FROM {_source(orders, wanted, part)}) AS t"
+
+
 def _matcher(wanted: TagFilter) -> Matcher | None:
     return Matcher(sql="t.name", matches=wanted.name_matches) if wanted.name_matches is not None else None
 
 
-async def _conditions(connection: Connection, wanted: TagFilter) -> tuple[Condition, ...]:
-    return (
+async def _conditions(
+    connection: Connection, wanted: TagFilter, key: Column
+) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
+    """Return bounds on the first sort key, which say where a walk begins and ends, and all other conditions."""
+    ranges = [*_range_conditions(wanted), *_pull_conditions(wanted, apart=key.apart)]
+    within = tuple(condition for of, condition in ranges if of == key.name)
+    others = (
         *_name_conditions(wanted),
-        *_range_conditions(wanted),
+        *(condition for of, condition in ranges if of != key.name),
         *await _facet_conditions(connection, wanted),
         *await _identity_conditions(connection, wanted),
     )
+    return within, others
 
 
 def _name_conditions(wanted: TagFilter) -> tuple[Condition, ...]:
@@ -271,20 +328,40 @@ def _name_conditions(wanted: TagFilter) -> tuple[Condition, ...]:
     return conditions
 
 
-def _range_conditions(wanted: TagFilter) -> tuple[Condition, ...]:
-    bounds: tuple[tuple[str, object], ...] = (
-        ("t.published_at > {}", wanted.published_after),
-        ("t.published_at < {}", wanted.published_before),
-        ("t.image_created > {}", wanted.created_after),
-        ("t.image_created > '-infinity' AND t.image_created < {}", wanted.created_before),
-        ("t.last_pulled_at > {}", wanted.pulled_after),
-        ("t.last_pulled_at > '-infinity' AND t.last_pulled_at < {}", wanted.pulled_before),
-        ("t.size_bytes >= {}", wanted.size_min),
-        ("t.size_bytes <= {}", wanted.size_max),
-        ("t.broken = {}", wanted.broken),
-        ("(t.verified_at IS NOT NULL) = {}", wanted.verified),
+_Ranges = tuple[tuple[str, Condition], ...]
+"""Conditions, each with the sort key it is about."""
+
+
+def _range_conditions(wanted: TagFilter) -> _Ranges:
+    bounds: tuple[tuple[str, str, object], ...] = (
+        ("published_at", "t.published_at > {}", wanted.published_after),
+        ("published_at", "t.published_at < {}", wanted.published_before),
+        ("created_at", "t.image_created > {}", wanted.created_after),
+        ("created_at", "t.image_created > '-infinity' AND t.image_created < {}", wanted.created_before),
+        ("last_pulled_at", "t.last_pulled_at > {}", wanted.pulled_after),
+        ("last_pulled_at", "t.last_pulled_at > '-infinity' AND t.last_pulled_at < {}", wanted.pulled_before),
+        ("size", "t.size_bytes >= {}", wanted.size_min),
+        ("size", "t.size_bytes <= {}", wanted.size_max),
+        ("", "t.broken = {}", wanted.broken),
+        ("", "(t.verified_at IS NOT NULL) = {}", wanted.verified),
     )
-    return tuple(Condition(text, (value,)) for text, value in bounds if value is not None)
+    return tuple((key, Condition(text, (value,))) for key, text, value in bounds if value is not None)
+
+
+def _pull_conditions(wanted: TagFilter, *, apart: bool) -> _Ranges:
+    """Match by pulls that are not on record; ``apart``: of rows that have the time of the last one, or none's."""
+    never, since = wanted.never_pulled, wanted.not_pulled_since
+    ranges: _Ranges = ()
+    pulls = "EXISTS (SELECT FROM tag_pull AS q WHERE q.repository_id = t.repository_id AND q.name = t.name"
+    if never is not None and apart:
+        ranges += (("last_pulled_at", Condition(f"t.last_pulled_at {'=' if never else '>'} '-infinity'")),)
+    elif never is not None:
+        ranges += (("", Condition(f"{'NOT ' if never else ''}{pulls})")),)
+    if since is not None and apart:
+        ranges += (("last_pulled_at", Condition("t.last_pulled_at < {}", (since,))),)
+    elif since is not None:
+        ranges += (("", Condition(f"NOT {pulls} AND q.last_pulled_at >= {{}})", (since,))),)
+    return ranges
 
 
 async def _facet_conditions(connection: Connection, wanted: TagFilter) -> tuple[Condition, ...]:

@@ -197,6 +197,12 @@ CREATE INDEX tag_by_first_seen ON tag (repository_id, first_seen_at, name) INCLU
 CREATE INDEX tag_by_semver ON tag (repository_id, semver_key, name) INCLUDE (facet_id) WHERE large;
 CREATE INDEX tag_by_manifest ON tag (manifest_id, repository_id, name);
 CREATE INDEX tag_by_published_everywhere ON tag (published_at, repository_id, name);
+-- Across repositories the key alone: what is tied is sorted for each page (docs/adr/0062).
+CREATE INDEX tag_by_name_everywhere ON tag (name, repository_id);
+CREATE INDEX tag_by_size_everywhere ON tag (size_bytes);
+CREATE INDEX tag_by_created_everywhere ON tag (image_created);
+CREATE INDEX tag_by_first_seen_everywhere ON tag (first_seen_at);
+CREATE INDEX tag_by_semver_everywhere ON tag (semver_key);
 
 -- Precedence needs to know what a deletion rested on; trimmed by age.
 CREATE TABLE tag_tombstone (
@@ -222,6 +228,7 @@ CREATE TABLE tag_pull (
 ) WITH (fillfactor = 80);
 
 CREATE INDEX tag_pull_by_time ON tag_pull (repository_id, last_pulled_at, name);
+CREATE INDEX tag_pull_by_time_everywhere ON tag_pull (last_pulled_at);
 
 -- history -------------------------------------------------------------------------------------------------
 
