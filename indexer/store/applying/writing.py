@@ -161,7 +161,11 @@ async def _write_tags(
         actor_ids=actor_ids,
     )
     for key, change in by.tags.items():
-        _count_tag(_counted(writing, counted, key[0]), before.get(key), change.after)
+        row = _counted(writing, counted, key[0])
+        _count_tag(row, before.get(key), change.after)
+        # What was pushed and deleted in one batch was published all the same.
+        for interval in change.history:
+            row.published_at = max(row.published_at or NEVER, interval.valid_from)
 
 
 def _count_tag(row: Counted, before: TagRecord | None, after: TagRecord) -> None:
