@@ -10,26 +10,32 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
 import orjson
 from aiohttp import web
+from pydantic import BaseModel
 
+from indexer.api.tables import columns_of, to_csv
 from indexer.rfc3339 import format_time
 from indexer.store.listing.freshness import Freshness
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
+CSV_UTF8 = f"{CSV}; charset=utf-8"
 SSE = "text/event-stream"
 TEXT = "text/plain"
+
+COMPRESSED_FROM_BYTES = 1024
+"""Below that gzip saves no packet."""
 
 WRITE_WITHIN_SECONDS = 60.0
 """A client that takes nothing for so long is cut off."""
 
-_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
+_HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding, Authorization"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +80,33 @@ class Stream:
 Answer = Thing | Items | Stream
 
 
-async def respond(request: web.Request, answer: Answer) -> web.StreamResponse:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How the items of a list are shown: what they are, and of which members; None: all."""
+
+    item: type[BaseModel] | None = None
+    fields: tuple[str, ...] | None = None
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of the CSV form."""
+        columns = () if self.item is None else columns_of(self.item)
+        if self.fields is None:
+            return columns
+        return [column for name in self.fields for column in columns if column.split(".")[0] == name]
+
+    def chosen(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an item with the members that were asked for."""
+        return item if self.fields is None else {name: item[name] for name in self.fields if name in item}
+
+
+async def respond(request: web.Request, answer: Answer, shape: Shape) -> web.StreamResponse:
     """Send an answer."""
     match answer:
         case Thing():
             return _thing(request, answer)
         case Items():
-            return _items(request, answer)
+            return _items(request, answer, shape)
         case Stream():
             return await _stream(request, answer)
 
@@ -90,15 +116,21 @@ def _thing(request: web.Request, answer: Thing) -> web.Response:
     return _tagged(request, body, _etag(body), JSON, weak=False)
 
 
-def _items(request: web.Request, answer: Items) -> web.Response:
+def _items(request: web.Request, answer: Items, shape: Shape) -> web.Response:
+    wanted = preferred(request.headers.get("Accept", ""), (JSON, NDJSON, CSV))
+    links = _links(request, answer)
+    if wanted == CSV:
+        body = to_csv(answer.items, shape.columns)
+        return _tagged(request, body, _etag(body + repr(links).encode()), CSV_UTF8, weak=True, links=links)
+    if shape.fields is not None:
+        answer = replace(answer, items=[shape.chosen(item) for item in answer.items])
     encoded = orjson.Fragment(_encode(answer.items))  # once, for the body and for its entity tag
     lasting: dict[str, Any] = {"items": encoded, "next": answer.next, "previous": answer.previous}
     if answer.count is not None:
         lasting["count"] = answer.count
     lasting |= answer.more
     walked_at = format_time(answer.freshness.walked_at)
-    links = _links(request, answer)
-    if _wants_lines(request):
+    if wanted == NDJSON:
         body = b"".join(_encode(item) + b"\n" for item in answer.items)
         return _tagged(request, body, _etag(body + repr(links).encode()), NDJSON, weak=True, links=links)
     etag = _etag(_encode([lasting, walked_at]))
@@ -109,12 +141,19 @@ def _items(request: web.Request, answer: Items) -> web.Response:
 def _tagged(
     request: web.Request, body: bytes, etag: str, media_type: str, *, weak: bool, links: str | None = None
 ) -> web.Response:
-    headers = {**_HEADERS, "ETag": f'W/"{etag}"' if weak else f'"{etag}"'}
+    compressed = len(body) >= COMPRESSED_FROM_BYTES and accepts_gzip(
+        request.headers.get("Accept-Encoding", "")
+    )
+    # A strong tag is of the very bytes that are sent.
+    headers = {**_HEADERS, "ETag": f'W/"{etag}"' if weak or compressed else f'"{etag}"'}
     if links:
         headers["Link"] = links
     if _has(request, etag):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers={**headers, "Content-Type": media_type})
+    response = web.Response(body=body, headers={**headers, "Content-Type": media_type})
+    if compressed:
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
 
 
 async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
@@ -122,6 +161,9 @@ async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
     if answer.filename is not None:
         headers["Content-Disposition"] = f'attachment; filename="{answer.filename}"'
     response = web.StreamResponse(headers=headers)
+    # What must arrive at once is not collected to be compressed.
+    if not answer.media_type.startswith(SSE) and accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        response.enable_compression(web.ContentCoding.gzip)
 
     async def out(data: bytes) -> None:
         if not response.prepared:  # only now: what fails before the first byte is still answered as a problem
@@ -174,8 +216,14 @@ def preferred(accept: str, offered: Sequence[str]) -> str:
     return offered[0]
 
 
-def _wants_lines(request: web.Request) -> bool:
-    return preferred(request.headers.get("Accept", ""), (JSON, NDJSON)) == NDJSON
+def accepts_gzip(header: str) -> bool:
+    """Tell whether a client takes gzip (RFC 9110 section 12.5.3): by name or by ``*``, unless with a weight of 0."""
+    weights: dict[str, bool] = {}
+    for part in header.lower().split(","):
+        coding, _, parameters = part.partition(";")
+        refused = parameters.replace(" ", "").startswith("q=0") and not parameters.strip("q=0. ")
+        weights[coding.strip()] = not refused
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", False)))
 
 
 def _links(request: web.Request, answer: Items) -> str | None:

@@ -25,7 +25,7 @@ from indexer.api import answers, problems
 from indexer.api.auth import Principal
 from indexer.api.live import Live
 from indexer.api.models import Problem
-from indexer.api.parameters import ALLOWED, Q, Query, parameter_fields, parameter_schemas
+from indexer.api.parameters import ALLOWED, Q, Query, parameter_fields, parameter_schemas, wrong_parameter
 from indexer.api.settings import EventAttributes
 from indexer.store.listing.words import Words
 from indexer.store.reading import Readers
@@ -34,6 +34,7 @@ ROOT = "/api/v1"
 FILE = Path(__file__).with_name("openapi.json")
 """The document as committed, for ``indexer openapi``."""
 NOUNS = (
+    "index",
     "repositories",
     "tags",
     "history",
@@ -54,11 +55,32 @@ _PATH_PARAMETERS = {
             "A repository's name. Its slashes may be escaped as %2F, and must be where the name itself "
             "ends in what could be a part of the path."
         ),
-        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[a-z0-9]+([._/-][a-z0-9]+)*$"},
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": "^[a-z0-9]+([._/-][a-z0-9]+)*$",
+            "example": "team/app",
+        },
     ),
-    "tag": ("A tag.", {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"}),
+    "tag": (
+        "A tag.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", "example": "latest"},
+    ),
     "digest": ("A digest.", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"}),
 }
+_DESCRIPTION = """\
+Every path takes `Authorization: Bearer <token>`: one of `INDEXER_API_TOKENS`, or a token of the registry's own where
+that trust is configured. For example:
+
+    curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:5005/api/v1/tags?sort=-size&limit=10'
+    curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:5005/api/v1/repositories/team/app/tags?published_after=7d'
+    curl -H "Authorization: Bearer $TOKEN" -H 'Accept: text/csv' 'http://127.0.0.1:5005/api/v1/audit?action=tag.moved'
+
+Lists come in pages: `next` of one is `after` of the following, and the `Link` header has its address. `Accept` chooses
+JSON, `application/x-ndjson` (an item a line) or `text/csv`; `fields` chooses members. A wrong, unknown or repeated
+parameter is refused by name.
+"""
 _REF = "#/components/schemas/{model}"
 
 
@@ -169,6 +191,7 @@ def document() -> dict[str, Any]:
             "title": "Registry indexer",
             "version": __version__,
             "summary": "The memory of a container registry: listings, history, audit log, drift.",
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -181,12 +204,31 @@ def document() -> dict[str, Any]:
     }
 
 
+def members_of(item: type[BaseModel]) -> list[str]:
+    """Return the members of an item as they are shown."""
+    return [field.alias or name for name, field in item.model_fields.items()]
+
+
+def chosen_fields(one: Operation, query: Query) -> tuple[str, ...] | None:
+    """Return the members that a question asks for, None where all; raise ``CallerError`` for one there is not."""
+    asked: tuple[str, ...] | None = getattr(query, "fields", None)
+    if asked is None or one.item is None:
+        return None
+    members = members_of(one.item)
+    for name in asked:
+        if name not in members:
+            raise wrong_parameter(
+                "fields", f"there is no member {name[:80]!r}", allowed=f"a comma list of {', '.join(members)}"
+            )
+    return tuple(dict.fromkeys(asked))
+
+
 def _describe(one: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
-        "tags": [one.path.removeprefix(ROOT).strip("/").split("/")[0]],
-        "parameters": [*_path_parameters(one.path), *_query_parameters(one.query), *_header_parameters(one)],
+        "tags": [one.path.removeprefix(ROOT).strip("/").split("/")[0] or "index"],
+        "parameters": [*_path_parameters(one.path), *_query_parameters(one), *_header_parameters(one)],
         "responses": dict(_responses(one, refs)),
     }
     if one.description:
@@ -200,9 +242,12 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
             yield {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
-def _query_parameters(model: type[Query]) -> Iterator[dict[str, Any]]:
+def _query_parameters(one: Operation) -> Iterator[dict[str, Any]]:
+    model = one.query
     for name, described in parameter_schemas(model).items():
         schema = _without_words(described)
+        if name == "fields" and one.item is not None:
+            schema["items"] = {"type": "string", "enum": members_of(one.item)}
         description = ". ".join(
             text.rstrip(".") for text in (described.get("description"), described.get(ALLOWED)) if text
         )
@@ -239,6 +284,7 @@ def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, A
         content[media_type] = {"schema": refs[one.result]} if media_type == answers.JSON else {}
     if one.item is not None:
         content[answers.NDJSON] = {}
+        content[answers.CSV] = {}
     headers = {"ETag": {"schema": {"type": "string"}}}
     if one.item is not None:
         headers["Link"] = {"schema": {"type": "string"}}

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import BeforeValidator, Field
 
-from indexer.api.parameters import Query, whole_number
+from indexer.api.parameters import Query, Texts, whole_number
 from indexer.errors import CallerError
 from indexer.rfc3339 import clamp
 from indexer.store.listing.keyset import Order, Position
@@ -43,6 +43,9 @@ class ListQuery(Query):
     after: CursorText | None = Field(default=None, description="Go on after this place: `next` of a page.")
     before: CursorText | None = Field(
         default=None, description="Go back before this place: `previous` of a page."
+    )
+    fields: Texts | None = Field(
+        default=None, description="Show these members of each item only: of JSON, NDJSON and CSV."
     )
     count: Literal["exact", "estimate"] | None = Field(
         default=None, description="Add `count`. Exact is expensive; an estimate may be wrong by some factor."

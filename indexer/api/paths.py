@@ -11,12 +11,13 @@ A repository's name has slashes, so the path is read from the right:
 
 Only slashes as such divide; ``%2F`` is a slash within a name. So a repository that is itself called
 ``a/tags`` is reached as ``a%2Ftags``, while ``a/tags`` means the tags of ``a``, and ``a/tags/tags`` its tag
-``tags``. Whoever escapes a repository's slashes is never misunderstood.
+``tags``. Whoever escapes a repository's slashes is never misunderstood. Where no such repository ``a`` is on record,
+the longer name is tried: ``read_paths`` has all that a path may mean, in that order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -39,19 +40,36 @@ def read_path(raw: str) -> tuple[str, dict[str, str]]:
 
     Raises ``CallerError`` where a name could not be one.
     """
-    match [_unescape(part) for part in raw.split("/")]:
+    return next(_meanings(raw))
+
+
+def read_paths(raw: str) -> list[tuple[str, dict[str, str]]]:
+    """Return all that ``raw`` may mean, the shortest name of a repository first; raise as ``read_path`` does."""
+    meanings = _meanings(raw)
+    found = [next(meanings)]
+    while True:
+        try:
+            found.append(next(meanings))
+        except (StopIteration, CallerError):  # a longer name that none can have is no meaning
+            return found
+
+
+def _meanings(raw: str) -> Iterator[tuple[str, dict[str, str]]]:
+    parts = [_unescape(part) for part in raw.split("/")]
+    match parts:
         case [*name, "tags", tag, "history"] if name:
-            return HISTORY, _repository(name) | {"tag": _parsed("tag", tag, parse_tag_name)}
+            yield HISTORY, _repository(name) | {"tag": _parsed("tag", tag, parse_tag_name)}
+    match parts:
         case [*name, "tags", tag] if name:
-            return TAG, _repository(name) | {"tag": _parsed("tag", tag, parse_tag_name)}
-        case [*name, "tags"] if name:
-            return TAGS, _repository(name)
+            yield TAG, _repository(name) | {"tag": _parsed("tag", tag, parse_tag_name)}
         case [*name, "manifests", digest] if name and ":" in digest:
-            return MANIFEST, _repository(name) | {"digest": _parsed("digest", digest, parse_digest)}
+            yield MANIFEST, _repository(name) | {"digest": _parsed("digest", digest, parse_digest)}
+    match parts:
+        case [*name, "tags"] if name:
+            yield TAGS, _repository(name)
         case [*name, "manifests"] if name:
-            return MANIFESTS, _repository(name)
-        case name:
-            return REPOSITORY, _repository(name)
+            yield MANIFESTS, _repository(name)
+    yield REPOSITORY, _repository(parts)
 
 
 def _repository(parts: Sequence[str]) -> dict[str, str]:

@@ -65,8 +65,8 @@ def problem(
 
 @web.middleware
 async def problems_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error under ``/api/`` as a problem."""
-    if not request.path.startswith("/api/"):
+    """Answer every error under ``/api/`` as a problem, also where the path begins with more than one slash."""
+    if not f"/{request.path.lstrip('/')}/".startswith("/api/"):
         return await handler(request)
     try:
         return await handler(request)

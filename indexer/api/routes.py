@@ -9,20 +9,24 @@ from aiohttp.typedefs import Handler
 
 from indexer.api import answers, health
 from indexer.api.access import access_of
+from indexer.api.answers import Shape
 from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
 from indexer.api.front_page import front_page
 from indexer.api.gitlab.door import add_gitlab
 from indexer.api.live import Live
 from indexer.api.measuring import ROUTE, measuring_middleware
 from indexer.api.oci.door import add_oci
-from indexer.api.openapi import ROOT, Call, Operation, operations, serve_document
+from indexer.api.openapi import ROOT, Call, Operation, chosen_fields, operations, serve_document
 from indexer.api.parameters import parse_query
-from indexer.api.paths import read_path
+from indexer.api.paths import read_paths
 from indexer.api.problems import CHALLENGE, problems_middleware
 from indexer.api.settings import ApiSettings, EventAttributes
 from indexer.api.tail import Tail
 from indexer.api.tokens import SignedTokens
 from indexer.audit.bell import Bell
+from indexer.errors import CallerError
+from indexer.oci.reference import RepositoryName
+from indexer.store.listing.freshness import find_repository
 from indexer.store.listing.words import Words
 from indexer.store.pool import Pool
 from indexer.store.reading import Readers
@@ -54,6 +58,7 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings, sealed: 
         if not path.startswith("/repositories/"):
             app.router.add_get(operation.path, door.handler(operation))
     app.router.add_get(_REPOSITORIES + "{rest:.+}", door.handle_repository)
+    app.router.add_get(f"{ROOT}/", door.handler(operations()[""]))
     add_gitlab(app, readers=readers, words=words, authenticator=authenticator)
     add_oci(app, readers=readers, authenticator=authenticator)
     app.router.add_get("/healthz", health.healthz)
@@ -99,17 +104,36 @@ class _Door:
         return handle
 
     async def handle_repository(self, request: web.Request) -> web.StreamResponse:
-        """Handle everything below ``/repositories/``."""
+        """Handle everything below ``/repositories/``.
+
+        A path that could be of several repositories is of the one with the shortest name that there is.
+        """
         rest = request.rel_url.raw_path.split("/", _REPOSITORIES.count("/"))[-1]
-        path, parameters = read_path(rest)
-        return await self._call(request, operations()[path], parameters)
+        (path, parameters), *longer = read_paths(rest)
+        try:
+            return await self._call(request, operations()[path], parameters)
+        except CallerError:
+            if not longer or await self._is_readable(request, parameters["repository"]):
+                raise
+            for path, parameters in longer:
+                if await self._is_readable(request, parameters["repository"]):
+                    return await self._call(request, operations()[path], parameters)
+            raise
+
+    async def _is_readable(self, request: web.Request, name: str) -> bool:
+        if not request[_PRINCIPAL].may_read(name):
+            return False
+        async with self._readers.reading() as held:
+            return await find_repository(held, name=RepositoryName(name)) is not None
 
     async def _call(
         self, request: web.Request, operation: Operation, path: dict[str, str]
     ) -> web.StreamResponse:
         request[ROUTE] = operation.path
+        query = parse_query(operation.query, request.query)
+        shape = Shape(item=operation.item, fields=chosen_fields(operation, query))
         call = Call(
-            query=parse_query(operation.query, request.query),
+            query=query,
             path=path,
             principal=request[_PRINCIPAL],
             readers=self._readers,
@@ -119,7 +143,7 @@ class _Door:
             live=self._live,
             events=self._events,
         )
-        return await answers.respond(request, await operation.handle(call))
+        return await answers.respond(request, await operation.handle(call), shape)
 
 
 def _authentication(authenticator: Authenticator) -> Any:

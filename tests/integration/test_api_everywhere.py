@@ -18,7 +18,7 @@ from tests.fixtures.rows import TagRow, at, put_repository
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from indexer.store.pool import Connection
+    from indexer.store.pool import Pool
     from tests.fixtures.asking import Api
     from tests.fixtures.postgres import PostgresServer
 
@@ -64,7 +64,7 @@ WORLD = [
 
 @pytest.fixture(scope="module")
 def database_url(postgres_server: PostgresServer, schema_template: str) -> Iterator[str]:
-    async def fill(held: Connection) -> None:
+    async def fill(held: Pool) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(repositories, "SORTED_WHOLE", 20)  # the big one is a large one
             for repository in REPOSITORIES:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from indexer.store.listing.walk import Listing
-    from indexer.store.pool import Connection
+    from indexer.store.pool import Connection, Pool
     from tests.fixtures.postgres import PostgresServer
 
 LARGE, SMALL = 10_000, 500
@@ -52,7 +52,7 @@ def generate() -> Iterator[TagRow]:
         )
 
 
-async def fill(held: Connection) -> None:
+async def fill(held: Pool) -> None:
     await put_repository(held, "bench/big", list(generate()))
     await held.execute(
         "INSERT INTO repository (name, created_at, tag_count, last_published_at) "

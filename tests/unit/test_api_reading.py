@@ -13,7 +13,7 @@ from multidict import MultiDict
 
 from indexer.api.pagination import ListQuery, cursor_of, page_of
 from indexer.api.parameters import allowed_values, parse_query
-from indexer.api.paths import HISTORY, MANIFEST, MANIFESTS, REPOSITORY, TAG, TAGS, read_path
+from indexer.api.paths import HISTORY, MANIFEST, MANIFESTS, REPOSITORY, TAG, TAGS, read_path, read_paths
 from indexer.api.patterns import whole_name_matcher
 from indexer.api.sorting import parse_sort
 from indexer.api.v1.audit import AuditQuery
@@ -132,6 +132,24 @@ def test_allowed_values__are_said_for_every_parameter() -> None:
 def test_read_path__from_the_right(raw: str, expected: tuple[str, dict[str, str]]) -> None:
     """A path is read from the right; only unescaped slashes divide."""
     assert expected == read_path(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("team/app", [(REPOSITORY, "team/app")]),
+        ("x/tags", [(TAGS, "x"), (REPOSITORY, "x/tags")]),
+        ("x%2Ftags", [(REPOSITORY, "x/tags")]),
+        ("x/manifests", [(MANIFESTS, "x"), (REPOSITORY, "x/manifests")]),
+        ("x/tags/tags", [(TAG, "x"), (TAGS, "x/tags"), (REPOSITORY, "x/tags/tags")]),
+        ("x/tags/tags/history", [(HISTORY, "x"), (TAG, "x/tags"), (REPOSITORY, "x/tags/tags/history")]),
+        (f"x/manifests/{DIGEST}", [(MANIFEST, "x")]),
+        ("x/tags/V1", [(TAG, "x")]),
+    ],
+)
+def test_read_paths__all_that_a_path_may_mean(raw: str, expected: list[tuple[str, str]]) -> None:
+    """The shortest name of a repository comes first; a longer one is there where it can be one."""
+    assert expected == [(path, parameters["repository"]) for path, parameters in read_paths(raw)]
 
 
 @pytest.mark.parametrize(

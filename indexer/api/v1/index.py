@@ -1,0 +1,50 @@
+"""Where to go from ``/api/v1``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from indexer import __version__
+from indexer.api.answers import Thing
+from indexer.api.models import Shown
+from indexer.api.openapi import ROOT, Call, operation, operations
+from indexer.api.parameters import Query
+
+
+class NoQuery(Query):
+    """No parameters."""
+
+
+class Resource(Shown):
+    """One path."""
+
+    path: str = Field(
+        description="A template: what is in braces is a name; slashes of a repository may be `%2F`."
+    )
+    summary: str
+
+
+class ApiIndex(Shown):
+    """What there is to ask for."""
+
+    title: str
+    version: str
+    description: str = Field(description="Path of the OpenAPI document.")
+    resources: list[Resource]
+
+
+@operation("", query=NoQuery, result=ApiIndex)
+async def show_index(_call: Call[NoQuery]) -> Thing:
+    """Show what there is to ask for."""
+    return Thing(
+        body={
+            "title": "Registry indexer",
+            "version": __version__,
+            "description": "/openapi.json",
+            "resources": [
+                {"path": one.path, "summary": one.summary}
+                for one in operations().values()
+                if one.path != ROOT
+            ],
+        }
+    )
