@@ -38,6 +38,7 @@ from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.loop import Alarm
+from indexer.named_paths import check_directory, check_log, check_place
 from indexer.service import Service, stop_signals, until_current
 from indexer.settings import Settings
 from indexer.store.audit import SEALED_CHANNEL
@@ -66,7 +67,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             "INDEXER_NOTIFICATIONS_TOKEN is not set: choose a secret, and give the registry's notification "
             "endpoint the header `Authorization: [Bearer <secret>]`"
         )
-    find_key(settings)  # one that cannot be used stops the start, whether the database is there or not
+    _check_files(settings)
     stop = stop_signals()
     async with AsyncExitStack() as stack:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
@@ -192,6 +193,17 @@ def _listen(stack: AsyncExitStack, database_url: str, sealed: Bell) -> None:
         name="listen",
     )
     stack.callback(task.cancel)
+
+
+def _check_files(settings: Settings) -> None:
+    """Raise ``ConfigurationError`` where a file or directory that is used later only is wrong already."""
+    find_key(settings)  # made, where there is none, once the database says whether the log has one
+    if settings.indexer_audit_archive_dir is not None:
+        check_directory("INDEXER_AUDIT_ARCHIVE_DIR", settings.indexer_audit_archive_dir)
+    if settings.indexer_audit_checkpoint_file is not None:
+        check_place("INDEXER_AUDIT_CHECKPOINT_FILE", settings.indexer_audit_checkpoint_file)
+    for path in settings.indexer_access_log:
+        check_log("INDEXER_ACCESS_LOG", path)
 
 
 def _spool(settings: Settings) -> Spool:

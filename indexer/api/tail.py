@@ -18,6 +18,7 @@ from indexer.api.settings import EventAttributes
 from indexer.audit.bell import Bell
 from indexer.audit.cloudevents import Event, cloud_event
 from indexer.audit.present import show_entry
+from indexer.audit.prove import leaf_at, leaves_of
 from indexer.store.feeds import log_identity
 from indexer.store.listing.audit import EVERY_ENTRY, head_position, sealed_entries
 from indexer.store.reading import Readers
@@ -30,10 +31,11 @@ LOOK_AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recent:
-    """Every event behind the position that was asked for, up to ``head``."""
+    """Every event behind the position that was asked for, up to ``head``, whose leaf hash is ``leaf``."""
 
     events: Sequence[Event]
     head: int
+    leaf: bytes | None
 
 
 class Tail:
@@ -45,6 +47,7 @@ class Tail:
         self._one_at_a_time = asyncio.Lock()
         self._kept: deque[tuple[float, Event]] = deque()
         self._head: int | None = None
+        self._leaf: bytes | None = None
         self._stale = True
         self._looked_at = float("-inf")
         bell.listen(self._ring)
@@ -61,7 +64,7 @@ class Tail:
             missing = max(head - position, 0)
             kept = len(self._kept)
             events = [self._kept[at][1] for at in range(kept - missing, kept)]
-            return Recent(events=events, head=head)
+            return Recent(events=events, head=head, leaf=self._leaf)
 
     def _is_old(self, position: int) -> bool:
         if self._stale or self._head is None or position > self._head:
@@ -77,19 +80,24 @@ class Tail:
             async with self._readers.reading() as held:
                 head = await head_position(held)
                 known = self._head
-                if known is None or head - known > KEPT_EVENTS:
+                if known is None or head < known or head - known > KEPT_EVENTS:  # less: it was put back
                     self._kept.clear()
                 elif head > known:
                     rows = await sealed_entries(
                         held, scope=None, wanted=EVERY_ENTRY, after=known, until=head, limit=KEPT_EVENTS
                     )
                     origin = self._attributes.origin(await log_identity(held))
+                    leaves = await leaves_of(held, first=known + 1, last=head)
                     now = time.monotonic()
-                    self._kept.extend((now, cloud_event(show_entry(row), origin)) for row in rows)
+                    self._kept.extend(
+                        (now, cloud_event(show_entry(row), origin, leaf=leaves[row["position"] - known - 1]))
+                        for row in rows
+                    )
+                leaf = await leaf_at(held, head)
         except BaseException:
             self._stale = True
             raise
-        self._head = head
+        self._head, self._leaf = head, leaf
         self._looked_at = time.monotonic()
         while self._kept and (
             len(self._kept) > KEPT_EVENTS or self._kept[0][0] < self._looked_at - KEPT_SECONDS

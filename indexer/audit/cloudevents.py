@@ -38,9 +38,11 @@ class Event:
     subject: str | None
     entry: Mapping[str, Any]
     body: bytes
+    leaf: bytes | None = None
+    """The entry's leaf hash, where who reads the log has it; never delivered."""
 
 
-def cloud_event(entry: Mapping[str, Any], origin: Origin) -> Event:
+def cloud_event(entry: Mapping[str, Any], origin: Origin, *, leaf: bytes | None = None) -> Event:
     """Return a sealed entry, as ``audit.present`` shows it, as a CloudEvent."""
     position: int = entry["position"]
     sequence = f"{position:0{SEQUENCE_DIGITS}}"
@@ -65,6 +67,7 @@ def cloud_event(entry: Mapping[str, Any], origin: Origin) -> Event:
         subject=subject,
         entry=entry,
         body=orjson.dumps(envelope | {"data": entry}),
+        leaf=leaf,
     )
 
 

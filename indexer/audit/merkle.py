@@ -9,7 +9,7 @@ it names (:func:`inclusion_ranges`, :func:`consistency_ranges`), and which nodes
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 HASH_BYTES = 32
 
@@ -95,24 +95,6 @@ def range_hash(span: Range, hash_of: Callable[[Node], bytes]) -> bytes:
     return fold([hash_of(node) for node in nodes_of(*span)])
 
 
-def root_from_inclusion(*, index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes | None:
-    """Return the root that a path leads to from a leaf (RFC 9162 section 2.1.3.2); None: no such path."""
-    if not 0 <= index < size:
-        return None
-    place, last, root = index, size - 1, leaf
-    for step in path:
-        if last == 0:
-            return None
-        if place & 1 or place == last:
-            root = node_hash(step, root)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            root = node_hash(root, step)
-        place, last = place >> 1, last >> 1
-    return root if last == 0 else None
-
-
 def is_consistent(
     *, first: int, second: int, first_root: bytes, second_root: bytes, path: Sequence[bytes]
 ) -> bool:
@@ -160,14 +142,6 @@ class Frontier:
     def root(self) -> bytes:
         """Return the root over everything appended."""
         return fold([digest for _, digest in self._nodes])
-
-
-def root_of(leaves: Iterable[bytes]) -> bytes:
-    """Return the root over leaf hashes."""
-    frontier = Frontier()
-    for leaf in leaves:
-        frontier.add(leaf)
-    return frontier.root()
 
 
 def _split(size: int) -> int:

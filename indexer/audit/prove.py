@@ -95,6 +95,11 @@ async def leaves_of(held: Connection, *, first: int, last: int) -> list[bytes | 
     return hashes[start : start + last - first + 1]
 
 
+async def leaf_at(held: Connection, position: int) -> bytes | None:
+    """Return the leaf hash of an entry; None where there is none."""
+    return (await leaves_of(held, first=position, last=position))[0] if position > 0 else None
+
+
 async def write_part(open_connection: Open, part: Part, out: Out) -> None:
     """Write the proof of a part of the log, with the checkpoint of that size where one was signed."""
     async with open_connection() as held:

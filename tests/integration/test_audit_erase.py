@@ -14,7 +14,6 @@ import pytest
 from indexer.audit.check import check_everything
 from indexer.audit.erase import Erased, erase, plan_erasure
 from indexer.audit.leaf import broken_commitment, leaf_of
-from indexer.audit.merkle import root_of
 from indexer.audit.salting import Salts
 from indexer.audit.seal import seal
 from indexer.errors import CallerError
@@ -24,6 +23,7 @@ from indexer.store.inbox import Delivery
 from indexer.store.operators import Operator
 from indexer.store.pool import connection, open_pool
 from tests.fixtures.installation import Installation
+from tests.fixtures.merkle import root_of
 from tests.fixtures.sealing import BEGIN, exported, sealed, stage, tree
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import pytest
 
 from indexer.audit.checkpoint import AnotherKeySigns, Checkpointer, CheckpointSettings, key_to_sign
 from indexer.audit.keys import judge_mode, make_key
-from indexer.audit.merkle import is_consistent, root_from_inclusion
+from indexer.audit.merkle import is_consistent
 from indexer.audit.note import Checkpoint, SignerKey, VerifierKey, verify_note
 from indexer.audit.publish import LogPutBack
 from indexer.audit.tiles import TreeDamaged
@@ -28,6 +28,7 @@ from indexer.store.checkpoints import list_conflicts
 from indexer.store.migrate import migrate
 from indexer.store.pool import connection
 from tests.fixtures.installation import Installation
+from tests.fixtures.merkle import root_from_inclusion
 from tests.fixtures.sealing import exported, sealed, stage
 
 if TYPE_CHECKING:

@@ -73,7 +73,8 @@ async def events(response: ClientResponse, count: int) -> list[dict[str, Any]]:
         read = await block(response)
         if "data" in read:
             event = json.loads(read["data"])
-            assert read["id"] == event["id"]
+            assert read["id"].rpartition("/")[0] == event["id"]
+            event["mark"] = read["id"]
             found.append(event)
     return found
 
@@ -160,8 +161,39 @@ async def test_stream__is_taken_up_again(api: Api) -> None:
     await write_log(api.pool, *tags(5))
     async with stream(api, from_="beginning") as response:
         [*_, last] = await events(response, 3)
-    async with stream(api, {"Last-Event-ID": last["id"]}, from_="beginning") as response:
-        assert [4, 5] == [int(event["sequence"]) for event in await events(response, 2)]
+    for mark in (last["mark"], last["id"]):
+        async with stream(api, {"Last-Event-ID": mark}, from_="beginning") as response:
+            assert [4, 5] == [int(event["sequence"]) for event in await events(response, 2)]
+
+
+@pytest.mark.parametrize("went_on", [0, 2, 9])
+async def test_stream__is_not_taken_up_in_a_log_that_was_put_back(api: Api, went_on: int) -> None:
+    """What a client has of the lost history is no place in the one that followed, however long that is."""
+    await write_log(api.pool, *tags(5))
+    async with stream(api, from_="beginning") as response:
+        marks = [(await block(response))["id"]] + [event["mark"] for event in await events(response, 5)]
+    await api.pool.execute(
+        "DELETE FROM audit_entry WHERE position > 2; UPDATE log_head SET position = 2; "
+        "UPDATE audit_tile SET hashes = substr(hashes, 1, 64)"
+    )
+    await write_log(api.pool, *tags(went_on, repository="team/other"))
+    answers = [await api.get(FEED, headers={**SSE, "Last-Event-ID": mark}) for mark in marks]
+    assert [200] * 3 + [409] * 3 == [answer.status for answer in answers]
+    assert "another_log" == (await answers[-1].json(content_type=None))["code"]
+    for answer in answers:
+        answer.close()
+
+
+async def test_stream__marks_are_those_of_the_tree(api: Api) -> None:
+    """Whoever reads what is new, the database for one stream or one for all, each entry has one mark."""
+    await write_log(api.pool, *tags(5))
+    async with stream(api, from_="beginning") as old, stream(api) as new:
+        await block(new)
+        await write_log(api.pool, *tags(3))
+        both = [(await events(old, 8))[5:], await events(new, 3)]
+    assert both[0] == both[1]
+    async with stream(api, from_="beginning") as again:
+        assert both[0] == (await events(again, 8))[5:]
 
 
 async def test_stream__its_id_moves_over_what_is_filtered_out(
@@ -173,7 +205,7 @@ async def test_stream__its_id_moves_over_what_is_filtered_out(
     async with stream(api, repository="team/other", from_="beginning") as response:
         assert "2000" == (await block(response))["retry"]
         kept = await block(response)
-    assert kept["id"].endswith("/00000000000000000007")
+    assert "/00000000000000000007/" in kept["id"]
     assert "data" not in kept
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from indexer.audit.leaf import broken_commitment, leaf_of
-from indexer.audit.merkle import root_of
 from indexer.audit.salting import Salts
 from indexer.audit.seal import seal
 from indexer.audit.tiles import TreeDamaged
 from tests.fixtures import captures
 from tests.fixtures.ingesting import ingest
+from tests.fixtures.merkle import root_of
 from tests.fixtures.sealing import exported, sealed, stage, tree
 
 if TYPE_CHECKING:

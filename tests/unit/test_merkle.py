@@ -17,10 +17,9 @@ from indexer.audit.merkle import (
     leaf_hash,
     nodes_of,
     range_hash,
-    root_from_inclusion,
-    root_of,
 )
 from indexer.audit.tiles import Tiles, TreeDamaged, edge_of, grow, keys_of
+from tests.fixtures.merkle import root_from_inclusion, root_of
 
 ENTRIES = [
     bytes.fromhex(text)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.audit.leaf import commit, leaf_of
-from indexer.audit.merkle import consistency_ranges, nodes_of, root_of
+from indexer.audit.merkle import consistency_ranges, nodes_of
 from indexer.audit.note import Checkpoint
 from indexer.audit.proofs import (
     Part,
@@ -26,6 +26,7 @@ from indexer.audit.proofs import (
 )
 from indexer.audit.tiles import Tiles, grow
 from indexer.audit.verify import Fault, NotProvable, Verdict, verify_export
+from tests.fixtures.merkle import root_of
 
 SIZE = 300
 SALT = bytes.fromhex("0a" * 16)

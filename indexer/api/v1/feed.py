@@ -21,6 +21,7 @@ from indexer.api.v1.audit import AuditEntry, AuditFilterQuery, audit_filter
 from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event, Origin, cloud_event, event_id
 from indexer.audit.fits import fits
 from indexer.audit.present import show_entry
+from indexer.audit.prove import leaf_at, leaves_of
 from indexer.errors import CallerError
 from indexer.loop import Alarm
 from indexer.store.feeds import log_identity
@@ -39,6 +40,8 @@ LONGEST_STREAM_SECONDS = 900.0
 """Then the client comes again with its ``Last-Event-ID``, and its token is looked at again."""
 RECONNECT_MILLISECONDS = 2000
 LAST_EVENT_ID = "Last-Event-ID"
+LEAF_DIGITS = 8
+"""Of the leaf hash behind an id: enough to tell two histories apart, which nobody made alike on purpose."""
 
 _BEGIN = {
     "type": "string",
@@ -100,11 +103,15 @@ class FeedPage(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What was read: events, and the position that was reached of a log that ends at ``head``."""
+    """What was read: events, and the position that was reached of a log that ends at ``head``.
+
+    ``leaf``: the hash of the entry that was reached.
+    """
 
     events: Sequence[Event]
     reached: int
     head: int
+    leaf: bytes | None
 
 
 @operation(
@@ -116,7 +123,7 @@ class Found:
         RequestHeader(
             name=LAST_EVENT_ID,
             description="Id of the last event that was received: go on behind it.",
-            pattern="^[0-9a-f-]{36}/[0-9]{20}$",
+            pattern="^[0-9a-f-]{36}/[0-9]{20}(/[0-9a-f]{8})?$",
         ),
     ),
 )
@@ -145,9 +152,12 @@ async def _begins(call: Call[FeedQuery]) -> tuple[UUID, int]:
     """Return which log this is, and the position behind which the caller begins."""
     async with call.readers.reading() as held:
         log, head = await log_identity(held), await head_position(held)
-    last = call.headers.get(LAST_EVENT_ID)
-    if last:
-        return log, _behind(last, log=log, head=head)
+        last = call.headers.get(LAST_EVENT_ID)
+        if last:
+            position, leaf = _behind(last, log=log, head=head)
+            if leaf is not None and leaf != _piece(await leaf_at(held, position)):
+                raise _lost()
+            return log, position
     match call.query.from_:
         case "now":
             return log, head
@@ -157,15 +167,28 @@ async def _begins(call: Call[FeedQuery]) -> tuple[UUID, int]:
             return log, _within(position - 1, head, name="from")
 
 
-def _behind(last: str, *, log: UUID, head: int) -> int:
-    whose, _, sequence = last.rpartition("/")
+def _behind(last: str, *, log: UUID, head: int) -> tuple[int, str | None]:
+    """Return the position of an id, and the piece of the entry's leaf hash that a stream adds; None: it has none."""
+    whose, _, rest = last.partition("/")
+    sequence, _, leaf = rest.partition("/")
     if len(sequence) != SEQUENCE_DIGITS or not (sequence.isascii() and sequence.isdecimal()):
         raise wrong_parameter(LAST_EVENT_ID, "not the id of an event", allowed="the id of an event")
     if whose != str(log):
         raise CallerError(
             f"{LAST_EVENT_ID} is of another log; begin anew with `from`", status=409, code="another_log"
         )
-    return _within(int(sequence), head, name=LAST_EVENT_ID)
+    if leaf and int(sequence) > head:
+        raise _lost()
+    return _within(int(sequence), head, name=LAST_EVENT_ID), leaf or None
+
+
+def _lost() -> CallerError:
+    return CallerError(
+        f"{LAST_EVENT_ID} is of an entry that is not in this log any more: the database was put back to an earlier "
+        "state; begin anew with `from`",
+        status=409,
+        code="another_log",
+    )
 
 
 def _within(position: int, head: int, *, name: str) -> int:
@@ -181,8 +204,9 @@ async def _next(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -
         return await _read(call, origin, after, limit)
     wanted = audit_filter(call.query)
     events = [event for event in recent.events if fits(event.entry, wanted)][:limit]
-    reached = events[-1].position if len(events) == limit else recent.head
-    return Found(events=events, reached=reached, head=recent.head)
+    if len(events) == limit:
+        return Found(events=events, reached=events[-1].position, head=recent.head, leaf=events[-1].leaf)
+    return Found(events=events, reached=recent.head, head=recent.head, leaf=recent.leaf)
 
 
 async def _read(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -> Found:
@@ -191,13 +215,14 @@ async def _read(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -
         head = await head_position(held)
         until = min(after + WINDOW, head)
         if until <= after:
-            return Found(events=(), reached=after, head=head)
+            return Found(events=(), reached=after, head=head, leaf=await leaf_at(held, after))
         rows = await stream_entries(
             held, wanted=audit_filter(call.query), after=after, until=until, limit=limit
         )
-    events = [cloud_event(show_entry(row), origin) for row in rows]
-    reached = events[-1].position if len(events) == limit else until
-    return Found(events=events, reached=reached, head=head)
+        reached = rows[-1]["position"] if len(rows) == limit else until
+        leaves = await leaves_of(held, first=after + 1, last=reached)
+    events = [cloud_event(show_entry(row), origin, leaf=leaves[row["position"] - after - 1]) for row in rows]
+    return Found(events=events, reached=reached, head=head, leaf=leaves[-1])
 
 
 async def _page(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
@@ -241,19 +266,28 @@ def _stream(call: Call[FeedQuery], origin: Origin, after: int) -> Stream:
 
 async def _follow(call: Call[FeedQuery], origin: Origin, after: int, alarm: Alarm, out: Out) -> None:
     ends = time.monotonic() + LONGEST_STREAM_SECONDS
-    await out(f"retry: {RECONNECT_MILLISECONDS}\n{_mark(origin, after)}\n\n".encode())
+    async with call.readers.reading() as held:
+        leaf = await leaf_at(held, after)
+    await out(f"retry: {RECONNECT_MILLISECONDS}\n{_mark(origin, after, leaf)}\n\n".encode())
     while not call.live.closing and time.monotonic() < ends:
         found = await _next(call, origin, after, BATCH)
         for event in found.events:
-            await out(f"id: {event.id}\ndata: ".encode() + event.body + b"\n\n")
+            mark = _mark(origin, event.position, event.leaf)
+            await out(f"{mark}\ndata: ".encode() + event.body + b"\n\n")
         after = found.reached
         if after < found.head:
             continue
         await alarm.wait(KEEP_ALIVE_SECONDS)
         if not found.events and not call.live.closing:
             # A comment for whatever lies between; the id moves on over what the filter left out, and is no event.
-            await out(f": \n{_mark(origin, after)}\n\n".encode())
+            await out(f": \n{_mark(origin, after, found.leaf)}\n\n".encode())
 
 
-def _mark(origin: Origin, position: int) -> str:
-    return f"id: {event_id(origin.log, position)}"
+def _mark(origin: Origin, position: int, leaf: bytes | None) -> str:
+    """Say where a client is: the event's id, and a piece of its leaf hash, by which a log that was put back shows."""
+    piece = _piece(leaf)
+    return f"id: {event_id(origin.log, position)}" + (f"/{piece}" if piece else "")
+
+
+def _piece(leaf: bytes | None) -> str:
+    return "" if leaf is None else leaf.hex()[:LEAF_DIGITS]
