@@ -277,7 +277,8 @@ CREATE TYPE audit_action AS ENUM (
     'manifest.deleted', 'manifest.pulled', 'blob.pushed', 'blob.deleted', 'blob.mounted', 'content.deleted',
     'request.denied', 'request.failed', 'log.archived', 'log.dropped', 'operator.audit_key_replaced',
     'operator.brake_released', 'operator.feed_removed', 'operator.feed_replayed', 'operator.feed_retried',
-    'operator.history_imported', 'operator.inbox_retried', 'operator.people_erased', 'operator.walked'
+    'operator.history_imported', 'operator.inbox_discarded', 'operator.inbox_retried', 'operator.people_erased',
+    'operator.walked'
 );
 CREATE TYPE audit_source AS ENUM (
     'notification', 'walk', 'verify', 'storage', 'policy', 'operator', 'access-log'
@@ -711,7 +712,9 @@ CREATE TABLE feed (
 CREATE TABLE feed_dead_letter (
     position  bigint NOT NULL,
     died_at   timestamptz NOT NULL,
+    attempts  integer NOT NULL DEFAULT 0,                -- how often its sink gave no answer to it since then
     retry     boolean NOT NULL DEFAULT false,            -- an operator asks to try it again
+    retry_at  timestamptz,                               -- not before this
     feed      text NOT NULL REFERENCES feed ON DELETE CASCADE,
     reason    text NOT NULL,
     PRIMARY KEY (feed, position)

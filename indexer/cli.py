@@ -122,15 +122,16 @@ def jwks(
 
 def _with_database(config: Path | None, work: Callable[[Any], Awaitable[int]]) -> int:
     from indexer.store.migrate import check  # noqa: PLC0415
-    from indexer.store.pool import connect  # noqa: PLC0415
+    from indexer.store.pool import connect, translated  # noqa: PLC0415
 
     settings = read_settings(config, logs=False)
 
     async def connected() -> int:
         connection = await connect(database_url(settings), application="indexer")
         try:
-            await check(connection)
-            return await work(connection)
+            async with translated():
+                await check(connection)
+                return await work(connection)
         finally:
             await connection.close()
 

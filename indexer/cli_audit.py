@@ -247,11 +247,17 @@ def audit_erase(
     settings = read_settings(config, logs=False)
 
     async def work() -> tuple[int, int]:
-        async with _pool(settings) as pool:
+        async with _pool(settings, limited=False) as pool:
             if dry_run:
                 done = await plan_erasure(pool, actor=actor, before=before)
             else:
-                done = await erase(pool, actor=actor, before=before, operator=operator("indexer audit erase"))
+                done = await erase(
+                    pool,
+                    actor=actor,
+                    before=before,
+                    operator=operator("indexer audit erase"),
+                    on_wait=_say,
+                )
         return done.entries, done.days
 
     entries, days = run_async(work())
@@ -260,6 +266,10 @@ def audit_erase(
     text = json_dumps(said) if json else f"{words}: people in {entries} entries, on {days} days"
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
 
 
 def _day_before(age: str) -> date:
@@ -285,11 +295,11 @@ def _writing(output: Path | None) -> Iterator[BinaryIO]:
 
 
 @asynccontextmanager
-async def _pool(settings: Settings) -> AsyncIterator[Pool]:
+async def _pool(settings: Settings, *, limited: bool = True) -> AsyncIterator[Pool]:
     from indexer.store.migrate import check  # noqa: PLC0415
     from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
-    pool = await open_pool(database_url(settings), size=2, application="indexer audit")
+    pool = await open_pool(database_url(settings), size=2, application="indexer audit", limited=limited)
     try:
         async with connection(pool) as held:
             await check(held)

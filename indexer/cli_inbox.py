@@ -1,14 +1,16 @@
-"""The verbs of ``indexer inbox``: list, retry."""
+"""The verbs of ``indexer inbox``: list, retry, discard."""
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import cyclopts
 
 from indexer.cli import AsJson, Config, _print, _with_database
-from indexer.command import operator
+from indexer.command import EXIT_FAILED, operator
+from indexer.errors import ConfigurationError
 
 app = cyclopts.App(name="inbox", help="Deliveries that could not be applied.")
 
@@ -54,16 +56,68 @@ def inbox_retry(
 
     async def work(connection: Any) -> int:
         async with connection.transaction():
-            count = await inbox.retry_quarantine(connection, ids=ids or None)
-            if count:
+            done = await inbox.retry_quarantine(connection, ids=ids or None)
+            if done:
                 await record_action(
                     connection,
                     action=AuditAction.OPERATOR_INBOX_RETRIED,
                     operator=operator("indexer inbox retry"),
                     at=datetime.now(UTC),
-                    detail={"deliveries": count, "ids": ids or None},
+                    detail={"deliveries": len(done), "ids": ids or None},
                 )
-        _print(json, {"retried": count}, f"{count} put back into the inbox")
-        return 0
+        absent = sorted(set(ids or ()) - set(done))
+        _print(json, {"retried": len(done)}, f"{len(done)} put back into the inbox")
+        return _say_absent(absent)
 
     return _with_database(config, work)
+
+
+@app.command(name="discard")
+def inbox_discard(
+    ids: Annotated[list[int] | None, cyclopts.Parameter(help="Ids from `inbox list`.")] = None,
+    *,
+    reason: Annotated[str, cyclopts.Parameter(help="Why; the audit log keeps it.")],
+    all_of_them: Annotated[
+        bool, cyclopts.Parameter(name="--all", negative=(), help="The whole quarantine.")
+    ] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Forget quarantined deliveries for good: what no release will understand. The audit log says who did, and why."""
+    from indexer.inventory.changes import AuditAction  # noqa: PLC0415
+    from indexer.store import inbox  # noqa: PLC0415
+    from indexer.store.operators import record_action  # noqa: PLC0415
+    from indexer.store.text import storable  # noqa: PLC0415
+
+    if bool(ids) == all_of_them:
+        raise ConfigurationError("name what to discard: ids from `indexer inbox list`, or --all")
+    if not reason.strip():
+        raise ConfigurationError("--reason is empty: say why these deliveries are discarded")
+
+    async def work(connection: Any) -> int:
+        async with connection.transaction():
+            done = await inbox.discard_quarantine(connection, ids=ids or None)
+            if done:
+                await record_action(
+                    connection,
+                    action=AuditAction.OPERATOR_INBOX_DISCARDED,
+                    operator=operator("indexer inbox discard"),
+                    at=datetime.now(UTC),
+                    detail={
+                        "deliveries": len(done),
+                        "ids": ids or None,
+                        "reason": storable(reason.strip())[0],
+                    },
+                )
+        absent = sorted(set(ids or ()) - set(done))
+        _print(json, {"discarded": len(done)}, f"{len(done)} discarded")
+        return _say_absent(absent)
+
+    return _with_database(config, work)
+
+
+def _say_absent(ids: list[int]) -> int:
+    """Return the exit code: 1 where something was named that is not there, which is said."""
+    if ids:
+        sys.stderr.write(f"not in the quarantine: {', '.join(map(str, ids))}\n")
+    return EXIT_FAILED if ids else 0

@@ -22,6 +22,17 @@ def _blank_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[st
     return event
 
 
+def _client_has_gone(record: logging.LogRecord) -> bool:
+    """Filter: a client that goes away while it is answered is its own business and no error, so debug says it."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ConnectionError):
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        record.exc_info = None
+        record.msg, record.args = "client_has_gone: %s", (str(error),)
+        return logging.getLogger().isEnabledFor(logging.DEBUG)
+    return True
+
+
 def configure_logs(*, level: str, style: str) -> None:
     """Set up structlog and the standard library's logging alike; ``style`` is auto, json or console."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
@@ -57,4 +68,5 @@ def configure_logs(*, level: str, style: str) -> None:
     logging.getLogger("aiohttp.access").setLevel(
         logging.WARNING
     )  # halves the rate of small answers (measured)
+    logging.getLogger("aiohttp.server").addFilter(_client_has_gone)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request; what fails is told by us

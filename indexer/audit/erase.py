@@ -1,24 +1,28 @@
 """Erases people: one of them, or all before a day. The leaves stay what they were (docs/adr/0026).
 
 Day by day, each day in one transaction that keeps the sealer away: at no instant does an entry lack a value whose salt
-is still there. Interrupted, it is done again and goes on where it was. Who is erased is forgotten by every table of
+is still there. Cut off, it is done again and goes on where it was. Who is erased is forgotten by every table of
 ours, but raw deliveries, which go by their own age.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from indexer.errors import CallerError
+from indexer.errors import CallerError, StoreError
 from indexer.inventory.changes import AuditAction
 from indexer.store import erasure
+from indexer.store.erasure import OlderTransaction
 from indexer.store.operators import Operator, record_action
 from indexer.store.pool import Pool, connection, transaction
 
 POLL_SECONDS = 0.05
+SAID_EVERY_SECONDS = 5.0
+DEADLINE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +52,18 @@ async def plan_erasure(pool: Pool, *, actor: str | None, before: date | None) ->
     return Erased(entries=entries, days=len(days))
 
 
-async def erase(pool: Pool, *, actor: str | None, before: date | None, operator: Operator) -> Erased:
+async def erase(
+    pool: Pool,
+    *,
+    actor: str | None,
+    before: date | None,
+    operator: Operator,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Erased:
     """Erase one person (``actor``), or everybody before a day; returns once nobody can see them any more.
 
-    Raises ``CallerError`` where there is no such person.
+    ``pool`` should set statements no limit: a day of a busy registry is one statement. ``on_wait`` hears whom we wait
+    for. Raises ``CallerError`` where there is no such person, ``StoreError`` where somebody does not come to an end.
     """
     async with connection(pool) as held:
         actor_id = None if actor is None else await erasure.actor_to_erase(held, name=actor)
@@ -61,11 +73,14 @@ async def erase(pool: Pool, *, actor: str | None, before: date | None, operator:
     whom = _Whom(actor_id=actor_id, before=before)
     entries, done = 0, set[date]()
     for day in days:
-        erased, _ = await _erase_days(pool, whom, [day], at_last=False)
+        erased, _, _ = await _erase_days(pool, whom, [day], at_last=False)
         entries, done = entries + erased, done | {day}
     # What was sealed meanwhile, what waits, and the name: from here on this person is somebody new.
-    erased, last = await _erase_days(pool, whom, None, at_last=True)
+    erased, last, number = await _erase_days(pool, whom, None, at_last=True)
     entries, done = entries + erased, done | last
+    await _until_over(pool, number, on_wait)
+    async with transaction(pool) as held:
+        await erasure.forget_clients(held)
     async with connection(pool) as held:
         repositories = await erasure.repositories_to_erase(held, actor_id=actor_id, before=before)
     for repository in repositories:
@@ -89,9 +104,9 @@ async def erase(pool: Pool, *, actor: str | None, before: date | None, operator:
 
 async def _erase_days(
     pool: Pool, whom: _Whom, days: Sequence[date] | None, *, at_last: bool
-) -> tuple[int, set[date]]:
-    """Erase days, None: all there are, in one transaction; and forget the clients that nothing refers to then."""
-    entries, clients = 0, set[int]()
+) -> tuple[int, set[date], str]:
+    """Erase days, None: all there are, in one transaction; return how many entries, on which days, and its number."""
+    entries = 0
     async with transaction(pool) as held:
         await erasure.begin_erasure(held)
         if at_last:
@@ -99,22 +114,39 @@ async def _erase_days(
         if days is None:
             days = await erasure.days_to_erase(held, actor_id=whom.actor_id, before=whom.before)
         for day in days:
-            erased, whose = await erasure.erase_day(held, actor_id=whom.actor_id, day=day)
-            entries, clients = entries + erased, clients | set(whose)
+            entries += await erasure.erase_day(held, actor_id=whom.actor_id, day=day)
         if at_last and whom.actor_id is not None:
             await erasure.forget_name(held, actor_id=whom.actor_id)
         number = await erasure.transaction_id(held)
-    await _until_over(pool, number)
-    async with transaction(pool) as held:
-        await erasure.forget_clients(held, ids=sorted(clients))
-    return entries, set(days)
+    return entries, set(days), number
 
 
-async def _until_over(pool: Pool, number: str) -> None:
-    """Wait for whoever began before us, and may still use an id that he had cached."""
+async def _until_over(pool: Pool, number: str, on_wait: Callable[[str], None]) -> None:
+    """Wait for whoever began before us, and may still use an id that he had cached; say whom, and not for ever.
+
+    Raises ``StoreError`` at the deadline.
+    """
+    began = said_at = time.monotonic()
     async with connection(pool) as held:
-        while not await erasure.is_over(held, transaction=number):  # noqa: ASYNC110 - PostgreSQL has no signal for it
+        while older := await erasure.older_transactions(held, transaction=number):
+            now = time.monotonic()
+            whom = _named(older[0])
+            if now - began > DEADLINE_SECONDS:
+                raise StoreError(
+                    f"the log is erased, but not the clients' addresses: {whom} is still under way after "
+                    f"{DEADLINE_SECONDS:.0f} s and may use them; end it, and erase again"
+                )
+            if now - said_at >= SAID_EVERY_SECONDS:
+                said_at = now
+                on_wait(f"waiting for {whom}, which may still use what is erased")
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _named(older: OlderTransaction) -> str:
+    since = "" if older.since is None else f" since {older.since:%Y-%m-%d %H:%M:%S}Z"
+    return (
+        f"the transaction of process {older.pid} of the server ({older.program or 'of another user'}){since}"
+    )
 
 
 def _nobody() -> CallerError:

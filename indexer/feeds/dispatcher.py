@@ -5,6 +5,9 @@
                        │  └── later ◀─────┤ not now, or about us
                        └── stopped ◀──────┘ never again, or everything refused: until an operator replays
 
+Dead letters that an operator asks for are tried after the batch, each with attempts and a time of its own: what a sink
+does not answer to one of them holds up nothing else.
+
 Each feed is a loop of its own, so one slow sink delays no other. One process at a time delivers a feed, under a
 lease that outlasts a delivery; the cursor moves by compare-and-set, after delivery. So every entry is delivered at
 least once and in order, and again only where a process ended between the two: with the same id.
@@ -13,7 +16,6 @@ least once and in order, and again only where a process ended between the two: w
 from __future__ import annotations
 
 import os
-import random
 import socket
 import time
 from collections.abc import Sequence
@@ -25,14 +27,15 @@ from prometheus_client import Counter
 
 from indexer.audit.cloudevents import Event, Origin, cloud_event
 from indexer.audit.present import show_entry
-from indexer.errors import Postponed, SinkGone, SinkRefused, SinkUnavailable, StoreUnavailable
+from indexer.backoff import growing_wait, spread
+from indexer.errors import IndexerError, Postponed, SinkGone, SinkRefused, SinkUnavailable, StoreError
 from indexer.feeds.config import FeedBase, FeedsFile
 from indexer.feeds.sinks import Sink
 from indexer.loop import Alarm, Round
 from indexer.store import feeds
 from indexer.store.feeds import Leased, Turn
 from indexer.store.listing.feeds import FeedFilter, feed_entries
-from indexer.store.pool import Pool, connection
+from indexer.store.pool import Pool, connection, describe
 
 log = structlog.get_logger()
 
@@ -50,6 +53,8 @@ LONGEST_REST_SECONDS = 30.0
 """A loop that waits looks so often whether an operator replayed."""
 REFUSED_IN_A_ROW = 100
 """A sink that refuses so many entries one after the other refuses us: it is stopped, or the whole log would die."""
+DEAD_ATTEMPTS = 10
+"""So often a dead letter is tried again without an answer; then it is as before, and an operator may ask anew."""
 REASON_CHARACTERS = 500
 
 ENTRIES = Counter(
@@ -98,11 +103,16 @@ class Dispatcher:
             raise await self._failed(leased, error) from error
         except SinkGone as error:
             raise await self._stop(f"{error}, that is: never again") from error
+        except IndexerError:
+            raise  # the database, or another round's: not the sink's
+        except Exception as error:
+            log.exception("feed_failed", feed=self._feed.name)
+            raise await self._failed(leased, SinkUnavailable(f"a defect here: {describe(error)}")) from error
 
     async def close(self) -> None:
         """Let another process go on."""
         await self._sink.close()
-        with suppress(StoreUnavailable):
+        with suppress(StoreError):
             async with connection(self._pool) as held:
                 await feeds.release_feed(held, name=self._feed.name, holder=self._holder)
 
@@ -117,7 +127,6 @@ class Dispatcher:
             async with connection(self._pool) as held:
                 await feeds.begin_replay(held, name=turn.name, replay=leased.replays)
         origin = Origin(log=leased.log, source=self._file.source, type_prefix=self._file.type_prefix)
-        raised = await self._raise_dead(origin)
         events, until = await self._read(leased, origin)
         size = self._sink.largest_batch
         for first in range(0, len(events), size):
@@ -126,8 +135,9 @@ class Dispatcher:
             await self._deliver(turn, events[first : first + size], reached)
         if not events and until > leased.position:
             await self._move(turn, until, delivered=0)
-        more = until < leased.head or raised
-        return Round(items=len(events) + raised, rest_seconds=0 if more else REST_SECONDS)
+        tried, more_dead = await self._raise_dead(origin)
+        more = until < leased.head or more_dead
+        return Round(items=len(events) + tried, rest_seconds=0 if more else REST_SECONDS)
 
     async def _read(self, leased: Leased, origin: Origin) -> tuple[list[Event], int]:
         """Return the next events, and the position they reach."""
@@ -198,28 +208,52 @@ class Dispatcher:
         if refused >= REFUSED_IN_A_ROW:
             raise await self._stop(f"{refused} entries in a row were refused, the last because: {reason}")
 
-    async def _raise_dead(self, origin: Origin) -> int:
-        """Try the dead letters again that an operator asks for; return how many were tried."""
+    async def _raise_dead(self, origin: Origin) -> tuple[int, bool]:
+        """Try the dead letters again that an operator asks for; return how many were tried, and whether to go on.
+
+        The first that the sink gives no answer to ends it for this round: it may be the sink that is away.
+        """
         name = self._feed.name
         async with connection(self._pool) as held:
-            positions = await feeds.dead_to_retry(held, name=name, limit=self._feed.batch)
-        for position in positions:
+            waiting = await feeds.dead_to_retry(held, name=name, limit=self._feed.batch)
+        for tried, (position, attempts) in enumerate(waiting, 1):
             try:
                 await self._send([await self._entry_at(position, origin)])
             except SinkRefused as error:
-                async with connection(self._pool) as held:
-                    await feeds.keep_dead(
-                        held,
-                        name=name,
-                        position=position,
-                        now=datetime.now(UTC),
-                        reason=str(error)[:REASON_CHARACTERS],
-                    )
+                await self._keep_dead(position, str(error))
+            except SinkUnavailable as error:
+                await self._defer_dead(position, attempts + 1, error)
+                return tried, False
             else:
                 async with connection(self._pool) as held:
                     await feeds.raise_dead(held, name=name, position=position)
                 ENTRIES.labels(name, "delivered").inc()
-        return len(positions)
+        return len(waiting), len(waiting) == self._feed.batch
+
+    async def _defer_dead(self, position: int, attempts: int, error: SinkUnavailable) -> None:
+        name = self._feed.name
+        FAILURES.labels(name).inc()
+        if attempts >= DEAD_ATTEMPTS:
+            await self._keep_dead(position, f"tried {attempts} times in vain: {error}")
+            return
+        async with connection(self._pool) as held:
+            await feeds.defer_dead(
+                held,
+                name=name,
+                position=position,
+                seconds=wait_after(attempts, asked=error.retry_after_seconds),
+                reason=str(error)[:REASON_CHARACTERS],
+            )
+
+    async def _keep_dead(self, position: int, reason: str) -> None:
+        async with connection(self._pool) as held:
+            await feeds.keep_dead(
+                held,
+                name=self._feed.name,
+                position=position,
+                now=datetime.now(UTC),
+                reason=reason[:REASON_CHARACTERS],
+            )
 
     async def _entry_at(self, position: int, origin: Origin) -> Event:
         async with connection(self._pool) as held:
@@ -257,9 +291,7 @@ class Dispatcher:
 
     async def _failed(self, leased: Leased, error: SinkUnavailable) -> Postponed:
         FAILURES.labels(self._feed.name).inc()
-        wait = max(
-            growing_wait(leased.attempts), min(error.retry_after_seconds or 0.0, LONGEST_ASKED_SECONDS)
-        )
+        wait = wait_after(leased.attempts + 1, asked=error.retry_after_seconds)
         now = datetime.now(UTC)
         async with connection(self._pool) as held:
             await feeds.fail_feed(
@@ -289,10 +321,10 @@ class Dispatcher:
         return Postponed(reason, rest_seconds=rest)
 
 
-def growing_wait(attempts: int) -> float:
-    """Double the wait with each failure, with jitter, so that feeds do not return in step."""
-    longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts, 20))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+def wait_after(failures: int, *, asked: float | None) -> float:
+    """Return how long to wait after so many failures in a row; ``asked``: what the sink asks for, within bounds."""
+    own = spread(growing_wait(failures, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS))
+    return max(own, min(asked or 0.0, LONGEST_ASKED_SECONDS))
 
 
 def _seconds_to(at: datetime) -> float:

@@ -7,10 +7,8 @@ is rotated before a batch is written, never after: an empty or missing file hold
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -22,6 +20,7 @@ import orjson
 from indexer.audit.cloudevents import Event
 from indexer.errors import SinkUnavailable
 from indexer.feeds.config import FileFeed
+from indexer.one_thread import OneThread
 
 MODE = 0o640
 TAIL_BYTES = 64 * 1024
@@ -40,7 +39,7 @@ class FileSink:
         self._path = path
         self._rotate_bytes = rotate_bytes
         self._keep = keep
-        self._one_at_a_time = threading.Lock()  # a cancelled delivery's thread still runs to its end
+        self._thread = OneThread(f"feed file {path}")  # a cancelled delivery still runs to its end
         self._lock: int | None = None
         self._file: int | None = None
         self._bytes = 0
@@ -48,23 +47,22 @@ class FileSink:
 
     async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - see begin_replay
         """Append what the file does not have yet, and sync it."""
-        await asyncio.to_thread(self._translated, lambda: self._append(events))
+        await self._thread.run(self._translated, lambda: self._append(events))
 
     async def begin_replay(self, replay: int) -> None:  # noqa: ARG002 - which one it is makes no difference
         """Begin a new file, so that each is in the log's order."""
-        await asyncio.to_thread(self._translated, self._begin_anew)
+        await self._thread.run(self._translated, self._begin_anew)
 
     async def close(self) -> None:
         """Let another process write."""
-        await asyncio.to_thread(self._translated, self._close)
+        await self._thread.run(self._translated, self._close)
 
     def _translated(self, work: Callable[[], None]) -> None:
-        with self._one_at_a_time:
-            try:
-                work()
-            except OSError as error:
-                self._close()
-                raise SinkUnavailable(f"{error.filename or self._path}: {error.strerror or error}") from error
+        try:
+            work()
+        except OSError as error:
+            self._close()
+            raise SinkUnavailable(f"{error.filename or self._path}: {error.strerror or error}") from error
 
     def _append(self, events: Sequence[Event]) -> None:
         self._open()

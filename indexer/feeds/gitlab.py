@@ -25,7 +25,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -39,8 +38,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from indexer.backoff import growing_wait
 from indexer.errors import GitlabUnavailable
+from indexer.feeds.answers import read_start
 from indexer.loop import Round
+from indexer.retry_after import parse_retry_after
 from indexer.store import forwarding
 from indexer.store.forwarding import Queued
 from indexer.store.pool import Pool, connection, describe, transaction
@@ -63,8 +65,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 """A longer ``Retry-After`` is waited for between rounds."""
 
 LONGEST_ASKED_SECONDS = 3600.0
-FIRST_DEFERRAL = timedelta(seconds=5)
-LONGEST_DEFERRAL = timedelta(minutes=5)
+FIRST_DEFERRAL_SECONDS = 5.0
+LONGEST_DEFERRAL_SECONDS = 300.0
 REST_SECONDS = 1.0
 REST_WHILE_ANOTHER_FORWARDS_SECONDS = 5.0
 BOUND_EVERY_SECONDS = 10.0
@@ -144,7 +146,7 @@ class Forwarder:
         except GitlabUnavailable as error:
             if error.retry_after_seconds is not None:
                 self._not_before = time.monotonic() + min(error.retry_after_seconds, LONGEST_ASKED_SECONDS)
-            elif error.maybe_the_event and alone:
+            if error.maybe_the_event and alone:
                 await self._defer(events[0])
             elif error.maybe_the_event:
                 self._alone = len(events)
@@ -164,7 +166,10 @@ class Forwarder:
         log.warning("gitlab_event_refused", subject=event.subject, reason=reason)
 
     async def _defer(self, event: Queued) -> None:
-        wait = min(FIRST_DEFERRAL * 2 ** min(event.attempts, 10), LONGEST_DEFERRAL)
+        seconds = growing_wait(
+            event.attempts + 1, first=FIRST_DEFERRAL_SECONDS, longest=LONGEST_DEFERRAL_SECONDS
+        )
+        wait = timedelta(seconds=seconds)
         async with connection(self._pool) as held:
             await forwarding.defer_event(held, number=event.id, due_at=datetime.now(UTC) + wait)
         self._alone = max(self._alone - 1, 0)
@@ -210,18 +215,21 @@ class Forwarder:
 
     async def _send(self, body: bytes) -> None:
         try:
-            async with asyncio.timeout(REQUEST_DEADLINE_SECONDS):
-                answer = await self._client.post(self._settings.url, content=body)
+            async with (
+                asyncio.timeout(REQUEST_DEADLINE_SECONDS),
+                self._client.stream("POST", self._settings.url, content=body) as answer,
+            ):
+                said = await read_start(answer)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise GitlabUnavailable(f"GitLab cannot be reached: {describe(error)}") from error
         except (httpx.HTTPError, TimeoutError) as error:
             raise GitlabUnavailable(
                 f"GitLab does not answer: {describe(error)}", maybe_the_event=True
             ) from error
-        _judge(answer)
+        _judge(answer, said)
 
 
-def _judge(answer: httpx.Response) -> None:
+def _judge(answer: httpx.Response, said: str) -> None:
     """Raise unless GitLab took the envelope."""
     status = answer.status_code
     if answer.is_success:
@@ -230,10 +238,10 @@ def _judge(answer: httpx.Response) -> None:
         hint = "; is INDEXER_GITLAB_TOKEN its notification secret?" if status in (401, 403) else ""
         raise GitlabUnavailable(f"GitLab answers {status} to every event{hint}")
     if status in CLIENT_ERRORS and status not in TRY_AGAIN:
-        raise _Refused(f"GitLab answers {status}: {answer.text[:200]!r}")
-    asked = retry_after(answer.headers, now=datetime.now(UTC))
+        raise _Refused(f"GitLab answers {status}: {said[:200]!r}")
+    asked = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
     raise GitlabUnavailable(
-        f"GitLab answers {status}", retry_after_seconds=asked, maybe_the_event=asked is None
+        f"GitLab answers {status}", retry_after_seconds=asked, maybe_the_event=status not in TRY_AGAIN
     )
 
 
@@ -279,15 +287,3 @@ def stripped(event: Mapping[str, Any]) -> dict[str, Any]:
     if "digest" not in kept:
         kept = {key: value for key, value in kept.items() if key not in ("size", "length") or value != 0}
     return {**event, "target": kept}
-
-
-def retry_after(headers: Mapping[str, str], *, now: datetime) -> float | None:
-    """Return ``Retry-After`` (RFC 9110 section 10.2.3) in seconds from now; None if there is none to be read."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text[:9])
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max((at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds(), 0.0)

@@ -24,16 +24,15 @@ import orjson
 
 from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event
 from indexer.errors import SinkGone, SinkRefused, SinkUnavailable
+from indexer.feeds.answers import read_start
 from indexer.feeds.config import HttpFeed, read_secret, wrong_key
-from indexer.feeds.gitlab import retry_after
 from indexer.feeds.tls import tls_context
+from indexer.retry_after import parse_retry_after
 from indexer.rfc3339 import parse_time
 from indexer.store.pool import describe
 
 REFUSED = frozenset({400, 413, 422})
 GONE = 410
-ANSWER_BYTES = 64 * 1024
-"""Of an answer's body that are read; a longer one costs the connection."""
 SHOWN_CHARACTERS = 200
 
 CONTENT_TYPES = {
@@ -101,7 +100,7 @@ class HttpSink:
                 asyncio.timeout(self._feed.timeout.total_seconds()),
                 self._client.stream("POST", self._feed.url, content=body, headers=headers) as answer,
             ):
-                said = await _read(answer)
+                said = await read_start(answer)
         except TimeoutError as error:
             raise SinkUnavailable(f"no answer within {self._feed.timeout.total_seconds():g} s") from error
         except httpx.HTTPError as error:
@@ -138,7 +137,7 @@ class HttpSink:
             raise SinkRefused(reason)
         if status == GONE:
             raise SinkGone(reason)
-        asked = retry_after(answer.headers, now=datetime.now(UTC))
+        asked = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
         raise SinkUnavailable(reason, retry_after_seconds=asked)
 
     def _blanked(self, said: str) -> str:
@@ -147,15 +146,6 @@ class HttpSink:
         for part in () if secret is None else (secret, secret.partition(" ")[2]):
             said = said.replace(part, "…") if part else said
         return said[:SHOWN_CHARACTERS]
-
-
-async def _read(answer: httpx.Response) -> str:
-    body = b""
-    async for part in answer.aiter_bytes():
-        body += part
-        if len(body) > ANSWER_BYTES:
-            break
-    return body[:ANSWER_BYTES].decode("utf-8", "replace").strip()
 
 
 def encode(events: Sequence[Event], wanted: str) -> bytes:

@@ -7,14 +7,12 @@ not have read it. What it read and then lost, no sender can know.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import socket
 import ssl
 import struct
 import sys
 import termios
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +22,7 @@ from indexer.audit.cloudevents import Event
 from indexer.errors import SinkUnavailable
 from indexer.feeds.config import SyslogFeed
 from indexer.feeds.tls import tls_context
+from indexer.one_thread import OneThread
 from indexer.store.pool import describe
 from indexer.values import parse_address
 
@@ -46,36 +45,35 @@ class SyslogSink:
         self._feed = feed
         self._context = context
         self._seconds = feed.timeout.total_seconds()
-        self._one_at_a_time = threading.Lock()  # a cancelled delivery's thread still runs to its end
+        self._thread = OneThread(f"feed {feed.name}")  # a cancelled delivery still runs to its end
         self._socket: socket.socket | None = None
         self._before = b""
 
     async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - receivers do not tell
         """Send a batch, and wait until the other side has it."""
         data = b"".join(framed(message(event, self._feed)) for event in events)
-        await asyncio.to_thread(self._deliver, data)
+        await self._thread.run(self._deliver, data)
 
     async def begin_replay(self, replay: int) -> None:
         """Nothing to prepare: a receiver does not know what it had."""
 
     async def close(self) -> None:
         """Close the connection."""
-        await asyncio.to_thread(self._close)
+        await self._thread.run(self._close)
 
     def _deliver(self, data: bytes) -> None:
         until = time.monotonic() + self._seconds
-        with self._one_at_a_time:
-            try:
-                if self._socket is not None and _is_closed(self._socket):
-                    self._shut()
-                if self._socket is None:
-                    self._socket = self._connect()
-                    _send(self._socket, self._before, until)
-                _send(self._socket, data, until)
-            except OSError as error:
+        try:
+            if self._socket is not None and _is_closed(self._socket):
                 self._shut()
-                raise SinkUnavailable(f"the receiver does not take it: {describe(error)}") from error
-            self._before = data
+            if self._socket is None:
+                self._socket = self._connect()
+                _send(self._socket, self._before, until)
+            _send(self._socket, data, until)
+        except OSError as error:
+            self._shut()
+            raise SinkUnavailable(f"the receiver does not take it: {describe(error)}") from error
+        self._before = data
 
     def _connect(self) -> socket.socket:
         host, port = parse_address(self._feed.address)
@@ -89,14 +87,13 @@ class SyslogSink:
             raise
 
     def _close(self) -> None:
-        with self._one_at_a_time:
-            if self._socket is not None:
-                with suppress(OSError):
-                    self._socket.settimeout(self._seconds)
-                    if isinstance(self._socket, ssl.SSLSocket):
-                        self._socket.unwrap()  # close_notify: the receiver knows that it has everything
-            self._shut()
-            self._before = b""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.settimeout(self._seconds)
+                if isinstance(self._socket, ssl.SSLSocket):
+                    self._socket.unwrap()  # close_notify: the receiver knows that it has everything
+        self._shut()
+        self._before = b""
 
     def _shut(self) -> None:
         if self._socket is not None:

@@ -3,7 +3,8 @@
 SQLite in WAL mode with ``synchronous=FULL``: a well-known mechanism that is durable at commit and survives a
 crash at any instant. Each delivery gets a key of its own that goes with it into the inbox, where it is unique:
 so a crash between writing to the inbox and forgetting here stores nothing twice. Bounded in size; beyond it, or
-where the disk is full, the registry is asked to come again.
+where the disk is full, the registry is asked to come again. A file that was deleted under us is made anew with what
+waited in it: what is in a file without a name is gone with the process.
 """
 
 from __future__ import annotations
@@ -50,13 +51,9 @@ class Spool:
     """One file, used by one thread at a time; every method blocks on the disk."""
 
     def __init__(self, path: Path, *, max_bytes: int) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path
         self._max_bytes = max_bytes
-        path.touch(mode=0o600)  # it holds raw notifications; SQLite gives its companions the same mode
-        self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._file.execute("PRAGMA journal_mode = WAL")
-        self._file.execute("PRAGMA synchronous = FULL")
-        self._file.execute(_SCHEMA)
+        self._file, self._identity = _open(path)
         count, size = self._file.execute(
             f"SELECT count(*), coalesce(sum(length(body)), 0) + count(*) * {ROW_BYTES} FROM delivery"
         ).fetchone()
@@ -71,6 +68,7 @@ class Spool:
         size = sum(map(_size, deliveries))
         if self.waiting_bytes + size > self._max_bytes:
             raise StoreUnavailable(f"the database is away and the spool is full ({self._max_bytes} bytes)")
+        self._make_anew_if_deleted()
         try:
             self._file.execute("BEGIN IMMEDIATE")
             self._file.executemany(
@@ -97,6 +95,40 @@ class Spool:
             ) from error
         self.waiting += len(deliveries)
         self.waiting_bytes += size
+        self._make_anew_if_deleted()  # before the answer: what was just written may be in a file without a name
+
+    def _make_anew_if_deleted(self) -> None:
+        """Copy what waits to a new file where ours has lost its name: the directory was deleted, or restored.
+
+        Raises ``StoreUnavailable`` where none can be made.
+        """
+        if _identity_of(self._path) == self._identity:
+            return
+        log.error("spool_was_deleted", path=str(self._path), waiting=self.waiting)
+        try:
+            self._make_anew()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(
+                f"the spool was deleted from {self._path} and cannot be made anew: {error}"
+            ) from error
+
+    def _make_anew(self) -> None:
+        file, identity = _open(self._path)
+        columns = "key, received_at, content_type, content_encoding, can_wait, body"
+        try:
+            file.execute("BEGIN IMMEDIATE")
+            file.executemany(
+                f"INSERT INTO delivery ({columns}) VALUES (?, ?, ?, ?, ?, ?)",
+                self._file.execute(
+                    f"SELECT {columns} FROM delivery WHERE id > ? ORDER BY id", (self._moved,)
+                ),
+            )
+            file.execute("COMMIT")
+        except sqlite3.Error:
+            file.close()
+            raise
+        old, self._file, self._identity, self._moved = self._file, file, identity, 0
+        old.close()
 
     def first(self, *, limit: int, limit_bytes: int) -> list[Spooled]:
         """Return the oldest deliveries, at least one if any waits."""
@@ -139,6 +171,26 @@ class Spool:
     def close(self) -> None:
         """Close the file; what waits stays in it."""
         self._file.close()
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
+    """Open a spool, a new one where there is none; return it and which file it is."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # it holds raw notifications; SQLite gives its companions the same mode
+    file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    file.execute("PRAGMA journal_mode = WAL")
+    file.execute("PRAGMA synchronous = FULL")
+    file.execute(_SCHEMA)
+    found = path.stat()
+    return file, (found.st_dev, found.st_ino)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _size(delivery: Delivery) -> int:

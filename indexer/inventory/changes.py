@@ -39,6 +39,7 @@ class AuditAction(StrEnum):
     OPERATOR_FEED_REPLAYED = "operator.feed_replayed"
     OPERATOR_FEED_RETRIED = "operator.feed_retried"
     OPERATOR_HISTORY_IMPORTED = "operator.history_imported"
+    OPERATOR_INBOX_DISCARDED = "operator.inbox_discarded"
     OPERATOR_INBOX_RETRIED = "operator.inbox_retried"
     OPERATOR_PEOPLE_ERASED = "operator.people_erased"
     OPERATOR_WALKED = "operator.walked"

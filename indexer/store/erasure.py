@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from indexer.store.pool import Connection
@@ -36,13 +36,13 @@ async def begin_erasure(connection: Connection) -> None:
     await connection.execute(SQL["add_nobody"])
 
 
-async def erase_day(connection: Connection, *, actor_id: int | None, day: date) -> tuple[int, list[int]]:
-    """Take people out of the entries of a day, and drop the salts; return how many entries, and their clients."""
+async def erase_day(connection: Connection, *, actor_id: int | None, day: date) -> int:
+    """Take people out of the entries of a day, drop the salts, retire their clients; return how many entries."""
     begin = datetime.combine(day, time(), UTC)
     status = await connection.execute(SQL["erase_entries"], actor_id, begin, begin + timedelta(days=1))
     clients = [row["client_id"] for row in await connection.fetch(SQL["drop_salts"], actor_id, day)]
     await connection.execute(SQL["retire_clients"], clients)
-    return int(status.rpartition(" ")[2]), clients
+    return int(status.rpartition(" ")[2])
 
 
 async def erase_waiting(connection: Connection, *, actor_id: int | None, before: date | None) -> None:
@@ -78,11 +78,21 @@ async def transaction_id(connection: Connection) -> str:
     return str(await connection.fetchval(SQL["transaction_id"]))
 
 
-async def is_over(connection: Connection, *, transaction: str) -> bool:
-    """Tell whether every transaction up to that number has ended."""
-    return bool(await connection.fetchval(SQL["is_over"], transaction))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OlderTransaction:
+    """A transaction under way: of which server process, of what program (None: not ours to know), since when."""
+
+    pid: int
+    program: str | None
+    since: datetime | None
 
 
-async def forget_clients(connection: Connection, *, ids: Sequence[int]) -> None:
-    """Forget those of the clients that nothing refers to any more."""
-    await connection.execute(SQL["forget_clients"], list(ids))
+async def older_transactions(connection: Connection, *, transaction: str) -> list[OlderTransaction]:
+    """Return the transactions of this database up to that number that are under way and may write, the oldest first."""
+    rows = await connection.fetch(SQL["older_transactions"], transaction)
+    return [OlderTransaction(**dict(row)) for row in rows]
+
+
+async def forget_clients(connection: Connection) -> None:
+    """Forget the clients that :func:`erase_day` retired and that nothing refers to any more."""
+    await connection.execute(SQL["forget_clients"])

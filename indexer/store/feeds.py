@@ -154,9 +154,17 @@ async def retry_dead(connection: Connection, *, name: str, positions: Sequence[i
     return int(await connection.fetchval(SQL["retry_dead"], name, wanted))
 
 
-async def dead_to_retry(connection: Connection, *, name: str, limit: int) -> list[int]:
-    """Return the positions that an operator wants to be tried again."""
-    return [row["position"] for row in await connection.fetch(SQL["dead_to_retry"], name, limit)]
+async def dead_to_retry(connection: Connection, *, name: str, limit: int) -> list[tuple[int, int]]:
+    """Return the positions that an operator wants to be tried again, now, and how often each was tried in vain."""
+    rows = await connection.fetch(SQL["dead_to_retry"], name, limit)
+    return [(row["position"], row["attempts"]) for row in rows]
+
+
+async def defer_dead(
+    connection: Connection, *, name: str, position: int, seconds: float, reason: str
+) -> None:
+    """Note that the sink gave no answer to a dead letter; it is tried again after so long."""
+    await connection.execute(SQL["defer_dead"], name, position, timedelta(seconds=seconds), reason)
 
 
 async def raise_dead(connection: Connection, *, name: str, position: int) -> None:

@@ -151,9 +151,16 @@ async def list_quarantine(connection: Connection, *, after: int, limit: int) -> 
     return [Quarantined(**dict(row)) for row in await connection.fetch(SQL["list_quarantine"], after, limit)]
 
 
-async def retry_quarantine(connection: Connection, *, ids: Sequence[int] | None) -> int:
-    """Put quarantined deliveries (None: all) back into the inbox; return how many."""
-    return int(await connection.fetchval(SQL["retry_quarantine"], None if ids is None else list(ids)))
+async def retry_quarantine(connection: Connection, *, ids: Sequence[int] | None) -> list[int]:
+    """Put quarantined deliveries (None: all) back into the inbox; return the ids of those that were there."""
+    rows = await connection.fetch(SQL["retry_quarantine"], None if ids is None else list(ids))
+    return [row["id"] for row in rows]
+
+
+async def discard_quarantine(connection: Connection, *, ids: Sequence[int] | None) -> list[int]:
+    """Forget quarantined deliveries (None: all); return the ids of those that were there."""
+    rows = await connection.fetch(SQL["discard_quarantine"], None if ids is None else list(ids))
+    return [row["id"] for row in rows]
 
 
 async def inbox_backlog(connection: Connection) -> InboxBacklog:

@@ -1,7 +1,9 @@
 """Numbered migrations: ``migrations/NNNN_title.sql``, each applied once, in order, in its own transaction.
 
-A file whose first line is ``-- not transactional`` runs statement by statement outside one (for CREATE INDEX
-CONCURRENTLY). An applied file's checksum is kept: a changed one is refused. Several runners may start at once.
+A file whose first line is ``-- not transactional`` is one statement that runs outside one (CREATE INDEX CONCURRENTLY).
+It may be cut at any point, and is then run again: an index that it left invalid is dropped before, and what it had done
+it must not stumble over (IF NOT EXISTS). No statement has a time limit here: how long it takes goes by the data.
+An applied file's checksum is kept: a changed one is refused. Several runners may start at once.
 The lock is polled: waiting in pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY of the holder
 waits for that snapshot for ever (seen).
 """
@@ -20,6 +22,10 @@ from indexer.errors import StoreOutdated, StoreUnavailable
 from indexer.store.pool import UNAVAILABLE, Connection, connect, describe
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql\Z")
+_INDEX = re.compile(
+    r"^CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(\w+)\s",
+    re.IGNORECASE | re.MULTILINE,
+)
 _LOCK_KEY = 0x696E6465786572  # "indexer"
 _LOCK_POLL_SECONDS = 0.2
 MIN_SERVER_VERSION = 150000
@@ -60,7 +66,7 @@ async def migrate(database_url: str) -> list[str]:
     Raises ``StoreUnavailable`` if it cannot be reached and ``StoreOutdated`` if it is newer than this program,
     was built by other files of the same number, or the server is older than PostgreSQL 15.
     """
-    connection = await connect(database_url, application="indexer migrate")
+    connection = await connect(database_url, application="indexer migrate", limited=False)
     try:
         version = await connection.fetchval("SELECT current_setting('server_version_num')::integer")
         if version < MIN_SERVER_VERSION:
@@ -91,12 +97,22 @@ async def _apply_pending(connection: Connection) -> list[str]:
                 await connection.execute(migration.sql)
                 await _record(connection, migration)
         else:
-            for statement in migration.sql.split(";\n"):
-                if statement.strip():
-                    await connection.execute(statement)
+            await _drop_invalid(connection, migration)
+            await connection.execute(migration.sql)
             await _record(connection, migration)
         names.append(f"{migration.version:04d}_{migration.name}")
     return names
+
+
+async def _drop_invalid(connection: Connection, migration: Migration) -> None:
+    """Drop what an earlier try left of the index that a migration builds: never used, and kept by IF NOT EXISTS."""
+    for name in _INDEX.findall(migration.sql):
+        left = await connection.fetchval(
+            "SELECT indexrelid::regclass::text FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid",
+            name,
+        )
+        if left is not None:
+            await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {left}")
 
 
 async def _applied(connection: Connection) -> dict[int, bytes]:

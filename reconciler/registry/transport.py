@@ -35,11 +35,11 @@ from indexer.errors import (
     TokenServerUnavailable,
 )
 from indexer.oci.user_agent import user_agent
+from indexer.retry_after import parse_http_date, parse_retry_after
 from reconciler.registry.answers import Dated
 from reconciler.registry.auth import Authenticator, Credentials, TokenServer
 from reconciler.registry.challenges import parse_challenges
 from reconciler.registry.error_body import error_codes, error_messages
-from reconciler.registry.headers import parse_http_date, parse_retry_after
 from reconciler.registry.pacing import Pace
 from reconciler.registry.redirects import GuardedResolver
 from reconciler.registry.retrying import Retrier, RetryPolicy

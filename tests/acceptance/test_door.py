@@ -346,10 +346,24 @@ def test_inbox__list_and_retry(installation: Installation) -> None:
     assert {"retried": 2} == installation.run("indexer", "inbox", "retry", "--json").json
     installation.until_applied()
     assert 2 == installation.get("/api/v1/status")["quarantine"]
-    assert {"retried": 0} == installation.run("indexer", "inbox", "retry", "999999", "--json").json
+    absent = installation.run("indexer", "inbox", "retry", "999999")
+    assert (1, True) == (absent.exit_code, "not in the quarantine: 999999" in absent.error)
     retried = installation.audit("&action=operator.inbox_retried")
     assert [1, 2] == [entry["detail"]["deliveries"] for entry in retried]
     assert {"operator"} == {entry["source"] for entry in retried}
+    first = installation.run("indexer", "inbox", "list", "--json").json["quarantined"][0]["id"]
+    discard = ("indexer", "inbox", "discard")
+    assert 2 == installation.run(*discard, "--reason", "neither ids nor all").exit_code
+    assert 2 == installation.run(*discard, str(first), "--reason", " ").exit_code
+    assert {"discarded": 1} == installation.run(
+        *discard, str(first), "--reason", "a health check", "--json"
+    ).json
+    assert 1 == installation.run(*discard, str(first), "--reason", "once more").exit_code
+    assert {"discarded": 1} == installation.run(*discard, "--all", "--reason", "the rest", "--json").json
+    assert 0 == installation.get("/api/v1/status")["quarantine"]
+    discarded = installation.audit("&action=operator.inbox_discarded")
+    assert ["the rest", "a health check"] == [entry["detail"]["reason"] for entry in discarded]
+    assert {"operator"} == {entry["source"] for entry in discarded}
 
 
 # --- what is not HTTP ------------------------------------------------------------------------------------

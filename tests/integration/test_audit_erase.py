@@ -7,16 +7,18 @@ import json
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
 
+from indexer.audit import erase as erasing
 from indexer.audit.check import check_everything
 from indexer.audit.erase import Erased, erase, plan_erasure
 from indexer.audit.leaf import broken_commitment, leaf_of
 from indexer.audit.salting import Salts
 from indexer.audit.seal import seal
-from indexer.errors import CallerError
+from indexer.errors import CallerError, StoreError
 from indexer.ingest.worker import IngestWorker
 from indexer.store import inbox
 from indexer.store.inbox import Delivery
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from indexer.store.lookups import Lookups
     from indexer.store.pool import Pool
 
+DAY_AFTER = BEGIN.date() + timedelta(days=1)
 OPERATOR = Operator(name="op", host="here", command="indexer audit erase")
 
 
@@ -183,6 +186,47 @@ async def test_erasure__is_an_entry_that_names_nobody(pool: Pool) -> None:
     assert {"of": "one", "before": None, "entries": 6, "days": 2} == one["detail"]
     assert {"of": "everybody", "before": "2026-03-02", "entries": 15, "days": 1} == all_of_them["detail"]
     assert "op" == one["actor"]["name"]
+
+
+async def test_erasure__waits_for_nobody_of_another_database(pool: Pool, database_url: str) -> None:
+    """A transaction that stays open in another database of the server holds up nothing."""
+    await stage(pool, 5)
+    await seal(pool, limit=1000)
+    elsewhere = await open_pool(
+        urlsplit(database_url)._replace(path="/postgres").geturl(), size=1, application="elsewhere"
+    )
+    async with elsewhere.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_current_xact_id()")
+        async with asyncio.timeout(60):
+            await erase(pool, actor=None, before=DAY_AFTER, operator=OPERATOR)
+    await elsewhere.close()
+
+
+async def test_erasure__says_whom_it_waits_for_and_goes_on_when_done_again(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that does not end is named, then waited for no longer; done again, nothing is left behind."""
+    monkeypatch.setattr(erasing, "SAID_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(erasing, "DEADLINE_SECONDS", 0.2)
+    await stage(pool, 5)
+    await seal(pool, limit=1000)
+    said: list[str] = []
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_current_xact_id()")
+        pid = await other.fetchval("SELECT pg_backend_pid()")
+        with pytest.raises(StoreError, match=f"process {pid} .* erase again"):
+            await erase(
+                pool,
+                actor=None,
+                before=BEGIN.date() + timedelta(days=1),
+                operator=OPERATOR,
+                on_wait=said.append,
+            )
+    assert f"process {pid} of the server" in said[0]
+    addresses = "SELECT count(*) FROM client WHERE address <> ''"
+    assert await pool.fetchval(addresses)
+    await erase(pool, actor=None, before=DAY_AFTER, operator=OPERATOR)
+    assert not await pool.fetchval(addresses)
 
 
 async def test_nobody__of_that_name(pool: Pool) -> None:

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 from indexer import service as harness
 from indexer.errors import Postponed
 from indexer.feeds import dispatcher as room
+from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.http import signature_headers, signing_key
 from indexer.loop import Alarm, Round
 from indexer.service import Service
@@ -222,6 +223,80 @@ async def test_dead_letters__are_tried_again_when_asked(
     assert [(4, False)] == [(letter.position, letter.retry) for letter in letters]
 
 
+async def dead_letter(pool: Pool, collector: Collector, feed: Dispatcher) -> None:
+    """Let the second of five entries become a dead letter, and ask that it be tried again."""
+    collector.answer = lambda events: (
+        web.Response(status=422) if 2 in {int(e["sequence"]) for e in events} else None
+    )
+    await write_log(pool, *tags(5))
+    await deliver_all(pool, feed)
+    async with pool.acquire() as held:
+        assert 1 == await feeds.retry_dead(held, name="siem", positions=None)
+
+
+async def test_dead_letters__one_without_an_answer_holds_up_nothing(
+    pool: Pool, collector: Collector, make_feed: MakeFeed
+) -> None:
+    """What is new is delivered though the sink chokes on a dead letter, which waits by itself, and is then let be."""
+    feed = make_feed(kind="http", url=collector.url)
+    await dead_letter(pool, collector, feed)
+    collector.answer = lambda events: (
+        web.Response(status=500) if 2 in {int(e["sequence"]) for e in events} else None
+    )
+    await write_log(pool, *(f"team/app:w{number}" for number in range(3)))
+    await feed.run_once()
+    assert [1, 3, 4, 5, 6, 7, 8] == collector.positions
+    row = await row_of(pool)
+    assert (0, None) == (row["attempts"], row["retry_at"])
+    letter = await pool.fetchrow("SELECT attempts, retry, retry_at > now() AS later FROM feed_dead_letter")
+    assert letter is not None
+    assert (1, True) == (letter["attempts"], letter["retry"])
+    await deliver_all(pool, feed)
+    letter = await pool.fetchrow("SELECT attempts, retry, reason FROM feed_dead_letter")
+    assert letter is not None
+    assert not letter["retry"]
+    assert f"tried {room.DEAD_ATTEMPTS} times in vain" in letter["reason"]
+
+
+async def test_dead_letters__a_sink_that_is_away_is_not_asked_for_each_of_them(
+    pool: Pool, collector: Collector, make_feed: MakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first that gets no answer ends it for the round, and the round is followed by a rest."""
+    collector.answer = lambda _: web.Response(status=422)
+    await write_log(pool, *tags(5))
+    feed = make_feed(kind="http", url=collector.url)
+    await deliver_all(pool, feed)
+    async with pool.acquire() as held:
+        assert 5 == await feeds.retry_dead(held, name="siem", positions=None)
+    collector.answer = lambda _: web.Response(status=503)
+    monkeypatch.setattr(room, "FIRST_WAIT_SECONDS", 600.0)
+    monkeypatch.setattr(room, "LONGEST_WAIT_SECONDS", 600.0)
+    before = len(collector.requests)
+    round_ = await feed.run_once()
+    assert (1, room.REST_SECONDS) == (len(collector.requests) - before, round_.rest_seconds)
+
+
+async def test_feed__a_defect_of_a_sink_is_counted_and_waited_for(
+    pool: Pool, collector: Collector, make_feed: MakeFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails is an attempt, is said, and is followed by a wait."""
+    await write_log(pool, *tags(1))
+    feed = make_feed(kind="http", url=collector.url)
+
+    async def broken(*_given: Any, **_named: Any) -> None:
+        raise KeyError("sequence")
+
+    with monkeypatch.context() as defect:
+        defect.setattr(feed._sink, "deliver", broken)
+        with pytest.raises(Postponed, match="a defect here: KeyError"):
+            await feed.run_once()
+    row = await row_of(pool)
+    assert (1, "a defect here: KeyError: 'sequence'") == (row["attempts"], row["last_error"])
+    assert row["retry_at"] is not None
+    await deliver_all(pool, feed)
+    assert [1] == collector.positions
+
+
 async def test_http__a_sink_that_refuses_everything_is_stopped(
     pool: Pool, collector: Collector, make_feed: MakeFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +313,7 @@ async def test_http__a_sink_that_refuses_everything_is_stopped(
     async with pool.acquire() as held:
         await feeds.retry_dead(held, name="siem", positions=None)
     await deliver_all(pool, feed)
-    assert list(range(1, 51)) == collector.positions
+    assert [*range(6, 51), *range(1, 6)] == collector.positions
 
 
 async def test_http__gone_stops_until_an_operator_replays(

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 
 from indexer.errors import GitlabUnavailable
 from indexer.feeds import gitlab
+from indexer.feeds.answers import ANSWER_BYTES
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.loop import Alarm
@@ -200,15 +201,19 @@ async def test_forwarding__at_least_once_and_in_order_through_trouble(
         assert arrived == [each["id"] for each in told if each["target"]["tag"] == tag]
 
 
-@pytest.mark.parametrize(("status", "dead"), [(400, 1), (500, 0)])
-async def test_forwarding__one_bad_event_holds_up_no_other_tag(
-    pool: Pool, lookups: Lookups, there: tuple[Gitlab, str], status: int, dead: int
+@pytest.mark.parametrize(
+    ("status", "headers", "dead"), [(400, {}, 1), (500, {}, 0), (503, {"Retry-After": "0"}, 0)]
+)
+async def test_forwarding__one_bad_event_holds_up_no_other_tag(  # noqa: PLR0917 - fixtures
+    pool: Pool, lookups: Lookups, there: tuple[Gitlab, str], status: int, headers: dict[str, str], dead: int
 ) -> None:
     """An event that GitLab refuses for good is set aside; one it chokes on holds back its own tag only."""
     fake, url = there
     told = [push(n, tag=f"v{n % 2}") for n in range(6)]
     bad = told[2]["id"]
-    fake.answer = lambda events: web.Response(status=status) if bad in [e["id"] for e in events] else None
+    fake.answer = lambda events: (
+        web.Response(status=status, headers=headers) if bad in [e["id"] for e in events] else None
+    )
     await tell(pool, lookups, *told)
     loop = forwarder(pool, url)
     others = {each["id"] for each in told if each["target"]["tag"] == "v1"}
@@ -226,6 +231,29 @@ async def test_forwarding__one_bad_event_holds_up_no_other_tag(
         each["id"] for each in told if each["target"]["tag"] == "v0" and not (dead and each["id"] == bad)
     ]
     assert [each["id"] for each in fake.events if each["target"]["tag"] == "v0"] == expected
+
+
+async def test_forwarding__reads_no_more_of_an_answer_than_it_shows(
+    pool: Pool, lookups: Lookups, there: tuple[Gitlab, str]
+) -> None:
+    """A refusal with an endless body is a refusal; its beginning is the reason."""
+    fake, url = there
+    fake.answer = lambda _: web.Response(status=400, body=b"no. " * (16 * 1024 * 1024))
+    await tell(pool, lookups, push(1))
+    read = 0
+    real = httpx.Response.aiter_bytes
+
+    async def counted(answer: httpx.Response, *given: Any) -> AsyncIterator[bytes]:
+        nonlocal read
+        async for part in real(answer, *given):
+            read += len(part)
+            yield part
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.Response, "aiter_bytes", counted)
+        await until_empty(pool, forwarder(pool, url))
+    assert ANSWER_BYTES < read < 4 * ANSWER_BYTES
+    assert "GitLab answers 400: 'no. no." in await pool.fetchval("SELECT reason FROM gitlab_event")
 
 
 async def test_forwarding__comes_again_when_gitlab_asked(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -135,4 +139,83 @@ async def test_spool__is_bounded(proxy: FaultProxy, proxied_url: str, tmp_path: 
     with pytest.raises(StoreUnavailable, match="full"):
         await writer.store(delivery(2, size=344))
     await writer.store(delivery(3, size=44))
+    await writer.close()
+
+
+async def test_spool__deleted_under_us_is_made_anew(tmp_path: Path) -> None:
+    """Whoever deletes the data directory takes nothing that was acknowledged, and nothing that still comes."""
+    place = tmp_path / "data"
+    spool = Spool(place / "spool.sqlite3", max_bytes=10**9)
+    spool.append([delivery(1), delivery(2)])
+    spool.forget(spool.first(limit=1, limit_bytes=10**9))
+    shutil.rmtree(place)
+    spool.append([delivery(3)])
+    assert [2, 3] == [int(each.delivery.body) for each in spool.first(limit=9, limit_bytes=10**9)]
+    again = Spool(place / "spool.sqlite3", max_bytes=10**9)
+    assert [2, 3] == [int(each.delivery.body) for each in again.first(limit=9, limit_bytes=10**9)]
+    assert again.waiting == spool.waiting == 2
+    again.close()
+    spool.close()
+
+
+async def test_spool__deleted_and_not_to_be_made_anew_refuses(tmp_path: Path) -> None:
+    """What cannot be made durable is not acknowledged."""
+    place = tmp_path / "data"
+    spool = Spool(place / "spool.sqlite3", max_bytes=10**9)
+    shutil.rmtree(place)
+    place.write_text("a file is where the directory was")
+    with pytest.raises(StoreUnavailable, match="was deleted"):
+        spool.append([delivery(1)])
+    spool.close()
+
+
+async def test_writer__is_not_held_up_by_what_blocks_elsewhere(
+    proxy: FaultProxy, proxied_url: str, tmp_path: Path
+) -> None:
+    """While every thread that the process shares waits for slow receivers, a delivery is made durable."""
+    proxy.refuse()
+    writer = start(proxied_url, tmp_path)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=1))
+    received = threading.Event()
+    slow = asyncio.create_task(asyncio.to_thread(received.wait))
+    async with asyncio.timeout(60):
+        await writer.store(delivery(1))
+    assert not slow.done()
+    received.set()
+    await slow
+    await writer.close()
+
+
+async def test_writer__begins_again_whatever_ended_it(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect in the writer is no reason for a delivery to wait for ever."""
+    real = InboxWriter._next_group
+    failed = []
+
+    def fail_once(self: InboxWriter) -> Any:
+        if not failed:
+            failed.append(True)
+            raise RuntimeError("can't start new thread")
+        return real(self)
+
+    monkeypatch.setattr(InboxWriter, "_next_group", fail_once)
+    writer = start(database_url, tmp_path)
+    async with asyncio.timeout(60):
+        await writer.store(delivery(1))
+    assert failed
+    assert [1] == await stored(database_url)
+    await writer.close()
+
+
+async def test_writer__spools_while_the_schema_is_not_ours(database_url: str, tmp_path: Path) -> None:
+    """An older process beside a newer schema acknowledges what it can keep on its disk, and moves it later."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ALTER TABLE inbox RENAME COLUMN lane TO was_lane")
+    writer = start(database_url, tmp_path)
+    await writer.store(delivery(1))
+    assert writer.spooled == 1
+    await connection.execute("ALTER TABLE inbox RENAME COLUMN was_lane TO lane")
+    await connection.close()
+    assert [1] == await until_stored(database_url, 1)
     await writer.close()

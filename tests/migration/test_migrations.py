@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import asyncpg
 import pytest
 
 from indexer.errors import StoreOutdated
 from indexer.store import migrate as migrations
+from indexer.store import pool as pools
 from indexer.store.migrate import Migration, check, migrate
 
 DESCRIPTION = """
@@ -122,10 +124,83 @@ async def test_migrate__a_file_outside_a_transaction(
         Migration(
             version=2,
             name="index",
-            sql="-- not transactional\nCREATE INDEX CONCURRENTLY extra ON actor (id);\n",
+            sql="-- not transactional\nCREATE INDEX CONCURRENTLY IF NOT EXISTS extra ON actor (id);\n",
         ),
     ]
     monkeypatch.setattr(migrations, "migrations", lambda: files)
     async with asyncio.timeout(60):
         applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(2)))
     assert sorted(map(len, applied)) == [0, len(files)]
+
+
+async def test_migrate__takes_the_time_it_needs(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long a statement of a migration may take has no limit; all others have one."""
+    monkeypatch.setattr(pools, "COMMAND_TIMEOUT_SECONDS", 0.05)
+    slow = [
+        Migration(version=1, name="slow", sql=migrations.migrations()[0].sql + "SELECT pg_sleep(0.2);"),
+        Migration(version=2, name="slower", sql="-- not transactional\nSELECT pg_sleep(0.2);\n"),
+    ]
+    monkeypatch.setattr(migrations, "migrations", lambda: slow)
+    assert await migrate(empty_database_url) == ["0001_slow", "0002_slower"]
+
+
+async def test_migrate__an_index_that_was_left_invalid_is_built_anew(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration outside a transaction may be cut at any point; the next try ends with an index that is used."""
+    await migrate(empty_database_url)
+    index = Migration(
+        version=2,
+        name="index",
+        sql="-- not transactional\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS extra ON actor (length(name));\n",
+    )
+    files = [*migrations.migrations(), index]
+    monkeypatch.setattr(migrations, "migrations", lambda: files)
+    connection = await asyncpg.connect(empty_database_url)
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('extra')"
+    await connection.execute("INSERT INTO actor (name) VALUES ('ada'), ('bob')")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await migrate(empty_database_url)
+    assert await connection.fetchval(valid) is False
+    await connection.execute("DELETE FROM actor WHERE name = 'bob'")
+    assert await migrate(empty_database_url) == ["0002_index"]
+    assert await connection.fetchval(valid) is True
+    await connection.close()
+
+
+async def test_migrate__an_index_that_was_built_and_not_recorded(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut between the statement and its record, a file is run again and changes nothing."""
+    await migrate(empty_database_url)
+    sql = "-- not transactional\nCREATE INDEX CONCURRENTLY IF NOT EXISTS extra ON actor (id);\n"
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute(sql)
+    await connection.close()
+    files = [*migrations.migrations(), Migration(version=2, name="index", sql=sql)]
+    monkeypatch.setattr(migrations, "migrations", lambda: files)
+    assert await migrate(empty_database_url) == ["0002_index"]
+
+
+async def test_migrate__a_statement_is_not_cut_at_its_semicolons(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file outside a transaction is one statement, whatever stands in it."""
+    sql = (
+        "-- not transactional\nCREATE FUNCTION two() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN\n"
+        "    PERFORM 1;\n    RETURN 2;\nEND $$;\n"
+    )
+    files = [*migrations.migrations(), Migration(version=2, name="function", sql=sql)]
+    monkeypatch.setattr(migrations, "migrations", lambda: files)
+    assert (await migrate(empty_database_url))[-1] == "0002_function"
+
+
+def test_migrations__outside_a_transaction_can_be_run_again() -> None:
+    """What is shipped builds and drops indexes only by names that may be there, or be gone."""
+    repeatable = re.compile(
+        r"CREATE (UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS \w+ |DROP INDEX CONCURRENTLY IF EXISTS "
+    )
+    outside = [each for each in migrations.migrations() if not each.transactional]
+    assert [each.name for each in outside if not repeatable.match(each.sql.partition("\n")[2])] == []

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.retry_after import parse_http_date, parse_retry_after
 from reconciler.registry.answers import Dated
 from reconciler.registry.error_body import error_codes
-from reconciler.registry.headers import next_page_marker, parse_http_date, parse_retry_after
+from reconciler.registry.headers import next_page_marker
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiohttp import web
 
+from indexer.api.answers import Out, Stream, respond
 from indexer.telemetry import configure_logs
 
 
@@ -48,3 +51,42 @@ def test_logs__telling_names(capsys: pytest.CaptureFixture[str], style: str) -> 
     said = capsys.readouterr().err
     assert "127.0.0.1:5005" in said
     assert "hunter2" not in said
+
+
+async def stream_to_a_client_that_leaves() -> None:
+    """Answer without end, until the client has gone and writing says so; return once the server is done with it."""
+    done = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        async def write(out: Out) -> None:
+            while True:
+                await out(b"x" * 65536)
+
+        try:
+            return await respond(request, Stream(media_type="text/plain", write=write))
+        finally:
+            asyncio.get_running_loop().call_later(0.05, done.set)  # the server has said by then what it says
+
+    app = web.Application()
+    app.router.add_get("/", endless)
+    runner = web.AppRunner(app, access_log=None)  # a TestServer would cancel the handler instead
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    async with asyncio.timeout(60):
+        host, port = runner.addresses[0]
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        await reader.readexactly(65536)
+        writer.transport.abort()
+        await done.wait()
+        await runner.cleanup()
+
+
+async def test_logs__a_client_that_goes_away_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A dashboard that reconnects fills no log; what fails for another reason is still said."""
+    configure_logs(level="info", style="json")
+    await stream_to_a_client_that_leaves()
+    assert capsys.readouterr().err == ""
+    logging.getLogger("aiohttp.server").error("Error handling request", exc_info=RuntimeError("ours"))
+    assert "RuntimeError" in capsys.readouterr().err

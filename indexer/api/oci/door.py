@@ -45,7 +45,7 @@ class _Door:
         """Answer, whatever comes of it."""
         try:
             return await self._answer(request)
-        except (asyncio.CancelledError, ConnectionResetError):
+        except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
             no = registry_errors.refused(error, request, challenge=self._authenticator.challenge)

@@ -104,9 +104,13 @@ UPDATE actor SET name = NULL WHERE id = $1
 -- The number of this transaction.
 SELECT pg_current_xact_id()::text
 
--- name: is_over
--- Whether every transaction up to number $1 has ended.
-SELECT pg_snapshot_xmin(pg_current_snapshot()) > $1::text::xid8
+-- name: older_transactions
+-- Transactions of this database, but this one, that may write and began up to number $1: of which process, of what
+-- program (null: not ours to know) and since when. A transaction without a number has written nothing and locked nothing.
+SELECT pid, application_name AS program, xact_start AS since FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_xid IS NOT NULL
+  AND age(backend_xid) >= age($1::text::xid8::xid)
+ORDER BY xact_start
 
 -- name: retire_clients
 -- Lets nobody find again those of the clients $1 that no sealed entry refers to any more, by whoever looks for them
@@ -116,9 +120,12 @@ WHERE c.id = ANY ($1::integer[]) AND (c.address <> '' OR c.user_agent <> '')
   AND NOT EXISTS (SELECT FROM audit_salt AS s WHERE s.client_id = c.id AND s.salt IS NOT NULL)
 
 -- name: forget_clients
--- Forgets those of the clients $1 that nothing refers to any more, but those that have no address and no user agent.
+-- Forgets the clients that were retired, by this erasure or by one that was cut, and that nothing refers to any more: those
+-- whose key is no longer that of their words, but those that have no address and no user agent.
 DELETE FROM client AS c
-WHERE c.id = ANY ($1::integer[]) AND (c.address <> '' OR c.user_agent <> '')
+WHERE (c.address <> '' OR c.user_agent <> '')
+  AND c.key <> substr(sha256(convert_to(c.address, 'UTF8') || '\x00' || convert_to(c.host, 'UTF8') || '\x00'
+                             || convert_to(c.method, 'UTF8') || '\x00' || convert_to(c.user_agent, 'UTF8')), 1, 16)
   AND NOT EXISTS (SELECT FROM audit_salt AS s WHERE s.client_id = c.id AND s.salt IS NOT NULL)
   AND NOT EXISTS (SELECT FROM audit_staged AS e WHERE e.client_id = c.id)
   AND NOT EXISTS (SELECT FROM pull_detail AS p WHERE p.client_id = c.id)

@@ -31,7 +31,8 @@ WITH moved AS (
     RETURNING refused
 ), dead AS (
     INSERT INTO feed_dead_letter (feed, position, died_at, reason) SELECT $1, $6, $7, $8 FROM moved
-    ON CONFLICT (feed, position) DO UPDATE SET died_at = excluded.died_at, reason = excluded.reason, retry = false
+    ON CONFLICT (feed, position) DO UPDATE SET died_at = excluded.died_at, reason = excluded.reason, retry = false,
+        retry_at = NULL
 )
 SELECT refused FROM moved
 
@@ -74,7 +75,8 @@ SELECT position, died_at, retry, reason FROM feed_dead_letter WHERE feed = $1 AN
 -- name: retry_dead
 -- Asks to try the dead letters of feed $1 again: those at positions $2, null: all; returns how many.
 WITH asked AS (
-    UPDATE feed_dead_letter SET retry = true WHERE feed = $1 AND ($2::bigint[] IS NULL OR position = ANY ($2)) RETURNING 1
+    UPDATE feed_dead_letter SET retry = true, attempts = 0, retry_at = NULL
+    WHERE feed = $1 AND ($2::bigint[] IS NULL OR position = ANY ($2)) RETURNING 1
 ), resumed AS (
     UPDATE feed SET attempts = 0, refused = 0, retry_at = NULL, stopped = NULL
     WHERE name = $1 AND EXISTS (SELECT FROM asked)
@@ -82,8 +84,14 @@ WITH asked AS (
 SELECT count(*) FROM asked
 
 -- name: dead_to_retry
--- At most $2 positions of feed $1 that an operator wants to be tried again.
-SELECT position FROM feed_dead_letter WHERE feed = $1 AND retry ORDER BY position LIMIT $2
+-- At most $2 positions of feed $1 that an operator wants to be tried again, now, and how often that was tried in vain.
+SELECT position, attempts FROM feed_dead_letter
+WHERE feed = $1 AND retry AND (retry_at IS NULL OR retry_at <= clock_timestamp()) ORDER BY position LIMIT $2
+
+-- name: defer_dead
+-- The sink of feed $1 gave no answer to entry $2, because of $4: it is tried again after $3.
+UPDATE feed_dead_letter SET attempts = attempts + 1, retry_at = clock_timestamp() + $3::interval, reason = $4
+WHERE feed = $1 AND position = $2
 
 -- name: raise_dead
 -- The sink of feed $1 took entry $2 after all.
@@ -92,7 +100,7 @@ UPDATE feed SET delivered = delivered + (SELECT count(*) FROM gone) WHERE name =
 
 -- name: keep_dead
 -- Entry $2 of feed $1 was refused again, at $3 because of $4.
-UPDATE feed_dead_letter SET retry = false, died_at = $3, reason = $4 WHERE feed = $1 AND position = $2
+UPDATE feed_dead_letter SET retry = false, retry_at = NULL, died_at = $3, reason = $4 WHERE feed = $1 AND position = $2
 
 -- name: log_identity
 -- Which log this is.

@@ -74,7 +74,7 @@ SELECT id, received_at, quarantined_at, content_type, content_encoding, reason, 
 FROM quarantine WHERE id > $1 ORDER BY id LIMIT $2
 
 -- name: retry_quarantine
--- Puts the quarantined $1 (null: all) back into the inbox, received when they first were; returns how many.
+-- Puts the quarantined $1 (null: all) back into the inbox, received when they first were; returns which.
 WITH back AS (
     DELETE FROM quarantine WHERE $1::bigint[] IS NULL OR id = ANY ($1::bigint[]) RETURNING *
 ), again AS (
@@ -82,7 +82,14 @@ WITH back AS (
     SELECT received_at, content_type, content_encoding, body, imported, imported FROM back ORDER BY id
     RETURNING 1
 )
-SELECT count(*) FROM again
+SELECT id FROM back ORDER BY id
+
+-- name: discard_quarantine
+-- Forgets the quarantined $1 (null: all); returns which.
+WITH gone AS (
+    DELETE FROM quarantine WHERE $1::bigint[] IS NULL OR id = ANY ($1::bigint[]) RETURNING id
+)
+SELECT id FROM gone ORDER BY id
 
 -- name: inbox_backlog
 -- How many deliveries wait, the oldest's arrival, how many of them failed before, and how many are quarantined.
