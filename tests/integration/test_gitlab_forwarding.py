@@ -79,7 +79,7 @@ async def there() -> AsyncIterator[tuple[Gitlab, str]]:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gitlab, "LONGEST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(gitlab, "FIRST_DEFERRAL", timedelta(milliseconds=50))
+    monkeypatch.setattr(gitlab, "FIRST_DEFERRAL_SECONDS", 0.05)
     monkeypatch.setattr(gitlab, "REQUEST_DEADLINE_SECONDS", 1.0)
     monkeypatch.setattr(gitlab, "BOUND_EVERY_SECONDS", 0.0)
 

@@ -191,7 +191,7 @@ async def test_writer__begins_again_whatever_ended_it(
 ) -> None:
     """A defect in the writer is no reason for a delivery to wait for ever."""
     real = InboxWriter._next_group
-    failed = []
+    failed: list[bool] = []
 
     def fail_once(self: InboxWriter) -> Any:
         if not failed:
