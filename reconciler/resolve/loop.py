@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from indexer.backoff import growing_wait
 from indexer.errors import RegistryError, StoreUnavailable
 from indexer.inventory.changes import AuditSource, Change, DueKind, ManifestChanged, TagsOfDigestDue
 from indexer.inventory.dummies import is_dummy_content
@@ -316,7 +317,10 @@ def _parse_config(repository: RepositoryName, blob: bytes) -> ImageConfig | None
 
 
 def _later(row: DueRow, *, retry: timedelta = RETRY) -> Deferred:
-    wait = min(retry * 2**row.attempts, LONGEST_RETRY)
+    seconds = growing_wait(
+        row.attempts + 1, first=retry.total_seconds(), longest=LONGEST_RETRY.total_seconds()
+    )
+    wait = timedelta(seconds=seconds)
     return Deferred(row=row, due_at=datetime.now(UTC) + wait, attempts=row.attempts + 1)
 
 

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
 
+from indexer.backoff import growing_wait
 from indexer.store.apply import Stored
 from indexer.store.due import Deferred, DueRow
 
@@ -61,10 +62,10 @@ def after_look(row: DueRow, look: Look, *, now: datetime) -> Deferred | Verdict:
 
 def after_failure(row: DueRow, *, now: datetime) -> Deferred:
     """Decide when to repeat a look that had no answer."""
-    wait = min(RETRY * 2 ** min(row.attempts, 16), LONGEST_RETRY)
+    wait = growing_wait(row.attempts + 1, first=RETRY.total_seconds(), longest=LONGEST_RETRY.total_seconds())
     return Deferred(
         row=row,
-        due_at=now + wait,
+        due_at=now + timedelta(seconds=wait),
         attempts=row.attempts + 1,
         looks=row.looks,
         agreed=0,

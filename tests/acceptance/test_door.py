@@ -362,7 +362,7 @@ def test_inbox__list_and_retry(installation: Installation) -> None:
     assert {"discarded": 1} == installation.run(*discard, "--all", "--reason", "the rest", "--json").json
     assert 0 == installation.get("/api/v1/status")["quarantine"]
     discarded = installation.audit("&action=operator.inbox_discarded")
-    assert ["the rest", "a health check"] == [entry["detail"]["reason"] for entry in discarded]
+    assert ["a health check", "the rest"] == [entry["detail"]["reason"] for entry in discarded]
     assert {"operator"} == {entry["source"] for entry in discarded}
 
 
