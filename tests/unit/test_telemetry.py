@@ -10,7 +10,6 @@ import pytest
 import structlog
 from aiohttp import web
 
-from indexer.api.answers import Out, Stream, respond
 from indexer.telemetry import configure_logs
 
 
@@ -58,12 +57,11 @@ async def stream_to_a_client_that_leaves() -> None:
     done = asyncio.Event()
 
     async def endless(request: web.Request) -> web.StreamResponse:
-        async def write(out: Out) -> None:
-            while True:
-                await out(b"x" * 65536)
-
+        answer = web.StreamResponse()
+        await answer.prepare(request)
         try:
-            return await respond(request, Stream(media_type="text/plain", write=write))
+            while True:
+                await answer.write(b"x" * 65536)
         finally:
             asyncio.get_running_loop().call_later(0.05, done.set)  # the server has said by then what it says
 
