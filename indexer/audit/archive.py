@@ -7,7 +7,6 @@ the newest checkpoint: the two are verified without the database.
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hashlib
 import os
@@ -28,6 +27,7 @@ from indexer.audit.proofs import Part
 from indexer.audit.prove import write_part
 from indexer.audit.tiles import WIDTH, TreeDamaged, split
 from indexer.errors import StoreError
+from indexer.one_thread import OneThread
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.listing.audit import AuditFilter, sealed_entries
 from indexer.store.pool import Connection, Pool, connection
@@ -38,6 +38,9 @@ WINDOW = WIDTH * 8
 
 COMPRESSION = 6
 EVERYTHING = AuditFilter()
+
+_DISK = OneThread("archive")
+"""The directory may be far away and slow; nothing but archiving waits for it (docs/adr/0054)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +73,7 @@ async def write_archive(
     target = directory / file_of(first, last)
     async with _whole(target, over_another=False) as file:
         await _write(pool, file, first=first, last=last, on_progress=on_progress)
-    sha256 = await asyncio.to_thread(_sha256_of, target)
+    sha256 = await _DISK.run(_sha256_of, target)
     await _write_proof(pool, directory / proof_of(first, last), first=first, last=last)
     return Archived(file=target.name, sha256=sha256, entries=last - first + 1)
 
@@ -87,8 +90,8 @@ async def _whole(target: Path, *, over_another: bool = True) -> AsyncIterator[Bi
         with create(unfinished) as file:
             yield file
             file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        if not over_another and await asyncio.to_thread(_is_another, target, than=unfinished):
+            await _DISK.run(os.fsync, file.fileno())
+        if not over_another and await _DISK.run(_is_another, target, than=unfinished):
             raise StoreError(
                 f"the archive {target} is there and holds something else: this log was put back, or "
                 "people were erased since. Nothing was dropped; keep that file elsewhere"
@@ -111,7 +114,7 @@ async def _write_proof(pool: Pool, target: Path, *, first: int, last: int) -> No
     async with _whole(target) as file:
 
         async def write(data: bytes) -> None:
-            await asyncio.to_thread(file.write, data)
+            await _DISK.run(file.write, data)
 
         await write_part(partial(connection, pool), Part(first=first, last=last, size=newest.size), write)
 
@@ -126,7 +129,7 @@ async def _write(
             after, until = max(start, first - 1), min(start + WINDOW, last)
             async with connection(pool) as held:
                 entries = await _checked(held, after=after, until=until)
-            await asyncio.to_thread(packed.write, b"".join(orjson.dumps(entry) + b"\n" for entry in entries))
+            await _DISK.run(packed.write, b"".join(orjson.dumps(entry) + b"\n" for entry in entries))
             on_progress(until - first + 1)
 
 
