@@ -149,6 +149,9 @@ class Settings:
     """Requests a second that a walk may send, of each process; unset: as many as are answered."""
     reconciler_brake_share: float = setting(share, 0.1)
     """A walk that would delete more than this share of all tags stops and asks."""
+    reconciler_accept_denied: tuple[str, ...] = setting(list_of(text), ())
+    """Patterns of repositories that may be denied to the reconciler (``old/*``), and ``_catalog``: walks are complete
+    without them."""
     reconciler_metrics_listen: str | None = setting(address, None)
     """Address and port for the reconciler's own Prometheus metrics; unset: none. The indexer shows every loop too."""
     reconciler_reread_after: timedelta = setting(parse_duration, timedelta(hours=24))

@@ -25,6 +25,7 @@ from indexer.store.pool import Pool, close_pool, connection, open_pool
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import push_settings
 from reconciler.checkpoints.push import Result, push_newest
+from reconciler.drift.exceptions import Closed
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.report import Progress, Report, WalkSettings
 from reconciler.drift.walk import Walk
@@ -127,6 +128,7 @@ def walk_settings(
         brake_share=settings.reconciler_brake_share,
         reread_after=timedelta(0) if thorough else settings.reconciler_reread_after,
         hidden_tag_requests=settings.reconciler_hidden_tag_requests,
+        closed=Closed(accepted=settings.reconciler_accept_denied),
         scope=scope,
         release_brake=release_brake,
         operator=operator,
@@ -174,6 +176,8 @@ async def plan(
         scope=scope,
         on_progress=on_progress,
         hidden_tag_requests=rooms.settings.reconciler_hidden_tag_requests,
+        closed=Closed(accepted=rooms.settings.reconciler_accept_denied),
+        share=rooms.settings.reconciler_brake_share,
     )
 
 
@@ -198,7 +202,10 @@ async def push_checkpoint(rooms: Rooms) -> tuple[RepositoryName, Result]:
 
 
 async def settle(rooms: Rooms, *, scope: Sequence[RepositoryName] | None) -> dict[DueKind, int]:
-    """Work off what is due, beside whoever else does; return what is left at the deadline."""
+    """Work off what is due, beside whoever else does; return what is left at the deadline.
+
+    Each kind has a turn though nothing is waited for: what keeps failing is looked at again in it.
+    """
     concurrency = rooms.settings.reconciler_concurrency
     parts = (rooms.pool, rooms.lookups, rooms.registry)
     loops: list[Loop] = [
@@ -209,11 +216,13 @@ async def settle(rooms: Rooms, *, scope: Sequence[RepositoryName] | None) -> dic
     left = await _left(rooms, scope)
     with suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_DEADLINE_SECONDS):
-            while any(left.values()):
+            while True:
                 rounds = [await loop.run_once() for loop in loops]
+                left = await _left(rooms, scope)
+                if not any(left.values()):
+                    break
                 if not any(done.items for done in rounds):
                     await asyncio.sleep(SETTLE_POLL_SECONDS)
-                left = await _left(rooms, scope)
     return left
 
 

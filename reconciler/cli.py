@@ -283,6 +283,7 @@ def _print_report(report: Report, *, as_json: bool) -> None:
                 "outcome": report.outcome,
                 "counts": {name: report.counts[name] for name in _ALWAYS_COUNTED} | dict(report.counts),
                 "undecided": report.reasons,
+                "left_out": report.left_out,
                 "brake": report.brake,
                 "resumed_from": None if report.resumed_from is None else format_time(report.resumed_from),
                 "held_back": [
@@ -296,10 +297,13 @@ def _print_report(report: Report, *, as_json: bool) -> None:
         sys.stdout.write(f"went on with the walk that began at {format_time(report.resumed_from)}\n")
     sys.stdout.write(
         f"{report.outcome}: {counts['repositories']} repositories, {counts['tags']} tags compared, "
-        f"{counts['changed']} repaired, {counts['undecided'] + counts['repositories_undecided']} undecided\n"
+        f"{counts['changed']} repaired, {report.undecided_count} undecided"
+        f"{f', {report.left_out_count} left out' if report.left_out_count else ''}\n"
     )
     for reason in report.reasons:
         sys.stdout.write(f"  undecided: {reason}\n")
+    for reason in report.left_out:
+        sys.stdout.write(f"  left out: {reason}\n")
     for name, count in counts.items():
         if name.startswith("unsettled_") and count:
             kind = name.removeprefix("unsettled_")
@@ -328,6 +332,7 @@ def _print_plan(made: Plan, *, as_json: bool) -> None:
                     for item in made.differences
                 ],
                 "undecided": made.undecided,
+                "left_out": made.left_out,
                 "counts": {"repositories": made.repositories, "tags": made.tags},
             }
         )
@@ -337,6 +342,8 @@ def _print_plan(made: Plan, *, as_json: bool) -> None:
         sys.stdout.write(f"{item.kind:<15} {name}  {item.expected or '-'} → {item.found or '-'}\n")
     for reason in made.undecided:
         sys.stdout.write(f"undecided       {reason}\n")
+    for reason in made.left_out:
+        sys.stdout.write(f"left out        {reason}\n")
     sys.stdout.write(
         f"{made.repositories} repositories, {made.tags} tags compared, {len(made.differences)} differences\n"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from indexer.errors import RegistryDenied, RegistryError, RegistryUnavailable
 from indexer.inventory.seen import Outcome, TagObservation
@@ -22,7 +23,12 @@ from reconciler.registry.protocol import Registry
 NO_ANSWER = "no_answer"
 DENIED = "denied"
 NONSENSE = "nonsense"
+UNREADABLE = "unreadable"
+"""The registry answered 500 for this tag, though it answers."""
+MANIFEST_UNREADABLE = "manifest_unreadable"
 LISTING_INCOMPLETE = "listing_incomplete"
+
+_FAILED = 500
 
 WORKERS = 64
 """Looks of one repository under way; how many requests that makes is the caller's limit."""
@@ -32,12 +38,14 @@ WORKERS = 64
 class Question:
     """Look at one tag. With ``if_digest`` the cheap look at the link; without, one that reads the manifest.
 
-    ``on_record``: where it is thought to point.
+    ``on_record``: where it is thought to point. ``unreadable``: a 500 for this tag is an answer by now, since it is on
+    record as broken or has answered so often enough; if it is listed, it is broken.
     """
 
     tag: TagName
     if_digest: Digest | None = None
     on_record: Digest | None = None
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,17 @@ class Undecided:
     tag: TagName
     reason: str
     kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable(Undecided):
+    """The registry answered 500 for this tag, though it answers. An empty or damaged link does that for ever."""
+
+    looked_at: datetime
+
+
+Missing = NotFound | Unreadable
+"""What a listing has to judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +79,13 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What one look each came to; ``missing`` answered 404, which is for :func:`settle_missing` to judge."""
+    """What one look each came to; ``missing`` answered 404, or 500 where that is an answer by now.
+
+    These are for :func:`settle_missing` to judge.
+    """
 
     answered: Answered
-    missing: Mapping[TagName, NotFound]
+    missing: Mapping[TagName, Missing]
 
 
 async def observe_tags(
@@ -91,21 +113,26 @@ async def look_at_tags(
         for tag, look in looks.items()
         if (observation := _observation(repository, tag, look)) is not None
     }
-    undecided = tuple(look for look in looks.values() if isinstance(look, Undecided))
-    return Looked(
-        answered=Answered(observations=observations, undecided=undecided),
-        missing={tag: look for tag, look in looks.items() if isinstance(look, NotFound)},
+    answers = {question.tag for question in questions if question.unreadable}
+    missing = {
+        tag: look
+        for tag, look in looks.items()
+        if isinstance(look, NotFound) or (isinstance(look, Unreadable) and tag in answers)
+    }
+    undecided = tuple(
+        look for tag, look in looks.items() if isinstance(look, Undecided) and tag not in missing
     )
+    return Looked(answered=Answered(observations=observations, undecided=undecided), missing=missing)
 
 
 async def settle_missing(
     registry: Registry,
     repository: RepositoryName,
-    missing: Mapping[TagName, NotFound],
+    missing: Mapping[TagName, Missing],
     *,
     limit: asyncio.Semaphore,
 ) -> Answered:
-    """Tell what tags that answered 404 are, by a listing made after it."""
+    """Tell what tags that answered 404, or 500 once more, are, by a listing made after it."""
     async with limit:
         try:
             listing = await registry.list_tags(repository)
@@ -120,7 +147,16 @@ async def settle_missing(
     undecided: list[Undecided] = []
     for tag, first in missing.items():
         look: TagLook | Undecided = again.get(tag, first)
-        if isinstance(look, Undecided):
+        if isinstance(first, Unreadable) and isinstance(look, Unreadable) and tag in listed:
+            observations[tag] = TagObservation(
+                repository=repository,
+                tag=tag,
+                outcome=Outcome.BROKEN,
+                looked_at=look.looked_at,
+                as_of=look.looked_at,
+                unreadable=True,
+            )
+        elif isinstance(look, Undecided):
             undecided.append(look)
         elif isinstance(look, NotFound) and tag not in listed and not listing.complete:
             reason = "; ".join(listing.reasons) or "listing incomplete"
@@ -142,12 +178,17 @@ async def _look_at_all(
 ) -> dict[TagName, TagLook | Undecided]:
     async def look(question: Question) -> TagLook | Undecided:
         async with limit:
+            looked_at = datetime.now(UTC)
             try:
                 return await registry.look_at_tag(
                     repository, question.tag, if_digest=question.if_digest, on_record=question.on_record
                 )
             except RegistryError as error:
                 await raise_if_down(registry, error)
+                if answers_500(error):
+                    return Unreadable(
+                        tag=question.tag, reason=str(error), kind=UNREADABLE, looked_at=looked_at
+                    )
                 return undecided_by(question.tag, error)
 
     looks: dict[TagName, TagLook | Undecided] = {}
@@ -189,12 +230,17 @@ def _observation(
                 digest=look.digest,
             )
         case _:
-            return None
+            return None  # a 404, or no answer
 
 
 def undecided_by(tag: TagName, error: RegistryError) -> Undecided:
     """Nothing follows from a look that ended so."""
     return Undecided(tag=tag, reason=str(error), kind=kind_of(error))
+
+
+def answers_500(error: RegistryError) -> bool:
+    """Tell whether the registry itself answered that it failed; 502, 503 and 504 are a proxy's, or pass."""
+    return isinstance(error, RegistryUnavailable) and error.status == _FAILED
 
 
 def kind_of(error: RegistryError) -> str:

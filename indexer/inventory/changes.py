@@ -80,16 +80,18 @@ class DriftCause(StrEnum):
     """Why, as far as it can be told; ``inventory/causes`` tells the ones that a look alone cannot.
 
     ``first_walk``: it was there before we were. ``race``: two pushes of one tag; the events' order was not the
-    registry's. ``dangling_tag``: the tag's link exists, its manifest does not. ``late_notification``: the event came,
-    after the look. ``lost_notification``: no event came, and the registry is known to have lost some meanwhile.
-    ``out_of_band``: no event came, and none was lost: it was not done through the API. ``garbage_collection``: a
-    manifest is gone, and so is content that only it had. ``unannounced``, of manifests ``content_removed``: no event
-    came, and why cannot be told.
+    registry's. ``dangling_tag``: the tag's link exists, its manifest does not. ``unreadable_tag``: the registry fails
+    (500) whenever it is asked for this tag, though it lists it. ``late_notification``: the event came, after the look.
+    ``lost_notification``: no event came, and the registry is known to have lost some meanwhile. ``out_of_band``: no
+    event came, and none was lost: it was not done through the API. ``garbage_collection``: a manifest is gone, and so
+    is content that only it had. ``unannounced``, of manifests ``content_removed``: no event came, and why cannot be
+    told.
     """
 
     FIRST_WALK = "first_walk"
     RACE = "race"
     DANGLING_TAG = "dangling_tag"
+    UNREADABLE_TAG = "unreadable_tag"
     LATE_NOTIFICATION = "late_notification"
     LOST_NOTIFICATION = "lost_notification"
     OUT_OF_BAND = "out_of_band"

@@ -53,7 +53,7 @@ class Outcome(StrEnum):
     CONFIRMED = "confirmed"
     """304: the tag still points to the digest on record; whether it can be read was not asked."""
     BROKEN = "broken"
-    """The registry lists the tag and answers 404 MANIFEST_UNKNOWN for it."""
+    """The registry lists the tag and answers 404 MANIFEST_UNKNOWN for it, or 500 for it alone, often enough."""
     ABSENT = "absent"
     """404 in full, and a complete listing does not name the tag."""
 
@@ -70,6 +70,8 @@ class TagObservation:
     digest: Digest | None = None
     media_type: str = ""
     size_bytes: int = 0
+    unreadable: bool = False
+    """Of a broken tag: the registry does not say 404 for it but fails (500), again and again."""
 
 
 class Judgement(StrEnum):
@@ -306,7 +308,8 @@ def _broken(
     record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
 ) -> tuple[Change, ...]:
     """The tag's link is there, its manifest is not. Never announced, it is recorded without a digest."""
-    finding = _finding(look, DriftKind.TAG_BROKEN, DriftCause.DANGLING_TAG, record)
+    cause = DriftCause.UNREADABLE_TAG if look.unreadable else DriftCause.DANGLING_TAG
+    finding = _finding(look, DriftKind.TAG_BROKEN, cause, record)
     if record is not None and record.live:
         after = replace(
             record,
@@ -334,7 +337,9 @@ def _broken(
         )
     return (
         TagChanged(before=record, after=after, history=timeline),
-        _entry(look, AuditAction.TAG_BROKEN, source, record, digest=after.digest),
+        replace(
+            _entry(look, AuditAction.TAG_BROKEN, source, record, digest=after.digest), detail={"cause": cause}
+        ),
         finding,
     )
 

@@ -85,6 +85,20 @@ async def make_due(
     await make_due_at(connection, due_at=dict.fromkeys(keys, due_at), now=now)
 
 
+async def make_due_once(connection: Connection, *, keys: Sequence[DueKey], now: datetime) -> None:
+    """Make work due now that is not due in any way yet; what is keeps its attempts and its instant."""
+    if not keys:
+        return
+    await connection.execute(
+        SQL["make_due_once"],
+        [key.kind for key in keys],
+        [key.repository_id for key in keys],
+        [key.key for key in keys],
+        now,
+    )
+    await connection.execute(f"NOTIFY {CHANNEL}")
+
+
 async def make_due_at(connection: Connection, *, due_at: Mapping[DueKey, datetime], now: datetime) -> None:
     """Make work due, each at its own instant, and wake the workers when the transaction commits."""
     if not due_at:

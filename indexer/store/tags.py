@@ -167,6 +167,14 @@ async def list_recorded(
     ]
 
 
+async def list_witnesses(connection: Connection, *, chance: float, limit: int) -> list[TagKey]:
+    """Return a few tags that are on record as readable; which ones, ``chance`` (0 to 1) says. None: there are none."""
+    rows = await connection.fetch(SQL["list_witnesses"], chance, limit)
+    if not rows:
+        rows = await connection.fetch(SQL["list_witnesses"], 0.0, limit)
+    return [(RepositoryName(row["repository"]), TagName(row["tag"])) for row in rows]
+
+
 async def count_live(connection: Connection) -> int:
     """Return how many live tags the inventory has."""
     return int(await connection.fetchval(SQL["count_live"]))

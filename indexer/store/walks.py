@@ -106,6 +106,11 @@ class Worker:
         """Show that somebody works at a walk; while deciding."""
         await self._held.execute(SQL["hold_lock_shared"], RUN_LOCK, run.id)
 
+    async def has_company(self, run_id: int) -> bool:
+        """Tell whether somebody else works at a walk, too."""
+        async with self._turn:
+            return bool(await self._held.fetchval(SQL["has_company"], RUN_LOCK, run_id))
+
     @asynccontextmanager
     async def leading(self, run_id: int) -> AsyncIterator[bool]:
         """Be the one who lists a walk or brings it to its end; yields False if another is."""

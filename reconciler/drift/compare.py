@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -20,13 +20,19 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
 from indexer.store.tags import RecordedTag
+from indexer.store.walks import Undecided as Counted
 from indexer.task_group import TaskGroup
+from reconciler.drift.exceptions import NOT_A_TAG
 from reconciler.drift.hidden import HiddenTags
+from reconciler.drift.report import left_out
 from reconciler.observe import (
     LISTING_INCOMPLETE,
+    MANIFEST_UNREADABLE,
     Answered,
+    Missing,
     Question,
     Undecided,
+    answers_500,
     first_unavailable,
     look_at_tags,
     raise_if_down,
@@ -119,6 +125,19 @@ class Comparison:
         self._listing = listing
         self._remembered: set[bytes] = set()
 
+    @property
+    def left_out(self) -> Counted:
+        """Names in the listing that no tag can have."""
+        if not self._listing.left_out:
+            return {}
+        return left_out(
+            NOT_A_TAG,
+            self._listing.left_out,
+            "names that no tag can have",
+            self._listing.left_out_examples,
+            where=f"{self.repository}: ",
+        )
+
     async def is_known(self) -> bool:
         """Tell whether either side knows the repository; if not, whoever named it most likely mistyped it."""
         if not self.vanished:
@@ -141,7 +160,7 @@ class Comparison:
             raise first_unavailable(failures) or failures from failures
 
     async def _tags(self) -> AsyncIterator[Part]:
-        missing: dict[TagName, NotFound] = {}
+        missing: dict[TagName, Missing] = {}
         records: dict[TagName, RecordedTag | None] = {}
         async for page in self._pages():
             looked = await look_at_tags(
@@ -160,7 +179,7 @@ class Comparison:
             yield await self._settle(missing, records)
 
     async def _settle(
-        self, missing: Mapping[TagName, NotFound], records: Mapping[TagName, RecordedTag | None]
+        self, missing: Mapping[TagName, Missing], records: Mapping[TagName, RecordedTag | None]
     ) -> Part:
         settled = await settle_missing(
             self._comparer.registry, self.repository, missing, limit=self._comparer.limit
@@ -215,9 +234,10 @@ class Comparison:
             return await tags.list_recorded(held, repository=self.repository, after=after, limit=PAGE)
 
     def _question(self, tag: TagName, record: RecordedTag | None) -> Question:
-        """The cheap look where the manifest was read not long ago."""
+        """The cheap look where the manifest was read not long ago; a tag known to be broken may answer 500 for ever."""
         if record is None or record.digest is None or record.broken or record.read_at is None:
-            return Question(tag=tag, on_record=None if record is None else record.digest)
+            known = None if record is None else record.digest
+            return Question(tag=tag, on_record=known, unreadable=record is not None and record.broken)
         fresh = self.began - record.read_at < self._comparer.reread_after
         return Question(tag=tag, if_digest=record.digest if fresh else None, on_record=record.digest)
 
@@ -253,4 +273,5 @@ class Comparison:
                 return await self._comparer.registry.look_at_manifest(self.repository, record.digest)
             except RegistryError as error:
                 await raise_if_down(self._comparer.registry, error)
-                return undecided_by(TagName(record.digest), error)
+                undecided = undecided_by(TagName(record.digest), error)
+                return replace(undecided, kind=MANIFEST_UNREADABLE) if answers_500(error) else undecided

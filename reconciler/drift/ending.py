@@ -25,6 +25,7 @@ from indexer.store.pool import Pool, connection, transaction
 from indexer.store.walks import Run
 from reconciler.drift.asked import record_asked
 from reconciler.drift.decide import Losses, Pulled, brake
+from reconciler.drift.exceptions import spoiling
 from reconciler.drift.repair import STORE_CHUNK, Repairer
 from reconciler.drift.report import WalkSettings, add_undecided, examples
 
@@ -169,7 +170,8 @@ class Ending:
                 kept = await held_back.count_held_back(held, run_id=self._run.id)
                 reported = await held_back.unrepaired(held, run_id=self._run.id, limit=1)
                 counts["held_back"] = sum(kept.values()) + sum(row["all_of_them"] for row in reported)
-            outcome = RunOutcome.INCOMPLETE if undecided else RunOutcome.COMPLETE
+            open_kinds = spoiling(undecided, counts, share=self._settings.brake_share)
+            outcome = RunOutcome.INCOMPLETE if open_kinds else RunOutcome.COMPLETE
             outcome = RunOutcome.BRAKED if braked else outcome
             await walks.end_run(
                 held,

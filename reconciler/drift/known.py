@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from indexer.errors import RegistryDenied, RegistryError
 from indexer.oci.reference import RepositoryName
 from indexer.store import repositories
 from indexer.store.pool import Pool, connection
+from indexer.store.walks import Undecided
+from reconciler.drift.exceptions import CATALOG, DENIED_ACCEPTED, NOT_A_REPOSITORY, Closed
+from reconciler.drift.report import CATALOG_DENIED, CATALOG_INCOMPLETE, left_out, one_undecided
+from reconciler.observe import raise_if_down
 from reconciler.registry.protocol import Registry
 
 NAMES_PAGE: Final = 5000
@@ -17,23 +22,45 @@ NAMES_PAGE: Final = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownNames:
-    """Every repository either side knows; ``incomplete`` says what the catalog is known to lack."""
+    """Every repository either side knows; ``undecided`` says what the catalog is known to lack."""
 
     names: Sequence[RepositoryName]
-    incomplete: str | None
+    undecided: Undecided
 
 
-async def every_name(pool: Pool, registry: Registry) -> KnownNames:
-    """Merge the catalog with what is on record: a catalog omits repositories, on every version in some layout."""
-    catalog = await registry.list_repositories()
-    names = set(catalog.names)
+async def every_name(pool: Pool, registry: Registry, *, closed: Closed) -> KnownNames:
+    """Merge the catalog with what is on record: a catalog omits repositories, on every version in some layout.
+
+    Where it cannot be had though the registry answers, what is on record is all that is known.
+    """
+    listed, undecided = await _list(registry, closed)
+    names = set(listed)
     async with connection(pool) as held:
         after = ""
         while page := await repositories.list_names(held, after=after, limit=NAMES_PAGE):
             names.update(page)
             after = page[-1]
-    incomplete = None if catalog.complete else "the catalog is incomplete: " + "; ".join(catalog.reasons)
-    return KnownNames(names=sorted(names), incomplete=incomplete)
+    return KnownNames(names=sorted(names), undecided=undecided)
+
+
+async def _list(registry: Registry, closed: Closed) -> tuple[Sequence[RepositoryName], Undecided]:
+    try:
+        catalog = await registry.list_repositories()
+    except RegistryDenied as error:
+        kind = DENIED_ACCEPTED if closed.accepts(CATALOG) else CATALOG_DENIED
+        return (), one_undecided(kind, f"new repositories cannot be found: {error}")
+    except RegistryError as error:
+        await raise_if_down(registry, error)
+        return (), one_undecided(CATALOG_INCOMPLETE, f"new repositories cannot be found: {error}")
+    undecided: Undecided = {}
+    if not catalog.complete:
+        reason = "the catalog is incomplete: " + "; ".join(catalog.reasons)
+        undecided |= one_undecided(CATALOG_INCOMPLETE, reason)
+    if catalog.left_out:
+        undecided |= left_out(
+            NOT_A_REPOSITORY, catalog.left_out, "names that no repository can have", catalog.left_out_examples
+        )
+    return catalog.names, undecided
 
 
 async def put_on_record(pool: Pool, names: Iterable[RepositoryName]) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from indexer.errors import RegistryError
+from indexer.errors import RegistryDenied, RegistryError
 from indexer.inventory.changes import DriftKind
 from indexer.inventory.seen import Outcome
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store.pool import Pool
+from indexer.store import repositories
+from indexer.store.pool import Pool, connection
+from indexer.store.walks import Undecided
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, Part
+from reconciler.drift.exceptions import Closed, spoiling
 from reconciler.drift.hidden import HiddenTags
 from reconciler.drift.known import every_name
-from reconciler.drift.report import Progress
-from reconciler.observe import raise_if_down
+from reconciler.drift.report import UNKNOWN_REPOSITORY, Progress
+from reconciler.observe import kind_of, raise_if_down
 from reconciler.registry.protocol import Registry
 
 
@@ -34,12 +37,34 @@ class Difference:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What a walk would change, and what could not be decided."""
+    """What a walk would change, what could not be decided, and what is left out of a plan that is whole without it."""
 
     differences: list[Difference] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     repositories: int = 0
     tags: int = 0
+    manifests: int = 0
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    """Everything that could not be decided, by kind."""
+
+    def add(self, kind: str, reason: str) -> None:
+        """Take in something that could not be decided."""
+        self.reasons.setdefault(kind, []).append(reason)
+
+    def add_all(self, undecided: Undecided) -> None:
+        """Take in what was counted by kind already."""
+        for kind, what in undecided.items():
+            for example in what["examples"]:
+                self.add(kind, example)
+
+    def sort_out(self, *, share: float) -> None:
+        """Tell what keeps the plan incomplete from what does not."""
+        counts = {"repositories": self.repositories, "manifests": self.manifests}
+        counted = {kind: {"count": len(reasons)} for kind, reasons in self.reasons.items()}
+        open_kinds = spoiling(counted, counts, share=share)
+        for kind, reasons in self.reasons.items():
+            (self.undecided if kind in open_kinds else self.left_out).extend(reasons)
 
 
 async def make_plan(
@@ -50,8 +75,13 @@ async def make_plan(
     scope: Sequence[RepositoryName] | None,
     on_progress: Callable[[Progress], None],
     hidden_tag_requests: int = 0,
+    closed: Closed = Closed(),  # noqa: B008 - frozen
+    share: float = 0.0,
 ) -> Plan:
-    """Compare every repository; raise ``RegistryUnavailable`` if the registry stops answering."""
+    """Compare every repository; raise ``RegistryUnavailable`` if the registry stops answering.
+
+    ``closed`` and ``share`` say what may be left out of a plan that is whole; see ``exceptions``.
+    """
     limit = asyncio.Semaphore(concurrency)
     comparer = Comparer(
         pool,
@@ -64,29 +94,37 @@ async def make_plan(
     made = Plan()
     names = scope
     if names is None:
-        known = await every_name(pool, registry)
+        known = await every_name(pool, registry, closed=closed)
         names = known.names
-        if known.incomplete is not None:
-            made.undecided.append(known.incomplete)
+        made.add_all(known.undecided)
     for name in names:
         try:
             await _plan_one(made, await comparer.begin(name), named=scope is not None)
         except RegistryError as error:
             await raise_if_down(registry, error)
-            made.undecided.append(f"{name}: {error}")
+            kind = kind_of(error)
+            if isinstance(error, RegistryDenied):
+                async with connection(pool) as held:
+                    compared_at = await repositories.last_walked(held, name=name)
+                kind = closed.kind_of(name, compared_at=compared_at, now=datetime.now(UTC))
+            made.add(kind, f"{name}: {error}")
         on_progress(Progress(repositories=made.repositories, total=len(names), tags=made.tags))
+    made.sort_out(share=share)
     made.differences.sort(key=lambda item: (item.repository, item.tag or "", item.kind, item.expected or ""))
     return made
 
 
 async def _plan_one(made: Plan, comparison: Comparison, *, named: bool) -> None:
     if named and not await comparison.is_known():
-        made.undecided.append(f"{comparison.repository}: {UNKNOWN}")
+        made.add(UNKNOWN_REPOSITORY, f"{comparison.repository}: {UNKNOWN}")
         return
     async for part in comparison.parts():
         made.differences += differences(comparison.repository, part)
-        made.undecided += [f"{comparison.repository}:{item.tag}: {item.reason}" for item in part.undecided]
+        for item in part.undecided:
+            made.add(item.kind, f"{comparison.repository}:{item.tag}: {item.reason}")
         made.tags += len(part.looks)
+        made.manifests += part.manifests_checked
+    made.add_all(comparison.left_out)
     made.repositories += 1
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from indexer.inventory.changes import AuditSource, DueKind
 from indexer.inventory.seen import Outcome, TagObservation
+from indexer.oci.reference import TagName
 from indexer.store import apply, due, manifests, repositories
 from indexer.store.apply import Look, Stored
 from indexer.store.due import DueKey
@@ -106,6 +107,18 @@ class Repairer:
                 for each in observations
             ]
             await due.make_due(held, keys=keys, now=now, due_at=now + due.FIRST_LOOK_DELAY)
+
+    async def verify_later(self, comparison: Comparison, tags: Sequence[TagName]) -> None:
+        """Let verification ask again and again for tags that answer 500; what is due already keeps its count."""
+        if not tags:
+            return
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            ids = await repositories.find_ids(held, names={comparison.repository})
+            keys = [
+                DueKey(kind=DueKind.VERIFY, repository_id=ids[comparison.repository], key=tag) for tag in tags
+            ]
+            await due.make_due_once(held, keys=keys, now=now)
 
     async def _hold_back(
         self, comparison: Comparison, deletions: Sequence[Held], *, manifests_: bool

@@ -13,11 +13,13 @@ from indexer.oci.reference import RepositoryName
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.operators import Operator
 from indexer.store.walks import Undecided
+from reconciler.drift.exceptions import Closed
 
 EXAMPLES: Final = 5
 """Of what could not be decided, kept in full for each kind of reason."""
 
 CATALOG_INCOMPLETE: Final = "catalog_incomplete"
+CATALOG_DENIED: Final = "catalog_denied"
 UNKNOWN_REPOSITORY: Final = "unknown_repository"
 
 
@@ -34,21 +36,38 @@ class Progress:
 class Report:
     """What a walk did.
 
-    ``undecided`` counts by kind of reason what could not be decided, with the first few in full. ``held_back`` are
-    the first tags that the brake saved. ``resumed_from``: when the walk began that this one went on with.
+    ``undecided`` counts by kind of reason what could not be decided, with the first few in full; ``spoiling`` are the
+    kinds that keep the walk incomplete (``exceptions``). ``held_back`` are the first tags that the brake saved.
+    ``resumed_from``: when the walk began that this one went on with.
     """
 
     outcome: RunOutcome
     counts: Counter[str]
     undecided: Undecided = field(default_factory=dict)
+    spoiling: frozenset[str] = frozenset()
     brake: str | None = None
     held_back: Sequence[Finding] = ()
     resumed_from: datetime | None = None
 
     @property
     def reasons(self) -> list[str]:
-        """The examples of all kinds."""
-        return examples(self.undecided)
+        """The examples of what keeps the walk incomplete."""
+        return examples({kind: what for kind, what in self.undecided.items() if kind in self.spoiling})
+
+    @property
+    def left_out(self) -> list[str]:
+        """The examples of what was left out of a comparison that is complete without it."""
+        return examples({kind: what for kind, what in self.undecided.items() if kind not in self.spoiling})
+
+    @property
+    def undecided_count(self) -> int:
+        """How much keeps the walk incomplete."""
+        return sum(what["count"] for kind, what in self.undecided.items() if kind in self.spoiling)
+
+    @property
+    def left_out_count(self) -> int:
+        """How much was left out."""
+        return sum(what["count"] for kind, what in self.undecided.items() if kind not in self.spoiling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +84,8 @@ class WalkSettings:
     release_brake: bool = False
     operator: Operator | None = None
     """Who asked for it; None: nobody did, it began by itself."""
+    closed: Closed = Closed()  # noqa: RUF009 - frozen
+    """What the operator said is denied to us."""
     resume: bool = False
     """Go on with a walk that was interrupted, or take part in one under way, rather than begin another."""
 
@@ -77,6 +98,12 @@ class WalkSettings:
 def one_undecided(kind: str, example: str) -> Undecided:
     """Return one thing that could not be decided."""
     return {kind: {"count": 1, "examples": [example]}}
+
+
+def left_out(kind: str, count: int, what: str, shown: Sequence[str], *, where: str = "") -> Undecided:
+    """Return names that were left out: how many, of what, the first few, and in which repository."""
+    named = ", ".join(map(repr, shown)) + (", …" if count > len(shown) else "")
+    return {kind: {"count": count, "examples": [f"{where}{count} {what} were left out: {named}"]}}
 
 
 def add_undecided(into: Undecided, more: Undecided) -> None:

@@ -30,10 +30,11 @@ from indexer.store.walks import Run, Undecided, Worker
 from reconciler.drift.compare import Comparer
 from reconciler.drift.ending import Ending
 from reconciler.drift.entering import Entered, enter
+from reconciler.drift.exceptions import spoiling
 from reconciler.drift.hidden import HiddenTags, remembering
 from reconciler.drift.known import every_name, put_on_record
 from reconciler.drift.repair import Repairer
-from reconciler.drift.report import CATALOG_INCOMPLETE, Progress, Report, WalkSettings, one_undecided
+from reconciler.drift.report import Progress, Report, WalkSettings
 from reconciler.drift.spread import Spread
 from reconciler.drift.work import POLL_SECONDS, Work
 from reconciler.registry.protocol import Registry
@@ -86,6 +87,7 @@ class Walk:
                 repairer,
                 worker,
                 run=run,
+                closed=self._settings.closed,
                 on_progress=self._on_progress,
                 spread=self._spread,
                 stop=self._stop,
@@ -93,7 +95,7 @@ class Walk:
             if await work.work():
                 await self._end(worker, run, repairer)
         except RegistryError as error:
-            await self._stopped(run, error)
+            await self._stopped(worker, entered, error)
             raise
         return await self._report(entered)
 
@@ -126,11 +128,10 @@ class Walk:
         if run.scope is not None:
             names: Sequence[RepositoryName] = run.scope
         else:
-            known = await every_name(self._pool, self._registry)
-            names = known.names
-            if known.incomplete is not None:
-                log.warning("walk_undecided", reason=known.incomplete)
-                undecided = one_undecided(CATALOG_INCOMPLETE, known.incomplete)
+            known = await every_name(self._pool, self._registry, closed=self._settings.closed)
+            names, undecided = known.names, known.undecided
+            for kind, what in undecided.items():
+                log.warning("walk_undecided", reason="; ".join(what["examples"]), kind=kind)
             await put_on_record(self._pool, names)
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
@@ -149,16 +150,24 @@ class Walk:
             if not leads:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _stopped(self, run: Run, error: RegistryError) -> None:
-        """The registry does not answer. Who was asked to walk has failed; who walks by itself goes on later."""
+    async def _stopped(self, worker: Worker, entered: Entered, error: RegistryError) -> None:
+        """The registry does not answer us. A walk that was asked for has failed, if nobody else is at it.
+
+        Whoever walks by himself goes on later. A walk that others began is theirs: they may reach the registry, and
+        what they have compared of it is not to be dropped.
+        """
+        is_ours_alone = (
+            entered.run.mode is RunMode.ONCE
+            and not entered.joined
+            and not await worker.has_company(entered.run.id)
+        )
+        run_id, note = entered.run.id, str(error)
         async with transaction(self._pool) as held:
-            if self._settings.mode is RunMode.ONCE:
+            if is_ours_alone:
                 now = datetime.now(UTC)
-                await walks.give_up_run(
-                    held, run_id=run.id, at=now, outcome=RunOutcome.FAILED, note=str(error)
-                )
+                await walks.give_up_run(held, run_id=run_id, at=now, outcome=RunOutcome.FAILED, note=note)
             else:
-                await walks.note_run(held, run_id=run.id, note=str(error))
+                await walks.note_run(held, run_id=run_id, note=note)
 
     async def _report(self, entered: Entered) -> Report:
         run_id = entered.run.id
@@ -171,6 +180,7 @@ class Walk:
             outcome=result.outcome or RunOutcome.INTERRUPTED,
             counts=Counter(result.counts),
             undecided=result.undecided,
+            spoiling=spoiling(result.undecided, result.counts, share=self._settings.brake_share),
             brake=result.brake,
             held_back=[
                 Finding(

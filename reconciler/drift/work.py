@@ -13,18 +13,19 @@ from typing import Final
 
 import structlog
 
-from indexer.errors import RegistryError
+from indexer.errors import RegistryDenied, RegistryError
 from indexer.oci.reference import RepositoryName
-from indexer.store import walks
+from indexer.store import repositories, walks
 from indexer.store.pool import Pool, connection
 from indexer.store.walks import Run, Undecided, Worker
 from indexer.task_group import TaskGroup
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison
+from reconciler.drift.exceptions import Closed, may_pass
 from reconciler.drift.known import put_on_record
 from reconciler.drift.repair import Repairer
 from reconciler.drift.report import UNKNOWN_REPOSITORY, Progress, add_undecided, one_undecided
 from reconciler.drift.spread import Spread
-from reconciler.observe import kind_of, raise_if_down
+from reconciler.observe import UNREADABLE, kind_of, raise_if_down
 
 log = structlog.get_logger()
 
@@ -41,8 +42,17 @@ class _Tally:
     undecided: Undecided = field(default_factory=dict)
 
     def add(self, kind: str, reason: str) -> None:
-        log.warning("walk_undecided", reason=reason, kind=kind)
-        add_undecided(self.undecided, one_undecided(kind, reason))
+        self.add_all(one_undecided(kind, reason))
+
+    def add_all(self, undecided: Undecided) -> None:
+        for kind, what in undecided.items():
+            log.warning("walk_undecided", reason="; ".join(what["examples"]), kind=kind)
+        add_undecided(self.undecided, undecided)
+
+    @property
+    def is_in_full(self) -> bool:
+        """Whether all was compared that can be."""
+        return all(map(may_pass, self.undecided))
 
 
 class Work:
@@ -56,6 +66,7 @@ class Work:
         worker: Worker,
         *,
         run: Run,
+        closed: Closed,
         on_progress: Callable[[Progress], None],
         spread: Spread | None = None,
         stop: asyncio.Event | None = None,
@@ -65,6 +76,7 @@ class Work:
         self._repairer = repairer
         self._worker = worker
         self._run = run
+        self._closed = closed
         self._on_progress = on_progress
         self._spread = spread
         self._stop = stop
@@ -143,7 +155,8 @@ class Work:
         except RegistryError as error:
             await raise_if_down(self._comparer.registry, error)
             tally.counts["repositories_undecided"] += 1
-            tally.add(kind_of(error), f"{name}: {error}")
+            kind = await self._kind_of_denial(name) if isinstance(error, RegistryDenied) else kind_of(error)
+            tally.add(kind, f"{name}: {error}")
         await self._worker.end_repository(
             run_id=self._run.id,
             name=name,
@@ -155,6 +168,11 @@ class Work:
         del self._under_way[name]
         self._freed.set()
         await self._tell_progress()
+
+    async def _kind_of_denial(self, name: RepositoryName) -> str:
+        async with connection(self._pool) as held:
+            compared_at = await repositories.last_walked(held, name=name)
+        return self._closed.kind_of(name, compared_at=compared_at, now=datetime.now(UTC))
 
     async def _repair(self, comparison: Comparison, tally: _Tally) -> None:
         name = comparison.repository
@@ -171,8 +189,12 @@ class Work:
             tally.counts["undecided"] += len(part.undecided)
             for item in part.undecided:
                 tally.add(item.kind, f"{name}:{item.tag}: {item.reason}")
+            await self._repairer.verify_later(
+                comparison, [item.tag for item in part.undecided if item.kind == UNREADABLE]
+            )
             await self._tell_progress()
-        await self._repairer.finish(comparison, in_full=not tally.undecided)
+        tally.add_all(comparison.left_out)
+        await self._repairer.finish(comparison, in_full=tally.is_in_full)
         tally.counts["repositories"] += 1
 
     async def _tell_progress(self) -> None:

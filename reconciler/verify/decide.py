@@ -8,7 +8,9 @@ The rules, in the order they apply to one stored look:
    row settle the tag.
 
 A look without an answer for this tag alone (denied, nonsense) is repeated ever more rarely and concludes
-nothing. A registry that does not answer at all is the harness's matter: no attempts are burnt.
+nothing. But for one: a tag that is listed, and answers 500 again and again while other tags are served, is broken (an
+empty or damaged link does that for ever). A registry that does not answer at all is the harness's matter: no attempts
+are burnt.
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ SPACING = timedelta(seconds=1)
 LONGEST_SPACING = timedelta(seconds=60)
 RETRY = timedelta(seconds=10)
 LONGEST_RETRY = timedelta(minutes=15)
+UNREADABLE = "unreadable"
+UNREADABLE_AFTER = 4
+"""Looks in a row that were answered 500, before the one that concludes: with the waits between them at least 150 s,
+longer than a storage that fails over."""
 
 
 class Verdict(Enum):
@@ -60,17 +66,26 @@ def after_look(row: DueRow, look: Look, *, now: datetime) -> Deferred | Verdict:
     assert_never(look.stored)
 
 
-def after_failure(row: DueRow, *, now: datetime) -> Deferred:
-    """Decide when to repeat a look that had no answer."""
+def after_failure(row: DueRow, *, now: datetime, unreadable: bool = False) -> Deferred:
+    """Decide when to repeat a look that had no answer. ``unreadable``: the registry answered 500 for this tag.
+
+    These are counted in a row: another failure between them begins anew.
+    """
     wait = growing_wait(row.attempts + 1, first=RETRY.total_seconds(), longest=LONGEST_RETRY.total_seconds())
+    was_unreadable = row.last_seen == UNREADABLE
     return Deferred(
         row=row,
         due_at=now + timedelta(seconds=wait),
-        attempts=row.attempts + 1,
+        attempts=row.attempts + 1 if unreadable == was_unreadable else 1,
         looks=row.looks,
         agreed=0,
-        last_seen=row.last_seen,
+        last_seen=UNREADABLE if unreadable else None if was_unreadable else row.last_seen,
     )
+
+
+def is_unreadable(row: DueRow) -> bool:
+    """Tell whether a tag answered 500 so often in a row that one more is an answer: it is broken, if it is listed."""
+    return row.last_seen == UNREADABLE and row.attempts >= UNREADABLE_AFTER
 
 
 def spacing(looks: int) -> timedelta:

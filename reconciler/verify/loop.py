@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -23,7 +24,7 @@ from indexer.store.pool import Pool, connection, transaction
 from indexer.task_group import TaskGroup
 from reconciler.observe import Answered, Question, first_unavailable, observe_tags
 from reconciler.registry.protocol import Registry
-from reconciler.verify.decide import Look, Verdict, after_failure, after_look
+from reconciler.verify.decide import UNREADABLE, Look, Verdict, after_failure, after_look, is_unreadable
 
 log = structlog.get_logger()
 
@@ -33,6 +34,8 @@ LEASE = timedelta(seconds=30)
 worker died it waits this long."""
 
 LONGEST_REST_SECONDS = 1.0
+WITNESSES = 3
+"""Other tags that are asked for before one is called broken because the registry fails for it."""
 
 LOOKS = Counter("reconciler_looks_total", "Looks at due tags, by what became of them.", ["outcome"])
 VERIFIED_SECONDS = Histogram(
@@ -107,9 +110,13 @@ class Verifier:
 
     async def _observe(self, batch: _Batch) -> dict[RepositoryName, Answered]:
         questions: dict[RepositoryName, list[Question]] = {}
+        others_answer = any(map(is_unreadable, batch.rows)) and await self._others_answer()
         for row in batch.rows:
             record = batch.records.get((row.repository, TagName(row.key)))
-            questions.setdefault(row.repository, []).append(_question(row, record))
+            question = _question(row, record)
+            if is_unreadable(row) and others_answer:
+                question = replace(question, unreadable=True)
+            questions.setdefault(row.repository, []).append(question)
         async with TaskGroup() as group:
             tasks = {
                 repository: group.create_task(
@@ -119,17 +126,31 @@ class Verifier:
             }
         return {repository: task.result() for repository, task in tasks.items()}
 
+    async def _others_answer(self) -> bool:
+        """Tell whether the registry serves other tags, or there are none on record: else its storage may be away."""
+        async with connection(self._pool) as held:
+            witnesses = await tags.list_witnesses(held, chance=random.random(), limit=WITNESSES)  # noqa: S311
+        for repository, tag in witnesses:
+            answered = await observe_tags(self._registry, repository, [Question(tag=tag)], limit=self._limit)
+            if answered.observations:
+                return True
+        return not witnesses
+
     async def _store(self, batch: _Batch, answers: dict[RepositoryName, Answered]) -> None:
         now = datetime.now(UTC)
         seen: list[tuple[DueRow, TagObservation]] = []
         settled: list[DueRow] = []
         later: list[Deferred] = []
+        unreadable = {
+            repository: {each.tag for each in answered.undecided if each.kind == UNREADABLE}
+            for repository, answered in answers.items()
+        }
         for row in batch.rows:
             answered = answers[row.repository]
             observation = answered.observations.get(TagName(row.key))
             record = batch.records.get((row.repository, TagName(row.key)))
             if observation is None:
-                later.append(after_failure(row, now=now))
+                later.append(after_failure(row, now=now, unreadable=row.key in unreadable[row.repository]))
             elif _is_for_the_walk(record, observation, vanished=answered.vanished):
                 settled.append(row)
             else:
@@ -191,7 +212,12 @@ def _question(row: DueRow, record: TagRecord | None) -> Question:
     tag = TagName(row.key)
     readable = record is not None and record.read_at is not None and not record.broken
     digest = None if record is None else record.digest
-    return Question(tag=tag, if_digest=digest if row.agreed and readable else None, on_record=digest)
+    return Question(
+        tag=tag,
+        if_digest=digest if row.agreed and readable else None,
+        on_record=digest,
+        unreadable=record is not None and record.broken,
+    )
 
 
 def _is_for_the_walk(record: TagRecord | None, observation: TagObservation, *, vanished: bool) -> bool:

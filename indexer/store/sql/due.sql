@@ -10,6 +10,14 @@ SET generation = due.generation + 1,
     looks = 0, agreed = 0, attempts = 0,
     due_at = greatest(least(due.due_at, excluded.due_at), due.looked_at + $6::interval)
 
+-- name: make_due_once
+-- Makes work due at $4 that is not due yet: kinds $1, repositories $2, keys $3. What is due stays as it is.
+INSERT INTO due (kind, repository_id, key, due_at, since)
+SELECT new.kind, new.repository_id, new.key, $4, $4
+FROM unnest($1::text[], $2::integer[], $3::text[]) AS new (kind, repository_id, key)
+ORDER BY new.kind, new.repository_id, new.key
+ON CONFLICT (kind, repository_id, key) DO NOTHING
+
 -- name: take_due
 -- Leases at most $2 rows of kind $1 that are due at $3 until $4, the longest due first.
 UPDATE due SET lease_until = $4

@@ -13,6 +13,14 @@ LEFT JOIN actor AS a ON a.id = t.pushed_by
 LEFT JOIN tag_tombstone AS d ON t.name IS NULL AND d.repository_id = wanted.repository_id AND d.name = wanted.name
 WHERE t.name IS NOT NULL OR d.name IS NOT NULL
 
+-- name: list_witnesses
+-- At most $2 tags that are on record as readable, of the repositories from the share $1 of all of them on.
+SELECT r.name AS repository, t.name AS tag
+FROM tag AS t JOIN repository AS r ON r.id = t.repository_id
+WHERE t.repository_id > (SELECT floor($1::float8 * max(id))::integer FROM repository)
+  AND t.manifest_id IS NOT NULL AND NOT t.broken
+ORDER BY t.repository_id, t.name LIMIT $2
+
 -- name: put_tags
 -- Writes live tags: repositories $1, names $2, manifests $3, published at $4, first seen at $5, told at $6,
 -- seen at $7, verified at $8, read at $9, pushed by $10, revisions $11, publish sources $12, evidence $13,

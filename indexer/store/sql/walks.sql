@@ -23,6 +23,14 @@ SELECT pg_advisory_unlock_all()
 -- One at a time begins, joins or closes walks ($1: the lock's class); until the transaction ends.
 SELECT pg_advisory_xact_lock($1::integer, 0)
 
+-- name: has_company
+-- Whether another connection than this one works at walk $2 ($1: the lock's class).
+SELECT EXISTS (
+    SELECT FROM pg_locks AS l
+    WHERE l.locktype = 'advisory' AND l.classid = $1::integer::oid AND l.objid = $2::integer::oid AND l.granted
+      AND l.pid <> pg_backend_pid()
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+
 -- name: open_runs
 -- The walks that have not ended, the oldest first; whether anybody ($1: the lock's class) works at them, and the
 -- last sign that somebody did.
