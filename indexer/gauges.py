@@ -81,6 +81,9 @@ PUSH_VERIFIED = Gauge(
 LAST_COMPLETE_WALK = Gauge(
     "indexer_last_complete_walk_timestamp_seconds", "When the last complete walk of everything ended."
 )
+WALK_UNDECIDED = Gauge(
+    "indexer_walk_undecided", "What the newest walk of everything could not decide or left out.", ["kind"]
+)
 HIDES_TAGS = Gauge("indexer_registry_hides_tags", "1 where the registry was found to hide tags, else 0.")
 PROCESS_LOOP_LAST_GOOD = Gauge(
     "indexer_process_loop_last_good_timestamp_seconds",
@@ -137,6 +140,7 @@ class Gauges:
             REGISTRY_MISSING.set(held_back.missing)
             for claimed, intervals in held_back.intervals.items():
                 LOSS_INTERVALS.labels(claimed).set(intervals)
+            await _newest_walk(held)
             hides = (await traits.find_traits(held)).get(traits.Trait.HIDES_TAGS)
             HIDES_TAGS.set(hides is not None and hides.holds)
             if time.monotonic() - self._verification_at >= VERIFICATION_EVERY_SECONDS:
@@ -149,6 +153,13 @@ class Gauges:
                         state.last_good_at.timestamp()
                     )
         return Round(items=1, rest_seconds=REST_SECONDS)
+
+
+async def _newest_walk(held: Connection) -> None:
+    WALK_UNDECIDED.clear()
+    for row in await status.newest_walks(held, limit=1):
+        for kind, what in row["undecided"].items():
+            WALK_UNDECIDED.labels(kind).set(what["count"])
 
 
 async def _verification(held: Connection, now: datetime) -> None:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 
 from indexer.errors import RegistryDenied, RegistryError, RegistryUnavailable
+from indexer.gauges import Gauges
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import due, walks
@@ -136,6 +138,9 @@ async def test_stray_names__take_nothing_away(pool: Pool, lookups: Lookups, regi
 
     assert report.outcome is RunOutcome.COMPLETE
     assert (report.reasons, plan.undecided) == ([], [])
+    await Gauges(pool).run_once()
+    assert REGISTRY.get_sample_value("indexer_walk_undecided", {"kind": "not_a_tag"}) == 4
+
     named = "team/app: 2 names that no tag can have were left out: '.DS_Store', '@eaDir'"
     assert named in report.left_out
     assert named in plan.left_out

@@ -104,6 +104,11 @@ class Verification:
     p99_seconds: float | None
 
 
+async def newest_walks(connection: Connection, *, limit: int) -> Sequence[Row]:
+    """Return what the newest walks of everything that came to an end found, the latest first."""
+    return list(await connection.fetch(SQL["trend"], limit))
+
+
 async def status(connection: Connection) -> Status:
     """Return how everything is doing."""
     backlog = await connection.fetch(SQL["backlog"])
@@ -114,7 +119,7 @@ async def status(connection: Connection) -> Status:
         backlog={row["kind"]: row for row in backlog},
         instances=instances,
         last_walk=await connection.fetchrow(SQL["last_walk"]),
-        trend=await connection.fetch(SQL["trend"], TREND),
+        trend=await newest_walks(connection, limit=TREND),
         loops=await connection.fetch(SQL["loops"]),
         totals=await connection.fetchrow(SQL["totals"]),
         processes=await _processes(connection),
