@@ -20,6 +20,7 @@ from reconciler.doctor.examination import Examination
 from reconciler.doctor.present import check_text, report_json, verdict_text
 from reconciler.doctor.report import Check
 from reconciler.doctor.settings import DoctorSettings
+from reconciler.drift.exceptions import CATALOG, Closed
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 
@@ -56,6 +57,7 @@ def prepare(
         notifications_token=token,
         api_token=tokens[0].get_secret_value() if tokens else None,
         anonymous_read=settings.indexer_anonymous_read,
+        catalog_is_closed=Closed(accepted=settings.reconciler_accept_denied).accepts(CATALOG),
         problems=tuple(problems),
         remarks=() if token is not None else (DOOR_UNTRIED,),
     )

@@ -225,17 +225,22 @@ def judge_credentials(facts: RegistryFacts) -> Check:
     return ok(Link.CREDENTIALS, "accepted" if facts.has_credentials else "none set, and none asked for")
 
 
-def judge_catalog(fact: Failure | None) -> Check:
-    """Judge whether we may list the catalog: without it the walk sees only what it already knows."""
+def judge_catalog(fact: Failure | None, *, accepted: bool = False) -> Check:
+    """Judge whether we may list the catalog: without it the walk sees only what it already knows.
+
+    ``accepted``: the operator said that it is denied to us.
+    """
     if fact is None:
         return ok(Link.CATALOG, "may be listed")
     if fact.fault is Fault.DENIED:
-        return failed(
+        judged = warning if accepted else failed
+        return judged(
             Link.CATALOG,
             fact.said,
             Cause(
                 "the token lacks registry:catalog:*",
-                "let the token server grant the reconciler's user `registry:catalog:*`",
+                "let the token server grant the reconciler's user `registry:catalog:*`; where it never does, set "
+                "RECONCILER_ACCEPT_DENIED=_catalog: new repositories are then known by their notifications alone",
             ),
         )
     return failed(

@@ -122,7 +122,8 @@ class Examination:
             self._skip_registry(broken, *_REGISTRY_LINKS[2:])
             return registry
         transport = await stack.enter_async_context(Transport(settings))
-        self._add(decide.judge_catalog(await observe.observe_catalog(transport)))
+        catalog = await observe.observe_catalog(transport)
+        self._add(decide.judge_catalog(catalog, accepted=self._settings.catalog_is_closed))
         self._add(decide.judge_clocks(_ahead(facts), self._database_ahead))
         repository = self._settings.repository
         self._add(decide.judge_version(await observe.observe_family(transport, repository)))

@@ -33,6 +33,8 @@ class DoctorSettings:
     notifications_token: str | None = field(default=None, repr=False)
     api_token: str | None = field(default=None, repr=False)
     anonymous_read: bool = False
+    catalog_is_closed: bool = False
+    """The operator said that the catalog is denied to us."""
     repository: RepositoryName = PROBE_REPOSITORY
     read_only: bool = False
     """Push no canary, and ask for no deletion."""

@@ -75,7 +75,14 @@ class GuardedResolver(AbstractResolver):
     def __init__(self, registry_host: str, *, allowed: Sequence[str] = ()) -> None:
         self._registry_host = registry_host
         self._allowed: Final = frozenset(host.lower() for host in allowed)
-        self._resolver = DefaultResolver()
+        self._resolving: AbstractResolver | None = None
+
+    @property
+    def _resolver(self) -> AbstractResolver:
+        """What asks the system; made at its first use, since it belongs to a running event loop."""
+        if self._resolving is None:
+            self._resolving = DefaultResolver()
+        return self._resolving
 
     async def check(self, host: str) -> None:
         """Raise ``RegistryMisbehaved`` for an address that may not be led to; names are checked as they resolve."""
@@ -97,7 +104,8 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Close what resolves."""
-        await self._resolver.close()
+        if self._resolving is not None:
+            await self._resolving.close()
 
     def _is_allowed(self, host: str) -> bool:
         return host.lower() == self._registry_host.lower() or host.lower() in self._allowed

@@ -227,6 +227,9 @@ def test_catalog__scope(fact: Failure | None, outcome: Outcome, cause: str) -> N
     check = decide.judge_catalog(fact)
     assert outcome == check.outcome
     assert cause in first_cause(check)
+    denied = fact is not None and "lacks" in cause
+    accepted = decide.judge_catalog(fact, accepted=True).outcome
+    assert accepted == (Outcome.WARNING if denied else outcome)
 
 
 @pytest.mark.parametrize(
