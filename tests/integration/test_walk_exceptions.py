@@ -257,12 +257,16 @@ async def test_catalog__cannot_be_had(
 class Unreachable(DirectRegistry):
     """A registry that lists its catalog and then is gone; before that somebody may come along."""
 
-    joining: Callable[[], Awaitable[None]] | None = None
+    def __init__(self, state: RegistryState) -> None:
+        super().__init__(state)
+        self.joining: Callable[[], Awaitable[None]] | None = None
+        self.one_at_a_time = asyncio.Lock()
 
     async def list_tags(self, repository: RepositoryName) -> TagListing:
         """Fail, and stay away."""
         if self.joining is not None:
-            await self.joining()
+            async with self.one_at_a_time:
+                await self.joining()
         self.failures.append(RegistryUnavailable("gone"))
         raise RegistryUnavailable(f"{repository}: gone")
 
