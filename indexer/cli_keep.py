@@ -13,6 +13,7 @@ import cyclopts
 from indexer.cli import AsJson, Config, _print
 from indexer.command import database_url, operator, read_settings, run_async
 from indexer.errors import ConfigurationError
+from indexer.named_paths import check_directory
 
 if TYPE_CHECKING:
     from indexer.audit.archive import Archived
@@ -51,7 +52,11 @@ def archive(
     if month is None and settings.indexer_audit_keep is None:
         raise ConfigurationError("say which months with --before, or set INDEXER_AUDIT_KEEP")
     cut = None if month is not None else cut_of(settings.indexer_audit_keep, now)
+    if drop and output is not None:
+        raise ConfigurationError("--drop writes no archive, and --output names where to: say one of them")
     directory = None if drop else output or settings.indexer_audit_archive_dir
+    if directory is not None and not dry_run:
+        check_directory("--output" if output is not None else "INDEXER_AUDIT_ARCHIVE_DIR", directory)
     if directory is None and not drop and not dry_run:
         raise ConfigurationError(
             "say where to with --output, or set INDEXER_AUDIT_ARCHIVE_DIR; --drop writes no archive"

@@ -111,6 +111,11 @@ def test_archive__what_is_not_said_is_asked_for(installation: Installation) -> N
         (("--before", "March"), "not a month like 2026-03"),
         (("--before", "2026-13"), "not a month like 2026-03"),
         (("--before", "2026-03"), "--drop writes no archive"),
+        (("--before", "2026-03", "--drop", "--output", "/archive"), "say one of them"),
+        (
+            ("--before", "2026-03", "--output", "/no/such/directory"),
+            "--output: /no/such/directory does not exist",
+        ),
     ):
         done = installation.run("indexer", "audit", "archive", *options)
         assert 2 == done.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import io
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
+from indexer.app import _key
 from indexer.audit.checkpoint import AnotherKeySigns, Checkpointer, CheckpointSettings, key_to_sign
 from indexer.audit.keys import judge_mode, make_key
 from indexer.audit.merkle import is_consistent
@@ -217,6 +220,20 @@ async def test_key__is_not_made_for_a_log_that_another_signs(pool: Pool, tmp_pat
     other = settings_of(tmp_path / "other")
     assert None is (await key_to_sign(pool, other))[0]
     assert [] == list((tmp_path / "other").glob("*"))
+
+
+@pytest.mark.usefixtures("auditor")  # whose database says which migrations it has
+async def test_server__says_at_its_start_whose_key_signs(pool: Pool, tmp_path: Path) -> None:
+    """A server that will sign nothing says so when it starts, with what to copy; one that signs says nothing."""
+    await sealed(pool, 3)
+    first = await _key(pool, settings_of(tmp_path), asyncio.Event())
+    assert first is not None
+    await signed(pool, first)
+    with capture_logs() as said:
+        assert None is await _key(pool, settings_of(tmp_path / "other"), asyncio.Event())
+        again = await _key(pool, settings_of(tmp_path), asyncio.Event())
+    assert (["audit_key_cannot_sign"], True) == ([line["event"] for line in said], again is not None)
+    assert "INDEXER_AUDIT_KEY_FILE" in said[0]["error"]
 
 
 @pytest.mark.parametrize(
