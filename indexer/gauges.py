@@ -27,6 +27,7 @@ from indexer.store import (
 )
 from indexer.store.listing import status
 from indexer.store.pool import Connection, Pool, connection
+from indexer.store.traits import Trait
 
 REST_SECONDS = 5.0
 VERIFICATION_EVERY_SECONDS = 60.0
@@ -85,6 +86,7 @@ WALK_UNDECIDED = Gauge(
     "indexer_walk_undecided", "What the newest walk of everything could not decide or left out.", ["kind"]
 )
 HIDES_TAGS = Gauge("indexer_registry_hides_tags", "1 where the registry was found to hide tags, else 0.")
+IS_CACHE = Gauge("indexer_registry_is_cache", "1 where the registry is a pull-through cache, else 0.")
 PROCESS_LOOP_LAST_GOOD = Gauge(
     "indexer_process_loop_last_good_timestamp_seconds",
     "When a loop last ended a round well, by loop and process; the reconciler's included.",
@@ -141,8 +143,9 @@ class Gauges:
             for claimed, intervals in held_back.intervals.items():
                 LOSS_INTERVALS.labels(claimed).set(intervals)
             await _newest_walk(held)
-            hides = (await traits.find_traits(held)).get(traits.Trait.HIDES_TAGS)
-            HIDES_TAGS.set(hides is not None and hides.holds)
+            shown = await traits.find_traits(held)
+            for gauge, trait in ((HIDES_TAGS, Trait.HIDES_TAGS), (IS_CACHE, Trait.IS_CACHE)):
+                gauge.set(trait in shown and shown[trait].holds)
             if time.monotonic() - self._verification_at >= VERIFICATION_EVERY_SECONDS:
                 await _verification(held, now)
                 self._verification_at = time.monotonic()

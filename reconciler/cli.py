@@ -46,6 +46,10 @@ _ALWAYS_COUNTED = (
 )
 """What a report for machines counts even where there was none."""
 
+_OF_CACHE = (
+    "the registry is a pull-through cache: nothing is compared; what is pulled through it is on record\n"
+)
+
 Config = Annotated[
     Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
 ]
@@ -285,6 +289,7 @@ def _print_report(report: Report, *, as_json: bool) -> None:
                 "undecided": report.reasons,
                 "left_out": report.left_out,
                 "brake": report.brake,
+                "of_cache": report.of_cache,
                 "resumed_from": None if report.resumed_from is None else format_time(report.resumed_from),
                 "held_back": [
                     {"repository": finding.repository, "tag": finding.tag} for finding in report.held_back
@@ -300,6 +305,8 @@ def _print_report(report: Report, *, as_json: bool) -> None:
         f"{counts['changed']} repaired, {report.undecided_count} undecided"
         f"{f', {report.left_out_count} left out' if report.left_out_count else ''}\n"
     )
+    if report.of_cache:
+        sys.stdout.write(_OF_CACHE)
     for reason in report.reasons:
         sys.stdout.write(f"  undecided: {reason}\n")
     for reason in report.left_out:
@@ -309,12 +316,16 @@ def _print_report(report: Report, *, as_json: bool) -> None:
             kind = name.removeprefix("unsettled_")
             sys.stdout.write(f"  not settled yet: {count} to {kind}; see `reconciler status`\n")
     if report.brake is not None:
-        sys.stdout.write(f"brake pulled: {report.brake}\n")
-        for finding in report.held_back[:20]:
-            sys.stdout.write(f"  would delete {finding.repository}:{finding.tag}\n")
-        if counts["held_back"] > 20:  # noqa: PLR2004 - as many as above
-            sys.stdout.write(f"  … {counts['held_back']} tags and manifests in all\n")
-        sys.stdout.write("if the registry is right, release it once: reconciler once --release-brake\n")
+        _print_brake(report)
+
+
+def _print_brake(report: Report) -> None:
+    sys.stdout.write(f"brake pulled: {report.brake}\n")
+    for finding in report.held_back[:20]:
+        sys.stdout.write(f"  would delete {finding.repository}:{finding.tag}\n")
+    if report.counts["held_back"] > 20:  # noqa: PLR2004 - as many as above
+        sys.stdout.write(f"  … {report.counts['held_back']} tags and manifests in all\n")
+    sys.stdout.write("if the registry is right, release it once: reconciler once --release-brake\n")
 
 
 def _print_plan(made: Plan, *, as_json: bool) -> None:
@@ -333,6 +344,7 @@ def _print_plan(made: Plan, *, as_json: bool) -> None:
                 ],
                 "undecided": made.undecided,
                 "left_out": made.left_out,
+                "of_cache": made.of_cache,
                 "counts": {"repositories": made.repositories, "tags": made.tags},
             }
         )
@@ -340,6 +352,8 @@ def _print_plan(made: Plan, *, as_json: bool) -> None:
     for item in made.differences:
         name = f"{item.repository}:{item.tag}" if item.tag else f"{item.repository}@{item.expected}"
         sys.stdout.write(f"{item.kind:<15} {name}  {item.expected or '-'} → {item.found or '-'}\n")
+    if made.of_cache:
+        sys.stdout.write(_OF_CACHE)
     for reason in made.undecided:
         sys.stdout.write(f"undecided       {reason}\n")
     for reason in made.left_out:

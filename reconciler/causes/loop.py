@@ -71,6 +71,8 @@ class Explainer:
         if layer is None:
             return None
         try:
+            if (await self._registry.kind()).is_cache:
+                return None
             if await self._registry.has_blob(finding.repository, layer):
                 return False
             # Of a repository whose directory is gone nothing is served, whatever is stored.

@@ -20,7 +20,8 @@ from reconciler.doctor.facts import (
     RegistryFacts,
 )
 from reconciler.doctor.report import Cause, Check, Link, failed, ok, skipped, warning
-from reconciler.registry.answers import Deletion
+from reconciler.registry.answers import Deletion, TagListing
+from reconciler.registry.cache import Kind, Nature
 
 OLDEST_POSTGRES: Final = 150000
 CLOCKS_NOTED_SECONDS: Final = 5.0
@@ -108,6 +109,48 @@ def judge_log(log: LogState) -> Check:
     if log.compared_at is None:
         return ok(Link.LOG, "no damage found; not yet compared in full with what was sealed")
     return ok(Link.LOG, f"as it was sealed and signed, compared in full at {format_time(log.compared_at)}")
+
+
+def judge_kind(fact: Kind | Failure) -> Check:
+    """Judge whether the registry keeps what is pushed to it, or is a cache of another."""
+    untold = Cause(
+        "our user may not push, or something in between takes no pushes: then a pull-through cache cannot be told",
+        "say RECONCILER_REGISTRY_IS_CACHE=true if its configuration has `proxy:`, else =false",
+    )
+    if isinstance(fact, Failure):
+        return warning(Link.KIND, fact.said, untold)
+    match fact.nature:
+        case Nature.STORE:
+            return ok(Link.KIND, f"keeps what is pushed to it: {fact.because}")
+        case Nature.CACHE:
+            return warning(
+                Link.KIND,
+                f"a pull-through cache: {fact.because}",
+                Cause(
+                    "its configuration has `proxy:`, or RECONCILER_REGISTRY_IS_CACHE is true",
+                    "nothing is compared with it and no canary pushed; its pulls are all that announces content, so "
+                    "the endpoint's ignore block must not name pull",
+                ),
+            )
+        case Nature.UNTOLD:
+            return warning(Link.KIND, fact.because, untold)
+    assert_never(fact.nature)
+
+
+def judge_tag_listing(fact: TagListing | Failure) -> Check:
+    """Judge how tags are listed, by what is listed of a repository that never was."""
+    if isinstance(fact, Failure):
+        return skipped(Link.TAG_LISTING, fact.said)
+    if fact.unknown_repository or fact.names:
+        return ok(Link.TAG_LISTING, "leaves out no tags")
+    return warning(
+        Link.TAG_LISTING,
+        "may leave out tags: it lists a repository that never was as one without tags",
+        Cause(
+            "Distribution 3.1.0 or 3.1.1 on S3, which does not list build-10 beside build-1",
+            "walks look for such tags (docs/explanation/known-limits.md); give it a version without the fault",
+        ),
+    )
 
 
 def judge_indexer(url: str, ready: HttpAnswer) -> Check:

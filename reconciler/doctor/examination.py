@@ -14,6 +14,7 @@ from reconciler.doctor.chain import CANARY_LINKS, judge_push, judge_trail
 from reconciler.doctor.endpoints import judge_endpoints
 from reconciler.doctor.facts import Failure, Instance, RegistryFacts
 from reconciler.doctor.report import Check, Link, Outcome, Report, failed, skipped
+from reconciler.registry.cache import Kind
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import Transport
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from indexer.store.pool import OwnConnection
     from reconciler.doctor.settings import DoctorSettings
 
+OF_CACHE = "a pull-through cache"
 NEEDED_BY_CANARY = (Link.DATABASE, Link.SCHEMA, Link.REGISTRY, Link.CREDENTIALS)
 
 
@@ -38,6 +40,7 @@ class Examination:
         self._connection: OwnConnection | None = None
         self._database_ahead: float | None = None
         self._instances: list[Instance] = []
+        self._of_cache = False
 
     async def run(self) -> Report:
         """Examine everything; trouble of any kind is a finding, never an exception."""
@@ -122,9 +125,16 @@ class Examination:
             self._skip_registry(broken, *_REGISTRY_LINKS[2:])
             return registry
         transport = await stack.enter_async_context(Transport(settings))
+        kind = await observe.observe_kind(registry)
+        self._of_cache = isinstance(kind, Kind) and kind.is_cache
+        self._add(decide.judge_kind(kind))
         catalog = await observe.observe_catalog(transport)
         self._add(decide.judge_catalog(catalog, accepted=self._settings.catalog_is_closed))
         self._add(decide.judge_clocks(_ahead(facts), self._database_ahead))
+        if self._of_cache:
+            self._add(*(skipped(link, OF_CACHE) for link in (Link.TAG_LISTING, Link.VERSION, Link.DELETES)))
+            return registry
+        self._add(decide.judge_tag_listing(await observe.observe_tag_listing(registry)))
         repository = self._settings.repository
         self._add(decide.judge_version(await observe.observe_family(transport, repository)))
         if self._settings.read_only:
@@ -138,8 +148,9 @@ class Examination:
 
     async def _follow_canary(self, client: httpx.AsyncClient, registry: RegistryClient | None) -> None:
         broken = next((link for link in NEEDED_BY_CANARY if not self._holds(link)), None)
-        if self._settings.read_only:
-            self._add(*(skipped(link, "--read-only") for link in CANARY_LINKS))
+        if self._settings.read_only or self._of_cache:
+            why = OF_CACHE if self._of_cache else "--read-only"
+            self._add(*(skipped(link, why) for link in CANARY_LINKS))
         elif broken is not None or registry is None:
             self._add(*(skipped(link, f"not reached: {broken}") for link in CANARY_LINKS))
         else:
@@ -173,7 +184,9 @@ class Examination:
 _REGISTRY_LINKS = (
     Link.REGISTRY,
     Link.CREDENTIALS,
+    Link.KIND,
     Link.CATALOG,
+    Link.TAG_LISTING,
     Link.CLOCKS,
     Link.VERSION,
     Link.DELETES,

@@ -34,11 +34,13 @@ from reconciler.doctor.facts import (
     RegistryFacts,
 )
 from reconciler.doctor.settings import DoctorSettings
-from reconciler.registry.answers import Deletion
+from reconciler.registry.answers import Deletion, TagListing
 from reconciler.registry.auth import CATALOG_SCOPE, repository_scope
+from reconciler.registry.cache import Kind
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.debug_counters import read_debug
 from reconciler.registry.endpoint_counters import DebugReading
+from reconciler.registry.hidden_tags import NEVER_THERE
 from reconciler.registry.our_endpoint import find_ours, sends_token
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
 
@@ -197,6 +199,22 @@ async def observe_catalog(transport: Transport) -> Failure | None:
     except RegistryError as error:
         return Failure.of(error)
     return None
+
+
+async def observe_kind(registry: RegistryClient) -> Kind | Failure:
+    """Tell whether it is a pull-through cache."""
+    try:
+        return await registry.kind()
+    except RegistryError as error:
+        return Failure.of(error)
+
+
+async def observe_tag_listing(registry: RegistryClient) -> TagListing | Failure:
+    """Ask for the tags of a repository that never was: what is listed of it tells how it lists."""
+    try:
+        return await registry.list_tags(NEVER_THERE)
+    except RegistryError as error:
+        return Failure.of(error)
 
 
 async def observe_family(transport: Transport, repository: RepositoryName) -> Family:

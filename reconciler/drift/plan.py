@@ -45,6 +45,8 @@ class Plan:
     repositories: int = 0
     tags: int = 0
     manifests: int = 0
+    of_cache: bool = False
+    """The registry is a pull-through cache, and nothing was compared."""
     reasons: dict[str, list[str]] = field(default_factory=dict)
     """Everything that could not be decided, by kind."""
 
@@ -92,6 +94,9 @@ async def make_plan(
         hidden=HiddenTags(registry, requests=hidden_tag_requests, limit=limit),
     )
     made = Plan()
+    if (await registry.kind()).is_cache:
+        made.of_cache = True
+        return made
     names = scope
     if names is None:
         known = await every_name(pool, registry, closed=closed)

@@ -48,6 +48,8 @@ class Report:
     brake: str | None = None
     held_back: Sequence[Finding] = ()
     resumed_from: datetime | None = None
+    of_cache: bool = False
+    """The registry is a pull-through cache, and nothing was compared."""
 
     @property
     def reasons(self) -> list[str]:

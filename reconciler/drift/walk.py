@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,6 +28,7 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection, transaction
 from indexer.store.walks import Run, Undecided, Worker
+from reconciler.drift.cache import CACHE_NOTE, note_kind
 from reconciler.drift.compare import Comparer
 from reconciler.drift.ending import Ending
 from reconciler.drift.entering import Entered, enter
@@ -37,6 +39,7 @@ from reconciler.drift.repair import Repairer
 from reconciler.drift.report import Progress, Report, WalkSettings
 from reconciler.drift.spread import Spread
 from reconciler.drift.work import POLL_SECONDS, Work
+from reconciler.registry.cache import Kind
 from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
@@ -79,6 +82,11 @@ class Walk:
         """Work at a walk until it has ended, or until told to stop."""
         run = entered.run
         try:
+            kind = await self._registry.kind(afresh=True)
+            await note_kind(self._pool, kind)
+            if kind.is_cache:
+                await self._leave(run, kind)
+                return replace(await self._report(entered), of_cache=True)
             await self._share_out(worker, run)
             repairer = Repairer(self._pool, self._lookups, worker, run)
             work = Work(
@@ -168,6 +176,13 @@ class Walk:
                 await walks.give_up_run(held, run_id=run_id, at=now, outcome=RunOutcome.FAILED, note=note)
             else:
                 await walks.note_run(held, run_id=run_id, note=note)
+
+    async def _leave(self, run: Run, kind: Kind) -> None:
+        """Compare nothing with a pull-through cache, and delete nothing: its listings are its upstream's."""
+        log.info("walk_of_a_cache", run_id=run.id, because=kind.because)
+        async with transaction(self._pool) as held:
+            now = datetime.now(UTC)
+            await walks.give_up_run(held, run_id=run.id, at=now, outcome=RunOutcome.COMPLETE, note=CACHE_NOTE)
 
     async def _report(self, entered: Entered) -> Report:
         run_id = entered.run.id

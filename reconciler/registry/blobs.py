@@ -117,7 +117,7 @@ async def _start_upload(
     )
     answer = await transport.send(request)
     if answer.status == _NOT_ALLOWED:
-        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only")
+        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only or a pull-through cache")
     location = urlsplit(answer.headers.get("Location", ""))
     start = location.path.find("/v2/")
     if start < 0:

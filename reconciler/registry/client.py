@@ -22,6 +22,7 @@ from reconciler.registry.answers import (
     TagListing,
     TagLook,
 )
+from reconciler.registry.cache import CacheWatch, Kind
 from reconciler.registry.pacing import Pace
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport, TransportSettings
 
@@ -39,6 +40,7 @@ class RegistryClient:
         self, settings: TransportSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._transport = Transport(settings, clock=clock)
+        self._cache = CacheWatch(self._transport, said=settings.is_cache)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -65,6 +67,10 @@ class RegistryClient:
         if version is None and not _is_empty_object(answer):
             raise RegistryMisbehaved(f"{answer.asked}: 200, but not a registry's ({answer.content[:80]!r})")
         return Ping(looked_at=answer.looked_at, registry_clock=answer.registry_clock, api_version=version)
+
+    async def kind(self, *, afresh: bool = False) -> Kind:
+        """Tell whether it is a pull-through cache; see the protocol."""
+        return await self._cache.kind(afresh=afresh)
 
     async def list_repositories(
         self, *, on_names: Callable[[Sequence[RepositoryName]], None] | None = None

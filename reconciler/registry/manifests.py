@@ -129,7 +129,7 @@ async def put_manifest(
     )
     answer = await transport.send(request)
     if answer.status == _NOT_ALLOWED:
-        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only")
+        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only or a pull-through cache")
     return digest_of(content)
 
 

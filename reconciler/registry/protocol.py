@@ -26,6 +26,7 @@ from reconciler.registry.answers import (
     TagListing,
     TagLook,
 )
+from reconciler.registry.cache import Kind
 
 
 class Registry(Protocol):
@@ -33,6 +34,15 @@ class Registry(Protocol):
 
     async def ping(self) -> Ping:
         """Ask ``/v2/``: is a registry there, does it let us in, what does its clock say."""
+        ...
+
+    async def kind(self, *, afresh: bool = False) -> Kind:
+        """Tell whether the registry is a pull-through cache.
+
+        Of one nothing may be asked but manifests that were pulled through it, by digest: whatever else is asked it
+        fetches from its upstream, and keeps. Its 404 is no absence. Remembered for an hour unless ``afresh``, so that
+        every round may ask.
+        """
         ...
 
     async def list_repositories(

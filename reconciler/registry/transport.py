@@ -77,6 +77,8 @@ class TransportSettings:
     redirect_hosts: tuple[str, ...] = ()
     """Hosts that the registry may send us to for blobs, wherever they lie; see ``redirects``."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    is_cache: bool | None = None
+    """Whether the registry is a pull-through cache; None: it is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,8 @@ class Resolver:
         self._registry = registry
         self._limit = asyncio.Semaphore(concurrency)
         self._repositories = repositories
+        self._of_cache = False
+        """Whether a pull-through cache is read: then only what was pulled through it, each by its digest."""
 
     async def run_once(self) -> Round:
         """Read one batch; raise ``RegistryUnavailable`` if the registry does not answer."""
@@ -109,6 +111,11 @@ class Resolver:
             )
         if not rows:
             return Round(items=0, rest_seconds=REST_SECONDS)
+        try:
+            self._of_cache = (await self._registry.kind()).is_cache
+        except RegistryError as error:
+            await self._settle(rows, [error] * len(rows))
+            raise
         answers = await asyncio.gather(*(self._ask(row) for row in rows), return_exceptions=True)
         await self._settle(rows, await self._store(answers))
         return Round(items=len(rows), rest_seconds=0)
@@ -217,8 +224,8 @@ class Resolver:
     async def _read_config(self, repository: RepositoryName, manifest: ParsedManifest) -> _Config:
         """Read the config; a registry that cannot serve it takes nothing from the manifest."""
         descriptor = config_to_read(manifest)
-        if descriptor is None:
-            return _Config()
+        if descriptor is None or self._of_cache:
+            return _Config()  # whether a cache holds the blob it does not say: it would fetch it
         known = {"repository": repository, "digest": descriptor.digest}
         if descriptor.size > MAX_CONFIG_BYTES:
             log.warning("config_too_large", **known, size_bytes=descriptor.size)
@@ -271,8 +278,8 @@ class Resolver:
     ) -> list[DueKey]:
         """Return the children that are still to be read; one read elsewhere must be seen here too."""
         children = _children_of(answers)
-        if not children:
-            return []
+        if not children or self._of_cache:
+            return []  # a child that is pulled through a cache is announced by itself
         found = await manifests.find_manifests(held, digests={digest for _, digest in children})
         return [
             DueKey(kind=DueKind.RESOLVE, repository_id=row.repository_id, key=digest)
@@ -285,6 +292,9 @@ class Resolver:
         now = datetime.now(UTC)
         if row.attempts + 1 < ATTEMPTS_UNTIL_ABSENT:
             return _later(row, retry=RACE_WINDOW)
+        if self._of_cache:  # says 404 of what it has forgotten and cannot fetch: that is no absence
+            log.info("manifest_not_in_cache", repository=row.repository, digest=digest)
+            return None
         async with transaction(self._pool) as held:
             key = (row.repository, digest)
             records = await manifests.find_held_manifests(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from prometheus_client import Counter, Histogram
 
+from indexer.errors import RegistryError
 from indexer.inventory.changes import AuditSource, DueKind
 from indexer.inventory.records import TagKey, TagRecord
 from indexer.inventory.seen import Outcome, TagObservation
@@ -77,7 +78,12 @@ class Verifier:
         if not batch.rows:
             return Round(items=0, rest_seconds=await self._until_next())
         try:
+            if (await self._registry.kind()).is_cache:
+                return await self._leave(batch)
             answers = await self._observe(batch)
+        except RegistryError:
+            await self._give_back(batch.rows)
+            raise
         except ExceptionGroup as failures:
             await self._give_back(batch.rows)
             raise first_unavailable(failures) or failures from failures
@@ -100,6 +106,12 @@ class Verifier:
                 repository_ids={row.repository: row.repository_id for row in rows},
             )
         return _Batch(rows=rows, records=records)
+
+    async def _leave(self, batch: _Batch) -> Round:
+        """Of a pull-through cache no tag is asked for: it would ask its upstream, and 404 where that is down."""
+        async with transaction(self._pool) as held:
+            await due.finish_due(held, rows=batch.rows, now=datetime.now(UTC))
+        return Round(items=len(batch.rows), rest_seconds=0)
 
     async def _until_next(self) -> float:
         async with connection(self._pool) as held:

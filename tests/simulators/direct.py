@@ -26,6 +26,7 @@ from reconciler.registry.answers import (
     TagListing,
     TagLook,
 )
+from reconciler.registry.cache import Kind, Nature
 from reconciler.registry.names import TagNames
 from reconciler.registry.protocol import WritableRegistry
 from tests.simulators.events import Version
@@ -40,6 +41,7 @@ class DirectRegistry:
     ) -> None:
         self.state = state
         self.clock = clock
+        self.is_cache = False
         self.failures: deque[RegistryError] = deque()
         self.before_answer: Callable[[], None] = lambda: None
         self.asked: list[tuple[str, ...]] = []
@@ -49,6 +51,11 @@ class DirectRegistry:
         """Answer as ``/v2/``."""
         looked_at, registry_clock = self._begin("ping")
         return Ping(looked_at=looked_at, registry_clock=registry_clock, api_version="registry/2.0")
+
+    async def kind(self, *, afresh: bool = False) -> Kind:  # noqa: ARG002 - as the protocol has it
+        """Tell whether it is a cache; mostly a memory of the client's, so no call is counted."""
+        nature = Nature.CACHE if self.is_cache else Nature.STORE
+        return Kind(nature=nature, because="the test says so")
 
     async def list_repositories(
         self, *, on_names: Callable[[Sequence[RepositoryName]], None] | None = None

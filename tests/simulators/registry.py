@@ -42,6 +42,7 @@ _ROUTES: Final = (
 _MESSAGES: Final = {
     "BLOB_UNKNOWN": "blob unknown to registry",
     "DIGEST_INVALID": "provided digest did not match uploaded content",
+    "MANIFEST_BLOB_UNKNOWN": "blob unknown to registry",
     "MANIFEST_INVALID": "manifest invalid",
     "MANIFEST_UNKNOWN": "manifest unknown",
     "NAME_UNKNOWN": "repository name not known to registry",
@@ -78,6 +79,8 @@ class SimulatedRegistry:
         self.max_entries = 1000
         self.max_tags = 1000
         self.can_delete = True
+        self.is_cache = False
+        """Takes no writes, as a pull-through cache; it has no upstream, and serves what it holds."""
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         """Every request: method, path with query, headers."""
         self.pending: deque[dict[str, Any]] = deque()
@@ -181,7 +184,7 @@ class SimulatedRegistry:
             if fault.matches(request):
                 fault.times -= 1
                 return await self._fail(request, fault)
-        response = self._challenge(request) or await self._route(request)
+        response = self._challenge(request) or self._refusal(request) or await self._route(request)
         response.headers.setdefault("Date", format_datetime(self.state.clock(), usegmt=True))
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         return response
@@ -202,6 +205,11 @@ class SimulatedRegistry:
         if not self.users or _user(request, self.users) is not None:
             return None
         return _error(401, "UNAUTHORIZED", {"WWW-Authenticate": 'Basic realm="simulated"'})
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if self.is_cache and request.method not in {"GET", "HEAD"}:
+            return _error(405, "UNSUPPORTED")
+        return None
 
     async def _route(self, request: web.Request) -> web.Response:
         for pattern, name in _ROUTES:
@@ -282,6 +290,9 @@ class SimulatedRegistry:
         tag = None if is_digest(reference) else reference
         if tag is None and digest_of(content) != reference:
             return _error(400, "DIGEST_INVALID")
+        config = (json.loads(content).get("config") or {}).get("digest")
+        if config is not None and self.state.blob(repository, parse_digest(config)) is None:
+            return _error(400, "MANIFEST_BLOB_UNKNOWN")
         digest = self.state.push(
             repository,
             content,

@@ -40,7 +40,8 @@ from reconciler.doctor.facts import (
 )
 from reconciler.doctor.present import check_text, report_json, verdict_text
 from reconciler.doctor.report import Cause, Check, Link, Outcome, Report, failed, ok, skipped, warning
-from reconciler.registry.answers import Deletion, Ping
+from reconciler.registry.answers import Deletion, Ping, TagListing
+from reconciler.registry.cache import Kind, Nature
 from reconciler.registry.endpoint_counters import (
     DebugReading,
     DebugSource,
@@ -48,6 +49,7 @@ from reconciler.registry.endpoint_counters import (
     EndpointConfiguration,
     EndpointCounters,
 )
+from reconciler.registry.names import TagNames
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 TOKEN = "secret-of-the-test"
@@ -264,6 +266,44 @@ def test_clocks__difference(
 def test_deletes__probe(fact: Deletion | Failure, outcome: Outcome) -> None:
     """Deleting what cannot exist is "absent" where deletes are allowed; all else is a warning, never a failure."""
     assert outcome == decide.judge_deletes(fact).outcome
+
+
+@pytest.mark.parametrize(
+    ("fact", "outcome", "said"),
+    [
+        (Kind(nature=Nature.STORE, because="400"), Outcome.OK, "keeps what is pushed"),
+        (Kind(nature=Nature.CACHE, because="405"), Outcome.WARNING, "pull-through cache"),
+        (Kind(nature=Nature.UNTOLD, because="403"), Outcome.WARNING, "403"),
+        (Failure.of(RegistryUnavailable("away")), Outcome.WARNING, "away"),
+    ],
+)
+def test_kind__of_registry(fact: Kind | Failure, outcome: Outcome, said: str) -> None:
+    """A cache is worth a warning, and so is what cannot be told from one, with the setting that says it."""
+    check = decide.judge_kind(fact)
+    assert outcome == check.outcome
+    assert said in check.found
+    if outcome is Outcome.WARNING:
+        assert "RECONCILER_REGISTRY_IS_CACHE" in "".join(
+            cause.likely + cause.remedy for cause in check.causes
+        )
+
+
+@pytest.mark.parametrize(
+    ("fact", "outcome"),
+    [
+        (TagListing(looked_at=NOW, registry_clock=None, names=TagNames(), complete=True), Outcome.WARNING),
+        (
+            TagListing(
+                looked_at=NOW, registry_clock=None, names=TagNames(), complete=True, unknown_repository=True
+            ),
+            Outcome.OK,
+        ),
+        (Failure.of(RegistryDenied("403")), Outcome.SKIPPED),
+    ],
+)
+def test_tag_listing__of_a_repository_that_never_was(fact: TagListing | Failure, outcome: Outcome) -> None:
+    """A registry that has "no tags" where it should know nothing leaves out tags elsewhere."""
+    assert outcome == decide.judge_tag_listing(fact).outcome
 
 
 @pytest.mark.parametrize(

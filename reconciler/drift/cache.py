@@ -1,0 +1,23 @@
+"""A pull-through cache is not compared: its tags are its upstream's, and to ask for them would fill it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from indexer.store.pool import Pool, connection
+from indexer.store.traits import Trait, note_trait
+from reconciler.registry.cache import Kind, Nature
+
+CACHE_NOTE: Final = (
+    "the registry is a pull-through cache: nothing is compared, what is pulled through it is on record"
+)
+
+
+async def note_kind(pool: Pool, kind: Kind) -> None:
+    """Remember what the registry is; what cannot be told leaves no trace, and takes none away."""
+    if kind.nature is Nature.UNTOLD:
+        return
+    async with connection(pool) as held:
+        now = datetime.now(UTC)
+        await note_trait(held, trait=Trait.IS_CACHE, holds=kind.is_cache, because=kind.because, at=now)
