@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+import structlog
+
 from indexer.store.pool import Pool, connection
 from indexer.store.traits import Trait, note_trait
 from reconciler.registry.cache import Kind, Nature
+
+log = structlog.get_logger()
 
 CACHE_NOTE: Final = (
     "the registry is a pull-through cache: nothing is compared, what is pulled through it is on record"
@@ -17,6 +21,7 @@ CACHE_NOTE: Final = (
 async def note_kind(pool: Pool, kind: Kind) -> None:
     """Remember what the registry is; what cannot be told leaves no trace, and takes none away."""
     if kind.nature is Nature.UNTOLD:
+        log.info("registry_kind_untold", because=kind.because)
         return
     async with connection(pool) as held:
         now = datetime.now(UTC)

@@ -25,7 +25,6 @@ from enum import Enum, unique
 from typing import Final
 
 import orjson
-import structlog
 
 from indexer.errors import RegistryDenied, RegistryError, RegistryMisbehaved
 from indexer.oci import media_types
@@ -33,8 +32,6 @@ from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.auth import repository_scope
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport
-
-log = structlog.get_logger()
 
 PROBED: Final = RepositoryName("registry-indexer-doctor/never-there")
 """Whatever its name: neither answer depends on whether it exists."""
@@ -130,10 +127,7 @@ class CacheWatch:
             return Kind(nature=nature, because="RECONCILER_REGISTRY_IS_CACHE says so")
         async with self._asking:
             if afresh or self._known is None or self._clock() - self._asked_at >= ASK_AGAIN_AFTER_SECONDS:
-                found = await self._ask()
-                if self._known is None or found.nature is not self._known.nature:
-                    log.info("registry_kind", nature=found.nature.value, because=found.because)
-                self._known, self._asked_at = found, self._clock()
+                self._known, self._asked_at = await self._ask(), self._clock()
             return self._known
 
     async def _ask(self) -> Kind:

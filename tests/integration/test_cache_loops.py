@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from indexer.inventory.changes import DueKind
+from indexer.loop import Loop
 from indexer.oci.reference import RepositoryName
 from indexer.store import due
 from indexer.store.drift import RunMode, RunOutcome
@@ -86,7 +87,7 @@ async def pulled(pool: Pool, lookups: Lookups, registry: DirectRegistry, image: 
 
 async def work_off(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> None:
     """Let verification and reading do what is due, until nothing is."""
-    loops = [
+    loops: list[Loop] = [
         Verifier(pool, lookups, registry, concurrency=4),
         Resolver(pool, lookups, registry, concurrency=4),
     ]
