@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from indexer.api.routes import ApiSettings, add_api
-from indexer.api.settings import EventAttributes
+from indexer.api.settings import STATEMENT_TIMEOUT_SECONDS, EventAttributes
 from indexer.api.trust import read_trust
 from indexer.audit.bell import Bell
 from indexer.audit.check import SelfCheck
@@ -30,6 +30,8 @@ from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.feeds.sinks import Sink, read_feeds
 from indexer.gauges import Gauges
 from indexer.housekeeping import Housekeeper, Retention
+from indexer.httpserver.limits import limits_for
+from indexer.httpserver.runner import MeasuredRunner
 from indexer.ingest.access_endpoint import add_access_endpoint
 from indexer.ingest.access_tail import AccessLog
 from indexer.ingest.endpoint import add_endpoint
@@ -44,7 +46,7 @@ from indexer.settings import Settings
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
-from indexer.store.pool import Pool, close_pool, open_pool
+from indexer.store.pool import COMMAND_TIMEOUT_SECONDS, Pool, close_pool, open_pool
 from indexer.values import parse_address
 
 log = structlog.get_logger()
@@ -53,10 +55,12 @@ WORK_CONNECTIONS = 6
 READ_CONNECTIONS = 8
 LOOKUP_CONNECTIONS = 2
 FEED_CONNECTIONS = 2
+ANSWER_SECONDS = STATEMENT_TIMEOUT_SECONDS + 1
+"""The database ends a question itself; where it is stopped, or the wire is dead, nobody but us does."""
 OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
 IDLE_CONNECTION_SECONDS = 75.0
-LONGEST_HEADER_BYTES = 4 * 1024 * 1024
-"""Tokens of up to a megabyte are good (the registry's own limit); for longer ones there is a refusal of ours."""
+BACKLOG = 1024
+"""Connections that wait in the kernel until they are accepted."""
 
 
 async def serve(settings: Settings, *, database_url: str) -> int:
@@ -71,7 +75,9 @@ async def serve(settings: Settings, *, database_url: str) -> int:
     stop = stop_signals()
     async with AsyncExitStack() as stack:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
-        reads = await _pool(stack, database_url, size=READ_CONNECTIONS, application="indexer read")
+        reads = await _pool(
+            stack, database_url, size=READ_CONNECTIONS, application="indexer read", seconds=ANSWER_SECONDS
+        )
         words = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
         gitlab = await _gitlab(stack, work, settings)
         file, sinks = read_feeds(settings.indexer_feeds_file)
@@ -88,7 +94,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         _add_access_log(app, work, settings)
         add_api(app, pool=reads, settings=_api_settings(settings, file), sealed=sealed)
         # The doors open first: while the database is away, deliveries are spooled.
-        await _open_doors(stack, app, settings.indexer_listen)
+        await _open_doors(stack, app, settings)
         presence = Presence(work, writer)
         stack.callback(presence.shut)
         if await until_current(work, stop):
@@ -216,27 +222,32 @@ def _spool(settings: Settings) -> Spool:
         ) from error
 
 
-async def _pool(stack: AsyncExitStack, database_url: str, *, size: int, application: str) -> Pool:
-    pool = await open_pool(database_url, size=size, application=application)
+async def _pool(
+    stack: AsyncExitStack,
+    database_url: str,
+    *,
+    size: int,
+    application: str,
+    seconds: float = COMMAND_TIMEOUT_SECONDS,
+) -> Pool:
+    pool = await open_pool(database_url, size=size, application=application, command_timeout_seconds=seconds)
     stack.push_async_callback(close_pool, pool)
     return pool
 
 
-async def _open_doors(stack: AsyncExitStack, app: web.Application, listen: str) -> None:
-    # Bodies are taken as sent: a compressed one that does not decompress is content, and content is never refused.
-    runner = web.AppRunner(
+async def _open_doors(stack: AsyncExitStack, app: web.Application, settings: Settings) -> None:
+    runner = MeasuredRunner(
         app,
-        access_log=None,
-        auto_decompress=False,
-        max_field_size=LONGEST_HEADER_BYTES,
-        keepalive_timeout=IDLE_CONNECTION_SECONDS,
+        limits=limits_for(settings.indexer_connections),
+        idle_seconds=IDLE_CONNECTION_SECONDS,
         shutdown_timeout=OPEN_REQUESTS_DEADLINE_SECONDS,
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    listen = settings.indexer_listen
     host, port = parse_address(listen)
     try:
-        site = web.TCPSite(runner, host, port, backlog=1024)
+        site = web.TCPSite(runner, host, port, backlog=BACKLOG)
         await site.start()
     except OSError as error:
         raise ConfigurationError(f"INDEXER_LISTEN: cannot listen on {listen}: {error.strerror}") from None

@@ -58,6 +58,8 @@ class Settings:
     """Embedded database and generated secrets."""
     indexer_listen: str = setting(address, "127.0.0.1:5005")
     """Address and port. Loopback, since the registry often runs beside us; opening it is a decision."""
+    indexer_connections: int = setting(whole_number(at_least=16), 4096)
+    """Connections of clients at a time; a new one beyond it takes the place of one that does nothing."""
     indexer_notifications_token: Secret | None = setting(secret, None)
     """What the registry must send as ``Authorization: Bearer``. ``serve`` does not start without."""
     indexer_api_tokens: tuple[Secret, ...] = setting(list_of(secret), ())

@@ -8,6 +8,8 @@ from uuid import UUID
 from indexer.api.trust import Trust
 from indexer.audit.cloudevents import Origin
 
+STATEMENT_TIMEOUT_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventAttributes:
@@ -36,7 +38,7 @@ class ApiSettings:
     """The registry's own token trust: its tokens open here what they open there. None: only operators' tokens."""
     connections: int = 4
     """Database connections held for answering, of the pool given; 3 to 8 are best (measured)."""
-    statement_timeout_seconds: float = 5.0
+    statement_timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS
     """A question that takes longer is answered with 503 ``too_slow``."""
     streams: int = 100
     """Streams and long polls that may be open at a time."""

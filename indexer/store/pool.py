@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import asyncpg
 import orjson
@@ -83,12 +84,19 @@ async def _leave_as_it_is(_connection: Connection) -> None:
     """Skip the reset query of every release: no statement of ours leaves session state behind."""
 
 
-async def open_pool(database_url: str, *, size: int, application: str, limited: bool = True) -> Pool:
+async def open_pool(
+    database_url: str,
+    *,
+    size: int,
+    application: str,
+    command_timeout_seconds: float | None = COMMAND_TIMEOUT_SECONDS,
+) -> Pool:
     """Make a pool of at most ``size`` connections, opened when they are first needed.
 
-    ``limited``: no statement may take longer than a minute.
+    ``command_timeout_seconds``: how long a statement may take, None: without end.
     Raises ``ConfigurationError`` for a URL that is none. Whether the server answers shows at the first use.
     """
+    _check_url(database_url)
     try:
         return await asyncpg.create_pool(
             database_url,
@@ -96,7 +104,7 @@ async def open_pool(database_url: str, *, size: int, application: str, limited: 
             max_size=size,
             init=_set_up,
             reset=_leave_as_it_is,
-            command_timeout=COMMAND_TIMEOUT_SECONDS if limited else None,
+            command_timeout=command_timeout_seconds,
             timeout=CONNECT_TIMEOUT_SECONDS,
             server_settings=_server_settings(application),
         )
@@ -118,6 +126,7 @@ async def connect(database_url: str, *, application: str, limited: bool = True) 
 
     Raises ``StoreUnavailable`` if the server does not answer, ``ConfigurationError`` if it refuses us.
     """
+    _check_url(database_url)
     async with translated():
         connection = await asyncpg.connect(
             database_url,
@@ -127,6 +136,22 @@ async def connect(database_url: str, *, application: str, limited: bool = True) 
         )
         await _set_up(connection)
     return connection
+
+
+def _check_url(database_url: str) -> None:
+    """Raise ``ConfigurationError`` for what is no URL: the driver lets Python's own errors through.
+
+    They are not repeated, since what they took for a port may be a part of the password.
+    """
+    try:
+        hosts = urlsplit(database_url).netloc.rpartition("@")[2]
+        for host in hosts.split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        raise ConfigurationError(
+            "INDEXER_DATABASE_URL: not a URL like postgres://user:password@host:5432/database; an IPv6 address stands "
+            "in brackets, a port is a number, and a password's own / @ : are escaped as %2F %40 %3A"
+        ) from None
 
 
 def _server_settings(application: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     Held = PoolConnectionProxy[asyncpg.Record]
+
+LENT_WITHIN_SECONDS = 5.0
+"""How long a question waits for a connection."""
 
 _SETTINGS = ("statement_timeout", "default_transaction_read_only", "plan_cache_mode")
 
@@ -48,10 +51,14 @@ class Readers:
 
         Raises ``StoreUnavailable`` where none is to be had in time, ``StoreTooSlow`` at the time limit.
         """
-        async with self._turn(), translated():
-            held = await self._take()
+        async with translated(), AsyncExitStack() as stack:
+            held = await self._lend(stack)
             try:
                 yield held
+            except TimeoutError:
+                # Whatever is asked on it next would wait for the answer to this.
+                held.terminate()
+                raise
             except asyncpg.QueryCanceledError as error:
                 raise StoreTooSlow("the question takes too long to answer; narrow it") from error
             finally:
@@ -63,16 +70,15 @@ class Readers:
         while self._idle:
             await self._release(self._idle.pop())
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _lend(self, stack: AsyncExitStack) -> Held:
+        """Wait for a turn and a connection; the turn ends with ``stack``."""
         try:
-            await asyncio.wait_for(self._turns.acquire(), CONNECT_TIMEOUT_SECONDS)
+            async with asyncio.timeout(LENT_WITHIN_SECONDS):
+                await self._turns.acquire()
+                stack.callback(self._turns.release)
+                return await self._take()
         except TimeoutError as error:
-            raise StoreUnavailable("too many questions at once; try again") from error
-        try:
-            yield
-        finally:
-            self._turns.release()
+            raise StoreUnavailable("too many questions at once, or no connection; try again") from error
 
     async def _take(self) -> Held:
         while self._idle:

@@ -1,0 +1,31 @@
+"""Putting an application on an address, with the limits of this package."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.web_server import Server
+
+from indexer.httpserver.limits import Limits
+from indexer.httpserver.protocol import PIECE, MeasuredServer
+
+
+class MeasuredRunner(web.AppRunner):
+    """Runs an application. Bodies are taken as sent: a compressed one that does not decompress is content, too."""
+
+    def __init__(
+        self, app: web.Application, *, limits: Limits, idle_seconds: float, shutdown_timeout: float
+    ) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            max_field_size=limits.authorization_bytes + PIECE,  # so that it is weighed before it is refused
+            max_headers=limits.head_fields,
+            keepalive_timeout=idle_seconds,
+            lingering_time=limits.linger_seconds,
+            shutdown_timeout=shutdown_timeout,
+        )
+        self._limits = limits
+
+    async def _make_server(self) -> Server:
+        return MeasuredServer(await super()._make_server(), self._limits)

@@ -1,0 +1,227 @@
+"""What a connection may hold before anybody knows who asks, over real sockets: heads, trailers, idle connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+from prometheus_client import REGISTRY
+
+from indexer.httpserver.limits import Limits
+from indexer.httpserver.runner import MeasuredRunner
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+START = b"GET /quick HTTP/1.1\r\nHost: x\r\n"
+DEFAULT = Limits(linger_seconds=0.05)
+
+
+@asynccontextmanager
+async def served(limits: Limits = DEFAULT) -> AsyncIterator[tuple[str, int]]:
+    """Serve ``/quick``, which answers at once with how much was sent, and ``/slow``, which waits for ever."""
+
+    async def quick(request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await request.read())))
+
+    async def slow(_request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    app = web.Application(client_max_size=1024**3)
+    app.router.add_route("*", "/quick", quick)
+    app.router.add_get("/slow", slow)
+    runner = MeasuredRunner(app, limits=limits, idle_seconds=75, shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield runner.addresses[0]
+    finally:
+        await runner.cleanup()
+
+
+async def status_of(stream: Stream) -> str:
+    """The status of the answer, "" where the connection ends without one."""
+    try:
+        line = await asyncio.wait_for(stream[0].readline(), 20)
+    except ConnectionResetError:
+        return ""
+    return line.split(b" ")[1].decode() if line else ""
+
+
+async def send(stream: Stream, *pieces: bytes) -> None:
+    """Send what the other side still takes."""
+    for piece in pieces:
+        stream[1].write(piece)
+        try:
+            await stream[1].drain()
+        except ConnectionError:
+            return
+
+
+async def ask(address: tuple[str, int], *pieces: bytes) -> str:
+    """Send something on a connection of its own and return the status of the answer."""
+    stream = await asyncio.open_connection(*address)
+    try:
+        await send(stream, *pieces)
+        return await status_of(stream)
+    finally:
+        stream[1].close()
+
+
+async def is_closed(stream: Stream) -> bool:
+    """Wait for the other side to close."""
+    try:
+        return await asyncio.wait_for(stream[0].read(), 20) == b""
+    except ConnectionResetError:
+        return True
+
+
+@contextmanager
+def closed(reason: str, times: int = 1) -> Iterator[None]:
+    """What happens within is counted."""
+
+    def value() -> float:
+        return REGISTRY.get_sample_value("indexer_connections_closed_total", {"reason": reason}) or 0
+
+    before = value()
+    yield
+    assert times == value() - before
+
+
+def fields(count: int, size: int, name: str = "X") -> list[bytes]:
+    return [f"{name}-{number}: ".encode() + b"a" * size + b"\r\n" for number in range(count)]
+
+
+async def test_head__as_a_whole_is_bounded() -> None:
+    """Many fields, each of them allowed, are refused together, and before the head is whole."""
+    async with served() as address:
+        with closed("head_too_large"):
+            assert "431" == await ask(address, START, *fields(10, 20_000))
+
+
+async def test_head__whole_and_too_large_is_refused() -> None:
+    """The bound is exact where the head arrives whole: nothing of it reaches the application."""
+    async with served(replace(DEFAULT, head_bytes=20_000)) as address:
+        assert "200" == await ask(address, START + b"".join(fields(3, 6_000)) + b"\r\n")
+        assert "431" == await ask(address, START + b"".join(fields(4, 6_000)) + b"\r\n")
+
+
+async def test_head__a_long_token_is_taken() -> None:
+    """A token may be as long as the registry takes it, in however many pieces; one field of another name may not."""
+    token = b"a" * 1024**2
+    async with served() as address:
+        assert "200" == await ask(address, START, b"authoriz", b"ation: Bearer ", token, b"\r\n\r\n")
+        assert "431" == await ask(address, START, b"Cookie: ", token, b"\r\n\r\n")
+        assert "431" == await ask(address, START, b"Authorization: Bearer ", token, token, b"\r\n\r\n")
+
+
+async def test_head__must_arrive_in_time() -> None:
+    """A head that is begun and not ended is refused, whatever drips in meanwhile."""
+    async with served(replace(DEFAULT, head_seconds=0.3)) as address:
+        stream = await asyncio.open_connection(*address)
+        with closed("head_too_slow"):
+            await send(stream, START + b"X: ")
+            answer = asyncio.create_task(status_of(stream))
+            while not answer.done():
+                await send(stream, b"x")
+                await asyncio.wait({answer}, timeout=0.02)
+            assert "408" == answer.result()
+        stream[1].close()
+
+
+async def test_heads__together_are_bounded() -> None:
+    """Beyond the bound of all unfinished heads the one that was begun first is given up; whole ones are answered."""
+    async with served(replace(DEFAULT, heads_bytes=100_000)) as address:
+        first = await asyncio.open_connection(*address)
+        await send(first, START, *fields(2, 30_000))
+        with closed("heads_together_too_large"):
+            second = await asyncio.open_connection(*address)
+            await send(second, START, *fields(2, 30_000))
+            assert await is_closed(first)
+        await send(second, b"\r\n")
+        assert "200" == await status_of(second)
+        for stream in (first, second):
+            stream[1].close()
+
+
+async def test_head__a_long_one_is_not_kept() -> None:
+    """The connection is closed after it, since the request is kept as long as the connection waits for the next."""
+    async with served() as address:
+        stream = await asyncio.open_connection(*address)
+        await send(stream, START, *fields(3, 10_000), b"\r\n")
+        assert b"\r\nConnection: close\r\n" in await asyncio.wait_for(stream[0].readuntil(b"\r\n\r\n"), 20)
+        stream[1].close()
+
+
+async def test_trailers__are_bounded() -> None:
+    """What follows the last chunk counts like a head."""
+    async with served() as address:
+        stream = await asyncio.open_connection(*address)
+        post = b"POST /quick HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+        with closed("head_too_large"):
+            await send(stream, post, *fields(40, 30_000))
+            assert await status_of(stream) in ("", "431")
+        stream[1].close()
+
+
+@pytest.mark.parametrize("chunk", [1, 7000, 200_000, 3_000_000])
+async def test_body__is_not_measured(chunk: int) -> None:
+    """Bodies of any length, pieces and framing pass, and a request may follow on the same connection."""
+    body = b"b" * 3_000_000 if chunk > 1 else b"b" * 60_000
+    chunks = [body[at : at + chunk] for at in range(0, len(body), chunk)]
+    framed = [f"{len(each):x}\r\n".encode() + each + b"\r\n" for each in chunks]
+    async with served() as address:
+        for head, pieces in (
+            (f"Content-Length: {len(body)}", [body]),
+            ("Transfer-Encoding: chunked", [*framed, b"0\r\n\r\n"]),
+        ):
+            stream = await asyncio.open_connection(*address)
+            await send(stream, f"POST /quick HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode(), *pieces)
+            assert b"200" in await stream[0].readline()
+            await stream[0].readuntil(str(len(body)).encode())
+            await send(stream, START + b"\r\n")
+            assert "200" == await status_of(stream)
+            stream[1].close()
+
+
+async def test_pipelining__is_not_measured() -> None:
+    """Requests sent ahead are all answered, though together they are longer than a head may be."""
+    async with served() as address:
+        stream = await asyncio.open_connection(*address)
+        sending = asyncio.create_task(send(stream, (START + b"\r\n") * 8000))
+        for _ in range(8000):
+            assert b"200" in await asyncio.wait_for(stream[0].readline(), 20)
+            await stream[0].readuntil(b"\r\n\r\n0")
+        await sending
+        stream[1].close()
+
+
+async def test_connections__an_idle_one_gives_way() -> None:
+    """Where all places are taken, a new connection gets the place of the one that has done nothing for longest."""
+    async with served(replace(DEFAULT, connections=4, connections_per_address=4)) as address:
+        idle = [await asyncio.open_connection(*address) for _ in range(4)]
+        await send(idle[0], START + b"\r\n")
+        assert "200" == await status_of(idle[0])
+        with closed("gave_way"):
+            assert "200" == await ask(address, START + b"\r\n")
+            assert await is_closed(idle[1])
+        for stream in idle:
+            stream[1].close()
+
+
+async def test_connections__one_that_is_answered_does_not_give_way() -> None:
+    """Where every place is in use, a new connection is closed."""
+    async with served(replace(DEFAULT, connections=3, connections_per_address=2)) as address:
+        busy = [await asyncio.open_connection(*address) for _ in range(2)]
+        for stream in busy:
+            await send(stream, START + b"\r\n" + START.replace(b"quick", b"slow") + b"\r\n")
+            assert "200" == await status_of(stream)
+        with closed("crowded"):
+            assert "" == await ask(address, START + b"\r\n")
+        for stream in busy:
+            stream[1].close()
