@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import hmac
 import zlib
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from aiohttp import web
 
 from indexer.errors import StoreUnavailable
 from indexer.ingest.access_log import take_lines
+from indexer.ingest.bodies import Bodies, TooLarge
 from indexer.store.pool import Pool, transaction
 
 PATH = "/access-log"
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_LINES_BYTES = 16 * 1024 * 1024
 """Of a body, unpacked."""
+
+MAX_READING_BYTES = 16 * 1024 * 1024
+"""Of all bodies that are being read, or wait for their turn; beyond it a collector is asked to come again."""
 
 AT_A_TIME = 2
 """Bodies that are worked on; others wait."""
@@ -36,22 +41,26 @@ class AccessEndpoint:
     def __init__(self, pool: Pool, *, token: str) -> None:
         self._pool = pool
         self._expected = token.encode()
+        self._bodies = Bodies(longest_bytes=MAX_BODY_BYTES, together_bytes=MAX_READING_BYTES)
         self._turns = asyncio.Semaphore(AT_A_TIME)
 
     async def receive(self, request: web.Request) -> web.Response:
         """Answer 202 once the lines are taken in, 401 without the token, 400 and 413 for bodies, 503 to come again."""
         if not self._is_allowed(request):
             return _answer(401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="access-log"'})
-        if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
-            return _too_large()
-        async with self._turns:
+        async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(BODY_DEADLINE_SECONDS):
-                    lines = _unpacked(await _read(request), request.headers.get("Content-Encoding", ""))
-                async with transaction(self._pool) as held:
-                    await take_lines(held, lines.splitlines(), now=datetime.now(UTC))
+                    body = await stack.enter_async_context(self._bodies.read(request))
+                # A turn only for what has arrived: who sends slowly keeps nobody waiting.
+                async with self._turns:
+                    lines = _unpacked(body, request.headers.get("Content-Encoding", ""))
+                    async with transaction(self._pool) as held:
+                        await take_lines(held, lines.splitlines(), now=datetime.now(UTC))
             except _Refused as refused:
                 return refused.answer
+            except TooLarge:
+                return _too_large()
             except TimeoutError:
                 return _answer(408, "the body took too long", {"Connection": "close"})
             except StoreUnavailable:
@@ -68,15 +77,6 @@ class _Refused(Exception):  # noqa: N818 - caught here
     def __init__(self, answer: web.Response) -> None:
         super().__init__(answer.status)
         self.answer = answer
-
-
-async def _read(request: web.Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _Refused(_too_large())
-    return bytes(body)
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import structlog
@@ -16,6 +17,7 @@ from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from indexer.errors import StoreUnavailable
+from indexer.ingest.bodies import Bodies, TooLarge
 from indexer.ingest.writer import InboxWriter
 from indexer.store.inbox import Delivery
 
@@ -24,8 +26,9 @@ log = structlog.get_logger()
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """With ``includereferences`` a 4 MiB manifest makes an envelope of up to some 7 MB (measured)."""
 
-MAX_READING_BYTES = 256 * 1024 * 1024
-"""Of all bodies that are being read; beyond it the registry is asked to come again."""
+MAX_READING_BYTES = 48 * 1024 * 1024
+"""Of all bodies that are being read or stored; beyond it the registry is asked to come again. On its way into the
+database a body is in memory several times over."""
 
 BODY_DEADLINE_SECONDS = 10.0
 """A registry that stalls in the middle of a body has given up long before: its own time-out is 1 s by default."""
@@ -53,7 +56,7 @@ class Endpoint:
     def __init__(self, writer: InboxWriter, *, token: str) -> None:
         self._writer = writer
         self._expected = f"Bearer {token}".encode()
-        self._reading_bytes = 0
+        self._bodies = Bodies(longest_bytes=MAX_BODY_BYTES, together_bytes=MAX_READING_BYTES)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Answer 202 once durable, 401 without the token, 503 when it could not be made durable."""
@@ -66,17 +69,23 @@ class Endpoint:
     async def _receive(self, request: web.Request, received_at: datetime) -> web.Response:
         if not self._is_allowed(request):
             return _refuse(401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="notifications"'})
-        try:
-            async with asyncio.timeout(BODY_DEADLINE_SECONDS):
-                body = await self._read(request)
-        except TimeoutError:
-            return _refuse(
-                408, f"the body took longer than {BODY_DEADLINE_SECONDS:g} s", {"Connection": "close"}
-            )
-        except StoreUnavailable as error:
-            return _not_durable(error)
-        if body is None:
-            return _refuse(413, f"the body is larger than {MAX_BODY_BYTES} bytes", {"Connection": "close"})
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(BODY_DEADLINE_SECONDS):
+                    body = await stack.enter_async_context(self._bodies.read(request))
+            except TimeoutError:
+                return _refuse(
+                    408, f"the body took longer than {BODY_DEADLINE_SECONDS:g} s", {"Connection": "close"}
+                )
+            except StoreUnavailable as error:
+                return _not_durable(error)
+            except TooLarge:
+                return _refuse(
+                    413, f"the body is larger than {MAX_BODY_BYTES} bytes", {"Connection": "close"}
+                )
+            return await self._store(request, body, received_at)
+
+    async def _store(self, request: web.Request, body: bytes, received_at: datetime) -> web.Response:
         delivery = Delivery(
             received_at=received_at,
             body=body,
@@ -89,23 +98,6 @@ class Endpoint:
         except StoreUnavailable as error:
             return _not_durable(error)
         return web.Response(status=202)
-
-    async def _read(self, request: web.Request) -> bytes | None:
-        """Return the raw body as sent, still compressed if it was; None if it is too large."""
-        if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
-            return None
-        body = bytearray()
-        try:
-            async for chunk in request.content.iter_any():
-                body += chunk
-                self._reading_bytes += len(chunk)
-                if len(body) > MAX_BODY_BYTES:
-                    return None
-                if self._reading_bytes > MAX_READING_BYTES:
-                    raise StoreUnavailable("too much is being received already")
-        finally:
-            self._reading_bytes -= len(body)
-        return bytes(body)
 
     def _is_allowed(self, request: web.Request) -> bool:
         """Compare every Authorization header: userinfo in the endpoint's URL makes Distribution send a second."""

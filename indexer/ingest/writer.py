@@ -30,7 +30,7 @@ from indexer.store.pool import OwnConnection, connect, describe, translated
 log = structlog.get_logger()
 
 MAX_GROUP = 500
-MAX_GROUP_BYTES = 32 * 1024 * 1024
+MAX_GROUP_BYTES = 16 * 1024 * 1024
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 """What may wait for the database in memory; beyond either the registry is asked to come again."""

@@ -1,0 +1,49 @@
+"""Bodies in memory: each is bounded, and all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from indexer.errors import StoreUnavailable
+
+
+class TooLarge(Exception):  # noqa: N818 - a state, caught by the endpoint
+    """The body is longer than one may be."""
+
+
+class Bodies:
+    """The bodies that are being read or worked on."""
+
+    def __init__(self, *, longest_bytes: int, together_bytes: int) -> None:
+        self._longest = longest_bytes
+        self._together = together_bytes
+        self._held = 0
+
+    @asynccontextmanager
+    async def read(self, request: web.Request) -> AsyncIterator[bytes]:
+        """Read a body as it was sent; it counts until the block ends.
+
+        Raises ``TooLarge``, and ``StoreUnavailable`` where all bodies together are too large: the sender may come
+        again.
+        """
+        if request.content_length is not None and request.content_length > self._longest:
+            raise TooLarge
+        body = bytearray()
+        counted = 0
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                counted += len(chunk)
+                self._held += len(chunk)
+                if counted > self._longest:
+                    raise TooLarge
+                if self._held > self._together:
+                    raise StoreUnavailable("too much is being received already")
+            whole = bytes(body)
+            body.clear()
+            yield whole
+        finally:
+            self._held -= counted
