@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
+
 from indexer.api.answers import Items
 from indexer.api.openapi import Call
-from indexer.api.pagination import ListQuery, cursor_of
 from indexer.api.problems import not_found
 from indexer.oci.reference import RepositoryName
 from indexer.store.listing.freshness import Freshness, RepositoryRef, find_repository
-from indexer.store.listing.walk import Found, Listing, count, estimate
+from indexer.store.listing.walk import Found, Listing, count, count_to, estimate, place
 from indexer.store.pool import Connection
+
+COUNTED_AT_MOST = 100_000
+"""Items that are counted for an estimate; there may be more."""
+
+LONGEST_PAGE_BYTES = 8 * 1024 * 1024
+"""Of the items of a page. A thousand ordinary tags are half a megabyte; what makes pages long is what others wrote."""
 
 
 async def readable_repository(connection: Connection, call: Call[Any]) -> RepositoryRef:
@@ -26,18 +33,25 @@ async def readable_repository(connection: Connection, call: Call[Any]) -> Reposi
     return found
 
 
-async def counted(connection: Connection, query: ListQuery, listing: Listing) -> int | None:
-    """Return how many items the list has, where the caller asks."""
-    match query.count:
+async def counted(connection: Connection, call: Call[Any], listing: Listing) -> int | None:
+    """Return how many items the list has, where the caller asks.
+
+    The planner's estimate rests on everybody's entries, so it would tell whether others hold a digest; who reads only
+    what a token grants gets a count instead.
+    """
+    match call.query.count:
         case "exact":
             return await count(connection, listing)
+        case "estimate" if call.principal.repositories is not None:
+            return await count_to(connection, listing, most=COUNTED_AT_MOST)
         case "estimate":
             return await estimate(connection, listing)
-        case None:
+        case _:
             return None
 
 
 def items_of(
+    call: Call[Any],
     scope: str,
     listing: Listing,
     found: Found,
@@ -49,14 +63,42 @@ def items_of(
     fixed: Mapping[str, str | None] | None = None,
     other_names: Mapping[str, str] | None = None,
 ) -> Items:
-    """Return a page as it is shown; ``more`` and ``fixed`` as in ``Items``."""
+    """Return a page as it is shown; ``more`` and ``fixed`` as in ``Items``.
+
+    One that is too long ends early, and goes on where it ended.
+    """
+    backwards = call.query.before is not None
+    shown = list(items)
+    fitting = encode_fitting(reversed(shown) if backwards else shown)
+    left_out = len(shown) - len(fitting)
+    next_, previous = found.next, found.previous
+    if backwards:
+        fitting.reverse()
+        if left_out:
+            previous = place(listing, found, left_out)
+    elif left_out:
+        next_ = place(listing, found, len(fitting) - 1)
     return Items(
-        items=list(items),
-        next=cursor_of(found.next, scope, listing.orders),
-        previous=cursor_of(found.previous, scope, listing.orders),
+        items=shown[left_out:] if backwards else shown[: len(fitting)],
+        encoded=fitting,
+        next=call.cursors.cursor_of(next_, scope, listing.orders),
+        previous=call.cursors.cursor_of(previous, scope, listing.orders),
         freshness=freshness,
         count=count,
         more=more or {},
         fixed=fixed or {},
         other_names=other_names or {},
     )
+
+
+def encode_fitting(items: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """Return the first items as JSON, as many as a page may hold in bytes; one in any case."""
+    encoded: list[bytes] = []
+    size = 0
+    for item in items:
+        text = orjson.dumps(item)
+        size += len(text) + 1
+        if size > LONGEST_PAGE_BYTES and encoded:
+            break
+        encoded.append(text)
+    return encoded

@@ -25,6 +25,7 @@ from indexer.api import answers, problems
 from indexer.api.auth import Principal
 from indexer.api.live import Live
 from indexer.api.models import Problem
+from indexer.api.pagination import Cursors
 from indexer.api.parameters import ALLOWED, Q, Query, parameter_fields, parameter_schemas, wrong_parameter
 from indexer.api.settings import EventAttributes
 from indexer.store.listing.words import Words
@@ -98,6 +99,7 @@ class Call(Generic[Q]):
     headers: Mapping[str, str]
     live: Live
     events: EventAttributes
+    cursors: Cursors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,33 +1,48 @@
-"""Turning pages: opaque cursors, exclusive, both ways.
+"""Turning pages: sealed cursors, exclusive, both ways.
 
-A cursor is base64url of a short JSON list: the list and sort it belongs to, whether it includes its own
-place, and the sort values of that place. It holds nothing a caller could not see in the list itself, so it
-needs no signature; a forged one can only ask for a place that is not there. Callers must treat it as opaque
-all the same.
+A cursor is the sort values of a place in a list, and whether it includes that place, encrypted and authenticated
+(AES-SIV, RFC 5297) with a secret that all processes share. What it does not hold it is bound to: the list, its sort,
+its filters and the caller's grants. So a caller can neither read a cursor nor make one, nor use it for another
+question. The same place has the same cursor, since a page's entity tag covers it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from pydantic import BeforeValidator, Field
 
 from indexer.api.parameters import Query, Texts, whole_number
-from indexer.errors import CallerError
+from indexer.errors import CallerError, StoreError
 from indexer.rfc3339 import clamp
+from indexer.store.cursors import cursor_secret
 from indexer.store.listing.keyset import Order, Position
 from indexer.store.listing.walk import Page
+from indexer.store.reading import Readers
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 MAX_CURSOR = 2000
 
-_NO_CURSOR = "this is no cursor of this list"
+KEY_SECONDS = 60.0
+"""How old the key may be that is at hand: it changes when a database is made anew behind a running server."""
+
+_NO_CURSOR = "this is no cursor of this list, sort, filters and grants"
+_OLD_FORM = b'["'
+_PADDED_TO = 32
+"""Bytes; a cursor's length tells no more of a place than that."""
+_OF_THE_PAGE = {"limit", "after", "before", "count", "fields", "sort"}
+"""Parameters that a cursor does not depend on, or that it is bound to in another way."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INTEGERS = {"integer": 2**31, "bigint": 2**63}
@@ -48,71 +63,123 @@ class ListQuery(Query):
         default=None, description="Show these members of each item only: of JSON, NDJSON and CSV."
     )
     count: Literal["exact", "estimate"] | None = Field(
-        default=None, description="Add `count`. Exact is expensive; an estimate may be wrong by some factor."
+        default=None,
+        description="Add `count`. Exact is expensive; an estimate may be wrong by some factor, and for a token "
+        "that does not read everything is a count that ends at 100,000.",
     )
 
 
-def page_of(query: ListQuery, scope: str, orders: Sequence[Order]) -> Page:
-    """Return the page a caller wants of the list ``scope``; raise ``CallerError`` for a bad cursor."""
-    if query.after is not None and query.before is not None:
-        raise CallerError(
-            "after and before exclude each other",
-            code="invalid_parameter",
-            parameter="before",
-            allowed="one of after, before",
-        )
-    if query.after is not None:
-        return Page(limit=query.limit, position=_read("after", query.after, scope, orders))
-    if query.before is not None:
-        position = _read("before", query.before, scope, orders)
-        return Page(limit=query.limit, position=position, backwards=True)
-    return Page(limit=query.limit)
+class CursorKeys:
+    """The key, read from the database now and then."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self._key: AESSIV | None = None
+        self._read_at = float("-inf")
+
+    async def get(self) -> AESSIV:
+        """Return the key; raise ``StoreError`` where it was never read and cannot be."""
+        now = time.monotonic()
+        if self._key is None or now - self._read_at > KEY_SECONDS:
+            try:
+                async with self._readers.reading() as held:
+                    self._key = key_of(await cursor_secret(held))
+            except StoreError:
+                if self._key is None:
+                    raise
+            self._read_at = now
+        return self._key
 
 
-def cursor_of(position: Position | None, scope: str, orders: Sequence[Order]) -> str | None:
-    """Return the cursor of a place in the list ``scope``."""
-    if position is None:
-        return None
-    values = [_encode(value) for value in position.values]
-    text = orjson.dumps([_label(scope, orders), int(position.inclusive), *values])
-    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+def key_of(secret: bytes) -> AESSIV:
+    """Return the key that follows from the secret."""
+    return AESSIV(hashlib.sha512(b"cursors of lists" + secret).digest())
 
 
-def _label(scope: str, orders: Sequence[Order]) -> str:
-    return f"{scope}:{','.join(('-' if o.descending else '') + o.column.name for o in orders)}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursors:
+    """The cursors of one question; ``question`` returns what they are bound to beside list and sort."""
+
+    key: AESSIV
+    question: Callable[[], bytes]
+
+    def page_of(self, query: ListQuery, scope: str, orders: Sequence[Order]) -> Page:
+        """Return the page a caller wants of the list ``scope``; raise ``CallerError`` for a bad cursor."""
+        if query.after is not None and query.before is not None:
+            raise CallerError(
+                "after and before exclude each other",
+                code="invalid_parameter",
+                parameter="before",
+                allowed="one of after, before",
+            )
+        if query.after is not None:
+            return Page(limit=query.limit, position=self._read("after", query.after, scope, orders))
+        if query.before is not None:
+            position = self._read("before", query.before, scope, orders)
+            return Page(limit=query.limit, position=position, backwards=True)
+        return Page(limit=query.limit)
+
+    def cursor_of(self, position: Position | None, scope: str, orders: Sequence[Order]) -> str | None:
+        """Return the cursor of a place in the list ``scope``."""
+        if position is None:
+            return None
+        plain = orjson.dumps([int(position.inclusive), *(_encode(value) for value in position.values)])
+        padded = plain.ljust(-(-len(plain) // _PADDED_TO) * _PADDED_TO)
+        sealed = self.key.encrypt(padded, [_label(scope, orders), self.question()])
+        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+    def _read(self, parameter: str, cursor: str, scope: str, orders: Sequence[Order]) -> Position:
+        try:
+            return _position(self._opened(cursor, scope, orders), orders)
+        except ValueError as error:
+            raise CallerError(
+                f"{parameter}: {error}",
+                code="invalid_cursor",
+                parameter=parameter,
+                allowed="next or previous of a page of this list, with the same sort, filters and grants; "
+                "without it the list begins anew",
+            ) from None
+
+    def _opened(self, cursor: str, scope: str, orders: Sequence[Order]) -> list[object]:
+        try:
+            sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except binascii.Error:
+            raise ValueError(_NO_CURSOR) from None
+        if sealed.startswith(_OLD_FORM):
+            raise ValueError("the cursor is of an earlier version, which made them in another way")
+        try:
+            parts = orjson.loads(self.key.decrypt(sealed, [_label(scope, orders), self.question()]))
+        except (InvalidTag, ValueError):
+            raise ValueError(_NO_CURSOR) from None
+        if not isinstance(parts, list):
+            raise ValueError(_NO_CURSOR)
+        return parts
 
 
-def _read(parameter: str, cursor: str, scope: str, orders: Sequence[Order]) -> Position:
-    try:
-        return _position(cursor, scope, orders)
-    except ValueError as error:
-        raise CallerError(
-            f"{parameter}: {error}",
-            code="invalid_cursor",
-            parameter=parameter,
-            allowed="next or previous of a page of this list, with the same sort",
-        ) from None
+def question_of(
+    given: Iterable[tuple[str, str]], path: Mapping[str, str], grants: Iterable[str] | None
+) -> bytes:
+    """Return what tells a question from others of the same list: its filters, its path, and whose grants narrow it.
+
+    ``given`` are the query's parameters as they were sent: an age means another instant on every page.
+    ``grants``: the repositories that the caller may read, None where all, or where the list is of a single one.
+    """
+    filters = sorted(list(each) for each in given if each[0] not in _OF_THE_PAGE)
+    narrowed = None if grants is None else hashlib.sha256("\n".join(sorted(grants)).encode()).hexdigest()
+    return hashlib.sha256(orjson.dumps([filters, sorted(path.items()), narrowed])).digest()
 
 
-def _position(cursor: str, scope: str, orders: Sequence[Order]) -> Position:
-    label, inclusive, *values = _parts(cursor)
-    if label != _label(scope, orders):
-        raise ValueError("the cursor belongs to another list or another sort")
+def _label(scope: str, orders: Sequence[Order]) -> bytes:
+    sort = ",".join(("-" if order.descending else "") + order.column.name for order in orders)
+    return f"{scope}:{sort}".encode()
+
+
+def _position(parts: list[object], orders: Sequence[Order]) -> Position:
+    inclusive, *values = parts
     if inclusive not in (0, 1) or len(values) != len(orders):
         raise ValueError(_NO_CURSOR)
     decoded = tuple(_decode(order, value) for order, value in zip(orders, values, strict=True))
     return Position(decoded, inclusive=bool(inclusive))
-
-
-def _parts(cursor: str) -> list[object]:
-    padded = cursor + "=" * (-len(cursor) % 4)
-    try:
-        parts = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (binascii.Error, orjson.JSONDecodeError):
-        parts = None
-    if not isinstance(parts, list) or len(parts) < len(("label", "inclusive", "a value")):
-        raise ValueError(_NO_CURSOR)
-    return parts
 
 
 def _encode(value: object) -> object:

@@ -164,6 +164,8 @@ class Query(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     other_names: ClassVar[Mapping[str, str]] = {}
+    not_in_cursors: ClassVar[frozenset[str]] = frozenset()
+    """Filters that a cursor is not bound to: the links to other pages state them in other words."""
 
 
 Q = TypeVar("Q", bound=Query)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -17,7 +19,8 @@ from indexer.api.live import Live
 from indexer.api.measuring import ROUTE, measuring_middleware
 from indexer.api.oci.door import add_oci
 from indexer.api.openapi import ROOT, Call, Operation, chosen_fields, operations, serve_document
-from indexer.api.parameters import parse_query
+from indexer.api.pagination import CursorKeys, Cursors, question_of
+from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
 from indexer.api.problems import CHALLENGE, problems_middleware
 from indexer.api.settings import ApiSettings, EventAttributes
@@ -94,6 +97,7 @@ class _Door:
         self._readers = readers
         self._words = words
         self._memory: dict[str, Any] = {}
+        self._keys = CursorKeys(readers)
 
     def handler(self, operation: Operation) -> Handler:
         """Return the handler of an operation whose path has no parameters."""
@@ -132,18 +136,33 @@ class _Door:
         request[ROUTE] = operation.path
         query = parse_query(operation.query, request.query)
         shape = Shape(item=operation.item, fields=chosen_fields(operation, query))
+        principal = request[_PRINCIPAL]
+        question = partial(_question, request, operation.query, path, principal)
         call = Call(
             query=query,
             path=path,
-            principal=request[_PRINCIPAL],
+            principal=principal,
             readers=self._readers,
             words=self._words,
             memory=self._memory,
             headers=request.headers,
             live=self._live,
             events=self._events,
+            cursors=Cursors(
+                key=await self._keys.get(),
+                question=question,
+            ),
         )
         return await answers.respond(request, await operation.handle(call), shape)
+
+
+def _question(
+    request: web.Request, query: type[Query], path: Mapping[str, str], principal: Principal
+) -> bytes:
+    """Return what the cursors of a question are bound to; a single repository's list is the same to all who read it."""
+    named = ((query.other_names.get(name, name), value) for name, value in request.query.items())
+    given = (each for each in named if each[0] not in query.not_in_cursors)
+    return question_of(given, path, None if path else principal.repositories)
 
 
 def _authentication(authenticator: Authenticator) -> Any:

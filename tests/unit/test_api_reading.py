@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from indexer.api.pagination import ListQuery, cursor_of, page_of
+from indexer.api.pagination import Cursors, ListQuery, key_of, question_of
 from indexer.api.parameters import allowed_values, parse_query
 from indexer.api.paths import HISTORY, MANIFEST, MANIFESTS, REPOSITORY, TAG, TAGS, read_path, read_paths
 from indexer.api.patterns import whole_name_matcher
@@ -203,6 +204,8 @@ def test_whole_name_matcher__matches_whole_names_in_linear_time() -> None:
     assert not whole_name_matcher("name_regex", "(a+)+b")("a" * 128)
 
 
+CURSORS = Cursors(key=key_of(b"a secret of the tests"), question=lambda: b"a question")
+
 SORTS = [
     "name",
     "-published_at",
@@ -236,17 +239,54 @@ def test_cursor__is_read_back(given_: tuple[str, tuple[Any, ...], bool]) -> None
     sort, values, inclusive = given_
     orders = orders_of(COLUMNS, parse_sort(sort, COLUMNS), ties=["name"])
     position = Position(values, inclusive=inclusive)
-    cursor = cursor_of(position, "tags", orders)
-    assert position == page_of(ListQuery(after=cursor), "tags", orders).position
-    assert page_of(ListQuery(before=cursor), "tags", orders).backwards
-    for scope, other in (("audit", orders), ("tags", tuple(order.reverse() for order in orders))):
+    cursor = CURSORS.cursor_of(position, "tags", orders)
+    assert cursor == CURSORS.cursor_of(position, "tags", orders)
+    assert position == CURSORS.page_of(ListQuery(after=cursor), "tags", orders).position
+    assert CURSORS.page_of(ListQuery(before=cursor), "tags", orders).backwards
+    for cursors, scope, other in (
+        (CURSORS, "audit", orders),
+        (CURSORS, "tags", tuple(order.reverse() for order in orders)),
+        (Cursors(key=CURSORS.key, question=lambda: b"another"), "tags", orders),
+        (Cursors(key=key_of(b"another"), question=CURSORS.question), "tags", orders),
+    ):
         with pytest.raises(CallerError):
-            page_of(ListQuery(after=cursor), scope, other)
+            cursors.page_of(ListQuery(after=cursor), scope, other)
+
+
+@given(st.text("abcXYZ019._-", min_size=40, max_size=128))
+def test_cursor__tells_nothing_of_its_place(name: str) -> None:
+    """What a place is called is not in its cursor, and cannot be put into one."""
+    orders = orders_of(COLUMNS, [("name", False)], ties=["name"])
+    cursor = CURSORS.cursor_of(Position((name,)), "tags", orders)
+    assert cursor is not None
+    opened = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    assert name.encode() not in opened
+    assert len(opened) % 16 == 0
+    changed = bytes([opened[0] ^ 1]) + opened[1:]
+    for forged in (changed, b'["tags:name",0,"' + name.encode() + b'"]', b'[0,"' + name.encode() + b'"]'):
+        text = base64.urlsafe_b64encode(forged).rstrip(b"=").decode()
+        with pytest.raises(CallerError) as refused:
+            CURSORS.page_of(ListQuery(after=text), "tags", orders)
+        assert refused.value.code == "invalid_cursor"
+
+
+def test_question__is_its_filters_its_path_and_its_grants() -> None:
+    """How much of a list is asked for is no part of it, nor the order of what is asked."""
+    asked = question_of([("name", "a"), ("kind", "image")], {}, {"b", "a"})
+    same = [("kind", "image"), ("limit", "3"), ("after", "x"), ("name", "a"), ("sort", "name")]
+    assert asked == question_of(same, {}, ["a", "b"])
+    others = (
+        ([("name", "a")], {}, {"a", "b"}),
+        ([("name", "a"), ("kind", "image")], {"repository": "a"}, {"a", "b"}),
+        ([("name", "a"), ("kind", "image")], {}, {"a"}),
+        ([("name", "a"), ("kind", "image")], {}, None),
+    )
+    assert all(asked != question_of(*other) for other in others)
 
 
 @given(st.text("ABCDEFabcdef0123456789-_", min_size=1, max_size=80))
 def test_cursor__garbage_is_refused(text: str) -> None:
     """Text that was never a cursor is a 400 that names the parameter."""
     with pytest.raises(CallerError) as refused:
-        page_of(ListQuery(before=text), "tags", orders_of(COLUMNS, [("name", False)], ties=["name"]))
+        CURSORS.page_of(ListQuery(before=text), "tags", orders_of(COLUMNS, [("name", False)], ties=["name"]))
     assert (refused.value.code, refused.value.parameter) == ("invalid_cursor", "before")

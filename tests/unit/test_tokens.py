@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from indexer.api.auth import AUDIT, Access, Authenticator, Challenge, Principal, Unauthorized, pull_of
-from indexer.api.tokens import LEEWAY_SECONDS, SignedTokens
-from indexer.api.trust import load_keys, read_trust
+from indexer.api.tokens import ALGORITHMS, LEEWAY_SECONDS, SignedTokens
+from indexer.api.trust import Trust, load_keys, read_trust
 from indexer.errors import CallerError, ConfigurationError
 from indexer.settings import Settings
 from tests.fixtures.tokens import (
@@ -347,3 +349,38 @@ def test_settings__all_of_the_trust_or_none(tmp_path: Path) -> None:
     trust = read_trust(Settings.read(whole))
     assert trust is not None
     assert (trust.issuer, trust.service, trust.realm) == (ISSUER, SERVICE, "any text")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+HEADERS = st.fixed_dictionaries(
+    {"alg": st.sampled_from(ALGORITHMS) | ANYTHING},
+    optional=dict.fromkeys(("kid", "typ", "jwk", "x5c", "crit", "b64", "cty", "zip"), ANYTHING),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(header=HEADERS | ANYTHING, payload=ANYTHING | st.binary(max_size=30), signature=st.binary(max_size=80))
+async def test_verify__whatever_a_header_holds(
+    tokens: SignedTokens, header: Any, payload: Any, signature: bytes
+) -> None:
+    """What anybody can write, without a key of ours, is never believed and never an error."""
+    assert await tokens.verify(f"{encode(header)}.{encode(payload)}.{encode(signature)}") is None
+
+
+@pytest.mark.parametrize("name", [[], {}, [1], {"kty": "oct"}, [["nested"]]])
+async def test_verify__a_key_s_name_that_is_no_text(tokens: SignedTokens, name: Any) -> None:
+    """It is refused like any malformed token, well signed or not: RFC 7515 section 4.1.4 wants a text."""
+    assert await tokens.verify(unsigned({"alg": "RS256", "kid": name}, b"x" * 256)) is None
+    assert await tokens.verify(sign(claims(PULL), header={"kid": name})) is None
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+async def test_verify__any_text(text: str) -> None:
+    """No text at all makes it raise."""
+    tokens = SignedTokens(Trust(issuer="i", service="s", realm="r", keys=()))
+    for token in (text, f"{text}.{text}.{text}", f"eyJhbGciOiJSUzI1NiJ9.{text}.{text}"):
+        assert await tokens.verify(token) is None

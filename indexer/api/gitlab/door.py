@@ -17,6 +17,7 @@ from indexer.api.gitlab.paths import Endpoint, Named, read_path
 from indexer.api.gitlab.repositories import get_repository, list_sub_repositories
 from indexer.api.gitlab.statistics import VERSION, get_statistics, probe
 from indexer.api.gitlab.tags import get_tag, list_tags
+from indexer.api.long_bodies import sized
 from indexer.api.measuring import ROUTE
 from indexer.store.listing.words import Words
 from indexer.store.reading import Readers
@@ -125,6 +126,6 @@ def _elsewhere(request: web.Request) -> web.Response:
 def _json(status: int, body: Any, **headers: str) -> web.Response:
     return web.Response(
         status=status,
-        body=orjson.dumps(body),
+        body=sized(orjson.dumps(body)),
         headers={"Content-Type": "application/json", "Cache-Control": "no-store", **headers},
     )

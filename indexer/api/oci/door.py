@@ -12,6 +12,7 @@ from aiohttp import web
 
 from indexer.api import registry_errors
 from indexer.api.auth import Authenticator, pull_of
+from indexer.api.long_bodies import sized
 from indexer.api.measuring import ROUTE
 from indexer.api.oci.calls import Answer, Call
 from indexer.api.oci.paths import Endpoint, Named, read_path
@@ -100,4 +101,4 @@ def _response(status: int, body: bytes, media_type: str, headers: Mapping[str, s
         "Cache-Control": "no-store",
         "Docker-Distribution-Api-Version": "registry/2.0",
     }
-    return web.Response(status=status, body=body, headers=always | dict(headers))
+    return web.Response(status=status, body=sized(body), headers=always | dict(headers))

@@ -13,7 +13,7 @@ from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Flag, Query, Several, Text, Texts, Time, WholeNumber
 from indexer.audit.export import Export, export_from
 from indexer.audit.present import show_entry
@@ -130,10 +130,10 @@ async def list_audit(call: Call[AuditQuery]) -> Items:
         fresh = await freshness(held)
         scope = await find_scope(held, repositories=query.repository or (), prefix=query.prefix)
         listing = await audit_entries(held, scope=scope, wanted=wanted)
-        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
-        count = await counted(held, query, listing)
+        found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
+        count = await counted(held, call, listing)
     shown = [show_entry(row) for row in found.rows]
-    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+    return items_of(call, SCOPE, listing, found, items=shown, freshness=fresh, count=count)
 
 
 @operation("/audit/export", query=ExportQuery, result=AuditEntry, media_types=(NDJSON, CSV))

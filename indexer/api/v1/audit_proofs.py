@@ -11,7 +11,7 @@ from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Query, WholeNumber
 from indexer.audit.proofs import encode_hash, show_consistency
 from indexer.audit.prove import part_to_prove, prove_consistency, prove_inclusion, write_part
@@ -111,8 +111,8 @@ async def list_checkpoints(call: Call[CheckpointsQuery]) -> Items:
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         listing = checkpoints()
-        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
-        count = await counted(held, query, listing)
+        found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
+        count = await counted(held, call, listing)
     shown = [
         {
             "size": row["size"],
@@ -122,7 +122,7 @@ async def list_checkpoints(call: Call[CheckpointsQuery]) -> Items:
         }
         for row in found.rows
     ]
-    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+    return items_of(call, SCOPE, listing, found, items=shown, freshness=fresh, count=count)
 
 
 @operation("/audit/proof/inclusion", query=InclusionQuery, result=InclusionShown, missing=True)

@@ -12,7 +12,7 @@ from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Text, Texts, Time
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import digest_from_bytes
@@ -34,6 +34,7 @@ class ChangesQuery(ListQuery):
         default=None, description="The state at this instant is the new one; now, if not given."
     )
     other_names: ClassVar[Mapping[str, str]] = {"after_time": "since", "before_time": "until"}
+    not_in_cursors: ClassVar[frozenset[str]] = frozenset({"since", "until"})
     repository: Texts | None = Field(default=None, description="In any of these repositories.")
     prefix: Text | None = Field(default=None, description="In repositories whose name begins so.")
 
@@ -82,12 +83,13 @@ async def list_changes(call: Call[ChangesQuery]) -> Items:
             granted=call.principal.repositories,
         )
         listing = changes_between(scope=scope, since=query.since, until=until)
-        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
+        found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
         before = await held_at(held, rows=found.rows, at=query.since)
-        count = await counted(held, query, listing)
+        count = await counted(held, call, listing)
     shown = [_show(row, previous) for row, previous in zip(found.rows, before, strict=True)]
     between = {"since": format_time(query.since), "until": format_time(until)}
     return items_of(
+        call,
         SCOPE,
         listing,
         found,

@@ -12,7 +12,7 @@ from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Several, Text, Texts, Time, WholeNumber
 from indexer.inventory.changes import DriftCause, DriftKind
 from indexer.oci.digest import digest_from_bytes
@@ -120,10 +120,11 @@ async def list_drift(call: Call[DriftQuery]) -> Items:
             granted=call.principal.repositories,
         )
         listing = drift_findings(scope=scope, wanted=wanted)
-        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
-        count = await counted(held, query, listing)
+        found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
+        count = await counted(held, call, listing)
         runs = await latest_runs(held, limit=RUNS) if call.principal.repositories is None else []
     return items_of(
+        call,
         SCOPE,
         listing,
         found,

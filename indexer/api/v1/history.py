@@ -11,7 +11,7 @@ from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Time
 from indexer.api.paths import HISTORY
 from indexer.api.problems import not_found
@@ -63,12 +63,12 @@ async def list_history(call: Call[HistoryQuery]) -> Items:
         listing = history_of_tag(
             repository_id=repository.id, tag=tag, at=query.at, descending=query.sort.startswith("-")
         )
-        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
+        found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
         if not found.rows and not await is_tag_known(held, repository_id=repository.id, tag=tag):
             raise not_found("there never was such a tag on record")
-        count = await counted(held, query, listing)
+        count = await counted(held, call, listing)
     shown = [show_interval(row) for row in found.rows]
-    return items_of(SCOPE, listing, found, items=shown, freshness=repository.freshness, count=count)
+    return items_of(call, SCOPE, listing, found, items=shown, freshness=repository.freshness, count=count)
 
 
 def show_interval(row: Row) -> dict[str, Any]:

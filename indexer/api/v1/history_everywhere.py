@@ -12,7 +12,7 @@ from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Text, Texts, Time
 from indexer.api.v1.history import Held, show_interval
 from indexer.inventory.records import TimeSource
@@ -68,10 +68,10 @@ async def list_history_everywhere(call: Call[HistoryEverywhereQuery]) -> Items:
             digest=None if query.digest is None else Digest(query.digest),
             at=query.at,
         )
-        found = await fetch_page(held, listing, page_of(query, SCOPE, listing.orders))
-        count = await counted(held, query, listing)
+        found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
+        count = await counted(held, call, listing)
     shown = [{"repository": row["repository"], "tag": row["tag"], **show_interval(row)} for row in found.rows]
-    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+    return items_of(call, SCOPE, listing, found, items=shown, freshness=fresh, count=count)
 
 
 MOVED_NAMES = {
@@ -120,8 +120,8 @@ async def list_moved(call: Call[MovedQuery]) -> Items:
             granted=call.principal.repositories,
         )
         listing = replacements(scope=scope, after=query.moved_after, before=query.moved_before)
-        found = await fetch_page(held, listing, page_of(query, SCOPE_MOVED, listing.orders))
-        count = await counted(held, query, listing)
+        found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE_MOVED, listing.orders))
+        count = await counted(held, call, listing)
     shown = [
         {
             "repository": row["repository"],
@@ -135,4 +135,4 @@ async def list_moved(call: Call[MovedQuery]) -> Items:
         }
         for row in found.rows
     ]
-    return items_of(SCOPE_MOVED, listing, found, items=shown, freshness=fresh, count=count)
+    return items_of(call, SCOPE_MOVED, listing, found, items=shown, freshness=fresh, count=count)

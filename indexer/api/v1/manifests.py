@@ -12,7 +12,7 @@ from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Flag, Platforms, Query, Several, Texts
 from indexer.api.paths import MANIFEST, MANIFESTS
 from indexer.api.problems import not_found
@@ -44,6 +44,18 @@ class ManifestsQuery(ListQuery):
     kind: Several[Kind] | None = None
     platform: Platforms | None = None
     subject: DigestText | None = Field(default=None, description="Referrers of this digest.")
+
+
+LeftOut = Literal[
+    "annotations",
+    "labels",
+    "layers",
+    "children",
+    "parents",
+    "tags",
+    "referrers",
+    "referrers.annotations",
+]
 
 
 class NoQuery(Query):
@@ -85,7 +97,9 @@ class Referrer(Shown):
     kind: Kind
     size_bytes: int
     total_size_bytes: int
-    annotations: dict[str, str]
+    annotations: dict[str, str] = Field(
+        description="Empty where those of newer ones come to 256 KiB already."
+    )
     pushed_at: datetime
 
 
@@ -110,7 +124,7 @@ class ManifestListed(Shown):
     pushed_by: str | None
     last_pulled_at: datetime | None
     pull_count: int
-    tags: list[str] = Field(description="The repository's tags that point to it; at most 1000.")
+    tags: list[str] = Field(description="The repository's tags that point to it; at most 100.")
 
 
 class Manifest(Shown):
@@ -129,12 +143,17 @@ class Manifest(Shown):
     read_at: datetime | None
     held: bool = Field(description="False where the repository no longer holds it.")
     config: Descriptor | None
-    layers: list[Descriptor]
-    children: list[Child]
+    layers: list[Descriptor] = Field(description="At most 1000.")
+    children: list[Child] = Field(description="At most 1000.")
     parents: list[str] = Field(description="Indexes of the repository that name it; at most 1000.")
     subject: str | None
-    annotations: dict[str, str]
-    labels: dict[str, str]
+    annotations: dict[str, str] = Field(description="Empty where they are more than 1 MiB.")
+    labels: dict[str, str] = Field(description="Empty where they are more than 1 MiB.")
+    left_out: list[LeftOut] = Field(
+        description="What is not shown in full, since it is too much. The whole is at the registry, under the "
+        "manifest's digest; all its tags in `/api/v1/repositories/<repository>/tags?digest=`; all referrers in "
+        "`/v2/<repository>/referrers/<digest>`. `tags` are a tag's `sibling_tags`."
+    )
     pushed_at: datetime | None
     pushed_by: str | None
     last_pulled_at: datetime | None
@@ -166,10 +185,14 @@ async def list_manifests(call: Call[ManifestsQuery]) -> Items:
         listing = await store.manifests_of_repository(
             held, repository=repository, descending=query.sort.startswith("-"), wanted=wanted
         )
-        page = await store.fetch_manifests(held, call.words, listing, page_of(query, SCOPE, listing.orders))
-        count = await counted(held, query, listing)
+        page = await store.fetch_manifests(
+            held, call.words, listing, call.cursors.page_of(query, SCOPE, listing.orders)
+        )
+        count = await counted(held, call, listing)
     shown = [_show_listed(row, page) for row in page.found.rows]
-    return items_of(SCOPE, listing, page.found, items=shown, freshness=repository.freshness, count=count)
+    return items_of(
+        call, SCOPE, listing, page.found, items=shown, freshness=repository.freshness, count=count
+    )
 
 
 @operation(MANIFEST, query=NoQuery, result=ManifestWithTags)
@@ -228,6 +251,7 @@ def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
         "subject": _digest(row["subject_digest"]),
         "annotations": row["annotations"] or {},
         "labels": row["labels"] or {},
+        "left_out": content.left_out,
         "pushed_at": format_time(row["pushed_at"]),
         "pushed_by": content.pushed_by,
         "last_pulled_at": format_time(row["last_pulled_at"]),

@@ -11,7 +11,7 @@ from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Query, Text
 from indexer.api.paths import REPOSITORY
 from indexer.api.problems import not_found
@@ -67,13 +67,13 @@ async def list_repositories(call: Call[RepositoriesQuery]) -> Items:
         name=query.name, prefix=query.prefix, has_tags=query.has_tags, granted=call.principal.listed
     )
     listing = store.repositories(parse_sort(query.sort, store.COLUMNS), wanted)
-    page = page_of(query, SCOPE, listing.orders)
+    page = call.cursors.page_of(query, SCOPE, listing.orders)
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         found = await fetch_page(held, listing, page)
-        count = await counted(held, query, listing)
+        count = await counted(held, call, listing)
     shown = [_show(row) for row in found.rows]
-    return items_of(SCOPE, listing, found, items=shown, freshness=fresh, count=count)
+    return items_of(call, SCOPE, listing, found, items=shown, freshness=fresh, count=count)
 
 
 @operation(REPOSITORY, query=NoQuery, result=RepositoryAlone)

@@ -12,7 +12,7 @@ from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import ListQuery, page_of
+from indexer.api.pagination import ListQuery
 from indexer.api.parameters import (
     Bytes,
     DigestText,
@@ -151,10 +151,12 @@ async def list_tags(call: Call[TagsQuery]) -> Items:
         listing = await tags_of_repository(
             held, repository=repository, sort=parse_sort(call.query.sort, COLUMNS), wanted=wanted
         )
-        page = await fetch_tags(held, call.words, listing, page_of(call.query, SCOPE, listing.orders))
-        count = await counted(held, call.query, listing)
+        page = await fetch_tags(
+            held, call.words, listing, call.cursors.page_of(call.query, SCOPE, listing.orders)
+        )
+        count = await counted(held, call, listing)
     return items_of(
-        SCOPE, listing, page.found, items=show_tags(page), freshness=repository.freshness, count=count
+        call, SCOPE, listing, page.found, items=show_tags(page), freshness=repository.freshness, count=count
     )
 
 

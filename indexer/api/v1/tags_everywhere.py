@@ -8,7 +8,6 @@ from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed
 from indexer.api.openapi import Call, operation
-from indexer.api.pagination import page_of
 from indexer.api.parameters import Text, Texts
 from indexer.api.sorting import parse_sort, sort_field
 from indexer.api.v1.tags import Tag, TagFilterQuery, show_tag, tag_filter
@@ -54,7 +53,7 @@ async def list_tags_everywhere(call: Call[TagsEverywhereQuery]) -> Items:
         listing = await tags_everywhere(
             held, scope=scope, sort=parse_sort(query.sort, COLUMNS), wanted=wanted
         )
-        page = await fetch_tags(held, call.words, listing, page_of(query, SCOPE, listing.orders))
-        count = await counted(held, query, listing)
+        page = await fetch_tags(held, call.words, listing, call.cursors.page_of(query, SCOPE, listing.orders))
+        count = await counted(held, call, listing)
     shown = [{"repository": row["repository"], **show_tag(row, page)} for row in page.found.rows]
-    return items_of(SCOPE, listing, page.found, items=shown, freshness=fresh, count=count)
+    return items_of(call, SCOPE, listing, page.found, items=shown, freshness=fresh, count=count)

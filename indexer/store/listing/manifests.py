@@ -20,7 +20,13 @@ from indexer.store.queries import load
 SQL = load("listing_manifests")
 
 MANY = 1000
-"""Tags, referrers and parents of one manifest that are shown at most."""
+"""Tags, layers, children, referrers and parents of one manifest that are shown at most."""
+TAGS_OF_EACH = 100
+"""Tags that are shown of each manifest of a list at most: a page has a thousand manifests."""
+WORDS_BYTES = 1024 * 1024
+"""Annotations that are shown of a manifest, and labels; a longer set is left out."""
+REFERRERS_WORDS_BYTES = 256 * 1024
+"""Annotations that are shown of all its referrers together, those of the newest first."""
 
 COLUMNS: Mapping[str, Column] = {
     "pushed_at": Column(name="pushed_at", sql="t.pushed_at", type="timestamptz"),
@@ -31,7 +37,7 @@ _OUTER = (
     "m.digest, m.facet_id, m.size_bytes, m.total_bytes, m.image_created, m.content, m.unread, m.config_digest, "
     "m.subject_digest, h.pushed_at, h.pushed_by, h.last_pulled_at, h.pull_count, "
     "ARRAY(SELECT g.name FROM tag AS g WHERE g.manifest_id = w.manifest_id AND "
-    f"g.repository_id = w.repository_id ORDER BY g.name LIMIT {MANY}) AS tags"
+    f"g.repository_id = w.repository_id ORDER BY g.name LIMIT {TAGS_OF_EACH}) AS tags"
 )
 _JOINS = (
     f"{look_up('repository_manifest', 'h', 'repository_id', 'manifest_id')} "
@@ -76,6 +82,8 @@ class ManifestContent:
     tags: Sequence[str]
     facets: Mapping[int, FacetRow]
     pushed_by: str | None
+    left_out: Sequence[str]
+    """Members that are not whole, since that would be more than is shown."""
 
 
 async def manifests_of_repository(
@@ -117,22 +125,41 @@ async def manifest_content(
     connection: Connection, words: Words, *, repository_id: int, manifest_id: int
 ) -> ManifestContent | None:
     """Return a manifest with its content, and what of the repository points to it."""
-    row = await connection.fetchrow(SQL["manifest"], repository_id, manifest_id)
+    row = await connection.fetchrow(SQL["manifest"], repository_id, manifest_id, WORDS_BYTES)
     if row is None:
         return None
-    children = await connection.fetch(SQL["children"], manifest_id, repository_id)
-    referrers = await connection.fetch(SQL["referrers"], repository_id, row["digest"], MANY)
-    tags = await connection.fetch(TAGS["names_of_manifest"], repository_id, manifest_id, MANY)
+    more = MANY + 1
+    layers = await connection.fetch(SQL["layers"], manifest_id, more)
+    children = await connection.fetch(SQL["children"], manifest_id, repository_id, more)
+    parents = await connection.fetch(SQL["parents"], repository_id, manifest_id, more)
+    referrers = await connection.fetch(
+        SQL["referrers"], repository_id, row["digest"], more, REFERRERS_WORDS_BYTES
+    )
+    tags = await connection.fetch(TAGS["names_of_manifest"], repository_id, manifest_id, more)
     facet_ids = [row["facet_id"], *_known(children), *(r["facet_id"] for r in referrers)]
     return ManifestContent(
         manifest=row,
-        layers=await connection.fetch(SQL["layers"], manifest_id),
-        children=children,
-        parents=await connection.fetch(SQL["parents"], repository_id, manifest_id, MANY),
-        referrers=referrers,
-        tags=[tag["name"] for tag in tags],
+        layers=layers[:MANY],
+        children=children[:MANY],
+        parents=parents[:MANY],
+        referrers=referrers[:MANY],
+        tags=[tag["name"] for tag in tags[:MANY]],
         facets=await words.facets(connection, facet_ids),
         pushed_by=(await words.actors(connection, [row["pushed_by"]]))[row["pushed_by"]],
+        left_out=[
+            name
+            for name, beyond in (
+                ("annotations", row["annotations_left_out"]),
+                ("labels", row["labels_left_out"]),
+                ("layers", len(layers) > MANY),
+                ("children", len(children) > MANY),
+                ("parents", len(parents) > MANY),
+                ("tags", len(tags) > MANY),
+                ("referrers", len(referrers) > MANY),
+                ("referrers.annotations", any(referrer["left_out"] for referrer in referrers)),
+            )
+            if beyond
+        ],
     )
 
 

@@ -14,11 +14,15 @@ SPREAD_AT_MOST = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Ids of repositories, how many tags they have together, and whether indexes of large ones have them all."""
+    """Ids of repositories, how many tags they have together, and whether indexes of large ones have them all.
+
+    ``granted``: the caller may not know of any other.
+    """
 
     ids: tuple[int, ...]
     tags: int
     large: bool = False
+    granted: bool = False
 
 
 async def find_scope(
@@ -45,6 +49,7 @@ async def find_scope(
         ids=tuple(row["id"] for row in rows),
         tags=sum(row["tag_count"] for row in rows),
         large=all(row["large"] for row in rows),
+        granted=granted is not None,
     )
 
 
@@ -61,12 +66,15 @@ class Cover:
     bounded: bool = False
 
 
-def cover(scope: Scope | None, *, searches: bool, found: bool = False) -> Cover:
+def cover(  # noqa: PLR0911 - a table of cases
+    scope: Scope | None, *, searches: bool, found: bool = False
+) -> Cover:
     """Decide how to keep a list to a scope.
 
     ``found``: another filter has an index that finds the few entries there can be. ``searches``: the others may
     pass over many. One repository has its own index. A few give their newest each, unless that may mean a search
-    in each. More are found by walking everything.
+    in each. More are found by walking everything; but where a caller may not know of the others, only their own entries
+    are walked: a bounded walk ends anywhere, and how far it came would tell of entries that are not shown.
     """
     if scope is None:
         return Cover(bounded=searches and not found)
@@ -78,6 +86,8 @@ def cover(scope: Scope | None, *, searches: bool, found: bool = False) -> Cover:
         return Cover(scope=(Condition("t.repository_id = {}", scope.ids),), bounded=searches)
     if len(scope.ids) <= SPREAD_AT_MOST and not searches:
         return Cover(each=scope.ids)
+    if scope.granted:
+        return Cover(scope=(of_repositories(scope),), bounded=True)
     return Cover(filters=(of_repositories(scope),), bounded=True)
 
 

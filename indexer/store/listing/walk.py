@@ -54,6 +54,8 @@ class Found:
     rows: Sequence[Row]
     next: Position | None
     previous: Position | None
+    keys: Sequence[Row] = ()
+    """The sort keys of each row, for ``place``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,20 @@ async def count(connection: Connection, listing: Listing) -> int:
     return int(await connection.fetchval(text, *statement.values))
 
 
+async def count_to(connection: Connection, listing: Listing, *, most: int) -> int:
+    """Count the list, filters included, as far as ``most``."""
+    if listing.matcher is not None:
+        hits = 0
+        async for chunk in _chunks(connection, replace(listing, bound=None), None):
+            hits += len(chunk.hits)
+            if hits >= most:
+                return most
+        return hits
+    statement = Statement()
+    inner = f"SELECT FROM {_all_of(listing, statement)} LIMIT {statement.bind(most)}"
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({inner}) AS counted", *statement.values))
+
+
 async def estimate(connection: Connection, listing: Listing) -> int:
     """Return how many rows the planner expects: cheap, and wrong by some factor where there are filters."""
     statement = Statement()
@@ -119,6 +135,7 @@ class _Read:
     """Rows in the order they were read; where they begin, and where the walk is to be taken up again."""
 
     rows: Sequence[Row]
+    keys: Sequence[Row]
     begin: Position | None
     end: Position | None
 
@@ -129,8 +146,13 @@ def _found(page: Page, read: _Read) -> Found:
         # An empty page: the other side begins where this one was to, with what this one left out.
         begin = Position(page.position.values, inclusive=not page.position.inclusive)
     if page.backwards:
-        return Found(rows=read.rows[::-1], next=begin, previous=read.end)
-    return Found(rows=read.rows, next=read.end, previous=begin)
+        return Found(rows=read.rows[::-1], next=begin, previous=read.end, keys=read.keys[::-1])
+    return Found(rows=read.rows, next=read.end, previous=begin, keys=read.keys)
+
+
+def place(listing: Listing, found: Found, number: int) -> Position:
+    """Return the place of a row of a page, by its number from 0."""
+    return _position(listing, found.keys[number])
 
 
 async def _fetch(connection: Connection, listing: Listing, page: Page) -> _Read:
@@ -157,7 +179,7 @@ async def _fetch_segments(connection: Connection, listing: Listing, page: Page) 
             break
     kept = rows[: page.limit]
     end = _position(listing, kept[-1]) if len(rows) > page.limit else stopped
-    return _Read(rows=kept, begin=_position(listing, kept[0]) if kept else None, end=end)
+    return _Read(rows=kept, keys=kept, begin=_position(listing, kept[0]) if kept else None, end=end)
 
 
 async def _stopped(connection: Connection, listing: Listing, segment: Segment) -> Position | None:
@@ -207,17 +229,21 @@ async def _fetch_matching(connection: Connection, listing: Listing, page: Page) 
         if len(hits) > page.limit or (listing.bound is not None and walked >= listing.bound):
             break
     kept = hits[: page.limit]
+    rows, keys = await _details(connection, listing, kept)
     return _Read(
-        rows=await _details(connection, listing, kept),
+        rows=rows,
+        keys=keys,
         begin=_position(listing, kept[0]) if kept else None,
         end=_position(listing, kept[-1]) if len(hits) > page.limit else end,
     )
 
 
-async def _details(connection: Connection, listing: Listing, keys: Sequence[Row]) -> Sequence[Row]:
-    """Return the rows of the keys, in their order; what was deleted meanwhile is left out."""
+async def _details(
+    connection: Connection, listing: Listing, keys: Sequence[Row]
+) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Return the rows of the keys, in their order, and their keys; what was deleted meanwhile is left out."""
     if not keys:
-        return []
+        return [], []
     names = [name for name, _ in listing.identity]
     arrays = ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(listing.identity, start=1))
     columns = ", ".join(f"w.{name} AS id_{name}" for name in names)
@@ -226,8 +252,9 @@ async def _details(connection: Connection, listing: Listing, keys: Sequence[Row]
         *([key[f"id_{name}"] for key in keys] for name in names),
     )
     by_identity = {tuple(row[f"id_{name}"] for name in names): row for row in rows}
-    order = [tuple(key[f"id_{name}"] for name in names) for key in keys]
-    return [by_identity[identity] for identity in order if identity in by_identity]
+    order = [(key, tuple(key[f"id_{name}"] for name in names)) for key in keys]
+    there = [(key, identity) for key, identity in order if identity in by_identity]
+    return [by_identity[identity] for _, identity in there], [key for key, _ in there]
 
 
 def _page_statement(statement: Statement, listing: Listing, segment: Segment, limit: int) -> str:

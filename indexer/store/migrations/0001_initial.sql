@@ -678,6 +678,17 @@ CREATE TABLE gitlab_forwarding (
 
 INSERT INTO gitlab_forwarding DEFAULT VALUES;
 
+-- api -----------------------------------------------------------------------------------------------------
+
+-- One row: what the cursors of lists are sealed with, the same for every process. A new value ends all cursors.
+CREATE TABLE cursor_secret (
+    one     boolean PRIMARY KEY DEFAULT true CHECK (one),
+    secret  bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+                               || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+);
+
+INSERT INTO cursor_secret DEFAULT VALUES;
+
 -- feeds ---------------------------------------------------------------------------------------------------
 
 -- One row: which log this is. The ids of what feeds deliver begin with it.

@@ -1,6 +1,9 @@
 -- name: facets_by_id
 -- What the facets $1 (ids) are.
-SELECT id, media_type, artifact_type, kind, platforms FROM facet WHERE id = ANY ($1::integer[])
+SELECT id, media_type, artifact_type, kind,
+       ARRAY(SELECT p FROM unnest(platforms[1:100]) WITH ORDINALITY AS shown (p, n)
+             WHERE octet_length(p) <= 256 ORDER BY n) AS platforms
+FROM facet WHERE id = ANY ($1::integer[])
 
 -- name: actors_by_id
 -- The names of the actors $1 (ids).

@@ -1,0 +1,14 @@
+"""The secret that cursors of lists are sealed with: of the database, so that all processes read each other's."""
+
+from __future__ import annotations
+
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("cursors")
+
+
+async def cursor_secret(connection: Connection) -> bytes:
+    """Return it: 64 bytes."""
+    secret: bytes = await connection.fetchval(SQL["cursor_secret"])
+    return secret
