@@ -22,9 +22,9 @@ TOKEN = "bench-token"  # noqa: S105 - guards a server that lives for a minute on
 
 @contextmanager
 def indexer(
-    url: str, directory: Path, *, port: int | None = None
+    url: str, directory: Path, *, port: int | None = None, files: int | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `indexer serve` on a database; yield its URL and process."""
+    """Run `indexer serve` on a database; yield its URL and process. ``files``: how many it may open."""
     listen = f"127.0.0.1:{port or free_port()}"
     environment = os.environ | {
         "INDEXER_DATABASE_URL": url,
@@ -34,7 +34,10 @@ def indexer(
         "INDEXER_DATA_DIR": str(directory / "spool"),
         "INDEXER_LOG_LEVEL": "error",
     }
-    process = subprocess.Popen([Path(sys.executable).parent / "indexer", "serve"], env=environment)
+    command = [str(Path(sys.executable).parent / "indexer"), "serve"]
+    if files is not None:
+        command = ["/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
+    process = subprocess.Popen(command, env=environment)
     try:
         yield f"http://{listen}", process
     finally:
