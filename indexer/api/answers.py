@@ -167,7 +167,8 @@ async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
         headers["Content-Disposition"] = f'attachment; filename="{answer.filename}"'
     response = web.StreamResponse(headers=headers)
     # What must arrive at once is not collected to be compressed.
-    if not answer.media_type.startswith(SSE) and accepts_gzip(request.headers.get("Accept-Encoding", "")):
+    gzip = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    if gzip and request.method != "HEAD" and not answer.media_type.startswith(SSE):
         response.enable_compression(web.ContentCoding.gzip)
 
     async def out(data: bytes) -> None:

@@ -89,11 +89,13 @@ async def open_pool(
     *,
     size: int,
     application: str,
-    command_timeout_seconds: float | None = COMMAND_TIMEOUT_SECONDS,
+    limited: bool = True,
+    command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
 ) -> Pool:
     """Make a pool of at most ``size`` connections, opened when they are first needed.
 
-    ``command_timeout_seconds``: how long a statement may take, None: without end.
+    ``limited``: no statement may take longer than ``command_timeout_seconds``.
+
     Raises ``ConfigurationError`` for a URL that is none. Whether the server answers shows at the first use.
     """
     _check_url(database_url)
@@ -104,7 +106,7 @@ async def open_pool(
             max_size=size,
             init=_set_up,
             reset=_leave_as_it_is,
-            command_timeout=command_timeout_seconds,
+            command_timeout=command_timeout_seconds if limited else None,
             timeout=CONNECT_TIMEOUT_SECONDS,
             server_settings=_server_settings(application),
         )

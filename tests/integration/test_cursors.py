@@ -29,6 +29,8 @@ LISTS: list[tuple[str, dict[str, str]]] = [
     ("/api/v1/tags", {}),
     ("/api/v1/tags", {"sort": "published_at"}),
     ("/api/v1/tags", {"name": "own"}),
+    ("/api/v1/tags", {"sort": "-size"}),
+    ("/api/v1/tags", {"sort": "last_pulled_at"}),
     ("/api/v1/tags", {"name": "nothing"}),
     ("/api/v1/tags", {"name_regex": "own.*3"}),
     ("/api/v1/tags", {"broken": "false"}),
