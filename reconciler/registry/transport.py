@@ -328,8 +328,6 @@ async def _translating(asked: str, timeout_seconds: float) -> AsyncIterator[None
         raise RegistryMisbehaved(message) from error
     except (aiohttp.ClientSSLError, aiohttp.ClientResponseError) as error:
         raise RegistryMisbehaved(f"{asked}: not the protocol expected ({_first_line(error)})") from error
-    except aiohttp.ClientConnectorDNSError as error:
-        raise RegistryUnavailable(f"{asked}: the name {error.host!r} cannot be resolved") from error
     except aiohttp.ClientConnectorError as error:
         raise RegistryUnavailable(f"{asked}: {_unconnected(error)}") from error
     except aiohttp.ClientError as error:
@@ -408,11 +406,13 @@ def _said(answer: Answer) -> str:
 
 def _unconnected(error: aiohttp.ClientConnectorError) -> str:
     """Say where no connection came about and why; the driver's own words name a TLS setting even for plain HTTP."""
+    host = f"[{error.host}]" if ":" in error.host else error.host
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"cannot connect to {host}:{error.port} (the name cannot be resolved)"
     why = error.os_error.strerror or ""
     # asyncio words it "Connect call failed (address)" and keeps only the number of the reason.
     if error.os_error.errno and (not why or why.startswith("Connect call failed")):
         why = os.strerror(error.os_error.errno)
-    host = f"[{error.host}]" if ":" in error.host else error.host
     return f"cannot connect to {host}:{error.port} ({why or type(error.os_error).__name__})"
 
 

@@ -91,7 +91,10 @@ async def test_status__try_again(simulated: SimulatedRegistry, ask: Ask, status:
     [
         ("http://127.0.0.1:{port}", "cannot connect to 127.0.0.1:{port} (Connection refused)"),
         ("https://127.0.0.1:{port}", "cannot connect to 127.0.0.1:{port} (Connection refused)"),
-        ("http://registry.invalid:{port}", "the name 'registry.invalid' cannot be resolved"),
+        (
+            "http://registry.invalid:{port}",
+            "cannot connect to registry.invalid:{port} (the name cannot be resolved)",
+        ),
     ],
 )
 async def test_unreachable__said_in_words(url: str, said: str) -> None:
