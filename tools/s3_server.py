@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tools.ports import free_port
 from tools.registry_server import ATTACH
@@ -52,9 +53,15 @@ class Bucket:
         }
 
     def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys under a prefix, sorted, at most a thousand."""
-        body = self.server.ask("GET", f"/{self.name}?list-type=2&prefix={prefix}")
-        return [piece.partition("</Key>")[0] for piece in body.split("<Key>")[1:]]
+        """Return the keys under a prefix, sorted."""
+        keys: list[str] = []
+        while True:
+            start = f"&start-after={quote(keys[-1])}" if keys else ""
+            body = self.server.ask("GET", f"/{self.name}?list-type=2&prefix={quote(prefix)}{start}")
+            page = [piece.partition("</Key>")[0] for piece in body.split("<Key>")[1:]]
+            keys += page
+            if not page or "<IsTruncated>true" not in body:
+                return keys
 
     def copy_object(self, source: str, target: str) -> None:
         """Copy an object, behind the registry's back; nothing where it is not there any more."""

@@ -1,4 +1,7 @@
-"""``python3 dev.py chaos [--seed N] [--minutes M] [--registry 2|3]``: print what was compared, exit 1 if wrong."""
+"""Chaos by hand: prints what was compared, exits 1 if anything is wrong.
+
+``python3 dev.py chaos [--seed N] [--minutes M] [--registry 2|3] [--storage filesystem|s3] [--processes N]``.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--registry", type=int, choices=(2, 3), default=3)
+    parser.add_argument("--storage", choices=("filesystem", "s3"), default="filesystem")
+    parser.add_argument("--processes", type=int, choices=(1, 2, 3), default=1, help="of the registry")
     arguments = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="indexer-chaos-"))
     print(f"seed {arguments.seed}, Distribution {arguments.registry}.x, logs in {directory}", flush=True)
@@ -30,6 +35,8 @@ def main() -> int:
             seed=arguments.seed,
             seconds=arguments.minutes * 60,
             say=lambda text: print(text, flush=True),
+            on_s3=arguments.storage == "s3",
+            registry_processes=arguments.processes,
         )
     )
     print(f"operations {outcome.operations}, faults {sum(outcome.faults.values())}: {outcome.faults}")

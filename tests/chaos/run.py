@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from indexer.oci.digest import digest_from_bytes
-from indexer.oci.reference import parse_repository_name
+from indexer.oci.reference import TagName, parse_repository_name
 from reconciler.registry.answers import Found
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
@@ -22,7 +22,8 @@ from tools.registry_binary import FoundRegistry
 from tools.sample_images import Pusher, PushError, oci_image
 
 REPOSITORIES = ["team/app", "team/app/7", "other"]
-TAGS = ["latest", "v1", "v2", "v3"]
+TAGS = ["latest", "v1", "v10", "v2", "v3"]
+"""On S3 3.1 does not list ``v10`` beside ``v1``."""
 IMAGES = 6
 WRITERS = 3
 SETTLE_SECONDS = 120
@@ -47,10 +48,18 @@ class Outcome:
 
 
 async def run(
-    binary: FoundRegistry, directory: Path, *, seed: int, seconds: float, say: Callable[[str], None]
+    binary: FoundRegistry,
+    directory: Path,
+    *,
+    seed: int,
+    seconds: float,
+    say: Callable[[str], None],
+    on_s3: bool = False,
+    registry_processes: int = 1,
 ) -> Outcome:
     """Run chaos for some seconds and compare what is left."""
-    async with World(binary, directory, seed) as world:
+    made = World(binary, directory, seed, on_s3=on_s3, registry_processes=registry_processes)
+    async with made as world:
         stop_at = time.monotonic() + seconds
         writers = [asyncio.create_task(asyncio.to_thread(write, world, n, stop_at)) for n in range(WRITERS)]
         faults: dict[str, int] = {}
@@ -73,7 +82,8 @@ def write(world: World, number: int, stop_at: float) -> int:
     images = [oci_image(f"chaos-{n}") for n in range(IMAGES)]
     done = 0
     while time.monotonic() < stop_at:
-        with suppress(OSError, PushError), Pusher(world.registry.url, user_agent=f"chaos/{number}") as pusher:
+        url = randomness.choice(world.registries).url
+        with suppress(OSError, PushError), Pusher(url, user_agent=f"chaos/{number}") as pusher:
             while time.monotonic() < stop_at:
                 repository, image = randomness.choice(REPOSITORIES), randomness.choice(images)
                 dice = randomness.random()
@@ -162,14 +172,22 @@ async def compare(world: World, outcome: Outcome) -> None:
 
 
 async def truth_of(world: World) -> dict[tuple[str, str], str]:
-    """Ask the registry itself, past every proxy."""
+    """Ask the registry itself, past every proxy, also for what it has and does not list.
+
+    What it neither lists nor serves it has not, whatever is left in its storage.
+    """
     truth: dict[tuple[str, str], str] = {}
-    async with RegistryClient(TransportSettings(base_url=world.registry.url)) as registry:
+    stored = await asyncio.to_thread(world.storage.tags)
+    async with RegistryClient(TransportSettings(base_url=world.registries[0].url)) as registry:
         for name in REPOSITORIES:
             repository = parse_repository_name(name)
-            for tag in (await registry.list_tags(repository)).names:
+            listed = (await registry.list_tags(repository)).names
+            for tag in {*listed, *(TagName(tag) for place, tag in stored if place == name)}:
                 look = await registry.look_at_tag(repository, tag)
-                truth[repository, tag] = str(look.digest) if isinstance(look, Found) else "broken"
+                if isinstance(look, Found):
+                    truth[repository, tag] = str(look.digest)
+                elif tag in listed:
+                    truth[repository, tag] = "broken"
     return truth
 
 

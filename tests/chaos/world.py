@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import shutil
 import signal
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import aiohttp
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.store.migrate import migrate
 from tests.chaos.recorder import Recorder
+from tests.chaos.storage import FilesystemStorage, S3Storage, Storage, choose
 from tests.fixtures import programs
 from tests.fixtures.fault_proxy import FaultProxy
 from tools.ports import free_port
@@ -26,6 +26,8 @@ from tools.registry_server import Endpoint, RegistryServer, RegistrySettings
 
 TOKEN, API_TOKEN = "chaos-notifications", "chaos-api"
 LOG_LEVEL = "warning"
+COPIES = 12
+"""Names of copies in the storage: 3.1 on S3 lists no ``copied-10`` beside ``copied-1``."""
 
 
 @dataclass
@@ -59,6 +61,9 @@ class World:
     registry_binary: FoundRegistry
     directory: Path
     seed: int
+    on_s3: bool = False
+    registry_processes: int = 1
+    """Of one registry, on one storage; the reconciler asks the first, writers and clients ask any."""
     randomness: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,18 +81,16 @@ class World:
         )
         self.listen = f"127.0.0.1:{free_port()}"
         self.recorder = await self._stack.enter_async_context(Recorder(f"http://{self.listen}/notifications"))
-        self.registry = RegistryServer(
-            self.registry_binary,
-            RegistrySettings(
-                directory=self.directory / "registry",
-                port=free_port(),
-                notifications=[Endpoint(self.recorder.url, token=TOKEN, backoff="100ms", timeout="3s")],
-            ),
+        content = self.directory / "content"
+        self.storage: Storage = (
+            await asyncio.to_thread(S3Storage, self.directory) if self.on_s3 else FilesystemStorage(content)
         )
-        (self.directory / "registry").mkdir(exist_ok=True)
-        await asyncio.to_thread(self.registry.start)
-        self._stack.callback(self.registry.kill)
-        parts = urlsplit(self.registry.url)
+        self._stack.callback(self.storage.close)
+        self.registries = [self._registry(number, content) for number in range(self.registry_processes)]
+        for registry in self.registries:
+            await asyncio.to_thread(registry.start)
+            self._stack.callback(registry.kill)
+        parts = urlsplit(self.registries[0].url)
         self.to_registry = await self._stack.enter_async_context(
             FaultProxy((parts.hostname or "127.0.0.1", parts.port or 80))
         )
@@ -102,6 +105,18 @@ class World:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def _registry(self, number: int, content: Path) -> RegistryServer:
+        directory = self.directory / f"registry-{number}"
+        directory.mkdir()
+        settings = RegistrySettings(
+            directory=directory,
+            storage_dir=content,
+            port=free_port(),
+            notifications=[Endpoint(self.recorder.url, token=TOKEN, backoff="100ms", timeout="3s")],
+            extra=self.storage.settings(),
+        )
+        return RegistryServer(self.registry_binary, settings)
 
     @property
     def database_url(self) -> str:
@@ -160,8 +175,9 @@ class World:
         return fault.__name__
 
     async def kill_registry(self) -> None:
-        await asyncio.to_thread(self.registry.kill)
-        await asyncio.to_thread(self.registry.start)
+        registry = self.randomness.choice(self.registries)
+        await asyncio.to_thread(registry.kill)
+        await asyncio.to_thread(registry.start)
 
     async def kill_server(self) -> None:
         self.server.kill()
@@ -201,27 +217,15 @@ class World:
         self.to_registry.resume()
 
     async def remove_tag_from_storage(self) -> None:
-        directory = self._some_tag_directory()
-        if directory is not None:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        chosen = await asyncio.to_thread(choose, self.storage, self.randomness)
+        if chosen is not None:
+            await asyncio.to_thread(self.storage.remove_tag, *chosen)
 
     async def copy_tag_in_storage(self) -> None:
-        directory = self._some_tag_directory()
-        if directory is not None:
-            target = directory.with_name(f"copied-{self.randomness.randrange(4)}")
-            with suppress(OSError, shutil.Error):
-                await asyncio.to_thread(shutil.copytree, directory, target, dirs_exist_ok=True)
-
-    def _some_tag_directory(self) -> Path | None:
-        # `os.walk` passes over what goes while it looks; `glob` of Python before 3.13 raises.
-        top = self.registry.storage_dir / "docker/registry/v2/repositories"
-        found = sorted(
-            Path(place) / name
-            for place, names, _ in os.walk(top)
-            for name in names
-            if place.endswith("/_manifests/tags")
-        )
-        return self.randomness.choice(found) if found else None
+        chosen = await asyncio.to_thread(choose, self.storage, self.randomness)
+        if chosen is not None:
+            target = f"copied-{self.randomness.randrange(COPIES)}"
+            await asyncio.to_thread(self.storage.copy_tag, *chosen, target)
 
 
 def _socket_of(database_url: str) -> Path:
