@@ -33,6 +33,7 @@ from indexer.values import (
     secret,
     share,
     switch,
+    switch_or_auto,
     text,
     whole_number,
 )
@@ -141,8 +142,8 @@ class Settings:
     """Its ``auth.token.service``; unset: what the registry names first, as long as the process lives."""
     reconciler_registry_redirect_hosts: tuple[str, ...] = setting(list_of(text), ())
     """Hosts of the storage that the registry may redirect to though they lie further inside than itself."""
-    reconciler_registry_is_cache: str = setting(one_of("auto", "true", "false"), "auto")
-    """Whether the registry is a pull-through cache; ``auto``: it is asked."""
+    reconciler_registry_is_cache: bool | None = setting(switch_or_auto, None)
+    """Whether the registry is a pull-through cache; ``auto``, as if unset: it is asked."""
     reconciler_registry_debug_urls: tuple[str, ...] = setting(list_of(text), ())
     """The instances' debug addresses, for loss accounting."""
     reconciler_interval: timedelta = setting(parse_duration, timedelta(hours=1))

@@ -219,6 +219,16 @@ def one_of(*words: str) -> Callable[[object], str]:
     return read
 
 
+def switch_or_auto(value: object) -> bool | None:
+    """Return whether something is on; None for ``auto``: it is found out."""
+    if value == "auto":
+        return None
+    try:
+        return switch(value)
+    except ValueError:
+        raise ValueError(f"must be auto, true or false; got {value!r}") from None
+
+
 def list_of(read: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
     """Return the reader of a list, or of a comma-separated text; blanks around and empty parts are dropped."""
 

@@ -43,8 +43,6 @@ SETTLE_DEADLINE_SECONDS = 90.0
 
 SETTLE_POLL_SECONDS = 0.1
 
-_CACHE = {"auto": None, "true": True, "false": False}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
@@ -110,7 +108,7 @@ def registry_settings(settings: Settings) -> TransportSettings:
         redirect_hosts=settings.reconciler_registry_redirect_hosts,
         ca_file=settings.reconciler_registry_ca_file,
         concurrency=settings.reconciler_concurrency,
-        is_cache=_CACHE[settings.reconciler_registry_is_cache],
+        is_cache=settings.reconciler_registry_is_cache,
     )
 
 

@@ -152,3 +152,22 @@ def test_settings__show_no_secret() -> None:
     )
     assert "indexer_database_url" in shown
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("auto", None), ("true", True), ("false", False), ("", None)],
+)
+def test_switch_or_auto__of_the_environment(given: str, read: bool | None) -> None:
+    """What may be found out is so unless it is said."""
+    settings = Settings.read({"RECONCILER_REGISTRY_IS_CACHE": given})
+    assert read is settings.reconciler_registry_is_cache
+
+
+def test_switch_or_auto__of_a_file(tmp_path: Path) -> None:
+    """TOML's own words are taken, too; anything else is refused with what would be right."""
+    config = tmp_path / "settings.toml"
+    config.write_text("RECONCILER_REGISTRY_IS_CACHE = true\n", encoding="utf-8")
+    assert Settings.read({}, config=config).reconciler_registry_is_cache is True
+    with pytest.raises(ConfigurationError, match="auto, true or false"):
+        Settings.read({"RECONCILER_REGISTRY_IS_CACHE": "perhaps"})
