@@ -27,7 +27,14 @@ from reconciler.checkpoints.loop import push_settings
 from reconciler.checkpoints.push import Result, push_newest
 from reconciler.drift.exceptions import Closed
 from reconciler.drift.plan import Plan, make_plan
-from reconciler.drift.report import Progress, Report, WalkSettings
+from reconciler.drift.report import (
+    EXAMPLES,
+    NOT_READ,
+    Progress,
+    Report,
+    WalkSettings,
+    add_undecided,
+)
 from reconciler.drift.walk import Walk
 from reconciler.measure import Measurer
 from reconciler.registry.auth import Credentials, TokenServer
@@ -161,7 +168,24 @@ async def once(
     unsettled = await settle(rooms, scope=scope)
     await Explainer(rooms.pool, rooms.registry).run_once()
     report.counts.update({f"unsettled_{kind}": count for kind, count in unsettled.items() if count})
+    await _add_unread(rooms, report, scope)
     return report
+
+
+async def _add_unread(rooms: Rooms, report: Report, scope: Sequence[RepositoryName] | None) -> None:
+    """What cannot be read or stored is named; the log says why, and it is tried on, ever more rarely.
+
+    Tags that cannot be looked at are named by the walk itself.
+    """
+    async with connection(rooms.pool) as held:
+        count, found = await due.list_failing(held, repositories=scope, kind=DueKind.RESOLVE, limit=EXAMPLES)
+    if count:
+        said = [
+            f"{each.repository}@{each.key}: could not be read and stored, tried {each.attempts} times"
+            for each in found
+        ]
+        add_undecided(report.undecided, {NOT_READ: {"count": count, "examples": said}})
+        report.counts["undecided"] += count
 
 
 async def plan(
@@ -228,6 +252,6 @@ async def settle(rooms: Rooms, *, scope: Sequence[RepositoryName] | None) -> dic
 
 
 async def _left(rooms: Rooms, scope: Sequence[RepositoryName] | None) -> dict[DueKind, int]:
-    """What keeps failing (denied, nonsense) is not waited for; it shows in the status."""
+    """What keeps failing (denied, nonsense, refused by the store) is not waited for; it counts as undecided."""
     async with connection(rooms.pool) as held:
         return await due.waiting(held, repositories=scope)

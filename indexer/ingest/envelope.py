@@ -161,6 +161,7 @@ def _event(source: Any, received_at: datetime) -> Event:
         id=_id(source, notes),
         occurred_at=_occurred_at(source, received_at, notes),
         received_at=received_at,
+        claimed_at=_claimed_at(notes),
         action=action,
         repository=repository,
         tag=tag,
@@ -246,6 +247,12 @@ def _occurred_at(source: Mapping[str, Any], received_at: datetime, notes: _Notes
         notes.odd["timestamp_ahead"] = claimed.isoformat()
         return received_at
     return claimed
+
+
+def _claimed_at(notes: _Notes) -> datetime | None:
+    """Return the event's own timestamp where it was held back to its receipt."""
+    ahead = notes.odd.get("timestamp_ahead")
+    return datetime.fromisoformat(ahead) if isinstance(ahead, str) else None
 
 
 def _request(source: Mapping[str, Any], notes: _Notes) -> RequestInfo:

@@ -24,6 +24,7 @@ class AuditAction(StrEnum):
     TAG_READABLE = "tag.readable"
     MANIFEST_PUSHED = "manifest.pushed"
     MANIFEST_DELETED = "manifest.deleted"
+    MANIFEST_FOUND = "manifest.found"
     MANIFEST_PULLED = "manifest.pulled"
     BLOB_PUSHED = "blob.pushed"
     BLOB_DELETED = "blob.deleted"
@@ -74,6 +75,7 @@ class DriftKind(StrEnum):
     TAG_BROKEN = "tag_broken"
     TAG_READABLE = "tag_readable"
     MANIFEST_EXTRA = "manifest_extra"
+    MANIFEST_MISSING = "manifest_missing"
 
 
 class DriftCause(StrEnum):
@@ -144,13 +146,15 @@ class Pulled:
 class Due:
     """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve.
 
-    ``held``: ask whether the repository holds the manifest, even if its content was read elsewhere.
+    ``held``: ask whether the repository holds the manifest, even if its content was read elsewhere. ``unless_due``:
+    what waits already keeps its time and its attempts.
     """
 
     kind: DueKind
     repository: RepositoryName
     key: str
     held: bool = False
+    unless_due: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

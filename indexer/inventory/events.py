@@ -45,14 +45,15 @@ class Event:
     """A decoded event.
 
     ``occurred_at`` is the event's own timestamp, but never later than ``received_at``: a registry whose clock
-    runs ahead could otherwise shut out all later news. ``notes`` says what was altered to make the event
-    storable (a cut user agent, an escaped NUL) and what was odd about it. ``imported``: it came out of an older
-    history, long after it happened.
+    runs ahead could otherwise shut out all later news; ``claimed_at`` is the timestamp where it was later. ``notes``
+    says what was altered to make the event storable (a cut user agent, an escaped NUL) and what was odd about it.
+    ``imported``: it came out of an older history, long after it happened.
     """
 
     id: str
     occurred_at: datetime
     received_at: datetime
+    claimed_at: datetime | None = None
     action: EventAction
     repository: RepositoryName
     tag: TagName | None = None

@@ -10,9 +10,14 @@ rules, in the order they apply to news about a tag:
 4. Older than the look, but within the clock margin: NEWER as well. The registry sends the event before it
    writes the tag's link (up to 97 % of immediate looks on 3.1.1 saw the old state), and the clocks differ. It
    stands provisionally until a look confirms it.
-5. Otherwise LATE: history and audit take it, the state does not move.
+5. Otherwise LATE: history and audit take it, the state does not move; but if it names another state, the record counts
+   as verified no longer.
 
 Whatever the verdict, the tag becomes due for a look.
+
+Our own clock may be set back. What is on record was stored before, so it is a better bound than the clock: an event
+that its receipt holds back is held back to what is on record at most (:func:`instant_of`), and a look stored over the
+revision it was made for is younger than that revision, whatever the clock says (``seen``). Docs: decision 44.
 
 An imported event may be years old. Where nothing is on record of its tag, but a look at the whole repository, or the
 history itself, tells that the tag was not there at a later instant, that absence is weighed like any other record
@@ -22,8 +27,9 @@ history itself, tells that the tag was not there at a later instant, that absenc
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 
+from indexer.inventory.events import Event
 from indexer.inventory.records import Evidence, TagKey, TagRecord, TimeSource
 
 CLOCK_MARGIN = timedelta(seconds=5)
@@ -40,6 +46,30 @@ class Verdict(Enum):
 
     NEWER = "newer"
     LATE = "late"
+
+
+class Judgement(StrEnum):
+    """What a look came to."""
+
+    CONFIRMED = "confirmed"
+    DOUBTED = "doubted"
+    CHANGED = "changed"
+
+
+def is_close(one: datetime, other: datetime, *, margin: timedelta = CLOCK_MARGIN) -> bool:
+    """Tell whether two instants of different clocks are too close for their order to be known."""
+    return abs(one - other) <= margin
+
+
+def instant_of(event: Event, known_at: datetime | None) -> datetime:
+    """Return the instant an event speaks of, beside a record of ``known_at``.
+
+    Never later than its receipt, or than what is on record where that is later: then our clock has been set back
+    since, or the event lay here while the registry was looked at.
+    """
+    if event.claimed_at is None or known_at is None or known_at <= event.occurred_at:
+        return event.occurred_at
+    return min(event.claimed_at, known_at)
 
 
 def weigh(record: TagRecord | None, at: datetime, *, margin: timedelta = CLOCK_MARGIN) -> Verdict:

@@ -2,9 +2,11 @@
 
 The rules, in the order they apply to a tag:
 
-1. The look agrees with the record: confirmed; nothing changes but how well we know it.
+1. The look agrees with the record: confirmed; nothing changes but how well we know it. If the repository's hold on the
+   manifest says otherwise, it is put right: served through its tag, it is held (``held``).
 2. An event spoke of the tag within the race window before the look: doubted; look again later. The registry
-   announces a push before it writes the tag's link.
+   announces a push before it writes the tag's link. Whether the window is over is told by our clock, or by looks: one
+   that finds again and again the same has waited (``waited``), whatever the clock says.
 3. The tag points elsewhere: moved. If the other digest was itself announced just before, the two pushes raced
    and the events' order was not the registry's; its publish time is then known after all.
 4. Nothing on record, and the tag is there: created, since when is not known.
@@ -16,6 +18,7 @@ What counts as "said in full" is decided where the look is made (reconciler); an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -33,13 +36,12 @@ from indexer.inventory.changes import (
     DueKind,
     Entry,
     Finding,
-    ManifestChanged,
     TagChanged,
-    TagsOfDigestDue,
     dated,
 )
+from indexer.inventory.held import ManifestObservation, observe_manifest
 from indexer.inventory.history import TICK, Becoming, Timeline
-from indexer.inventory.precedence import CLOCK_MARGIN, is_settled
+from indexer.inventory.precedence import CLOCK_MARGIN, Judgement, is_settled
 from indexer.inventory.records import Evidence, Interval, ManifestRecord, TagRecord, TimeSource
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
@@ -72,14 +74,6 @@ class TagObservation:
     size_bytes: int = 0
     unreadable: bool = False
     """Of a broken tag: the registry does not say 404 for it but fails (500), again and again."""
-
-
-class Judgement(StrEnum):
-    """What a look came to."""
-
-    CONFIRMED = "confirmed"
-    DOUBTED = "doubted"
-    CHANGED = "changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,25 +111,34 @@ def see(
     timeline: Timeline,
     observation: TagObservation,
     *,
+    held: ManifestRecord | None,
     source: AuditSource,
     first_walk: bool = False,
     absent_at: datetime | None = None,
+    waited: bool = False,
+    verified_before: datetime | None = None,
 ) -> Seen:
     """Judge one look against the record it is to be stored over (same revision as before the look).
 
+    ``held`` is what is on record of the repository's hold on the manifest that was found.
     ``first_walk``: the repository was never compared before, so what is not on record may be older than we are.
     ``absent_at``: when it was last compared in full; what is on no record now was not there then. (But for the
     listings of 3.1 on S3, which omit tags: distribution issue 4891.)
+    ``waited``: looks since the newest event have found the same for longer than the race window. ``verified_before``:
+    when the record had last been verified, as it was read before the look.
     """
     if agrees(record, observation):
-        changes = _confirm(record, timeline, observation)
-        return Seen(judgement=Judgement.CONFIRMED, changes=changes)
-    if not is_settled(record, observation.looked_at) or _is_older(observation, record):
+        return _confirm(record, timeline, observation, held, source)
+    settled = waited or is_settled(record, observation.looked_at)
+    if not settled or _is_older(observation, record, verified_before):
         return Seen(judgement=Judgement.DOUBTED)
+    changes: tuple[Change, ...]
     match observation.outcome:
         case Outcome.POINTS | Outcome.CONFIRMED:
-            changes = _points(
-                record, timeline, observation, source, first_walk=first_walk, absent_at=absent_at
+            changes = (
+                *_points(record, timeline, observation, source, first_walk=first_walk, absent_at=absent_at),
+                # That the tag differed is the finding; the manifest is not one more.
+                *(c for c in _manifest_seen(observation, held, source) if not isinstance(c, Finding)),
             )
         case Outcome.BROKEN:
             changes = _broken(record, timeline, observation, source)
@@ -144,62 +147,74 @@ def see(
     return Seen(judgement=Judgement.CHANGED, changes=tuple(dated(change) for change in changes))
 
 
-def _is_older(look: TagObservation, record: TagRecord | None) -> bool:
-    """A walk may be old by the time its deletions are made, and a later look has agreed with the record since."""
-    return record is not None and record.verified_at is not None and look.looked_at < record.verified_at
+def _is_older(look: TagObservation, record: TagRecord | None, verified_before: datetime | None) -> bool:
+    """A walk may be old by the time its deletions are made, and a later look has agreed with the record since.
+
+    A record that was not verified since it was read for the look is older than the look, whatever the clock says.
+    """
+    if record is None or record.verified_at is None or record.verified_at == verified_before:
+        return False
+    return look.looked_at < record.verified_at
 
 
-def see_manifest_absent(
-    record: ManifestRecord, *, looked_at: datetime, source: AuditSource
-) -> tuple[Change, ...]:
-    """The repository does not serve a manifest it is on record with: garbage-collected, or storage was edited."""
-    if not record.present or record.as_of >= looked_at:
-        return ()
-    gone = replace(record, as_of=looked_at, deleted_at=looked_at)
-    return (
-        ManifestChanged(before=record, after=gone),
-        TagsOfDigestDue(repository=record.repository, digest=record.digest),
-        Entry(
-            action=AuditAction.MANIFEST_DELETED,
-            source=source,
-            repository=record.repository,
-            occurred_at=looked_at,
-            recorded_at=looked_at,
-            not_before=record.as_of,
-            digest=record.digest,
-        ),
-        Finding(
-            kind=DriftKind.MANIFEST_EXTRA,
-            cause=DriftCause.CONTENT_REMOVED,
-            repository=record.repository,
-            detected_at=looked_at,
-            repaired=True,
-            not_before=record.as_of,
-            expected=record.digest,
-        ),
-    )
-
-
-def see_manifest_present(
-    repository: RepositoryName, digest: Digest, *, looked_at: datetime, as_of: datetime
-) -> tuple[Change, ...]:
-    """The repository served a manifest: it holds it, unless news of a deletion is younger than the look."""
-    held = ManifestRecord(repository=repository, digest=digest, pushed_at=looked_at, as_of=as_of)
-    return (ManifestChanged(before=None, after=held),)
-
-
-def _confirm(record: TagRecord | None, timeline: Timeline, look: TagObservation) -> tuple[Change, ...]:
+def _confirm(
+    record: TagRecord | None,
+    timeline: Timeline,
+    look: TagObservation,
+    held: ManifestRecord | None,
+    source: AuditSource,
+) -> Seen:
     if record is None:
-        return ()
+        return Seen(judgement=Judgement.CONFIRMED)
     read = look.outcome is Outcome.POINTS
     after = replace(
         record,
-        seen_at=max(record.seen_at, look.as_of) if record.seen_at else look.as_of,
+        seen_at=_latest(record.seen_at, look.as_of),
         evidence=Evidence.SEEN,
-        verified_at=look.looked_at,
-        read_at=look.looked_at if read else record.read_at,
+        verified_at=_latest(record.verified_at, look.looked_at),
+        read_at=_latest(record.read_at, look.looked_at) if read else record.read_at,
     )
-    return (TagChanged(before=record, after=after, history=timeline),)
+    manifest = tuple(_manifest_seen(look, held, source))
+    found = any(isinstance(change, Finding) for change in manifest)
+    return Seen(
+        judgement=Judgement.CHANGED if found else Judgement.CONFIRMED,
+        changes=(TagChanged(before=record, after=after, history=timeline), *manifest),
+    )
+
+
+def _latest(known: datetime | None, at: datetime) -> datetime:
+    """Looks are not stored in the order in which they were made: what is known never goes back."""
+    return at if known is None else max(known, at)
+
+
+def _manifest_seen(
+    look: TagObservation, held: ManifestRecord | None, source: AuditSource
+) -> Iterator[Change]:
+    """What a look at a tag says of the manifest it found: served, it is held, and can be read.
+
+    A 304 reads the tag's link alone, and close evidence may be the younger: then the manifest itself is asked for.
+    """
+    if look.digest is None:
+        return
+    present = held is not None and held.present
+    if look.outcome is Outcome.POINTS or present:
+        judged = observe_manifest(held, _served(look, look.digest), source=source, tag=look.tag)
+        if judged.judgement is not Judgement.DOUBTED:
+            yield from judged.changes
+            return
+    yield Due(kind=DueKind.RESOLVE, repository=look.repository, key=look.digest, held=True, unless_due=True)
+
+
+def _served(look: TagObservation, digest: Digest) -> ManifestObservation:
+    return ManifestObservation(
+        repository=look.repository,
+        digest=digest,
+        served=True,
+        looked_at=look.looked_at,
+        as_of=look.as_of,
+        media_type=look.media_type,
+        size_bytes=look.size_bytes,
+    )
 
 
 def _points(
@@ -239,18 +254,17 @@ def _points(
         digest=digest,
         revision=1 if record is None else record.revision + 1,
         told_at=record.told_at if record is not None else None,
-        seen_at=look.as_of,
+        seen_at=_latest(None if record is None else record.seen_at, look.as_of),
         evidence=Evidence.SEEN,
         published_at=opened.valid_from if opened is not None else news.at,
         published_source=news.source,
         first_seen_at=record.first_seen_at if record is not None and record.live else look.looked_at,
         pushed_by=news.actor,
-        verified_at=look.looked_at,
+        verified_at=_latest(None if record is None else record.verified_at, look.looked_at),
         read_at=look.looked_at if look.outcome is Outcome.POINTS else None,
     )
     return (
         TagChanged(before=record, after=after, history=fitted),
-        *_manifest_seen(look, digest),
         _entry(
             look,
             AuditAction.TAG_CREATED if previous is None else AuditAction.TAG_MOVED,
@@ -274,31 +288,20 @@ def _points(
     )
 
 
-def _manifest_seen(look: TagObservation, digest: Digest) -> tuple[Change, ...]:
-    held = ManifestRecord(
-        repository=look.repository, digest=digest, pushed_at=look.looked_at, as_of=look.as_of
-    )
-    return (
-        ManifestChanged(before=None, after=held, media_type=look.media_type, size_bytes=look.size_bytes),
-        Due(kind=DueKind.RESOLVE, repository=look.repository, key=digest),
-    )
-
-
 def _readable_again(
     record: TagRecord, timeline: Timeline, look: TagObservation, source: AuditSource
 ) -> tuple[Change, ...]:
     after = replace(
         record,
         revision=record.revision + 1,
-        seen_at=look.as_of,
+        seen_at=_latest(record.seen_at, look.as_of),
         evidence=Evidence.SEEN,
-        verified_at=look.looked_at,
-        read_at=look.looked_at,
+        verified_at=_latest(record.verified_at, look.looked_at),
+        read_at=_latest(record.read_at, look.looked_at),
         broken=False,
     )
     return (
         TagChanged(before=record, after=after, history=timeline),
-        *(_manifest_seen(look, record.digest) if record.digest is not None else ()),
         _entry(look, AuditAction.TAG_READABLE, source, record, digest=record.digest),
         _finding(look, DriftKind.TAG_READABLE, DriftCause.UNANNOUNCED, record, found=record.digest),
     )
@@ -314,9 +317,9 @@ def _broken(
         after = replace(
             record,
             revision=record.revision + 1,
-            seen_at=look.as_of,
+            seen_at=_latest(record.seen_at, look.as_of),
             evidence=Evidence.SEEN,
-            verified_at=look.looked_at,
+            verified_at=_latest(record.verified_at, look.looked_at),
             read_at=None,
             broken=True,
         )
@@ -327,12 +330,12 @@ def _broken(
             digest=None,
             revision=1 if record is None else record.revision + 1,
             told_at=None if record is None else record.told_at,
-            seen_at=look.as_of,
+            seen_at=_latest(None if record is None else record.seen_at, look.as_of),
             evidence=Evidence.SEEN,
             published_at=_after_record(record, look.looked_at),
             published_source=TimeSource.FIRST_SEEN,
             first_seen_at=look.looked_at,
-            verified_at=look.looked_at,
+            verified_at=_latest(None if record is None else record.verified_at, look.looked_at),
             broken=True,
         )
     return (
@@ -353,11 +356,11 @@ def _absent(
         record,
         digest=None,
         revision=record.revision + 1,
-        seen_at=look.as_of,
+        seen_at=_latest(record.seen_at, look.as_of),
         evidence=Evidence.SEEN,
         published_at=at,
         published_source=TimeSource.FIRST_SEEN,
-        verified_at=look.looked_at,
+        verified_at=_latest(record.verified_at, look.looked_at),
         broken=False,
     )
     gone = Becoming(at=at, digest=None, source=TimeSource.FIRST_SEEN, not_before=record.as_of)

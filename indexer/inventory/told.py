@@ -41,7 +41,7 @@ from indexer.inventory.changes import (
 from indexer.inventory.dummies import DUMMIES, is_dummy_push
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.history import Becoming, Timeline
-from indexer.inventory.precedence import CLOCK_MARGIN, Verdict, weigh
+from indexer.inventory.precedence import CLOCK_MARGIN, Verdict, instant_of, is_close, weigh
 from indexer.inventory.records import (
     Evidence,
     ManifestKey,
@@ -123,9 +123,13 @@ def _hold_manifest(known: Known, event: Event) -> Generator[Change, None, bool]:
     if digest is None:
         return False
     before = known.manifests.get((event.repository, digest))
-    if before is not None and not before.present and before.as_of > event.occurred_at:
-        return False  # deleted after this push
+    event = replace(event, occurred_at=instant_of(event, before.as_of if before is not None else None))
     newly_held = before is None or not before.present
+    doubtful = before is not None and newly_held and is_close(before.as_of, event.occurred_at)
+    if before is not None and newly_held and before.as_of > event.occurred_at:
+        # Deleted after this push, as far as the clocks tell.
+        yield _ask(event, digest)
+        return False
     after = ManifestRecord(
         repository=event.repository,
         digest=digest,
@@ -136,10 +140,14 @@ def _hold_manifest(known: Known, event: Event) -> Generator[Change, None, bool]:
     yield ManifestChanged(
         before=before, after=after, media_type=event.media_type, size_bytes=event.size_bytes
     )
-    yield Due(
-        kind=DueKind.RESOLVE, repository=event.repository, key=digest, held=newly_held and event.imported
-    )
+    asked = doubtful or (newly_held and event.imported)
+    yield Due(kind=DueKind.RESOLVE, repository=event.repository, key=digest, held=asked)
     return newly_held
+
+
+def _ask(event: Event, digest: Digest) -> Due:
+    """Whether the repository holds the manifest is for the registry to say: the evidence contradicts itself."""
+    return Due(kind=DueKind.RESOLVE, repository=event.repository, key=digest, held=True)
 
 
 def _mounted(known: Known, event: Event) -> Iterator[Change]:
@@ -164,13 +172,12 @@ def _deleted(known: Known, event: Event) -> Iterator[Change]:
     manifest = known.manifests.get((event.repository, digest))
     if digest in known.dummies:
         if manifest is not None and manifest.present:
-            yield _manifest_gone(manifest, event, digest)
+            yield from _manifest_gone(manifest, event, digest)
         return
     if manifest is None and digest in known.blobs:
         yield _entry(event, AuditAction.BLOB_DELETED, digest=digest)
         return
-    if manifest is None or manifest.as_of <= event.occurred_at:
-        yield _manifest_gone(manifest, event, digest)
+    yield from _manifest_gone(manifest, event, digest)
     yield TagsOfDigestDue(repository=event.repository, digest=digest)
     # An unknown digest may be a manifest whose push was lost, or a blob that was never announced.
     yield _entry(
@@ -180,8 +187,15 @@ def _deleted(known: Known, event: Event) -> Iterator[Change]:
     )
 
 
-def _manifest_gone(before: ManifestRecord | None, event: Event, digest: Digest) -> ManifestChanged:
-    return ManifestChanged(
+def _manifest_gone(before: ManifestRecord | None, event: Event, digest: Digest) -> Iterator[Change]:
+    """Record that the repository holds the manifest no longer; where evidence is too close, or younger, ask."""
+    event = replace(event, occurred_at=instant_of(event, before.as_of if before is not None else None))
+    late = before is not None and before.as_of > event.occurred_at
+    if before is not None and before.present and (late or is_close(before.as_of, event.occurred_at)):
+        yield _ask(event, digest)
+    if late:
+        return
+    yield ManifestChanged(
         before=before,
         after=ManifestRecord(
             repository=event.repository,
@@ -205,6 +219,8 @@ def _pulled(known: Known, event: Event) -> Iterator[Change]:
     manifest = known.manifests.get((event.repository, event.digest))
     if manifest is None or (not manifest.present and event.occurred_at > manifest.as_of + CLOCK_MARGIN):
         yield from _hold_manifest(known, event)
+    elif not manifest.present and is_close(manifest.as_of, event.occurred_at):
+        yield _ask(event, event.digest)
     if event.tag is None:
         return
     record = known.tags.get((event.repository, event.tag))
@@ -226,6 +242,7 @@ def _tag_told(
         return
     key = (event.repository, event.tag)
     before = known.tags.get(key)
+    event = replace(event, occurred_at=instant_of(event, before.as_of if before is not None else None))
     timeline = known.histories.get(key, ())
     news = Becoming(
         at=event.occurred_at,
@@ -328,7 +345,8 @@ def _published(
 def _tell_late(before: TagRecord | None, timeline: Timeline, event: Event, news: Becoming) -> _Placed:
     """News from before what is on record: the timeline takes it where it belongs, the state stays.
 
-    Only its publish time may become better known: the event may be the very push that a look had found.
+    Only its publish time may become better known: the event may be the very push that a look had found. Where it names
+    another state, that is to be verified anew: the order of two instants is only as good as the clocks are.
     """
     assert before is not None  # noqa: S101 - nothing is late without a record; tells mypy
     holder = history.held_at(timeline, news.at)
@@ -346,6 +364,7 @@ def _tell_late(before: TagRecord | None, timeline: Timeline, event: Event, news:
         before,
         revision=before.revision + 1,
         told_at=max(before.told_at, event.occurred_at) if before.told_at else event.occurred_at,
+        verified_at=before.verified_at if event.imported or news.digest == before.digest else None,
     )
     explained = opened is not None and was_open is not None and opened != was_open
     if explained and opened is not None:

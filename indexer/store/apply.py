@@ -8,14 +8,17 @@ circle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
 from indexer.inventory.changes import AuditSource, Change, ManifestChanged
 from indexer.inventory.events import Event
-from indexer.inventory.seen import Judgement, TagObservation, as_deletion, see
+from indexer.inventory.held import ManifestObservation, observe_manifest
+from indexer.inventory.precedence import Judgement
+from indexer.inventory.records import ManifestKey, ManifestRecord
+from indexer.inventory.seen import TagObservation, as_deletion, see
 from indexer.inventory.told import tell
 from indexer.oci.reference import RepositoryName
 from indexer.store import events, manifests, repositories
@@ -40,13 +43,16 @@ class Stored(Enum):
 class Look:
     """An observation, and the revision the record had before it was made (0: nothing was on record).
 
-    ``first_walk``: the repository was never compared before. ``absent_at``: when it was, last.
+    ``first_walk``: the repository was never compared before. ``absent_at``: when it was, last. ``waited`` and
+    ``verified_before``: as of ``inventory.seen.see``.
     """
 
     observation: TagObservation
     revision: int
     first_walk: bool = False
     absent_at: datetime | None = None
+    waited: bool = False
+    verified_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +135,60 @@ async def see_all(
             record,
             writing.known.histories.get(key, ()),
             look.observation,
+            held=_hold_on(writing, look.observation),
             source=source,
             first_walk=look.first_walk,
             absent_at=look.absent_at,
+            waited=look.waited,
+            verified_before=look.verified_before,
         )
+        for change in seen.changes:
+            writing.known.fold(change)  # two tags of one manifest hold it once
         changes += seen.changes
         stored.append(_STORED[seen.judgement])
     await write(writing, changes, now=now, run_id=run_id)
+    return stored
+
+
+def _hold_on(writing: Writing, observation: TagObservation) -> ManifestRecord | None:
+    if observation.digest is None:
+        return None
+    return writing.known.manifests.get((observation.repository, observation.digest))
+
+
+async def see_manifests(
+    held: Connection,
+    lookups: Lookups,
+    observations: Sequence[ManifestObservation],
+    *,
+    source: AuditSource,
+    now: datetime,
+    run_id: int | None = None,
+    waited: Container[ManifestKey] = (),
+) -> list[Stored]:
+    """Store observations of manifests, each judged by what is on record once its repository is locked; one a manifest.
+
+    In the caller's transaction. The repositories must be on record. ``waited``: those that were asked for again and
+    again (``inventory.held``).
+    """
+    writing = await begin(held, lookups, {observation.repository for observation in observations})
+    keys = [(observation.repository, observation.digest) for observation in observations]
+    writing.known.manifests = await manifests.find_held_manifests(
+        held, keys=keys, repository_ids=writing.repository_ids
+    )
+    remember_loaded(writing)
+    stored: list[Stored] = []
+    changes: list[Change] = []
+    confirmed: list[ManifestObservation] = []
+    for key, observation in zip(keys, observations, strict=True):
+        record = writing.known.manifests.get(key)
+        judged = observe_manifest(record, observation, source=source, waited=key in waited)
+        changes += judged.changes
+        stored.append(_STORED[judged.judgement])
+        if judged.judgement is Judgement.CONFIRMED:
+            confirmed.append(observation)
+    await write(writing, changes, now=now, run_id=run_id)
+    await manifests.confirm_held(held, observations=confirmed, repository_ids=writing.repository_ids)
     return stored
 
 

@@ -78,6 +78,15 @@ class Backlog:
     since: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """Work that has failed ``attempts`` times, and goes on to be tried ever more rarely."""
+
+    repository: RepositoryName
+    key: str
+    attempts: int
+
+
 async def make_due(
     connection: Connection, *, keys: Iterable[DueKey], now: datetime, due_at: datetime
 ) -> None:
@@ -111,6 +120,21 @@ async def make_due_at(connection: Connection, *, due_at: Mapping[DueKey, datetim
         now,
         list(due_at.values()),
         LOOK_SPACING,
+    )
+    await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def add_due(connection: Connection, *, keys: Iterable[DueKey], now: datetime) -> None:
+    """Make work due now that does not wait already; what waits keeps its time and its attempts."""
+    keys = sorted(keys, key=lambda key: (key.kind, key.repository_id, key.key))
+    if not keys:
+        return
+    await connection.execute(
+        SQL["add_due"],
+        [key.kind for key in keys],
+        [key.repository_id for key in keys],
+        [key.key for key in keys],
+        now,
     )
     await connection.execute(f"NOTIFY {CHANNEL}")
 
@@ -199,6 +223,24 @@ async def waiting(
     """Return how much of each kind waits in some repositories (None: all), without what failed repeatedly."""
     rows = await connection.fetch(SQL["waiting"], None if repositories is None else list(repositories))
     return {DueKind(row["kind"]): row["waiting"] for row in rows}
+
+
+async def list_failing(
+    connection: Connection,
+    *,
+    repositories: Sequence[RepositoryName] | None,
+    kind: DueKind,
+    limit: int,
+) -> tuple[int, list[Failing]]:
+    """Return how much of a kind has failed repeatedly in some repositories (None: all), and the first of it."""
+    rows = await connection.fetch(
+        SQL["list_failing"], None if repositories is None else list(repositories), limit, kind
+    )
+    found = [
+        Failing(repository=RepositoryName(row["repository"]), key=row["key"], attempts=row["attempts"])
+        for row in rows
+    ]
+    return (rows[0]["all_of_them"] if rows else 0), found
 
 
 async def trim_due(connection: Connection, *, before: datetime, limit: int) -> int:

@@ -9,6 +9,7 @@ from datetime import datetime
 import asyncpg
 
 from indexer.inventory.dummies import DUMMIES
+from indexer.inventory.held import ManifestObservation
 from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName
@@ -120,9 +121,12 @@ async def hold_manifests(
     repository_ids: Mapping[RepositoryName, int],
     manifest_ids: Mapping[Digest, int],
     actor_ids: Mapping[str, int],
-) -> None:
-    """Write the repositories' hold on manifests; one record per repository and digest."""
-    await connection.execute(
+) -> set[tuple[int, int]]:
+    """Write the repositories' hold on manifests, one record per repository and digest; return the ids of those written.
+
+    Evidence never goes back: a record that is older than the one there is not written.
+    """
+    rows = await connection.fetch(
         SQL["hold_manifests"],
         [repository_ids[record.repository] for record in records],
         [manifest_ids[record.digest] for record in records],
@@ -131,6 +135,7 @@ async def hold_manifests(
         [record.deleted_at for record in records],
         [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
     )
+    return {(row["repository_id"], row["manifest_id"]) for row in rows}
 
 
 async def find_blobs(connection: Connection, *, digests: Iterable[Digest]) -> dict[Digest, int]:
@@ -154,7 +159,10 @@ async def list_held(
     after: bytes,
     limit: int,
 ) -> list[ManifestRecord]:
-    """Return held manifests that no evidence has confirmed since an instant, in the order of packed digests."""
+    """Return manifests that no evidence has confirmed since an instant, in the order of packed digests.
+
+    Those on record as held, and those on record as deleted that an index names which is held.
+    """
     rows = await connection.fetch(SQL["list_held"], repository, unconfirmed_since, after, limit)
     return [
         ManifestRecord(
@@ -162,6 +170,7 @@ async def list_held(
             digest=digest_from_bytes(row["digest"]),
             pushed_at=row["pushed_at"],
             as_of=row["as_of"],
+            deleted_at=row["deleted_at"],
             pushed_by=row["pushed_by"],
         )
         for row in rows
@@ -169,10 +178,19 @@ async def list_held(
 
 
 async def confirm_held(
-    connection: Connection, *, repository: RepositoryName, digests: Iterable[Digest], at: datetime
+    connection: Connection,
+    *,
+    observations: Sequence[ManifestObservation],
+    repository_ids: Mapping[RepositoryName, int],
 ) -> None:
-    """Remember that the repository was seen to serve the manifests."""
-    await connection.execute(SQL["confirm_held"], repository, [digest_to_bytes(d) for d in digests], at)
+    """Remember of manifests that what is on record was observed, dated by our clock; the repositories are locked."""
+    if observations:
+        await connection.execute(
+            SQL["confirm_held"],
+            [repository_ids[each.repository] for each in observations],
+            [digest_to_bytes(each.digest) for each in observations],
+            [each.looked_at for each in observations],
+        )
 
 
 async def describe_repository(connection: Connection, *, repository: RepositoryName) -> None:

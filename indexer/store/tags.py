@@ -19,7 +19,7 @@ SQL = load("tags")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedTag:
-    """What the walk compares: one live tag of a repository."""
+    """What the walk compares: one live tag of a repository; ``held``: its manifest is on record as held."""
 
     name: TagName
     digest: Digest | None
@@ -29,6 +29,7 @@ class RecordedTag:
     told_at: datetime | None
     seen_at: datetime | None
     broken: bool
+    held: bool
 
 
 async def find_tags(
@@ -135,6 +136,19 @@ async def drop_tombstones(
     )
 
 
+async def find_pointing(
+    connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
+) -> set[ManifestKey]:
+    """Return those manifests that a live tag which is not broken points to."""
+    names = {number: name for name, number in repository_ids.items()}
+    rows = await connection.fetch(
+        SQL["find_pointing"],
+        [repository_ids[repository] for repository, _ in keys],
+        [digest_to_bytes(digest) for _, digest in keys],
+    )
+    return {(names[row["repository_id"]], digest_from_bytes(row["digest"])) for row in rows}
+
+
 async def tags_of_digests(
     connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
 ) -> list[tuple[int, str]]:
@@ -162,6 +176,7 @@ async def list_recorded(
             told_at=known(row["told_at"]),
             seen_at=known(row["seen_at"]),
             broken=row["broken"],
+            held=row["held"],
         )
         for row in rows
     ]

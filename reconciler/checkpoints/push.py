@@ -103,7 +103,7 @@ async def _size(
     if pushed is not None and pushed.digest == standing:
         return pushed.size
     content = await registry.get_manifest(repository, standing)
-    size = None if content is None else size_of(content.content)
+    size = None if isinstance(content, NotFound) else size_of(content.content)
     signed = None if size is None else await checkpoints.checkpoint_of(held, size=size)
     if signed is not None and _made_of(signed).digest == standing:
         return size

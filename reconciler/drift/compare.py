@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from indexer.errors import RegistryError
+from indexer.inventory.held import ManifestObservation
 from indexer.inventory.records import ManifestRecord
 from indexer.inventory.seen import Outcome, TagObservation, as_deletion
 from indexer.oci.digest import Digest, digest_to_bytes
@@ -39,7 +40,7 @@ from reconciler.observe import (
     settle_missing,
     undecided_by,
 )
-from reconciler.registry.answers import Found, ManifestLook, NotFound, TagListing
+from reconciler.registry.answers import Found, ManifestLook, TagListing
 from reconciler.registry.protocol import Registry
 
 PAGE: Final = 1000
@@ -54,12 +55,13 @@ class Part:
     """Some of what one repository came to.
 
     ``looks`` carry what was on record before the look. ``gone`` are manifests on record that the registry did not
-    serve, and when that was asked, ``served`` those that it was seen to serve.
+    serve, ``served`` those that it was seen to serve, ``returned`` those of them that are on record as deleted.
     """
 
     looks: Sequence[tuple[TagObservation, RecordedTag | None]] = ()
-    gone: Sequence[tuple[ManifestRecord, datetime]] = ()
-    served: Sequence[Digest] = ()
+    gone: Sequence[ManifestObservation] = ()
+    served: Sequence[ManifestObservation] = ()
+    returned: Sequence[ManifestObservation] = ()
     undecided: Sequence[Undecided] = ()
     manifests_checked: int = 0
 
@@ -190,12 +192,14 @@ class Comparison:
         async with connection(self._comparer.pool) as held:
             dummies = await manifests.find_dummies(held)
         looks = [(as_deletion(look, dummies), records[tag]) for tag, look in answered.observations.items()]
-        served = [
-            look.digest for look, _ in looks if look.outcome is Outcome.POINTS and look.digest is not None
-        ]
+        served = {
+            look.digest: _served_by(look, look.digest)
+            for look, _ in looks
+            if look.outcome is Outcome.POINTS and look.digest is not None
+        }
         if not self._comparer.keeps_record:
             self._remembered.update(map(digest_to_bytes, served))
-        return Part(looks=looks, served=served, undecided=answered.undecided)
+        return Part(looks=looks, served=list(served.values()), undecided=answered.undecided)
 
     async def _pages(self) -> AsyncIterator[dict[TagName, RecordedTag | None]]:
         page: dict[TagName, RecordedTag | None] = {}
@@ -238,6 +242,8 @@ class Comparison:
         if record is None or record.digest is None or record.broken or record.read_at is None:
             known = None if record is None else record.digest
             return Question(tag=tag, on_record=known, unreadable=record is not None and record.broken)
+        if not record.held:
+            return Question(tag=tag, on_record=record.digest)
         fresh = self.began - record.read_at < self._comparer.reread_after
         return Question(tag=tag, if_digest=record.digest if fresh else None, on_record=record.digest)
 
@@ -250,9 +256,15 @@ class Comparison:
             async with TaskGroup() as group:
                 looks = [group.create_task(self._check(record)) for record in asked]
             results = [(record, look.result()) for record, look in zip(asked, looks, strict=True)]
+            found = [
+                (record, _manifest_observation(record, look))
+                for record, look in results
+                if not isinstance(look, Undecided)
+            ]
             yield Part(
-                gone=[(record, look.looked_at) for record, look in results if isinstance(look, NotFound)],
-                served=[record.digest for record, look in results if isinstance(look, Found)],
+                gone=[each for record, each in found if not each.served and record.present],
+                served=[each for _, each in found if each.served],
+                returned=[each for record, each in found if each.served and not record.present],
                 undecided=[look for _, look in results if isinstance(look, Undecided)],
                 manifests_checked=len(asked),
             )
@@ -275,3 +287,29 @@ class Comparison:
                 await raise_if_down(self._comparer.registry, error)
                 undecided = undecided_by(TagName(record.digest), error)
                 return replace(undecided, kind=MANIFEST_UNREADABLE) if answers_500(error) else undecided
+
+
+def _served_by(look: TagObservation, digest: Digest) -> ManifestObservation:
+    """A tag that was served shows that its manifest is, whatever becomes of the tag's own record."""
+    return ManifestObservation(
+        repository=look.repository,
+        digest=digest,
+        served=True,
+        looked_at=look.looked_at,
+        as_of=look.as_of,
+        media_type=look.media_type,
+        size_bytes=look.size_bytes,
+    )
+
+
+def _manifest_observation(record: ManifestRecord, look: ManifestLook) -> ManifestObservation:
+    found = look if isinstance(look, Found) else None
+    return ManifestObservation(
+        repository=record.repository,
+        digest=record.digest,
+        served=found is not None,
+        looked_at=look.looked_at,
+        as_of=look.as_of,
+        media_type=found.media_type if found is not None else "",
+        size_bytes=found.size if found is not None else 0,
+    )

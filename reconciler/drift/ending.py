@@ -13,7 +13,8 @@ from typing import Final
 import structlog
 
 from indexer.inventory.changes import AuditAction, AuditSource, DriftCause, DriftKind, Finding
-from indexer.inventory.seen import Outcome, TagObservation, see_manifest_absent
+from indexer.inventory.held import ManifestObservation
+from indexer.inventory.seen import Outcome, TagObservation
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import TagName
 from indexer.store import apply, drift, held_back, manifests, repositories, tags, walks
@@ -26,7 +27,7 @@ from indexer.store.walks import Run
 from reconciler.drift.asked import record_asked
 from reconciler.drift.decide import Losses, Pulled, brake
 from reconciler.drift.exceptions import spoiling
-from reconciler.drift.repair import STORE_CHUNK, Repairer
+from reconciler.drift.repair import STORE_CHUNK, Repairer, ask_for_manifests
 from reconciler.drift.report import WalkSettings, add_undecided, examples
 
 log = structlog.get_logger()
@@ -110,26 +111,21 @@ class Ending:
                 await self._delete_manifest(item)
 
     async def _delete_manifest(self, item: Held) -> None:
-        key = (item.repository, parse_digest(item.key))
+        now = datetime.now(UTC)
+        observation = ManifestObservation(
+            repository=item.repository,
+            digest=parse_digest(item.key),
+            served=False,
+            looked_at=item.looked_at,
+            as_of=item.as_of,
+        )
         async with transaction(self._pool) as held:
-            ids = await repositories.lock_repositories(held, names={item.repository})
-            records = await manifests.find_held_manifests(held, keys=[key], repository_ids=ids)
-            record = records.get(key)
-            changes = (
-                see_manifest_absent(record, looked_at=item.looked_at, source=AuditSource.WALK)
-                if record is not None
-                else ()
+            (stored,) = await apply.see_manifests(
+                held, self._lookups, [observation], source=AuditSource.WALK, now=now, run_id=self._run.id
             )
-            if changes:
-                await apply.apply_changes(
-                    held,
-                    self._lookups,
-                    changes,
-                    repositories=[item.repository],
-                    now=datetime.now(UTC),
-                    run_id=self._run.id,
-                )
-                self._counts["changed"] += 1
+            if stored is Stored.DOUBTED:
+                await ask_for_manifests(held, [observation], now=now)
+            self._counts["changed"] += stored is Stored.CHANGED
             await held_back.drop_held_back(held, run_id=self._run.id, done=[item], manifests=True)
 
     async def _report_held_back(self) -> None:

@@ -151,7 +151,9 @@ def differences(repository: RepositoryName, part: Part) -> Iterator[Difference]:
                 expected=expected,
                 found=observation.digest,
             )
-    for manifest, _ in part.gone:
+        elif record is not None and not record.held and observation.outcome is Outcome.POINTS:
+            yield _missing(repository, observation.tag, observation.digest)
+    for manifest in part.gone:
         yield Difference(
             kind=DriftKind.MANIFEST_EXTRA,
             repository=repository,
@@ -159,6 +161,15 @@ def differences(repository: RepositoryName, part: Part) -> Iterator[Difference]:
             expected=manifest.digest,
             found=None,
         )
+    for manifest in part.returned:
+        yield _missing(repository, None, manifest.digest)
+
+
+def _missing(repository: RepositoryName, tag: TagName | None, digest: Digest | None) -> Difference:
+    """The registry serves a manifest that is not on record as held."""
+    return Difference(
+        kind=DriftKind.MANIFEST_MISSING, repository=repository, tag=tag, expected=None, found=digest
+    )
 
 
 def _kind(outcome: Outcome, *, on_record: bool, broken: bool, same: bool) -> DriftKind | None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from indexer.inventory.changes import AuditSource, DueKind
+from indexer.inventory.held import ManifestObservation
 from indexer.inventory.seen import Outcome, TagObservation
 from indexer.oci.reference import TagName
 from indexer.store import apply, due, manifests, repositories
@@ -15,7 +16,7 @@ from indexer.store.apply import Look, Stored
 from indexer.store.due import DueKey
 from indexer.store.held_back import Held
 from indexer.store.lookups import Lookups
-from indexer.store.pool import Pool, connection, transaction
+from indexer.store.pool import Connection, Pool, connection, transaction
 from indexer.store.tags import RecordedTag
 from indexer.store.walks import Run, Worker
 from reconciler.drift.compare import Comparison, Part
@@ -49,19 +50,20 @@ class Repairer:
                         revision=record.revision if record is not None else 0,
                         first_walk=self._run.first_walk and comparison.walked_at is None,
                         absent_at=comparison.walked_at,
+                        verified_before=record.verified_at if record is not None else None,
                     )
                 )
         await self._hold_back(comparison, gone, manifests_=False)
         lost = [
             Held(
                 repository=comparison.repository,
-                key=record.digest,
+                key=each.digest,
                 revision=0,
-                looked_at=looked_at,
-                as_of=looked_at,
-                expected=record.digest,
+                looked_at=each.looked_at,
+                as_of=each.as_of,
+                expected=each.digest,
             )
-            for record, looked_at in part.gone
+            for each in part.gone
         ]
         await self._hold_back(comparison, lost, manifests_=True)
         counts: Counter[str] = Counter()
@@ -69,13 +71,24 @@ class Repairer:
             await self._news.until_applied(datetime.now(UTC))
         for start in range(0, len(looks), STORE_CHUNK):
             counts += await self.store(looks[start : start + STORE_CHUNK])
-        if part.served:
-            now = datetime.now(UTC)
-            async with connection(self._pool) as held:
-                await manifests.confirm_held(
-                    held, repository=comparison.repository, digests=part.served, at=now
-                )
+        counts["changed"] += await self._store_served(part.served)
         return counts
+
+    async def _store_served(self, served: Sequence[ManifestObservation]) -> int:
+        """Remember which manifests the registry was seen to serve; return how many were on record as not held.
+
+        One whose record is too young to be overruled is asked for once more, by itself.
+        """
+        if not served:
+            return 0
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            stored = await apply.see_manifests(
+                held, self._lookups, served, source=AuditSource.WALK, now=now, run_id=self._run.id
+            )
+            doubted = [each for each, became in zip(served, stored, strict=True) if became is Stored.DOUBTED]
+            await ask_for_manifests(held, doubted, now=now)
+        return stored.count(Stored.CHANGED)
 
     async def finish(self, comparison: Comparison, *, in_full: bool) -> None:
         """Bring the repository's tags in step with their manifests, and remember a comparison in full."""
@@ -130,6 +143,18 @@ class Repairer:
             manifests=manifests_,
             vanished=comparison.vanished,
         )
+
+
+async def ask_for_manifests(
+    held: Connection, observations: Sequence[ManifestObservation], *, now: datetime
+) -> None:
+    """Have the registry asked whether it serves manifests on whose record close evidence contradicts what was seen."""
+    ids = await repositories.find_ids(held, names={each.repository for each in observations})
+    keys = [
+        DueKey(kind=DueKind.RESOLVE, repository_id=ids[each.repository], key=each.digest)
+        for each in observations
+    ]
+    await due.add_due(held, keys=keys, now=now)
 
 
 def _differs(observation: TagObservation, record: RecordedTag | None) -> bool:

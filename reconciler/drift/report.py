@@ -21,6 +21,7 @@ EXAMPLES: Final = 5
 CATALOG_INCOMPLETE: Final = "catalog_incomplete"
 CATALOG_DENIED: Final = "catalog_denied"
 UNKNOWN_REPOSITORY: Final = "unknown_repository"
+NOT_READ: Final = "not_read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,9 @@ class ManifestContent(Dated):
     content: bytes
 
 
+ManifestRead = ManifestContent | NotFound
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagListing(Dated):
     """The names ``tags/list`` gave, sorted, each once.

@@ -16,8 +16,8 @@ from reconciler.registry import blobs, catalog, manifests, tags
 from reconciler.registry.answers import (
     CatalogListing,
     Deletion,
-    ManifestContent,
     ManifestLook,
+    ManifestRead,
     Ping,
     TagListing,
     TagLook,
@@ -105,7 +105,7 @@ class RegistryClient:
         """Look whether a manifest is served; see the protocol."""
         return await manifests.look_at_manifest(self._transport, repository, digest)
 
-    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestContent | None:
+    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRead:
         """Read a manifest; see the protocol."""
         return await manifests.get_manifest(self._transport, repository, digest)
 

@@ -28,6 +28,7 @@ from reconciler.registry.answers import (
     Found,
     ManifestContent,
     ManifestLook,
+    ManifestRead,
     NotFound,
     NotFoundCode,
     TagLook,
@@ -101,12 +102,9 @@ async def look_at_manifest(transport: Transport, repository: RepositoryName, dig
     return found or await _look_by_reading(transport, repository, digest)
 
 
-async def get_manifest(
-    transport: Transport, repository: RepositoryName, digest: Digest
-) -> ManifestContent | None:
-    """Read a manifest by digest; None where the registry says it is unknown."""
-    content = await _read(transport, repository, digest)
-    return None if isinstance(content, NotFound) else content
+async def get_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestRead:
+    """Read a manifest by digest; ``NotFound`` where the registry says it is unknown."""
+    return await _read(transport, repository, digest)
 
 
 async def put_manifest(
@@ -207,7 +205,7 @@ async def _look_by_reading(
 
 async def _read(
     transport: Transport, repository: RepositoryName, reference: TagName | Digest
-) -> ManifestContent | NotFound:
+) -> ManifestRead:
     """GET a manifest by tag or digest; the bytes have to hash to the digest asked for, or stated."""
     request = Request(
         method="GET",

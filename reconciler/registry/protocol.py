@@ -20,8 +20,8 @@ from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import (
     CatalogListing,
     Deletion,
-    ManifestContent,
     ManifestLook,
+    ManifestRead,
     Ping,
     TagListing,
     TagLook,
@@ -92,8 +92,8 @@ class Registry(Protocol):
         """
         ...
 
-    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestContent | None:
-        """Read a manifest by digest, verified; None where the registry says it is unknown."""
+    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRead:
+        """Read a manifest by digest, verified; ``NotFound`` where the registry says it is unknown."""
         ...
 
     async def get_blob(self, repository: RepositoryName, digest: Digest, *, limit: int) -> bytes | None:

@@ -13,20 +13,22 @@ from indexer.backoff import growing_wait
 from indexer.errors import RegistryError, StoreUnavailable
 from indexer.inventory.changes import AuditSource, Change, DueKind, ManifestChanged, TagsOfDigestDue
 from indexer.inventory.dummies import is_dummy_content
+from indexer.inventory.held import ManifestObservation
 from indexer.inventory.precedence import RACE_WINDOW
-from indexer.inventory.seen import see_manifest_absent, see_manifest_present
+from indexer.inventory.records import ManifestKey
 from indexer.loop import Round
 from indexer.oci.config import ImageConfig, parse_image_config
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.manifest import ParsedManifest, parse_manifest
 from indexer.oci.reference import RepositoryName
-from indexer.store import apply, contents, due, manifests
+from indexer.store import apply, contents, due, manifests, repositories, tags
+from indexer.store.apply import Stored
 from indexer.store.contents import ReadManifest
 from indexer.store.due import Deferred, DueKey, DueRow
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection, transaction
 from reconciler.observe import raise_if_down
-from reconciler.registry.answers import ManifestContent
+from reconciler.registry.answers import Dated, ManifestContent, NotFound
 from reconciler.registry.protocol import Registry
 from reconciler.resolve.decide import (
     MAX_CONFIG_BYTES,
@@ -52,6 +54,8 @@ ATTEMPTS_UNTIL_ABSENT = 2
 CONFIG_ATTEMPTS = 10
 """Reads of a config that the registry cannot serve, over an hour and a half. The manifest is stored after the first;
 after the last the config stays marked as unread until its manifest is pushed again."""
+ATTEMPTS_UNTIL_WAITED = 3
+"""Their waits, of ``RACE_WINDOW`` and longer, are longer together than the clock margin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ class _Config:
 
 
 _Result = Deferred | BaseException | None
-"""Of a due row: when to try again, what went wrong with us, or nothing: it is done."""
+"""Of a due row: when to try again, what went wrong, or nothing: it is done."""
 
 
 class Resolver:
@@ -121,18 +125,31 @@ class Resolver:
         return Round(items=len(rows), rest_seconds=0)
 
     async def _settle(self, rows: list[DueRow], results: Sequence[_Result]) -> None:
+        """Finish, repeat, or give back; then raise what is the matter with the registry or the database.
+
+        Whatever else went wrong is that manifest's own failure: it is counted, and tried again after a growing wait.
+        """
         now = datetime.now(UTC)
-        done = [row for row, result in zip(rows, results, strict=True) if result is None]
-        later = [result for result in results if isinstance(result, Deferred)]
-        failed = [r for r in zip(rows, results, strict=True) if isinstance(r[1], BaseException)]
-        # Nothing is wrong with the work itself: give it back as it was, and let the harness wait.
-        later += [_as_it_was(row, now) for row, _ in failed]
+        done: list[DueRow] = []
+        later: list[Deferred] = []
+        away: list[BaseException] = []
+        for row, result in zip(rows, results, strict=True):
+            if result is None:
+                done.append(row)
+            elif isinstance(result, Deferred):
+                later.append(result)
+            elif _is_everybodys(result):
+                away.append(result)
+                later.append(_as_it_was(row, now))
+            else:
+                reason = f"{type(result).__name__}: {result}"
+                log.warning("manifest_not_stored", repository=row.repository, digest=row.key, error=reason)
+                later.append(_later(row))
         async with transaction(self._pool) as held:
             await due.finish_due(held, rows=done, now=now)
             await due.defer_due(held, deferred=later, now=now)
-        for _, error in failed:
-            if isinstance(error, BaseException):
-                raise error
+        for error in away:
+            raise error
 
     async def _ask(self, row: DueRow) -> _Answer | Deferred | None:
         """Read one manifest; None where nothing is left to do, else what to store, or when to try again."""
@@ -140,15 +157,15 @@ class Resolver:
         async with self._limit:
             try:
                 content = await self._registry.get_manifest(row.repository, digest)
-                if content is None:
-                    return await self._missing(row, digest)
+                if isinstance(content, NotFound):
+                    return await self._missing(row, digest, content)
                 manifest, read, config = await self._read(row.repository, content)
             except RegistryError as error:
                 await raise_if_down(self._registry, error)
                 log.warning("manifest_unread", repository=row.repository, digest=digest, error=str(error))
                 return _later(row)
         if manifest is not None and config.blob is not None and is_dummy_content(manifest, config.blob):
-            await self._store_dummy(row, read)
+            await self._store_dummy(row, read, content)
             return None
         again = _later(row) if config.failed and row.attempts + 1 < CONFIG_ATTEMPTS else None
         return _Answer(row=row, content=content, read=read, again=again)
@@ -158,7 +175,7 @@ class Resolver:
         results: list[_Result] = [each.again if isinstance(each, _Answer) else each for each in answers]
         to_store = {number: each for number, each in enumerate(answers) if isinstance(each, _Answer)}
         try:
-            await self._store_together(list(to_store.values()))
+            stored = await self._store_together(list(to_store.values()))
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whichever of them it is about, it is told of that one
@@ -166,25 +183,26 @@ class Resolver:
                 return [error if number in to_store else each for number, each in enumerate(results)]
             for number, answer in to_store.items():
                 (results[number],) = await self._store([answer])
+            return results
+        for number, became in zip(to_store, stored, strict=True):
+            results[number] = became
         return results
 
-    async def _store_together(self, answers: Sequence[_Answer]) -> None:
+    async def _store_together(self, answers: Sequence[_Answer]) -> list[_Result]:
+        """Store what was read; return of each when to ask again, where its record is too young to be overruled."""
         if not answers:
-            return
+            return []
         now = datetime.now(UTC)
-        changes = [
-            change
-            for answer in answers
-            for change in see_manifest_present(
-                answer.row.repository,
-                answer.content.digest,
-                looked_at=answer.content.looked_at,
-                as_of=answer.content.as_of,
-            )
-        ]
         async with transaction(self._pool) as held:
-            repositories = {answer.row.repository for answer in answers}
-            await apply.apply_changes(held, self._lookups, changes, repositories=repositories, now=now)
+            observations = [_served(answer) for answer in answers]
+            stored = await apply.see_manifests(
+                held,
+                self._lookups,
+                observations,
+                source=AuditSource.VERIFY,
+                now=now,
+                waited={_key(answer.row) for answer in answers if _has_waited(answer.row)},
+            )
             # Before the indexes are summed up: a hold that is taken later is not in their sums.
             present = await self._present_children(held, answers)
         await contents.store_manifests(
@@ -196,6 +214,10 @@ class Resolver:
             numbers = {answer.row.repository_id for answer in answers}
             keys = [DueKey(kind=DueKind.MEASURE, repository_id=number, key="") for number in sorted(numbers)]
             await due.make_due(held, keys=keys, now=now, due_at=now + due.MEASURE_DELAY)
+        return [
+            _later(answer.row, retry=RACE_WINDOW) if became is Stored.DOUBTED else answer.again
+            for answer, became in zip(answers, stored, strict=True)
+        ]
 
     async def _read(
         self, repository: RepositoryName, content: ManifestContent
@@ -240,35 +262,36 @@ class Resolver:
             log.warning("config_missing", **known)
         return _Config(blob=blob)
 
-    async def _store_dummy(self, row: DueRow, read: ReadManifest) -> None:
+    async def _store_dummy(self, row: DueRow, read: ReadManifest, content: ManifestContent) -> None:
         """Remember a dummy of GitLab's that nobody knew: it is held by nobody, and its tags are looked at again."""
         now = datetime.now(UTC)
         log.info("dummy_manifest_recognised", repository=row.repository, digest=read.digest)
         key = (row.repository, read.digest)
         async with transaction(self._pool) as held:
+            ids = await repositories.lock_repositories(held, names={row.repository})
             await manifests.add_dummy(held, digest=read.digest, at=now)
-            records = await manifests.find_held_manifests(
-                held, keys=[key], repository_ids={row.repository: row.repository_id}
-            )
+            record = (await manifests.find_held_manifests(held, keys=[key], repository_ids=ids)).get(key)
             changes: list[Change] = [TagsOfDigestDue(repository=row.repository, digest=read.digest)]
-            if key in records and records[key].present:
-                gone = replace(records[key], as_of=now, deleted_at=now)
-                changes.append(ManifestChanged(before=records[key], after=gone))
+            if record is not None and record.present:
+                as_of = max(record.as_of, content.as_of)
+                gone = replace(record, as_of=as_of, deleted_at=content.looked_at)
+                changes.append(ManifestChanged(before=record, after=gone))
             await apply.apply_changes(held, self._lookups, changes, repositories=[row.repository], now=now)
         await contents.store_manifests(self._pool, self._lookups, [read], now=now)
 
     async def _present_children(
         self, held: Connection, answers: Sequence[_Answer]
     ) -> Container[tuple[RepositoryName, Digest]]:
-        """Return which children the repositories of their indexes are known to hold, or to have held."""
+        """Return which children the repositories of their indexes, which are locked, are known to hold."""
         children = _children_of(answers)
         if not children:
             return ()
-        return await manifests.find_held_manifests(
+        on_record = await manifests.find_held_manifests(
             held,
             keys=[(row.repository, digest) for row, digest in children],
             repository_ids={row.repository: row.repository_id for row, _ in children},
         )
+        return {key for key, record in on_record.items() if record.present}
 
     async def _unseen_children(
         self,
@@ -276,7 +299,7 @@ class Resolver:
         answers: Sequence[_Answer],
         present: Container[tuple[RepositoryName, Digest]],
     ) -> list[DueKey]:
-        """Return the children that are still to be read; one read elsewhere must be seen here too."""
+        """Return the children that are still to be read, or asked for: read elsewhere, or on record as deleted."""
         children = _children_of(answers)
         if not children or self._of_cache:
             return []  # a child that is pulled through a cache is announced by itself
@@ -287,24 +310,35 @@ class Resolver:
             if not (digest in found and found[digest].read and (row.repository, digest) in present)
         ]
 
-    async def _missing(self, row: DueRow, digest: Digest) -> Deferred | None:
-        """The registry says 404: believed when said twice, and not while a push may still be under way."""
-        now = datetime.now(UTC)
+    async def _missing(self, row: DueRow, digest: Digest, answer: NotFound) -> Deferred | None:
+        """The registry says 404: believed when said twice, and not while a push may still be under way.
+
+        A tag that points to the manifest decides it: what is served through its tag is not gone, and a tag that is
+        not served is broken first. Until the tag was looked at this is a failure like any other.
+        """
         if row.attempts + 1 < ATTEMPTS_UNTIL_ABSENT:
             return _later(row, retry=RACE_WINDOW)
         if self._of_cache:  # says 404 of what it has forgotten and cannot fetch: that is no absence
             log.info("manifest_not_in_cache", repository=row.repository, digest=digest)
             return None
+        now = datetime.now(UTC)
+        key = (row.repository, digest)
         async with transaction(self._pool) as held:
-            key = (row.repository, digest)
-            records = await manifests.find_held_manifests(
-                held, keys=[key], repository_ids={row.repository: row.repository_id}
+            ids = await repositories.lock_repositories(held, names={row.repository})
+            if key in await tags.find_pointing(held, keys=[key], repository_ids=ids):
+                ask = TagsOfDigestDue(repository=row.repository, digest=digest)
+                await apply.apply_changes(held, self._lookups, [ask], repositories=[row.repository], now=now)
+                return _later(row)
+            (stored,) = await apply.see_manifests(
+                held,
+                self._lookups,
+                [_observation(row.repository, digest, answer, served=False)],
+                source=AuditSource.VERIFY,
+                now=now,
+                waited={key} if _has_waited(row) else (),
             )
-            if key in records:
-                changes = see_manifest_absent(records[key], looked_at=now, source=AuditSource.VERIFY)
-                await apply.apply_changes(
-                    held, self._lookups, changes, repositories=[row.repository], now=now
-                )
+            if stored is Stored.DOUBTED:
+                return _later(row, retry=RACE_WINDOW)
             await contents.mark_unreadable(held, digest=digest, now=now)
         return None
 
@@ -316,6 +350,34 @@ def _children_of(answers: Sequence[_Answer]) -> list[tuple[DueRow, Digest]]:
         for child in answer.read.children
         if is_read_as_manifest(child)
     ]
+
+
+def _is_everybodys(error: BaseException) -> bool:
+    """Tell whether an error says nothing of the manifest: the registry or the database is away, or we are to stop."""
+    return isinstance(error, RegistryError | StoreUnavailable) or not isinstance(error, Exception)
+
+
+def _key(row: DueRow) -> ManifestKey:
+    return row.repository, parse_digest(row.key)
+
+
+def _has_waited(row: DueRow) -> bool:
+    """Tell whether the manifest was asked for so often since the last news of it that the clock margin is over."""
+    return row.attempts >= ATTEMPTS_UNTIL_WAITED
+
+
+def _served(answer: _Answer) -> ManifestObservation:
+    content = answer.content
+    observation = _observation(answer.row.repository, content.digest, content, served=True)
+    return replace(observation, media_type=content.media_type, size_bytes=len(content.content))
+
+
+def _observation(
+    repository: RepositoryName, digest: Digest, answer: Dated, *, served: bool
+) -> ManifestObservation:
+    return ManifestObservation(
+        repository=repository, digest=digest, served=served, looked_at=answer.looked_at, as_of=answer.as_of
+    )
 
 
 def _parse_config(repository: RepositoryName, blob: bytes) -> ImageConfig | None:

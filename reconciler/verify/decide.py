@@ -7,6 +7,7 @@ The rules, in the order they apply to one stored look:
 3. The look agrees with the record (or the record was changed to agree with it): one agreement more; two in a
    row settle the tag.
 
+How long looks have waited is told by their number, since the clock may have been set back: :func:`has_waited`.
 A look without an answer for this tag alone (denied, nonsense) is repeated ever more rarely and concludes
 nothing. But for one: a tag that is listed, and answers 500 again and again while other tags are served, is broken (an
 empty or damaged link does that for ever). A registry that does not answer at all is the harness's matter: no attempts
@@ -25,6 +26,7 @@ from indexer.store.apply import Stored
 from indexer.store.due import Deferred, DueRow
 
 AGREEMENTS = 2
+LOOKS_UNTIL_WAITED = 2
 SPACING = timedelta(seconds=1)
 LONGEST_SPACING = timedelta(seconds=60)
 RETRY = timedelta(seconds=10)
@@ -64,6 +66,14 @@ def after_look(row: DueRow, look: Look, *, now: datetime) -> Deferred | Verdict:
                 return Verdict.SETTLED
             return Deferred(row=row, due_at=now + SPACING, looks=looks, agreed=agreed, last_seen=look.saw)
     assert_never(look.stored)
+
+
+def has_waited(row: DueRow, *, saw: str) -> bool:
+    """Tell whether a look saw again what was seen before, and this long after the newest event.
+
+    The looks since then were 1 s and 2 s apart, so that the event is longer ago than the race window.
+    """
+    return row.looks >= LOOKS_UNTIL_WAITED and row.last_seen == saw
 
 
 def after_failure(row: DueRow, *, now: datetime, unreadable: bool = False) -> Deferred:

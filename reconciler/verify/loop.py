@@ -5,27 +5,34 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from prometheus_client import Counter, Histogram
 
-from indexer.errors import RegistryError
+from indexer.errors import RegistryError, RegistryUnavailable, StoreUnavailable
 from indexer.inventory.changes import AuditSource, DueKind
 from indexer.inventory.records import TagKey, TagRecord
 from indexer.inventory.seen import Outcome, TagObservation
 from indexer.loop import Round
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store import apply, due, tags, verified
+from indexer.store import apply, due, imported, tags, verified
 from indexer.store.apply import Stored
 from indexer.store.due import Deferred, DueRow
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection, transaction
-from indexer.task_group import TaskGroup
 from reconciler.observe import Answered, Question, first_unavailable, observe_tags
 from reconciler.registry.protocol import Registry
-from reconciler.verify.decide import UNREADABLE, Look, Verdict, after_failure, after_look, is_unreadable
+from reconciler.verify.decide import (
+    UNREADABLE,
+    Look,
+    Verdict,
+    after_failure,
+    after_look,
+    has_waited,
+    is_unreadable,
+)
 
 log = structlog.get_logger()
 
@@ -48,8 +55,54 @@ VERIFIED_SECONDS = Histogram(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
+    """What is due, what is on record of it, and when the repositories of what is on no record were compared in full."""
+
     rows: list[DueRow]
     records: dict[TagKey, TagRecord]
+    walked: dict[int, datetime]
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What looks at the tags of a batch found.
+
+    ``unreadable``: the tags for which the registry answered 500. ``vanished``: the repositories that it does not know.
+    """
+
+    observations: dict[TagKey, TagObservation] = field(default_factory=dict)
+    unreadable: set[tuple[RepositoryName, str]] = field(default_factory=set)
+    vanished: set[RepositoryName] = field(default_factory=set)
+
+    def take(self, repository: RepositoryName, answered: Answered) -> None:
+        """Add what was found of one repository."""
+        for undecided in answered.undecided:
+            log.warning("tag_undecided", repository=repository, tag=undecided.tag, reason=undecided.reason)
+            if undecided.kind == UNREADABLE:
+                self.unreadable.add((repository, undecided.tag))
+        for tag, observation in answered.observations.items():
+            self.observations[repository, tag] = observation
+        if answered.vanished:
+            self.vanished.add(repository)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DueLook:
+    """What a look at a due tag found, and what was on record before it."""
+
+    row: DueRow
+    observation: TagObservation
+    record: TagRecord | None
+    absent_at: datetime | None = None
+
+    def to_store(self) -> apply.Look:
+        """Return the look as it is to be stored over that record."""
+        return apply.Look(
+            observation=self.observation,
+            revision=_revision(self.record),
+            absent_at=self.absent_at,
+            waited=has_waited(self.row, saw=_saw(self.observation)),
+            verified_before=None if self.record is None else self.record.verified_at,
+        )
 
 
 class Verifier:
@@ -80,14 +133,11 @@ class Verifier:
         try:
             if (await self._registry.kind()).is_cache:
                 return await self._leave(batch)
-            answers = await self._observe(batch)
+            looked = await self._observe(batch)
         except RegistryError:
             await self._give_back(batch.rows)
             raise
-        except ExceptionGroup as failures:
-            await self._give_back(batch.rows)
-            raise first_unavailable(failures) or failures from failures
-        await self._store(batch, answers)
+        await self._store(batch, looked)
         return Round(items=len(batch.rows), rest_seconds=0)
 
     async def _take(self) -> _Batch:
@@ -105,7 +155,9 @@ class Verifier:
                 keys=[(row.repository, TagName(row.key)) for row in rows],
                 repository_ids={row.repository: row.repository_id for row in rows},
             )
-        return _Batch(rows=rows, records=records)
+            unknown = {row.repository_id for row in rows if (row.repository, TagName(row.key)) not in records}
+            walked = await imported.find_walked(held, repository_ids=unknown) if unknown else {}
+        return _Batch(rows=rows, records=records, walked=walked)
 
     async def _leave(self, batch: _Batch) -> Round:
         """Of a pull-through cache no tag is asked for: it would ask its upstream, and 404 where that is down."""
@@ -120,7 +172,11 @@ class Verifier:
             return LONGEST_REST_SECONDS
         return min(max((at - datetime.now(UTC)).total_seconds(), 0.01), LONGEST_REST_SECONDS)
 
-    async def _observe(self, batch: _Batch) -> dict[RepositoryName, Answered]:
+    async def _observe(self, batch: _Batch) -> _Looked:
+        """Ask for the tags of each repository; raise ``RegistryUnavailable`` if the registry does not answer.
+
+        Where something else goes wrong tag by tag, so that the one it is about holds up no other.
+        """
         questions: dict[RepositoryName, list[Question]] = {}
         others_answer = any(map(is_unreadable, batch.rows)) and await self._others_answer()
         for row in batch.rows:
@@ -129,14 +185,28 @@ class Verifier:
             if is_unreadable(row) and others_answer:
                 question = replace(question, unreadable=True)
             questions.setdefault(row.repository, []).append(question)
-        async with TaskGroup() as group:
-            tasks = {
-                repository: group.create_task(
-                    observe_tags(self._registry, repository, asked, limit=self._limit)
-                )
-                for repository, asked in questions.items()
-            }
-        return {repository: task.result() for repository, task in tasks.items()}
+        answers = await asyncio.gather(
+            *(self._ask(repository, asked) for repository, asked in questions.items()), return_exceptions=True
+        )
+        looked = _Looked()
+        for (repository, asked), answer in zip(questions.items(), answers, strict=True):
+            if isinstance(answer, Answered):
+                looked.take(repository, answer)
+                continue
+            _raise_if_everybodys(answer)
+            for question in asked:
+                try:
+                    looked.take(repository, await self._ask(repository, [question]))
+                except Exception as error:  # noqa: BLE001 - it is told of the tag it is about
+                    _raise_if_everybodys(error)
+                    _say_failed(repository, question.tag, error)
+        return looked
+
+    async def _ask(self, repository: RepositoryName, asked: Sequence[Question]) -> Answered:
+        try:
+            return await observe_tags(self._registry, repository, asked, limit=self._limit)
+        except ExceptionGroup as failures:
+            raise first_unavailable(failures) or failures from failures
 
     async def _others_answer(self) -> bool:
         """Tell whether the registry serves other tags, or there are none on record: else its storage may be away."""
@@ -148,55 +218,72 @@ class Verifier:
                 return True
         return not witnesses
 
-    async def _store(self, batch: _Batch, answers: dict[RepositoryName, Answered]) -> None:
+    async def _store(self, batch: _Batch, looked: _Looked) -> None:
         now = datetime.now(UTC)
-        seen: list[tuple[DueRow, TagObservation]] = []
+        looks: list[_DueLook] = []
         settled: list[DueRow] = []
         later: list[Deferred] = []
-        unreadable = {
-            repository: {each.tag for each in answered.undecided if each.kind == UNREADABLE}
-            for repository, answered in answers.items()
-        }
         for row in batch.rows:
-            answered = answers[row.repository]
-            observation = answered.observations.get(TagName(row.key))
+            observation = looked.observations.get((row.repository, TagName(row.key)))
             record = batch.records.get((row.repository, TagName(row.key)))
             if observation is None:
-                later.append(after_failure(row, now=now, unreadable=row.key in unreadable[row.repository]))
-            elif _is_for_the_walk(record, observation, vanished=answered.vanished):
+                unreadable = (row.repository, row.key) in looked.unreadable
+                later.append(after_failure(row, now=now, unreadable=unreadable))
+            elif _is_for_the_walk(record, observation, vanished=row.repository in looked.vanished):
                 settled.append(row)
             else:
-                seen.append((row, observation))
-        for answered in answers.values():
-            for undecided in answered.undecided:
-                log.warning("tag_undecided", tag=undecided.tag, reason=undecided.reason)
+                absent_at = batch.walked.get(row.repository_id) if record is None else None
+                looks.append(_DueLook(row=row, observation=observation, record=record, absent_at=absent_at))
         async with transaction(self._pool) as held:
-            looks = [
-                apply.Look(
-                    observation=observation,
-                    revision=_revision(batch.records.get((observation.repository, observation.tag))),
-                )
-                for _, observation in seen
-            ]
-            stored = await apply.see_all(held, self._lookups, looks, source=AuditSource.VERIFY, now=now)
-            for (row, observation), became in zip(seen, stored, strict=True):
-                decision = after_look(row, Look(stored=became, saw=_saw(observation)), now=now)
-                if decision is Verdict.SETTLED:
-                    settled.append(row)
-                else:
-                    later.append(decision)
-                _count(row, became, now)
             await due.finish_due(held, rows=settled, now=now)
             await due.defer_due(held, deferred=later, now=now)
+        await self._store_looks(looks, now=now)
+
+    async def _store_looks(self, looks: Sequence[_DueLook], *, now: datetime) -> None:
+        """Store looks all at once; where that fails one by one, and what fails alone is that tag's own failure."""
+        if not looks:
+            return
+        try:
+            stored = await self._store_together(looks, now=now)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whichever of them it is about, it is told of that one
+            if len(looks) > 1:
+                for look in looks:
+                    await self._store_looks([look], now=now)
+                return
+            (failed,) = looks
+            _say_failed(failed.row.repository, failed.observation.tag, error)
+            async with transaction(self._pool) as held:
+                await due.defer_due(held, deferred=[after_failure(failed.row, now=now)], now=now)
+            return
         # Apart: two verifiers count in the same rows, and must not wait for each other's batches.
         async with connection(self._pool) as held:
             taken = [
                 seconds
-                for (row, look), became in zip(seen, stored, strict=True)
-                if (seconds := _since_told(batch.records.get((row.repository, look.tag)), look, became))
-                is not None
+                for look, became in zip(looks, stored, strict=True)
+                if (seconds := _since_told(look.record, look.observation, became)) is not None
             ]
             await verified.count_verified(held, seconds=taken, at=now)
+
+    async def _store_together(self, looks: Sequence[_DueLook], *, now: datetime) -> list[Stored]:
+        settled: list[DueRow] = []
+        later: list[Deferred] = []
+        async with transaction(self._pool) as held:
+            stored = await apply.see_all(
+                held, self._lookups, [look.to_store() for look in looks], source=AuditSource.VERIFY, now=now
+            )
+            for look, became in zip(looks, stored, strict=True):
+                decision = after_look(look.row, Look(stored=became, saw=_saw(look.observation)), now=now)
+                if decision is Verdict.SETTLED:
+                    settled.append(look.row)
+                else:
+                    later.append(decision)
+            await due.finish_due(held, rows=settled, now=now)
+            await due.defer_due(held, deferred=later, now=now)
+        for look, became in zip(looks, stored, strict=True):
+            _count(look.row, became, now)
+        return stored
 
     async def _give_back(self, rows: Sequence[DueRow]) -> None:
         """No attempt is counted against a tag because the registry was away."""
@@ -217,6 +304,16 @@ class Verifier:
                 ],
                 now=now,
             )
+
+
+def _raise_if_everybodys(error: BaseException) -> None:
+    """Raise what says nothing of the tag: the registry is away, or we are to stop."""
+    if isinstance(error, RegistryUnavailable) or not isinstance(error, Exception):
+        raise error
+
+
+def _say_failed(repository: RepositoryName, tag: TagName, error: BaseException) -> None:
+    log.warning("tag_not_verified", repository=repository, tag=tag, error=f"{type(error).__name__}: {error}")
 
 
 def _question(row: DueRow, record: TagRecord | None) -> Question:

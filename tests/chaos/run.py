@@ -18,6 +18,7 @@ from reconciler.registry.answers import Found
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from tests.chaos.world import Command, World
+from tests.fixtures import invariants
 from tools.registry_binary import FoundRegistry
 from tools.sample_images import Pusher, PushError, oci_image
 
@@ -137,7 +138,8 @@ async def waiting(world: World) -> dict[str, int]:
         row = await connection.fetchrow(
             "SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS deliveries,"
             " (SELECT count(*) FROM audit_staged) AS entries,"
-            " (SELECT count(*) FROM due WHERE kind = 'verify') AS tags"
+            " (SELECT count(*) FROM due WHERE kind = 'verify') AS tags,"
+            " (SELECT count(*) FROM due WHERE kind = 'resolve') AS manifests"
         )
     finally:
         await connection.close()
@@ -166,7 +168,7 @@ async def compare(world: World, outcome: Outcome) -> None:
             if recorded.get(key) != truth.get(key)
         ]
         await compare_log(world, connection, outcome)
-        await compare_history(connection, outcome)
+        await compare_tables(connection, outcome)
     finally:
         await connection.close()
 
@@ -208,13 +210,11 @@ async def compare_log(world: World, connection: asyncpg.Connection[asyncpg.Recor
         outcome.wrong.append(f"{quarantined} events are quarantined")
 
 
-async def compare_history(connection: asyncpg.Connection[asyncpg.Record], outcome: Outcome) -> None:
+async def compare_tables(connection: asyncpg.Connection[asyncpg.Record], outcome: Outcome) -> None:
     overlapping = await connection.fetch(
         "SELECT a.name FROM tag_history AS a JOIN tag_history AS b ON a.repository_id = b.repository_id"
         " AND a.name = b.name AND a.valid_from < b.valid_from AND a.valid_to > b.valid_from"
     )
     outcome.wrong += [f"intervals of {row['name']} overlap" for row in overlapping]
-    counted = await connection.fetch(
-        "SELECT name FROM repository AS r WHERE tag_count <> (SELECT count(*) FROM tag WHERE repository_id = r.id)"
-    )
-    outcome.wrong += [f"the tags of {row['name']} are miscounted" for row in counted]
+    for wrong in (invariants.miscounted, invariants.not_held, invariants.not_read, invariants.wrongly_read):
+        outcome.wrong += await wrong(connection)

@@ -20,7 +20,7 @@ from aiohttp import web
 from indexer.errors import ConfigurationError, RegistryDenied, RegistryMisbehaved, RegistryUnavailable
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry import catalog
-from reconciler.registry.answers import Confirmed, Found, NotFound
+from reconciler.registry.answers import Confirmed, Found, ManifestContent, NotFound
 from reconciler.registry.auth import Credentials
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
@@ -149,7 +149,7 @@ async def test_bearer__every_noun(
         assert tuple((await client.list_tags(APP)).names) == ("latest",)
         assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=digest), Confirmed)
         assert isinstance(await client.look_at_tag(APP, LATEST), Found)
-        assert await client.get_manifest(APP, digest) is not None
+        assert isinstance(await client.get_manifest(APP, digest), ManifestContent)
         await client.delete_manifest(APP, digest)
         assert isinstance(await client.look_at_tag(APP, LATEST), NotFound)
 

@@ -9,7 +9,7 @@ import pytest
 from indexer.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci.digest import digest_of, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
-from reconciler.registry.answers import Confirmed, Deletion, Found, NotFound, NotFoundCode
+from reconciler.registry.answers import Confirmed, Deletion, Found, ManifestContent, NotFound, NotFoundCode
 from reconciler.registry.auth import Credentials
 from reconciler.registry.protocol import WritableRegistry
 from tests.contract.conftest import StartSubject, Subject, push
@@ -116,13 +116,16 @@ async def test_get_manifest__bytes_as_pushed(subject: Subject) -> None:
 
     content = await subject.client.get_manifest(APP, digest)
 
-    assert content is not None
+    assert isinstance(content, ManifestContent)
     assert (content.content, content.media_type, content.digest) == (odd, image.media_type, digest_of(odd))
 
 
 async def test_get_manifest__absent(subject: Subject) -> None:
-    """An unknown digest reads as nothing."""
-    assert await subject.client.get_manifest(APP, NOBODY) is None
+    """An unknown digest is not found, and the answer says as of when."""
+    before = datetime.now(UTC)
+    answer = await subject.client.get_manifest(APP, NOBODY)
+    assert isinstance(answer, NotFound)
+    assert before <= answer.looked_at <= datetime.now(UTC)
 
 
 async def test_has_blob__present_absent_elsewhere(subject: Subject) -> None:

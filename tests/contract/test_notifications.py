@@ -11,7 +11,7 @@ from aiohttp import web
 
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
-from reconciler.registry.answers import Confirmed, Found, NotFound
+from reconciler.registry.answers import Confirmed, Found, ManifestContent, NotFound
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from tests.contract.conftest import IMPATIENT, push
@@ -119,7 +119,7 @@ async def test_events__of_every_operation(told: tuple[Version, RegistryClient], 
     await client.list_tags(APP)
     await client.list_repositories()
     assert isinstance(await client.look_at_tag(APP, LATEST), Found)
-    assert await client.get_manifest(APP, digest) is not None
+    assert isinstance(await client.get_manifest(APP, digest), ManifestContent)
     await client.get_blob(APP, parse_digest(image.blobs[0].digest), limit=10_000)
     await push(client, APP, image, "stable")
     await client.delete_manifest(APP, digest)

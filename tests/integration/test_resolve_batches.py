@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from indexer.errors import StoreRefused
+from indexer.housekeeping import Housekeeper, Retention
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
-from indexer.store import contents
+from indexer.settings import Settings
+from indexer.store import contents, due
 from indexer.store.contents import ReadManifest
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
+from indexer.store.operators import Operator
 from indexer.store.pool import Pool
+from reconciler.app import Rooms, once
 from reconciler.drift.report import WalkSettings
 from reconciler.drift.walk import Walk
+from reconciler.registry.client import RegistryClient
 from reconciler.resolve import loop as room
 from reconciler.resolve.loop import Resolver
 from tests.fixtures.ingesting import check_counters
@@ -95,13 +101,13 @@ async def test_batch__one_image_in_two_repositories(pool: Pool, lookups: Lookups
         (OTHER, "v1"): (AMD.size_bytes, ["linux/amd64"]),
     }
     assert 2 == await pool.fetchval("SELECT count(*) FROM repository_manifest WHERE deleted_at IS NULL")
-    await check_counters(pool)
+    await check_counters(pool, read=True)
 
 
 async def test_batch__one_that_cannot_be_stored(
     pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stays due as it was, and holds up no other of its batch."""
+    """It counts as its own failure, is tried again later, and holds up no other of its batch."""
     state = RegistryState()
     for image, tag in ((AMD, "amd"), (ARM, "arm"), (oci_image("third"), "third")):
         hold(state, APP, image, tag)
@@ -116,10 +122,77 @@ async def test_batch__one_that_cannot_be_stored(
 
     with monkeypatch.context() as patch:
         patch.setattr(contents, "store_manifests", refuse)
-        with pytest.raises(ValueError, match="refused"):
+        waits = []
+        for attempts in range(1, 4):
             await resolver.run_once()
-    assert await still_due(pool) == [ARM.digest]
-    assert 0 == await pool.fetchval("SELECT attempts FROM due WHERE kind = $1", DueKind.RESOLVE)
+            assert await still_due(pool) == [ARM.digest]
+            (row,) = await pool.fetch("SELECT attempts, due_at, now() AS now FROM due WHERE kind = 'resolve'")
+            assert row["attempts"] == attempts
+            waits.append(row["due_at"] - row["now"])
+            assert 0 == (await resolver.run_once()).items
+            await pool.execute("UPDATE due SET due_at = now() WHERE kind = 'resolve'")
+        assert timedelta(0) < waits[0] < waits[1] < waits[2]
+        async with pool.acquire() as connection:
+            assert 1 == (await due.backlog(connection))[DueKind.RESOLVE].failing
     await resolver.run_once()
     assert await still_due(pool) == []
     assert (ARM.size_bytes, ["linux/arm64"]) == (await shown(pool))[APP, "arm"]
+    await check_counters(pool, read=True)
+
+
+async def test_batch__one_that_fails_for_ever_is_given_up(pool: Pool, lookups: Lookups) -> None:
+    """However often a manifest failed, its wait is bounded; after INDEXER_DUE_RETENTION it is given up."""
+    state = RegistryState()
+    hold(state, APP, AMD, "amd")
+    resolver = await walked(pool, lookups, state)
+    state.repositories[APP].manifests.clear()
+    await pool.execute("UPDATE due SET attempts = 2000, since = now() - interval '31 days'")
+    await resolver.run_once()
+    (row,) = await pool.fetch("SELECT attempts, due_at - now() AS wait FROM due WHERE kind = 'resolve'")
+    assert 2001 == row["attempts"]
+    assert row["wait"] <= room.LONGEST_RETRY
+    month = timedelta(days=30)
+    keep = Retention(inbox=month, events=month, tombstones=month, due=month, pull_detail=month)
+    await Housekeeper(pool, keep).run_once()
+    assert await still_due(pool) == []
+
+
+async def test_once__says_what_could_not_be_stored(
+    pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One manifest that the store refuses makes `reconciler once` say so; it does not end it."""
+    state = RegistryState()
+    for image, tag in ((AMD, "amd"), (ARM, "arm")):
+        hold(state, APP, image, tag)
+    store = contents.store_manifests
+
+    async def refuse(pool: Pool, lookups: Lookups, reads: Iterable[ReadManifest], **named: Any) -> None:
+        reads = list(reads)
+        if ARM.digest in {read.digest for read in reads}:
+            raise StoreRefused("value out of int64 range")
+        await store(pool, lookups, reads, **named)
+
+    monkeypatch.setattr(contents, "store_manifests", refuse)
+    for name in ("RETRY", "LONGEST_RETRY"):
+        monkeypatch.setattr(room, name, timedelta(milliseconds=1))
+    monkeypatch.setattr(due, "MEASURE_DELAY", timedelta(0))
+    monkeypatch.setattr(due, "LOOK_SPACING", timedelta(milliseconds=1))
+    registry = cast("RegistryClient", DirectRegistry(state))
+    settings = Settings.read({"RECONCILER_REGISTRY_URL": "http://127.0.0.1:5000"}, config=None)
+    rooms = Rooms(
+        settings=settings, database_url="", pool=pool, lookups=lookups, registry=registry, walking=registry
+    )
+    report = await once(
+        rooms,
+        scope=None,
+        release_brake=False,
+        thorough=True,
+        operator=Operator(name="tests", host="here", command="reconciler once"),
+        resume=False,
+        on_progress=lambda _: None,
+    )
+    assert RunOutcome.COMPLETE is report.outcome
+    assert 1 == report.undecided["not_read"]["count"] == report.counts["undecided"]
+    assert report.reasons[0].startswith(f"{APP}@{ARM.digest}: could not be read and stored, tried 3 times")
+    assert [ARM.digest] == await still_due(pool)
+    assert (AMD.size_bytes, ["linux/amd64"]) == (await shown(pool))[APP, "amd"]

@@ -20,6 +20,7 @@ from reconciler.registry.answers import (
     Found,
     ManifestContent,
     ManifestLook,
+    ManifestRead,
     NotFound,
     NotFoundCode,
     Ping,
@@ -112,12 +113,14 @@ class DirectRegistry:
         looked_at, registry_clock = self._begin("look_at_manifest", repository, digest)
         return self._found(repository, digest, looked_at, registry_clock)
 
-    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestContent | None:
-        """Read a manifest; None also where a capture holds no bytes of it."""
+    async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRead:
+        """Read a manifest; not found also where a capture holds no bytes of it."""
         looked_at, registry_clock = self._begin("get_manifest", repository, digest)
         stored = self.state.manifest(repository, digest)
         if stored is None or stored.content is None:
-            return None
+            return NotFound(
+                looked_at=looked_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
+            )
         return ManifestContent(
             looked_at=looked_at,
             registry_clock=registry_clock,

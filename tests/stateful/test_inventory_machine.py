@@ -2,12 +2,14 @@
 
 For any sequence of pushes, retags and deletes, with notifications lost, doubled, delayed and reordered, with
 skewed clocks and stale looks: once the registry is quiet, the tags that news spoke of looked at again and one
-walk done, the inventory equals the registry; and a tag's intervals never overlap.
+walk done, the inventory equals the registry, and every tag that can be read has its manifest on record as held; and a
+tag's intervals never overlap.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,8 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from indexer.ingest.envelope import decode
 from indexer.inventory import history
 from indexer.inventory.changes import AuditSource, Entry
-from indexer.inventory.records import TagRecord
-from indexer.inventory.seen import Judgement, Outcome, TagObservation, see
+from indexer.inventory.held import ManifestObservation, observe_manifest
+from indexer.inventory.precedence import Judgement
+from indexer.inventory.records import ManifestRecord, TagRecord
+from indexer.inventory.seen import Outcome, TagObservation, see
 from indexer.inventory.told import Known, tell
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.media_types import OCI_MANIFEST
@@ -45,12 +49,15 @@ class InventoryMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = BEGIN
         self.skew = timedelta(0)
+        self.ours = timedelta(0)
         self.registry = RegistryState(version=Version.V3, clock=lambda: self.now + self.skew)
         self.registry.listeners.append(self.on_event)
         self.pending: list[dict[str, Any]] = []
         self.delivered: list[dict[str, Any]] = []
         self.links: list[tuple[TagName, Digest]] = []
         self.looks: list[tuple[TagObservation, int]] = []
+        self.answers: list[ManifestObservation] = []
+        self.newest: dict[str, dict[str, datetime | None]] = {}
         self.known = Known()
         self.seen_ids: set[str] = set()
         self.entries: list[Entry] = []
@@ -113,6 +120,15 @@ class InventoryMachine(RuleBasedStateMachine):
         """The next requests reach a replica whose clock differs."""
         self.skew = timedelta(seconds=seconds)
 
+    @rule(seconds=st.sampled_from([-60.0, -4.0, 0.0]))
+    def our_clock_is_set(self, seconds: float) -> None:
+        """Our clock, and ours alone, goes back, or is put right."""
+        self.ours = timedelta(seconds=seconds)
+
+    @property
+    def clock(self) -> datetime:
+        return self.now + self.ours
+
     # --- notifications -----------------------------------------------------------------------------------
 
     @precondition(lambda self: self.pending)
@@ -132,7 +148,9 @@ class InventoryMachine(RuleBasedStateMachine):
 
     def take(self, event: dict[str, Any]) -> None:
         """What the ingest worker does: decode, drop what was applied before, tell."""
-        decoded = decode(json.dumps({"events": [event]}).encode(), content_encoding="", received_at=self.now)
+        decoded = decode(
+            json.dumps({"events": [event]}).encode(), content_encoding="", received_at=self.clock
+        )
         assert not decoded.refused
         for each in decoded.events:
             if each.id in self.seen_ids:
@@ -155,6 +173,36 @@ class InventoryMachine(RuleBasedStateMachine):
         observation, revision = self.looks.pop(data.draw(st.integers(0, len(self.looks) - 1)))
         self.store(observation, revision)
 
+    @rule(content=contents)
+    def ask_for_manifest(self, content: bytes) -> None:
+        """A manifest is asked for now and stored later, over whatever is on record then."""
+        self.answers.append(self.observe_manifest(digest_of(content)))
+
+    @precondition(lambda self: self.answers)
+    @rule(data=st.data())
+    def store_answer(self, data: st.DataObject) -> None:
+        self.store_manifest(self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1))))
+
+    def observe_manifest(self, digest: Digest) -> ManifestObservation:
+        return ManifestObservation(
+            repository=REPOSITORY,
+            digest=digest,
+            served=self.registry.manifest(REPOSITORY, digest) is not None,
+            looked_at=self.clock,
+            as_of=min(self.clock, self.registry.clock().replace(microsecond=0)),
+        )
+
+    def store_manifest(self, observation: ManifestObservation, *, waited: bool = False) -> Judgement:
+        key = (REPOSITORY, observation.digest)
+        record = self.known.manifests.get(key)
+        judged = observe_manifest(record, observation, source=AuditSource.WALK, waited=waited)
+        for change in judged.changes:
+            self.known.fold(change)
+        if judged.judgement is Judgement.CONFIRMED and record is not None:
+            as_of = max(record.as_of, observation.looked_at)
+            self.known.manifests[key] = replace(record, as_of=as_of)
+        return judged.judgement
+
     def observe(self, tag: TagName) -> TagObservation:
         digest = self.registry.link_of(REPOSITORY, tag)
         if digest is None:
@@ -167,12 +215,19 @@ class InventoryMachine(RuleBasedStateMachine):
             repository=REPOSITORY,
             tag=tag,
             outcome=outcome,
-            looked_at=self.now,
-            as_of=min(self.now, self.registry.clock().replace(microsecond=0)),
+            looked_at=self.clock,
+            as_of=min(self.clock, self.registry.clock().replace(microsecond=0)),
             digest=digest if outcome is Outcome.POINTS else None,
         )
 
-    def store(self, observation: TagObservation, revision: int) -> Judgement | None:
+    def store(
+        self,
+        observation: TagObservation,
+        revision: int,
+        *,
+        waited: bool = False,
+        verified_before: datetime | None = None,
+    ) -> Judgement | None:
         key = (REPOSITORY, observation.tag)
         if self.revision(observation.tag) != revision:
             return None
@@ -180,11 +235,17 @@ class InventoryMachine(RuleBasedStateMachine):
             self.known.tags.get(key),
             self.known.histories.get(key, ()),
             observation,
+            held=self.hold_on(observation.digest),
             source=AuditSource.VERIFY,
+            waited=waited,
+            verified_before=verified_before,
         )
         for change in seen.changes:
             self.known.fold(change)
         return seen.judgement
+
+    def hold_on(self, digest: Digest | None) -> ManifestRecord | None:
+        return None if digest is None else self.known.manifests.get((REPOSITORY, digest))
 
     def revision(self, tag: TagName) -> int:
         record = self.known.tags.get((REPOSITORY, tag))
@@ -204,6 +265,29 @@ class InventoryMachine(RuleBasedStateMachine):
             assert (opened.digest if opened is not None else None) == record.digest, (key, record)
 
     @invariant()
+    def evidence_never_goes_back(self) -> None:
+        for name, instants in self.instants().items():
+            earlier = self.newest.get(name, {})
+            for kind, at in instants.items():
+                before = earlier.get(kind)
+                assert before is None or at is None or at >= before, (name, kind, before, at)
+            self.newest[name] = instants
+
+    def instants(self) -> dict[str, dict[str, datetime | None]]:
+        """Of every tag and manifest, the instants that only ever grow; one that is not known may become so again."""
+        found: dict[str, dict[str, datetime | None]] = {
+            tag: {
+                "told_at": record.told_at,
+                "seen_at": record.seen_at,
+                "verified_at": record.verified_at,
+            }
+            for (_, tag), record in self.known.tags.items()
+        }
+        return found | {
+            digest: {"as_of": record.as_of} for (_, digest), record in self.known.manifests.items()
+        }
+
+    @invariant()
     def every_change_is_in_the_log_once(self) -> None:
         told = [(entry.event.id, entry.action.split(".")[0]) for entry in self.entries if entry.event]
         assert len(told) == len(set(told))
@@ -216,14 +300,31 @@ class InventoryMachine(RuleBasedStateMachine):
             self.take(event)
         self.now += QUIET
         for tag in TAGS:
-            looks = [self.store(self.observe(tag), self.revision(tag)) for _ in range(2)]
+            looks = [self.verify(tag) for _ in range(2)]
             assert looks[-1] is Judgement.CONFIRMED
+        for digest in [digest for (_, digest), held in self.known.manifests.items() if held.present]:
+            observation = self.observe_manifest(digest)
+            assert self.store_manifest(observation, waited=True) is not Judgement.DOUBTED
         stored = self.registry.repositories.get(REPOSITORY)
         links = dict(stored.tags) if stored is not None else {}
         for tag in TAGS:
             self.compare(self.known.tags.get((REPOSITORY, tag)), links.get(tag))
         self.intervals_never_overlap()
         self.the_open_interval_is_what_is_on_record()
+
+    def verify(self, tag: TagName) -> Judgement | None:
+        """Look as verification does, once it has waited, and ask for the manifest as resolving does."""
+        record = self.known.tags.get((REPOSITORY, tag))
+        observation = self.observe(tag)
+        judgement = self.store(
+            observation,
+            self.revision(tag),
+            waited=True,
+            verified_before=None if record is None else record.verified_at,
+        )
+        if observation.digest is not None:
+            self.store_manifest(self.observe_manifest(observation.digest), waited=True)
+        return judgement
 
     def compare(self, record: TagRecord | None, link: Digest | None) -> None:
         if link is None:
@@ -235,6 +336,9 @@ class InventoryMachine(RuleBasedStateMachine):
         assert record.broken is not readable
         if readable:
             assert record.digest == link
+            held = self.hold_on(link)
+            assert held is not None
+            assert held.present
 
 
 InventoryMachine.TestCase.settings = settings(

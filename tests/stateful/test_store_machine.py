@@ -15,6 +15,7 @@ from hypothesis.stateful import invariant
 
 from indexer.ingest.envelope import decode
 from indexer.inventory.changes import AuditSource
+from indexer.inventory.held import ManifestObservation
 from indexer.inventory.seen import TagObservation
 from indexer.oci.digest import digest_from_bytes
 from indexer.store import apply, repositories
@@ -22,6 +23,7 @@ from indexer.store.apply import Look, Stored
 from indexer.store.instants import known
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, open_pool, transaction
+from tests.fixtures.ingesting import check_counters
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.selection import examples
 from tests.stateful.test_inventory_machine import REPOSITORY, InventoryMachine
@@ -49,7 +51,9 @@ class StoreMachine(InventoryMachine):
             await repositories.add_repositories(held, heard={REPOSITORY: self.now})
 
     def take(self, event: dict[str, Any]) -> None:
-        decoded = decode(json.dumps({"events": [event]}).encode(), content_encoding="", received_at=self.now)
+        decoded = decode(
+            json.dumps({"events": [event]}).encode(), content_encoding="", received_at=self.clock
+        )
 
         async def ingest() -> None:
             await apply.prepare(self.lookups, decoded.events)
@@ -59,15 +63,15 @@ class StoreMachine(InventoryMachine):
         self.runner.run(ingest())
         super().take(event)
 
-    def store(self, observation: TagObservation, revision: int) -> Any:
-        judgement = super().store(observation, revision)
+    def store(self, observation: TagObservation, revision: int, **how: Any) -> Any:
+        judgement = super().store(observation, revision, **how)
 
         async def see() -> Stored:
             async with transaction(self.pool) as held:
                 (stored,) = await apply.see_all(
                     held,
                     self.lookups,
-                    [Look(observation=observation, revision=revision)],
+                    [Look(observation=observation, revision=revision, **how)],
                     source=AuditSource.VERIFY,
                     now=self.now,
                 )
@@ -75,6 +79,25 @@ class StoreMachine(InventoryMachine):
 
         stored = self.runner.run(see())
         assert stored.value == ("overtaken" if judgement is None else judgement.value)
+        return judgement
+
+    def store_manifest(self, observation: ManifestObservation, *, waited: bool = False) -> Any:
+        judgement = super().store_manifest(observation, waited=waited)
+        key = (observation.repository, observation.digest)
+
+        async def see() -> Stored:
+            async with transaction(self.pool) as held:
+                (stored,) = await apply.see_manifests(
+                    held,
+                    self.lookups,
+                    [observation],
+                    source=AuditSource.WALK,
+                    now=self.now,
+                    waited={key} if waited else (),
+                )
+            return stored
+
+        assert self.runner.run(see()).value == judgement.value
         return judgement
 
     @invariant()
@@ -129,8 +152,14 @@ class StoreMachine(InventoryMachine):
             for (_, tag), timeline in self.known.histories.items()
             for part in timeline
         }
-        counted = await self.pool.fetchval("SELECT tag_count FROM repository")
-        assert counted == len(live)
+        held = await self.pool.fetch(
+            "SELECT m.digest, h.as_of, h.deleted_at FROM repository_manifest AS h"
+            " JOIN manifest AS m ON m.id = h.manifest_id"
+        )
+        assert {(digest_from_bytes(row["digest"]), row["as_of"], row["deleted_at"]) for row in held} == {
+            (record.digest, record.as_of, record.deleted_at) for record in self.known.manifests.values()
+        }
+        await check_counters(self.pool, settled=False)
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ async def test_from_truth__answers_looks() -> None:
     assert isinstance(await registry.look_at_tag(APP, TagName("broken")), NotFound)
     assert isinstance(await registry.look_at_tag(APP, TagName("broken"), if_digest=GONE), Confirmed)
     assert isinstance(await registry.look_at_manifest(APP, GONE), NotFound)
-    assert await registry.get_manifest(APP, HERE) is None
+    assert isinstance(await registry.get_manifest(APP, HERE), NotFound)
     assert (await registry.list_repositories()).names == ("emptied", "team/app")
     assert set((await registry.list_tags(APP)).names) == {"latest", "broken"}
     assert not (await registry.list_tags(RepositoryName("emptied"))).unknown_repository
@@ -68,7 +68,7 @@ async def test_from_truth__over_http() -> None:
         assert (look.digest, look.size, look.media_type) == (HERE, 401, media_types.OCI_MANIFEST)
         assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=HERE), Confirmed)
         assert isinstance(await client.look_at_tag(APP, TagName("broken")), NotFound)
-        assert await client.get_manifest(APP, HERE) is None
+        assert isinstance(await client.get_manifest(APP, HERE), NotFound)
         assert (await client.list_repositories()).names == ("emptied", "team/app")
 
 

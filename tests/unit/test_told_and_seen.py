@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,9 @@ from indexer.inventory.changes import (
     TagsOfDigestDue,
 )
 from indexer.inventory.events import Event, EventAction
-from indexer.inventory.precedence import CLOCK_MARGIN, RACE_WINDOW
+from indexer.inventory.precedence import CLOCK_MARGIN, RACE_WINDOW, Judgement
 from indexer.inventory.records import TagRecord, TimeSource
-from indexer.inventory.seen import Judgement, Outcome, Seen, TagObservation, see
+from indexer.inventory.seen import Outcome, Seen, TagObservation, see
 from indexer.inventory.told import Known, tell
 from indexer.oci.digest import Digest
 from indexer.oci.media_types import OCI_MANIFEST
@@ -87,9 +88,21 @@ def told(*events: Event) -> Known:
     return known
 
 
-def looked(known: Known, observation: TagObservation) -> Seen:
+def judged(known: Known, observation: TagObservation, **more: Any) -> Seen:
     key = (REPOSITORY, TAG)
-    seen = see(known.tags.get(key), known.histories.get(key, ()), observation, source=AuditSource.VERIFY)
+    found = (REPOSITORY, observation.digest) if observation.digest else None
+    return see(
+        known.tags.get(key),
+        known.histories.get(key, ()),
+        observation,
+        held=known.manifests.get(found) if found else None,
+        source=AuditSource.VERIFY,
+        **more,
+    )
+
+
+def looked(known: Known, observation: TagObservation) -> Seen:
+    seen = judged(known, observation)
     for change in seen.changes:
         known.fold(change)
     return seen
@@ -316,7 +329,7 @@ def test_look__finds_a_deleted_tag_again() -> None:
 def test_look__at_a_tag_that_an_earlier_walk_did_not_see_has_a_bound() -> None:
     """What is on no record was not there when the repository was last compared: it came after that."""
     known = Known()
-    seen = see(None, (), look(60, Outcome.POINTS, A), source=AuditSource.WALK, absent_at=at(20))
+    seen = judged(Known(), look(60, Outcome.POINTS, A), absent_at=at(20))
     for change in seen.changes:
         known.fold(change)
     (entry,) = [change for change in seen.changes if isinstance(change, Entry)]

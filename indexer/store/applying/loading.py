@@ -70,14 +70,15 @@ async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
 
 
 async def _find_absences(writing: Writing, fresh: Sequence[Event]) -> None:
-    """Put what is known not to have been there, of tags that are on no record, beside the record: for imported events.
+    """Put what is known not to have been there, of tags that are on no record, beside the record.
 
-    It is not part of what was loaded: there is no row of it.
+    For imported events, and for pulls, which show that a tag is there and not since when. It is not part of what was
+    loaded: there is no row of it.
     """
     unknown = {
         (event.repository, event.tag)
         for event in fresh
-        if event.imported
+        if (event.imported or (event.action is EventAction.PULL and not event.ours))
         and event.tag is not None
         and (event.repository, event.tag) not in writing.known.tags
     }
@@ -125,7 +126,7 @@ async def load_for_looks(writing: Writing, observations: Sequence[TagObservation
         writing.known.histories = await history.find_history(
             writing.connection, since=since, repository_ids=ids
         )
-    found: list[ManifestKey] = [(o.repository, o.digest) for o in differing if o.digest is not None]
+    found: list[ManifestKey] = [(o.repository, o.digest) for o in observations if o.digest is not None]
     writing.known.manifests = await manifests.find_held_manifests(
         writing.connection, keys=found, repository_ids=ids
     )

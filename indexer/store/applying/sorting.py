@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from indexer.inventory.changes import (
     BlobHeard,
@@ -17,7 +17,6 @@ from indexer.inventory.changes import (
     TagsOfDigestDue,
 )
 from indexer.inventory.records import ManifestKey, ManifestRecord, TagKey
-from indexer.inventory.told import Known
 from indexer.oci.digest import Digest
 from indexer.store import manifests
 
@@ -37,16 +36,15 @@ class Sorted:
     findings: list[Finding] = field(default_factory=list)
 
 
-def sort(changes: Iterable[Change], loaded: Known) -> Sorted:  # noqa: C901 - one case per kind of change
-    """Sort changes; what was ``loaded`` is where the first change of a manifest begins."""
+def sort(changes: Iterable[Change]) -> Sorted:  # noqa: C901 - one case per kind of change
+    """Sort changes: each was decided on what those before it made."""
     by = Sorted()
     for change in changes:
         match change:
             case TagChanged():
                 by.tags[change.after.key] = change
             case ManifestChanged():
-                key = (change.after.repository, change.after.digest)
-                by.held[key] = _held(by.held.get(key) or loaded.manifests.get(key), change)
+                by.held[change.after.repository, change.after.digest] = change.after
                 if change.media_type or change.size_bytes:
                     by.heard[change.after.digest] = manifests.Heard(
                         media_type=change.media_type, size_bytes=change.size_bytes
@@ -64,17 +62,3 @@ def sort(changes: Iterable[Change], loaded: Known) -> Sorted:  # noqa: C901 - on
             case Finding():
                 by.findings.append(change)
     return by
-
-
-def _held(before: ManifestRecord | None, change: ManifestChanged) -> ManifestRecord:
-    """Weigh a look, which carries no record, against the one on record.
-
-    Held already: it is still there. Deleted after the look: it stays deleted. Told changes were decided on the
-    record itself.
-    """
-    after = change.after
-    if change.before is not None or before is None:
-        return after
-    if before.present:
-        return replace(before, as_of=max(before.as_of, after.as_of))
-    return before if before.as_of > after.as_of else after

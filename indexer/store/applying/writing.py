@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from indexer.inventory.changes import AuditAction, Change, DueKind
+from indexer.inventory.changes import AuditAction, Change, Due, DueKind
 from indexer.inventory.records import TagRecord, TimeSource
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.kinds import Kind
@@ -29,7 +29,7 @@ async def write(
     pulls_apart: bool = False,
 ) -> None:
     """Write what changes come to, in the transaction that loaded what they rest on."""
-    by = sort(changes, writing.loaded)
+    by = sort(changes)
     manifest_rows = await _write_content(writing, by)
     manifest_ids = {digest: row.id for digest, row in manifest_rows.items()}
     actor_ids = await writing.lookups.actors(_actors(by))
@@ -61,6 +61,7 @@ def _actors(by: Sorted) -> set[str]:
 async def _write_content(writing: Writing, by: Sorted) -> dict[Digest, manifests.ManifestRow]:
     """Add the manifests and blobs that anything written here refers to."""
     wanted: set[Digest] = {digest for _, digest in by.held}
+    wanted |= {Digest(item.key) for item in by.dues if item.kind is DueKind.RESOLVE and not item.held}
     for change in by.tags.values():
         wanted |= {part.digest for part in change.history}
         if change.after.digest is not None:
@@ -104,7 +105,7 @@ async def _write_held(
 ) -> None:
     if not by.held:
         return
-    await manifests.hold_manifests(
+    written = await manifests.hold_manifests(
         writing.connection,
         records=list(by.held.values()),
         repository_ids=writing.repository_ids,
@@ -112,6 +113,8 @@ async def _write_held(
         actor_ids=actor_ids,
     )
     for key, record in by.held.items():
+        if (writing.repository_ids[record.repository], manifest_ids[record.digest]) not in written:
+            continue
         before = writing.loaded.manifests.get(key)
         change = int(record.present) - int(before is not None and before.present)
         _counted(writing, counted, record.repository).manifests += change
@@ -148,9 +151,6 @@ async def _write_tags(
             actor_ids=actor_ids,
             unknown_facet_id=(await writing.lookups.facets([unknown]))[unknown],
         )
-        weak = [r.digest for r in live if r.published_source is TimeSource.FIRST_SEEN and r.digest]
-        if weak:
-            await contents.describe_tags(held, manifest_ids=[manifest_ids[digest] for digest in weak])
     await history.write_history(
         held,
         changed=[
@@ -160,6 +160,10 @@ async def _write_tags(
         manifest_ids=manifest_ids,
         actor_ids=actor_ids,
     )
+    # After the history: what a manifest says of its age counts only where nothing tells that the tag came later.
+    weak = [r.digest for r in live if r.published_source is TimeSource.FIRST_SEEN and r.digest]
+    if weak:
+        await contents.describe_tags(held, manifest_ids=[manifest_ids[digest] for digest in weak])
     for key, change in by.tags.items():
         row = _counted(writing, counted, key[0])
         _count_tag(row, before.get(key), change.after)
@@ -239,18 +243,29 @@ async def _write_due(
         keys = [(item.repository, item.digest) for item in by.doubtful]
         found = await tags.tags_of_digests(writing.connection, keys=keys, repository_ids=ids)
         looks |= {DueKey(kind=DueKind.VERIFY, repository_id=number, key=tag) for number, tag in found}
-    reads = {
-        DueKey(kind=DueKind.RESOLVE, repository_id=ids[item.repository], key=item.key)
+    wanted = [
+        (DueKey(kind=DueKind.RESOLVE, repository_id=ids[item.repository], key=item.key), item.unless_due)
         for item in by.dues
-        if item.kind is DueKind.RESOLVE and (item.held or manifest_rows[Digest(item.key)].content != "read")
-    }
+        if item.kind is DueKind.RESOLVE and _is_to_be_read(item, manifest_rows)
+    ]
+    reads = {key for key, unless_due in wanted if not unless_due}
+    missing = {key for key, unless_due in wanted if unless_due} - reads
     measures = {
         DueKey(kind=DueKind.MEASURE, repository_id=ids[repository], key="") for repository, _ in by.held
     }
     due_at = dict.fromkeys(looks, now + due.FIRST_LOOK_DELAY) | dict.fromkeys(reads, now)
     due_at |= dict.fromkeys(measures, now + due.MEASURE_DELAY)
     await due.make_due_at(writing.connection, due_at=due_at, now=now)
+    await due.add_due(writing.connection, keys=missing, now=now)
 
 
 def _counted(writing: Writing, counted: dict[int, Counted], repository: RepositoryName) -> Counted:
     return counted.setdefault(writing.repository_ids[repository], Counted())
+
+
+def _is_to_be_read(item: Due, rows: dict[Digest, manifests.ManifestRow]) -> bool:
+    """Tell whether to read a manifest: one that is pushed also if it was read in part, one confirmed if not at all."""
+    if item.held:
+        return True
+    row = rows[Digest(item.key)]
+    return not row.read if item.unless_due else row.content != "read"

@@ -143,7 +143,8 @@ CREATE TABLE manifest_child (
 
 CREATE INDEX manifest_child_by_child ON manifest_child (child_id, manifest_id);
 
--- Which manifests a repository holds. A deletion leaves a tombstone, so that late news cannot revive it.
+-- Which manifests a repository holds. A deletion leaves a tombstone, so that late news alone cannot revive it; that it is
+-- served does (docs/adr/0043). `as_of` is the newest evidence and never goes back.
 CREATE TABLE repository_manifest (
     manifest_id     bigint NOT NULL REFERENCES manifest,
     pushed_at       timestamptz NOT NULL,
@@ -274,7 +275,7 @@ CREATE INDEX tag_history_replaced_everywhere ON tag_history (valid_from, reposit
 -- The words of `inventory/changes`, four bytes each (docs/adr/0039). A migration may add one, never take one away.
 CREATE TYPE audit_action AS ENUM (
     'tag.created', 'tag.moved', 'tag.repushed', 'tag.deleted', 'tag.broken', 'tag.readable', 'manifest.pushed',
-    'manifest.deleted', 'manifest.pulled', 'blob.pushed', 'blob.deleted', 'blob.mounted', 'content.deleted',
+    'manifest.deleted', 'manifest.found', 'manifest.pulled', 'blob.pushed', 'blob.deleted', 'blob.mounted', 'content.deleted',
     'request.denied', 'request.failed', 'log.archived', 'log.dropped', 'operator.audit_key_replaced',
     'operator.brake_released', 'operator.feed_removed', 'operator.feed_replayed', 'operator.feed_retried',
     'operator.history_imported', 'operator.inbox_discarded', 'operator.inbox_retried', 'operator.people_erased',

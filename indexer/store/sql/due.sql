@@ -1,6 +1,6 @@
 -- name: make_due
 -- Makes work due: kinds $1, repositories $2, keys $3, due at $5; now is $4. What is due already keeps the earlier time,
--- but looks at one key stay $6 apart; what is running runs once more.
+-- but looks at one key stay $6 apart (by a clock that was not set back); what is running runs once more.
 INSERT INTO due (kind, repository_id, key, due_at, since)
 SELECT new.kind, new.repository_id, new.key, new.due_at, $4
 FROM unnest($1::text[], $2::integer[], $3::text[], $5::timestamptz[]) AS new (kind, repository_id, key, due_at)
@@ -8,7 +8,15 @@ ORDER BY new.kind, new.repository_id, new.key
 ON CONFLICT (kind, repository_id, key) DO UPDATE
 SET generation = due.generation + 1,
     looks = 0, agreed = 0, attempts = 0,
-    due_at = greatest(least(due.due_at, excluded.due_at), due.looked_at + $6::interval)
+    due_at = greatest(least(due.due_at, excluded.due_at), least(due.looked_at, $4) + $6::interval)
+
+-- name: add_due
+-- Makes work due at $4 that does not wait already: kinds $1, repositories $2, keys $3.
+INSERT INTO due (kind, repository_id, key, due_at, since)
+SELECT new.kind, new.repository_id, new.key, $4, $4
+FROM unnest($1::text[], $2::integer[], $3::text[]) AS new (kind, repository_id, key)
+ORDER BY new.kind, new.repository_id, new.key
+ON CONFLICT (kind, repository_id, key) DO NOTHING
 
 -- name: make_due_once
 -- Makes work due at $4 that is not due yet: kinds $1, repositories $2, keys $3. What is due stays as it is.
@@ -91,6 +99,13 @@ FROM due GROUP BY kind
 SELECT d.kind, count(*) AS waiting FROM due AS d JOIN repository AS r ON r.id = d.repository_id
 WHERE ($1::text[] IS NULL OR r.name = ANY ($1::text[])) AND d.attempts < 3
 GROUP BY d.kind
+
+-- name: list_failing
+-- The first $2 rows of kind $3, of the repositories $1 (names; null: all), that failed repeatedly, and how many those are.
+SELECT r.name AS repository, d.key, d.attempts, count(*) OVER () AS all_of_them
+FROM due AS d JOIN repository AS r ON r.id = d.repository_id
+WHERE ($1::text[] IS NULL OR r.name = ANY ($1::text[])) AND d.attempts >= 3 AND d.kind = $3
+ORDER BY r.name, d.key LIMIT $2
 
 -- name: trim_due
 -- Gives up at most $2 rows that have been due since before $1 and failed again and again: a walk brings back what matters.

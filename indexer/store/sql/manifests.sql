@@ -20,12 +20,15 @@ JOIN repository_manifest AS h ON h.repository_id = wanted.repository_id AND h.ma
 LEFT JOIN actor AS a ON a.id = h.pushed_by
 
 -- name: hold_manifests
--- Records what repositories hold: repositories $1, manifests $2, pushed at $3, as of $4, deleted at $5, pushed by $6.
+-- Records what repositories hold: repositories $1, manifests $2, pushed at $3, as of $4, deleted at $5, pushed by $6; but
+-- nothing over evidence that is younger. Returns what it wrote.
 INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of, deleted_at, pushed_by)
 SELECT * FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::integer[])
 ON CONFLICT (repository_id, manifest_id) DO UPDATE
 SET pushed_at = excluded.pushed_at, as_of = excluded.as_of, deleted_at = excluded.deleted_at,
     pushed_by = excluded.pushed_by
+WHERE repository_manifest.as_of <= excluded.as_of
+RETURNING repository_id, manifest_id
 
 -- name: find_blobs
 -- Ids of the blobs with the digests $1.
@@ -39,21 +42,27 @@ ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes
 WHERE blob.size_bytes = 0 AND excluded.size_bytes > 0
 
 -- name: list_held
--- Digests of the manifests that repository $1 holds and that nothing has confirmed since $2, after digest $3, at most $4.
-SELECT m.digest, h.pushed_at, h.as_of, a.name AS pushed_by
+-- Manifests of which nothing has confirmed since $2 that repository $1 holds them, after digest $3, at most $4: those on
+-- record as held, and those on record as deleted that an index names which is held.
+SELECT m.digest, h.pushed_at, h.as_of, h.deleted_at, a.name AS pushed_by
 FROM repository AS r
-JOIN repository_manifest AS h ON h.repository_id = r.id AND h.deleted_at IS NULL AND h.as_of < $2
+JOIN repository_manifest AS h ON h.repository_id = r.id AND h.as_of < $2
 JOIN manifest AS m ON m.id = h.manifest_id
 LEFT JOIN actor AS a ON a.id = h.pushed_by
 WHERE r.name = $1 AND m.digest > $3
+  AND (h.deleted_at IS NULL OR EXISTS (
+      SELECT FROM manifest_child AS c
+      JOIN repository_manifest AS i ON i.repository_id = h.repository_id AND i.manifest_id = c.manifest_id
+      WHERE c.child_id = h.manifest_id AND i.deleted_at IS NULL
+  ))
 ORDER BY m.digest LIMIT $4
 
 -- name: confirm_held
--- Repository $1 was seen to serve the manifests with the digests $2 at $3.
-UPDATE repository_manifest AS h SET as_of = greatest(h.as_of, $3)
-FROM repository AS r, manifest AS m
-WHERE r.name = $1 AND h.repository_id = r.id AND m.digest = ANY ($2::bytea[]) AND h.manifest_id = m.id
-  AND h.deleted_at IS NULL
+-- What is on record of manifests was observed: repositories $1 (ids, locked), digests $2, at $3.
+UPDATE repository_manifest AS h SET as_of = greatest(h.as_of, seen.at)
+FROM unnest($1::integer[], $2::bytea[], $3::timestamptz[]) AS seen (repository_id, digest, at)
+JOIN manifest AS m ON m.digest = seen.digest
+WHERE h.repository_id = seen.repository_id AND h.manifest_id = m.id
 
 -- name: read_manifests
 -- Stores what the manifests $1 (ids) were read to be: sizes $2, totals $3, created $4, facets $5, config media types
@@ -62,7 +71,8 @@ WHERE r.name = $1 AND h.repository_id = r.id AND m.digest = ANY ($2::bytea[]) AN
 UPDATE manifest AS m
 SET size_bytes = new.size_bytes, total_bytes = new.total_bytes, image_created = new.image_created,
     facet_id = new.facet_id, config_media_type_id = new.config_media_type_id, config_digest = new.config_digest,
-    subject_digest = new.subject_digest, annotations = new.annotations, labels = new.labels, read_at = $11,
+    subject_digest = new.subject_digest, annotations = new.annotations, labels = new.labels,
+    read_at = greatest(m.read_at, $11),
     config_size_bytes = new.config_size_bytes, content = new.content,
     unread = string_to_array(new.unread, E'\n')
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::integer[], $7::bytea[],

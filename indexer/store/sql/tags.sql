@@ -76,12 +76,22 @@ FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
 JOIN manifest AS m ON m.digest = wanted.digest
 JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id
 
+-- name: find_pointing
+-- Those of the manifests with the digests $2 of the repositories $1 that a live tag points to which is not broken.
+SELECT DISTINCT t.repository_id, wanted.digest
+FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
+JOIN manifest AS m ON m.digest = wanted.digest
+JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id AND NOT t.broken
+
 -- name: list_recorded
--- The live tags of repository $1 (name), by name after $2, at most $3.
-SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.told_at, t.seen_at, t.broken
+-- The live tags of repository $1 (name), by name after $2, at most $3, and whether their manifest is on record as held.
+SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.told_at, t.seen_at, t.broken,
+       h.manifest_id IS NOT NULL AS held
 FROM repository AS r
 JOIN tag AS t ON t.repository_id = r.id
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
+LEFT JOIN repository_manifest AS h
+    ON h.repository_id = t.repository_id AND h.manifest_id = t.manifest_id AND h.deleted_at IS NULL
 WHERE r.name = $1 AND t.name > $2
 ORDER BY t.name LIMIT $3
 
