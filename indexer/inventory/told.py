@@ -238,9 +238,10 @@ def _tag_told(
 
     ``dummy`` is the manifest that GitLab put in the tag's place to delete it.
     """
-    if event.tag is None:
+    tag = event.tag
+    if tag is None:
         return
-    key = (event.repository, event.tag)
+    key = (event.repository, tag)
     before = known.tags.get(key)
     event = replace(event, occurred_at=instant_of(event, before.as_of if before is not None else None))
     timeline = known.histories.get(key, ())
@@ -256,7 +257,7 @@ def _tag_told(
     late = weigh(before, event.occurred_at) is Verdict.LATE
     if before is not None and digest is None and _is_told_already(before, dummy=dummy, late=late):
         yield _told_again(before, timeline, event)
-        yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
+        yield Due(kind=DueKind.VERIFY, repository=event.repository, key=tag)
         return
     place = _tell_late if late else _tell_newer
     change, previous, action = place(before, timeline, event, news)
@@ -274,7 +275,7 @@ def _tag_told(
         **({"dummy_manifest": dummy} if dummy is not None else {}),
         **_cause(known, event),
     )
-    yield Due(kind=DueKind.VERIFY, repository=event.repository, key=event.tag)
+    yield Due(kind=DueKind.VERIFY, repository=event.repository, key=tag)
 
 
 def _cause(known: Known, event: Event) -> dict[str, object]:
