@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from indexer.errors import ConfigurationError, StoreError
@@ -168,24 +168,25 @@ async def once(
     unsettled = await settle(rooms, scope=scope)
     await Explainer(rooms.pool, rooms.registry).run_once()
     report.counts.update({f"unsettled_{kind}": count for kind, count in unsettled.items() if count})
-    await _add_unread(rooms, report, scope)
-    return report
+    return await _with_unread(rooms, report, scope)
 
 
-async def _add_unread(rooms: Rooms, report: Report, scope: Sequence[RepositoryName] | None) -> None:
-    """What cannot be read or stored is named; the log says why, and it is tried on, ever more rarely.
+async def _with_unread(rooms: Rooms, report: Report, scope: Sequence[RepositoryName] | None) -> Report:
+    """Name what cannot be read or stored; the log says why, and it is tried on, ever more rarely.
 
     Tags that cannot be looked at are named by the walk itself.
     """
     async with connection(rooms.pool) as held:
         count, found = await due.list_failing(held, repositories=scope, kind=DueKind.RESOLVE, limit=EXAMPLES)
-    if count:
-        said = [
-            f"{each.repository}@{each.key}: could not be read and stored, tried {each.attempts} times"
-            for each in found
-        ]
-        add_undecided(report.undecided, {NOT_READ: {"count": count, "examples": said}})
-        report.counts["undecided"] += count
+    if not count:
+        return report
+    said = [
+        f"{each.repository}@{each.key}: could not be read and stored, tried {each.attempts} times"
+        for each in found
+    ]
+    add_undecided(report.undecided, {NOT_READ: {"count": count, "examples": said}})
+    report.counts["undecided"] += count
+    return replace(report, spoiling=report.spoiling | {NOT_READ})
 
 
 async def plan(
