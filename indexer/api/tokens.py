@@ -29,6 +29,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 
 from indexer.api.auth import MAX_TOKEN_BYTES, Principal
 from indexer.api.trust import Trust, TrustedKey
+from indexer.oci.reference import is_repository_name
 
 _log = structlog.get_logger()
 
@@ -87,7 +88,7 @@ class SignedTokens:
             repositories=frozenset(
                 name
                 for (kind, name), actions in grants.items()
-                if kind == "repository" and not actions.isdisjoint(("pull", "*"))
+                if kind == "repository" and not actions.isdisjoint(("pull", "*")) and is_repository_name(name)
             ),
             grants=grants,
         )
