@@ -75,6 +75,7 @@ def test_path__in_the_order_of_the_routes(path: str, expected: Named | None) -> 
         ("last=\udcff_", VALUE, "'last'"),
         ("before=.", VALUE, "'before'"),
         ("name=a&name_exact=b", VALUE, "'name' and 'name_exact'"),
+        ("name=a&name_exact=", VALUE, "'name' and 'name_exact'"),
         ("name=a/b", VALUE, "^[a-zA-Z0-9._-]{1,128}$"),
         ("name=a b", VALUE, "'name'"),
         ("name=a\n", VALUE, "'name'"),
@@ -116,7 +117,8 @@ def test_tags_question__refused(query: str, code: str, words: str) -> None:
         ("last=kb0j5/pic0i", {"after": Place(name="kb0j5/pic0i")}),
         ("before=v1", {"before": Place(name="v1"), "after": None}),
         ("name=", {"name": ""}),
-        ("name=a&name_exact=", {"name": "a", "name_exact": ""}),
+        ("name=&name_exact=", {"name": "", "name_exact": ""}),
+        ("name_exact=" + "a" * 200, {"name_exact": "a" * 200}),
         ("name=A_b.c-d", {"name": "A_b.c-d"}),
         ("name_exact=v1", {"name_exact": "v1"}),
         ("sort=", {"order": ("name", False), "sort": ""}),
@@ -127,6 +129,7 @@ def test_tags_question__refused(query: str, code: str, words: str) -> None:
         ("referrers=1", {"referrers": False}),
         ("referrer_type=a/B,c/d", {"referrer_types": ("a/b", "c/d")}),
         ("referrer_type=,\x00,", {"referrer_types": ()}),
+        ("referrer_type=", {"referrer_types": ()}),
         ("unknown=1", {"limit": 100}),
     ],
 )
@@ -143,20 +146,21 @@ def multi(query: str) -> MultiDict[str]:
 
 
 def test_size__one_of_two_words() -> None:
-    """``size`` may be absent or one of two words; anything else, even nothing, is a 400 (1.4)."""
-    assert [read_size(multi(query)) for query in ("", "size=self", "size=self_with_descendants")] == [
-        None, "self", "self_with_descendants",
+    """``size`` may be absent, empty or one of two words; anything else is a 400 (1.4)."""
+    assert [read_size(multi(query)) for query in ("", "size=", "size=self", "size=self_with_descendants")] == [
+        None, None, "self", "self_with_descendants",
     ]  # fmt: skip
-    for query in ("size=", "size=SELF", "size=all"):
+    for query in ("size=SELF", "size=all"):
         with pytest.raises(Refusal, match="value") as refused:
             read_size(multi(query))
         assert "self, self_with_descendants" in refused.value.detail
 
 
 def test_last_repository__is_a_path() -> None:
-    """``last`` of sub-repositories is a repository's path (1.7)."""
-    assert read_last_repository(multi("last=a/b")) == "a/b"
-    for query in ("last=", "last=A", "last=a//b"):
+    """``last`` of sub-repositories has a repository's path in it (1.7), as the fork's pattern is not anchored."""
+    for last in ("a/b", "DC/x", "dc/proj/", "a//b"):
+        assert read_last_repository(MultiDict(last=last)) == last
+    for query in ("last=", "last=A", "last=a\x00", "last=é"):
         with pytest.raises(Refusal):
             read_last_repository(multi(query))
 
@@ -184,6 +188,12 @@ def test_marker__of_publish_time() -> None:
 def test_marker__anything_else_is_a_tag(text: str) -> None:
     """What does not decode to exactly a time and a tag is a tag's name (1.5)."""
     assert read_marker(text) == Place(name=text)
+
+
+def test_marker__of_a_time_without_a_tag() -> None:
+    """A time alone is no place: a 400."""
+    with pytest.raises(Refusal):
+        read_tags_question(MultiDict(last=base64.b64encode(b"2022-06-07T12:10:12Z|").decode()))
 
 
 @pytest.mark.parametrize("time", ["2022-13-07T12:10:12Z", "2022-06-07T25:10:12Z", "99999-06-07T12:10:12Z"])

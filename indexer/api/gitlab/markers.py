@@ -26,13 +26,15 @@ def make_marker(tag: str, published_at: datetime | None) -> str:
 
 
 def read_marker(text: str) -> Place:
-    """Return the place a marker names; raise ``ValueError`` where its time is none.
+    """Return the place a marker names; raise ``ValueError`` where its time or its tag is none.
 
     Whatever does not decode to exactly a time and a tag is a tag's name: tags may look like base64.
     """
     parts = _decoded(text).split("|")
     if len(parts) != len(_PARTS) or not _TIME.match(parts[0]):
         return Place(name=text)
+    if not parts[1]:
+        raise ValueError("a time without a tag")
     return Place(name=parts[1], published_at=parse_time(parts[0]))
 
 

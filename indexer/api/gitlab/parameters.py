@@ -12,7 +12,6 @@ from multidict import MultiMapping
 
 from indexer.api.gitlab.markers import read_marker
 from indexer.api.gitlab.refusals import exclusive, no_match, not_one_of, out_of_range, wrong_type
-from indexer.oci.reference import parse_repository_name
 from indexer.store.gitlab import Key, Place
 
 DEFAULT_LIMIT = 100
@@ -31,6 +30,9 @@ _MARKER_SOMEWHERE = re.compile(_MARKER, re.ASCII)
 _NAME = "^[a-zA-Z0-9._-]{1,128}$"
 _WHOLE_NAME = re.compile("[a-zA-Z0-9._-]{1,128}\\Z")
 _REPOSITORY_NAME = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*"
+_REPOSITORY_SOMEWHERE = re.compile(_REPOSITORY_NAME)
+LONGEST_TAG = 128
+"""No tag is longer: a longer ``name_exact`` finds none, and is no error to the fork."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,9 @@ def read_tags_question(query: MultiMapping[str]) -> TagsQuestion:
     before = _read_place(query, "before")
     after = _read_place(query, "last")
     name, name_exact = query.get("name", ""), query.get("name_exact", "")
-    if name and name_exact:
+    if name and "name_exact" in query:  # even an empty one, as the fork has it
         raise exclusive("name", "name_exact")
-    for parameter, value in (("name", name), ("name_exact", name_exact)):
+    for parameter, value in (("name", name), ("name_exact", name_exact[:LONGEST_TAG])):
         if value and not _WHOLE_NAME.match(value):
             raise no_match(parameter, _NAME)
     return TagsQuestion(
@@ -73,7 +75,7 @@ def read_tags_question(query: MultiMapping[str]) -> TagsQuestion:
         name_exact=name_exact,
         sort=_read_sort(query),
         referrers=query.get("referrers") == "true",
-        referrer_types=_read_types(query.get("referrer_type", "")),
+        referrer_types=_read_types(query.get("referrer_type")),
     )
 
 
@@ -90,8 +92,8 @@ def read_limit(query: MultiMapping[str]) -> int:
 
 
 def read_size(query: MultiMapping[str]) -> str | None:
-    """Read ``size``: None where it is not given."""
-    size = query.get("size")
+    """Read ``size``: None where it is not given, or empty."""
+    size = query.get("size") or None
     if size is not None and size not in SIZES:
         raise not_one_of("size", SIZES)
     return size
@@ -102,10 +104,10 @@ def read_last_repository(query: MultiMapping[str]) -> str:
     last = query.get("last")
     if last is None:
         return ""
-    try:
-        return parse_repository_name(last)
-    except ValueError:
-        raise no_match("last", _REPOSITORY_NAME) from None
+    # The fork's pattern is not anchored: any text that names a place is one.
+    if not _REPOSITORY_SOMEWHERE.search(last) or not last.isprintable():
+        raise no_match("last", _REPOSITORY_NAME)
+    return last
 
 
 def _read_place(query: MultiMapping[str], name: str) -> Place | None:
@@ -131,8 +133,8 @@ def _read_sort(query: MultiMapping[str]) -> str:
     return sort
 
 
-def _read_types(text: str) -> tuple[str, ...] | None:
-    """Read a comma list; what no artifact can be called matches none."""
-    if not text:
+def _read_types(text: str | None) -> tuple[str, ...] | None:
+    """Read a comma list, None for any; what no artifact can be called, and an empty list, match none."""
+    if text is None:
         return None
     return tuple(part.lower() for part in text.split(",") if part and part.isprintable())
