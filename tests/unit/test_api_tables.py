@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_columns__follow_the_items_of_a_list() -> None:
 
 def test_to_csv__is_read_back_by_any_reader() -> None:
     """Quotes, commas and line ends stay within their cell; nothing is run as a formula."""
-    items = [
+    items: list[dict[str, Any]] = [
         {"a": 'x"y', "b": {"c": "1,2"}, "d": True, "e": ["p", "q"], "f": {"k": [1]}},
         {"a": "=1+1", "b": None, "d": None, "e": [], "f": -5},
         {"a": "two\nlines"},
