@@ -135,11 +135,18 @@ Listed = Annotated[
     Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f,]+$"),
 ]
 """One text of a comma list."""
+_ONE = "[^\\x00-\\x1f\\x7f,]{1,256}"
 Texts = Annotated[
     tuple[Listed, ...],
     Field(min_length=1, max_length=MAX_VALUES),
     BeforeValidator(_split),
-    _in_words("1 to 256 characters, no control characters; or a comma list of such"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^{_ONE}(,{_ONE}){{0,{MAX_VALUES - 1}}}$",
+            ALLOWED: "1 to 256 characters, no control characters; or a comma list of such",
+        }
+    ),
 ]
 Platforms = Annotated[
     tuple[PlatformText, ...],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+import pytest_asyncio
 from aiohttp import ClientPayloadError
 
 from indexer.api.v1.audit import AuditEntry
@@ -22,13 +23,16 @@ from indexer.store.listing import audit as audit_store
 from indexer.store.listing import scopes
 from indexer.store.listing import tags as tag_store
 from indexer.store.listing.audit import AuditFilter
+from tests.fixtures.asking import asking
 from tests.fixtures.everything import fill
+from tests.fixtures.postgres import filled_once
 from tests.fixtures.rows import NEVER, TagRow, at, digest, put_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.fixtures.asking import Api
+    from tests.fixtures.postgres import PostgresServer
 
 REPOSITORIES = "/api/v1/repositories"
 APP = f"{REPOSITORIES}/team/app"
@@ -73,6 +77,19 @@ REPOSITORY_KEYS = (
     "last_published_at",
     "last_pulled_at",
 )
+
+
+@pytest.fixture(scope="module")
+def filled_url(postgres_server: PostgresServer, schema_template: str) -> Iterator[str]:
+    with filled_once(postgres_server, schema_template, fill) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def filled(filled_url: str) -> AsyncIterator[Api]:
+    """The read APIs of a database with something of everything, which the tests share and cannot write."""
+    async with asking(filled_url) as serving:
+        yield serving
 
 
 async def put_repositories(api: Api, count: int) -> None:
@@ -127,13 +144,12 @@ async def test_repositories__filters(api: Api) -> None:
         assert (await api.json(REPOSITORIES, count="exact", **query))["count"] == len(kept)
 
 
-async def test_repository__one(api: Api) -> None:
+async def test_repository__one(filled: Api) -> None:
     """One repository has the fields of the list, and when it was last compared."""
-    await fill(api.pool)
-    one = await api.json(APP)
-    (listed,) = (await api.json(REPOSITORIES, prefix="team/"))["items"]
+    one = await filled.json(APP)
+    (listed,) = (await filled.json(REPOSITORIES, prefix="team/"))["items"]
     assert one == listed | {"walked_at": "2026-01-01T01:10:30.000000Z"}
-    empty = await api.json(f"{REPOSITORIES}/empty")
+    empty = await filled.json(f"{REPOSITORIES}/empty")
     assert (empty["last_published_at"], empty["last_pulled_at"]) == (None, None)
 
 
@@ -203,13 +219,14 @@ async def test_manifests__of_a_repository(api: Api) -> None:
     assert (await api.json(path, tagged=False, count="exact"))["count"] == 1
 
 
-async def test_manifest__one(api: Api) -> None:
+async def test_manifest__one(filled: Api) -> None:
     """One manifest has its content and its tags; one that the repository does not hold is not found."""
-    await fill(api.pool)
-    one = await api.json(f"{APP}/manifests/{digest('one')}")
+    one = await filled.json(f"{APP}/manifests/{digest('one')}")
     assert (one["tags"], one["held"], one["repository"]) == (["latest", "v1.0.0"], True, "team/app")
     assert [referrer["digest"] for referrer in one["referrers"]] == [digest("referrer")]
-    assert (await api.problem(f"{REPOSITORIES}/other/manifests/{digest('two')}", 404))["code"] == "not_found"
+    assert (await filled.problem(f"{REPOSITORIES}/other/manifests/{digest('two')}", 404))[
+        "code"
+    ] == "not_found"
 
 
 async def put_many(api: Api, repositories: int) -> list[dict[str, Any]]:
@@ -303,19 +320,18 @@ AUDIT_FILTERS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
 
 @pytest.mark.parametrize(("spread", "step"), [(300, 100_000), (0, 6)])
 async def test_audit__newest_first_sealed_or_not_by_every_filter(
-    api: Api, monkeypatch: pytest.MonkeyPatch, spread: int, step: int
+    filled: Api, monkeypatch: pytest.MonkeyPatch, spread: int, step: int
 ) -> None:
     """Entries come newest first, sealed or not, each once; every filter leaves what a reference leaves."""
     monkeypatch.setattr(scopes, "SPREAD_AT_MOST", spread)
     monkeypatch.setattr(audit_store, "STEP", step)
-    await fill(api.pool)
-    everything = (await api.json("/api/v1/audit", limit=1000))["items"]
+    everything = (await filled.json("/api/v1/audit", limit=1000))["items"]
     assert [entry["id"] for entry in everything] == list(range(40, 0, -1))
     assert [entry["position"] for entry in everything] == [None] * 20 + list(range(20, 0, -1))
     for query, keeps in AUDIT_FILTERS:
         kept = [entry for entry in everything if keeps(entry)]
-        assert await every_page(api, "/api/v1/audit", **query) == kept, query
-        assert (await api.json("/api/v1/audit", count="exact", **query))["count"] == len(kept), query
+        assert await every_page(filled, "/api/v1/audit", **query) == kept, query
+        assert (await filled.json("/api/v1/audit", count="exact", **query))["count"] == len(kept), query
 
 
 @pytest.mark.parametrize("step", [100_000, 4])
@@ -334,10 +350,9 @@ async def test_audit__of_one_instant_by_id(api: Api, monkeypatch: pytest.MonkeyP
         assert kept == await every_page(api, "/api/v1/audit", limit=3, **query), query
 
 
-async def test_audit__an_entry_as_it_is_shown(api: Api) -> None:
+async def test_audit__an_entry_as_it_is_shown(filled: Api) -> None:
     """An entry shows who, from where, through which registry and when, or between when."""
-    await fill(api.pool)
-    entries = {entry["id"]: entry for entry in (await api.json("/api/v1/audit", limit=100))["items"]}
+    entries = {entry["id"]: entry for entry in (await filled.json("/api/v1/audit", limit=100))["items"]}
     for entry in entries.values():
         AuditEntry.model_validate(entry)
     told = entries[2]
@@ -359,14 +374,15 @@ async def test_audit__an_entry_as_it_is_shown(api: Api) -> None:
     assert entries[7]["request"]["id"] == "not-a-uuid"
 
 
-async def test_audit_export__ndjson_is_the_log_by_position(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_audit_export__ndjson_is_the_log_by_position(
+    filled: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The export is the sealed entries by position, complete and in order, to be taken up again anywhere."""
     monkeypatch.setattr(exporting, "BATCH", 3)
     monkeypatch.setattr(exporting, "WINDOW", 8)
-    await fill(api.pool)
-    listed = [e for e in (await api.json("/api/v1/audit", limit=100))["items"] if e["position"]]
+    listed = [e for e in (await filled.json("/api/v1/audit", limit=100))["items"] if e["position"]]
     listed.reverse()
-    response = await api.get("/api/v1/audit/export")
+    response = await filled.get("/api/v1/audit/export")
     assert response.headers["Content-Type"] == "application/x-ndjson"
     assert [orjson.loads(line) for line in (await response.read()).splitlines()] == listed
     for query, kept in (
@@ -377,16 +393,15 @@ async def test_audit_export__ndjson_is_the_log_by_position(api: Api, monkeypatch
         ({"repository": "other"}, []),
         ({"source": "walk", "after_position": 3}, [e for e in listed[3:] if e["source"] == "walk"]),
     ):
-        response = await api.get("/api/v1/audit/export", **query)
+        response = await filled.get("/api/v1/audit/export", **query)
         assert [orjson.loads(line) for line in (await response.read()).splitlines()] == kept, query
 
 
 async def test_audit_export__a_failure_on_the_way_cuts_it_off(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+    filled: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export that fails after it began never looks complete, and what was received is good to go on from."""
     monkeypatch.setattr(exporting, "BATCH", 3)
-    await fill(api.pool)
     read = audit_store.sealed_entries
 
     async def fail_later(connection: Any, *, after: int, **asked: Any) -> Any:
@@ -395,7 +410,7 @@ async def test_audit_export__a_failure_on_the_way_cuts_it_off(
         return await read(connection, after=after, **asked)
 
     monkeypatch.setattr(exporting, "sealed_entries", fail_later)
-    response = await api.get("/api/v1/audit/export")
+    response = await filled.get("/api/v1/audit/export")
     received = b""
     with suppress(ClientPayloadError):
         async for chunk in response.content.iter_any():
@@ -403,53 +418,50 @@ async def test_audit_export__a_failure_on_the_way_cuts_it_off(
         pytest.fail("the export looks complete")
     assert b"fire" not in received
     assert [orjson.loads(line)["position"] for line in received.splitlines()] == [1, 2, 3, 4, 5, 6]
-    assert (await api.get("/api/v1/status")).status == 200
+    assert (await filled.get("/api/v1/status")).status == 200
 
     async def fail_at_once(_connection: Any) -> int:
         raise RuntimeError("the disk is on fire")
 
     monkeypatch.setattr(exporting, "head_position", fail_at_once)
-    assert (await api.problem("/api/v1/audit/export", 500))["code"] == "internal"
+    assert (await filled.problem("/api/v1/audit/export", 500))["code"] == "internal"
 
 
-async def test_audit_export__csv(api: Api) -> None:
+async def test_audit_export__csv(filled: Api) -> None:
     """CSV has a line of names and a line for each entry; taken up again it has no names."""
-    await fill(api.pool)
-    response = await api.get("/api/v1/audit/export", format="csv")
+    response = await filled.get("/api/v1/audit/export", format="csv")
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
     names, *rows = csv.reader(io.StringIO(await response.text(), newline=""))
     assert tuple(names) == COLUMNS
     assert [row[0] for row in rows] == [str(n) for n in range(1, 21)]
-    resumed = await api.get("/api/v1/audit/export", format="csv", after_position=19)
+    resumed = await filled.get("/api/v1/audit/export", format="csv", after_position=19)
     assert (await resumed.text()).startswith("20,20,2026-01-01T00:19:00.000000Z,")
 
 
-async def test_export__says_how_far_it_came(api: Api) -> None:
+async def test_export__says_how_far_it_came(filled: Api) -> None:
     """The export for the command line returns the position to go on from, whatever a filter leaves out."""
-    await fill(api.pool)
     written: list[bytes] = []
 
     async def out(data: bytes) -> None:
         written.append(data)
 
     nothing = AuditFilter(actions=(AuditAction.TAG_DELETED,))
-    assert await export(api.pool, format="ndjson", after_position=0, filters=nothing, out=out) == 20
+    assert await export(filled.pool, format="ndjson", after_position=0, filters=nothing, out=out) == 20
     assert written == []
-    assert await export(api.pool, format="ndjson", after_position=5, until=9, out=out) == 9
+    assert await export(filled.pool, format="ndjson", after_position=5, until=9, out=out) == 9
     assert len(b"".join(written).splitlines()) == 4
 
 
-async def test_drift__findings_and_runs(api: Api) -> None:
+async def test_drift__findings_and_runs(filled: Api) -> None:
     """Findings come newest first with their run, and the newest runs beside them."""
-    await fill(api.pool)
-    page = await api.json("/api/v1/drift", limit=3)
+    page = await filled.json("/api/v1/drift", limit=3)
     assert [(run["mode"], run["outcome"], run["repositories"]) for run in page["runs"]] == [
         ("once", "interrupted", ["team/app"]),
         ("run", "complete", None),
     ]
     assert page["runs"][1]["findings"] == 8
     assert page["runs"][1]["undecided"] == {"denied": {"count": 2, "examples": ["team/app:x: 403"]}}
-    everything = await every_page(api, "/api/v1/drift", limit=5)
+    everything = await every_page(filled, "/api/v1/drift", limit=5)
     assert [item["tag"] for item in everything] == [f"tag-{n}" for n in range(11, -1, -1)]
     for query, keeps in (
         ({"kind": "tag_stale"}, lambda f: f["kind"] == "tag_stale"),
@@ -461,7 +473,9 @@ async def test_drift__findings_and_runs(api: Api) -> None:
         ({"prefix": "te"}, anything),
         ({"after_time": at(72)}, lambda f: f["detected_at"] > "2026-01-01T01:12:00.000000Z"),
     ):
-        assert await every_page(api, "/api/v1/drift", **query) == [f for f in everything if keeps(f)], query
+        assert await every_page(filled, "/api/v1/drift", **query) == [f for f in everything if keeps(f)], (
+            query
+        )
 
 
 async def test_status__says_how_everything_is(api: Api) -> None:
