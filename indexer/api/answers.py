@@ -165,11 +165,8 @@ async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
     headers = {**_HEADERS, "Content-Type": answer.media_type, **answer.headers}
     if answer.filename is not None:
         headers["Content-Disposition"] = f'attachment; filename="{answer.filename}"'
+    # Not compressed: what was written is to arrive whole, also where the next piece never comes.
     response = web.StreamResponse(headers=headers)
-    # What must arrive at once is not collected to be compressed.
-    gzip = accepts_gzip(request.headers.get("Accept-Encoding", ""))
-    if gzip and request.method != "HEAD" and not answer.media_type.startswith(SSE):
-        response.enable_compression(web.ContentCoding.gzip)
 
     async def out(data: bytes) -> None:
         if not response.prepared:  # only now: what fails before the first byte is still answered as a problem
