@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from aiohttp import web
@@ -137,7 +137,7 @@ class _Door:
         query = parse_query(operation.query, request.query)
         shape = Shape(item=operation.item, fields=chosen_fields(operation, query))
         principal = request[_PRINCIPAL]
-        question = partial(_question, request, operation.query, path, principal)
+        question = cache(partial(_question, request, operation.query, path, principal))
         call = Call(
             query=query,
             path=path,

@@ -20,7 +20,7 @@ class Bodies:
     def __init__(self, *, longest_bytes: int, together_bytes: int) -> None:
         self._longest = longest_bytes
         self._together = together_bytes
-        self._held = 0
+        self.held_bytes = 0
 
     @asynccontextmanager
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
@@ -37,13 +37,13 @@ class Bodies:
             async for chunk in request.content.iter_any():
                 body += chunk
                 counted += len(chunk)
-                self._held += len(chunk)
+                self.held_bytes += len(chunk)
                 if counted > self._longest:
                     raise TooLarge
-                if self._held > self._together:
+                if self.held_bytes > self._together:
                     raise StoreUnavailable("too much is being received already")
             whole = bytes(body)
             body.clear()
             yield whole
         finally:
-            self._held -= counted
+            self.held_bytes -= counted

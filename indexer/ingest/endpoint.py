@@ -26,7 +26,7 @@ log = structlog.get_logger()
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """With ``includereferences`` a 4 MiB manifest makes an envelope of up to some 7 MB (measured)."""
 
-MAX_READING_BYTES = 48 * 1024 * 1024
+MAX_READING_BYTES = 32 * 1024 * 1024
 """Of all bodies that are being read or stored; beyond it the registry is asked to come again. On its way into the
 database a body is in memory several times over."""
 
