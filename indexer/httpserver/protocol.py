@@ -92,7 +92,10 @@ class MeasuredConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Refuse what is no HTTP without a word in the log: anybody may send it, as often as they like."""
-        if not isinstance(exc, HttpProcessingError):
+        if isinstance(exc, UnicodeEncodeError) and not request.headers.get("Expect", "").isascii():
+            # aiohttp repeats an expectation that it does not know in its refusal, and this one is no text.
+            status, message = HTTPStatus.EXPECTATION_FAILED, "Unknown Expect"
+        elif not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         if status == HTTPStatus.BAD_REQUEST:
             CLOSED.labels("malformed").inc()
