@@ -128,18 +128,18 @@ async def questions(connection: Connection) -> dict[str, AuditFilter]:
     )
     return {
         "all": AuditFilter(),
-        "repository, busiest": AuditFilter(repository="team-1/app-1"),
-        "repository, rarest": AuditFilter(repository=f"team-{REPOSITORIES % 50}/app-{REPOSITORIES}"),
+        "repository, busiest": AuditFilter(repositories=("team-1/app-1",)),
+        "repository, rarest": AuditFilter(repositories=(f"team-{REPOSITORIES % 50}/app-{REPOSITORIES}",)),
         "actor, busiest": AuditFilter(actor="actor-1"),
         "actor, rarest": AuditFilter(actor=f"actor-{ACTORS}"),
-        "action, busiest": AuditFilter(action=AuditAction.MANIFEST_PULLED),
-        "action, rarest": AuditFilter(action=AuditAction.TAG_DELETED),
-        "action, common, rare here": AuditFilter(action=AuditAction.BLOB_MOUNTED),
-        "repository and actor": AuditFilter(repository="team-1/app-1", actor="actor-1"),
+        "action, busiest": AuditFilter(actions=(AuditAction.MANIFEST_PULLED,)),
+        "action, rarest": AuditFilter(actions=(AuditAction.TAG_DELETED,)),
+        "action, common, rare here": AuditFilter(actions=(AuditAction.BLOB_MOUNTED,)),
+        "repository and actor": AuditFilter(repositories=("team-1/app-1",), actor="actor-1"),
         "tag": AuditFilter(tag="v7"),
         "tag, none": AuditFilter(tag="no-such-tag"),
         "digest, rare": AuditFilter(digest=digest),
-        "source": AuditFilter(source=AuditSource.WALK),
+        "source": AuditFilter(sources=(AuditSource.WALK,)),
         "address": AuditFilter(address=f"10.1.{CLIENTS // 200 - 1}.7"),
     }
 
@@ -171,7 +171,7 @@ class Explaining:
 async def page(connection: Connection, wanted: AuditFilter, position: Position | None) -> float:
     """Fetch a page as the API does; return the database's milliseconds, planning included."""
     explaining: Any = Explaining(connection)
-    scope = await find_scope(explaining, repository=wanted.repository, prefix=None)
+    scope = await find_scope(explaining, repositories=wanted.repositories)
     listing = await audit_entries(explaining, scope=scope, wanted=wanted)
     await fetch_page(explaining, listing, Page(limit=100, position=position))
     return float(explaining.spent_ms)
@@ -191,7 +191,10 @@ async def of_one_instant(connection: Connection, report: Report, *, rounds: int)
     )
     half = Position((row["occurred_at"], row["id"]))  # type: ignore[index]  # it is there
     for _ in range(rounds + 1):
-        for name, wanted in (("all", AuditFilter()), ("repository", AuditFilter(repository="team-1/app-1"))):
+        for name, wanted in (
+            ("all", AuditFilter()),
+            ("repository", AuditFilter(repositories=("team-1/app-1",))),
+        ):
             for where, position in (("first", None), ("middle", half)):
                 report.add(f"of one instant, {name}, {where}", await page(connection, wanted, position), "ms")
     await connection.execute("DELETE FROM audit_entry WHERE position > $1", last)

@@ -127,7 +127,7 @@ async def test_cursor__is_good_for_one_question_only(trusting: Trusting) -> None
     await three_repositories(trusting)
     page = await trusting.json("/api/v1/tags", token=TOKEN, limit="1", name="own")
     after = page["next"]
-    everything = (
+    everything: tuple[tuple[str, str, dict[str, str]], ...] = (
         (TOKEN, "/api/v1/tags", {"name": "ow"}),
         (TOKEN, "/api/v1/tags", {}),
         (TOKEN, "/api/v1/tags", {"name": "own", "sort": "published_at"}),

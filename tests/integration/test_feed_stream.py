@@ -340,7 +340,7 @@ async def test_fits__leaves_what_the_database_leaves(pool: Pool) -> None:
         for name in ("repositories", "prefix", "tag", "actor", "address"):
             values[name].add("nobody")
         several = ("repositories", "actions", "sources")
-        singles = [
+        singles: list[dict[str, Any]] = [
             {name: (value,) if name in several else value}
             for name, found in values.items()
             for value in found

@@ -275,7 +275,7 @@ def test_question__is_its_filters_its_path_and_its_grants() -> None:
     asked = question_of([("name", "a"), ("kind", "image")], {}, {"b", "a"})
     same = [("kind", "image"), ("limit", "3"), ("after", "x"), ("name", "a"), ("sort", "name")]
     assert asked == question_of(same, {}, ["a", "b"])
-    others = (
+    others: tuple[tuple[list[tuple[str, str]], dict[str, str], set[str] | None], ...] = (
         ([("name", "a")], {}, {"a", "b"}),
         ([("name", "a"), ("kind", "image")], {"repository": "a"}, {"a", "b"}),
         ([("name", "a"), ("kind", "image")], {}, {"a"}),
