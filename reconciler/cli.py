@@ -15,6 +15,7 @@ import cyclopts
 
 from indexer.command import (
     EXIT_FAILED,
+    EXIT_MISUSED,
     database_url,
     name_process,
     operator,
@@ -85,7 +86,8 @@ app.command(checkpoint)
 
 def main() -> None:
     """Run the command line."""
-    run_verb(_run, misused=EXIT_FAILED)  # 2 is `plan`'s word for drift
+    # 2 is `plan`'s word for drift. A daemon says it as `indexer serve` does: whoever starts it again should not.
+    run_verb(_run, misused=EXIT_MISUSED if sys.argv[1:2] == ["run"] else EXIT_FAILED)
 
 
 def _run() -> int:

@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from indexer.local.lock import DirectoryLock
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.local.processes import Program, Register
 from indexer.store.migrate import migrate
+from indexer.values import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -108,6 +110,7 @@ class Supervisor:
         """Start the parts in the order in which they need each other, and keep them running."""
         await self._register.end_leftovers()
         token, token_place = notifications_token(self._settings.notifications_token, self._data_dir)
+        ensure_free(self._settings.listen)
         database_url = await self._start_database()
         for name in await migrate_when_reachable(database_url, self._settings.database_patience_seconds):
             log.info("migrated", migration=name)
@@ -240,6 +243,27 @@ def notifications_token(given: str | None, data_dir: Path) -> tuple[str, str]:
 def python(module: str, verb: str) -> list[str]:
     """Run one of our modules with this Python; what lies in the working directory is not imported (-P)."""
     return [sys.executable, "-P", "-m", module, verb]
+
+
+def ensure_free(listen: str) -> None:
+    """Raise ``ConfigurationError`` where another process listens at our server's address, or it is not ours to have.
+
+    Asked before anything is started: that other process would answer for our server, and be announced in its place.
+    """
+    host, port = parse_address(listen)
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                tried.bind(address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"INDEXER_LISTEN: cannot listen on {listen}: {error.strerror}; another `indexer up` or `indexer serve` may "
+            "run there: end it, or set another address"
+        ) from None
 
 
 def reachable_url(listen: str) -> str:

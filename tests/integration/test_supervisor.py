@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -228,6 +229,20 @@ def test_up__program_refuses_its_configuration(tmp_path: Path, kind: str) -> Non
     assert running.wait() == 1
     assert "refuses its configuration" in running.output.read_text()
     assert len(running.started(kind)) == 2
+
+
+def test_up__another_server_at_its_address(tmp_path: Path) -> None:
+    """Where somebody else answers at the server's address nothing is started, and he is not announced as ours."""
+    running = Up(tmp_path)
+    host, _, port = running.url.removeprefix("http://").partition(":")
+    with socket.create_server((host, int(port))):
+        running.start()
+        assert running.wait() == 1
+    said = running.output.read_text()
+    assert f"cannot listen on {host}:{port}" in said
+    assert "Traceback" not in said
+    assert not running.announced()
+    assert (running.started("indexer"), running.started("reconciler"), running.postgres()) == ([], [], None)
 
 
 async def test_up__without_registry(tmp_path: Path) -> None:
