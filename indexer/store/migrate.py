@@ -18,14 +18,15 @@ from importlib.resources import files
 
 import asyncpg
 
-from indexer.errors import StoreOutdated, StoreUnavailable
-from indexer.store.pool import UNAVAILABLE, Connection, connect, describe
+from indexer.errors import ConfigurationError, StoreOutdated
+from indexer.store.pool import Connection, connect, translated
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql\Z")
 _INDEX = re.compile(
     r"^CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(\w+)\s",
     re.IGNORECASE | re.MULTILINE,
 )
+_TABLE = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
 _LOCK_KEY = 0x696E6465786572  # "indexer"
 _LOCK_POLL_SECONDS = 0.2
 MIN_SERVER_VERSION = 150000
@@ -63,19 +64,19 @@ def migrations() -> list[Migration]:
 async def migrate(database_url: str) -> list[str]:
     """Bring the database up to date and return the names of what was applied, in order.
 
-    Raises ``StoreUnavailable`` if it cannot be reached and ``StoreOutdated`` if it is newer than this program,
-    was built by other files of the same number, or the server is older than PostgreSQL 15.
+    Raises ``StoreUnavailable`` if it cannot be reached, ``ConfigurationError`` if it is not ours to build in, and
+    ``StoreOutdated`` if it is newer than this program, was built by other files of the same number, or the server is
+    older than PostgreSQL 15.
     """
     connection = await connect(database_url, application="indexer migrate", limited=False)
     try:
-        version = await connection.fetchval("SELECT current_setting('server_version_num')::integer")
-        if version < MIN_SERVER_VERSION:
-            raise StoreOutdated(f"PostgreSQL {version // 10000} is too old: 15 or newer is needed")
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110 - why is above
-            await asyncio.sleep(_LOCK_POLL_SECONDS)
-        return await _apply_pending(connection)
-    except UNAVAILABLE as error:
-        raise StoreUnavailable(f"the database went away while migrating: {describe(error)}") from error
+        async with translated():
+            version = await connection.fetchval("SELECT current_setting('server_version_num')::integer")
+            if version < MIN_SERVER_VERSION:
+                raise StoreOutdated(f"PostgreSQL {version // 10000} is too old: 15 or newer is needed")
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110 - why is above
+                await asyncio.sleep(_LOCK_POLL_SECONDS)
+            return await _apply_pending(connection)
     finally:
         await connection.close()
 
@@ -89,8 +90,46 @@ async def check(connection: Connection) -> None:
         )
 
 
+async def obstacle(connection: Connection) -> str | None:
+    """Return why `indexer migrate` cannot build here, with the statement that helps; None where it can, or need not.
+
+    Since PostgreSQL 15 a role may create nothing in the schema ``public`` of a database that is another's, whatever it
+    was granted on the database itself. The driver's own errors name neither role nor remedy.
+    """
+    pending = _pending(await _applied(connection))
+    if not pending:
+        return None
+    names = [name for migration in pending for name in _TABLE.findall(migration.sql)]
+    row = await connection.fetchrow(
+        """
+        SELECT quote_ident(current_user) AS role, quote_ident(current_database()) AS database,
+               quote_ident(coalesce(current_schema(), 'public')) AS schema,
+               coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
+               ARRAY(SELECT relname::text FROM pg_class WHERE relname = ANY ($1::text[])
+                     AND relnamespace = to_regnamespace(quote_ident(current_schema())) ORDER BY relname) AS taken
+        """,
+        names,
+    )
+    assert row is not None  # noqa: S101 - it selects from nothing; tells mypy
+    role, database, schema = row["role"], row["database"], row["schema"]
+    if not row["may_create"]:
+        return (
+            f"role {role} may not create tables in schema {schema} of database {database}; as a superuser: "
+            f"`ALTER DATABASE {database} OWNER TO {role}`, or, connected to {database}: "
+            f"`GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}`"
+        )
+    if row["taken"]:
+        return (
+            f"schema {schema} of database {database} holds tables of somebody else's under names that we need "
+            f"({', '.join(row['taken'])}); give us a database of our own: `CREATE DATABASE indexer OWNER {role}`"
+        )
+    return None
+
+
 async def _apply_pending(connection: Connection) -> list[str]:
     names = []
+    if (why := await obstacle(connection)) is not None:
+        raise ConfigurationError(f"INDEXER_DATABASE_URL: {why}")
     for migration in _pending(await _applied(connection)):
         if migration.transactional:
             async with connection.transaction():

@@ -63,6 +63,11 @@ IN_THE_WAY = (asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
 
 WRONG_VALUES = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
+SAME_ROLE = (
+    "the role in INDEXER_DATABASE_URL must be the one that ran `indexer migrate`, or one that was granted all on its "
+    "tables and sequences"
+)
+
 COMMAND_TIMEOUT_SECONDS = 60.0
 """A half-open peer is noticed only by a time-out. Migrations and erasures have none: their time goes by the data."""
 
@@ -202,6 +207,8 @@ def error_of_ours(error: BaseException) -> StoreError:
         return StoreTimedOut(f"the database does not answer: {describe(error)}")
     if isinstance(error, UNAVAILABLE):
         return StoreUnavailable(f"the database does not answer: {describe(error)}")
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return StoreFault(f"the database cannot do it: {describe(error)}; {SAME_ROLE}")
     return StoreFault(f"the database cannot do it: {describe(error)}")
 
 
@@ -224,5 +231,6 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
 
 
 def describe(error: BaseException) -> str:
-    """Say an error in one line; some of the driver's have no text."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Say an error in one line; some of the driver's have no text, some a detail and a hint in lines of their own."""
+    said = "; ".join(str(error).splitlines())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -18,6 +18,7 @@ from reconciler.doctor.facts import (
     HttpAnswer,
     LogState,
     RegistryFacts,
+    SchemaState,
 )
 from reconciler.doctor.report import Cause, Check, Link, failed, ok, skipped, warning
 from reconciler.registry.answers import Deletion, TagListing
@@ -67,15 +68,23 @@ def judge_database(fact: Database | str) -> Check:
     return ok(Link.DATABASE, f"PostgreSQL {fact.version}")
 
 
-def judge_schema(problem: str | None) -> Check:
+def judge_schema(state: SchemaState) -> Check:
     """Judge whether the schema is the one this program was built for."""
-    if problem is None:
+    if state.problem is None:
         return ok(Link.SCHEMA, "at this program's version")
-    return failed(
-        Link.SCHEMA,
-        problem,
-        Cause("program and database are of different releases", "run `indexer migrate` of the newer release"),
-    )
+    if state.obstacle is not None:
+        cause = Cause("`indexer migrate` cannot build in this database", state.obstacle)
+    elif state.refused:
+        cause = Cause(
+            "this command uses another database role than `indexer migrate` did",
+            "use the INDEXER_DATABASE_URL of the running programs here",
+        )
+    else:
+        cause = Cause(
+            "the database was not migrated yet, or program and database are of different releases",
+            "run `indexer migrate` of the newer release",
+        )
+    return failed(Link.SCHEMA, state.problem, cause)
 
 
 def judge_log(log: LogState) -> Check:

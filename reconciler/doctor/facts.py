@@ -84,6 +84,18 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaState:
+    """What is wrong with the schema; ``obstacle``: what `indexer migrate` would run into, with its remedy.
+
+    ``refused``: the database did not let us read which migrations it has.
+    """
+
+    problem: str | None = None
+    obstacle: str | None = None
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     """What ``POST /notifications`` answered to an empty envelope, with and without the token."""
 

@@ -13,14 +13,14 @@ import httpx
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from indexer.errors import RegistryError, RegistryMisbehaved, StoreOutdated
+from indexer.errors import RegistryError, RegistryMisbehaved, StoreError, StoreFault, StoreOutdated
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import RepositoryName
 from indexer.store.canary import examining, find_server
 from indexer.store.checkpoints import list_conflicts
 from indexer.store.checks import check_state
 from indexer.store.listing import status as status_store
-from indexer.store.migrate import check
+from indexer.store.migrate import check, obstacle
 from indexer.store.pool import Connection
 from reconciler.doctor.facts import (
     Database,
@@ -32,6 +32,7 @@ from reconciler.doctor.facts import (
     LogState,
     LoopState,
     RegistryFacts,
+    SchemaState,
 )
 from reconciler.doctor.settings import DoctorSettings
 from reconciler.registry.answers import Deletion, TagListing
@@ -78,14 +79,24 @@ async def observe_database(connection: Connection) -> Database:
     )
 
 
-async def observe_schema(connection: Connection) -> str | None:
-    """Return what is wrong with the schema, if anything."""
+async def observe_schema(connection: Connection) -> SchemaState:
+    """Return what is wrong with the schema, if anything, and what `indexer migrate` would run into."""
     try:
         async with examining():
             await check(connection)
     except StoreOutdated as error:
-        return str(error)
-    return None
+        return SchemaState(problem=str(error), obstacle=await _obstacle(connection))
+    except StoreError as error:
+        return SchemaState(problem=str(error), refused=isinstance(error.__cause__, StoreFault))
+    return SchemaState()
+
+
+async def _obstacle(connection: Connection) -> str | None:
+    try:
+        async with examining():
+            return await obstacle(connection)
+    except StoreError:  # of another release: nothing is to be built
+        return None
 
 
 async def observe_log(connection: Connection) -> LogState:

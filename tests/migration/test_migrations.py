@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from indexer.errors import StoreOutdated
+from indexer.errors import ConfigurationError, StoreFault, StoreOutdated
 from indexer.store import migrate as migrations
 from indexer.store import pool as pools
 from indexer.store.migrate import Migration, check, migrate
@@ -110,7 +112,7 @@ async def test_migrate__a_failing_migration_leaves_nothing_half_done(
         version=1, name="broken", sql="CREATE TABLE half (id integer); SELECT no_such_function();"
     )
     monkeypatch.setattr(migrations, "migrations", lambda: [broken])
-    with pytest.raises(asyncpg.UndefinedFunctionError):
+    with pytest.raises(StoreFault):
         await migrate(empty_database_url)
     assert await describe(empty_database_url) == []
 
@@ -204,3 +206,59 @@ def test_migrations__outside_a_transaction_can_be_run_again() -> None:
     )
     outside = [each for each in migrations.migrations() if not each.transactional]
     assert [each.name for each in outside if not repeatable.match(each.sql.partition("\n")[2])] == []
+
+
+@pytest.fixture
+async def poor_role(empty_database_url: str) -> AsyncIterator[tuple[str, str]]:
+    """A role with all rights on the database, and thus none in its schema; its name, and a URL that is its own."""
+    name = f"poor_{secrets.token_hex(4)}"
+    connection = await asyncpg.connect(empty_database_url)
+    database = await connection.fetchval("SELECT quote_ident(current_database())")
+    await connection.execute(f"CREATE ROLE {name}")
+    await connection.execute(f"GRANT ALL PRIVILEGES ON DATABASE {database} TO {name}")
+    sign = "&" if "?" in empty_database_url else "?"
+    try:
+        yield name, f"{empty_database_url}{sign}role={name}"  # a server setting; a login would need its own way in
+    finally:
+        await connection.execute(f"DROP OWNED BY {name} CASCADE")
+        await connection.execute(f"DROP ROLE {name}")
+        await connection.close()
+
+
+async def test_migrations__role_that_may_create_nothing(
+    empty_database_url: str, poor_role: tuple[str, str]
+) -> None:
+    """Which right is missing is one line, and the statement in it is what helps."""
+    name, url = poor_role
+    with pytest.raises(ConfigurationError, match=f"role {name} may not create tables in schema public") as refused:
+        await migrate(url)
+    statement = re.search(r"`(GRANT [^`]+)`", str(refused.value))
+    assert statement is not None
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute(statement[1])
+    finally:
+        await connection.close()
+    assert await migrate(url)
+
+
+async def test_migrations__role_that_did_not_migrate(
+    empty_database_url: str, poor_role: tuple[str, str]
+) -> None:
+    """Tables of another role: one line that says whose role to use, at the first question already."""
+    await migrate(empty_database_url)
+    name, url = poor_role
+    with pytest.raises(StoreFault, match="must be the one that ran `indexer migrate`"):
+        await migrate(url)
+
+
+async def test_migrations__somebody_elses_tables(empty_database_url: str) -> None:
+    """A database that holds a table of a name that we need is refused before anything is built, by the name."""
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("CREATE TABLE tag (x integer)")
+        with pytest.raises(ConfigurationError, match=r"\(tag\); give us a database of our own: `CREATE DATABASE"):
+            await migrate(empty_database_url)
+        assert await connection.fetchval("SELECT to_regclass('repository')") is None
+    finally:
+        await connection.close()
