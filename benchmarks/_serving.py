@@ -17,6 +17,7 @@ from tools.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NOTIFICATIONS_TOKEN = "bench-notifications-token"  # noqa: S105 - as the other
 TOKEN = "bench-token"  # noqa: S105 - guards a server that lives for a minute on 127.0.0.1
 
 
@@ -28,7 +29,7 @@ def indexer(
     listen = f"127.0.0.1:{port or free_port()}"
     environment = os.environ | {
         "INDEXER_DATABASE_URL": url,
-        "INDEXER_NOTIFICATIONS_TOKEN": TOKEN,
+        "INDEXER_NOTIFICATIONS_TOKEN": NOTIFICATIONS_TOKEN,
         "INDEXER_API_TOKENS": TOKEN,
         "INDEXER_LISTEN": listen,
         "INDEXER_DATA_DIR": str(directory / "spool"),

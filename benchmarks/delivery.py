@@ -31,7 +31,7 @@ import uvloop
 from benchmarks._database import server
 from benchmarks._events import CONTENT_TYPE, pushes
 from benchmarks._report import Report, Target, announce, command_line, say
-from benchmarks._serving import TOKEN, indexer, until_up
+from benchmarks._serving import NOTIFICATIONS_TOKEN, indexer, until_up
 from tools import registry_binary
 from tools.ports import free_port
 from tools.registry_server import Endpoint, RegistryServer, RegistrySettings
@@ -79,7 +79,7 @@ def loaded_registry(
     directory.mkdir()
     endpoint = Endpoint(
         url=f"http://127.0.0.1:{port}/notifications",
-        token=TOKEN,
+        token=NOTIFICATIONS_TOKEN,
         ignore={"mediatypes": ["application/octet-stream"], "actions": []},
     )
     registry = RegistryServer(found, RegistrySettings(directory=directory, notifications=(endpoint,)))
@@ -129,7 +129,7 @@ async def fan_in(url: str, count: int) -> float:
 
 async def _send_all(url: str, bodies: list[bytes]) -> float:
     waiting = iter(bodies)
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": CONTENT_TYPE}
+    headers = {"Authorization": f"Bearer {NOTIFICATIONS_TOKEN}", "Content-Type": CONTENT_TYPE}
 
     async def send() -> None:
         connector = aiohttp.TCPConnector(force_close=True)

@@ -26,7 +26,7 @@ import uvloop
 
 from benchmarks._database import server
 from benchmarks._report import Report, Target, announce, command_line, percentile, say
-from benchmarks._serving import TOKEN, indexer, until_up
+from benchmarks._serving import NOTIFICATIONS_TOKEN, indexer, until_up
 from tools import registry_binary
 from tools.ports import free_port
 from tools.registry_server import Endpoint, RegistryServer, RegistrySettings
@@ -49,7 +49,7 @@ VERIFIED = (
 def registry_of(found: registry_binary.FoundRegistry, directory: Path, port: int) -> Iterator[RegistryServer]:
     """Run a registry that posts to a port of this machine."""
     directory.mkdir()
-    endpoint = Endpoint(url=f"http://127.0.0.1:{port}/notifications", token=TOKEN)
+    endpoint = Endpoint(url=f"http://127.0.0.1:{port}/notifications", token=NOTIFICATIONS_TOKEN)
     registry = RegistryServer(found, RegistrySettings(directory=directory, notifications=(endpoint,)))
     registry.start()
     try:

@@ -55,6 +55,7 @@ def up(*, config: Config = None) -> int:
     from indexer.settings import CONFIG_VARIABLE  # noqa: PLC0415
 
     settings = read_settings(config, logs=True)
+    settings.check_tokens()
     read_trust(settings)  # a server that cannot start should not be started again and again
     read_feeds(settings.indexer_feeds_file)
     name_process("indexer up")
@@ -69,6 +70,7 @@ def up(*, config: Config = None) -> int:
                 database_url=given.get_secret_value() if given is not None else None,
                 notifications_token=token.get_secret_value() if token is not None else None,
                 listen=settings.indexer_listen,
+                readable=not settings.nobody_may_read,
                 environment={**os.environ, **named},
             )
         )

@@ -146,6 +146,8 @@ class Settings:
     """Hosts of the storage that the registry may redirect to though they lie further inside than itself."""
     reconciler_registry_is_cache: bool | None = setting(switch_or_auto, None)
     """Whether the registry is a pull-through cache; ``auto``, as if unset: it is asked."""
+    reconciler_indexer_url: str | None = setting(registry_url, None)
+    """Where ``doctor`` reaches ``indexer serve``, if not at ``INDEXER_LISTEN`` of its own machine."""
     reconciler_registry_debug_urls: tuple[str, ...] = setting(list_of(text), ())
     """The instances' debug addresses, for loss accounting."""
     reconciler_interval: timedelta = setting(parse_duration, timedelta(hours=1))
@@ -181,6 +183,24 @@ class Settings:
                 f"{' and '.join(missing)} must be set too: trust in the registry's tokens takes all of "
                 f"{', '.join(name.upper() for name in trust)}, or none"
             )
+
+    def check_tokens(self) -> None:
+        """Raise ``ConfigurationError`` where a token guards nothing; whoever serves asks before it does."""
+        from indexer.token_rules import judge_tokens  # noqa: PLC0415 - most commands serve nothing
+
+        notifications, access_log = self.indexer_notifications_token, self.indexer_access_log_token
+        why = judge_tokens(
+            notifications=None if notifications is None else notifications.get_secret_value(),
+            api=[token.get_secret_value() for token in self.indexer_api_tokens],
+            access_log=None if access_log is None else access_log.get_secret_value(),
+        )
+        if why is not None:
+            raise ConfigurationError(why)
+
+    @property
+    def nobody_may_read(self) -> bool:
+        """True where every question to the read APIs is refused: there is no token, no trust, and no open API."""
+        return not (self.indexer_api_tokens or self.indexer_anonymous_read or self.indexer_auth_issuer)
 
     @classmethod
     def read(cls, environ: Mapping[str, str], *, config: Path | None = None) -> Self:

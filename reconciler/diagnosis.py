@@ -28,6 +28,11 @@ T = TypeVar("T")
 
 DOOR_UNTRIED = "INDEXER_NOTIFICATIONS_TOKEN is not set here, so nothing that needs it is tried"
 
+NOBODY_READS = (
+    "INDEXER_API_TOKENS is not set here: unless the server has tokens, trusts the registry's, or sets "
+    "INDEXER_ANONYMOUS_READ, every question to the API is 401"
+)
+
 
 def prepare(
     config: Path | None,
@@ -46,6 +51,7 @@ def prepare(
     except ConfigurationError as error:
         return replace(asked, problems=(str(error),))
     problems: list[str] = []
+    _try(settings.check_tokens, problems)
     token = _notifications_token(settings, problems)
     tokens = settings.indexer_api_tokens
     return replace(
@@ -53,13 +59,18 @@ def prepare(
         database_url=_try(lambda: database_url(settings), problems),
         registry=_try(lambda: _usable_registry(settings), problems),
         debug_urls=settings.reconciler_registry_debug_urls,
-        indexer_url=(indexer_url or reachable_url(settings.indexer_listen)).rstrip("/"),
+        indexer_url=(
+            indexer_url or settings.reconciler_indexer_url or reachable_url(settings.indexer_listen)
+        ).rstrip("/"),
         notifications_token=token,
         api_token=tokens[0].get_secret_value() if tokens else None,
         anonymous_read=settings.indexer_anonymous_read,
         catalog_is_closed=Closed(accepted=settings.reconciler_accept_denied).accepts(CATALOG),
         problems=tuple(problems),
-        remarks=() if token is not None else (DOOR_UNTRIED,),
+        remarks=(
+            *(() if token is not None else (DOOR_UNTRIED,)),
+            *((NOBODY_READS,) if settings.nobody_may_read else ()),
+        ),
     )
 
 

@@ -118,6 +118,8 @@ def current_statement(account: Account, statements: Sequence[Statement]) -> Stat
         because = f"its debug address could not be read: {account.error}"
     elif waiting > 0:
         because = f"{waiting} events wait in the registry's memory; they are delivered unless it ends"
+    elif account.doubted_at is not None and account.instance_id is None:
+        because = "it cannot be told yet which instance these counters are of"
     elif account.doubted_at is not None:
         because = f"{account.missing} events are on their way here, or missing"
     elif account.began_at == account.read_at:

@@ -78,7 +78,7 @@ def choose_identity(binaries: Binaries, data_dir: Path, cluster: Path) -> Identi
     raise ConfigurationError(
         "PostgreSQL does not run as root, and neither way around that works here: user namespaces are "
         f"not allowed, and the user nobody cannot reach {binaries.postgres} and {data_dir}; set "
-        "INDEXER_DATA_DIR to a directory that others may enter (like /var/lib/indexer), or run indexer up as "
+        "INDEXER_DATA_DIR to a directory that others may enter (like /var/lib/registry-indexer), or run indexer up as "
         "an ordinary user"
     )
 

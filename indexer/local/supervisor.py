@@ -46,6 +46,7 @@ class UpSettings:
     ``environment``: what the programs get, with the database's URL and the token added; they read their own
     settings from it. ``database_url``: None for the embedded server. ``notifications_token``: None to use the
     generated one. ``listen``: where ``indexer serve`` listens, to say so.
+    ``readable``: somebody may read the API.
     ``database_patience_seconds``: how long a database that does not answer yet is waited for at the start.
     ``stop_patience_seconds``: what a program may take to drain before it is killed.
     """
@@ -55,6 +56,7 @@ class UpSettings:
     database_url: str | None = None
     notifications_token: str | None = None
     listen: str = "127.0.0.1:5005"
+    readable: bool = True
     postgres_bin_dir: Path | None = None
     database_patience_seconds: float = 30.0
     stop_patience_seconds: float = 20.0
@@ -156,6 +158,7 @@ class Supervisor:
             registry_url=self._settings.registry_url or "",
             database=database,
             token_place=token_place,
+            readable=self._settings.readable,
         )
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -294,12 +297,15 @@ async def is_ready(host: str, port: int) -> bool:
     return status_line.split()[1:2] == [b"200"]
 
 
-def announcement(*, base_url: str, registry_url: str, database: str, token_place: str) -> str:
+def announcement(
+    *, base_url: str, registry_url: str, database: str, token_place: str, readable: bool = True
+) -> str:
     """Write what an operator wants to know first."""
+    closed = "" if readable else "   (closed: set INDEXER_API_TOKENS, every question is 401 until then)"
     token = f"<content of {token_place}>" if "/" in token_place else "<its value>"
     return f"""
 indexer is up
-  API        {base_url}/api/v1   console {base_url}/
+  API        {base_url}/api/v1{closed}
   registry   {registry_url}
   database   {database}
   token      {token_place}

@@ -73,6 +73,12 @@ async def add_downtime(
         await connection.execute(SQL["add_statement"], None, instance_id, *_values(statement))
 
 
+async def withdraw_counted(connection: Connection) -> None:
+    """Take back what was claimed of an instance without counters, for all of a time that its own counters cover."""
+    await connection.execute(SQL["drop_counted"])
+    await connection.execute(SQL["shorten_counted"])
+
+
 async def save_account(connection: Connection, *, account: Account) -> int:
     """Write an account and return its id; ``id`` 0 begins one."""
     if account.id == 0:

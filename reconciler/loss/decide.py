@@ -5,8 +5,8 @@ One account per process and debug address. The rules, in the order they apply to
 1. Nothing on record of the address: an account begins; of what was before nothing is claimed.
 2. It is another process, or that cannot be told, or a counter went back: what the account had not settled is
    *unknown*, since the queue lives in memory and what it held after the last reading nobody counted.
-3. Our inbox or a spool is not empty yet, or (for a minute after that) we hold fewer events than were delivered:
-   wait.
+3. Our inbox or a spool is not empty yet, or (for a minute after that) we hold fewer events than were delivered, or
+   cannot tell yet whose counters these are: wait.
 4. The process delivers in the order it queues, and never gives up. So once it delivered as many as it had
    queued at the mark, everything made up to the mark is settled:
    nothing new was made: *nothing lost*;
@@ -85,8 +85,19 @@ class Decision:
     ended: bool = False
 
 
-def decide(account: Account | None, sample: Sample, *, address: str, received: Received | None) -> Decision:
-    """Hold a reading against the account; ``received`` is None while nobody knows whose counters these are."""
+def decide(
+    account: Account | None,
+    sample: Sample,
+    *,
+    address: str,
+    received: Received | None,
+    caught_up: bool = True,
+) -> Decision:
+    """Hold a reading against the account; ``received`` is None while nobody knows whose counters these are.
+
+    ``caught_up``: nothing received before waits in the inbox or in a spool. Whose counters these are is found out by
+    what was applied.
+    """
     if account is None:
         return Decision(account=open_account(sample, address=address))
     broken = _broken(account, sample)
@@ -104,7 +115,9 @@ def decide(account: Account | None, sample: Sample, *, address: str, received: R
         return Decision(account=open_account(sample, address=address), statements=(statement,), ended=True)
     missing = account.missing if received is None else _missing(sample, received)
     # What waits here, in the inbox or in a spool, is no loss however long it takes: patience begins after it.
-    doubtful = received is not None and received.complete and missing
+    nobodys = received is None and _would_be_nobodys(account, sample)
+    under_way = not received.complete if received is not None else nobodys and not caught_up
+    doubtful = not under_way and (nobodys or (received is not None and missing))
     doubted_at = (account.doubted_at or sample.at) if doubtful else None
     known = replace(
         account,
@@ -120,7 +133,7 @@ def decide(account: Account | None, sample: Sample, *, address: str, received: R
         started_at=sample.process.started_at,
         error=None,
     )
-    if not _may_settle(account, sample, received, doubted_at):
+    if under_way or not _may_settle(account, sample, doubted_at):
         return Decision(account=known)
     return _settle(known, sample, received)
 
@@ -202,12 +215,15 @@ def _missing(sample: Sample, received: Received) -> int:
     return max(0, sample.accepted + under_way - received.before)
 
 
-def _may_settle(
-    account: Account, sample: Sample, received: Received | None, doubted_at: datetime | None
-) -> bool:
+def _would_be_nobodys(account: Account, sample: Sample) -> bool:
+    """Tell whether settling now would leave events unknown for no other reason than that their sender is."""
+    everything = sample.counters.successes >= sample.counters.events
+    made = (sample.counters.events if everything else account.mark_events) - account.settled_events
+    return made > 0 and sample.elsewhere <= account.settled_lost
+
+
+def _may_settle(account: Account, sample: Sample, doubted_at: datetime | None) -> bool:
     if sample.counters.successes < account.mark_events:
-        return False
-    if received is not None and not received.complete:
         return False
     return doubted_at is None or sample.at - doubted_at >= PATIENCE
 

@@ -2,13 +2,15 @@
 
 A door is open from its first instant to the last time it said so. Where the doors of all processes leave a gap,
 nobody received. Distribution (2.8.2 and 3.1.1) tries a delivery for ever, and in order: so a gap alone loses
-nothing, unless the registry process ended before it could deliver. The rules, in the order they apply to an
+nothing, unless the registry process ended before it could deliver. A process whose last word is a few seconds old may
+be alive and about to speak again: a gap after it is believed only then. The rules, in the order they apply to an
 instance that was heard before the gap ended:
 
 1. Another process had taken its address before the gap, or it had been silent for a day and is not the last that
    was heard: it is not taken for alive, and nothing is said.
 2. Counters that are its own were read before the gap and after it: they say what was lost (``decide``). They
-   are given half a minute to be read again.
+   are given half a minute to be read again, and to be known as its own. What is claimed here is taken back where they
+   are later (``store/loss.py``): of one time there are never two claims.
 3. It was heard since: it outlived the gap, and what waits is still to come. Unknown all the same, since nobody
    counted what something else, a proxy for instance, may have answered in our place. No walk is called for.
 4. It stays silent as long: unknown, and a walk is called for. It may have ended with what it held.
@@ -25,6 +27,9 @@ from indexer.inventory.loss import Door, Downtime, LossState, Statement, Witness
 
 PATIENCE: Final = timedelta(seconds=30)
 """A registry whose delivery was refused tries again after its ``backoff``, a second unless configured."""
+
+SPEAKS_AGAIN: Final = timedelta(seconds=10)
+"""A process of the server says every two seconds that it receives; on a machine that is busy it takes longer."""
 
 ALIVE: Final = timedelta(days=1)
 
@@ -48,15 +53,23 @@ def downtimes(doors: Iterable[Door]) -> list[Downtime]:
 
 
 def after_downtime(
-    downtime: Downtime, witnesses: Sequence[Witness], *, now: datetime
+    downtime: Downtime, witnesses: Sequence[Witness], *, now: datetime, some_unlinked: bool = False
 ) -> Mapping[int, Statement] | None:
-    """Return what is claimed of a downtime, by instance; None: it is too early to tell."""
+    """Return what is claimed of a downtime, by instance; None: it is too early to tell.
+
+    ``some_unlinked``: counters are read of which it is not known yet whose they are.
+    """
+    if now < downtime.from_at + SPEAKS_AGAIN:
+        return None
     claims: dict[int, Statement] = {}
     for witness in _alive(downtime, witnesses):
         if _counted(downtime, witness):
             continue
         heard = witness.last_seen_at >= downtime.to_at
-        to_be_read = witness.counted_from is not None and witness.counted_from <= downtime.from_at
+        if witness.counted_from is None:
+            to_be_read = some_unlinked
+        else:
+            to_be_read = witness.counted_from <= downtime.from_at
         if now < downtime.to_at + PATIENCE and (to_be_read or not heard):
             return None
         claims[witness.id] = Statement(

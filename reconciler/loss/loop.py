@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -54,8 +54,8 @@ class Accountant:
         async with connection(self._pool) as held, alone(held, Exclusive.ACCOUNTS) as accountant:
             if not accountant:
                 return Round(items=0, rest_seconds=REST_SECONDS)
-            await _decide_downtimes(held)
             accounts = await loss.list_accounts(held)
+            await _decide_downtimes(held, accounts.values())
             for address in accounts.keys() - set(map(shown_address, self._addresses)):
                 await _drop(held, accounts[address])
             if not self._addresses:
@@ -65,7 +65,7 @@ class Accountant:
                 timeout=DEADLINE_SECONDS, follow_redirects=False, trust_env=False
             ) as client:
                 readings = await sample_all(client, self._addresses, token=self._token)
-            received = await self._received(held, before)
+            received, caught_up = await self._received(held, before)
             samples = {
                 address: found
                 for address, found in readings.items()
@@ -81,11 +81,14 @@ class Accountant:
                 account = accounts.get(address)
                 known = None if account is None else replace(account, instance_id=number)
                 ours = None if number is None else received.get(number)
-                decision = decide(known, sample, address=address, received=ours)
+                decision = decide(known, sample, address=address, received=ours, caught_up=caught_up)
                 await _write(held, known, decision, begin=not sample.blank)
+            await loss.withdraw_counted(held)
         return Round(items=len(samples), rest_seconds=REST_SECONDS)
 
-    async def _received(self, held: Connection, before: Mapping[int, int]) -> dict[int, Received]:
+    async def _received(
+        self, held: Connection, before: Mapping[int, int]
+    ) -> tuple[dict[int, Received], bool]:
         """Count again once the inbox has caught up with the reading, or say that it has not."""
         read_at = datetime.now(UTC)
         heard_since = read_at - DOOR_STALE
@@ -96,20 +99,22 @@ class Accountant:
             await asyncio.sleep(POLL_SECONDS)
             lags = await loss.waits_since_before(held, before=read_at, heard_since=heard_since)
         after = await loss.count_received(held)
-        return {
+        received = {
             number: Received(before=before.get(number, 0), after=count, complete=not lags)
             for number, count in after.items()
         }
+        return received, not lags
 
 
-async def _decide_downtimes(held: Connection) -> None:
+async def _decide_downtimes(held: Connection, accounts: Iterable[Account]) -> None:
     """Say what our own downtimes may have cost, the oldest first, as soon as that can be told."""
+    unlinked = any(account.instance_id is None for account in accounts)
     decided = await loss.decided_until(held)
     for downtime in downtimes(await doors.list_doors(held)):
         if decided is not None and downtime.to_at <= decided:
             continue
         now = datetime.now(UTC)
-        claims = after_downtime(downtime, await loss.list_witnesses(held), now=now)
+        claims = after_downtime(downtime, await loss.list_witnesses(held), now=now, some_unlinked=unlinked)
         if claims is None:
             return
         async with held.transaction():

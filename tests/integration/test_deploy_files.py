@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with the developer's tools; its stubs do not
 
+from indexer.command import EXIT_MISUSED
 from indexer.errors import ConfigurationError
 from indexer.settings import Settings
 from indexer.store.migrate import migrate
+from reconciler.diagnosis import prepare
 from tests.fixtures.registries import VERSIONS, found_registry
 from tools.ports import free_ports
 from tools.sample_images import Pusher, oci_image
@@ -208,6 +210,26 @@ def test_compose__sets_what_exists() -> None:
         assert done.stdout.startswith(f"Usage: {program} {verb}"), done.stdout
 
 
+@pytest.mark.parametrize("service", ["indexer", "reconciler"])
+def test_compose__doctor_works_in_its_containers(
+    service: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With what a container is given, `reconciler doctor` lacks nothing, and asks the server where it is."""
+    image = dict(re.findall(r"\b(INDEXER_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text(encoding="utf-8")))
+    given = load(DEPLOY / "compose.yaml")["services"][service]["environment"]
+    for name in os.environ:
+        if is_setting(name):
+            monkeypatch.delenv(name)
+    for name, value in (image | given | {"INDEXER_DATA_DIR": str(tmp_path)}).items():
+        monkeypatch.setenv(name, REQUIRED.sub(lambda secret: f"secret-{secret[1]}", value))
+    asked = prepare(
+        None, probe_repository="probe", indexer_url=None, read_only=False, patience_seconds=1
+    )
+    assert (asked.problems, asked.remarks, asked.indexer_url) == ((), (), "http://indexer:5005")
+    assert asked.registry is not None
+    assert (asked.database_url or "").partition("@")[2] == "postgres:5432/indexer"
+
+
 def test_compose__refuses_to_start_without_secrets() -> None:
     """Every secret is demanded by name; the example names them all and holds none."""
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
@@ -337,6 +359,37 @@ def test_systemd__takes_the_unit(unit: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["indexer", "reconciler"])
+def test_systemd__unit_says_each_thing_once(unit: str) -> None:
+    """No setting stands twice but filters, and a program that refuses its configuration is not started again."""
+    text = (DEPLOY / "systemd" / f"{unit}.service").read_text(encoding="utf-8")
+    names = re.findall(r"^(\w+)=", text, re.MULTILINE)
+    assert sorted({name for name in names if names.count(name) > 1} - {"SystemCallFilter"}) == []
+    assert f"\nRestartPreventExitStatus={EXIT_MISUSED}\n" in text
+
+
+def test_docs__one_layout() -> None:
+    """Every place that a page, a unit or an example names is one that the units read or may write to."""
+    places = re.compile(r"(?<![\w.])/(?:etc|opt|var/lib|var/log)/[a-z][\w-]*")
+    ours = re.compile(r"/(?:etc|opt|var/lib|var/log)/(?:registry-)?indexer\b")
+    pages = [*DEPLOY.rglob("*.*"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    found = {
+        place
+        for page in pages
+        for place in places.findall(page.read_text(encoding="utf-8"))
+        if ours.match(place)
+    }
+    assert found <= {
+        "/etc/registry-indexer",
+        "/opt/registry-indexer",
+        "/var/lib/registry-indexer",
+        "/var/log/registry-indexer",
+    }
+    unit = (DEPLOY / "systemd" / "indexer.service").read_text(encoding="utf-8")
+    assert "\nStateDirectory=registry-indexer\n" in unit
+    assert "\nLogsDirectory=registry-indexer\n" in unit
+
+
+@pytest.mark.parametrize("unit", ["indexer", "reconciler"])
 def test_systemd__environment_is_known_and_empty(unit: str) -> None:
     """The example of a unit's environment names settings that exist, and holds no secret."""
     named = variables(DEPLOY / "systemd" / f"{unit}.env.example")
@@ -374,7 +427,7 @@ async def test_programs__do_not_start_with_placeholders(
         check=False,
         timeout=60,
     )
-    assert done.returncode != 0
+    assert done.returncode == EXIT_MISUSED
     assert missing in done.stderr.splitlines()[-1]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,14 +22,16 @@ from indexer.ingest.presence import Presence
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.inventory.loss import Door, Statement
+from indexer.inventory.loss import Door, Downtime, LossState, Statement
 from indexer.loop import Alarm
 from indexer.store import doors, loss
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection
 from reconciler.loss import decide as deciding
+from reconciler.loss.decide import Sample
 from reconciler.loss.downtime import PATIENCE
 from reconciler.loss.loop import Accountant
+from reconciler.registry.endpoint_counters import EndpointCounters, ProcessMark
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.registries import StartRegistry
 from tests.fixtures.requests import REQUESTS
@@ -284,6 +287,38 @@ async def test_downtime__is_decided_once(pool: Pool) -> None:
     assert [(began, ended, True)] == [(each.from_at, each.to_at, each.walk) for each in found[number]]
     assert doubt is not None
     assert ended == doubt.at
+
+
+@pytest.mark.parametrize(
+    ("counted_for", "left"),
+    [
+        pytest.param(timedelta(seconds=60), [], id="all of it was counted"),
+        pytest.param(timedelta(seconds=-5), [5], id="all but its beginning"),
+        pytest.param(timedelta(seconds=-20), [10], id="nothing of it"),
+    ],
+)
+async def test_downtime__is_taken_back_where_it_was_counted(
+    pool: Pool, counted_for: timedelta, left: list[int]
+) -> None:
+    """Counters that turn out to be an instance's own speak for the time that they cover, and nothing else does."""
+    now = datetime.now(UTC)
+    gap = Downtime(from_at=now - timedelta(seconds=60), to_at=now - timedelta(seconds=50))
+    await heard(pool, "one", at=gap.from_at - timedelta(seconds=1))
+    statement = Statement(state=LossState.UNKNOWN, from_at=gap.from_at, to_at=gap.to_at, because="away")
+    counters = EndpointCounters(events=3, successes=3, pending=0, statuses={202: 3})
+    first = Sample(at=gap.from_at - counted_for, counters=counters, process=ProcessMark())
+    account = deciding.open_account(first, address="http://registry:5001")
+    async with connection(pool) as held:
+        number = await held.fetchval("SELECT id FROM registry_instance")
+        await loss.add_downtime(held, downtime=gap, statements={number: statement})
+        process = await loss.save_account(held, account=account)
+        await loss.withdraw_counted(held)
+        assert 1 == len((await loss.list_instance_statements(held, instance_ids=[number], limit=5))[number])
+        linked = replace(account, id=process, instance_id=number, settled_at=now)
+        await loss.save_account(held, account=linked)
+        await loss.withdraw_counted(held)
+        found = (await loss.list_instance_statements(held, instance_ids=[number], limit=5))[number]
+    assert left == [(each.to_at - each.from_at).seconds for each in found]
 
 
 async def test_downtime__is_found_however_long_it_was(pool: Pool) -> None:

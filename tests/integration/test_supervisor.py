@@ -19,7 +19,7 @@ import pytest
 from indexer.errors import ConfigurationError
 from indexer.local.pid_file import PidFile
 from indexer.local.processes import birth
-from indexer.local.supervisor import UpSettings, notifications_token, reachable_url, up
+from indexer.local.supervisor import UpSettings, announcement, notifications_token, reachable_url, up
 from tools.ports import free_port
 
 if TYPE_CHECKING:
@@ -243,6 +243,20 @@ def test_up__another_server_at_its_address(tmp_path: Path) -> None:
     assert "Traceback" not in said
     assert not running.announced()
     assert (running.started("indexer"), running.started("reconciler"), running.postgres()) == ([], [], None)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_announcement__says_who_may_read(readable: bool) -> None:
+    """An API that answers 401 to everybody is not announced without a word."""
+    said = announcement(
+        base_url="http://127.0.0.1:5005",
+        registry_url="http://127.0.0.1:5000",
+        database="here",
+        token_place="there",
+        readable=readable,
+    )
+    assert readable == ("INDEXER_API_TOKENS" not in said)
+    assert "console" not in said
 
 
 async def test_up__without_registry(tmp_path: Path) -> None:

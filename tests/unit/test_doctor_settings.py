@@ -39,6 +39,7 @@ def prepared(*, probe_repository: str = "probe", indexer_url: str | None = None)
 def test_prepare__token_of_indexer_up(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a token set, the one that ``indexer up`` made under its data directory is used."""
     (tmp_path / "notifications-token").write_text("made-by-up\n")
+    environment.setenv("INDEXER_API_TOKENS", "secret-api-token")
     settings = prepared()
     assert ("made-by-up", (), ()) == (settings.notifications_token, settings.problems, settings.remarks)
 
@@ -87,6 +88,40 @@ def test_prepare__address_of_the_server(
     """The server is asked where it listens, or where the operator says that it is reached."""
     environment.setenv("INDEXER_LISTEN", listen)
     assert url == prepared(indexer_url=given).indexer_url
+
+
+def test_prepare__address_between_containers(environment: pytest.MonkeyPatch) -> None:
+    """Where the server is another machine its address can be a setting, and the command line still wins."""
+    environment.setenv("INDEXER_LISTEN", "0.0.0.0:5005")
+    environment.setenv("RECONCILER_INDEXER_URL", "http://indexer:5005")
+    assert "http://indexer:5005" == prepared().indexer_url
+    assert "http://elsewhere:1" == prepared(indexer_url="http://elsewhere:1").indexer_url
+
+
+@pytest.mark.parametrize(
+    ("given", "remarked"),
+    [
+        pytest.param({}, True, id="nobody"),
+        pytest.param({"INDEXER_API_TOKENS": "secret-api-token"}, False, id="who has a token"),
+        pytest.param({"INDEXER_ANONYMOUS_READ": "true"}, False, id="everybody"),
+    ],
+)
+def test_prepare__who_may_read(
+    environment: pytest.MonkeyPatch, given: dict[str, str], remarked: bool
+) -> None:
+    """An API that nobody may read is no fault, and is said."""
+    environment.setenv("INDEXER_NOTIFICATIONS_TOKEN", "secret-token")
+    for name, value in given.items():
+        environment.setenv(name, value)
+    settings = prepared()
+    assert () == settings.problems
+    assert remarked == any("every question to the API is 401" in each for each in settings.remarks)
+
+
+def test_prepare__tokens_that_guard_nothing(environment: pytest.MonkeyPatch) -> None:
+    """What `indexer serve` would refuse to start with is a finding."""
+    environment.setenv("INDEXER_API_TOKENS", "x")
+    assert "INDEXER_API_TOKENS: a token has at least" in prepared().problems[0]
 
 
 def test_prepare__shows_no_secret(environment: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.inventory.loss import Door, Downtime, LossState, Witness
-from reconciler.loss.downtime import PATIENCE, after_downtime, downtimes
+from reconciler.loss.downtime import PATIENCE, SPEAKS_AGAIN, after_downtime, downtimes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -148,3 +148,18 @@ def test_claim__waits() -> None:
     assert after_downtime(GAP, [witness()], now=SOON) is None
     assert after_downtime(GAP, [witness(heard=112, counted=(50, 95))], now=SOON) is None
     assert after_downtime(GAP, [witness(), replace(witness(heard=112), id=8)], now=SOON) is None
+
+
+def test_claim__waits_for_counters_to_be_known_as_its_own() -> None:
+    """An instance that is heard again is not spoken of while counters are read that may be its own."""
+    heard = witness(heard=112)
+    assert after_downtime(GAP, [heard], now=SOON, some_unlinked=True) is None
+    assert after_downtime(GAP, [heard], now=LATE, some_unlinked=True)
+    assert after_downtime(GAP, [heard], now=SOON)
+
+
+def test_claim__waits_for_a_process_that_may_speak_again() -> None:
+    """A gap behind somebody's last word is none until he had time for the next one."""
+    gap = Downtime(from_at=at(100), to_at=at(101))
+    assert after_downtime(gap, [witness(heard=102)], now=at(102)) is None
+    assert after_downtime(gap, [witness(heard=102)], now=at(100) + SPEAKS_AGAIN)

@@ -36,7 +36,7 @@ timeout = "5s"
 [[feed]]
 name = "archive"
 kind = "file"
-path = "/var/log/registry/audit.ndjson"
+path = "/var/log/registry-indexer/audit.ndjson"
 from = "beginning"
 """
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.inventory.loss import Account, LossState, Statement, current_statement, without_counters
-from reconciler.loss.decide import Received, Sample, decide, find_instances, open_account
+from reconciler.loss.decide import PATIENCE, Received, Sample, decide, find_instances, open_account
 from reconciler.loss.observe import shown_address
 from reconciler.registry.endpoint_counters import (
     EndpointCounters,
@@ -103,7 +103,10 @@ def test_claim__of_two_readings(
     first: Sample, then: Sample, ours: Received | None, expected: tuple[str, int | None, bool]
 ) -> None:
     """Two readings of an address, and what was received, allow this claim and no stronger one: state, lost, walk."""
-    (claimed,) = decide(account_of(first), then, address=ADDRESS, received=ours).statements
+    account = account_of(first)
+    if ours is None:
+        account = replace(account, doubted_at=START - PATIENCE)  # long enough to be told whose they are
+    (claimed,) = decide(account, then, address=ADDRESS, received=ours).statements
     assert expected == (claimed.state, claimed.lost, claimed.walk)
     assert (first.at, then.at) == (claimed.from_at, claimed.to_at)
 
@@ -124,6 +127,23 @@ def test_claim__waits(then: Sample, ours: Received) -> None:
     shown = current_statement(decision.account, [])
     assert (LossState.UNKNOWN, START, then.at) == (shown.state, shown.from_at, shown.to_at)
     assert shown.because
+
+
+@pytest.mark.parametrize("lagging", [0, 200], ids=["at once", "once the inbox has caught up"])
+def test_claim__whose_they_are_is_found_out_later(lagging: int) -> None:
+    """Counters that cannot be linked yet claim nothing of what they count: once they are, nothing was lost."""
+    account = replace(account_of(sample(0, 0, 0)), instance_id=None)
+    for seconds in range(5, lagging + 60, 5):
+        decision = decide(
+            account, sample(seconds, 5, 5), address=ADDRESS, received=None, caught_up=seconds > lagging
+        )
+        assert () == decision.statements
+        shown = current_statement(decision.account, [])
+        assert (LossState.UNKNOWN, START) == (shown.state, shown.from_at)
+        account = decision.account
+    linked = replace(account, instance_id=1)
+    (claimed,) = decide(linked, sample(lagging + 61, 5, 5), address=ADDRESS, received=received(5)).statements
+    assert (LossState.NOTHING_LOST, START) == (claimed.state, claimed.from_at)
 
 
 def test_claim__missing_for_long() -> None:

@@ -72,6 +72,17 @@ RETURNING true
 INSERT INTO loss_interval (process_id, instance_id, state, from_at, to_at, lost, because, walk, waited)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
+-- name: drop_counted
+-- Drops what was claimed of instances for downtimes of ours that their own counters cover from end to end.
+DELETE FROM loss_interval AS l USING registry_process AS p
+WHERE l.instance_id = p.instance_id AND p.began_at <= l.from_at AND coalesce(p.ended_at, p.settled_at) >= l.to_at
+
+-- name: shorten_counted
+-- Ends what was claimed of instances where their own counters begin, if these cover the rest.
+UPDATE loss_interval AS l SET to_at = p.began_at FROM registry_process AS p
+WHERE l.instance_id = p.instance_id AND p.began_at > l.from_at AND p.began_at < l.to_at
+  AND coalesce(p.ended_at, p.settled_at) >= l.to_at
+
 -- name: newest_doubt
 -- The newest statement that calls for a walk.
 SELECT to_at, because FROM loss_interval WHERE walk ORDER BY to_at DESC LIMIT 1

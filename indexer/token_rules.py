@@ -1,0 +1,35 @@
+"""What a token of ours must be like to guard anything. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+SHORTEST: Final = 8
+"""Characters. Not a measure of strength, which cannot be seen: it tells a placeholder from a secret."""
+
+HOW: Final = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
+
+
+def judge_tokens(*, notifications: str | None, api: Sequence[str], access_log: str | None = None) -> str | None:
+    """Say which token cannot stand, and why; None: all can.
+
+    The registry writes the notifications token into its log and shows it at its debug address: whoever reads those must
+    not be able to read the API with it.
+    """
+    named = [
+        *(("INDEXER_API_TOKENS", token) for token in api),
+        *(() if notifications is None else (("INDEXER_NOTIFICATIONS_TOKEN", notifications),)),
+        *(() if access_log is None else (("INDEXER_ACCESS_LOG_TOKEN", access_log),)),
+    ]
+    for name, token in named:
+        if len(token) < SHORTEST:
+            return f"{name}: a token has at least {SHORTEST} characters; {HOW}"
+    if notifications is not None and notifications in api:
+        return (
+            "INDEXER_API_TOKENS holds the value of INDEXER_NOTIFICATIONS_TOKEN, which the registry logs and shows at its "
+            f"debug address; {HOW}"
+        )
+    if access_log is not None and access_log in api:
+        return f"INDEXER_API_TOKENS holds the value of INDEXER_ACCESS_LOG_TOKEN, which collectors hold; {HOW}"
+    return None
