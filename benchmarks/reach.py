@@ -40,7 +40,7 @@ import asyncpg
 
 from benchmarks._database import server
 from benchmarks._events import CONTENT_TYPE
-from benchmarks._serving import TOKEN, indexer, memory_mib, until_up
+from benchmarks._serving import NOTIFICATIONS_TOKEN, TOKEN, indexer, memory_mib, until_up
 from indexer.oci.digest import digest_to_bytes
 from indexer.store.pool import open_pool
 from tests.fixtures.rows import TagRow, digest, put_repository
@@ -49,6 +49,7 @@ MIB = 1024 * 1024
 DESCRIPTORS = 8192
 FEW_DESCRIPTORS = 256
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+DELIVERING = {"Authorization": f"Bearer {NOTIFICATIONS_TOKEN}"}
 START = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 
 MEMORY_TARGET_MIB = 250
@@ -228,7 +229,7 @@ async def large_bodies(watched: Watched) -> None:
 
     async def post(session: aiohttp.ClientSession) -> int:
         try:
-            async with session.post(f"{watched.url}/notifications", data=body, headers=BEARER) as response:
+            async with session.post(f"{watched.url}/notifications", data=body, headers=DELIVERING) as response:
                 return response.status
         except aiohttp.ClientError:
             return 0
@@ -244,7 +245,7 @@ async def bomb(watched: Watched) -> None:
     async with (
         aiohttp.ClientSession() as session,
         session.post(
-            f"{watched.url}/notifications", data=body, headers=BEARER | {"Content-Encoding": "gzip"}
+            f"{watched.url}/notifications", data=body, headers=DELIVERING | {"Content-Encoding": "gzip"}
         ) as response,
     ):
         await response.read()
