@@ -95,7 +95,9 @@ def _ask(address: tuple[str, int], method: str, path: str, body: bytes) -> int:
     """Ask on a connection of its own, as Distribution delivers; 0 where there is no answer."""
     connection = http.client.HTTPConnection(*address, timeout=30)
     try:
-        connection.request(method, path, body, BEARER | {"Content-Type": CONTENT_TYPE})
+        connection.request(
+            method, path, body, (DELIVERING if method == "POST" else BEARER) | {"Content-Type": CONTENT_TYPE}
+        )
         response = connection.getresponse()
         response.read()
     except (OSError, http.client.HTTPException):
@@ -229,7 +231,9 @@ async def large_bodies(watched: Watched) -> None:
 
     async def post(session: aiohttp.ClientSession) -> int:
         try:
-            async with session.post(f"{watched.url}/notifications", data=body, headers=DELIVERING) as response:
+            async with session.post(
+                f"{watched.url}/notifications", data=body, headers=DELIVERING
+            ) as response:
                 return response.status
         except aiohttp.ClientError:
             return 0

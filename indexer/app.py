@@ -52,8 +52,8 @@ from indexer.values import parse_address
 log = structlog.get_logger()
 
 NOBODY_READS = (
-    "every question to the API is answered 401: set INDEXER_API_TOKENS, or INDEXER_AUTH_… to trust the registry's tokens, "
-    "or INDEXER_ANONYMOUS_READ=true"
+    "every question to the API is answered 401: set INDEXER_API_TOKENS, or INDEXER_AUTH_… to trust the registry's "
+    "tokens, or INDEXER_ANONYMOUS_READ=true"
 )
 
 WORK_CONNECTIONS = 6
@@ -76,10 +76,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             "INDEXER_NOTIFICATIONS_TOKEN is not set: choose a secret, and give the registry's notification "
             "endpoint the header `Authorization: [Bearer <secret>]`"
         )
-    settings.check_tokens()
-    _check_files(settings)
-    if settings.nobody_may_read:
-        log.warning("api_without_tokens", error=NOBODY_READS)
+    _check(settings)
     stop = stop_signals()
     async with AsyncExitStack() as stack:
         work = await _pool(stack, database_url, size=WORK_CONNECTIONS, application="indexer work")
@@ -207,6 +204,14 @@ def _listen(stack: AsyncExitStack, database_url: str, sealed: Bell) -> None:
         name="listen",
     )
     stack.callback(task.cancel)
+
+
+def _check(settings: Settings) -> None:
+    """Raise ``ConfigurationError`` where a token guards nothing or a file is wrong; say where nobody can read."""
+    settings.check_tokens()
+    _check_files(settings)
+    if settings.nobody_may_read:
+        log.warning("api_without_tokens", error=NOBODY_READS)
 
 
 def _check_files(settings: Settings) -> None:

@@ -11,7 +11,9 @@ SHORTEST: Final = 8
 HOW: Final = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
 
 
-def judge_tokens(*, notifications: str | None, api: Sequence[str], access_log: str | None = None) -> str | None:
+def judge_tokens(
+    *, notifications: str | None, api: Sequence[str], access_log: str | None = None
+) -> str | None:
     """Say which token cannot stand, and why; None: all can.
 
     The registry writes the notifications token into its log and shows it at its debug address: whoever reads those must
@@ -27,8 +29,8 @@ def judge_tokens(*, notifications: str | None, api: Sequence[str], access_log: s
             return f"{name}: a token has at least {SHORTEST} characters; {HOW}"
     if notifications is not None and notifications in api:
         return (
-            "INDEXER_API_TOKENS holds the value of INDEXER_NOTIFICATIONS_TOKEN, which the registry logs and shows at its "
-            f"debug address; {HOW}"
+            "INDEXER_API_TOKENS holds the value of INDEXER_NOTIFICATIONS_TOKEN, which the registry logs and shows at "
+            f"its debug address; {HOW}"
         )
     if access_log is not None and access_log in api:
         return f"INDEXER_API_TOKENS holds the value of INDEXER_ACCESS_LOG_TOKEN, which collectors hold; {HOW}"

@@ -66,10 +66,8 @@ def after_downtime(
         if _counted(downtime, witness):
             continue
         heard = witness.last_seen_at >= downtime.to_at
-        if witness.counted_from is None:
-            to_be_read = some_unlinked
-        else:
-            to_be_read = witness.counted_from <= downtime.from_at
+        counted = witness.counted_from
+        to_be_read = some_unlinked if counted is None else counted <= downtime.from_at
         if now < downtime.to_at + PATIENCE and (to_be_read or not heard):
             return None
         claims[witness.id] = Statement(

@@ -222,9 +222,7 @@ def test_compose__doctor_works_in_its_containers(
             monkeypatch.delenv(name)
     for name, value in (image | given | {"INDEXER_DATA_DIR": str(tmp_path)}).items():
         monkeypatch.setenv(name, REQUIRED.sub(lambda secret: f"secret-{secret[1]}", value))
-    asked = prepare(
-        None, probe_repository="probe", indexer_url=None, read_only=False, patience_seconds=1
-    )
+    asked = prepare(None, probe_repository="probe", indexer_url=None, read_only=False, patience_seconds=1)
     assert (asked.problems, asked.remarks, asked.indexer_url) == ((), (), "http://indexer:5005")
     assert asked.registry is not None
     assert (asked.database_url or "").partition("@")[2] == "postgres:5432/indexer"

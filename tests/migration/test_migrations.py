@@ -218,7 +218,10 @@ async def poor_role(empty_database_url: str) -> AsyncIterator[tuple[str, str]]:
     await connection.execute(f"GRANT ALL PRIVILEGES ON DATABASE {database} TO {name}")
     sign = "&" if "?" in empty_database_url else "?"
     try:
-        yield name, f"{empty_database_url}{sign}role={name}"  # a server setting; a login would need its own way in
+        yield (
+            name,
+            f"{empty_database_url}{sign}role={name}",
+        )  # a server setting; a login would need its own way in
     finally:
         await connection.execute(f"DROP OWNED BY {name} CASCADE")
         await connection.execute(f"DROP ROLE {name}")
@@ -230,7 +233,9 @@ async def test_migrations__role_that_may_create_nothing(
 ) -> None:
     """Which right is missing is one line, and the statement in it is what helps."""
     name, url = poor_role
-    with pytest.raises(ConfigurationError, match=f"role {name} may not create tables in schema public") as refused:
+    with pytest.raises(
+        ConfigurationError, match=f"role {name} may not create tables in schema public"
+    ) as refused:
         await migrate(url)
     statement = re.search(r"`(GRANT [^`]+)`", str(refused.value))
     assert statement is not None
@@ -247,7 +252,7 @@ async def test_migrations__role_that_did_not_migrate(
 ) -> None:
     """Tables of another role: one line that says whose role to use, at the first question already."""
     await migrate(empty_database_url)
-    name, url = poor_role
+    _, url = poor_role
     with pytest.raises(StoreFault, match="must be the one that ran `indexer migrate`"):
         await migrate(url)
 
@@ -257,7 +262,9 @@ async def test_migrations__somebody_elses_tables(empty_database_url: str) -> Non
     connection = await asyncpg.connect(empty_database_url)
     try:
         await connection.execute("CREATE TABLE tag (x integer)")
-        with pytest.raises(ConfigurationError, match=r"\(tag\); give us a database of our own: `CREATE DATABASE"):
+        with pytest.raises(
+            ConfigurationError, match=r"\(tag\); give us a database of our own: `CREATE DATABASE"
+        ):
             await migrate(empty_database_url)
         assert await connection.fetchval("SELECT to_regclass('repository')") is None
     finally:

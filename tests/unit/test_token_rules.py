@@ -15,10 +15,16 @@ GOOD = {"INDEXER_NOTIFICATIONS_TOKEN": "n" * 20, "INDEXER_API_TOKENS": "first-to
     ("given", "said"),
     [
         pytest.param({"INDEXER_API_TOKENS": "x"}, "INDEXER_API_TOKENS: a token has at least", id="short"),
-        pytest.param({"INDEXER_API_TOKENS": "long-enough,x"}, "INDEXER_API_TOKENS: a token", id="one of them"),
-        pytest.param({"INDEXER_NOTIFICATIONS_TOKEN": "x"}, "INDEXER_NOTIFICATIONS_TOKEN: a token", id="the other"),
+        pytest.param(
+            {"INDEXER_API_TOKENS": "long-enough,x"}, "INDEXER_API_TOKENS: a token", id="one of them"
+        ),
+        pytest.param(
+            {"INDEXER_NOTIFICATIONS_TOKEN": "x"}, "INDEXER_NOTIFICATIONS_TOKEN: a token", id="the other"
+        ),
         pytest.param({"INDEXER_ACCESS_LOG_TOKEN": "x"}, "INDEXER_ACCESS_LOG_TOKEN: a token", id="the third"),
-        pytest.param({"INDEXER_API_TOKENS": "n" * 20}, "the value of INDEXER_NOTIFICATIONS_TOKEN", id="the same"),
+        pytest.param(
+            {"INDEXER_API_TOKENS": "n" * 20}, "the value of INDEXER_NOTIFICATIONS_TOKEN", id="the same"
+        ),
         pytest.param(
             {"INDEXER_ACCESS_LOG_TOKEN": "second-token"}, "the value of INDEXER_ACCESS_LOG_TOKEN", id="shared"
         ),
