@@ -68,6 +68,7 @@ CREATE TABLE repository (
     created_at         timestamptz NOT NULL,
     last_published_at  timestamptz NOT NULL DEFAULT '-infinity',
     last_pulled_at     timestamptz NOT NULL DEFAULT '-infinity',
+    last_checked_at    timestamptz NOT NULL DEFAULT '-infinity',
     walked_at          timestamptz,
     measured_at        timestamptz,
     size_bytes         bigint NOT NULL DEFAULT 0,
@@ -151,6 +152,7 @@ CREATE TABLE repository_manifest (
     as_of           timestamptz NOT NULL,
     deleted_at      timestamptz,
     last_pulled_at  timestamptz,
+    last_checked_at timestamptz,
     pull_count      bigint NOT NULL DEFAULT 0,
     repository_id   integer NOT NULL REFERENCES repository,
     pushed_by       integer REFERENCES actor,
@@ -231,6 +233,27 @@ CREATE TABLE tag_pull (
 CREATE INDEX tag_pull_by_time ON tag_pull (repository_id, last_pulled_at, name);
 CREATE INDEX tag_pull_by_time_everywhere ON tag_pull (last_pulled_at);
 
+-- When a client last asked by HEAD what a tag is. Apart from tag_pull, whose rows say that a tag was pulled; without
+-- an index by time, so that a check changes no index (docs/adr/0064).
+CREATE TABLE tag_check (
+    last_checked_at  timestamptz NOT NULL,
+    repository_id    integer NOT NULL REFERENCES repository,
+    name             text COLLATE "C" NOT NULL,
+    PRIMARY KEY (repository_id, name)
+) WITH (fillfactor = 80);
+
+-- Checks that wait for the GET by digest which may follow them, for minutes (docs/adr/0064). `asking` is a hash of
+-- repository, digest and client. A crash of the server may empty it: then some pulls are of no tag.
+CREATE UNLOGGED TABLE pull_check (
+    asking     uuid NOT NULL,
+    oldest_at  timestamptz NOT NULL,
+    newest_at  timestamptz NOT NULL,
+    stored_at  timestamptz NOT NULL,
+    checks     integer NOT NULL,
+    name       text COLLATE "C" NOT NULL,
+    PRIMARY KEY (asking, name)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+
 -- history -------------------------------------------------------------------------------------------------
 
 -- Which manifest a tag pointed to, and when: [valid_from, valid_to). Intervals of one tag never overlap.
@@ -275,8 +298,9 @@ CREATE INDEX tag_history_replaced_everywhere ON tag_history (valid_from, reposit
 -- The words of `inventory/changes`, four bytes each (docs/adr/0039). A migration may add one, never take one away.
 CREATE TYPE audit_action AS ENUM (
     'tag.created', 'tag.moved', 'tag.repushed', 'tag.deleted', 'tag.broken', 'tag.readable', 'manifest.pushed',
-    'manifest.deleted', 'manifest.found', 'manifest.pulled', 'blob.pushed', 'blob.deleted', 'blob.mounted', 'content.deleted',
-    'request.denied', 'request.failed', 'log.archived', 'log.dropped', 'operator.audit_key_replaced',
+    'manifest.deleted', 'manifest.found', 'manifest.pulled', 'manifest.checked', 'blob.pushed', 'blob.deleted',
+    'blob.mounted', 'content.deleted', 'request.denied', 'request.failed', 'log.archived', 'log.dropped',
+    'operator.audit_key_replaced',
     'operator.brake_released', 'operator.feed_removed', 'operator.feed_replayed', 'operator.feed_retried',
     'operator.history_imported', 'operator.inbox_discarded', 'operator.inbox_retried', 'operator.people_erased',
     'operator.walked'
@@ -340,7 +364,7 @@ CREATE INDEX audit_by_time ON audit_entry (occurred_at) WITH (fillfactor = 100);
 CREATE INDEX audit_by_repository ON audit_entry (repository_id, occurred_at) WITH (fillfactor = 100);
 CREATE INDEX audit_by_actor ON audit_entry (actor_id, occurred_at) WITH (fillfactor = 100) WHERE actor_id IS NOT NULL;
 CREATE INDEX audit_by_action ON audit_entry (action, occurred_at) WITH (fillfactor = 100)
-    WHERE action NOT IN ('manifest.pushed', 'manifest.pulled', 'blob.pushed', 'blob.mounted');
+    WHERE action NOT IN ('manifest.pushed', 'manifest.pulled', 'manifest.checked', 'blob.pushed', 'blob.mounted');
 
 -- The parts of the log, those that left it included. Table audit_entry_N holds what begins at position N.
 CREATE TABLE audit_part (
@@ -440,6 +464,7 @@ CREATE TABLE pull_detail (
     client_id      integer NOT NULL,
     instance_id    integer NOT NULL,
     client_port    integer,
+    checked        boolean NOT NULL DEFAULT false,         -- by HEAD: manifest.checked
     tag            text COLLATE "C",
     detail         jsonb
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,

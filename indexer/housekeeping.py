@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from indexer.loop import Round
-from indexer.store import audit, doors, due, events, inbox, loops, loss, tags, verified
+from indexer.store import audit, doors, due, events, inbox, loops, loss, pull_checks, tags, verified
 from indexer.store.pool import Pool, connection
 
 BATCH = 5000
 PULLS_BATCH = 50_000
 """Pulls of one hour that are coalesced together; a busier hour takes several batches, and gives more entries."""
 
+CHECKS_RETENTION = timedelta(minutes=15)
+"""Checks wait five minutes for their GET, and the notifications of both may come late."""
+
+CHECKS_BATCH = 50_000
 REST_SECONDS = 30.0
 PROCESS_RETENTION = timedelta(days=1)
 LOSS_RETENTION = timedelta(days=90)
@@ -53,9 +57,10 @@ class Housekeeper:
             # With no detail wanted, what an earlier setting had kept apart goes into the log at once.
             age = keep.pull_detail if keep.pull_detail is not None else timedelta(0)
             moved = await audit.coalesce_pulls(held, before=now - age, now=now, limit=PULLS_BATCH)
+            checks = await pull_checks.trim_checks(held, before=now - CHECKS_RETENTION, limit=CHECKS_BATCH)
             await loops.trim_loops(held, before=now - PROCESS_RETENTION)
             await doors.trim_doors(held, before=now - PROCESS_RETENTION)
             await verified.trim_verified(held, before=now - PROCESS_RETENTION)
             await loss.trim_loss(held, before=now - LOSS_RETENTION)
-        more = moved > 0 or max(trimmed) == batch
+        more = moved > 0 or max(trimmed) == batch or checks == CHECKS_BATCH
         return Round(items=sum(trimmed) + moved, rest_seconds=0 if more else REST_SECONDS)

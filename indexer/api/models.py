@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 T = TypeVar("T")
 
 
+CHECKED = "When a client last asked by HEAD only: no pull, but use. Who has an image asks no other way."
+
+
 class Shown(BaseModel):
     """Something that is shown."""
 

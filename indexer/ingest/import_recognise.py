@@ -22,6 +22,7 @@ _ACTIONS = {
     AuditAction.MANIFEST_PUSHED: EventAction.PUSH,
     AuditAction.MANIFEST_DELETED: EventAction.DELETE,
     AuditAction.MANIFEST_PULLED: EventAction.PULL,
+    AuditAction.MANIFEST_CHECKED: EventAction.PULL,
     AuditAction.BLOB_PUSHED: EventAction.PUSH,
     AuditAction.BLOB_DELETED: EventAction.DELETE,
     AuditAction.BLOB_MOUNTED: EventAction.MOUNT,

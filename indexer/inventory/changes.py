@@ -26,6 +26,7 @@ class AuditAction(StrEnum):
     MANIFEST_DELETED = "manifest.deleted"
     MANIFEST_FOUND = "manifest.found"
     MANIFEST_PULLED = "manifest.pulled"
+    MANIFEST_CHECKED = "manifest.checked"
     BLOB_PUSHED = "blob.pushed"
     BLOB_DELETED = "blob.deleted"
     BLOB_MOUNTED = "blob.mounted"
@@ -143,6 +144,16 @@ class Pulled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A client asked by HEAD what there is: no pull, but whoever has the content asks no other way."""
+
+    repository: RepositoryName
+    tag: TagName | None
+    digest: Digest
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
     """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve.
 
@@ -197,7 +208,7 @@ class Finding:
     found: Digest | None = None
 
 
-Change = TagChanged | ManifestChanged | BlobHeard | Pulled | Due | TagsOfDigestDue | Entry | Finding
+Change = TagChanged | ManifestChanged | BlobHeard | Pulled | Checked | Due | TagsOfDigestDue | Entry | Finding
 
 
 def dated(change: Change) -> Change:

@@ -75,3 +75,8 @@ class Event:
         A delete names no type at all, so it is told apart by what is on record.
         """
         return is_unclassified_blob(self.media_type) and self.tag is None
+
+    @property
+    def is_check(self) -> bool:
+        """True where a client asked by HEAD what there is, and fetched nothing."""
+        return self.action is EventAction.PULL and self.request.method.upper() == "HEAD"

@@ -9,8 +9,10 @@ The rules, by what the event says (Distribution 2.8.2 and 3.1.1, measured):
   tags along and is told first (2.8.2 and 3.1.1, seen), the entry names that event as its cause.
 - delete with a digest: a manifest or a blob, told apart only by what is on record. Tags are not dropped by
   inference: their own events follow, and those on record with the digest are looked at.
-- pull: counted; and where it names content that is on no record, evidence that we missed something (a
-  pull-through cache announces its content only this way).
+- pull by GET: counted, and where it names no tag, as one of the tag that the client had checked (``pulls``).
+- pull by HEAD: a check, counted apart.
+- either, where it names content that is on no record: evidence that we missed something (a pull-through cache
+  announces its content only this way).
 - push of one of GitLab's dummies to a tag: the tag is gone; what follows of that deletion is not told twice.
 
 Every event yields audit entries; none changes anything twice, since the store drops ids it has seen.
@@ -18,7 +20,7 @@ Every event yields audit entries; none changes anything twice, since the store d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
@@ -29,6 +31,7 @@ from indexer.inventory.changes import (
     AuditSource,
     BlobHeard,
     Change,
+    Checked,
     Due,
     DueKind,
     Entry,
@@ -51,7 +54,7 @@ from indexer.inventory.records import (
     TimeSource,
 )
 from indexer.oci.digest import Digest
-from indexer.oci.reference import RepositoryName
+from indexer.oci.reference import RepositoryName, TagName
 
 
 @dataclass(slots=True)
@@ -65,6 +68,8 @@ class Known:
     dummies: set[Digest] = field(default_factory=lambda: set(DUMMIES))
     causes: dict[tuple[RepositoryName, str], str] = field(default_factory=dict)
     """By repository and request: the id of the event that told that a digest was deleted."""
+    pulled_tags: Mapping[str, TagName] = field(default_factory=dict)
+    """By the id of a GET by digest: the tag that it is a pull of, see ``pulls``."""
 
     def fold(self, change: Change) -> None:
         """Take a change in, so that the next event of the batch is decided on it."""
@@ -211,9 +216,28 @@ def _manifest_gone(before: ManifestRecord | None, event: Event, digest: Digest) 
 def _pulled(known: Known, event: Event) -> Iterator[Change]:
     if event.ours or event.is_blob or event.digest is None:
         return
-    yield Pulled(repository=event.repository, tag=event.tag, digest=event.digest, at=event.occurred_at)
-    yield _entry(event, AuditAction.MANIFEST_PULLED, tag=True, digest=event.digest)
-    if event.digest in known.dummies:
+    if event.is_check:
+        yield Checked(repository=event.repository, tag=event.tag, digest=event.digest, at=event.occurred_at)
+        yield _entry(event, AuditAction.MANIFEST_CHECKED, tag=True, digest=event.digest)
+    else:
+        yield from _fetched(known, event, event.digest)
+    yield from _shown_by_pull(known, event)
+
+
+def _fetched(known: Known, event: Event, digest: Digest) -> Iterator[Change]:
+    """Count a GET: of the tag it names, or the one that the client had checked."""
+    checked = known.pulled_tags.get(event.id) if event.tag is None else None
+    tag = event.tag or checked
+    yield Pulled(repository=event.repository, tag=tag, digest=digest, at=event.occurred_at)
+    entry = _entry(event, AuditAction.MANIFEST_PULLED, tag=True, digest=digest)
+    if checked is not None:
+        entry = replace(entry, tag=checked, detail=entry.detail | {"tag_by": "check"})
+    yield entry
+
+
+def _shown_by_pull(known: Known, event: Event) -> Iterator[Change]:
+    """Take what a client was served as evidence, where it is not what is on record."""
+    if event.digest is None or event.digest in known.dummies:
         return
     # Close to other evidence the client may have read the state before it: then only a look can tell.
     manifest = known.manifests.get((event.repository, event.digest))

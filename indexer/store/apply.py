@@ -17,11 +17,12 @@ from indexer.inventory.changes import AuditSource, Change, ManifestChanged
 from indexer.inventory.events import Event
 from indexer.inventory.held import ManifestObservation, observe_manifest
 from indexer.inventory.precedence import Judgement
+from indexer.inventory.pulls import asking_of, attribute
 from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.inventory.seen import TagObservation, as_deletion, see
 from indexer.inventory.told import tell
 from indexer.oci.reference import RepositoryName
-from indexer.store import events, manifests, repositories
+from indexer.store import events, manifests, pull_checks, repositories
 from indexer.store.applying.loading import Writing, begin, load_for_events, load_for_looks, remember_loaded
 from indexer.store.applying.writing import told_kind, write
 from indexer.store.identifiers import event_key
@@ -96,6 +97,7 @@ async def tell_all(
         return Told(fresh=(), repeated=len(batch))
     writing = await begin(held, lookups, {event.repository for event in fresh})
     await load_for_events(writing, fresh)
+    await _attribute_pulls(writing, fresh, now=now)
     changes = [change for event in fresh for change in tell(writing.known, event)]
     await write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
     causes = {key: event for key, event in writing.known.causes.items() if key not in writing.loaded.causes}
@@ -228,6 +230,17 @@ async def _drop_repeated(held: Connection, batch: Sequence[Event], *, now: datet
             new.discard(key)
             fresh.append(event)
     return fresh
+
+
+async def _attribute_pulls(writing: Writing, fresh: Sequence[Event], *, now: datetime) -> None:
+    """Find the tags that GETs by digest are pulls of, and keep the checks that wait for theirs."""
+    asked = {asking for event in fresh if (asking := asking_of(event)) is not None}
+    if not asked:
+        return
+    checks = await pull_checks.find_checks(writing.connection, asked=asked)
+    found = attribute(fresh, checks)
+    writing.known.pulled_tags = found.tags
+    await pull_checks.put_checks(writing.connection, waiting=found.waiting, at=now)
 
 
 async def _count_events(writing: Writing, fresh: Sequence[Event]) -> None:

@@ -28,6 +28,9 @@ BLOB_ACTIONS = frozenset(
 )
 """Entries whose content is a blob; of all others it is a manifest."""
 
+PULL_ACTIONS = frozenset({AuditAction.MANIFEST_PULLED, AuditAction.MANIFEST_CHECKED})
+"""Entries that may be kept beside the log at first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryIds:
@@ -108,6 +111,7 @@ async def stage_pulls(connection: Connection, *, entries: Sequence[Entry], ids: 
         [event.request.port for _, event, _ in pulls],
         [entry.tag for entry, _, _ in pulls],
         [_detail(entry) for entry, _, _ in pulls],
+        [entry.action is AuditAction.MANIFEST_CHECKED for entry, _, _ in pulls],
     )
 
 

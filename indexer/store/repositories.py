@@ -25,6 +25,7 @@ class Counted:
     manifests: int = 0
     published_at: datetime | None = None
     pulled_at: datetime | None = None
+    checked_at: datetime | None = None
     heard_at: datetime | None = None
 
 
@@ -69,6 +70,7 @@ async def count_repositories(
         [row.pulled_at or never for row in rows],
         [row.heard_at or for_ever for row in rows],
         SORTED_WHOLE,
+        [row.checked_at or never for row in rows],
     )
 
 

@@ -207,17 +207,33 @@ async def add_pulls(connection: Connection, *, pulls: Mapping[tuple[int, str], t
     )
 
 
+async def add_checks(connection: Connection, *, checks: Mapping[tuple[int, str], datetime]) -> None:
+    """Remember when tags were checked last, by repository id and tag."""
+    keys = sorted(checks)
+    await connection.execute(
+        SQL["add_checks"],
+        [repository_id for repository_id, _ in keys],
+        [tag for _, tag in keys],
+        [checks[key] for key in keys],
+    )
+
+
 async def add_manifest_pulls(
-    connection: Connection, *, pulls: Mapping[tuple[int, bytes], tuple[datetime, int]]
+    connection: Connection,
+    *,
+    pulls: Mapping[tuple[int, bytes], tuple[datetime, int]],
+    checks: Mapping[tuple[int, bytes], datetime],
 ) -> None:
-    """Count pulls of manifests: by repository id and packed digest, the latest and how many."""
-    keys = sorted(pulls)
+    """Count pulls of manifests: by repository id and packed digest, the latest and how many; and the latest check."""
+    keys = sorted(pulls.keys() | checks.keys())
+    none: tuple[datetime | None, int] = (None, 0)
     await connection.execute(
         SQL["add_manifest_pulls"],
         [repository_id for repository_id, _ in keys],
         [digest for _, digest in keys],
-        [pulls[key][0] for key in keys],
-        [pulls[key][1] for key in keys],
+        [pulls.get(key, none)[0] for key in keys],
+        [pulls.get(key, none)[1] for key in keys],
+        [checks.get(key) for key in keys],
     )
 
 

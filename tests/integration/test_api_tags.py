@@ -166,6 +166,7 @@ async def test_tag__shows_the_fields_of_the_interface(api: Api) -> None:
         "created_at": None,
         "first_seen_at": "2026-01-01T00:00:00.000000Z",
         "last_pulled_at": None,
+        "last_checked_at": None,
         "pull_count": 0,
         "platforms": ["linux/amd64"],
         "config_digest": item["config_digest"],

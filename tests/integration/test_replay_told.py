@@ -88,7 +88,7 @@ async def check_audit(pool: Pool, capture: Capture) -> None:
 async def picture(pool: Pool) -> list[object]:
     """Everything a redelivery must not change."""
     return [
-        [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")]
+        [tuple(row) for row in await pool.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3")]
         for table in (
             "tag",
             "tag_history",
@@ -96,5 +96,7 @@ async def picture(pool: Pool) -> list[object]:
             "audit_staged",
             "repository_manifest",
             "tag_pull",
+            "tag_check",
+            "pull_check",
         )
     ]

@@ -120,8 +120,8 @@ async def list_audit(call: Call[AuditQuery]) -> Items:
     """List what happened, newest first.
 
     A filter that no index serves (tag, digest, source, address, several actions, or an action that comes with every
-    push or pull: `manifest.pushed`, `manifest.pulled`, `blob.pushed`, `blob.mounted`) looks at 100,000 entries per
-    request: the page may then be short, or empty, and still have a `next`.
+    push or pull: `manifest.pushed`, `manifest.pulled`, `manifest.checked`, `blob.pushed`, `blob.mounted`) looks at
+    100,000 entries per request: the page may then be short, or empty, and still have a `next`.
     """
     call.principal.require(AUDIT)
     query = call.query

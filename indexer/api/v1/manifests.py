@@ -10,7 +10,7 @@ from pydantic import Field
 
 from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
-from indexer.api.models import Listed, Shown
+from indexer.api.models import CHECKED, Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Flag, Platforms, Query, Several, Texts
@@ -123,6 +123,7 @@ class ManifestListed(Shown):
     pushed_at: datetime
     pushed_by: str | None
     last_pulled_at: datetime | None
+    last_checked_at: datetime | None = Field(description=CHECKED)
     pull_count: int
     tags: list[str] = Field(description="The repository's tags that point to it; at most 100.")
 
@@ -157,6 +158,7 @@ class Manifest(Shown):
     pushed_at: datetime | None
     pushed_by: str | None
     last_pulled_at: datetime | None
+    last_checked_at: datetime | None = Field(description=CHECKED)
     pull_count: int
 
 
@@ -255,6 +257,7 @@ def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
         "pushed_at": format_time(row["pushed_at"]),
         "pushed_by": content.pushed_by,
         "last_pulled_at": format_time(row["last_pulled_at"]),
+        "last_checked_at": format_time(row["last_checked_at"]),
         "pull_count": row["pull_count"] or 0,
     }
 
@@ -282,6 +285,7 @@ def _show_listed(row: Row, page: store.ManifestPage) -> dict[str, Any]:
         "pushed_at": format_time(row["pushed_at"]),
         "pushed_by": page.actors[row["pushed_by"]],
         "last_pulled_at": format_time(row["last_pulled_at"]),
+        "last_checked_at": format_time(row["last_checked_at"]),
         "pull_count": row["pull_count"],
         "tags": row["tags"],
     }

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of
-from indexer.api.models import Listed, Shown
+from indexer.api.models import CHECKED, Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Query, Text
@@ -51,6 +51,7 @@ class Repository(Shown):
     created_at: datetime = Field(description="When it was first heard of.")
     last_published_at: datetime | None = Field(description="When a tag last came to point elsewhere.")
     last_pulled_at: datetime | None
+    last_checked_at: datetime | None = Field(description=CHECKED)
 
 
 class RepositoryAlone(Repository):
@@ -98,4 +99,5 @@ def _show(row: Row) -> dict[str, Any]:
         "created_at": format_time(row["created_at"]),
         "last_published_at": format_time(known(row["last_published_at"])),
         "last_pulled_at": format_time(known(row["last_pulled_at"])),
+        "last_checked_at": format_time(known(row["last_checked_at"])),
     }

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
-from indexer.api.models import Listed, Shown
+from indexer.api.models import CHECKED, Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import (
@@ -115,6 +115,7 @@ class Tag(Shown):
     created_at: datetime | None = Field(description="By the image's own config.")
     first_seen_at: datetime
     last_pulled_at: datetime | None
+    last_checked_at: datetime | None = Field(description=CHECKED)
     pull_count: int
     platforms: list[str]
     config_digest: str | None
@@ -239,6 +240,7 @@ def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
         "created_at": show_instant(row["image_created"]),
         "first_seen_at": show_instant(row["first_seen_at"]),
         "last_pulled_at": show_instant(row["last_pulled_at"]),
+        "last_checked_at": show_instant(row["last_checked_at"]),
         "pull_count": row["pull_count"] or 0,
         "platforms": facet.platforms,
         "config_digest": shown_digest(row["config_digest"]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from indexer.inventory.changes import (
     BlobHeard,
     Change,
+    Checked,
     Due,
     Entry,
     Finding,
@@ -30,6 +31,7 @@ class Sorted:
     heard: dict[Digest, manifests.Heard] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
     pulls: list[Pulled] = field(default_factory=list)
+    checks: list[Checked] = field(default_factory=list)
     dues: list[Due] = field(default_factory=list)
     doubtful: list[TagsOfDigestDue] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
@@ -53,6 +55,8 @@ def sort(changes: Iterable[Change]) -> Sorted:  # noqa: C901 - one case per kind
                 by.blobs[change.digest] = max(change.size_bytes, by.blobs.get(change.digest, 0))
             case Pulled():
                 by.pulls.append(change)
+            case Checked():
+                by.checks.append(change)
             case Due():
                 by.dues.append(change)
             case TagsOfDigestDue():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from indexer.inventory.changes import AuditAction, Change, Due, DueKind
+from indexer.inventory.changes import Change, Due, DueKind
 from indexer.inventory.records import TagRecord, TimeSource
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.kinds import Kind
@@ -179,8 +179,6 @@ def _count_tag(row: Counted, before: TagRecord | None, after: TagRecord) -> None
 
 
 async def _write_pulls(writing: Writing, by: Sorted, counted: dict[int, Counted]) -> None:
-    if not by.pulls:
-        return
     of_tags: dict[tuple[int, str], tuple[datetime, int]] = {}
     of_manifests: dict[tuple[int, bytes], tuple[datetime, int]] = {}
     for pull in by.pulls:
@@ -196,8 +194,29 @@ async def _write_pulls(writing: Writing, by: Sorted, counted: dict[int, Counted]
             of_manifests[repository_id, packed] = (max(latest, pull.at), count + 1)
     if of_tags:
         await tags.add_pulls(writing.connection, pulls=of_tags)
-    if of_manifests:
-        await tags.add_manifest_pulls(writing.connection, pulls=of_manifests)
+    checked = await _write_checks(writing, by, counted)
+    if of_manifests or checked:
+        await tags.add_manifest_pulls(writing.connection, pulls=of_manifests, checks=checked)
+
+
+async def _write_checks(
+    writing: Writing, by: Sorted, counted: dict[int, Counted]
+) -> dict[tuple[int, bytes], datetime]:
+    """Write when tags and repositories were checked; return the same of manifests."""
+    of_tags: dict[tuple[int, str], datetime] = {}
+    of_manifests: dict[tuple[int, bytes], datetime] = {}
+    for check in by.checks:
+        repository_id = writing.repository_ids[check.repository]
+        row = _counted(writing, counted, check.repository)
+        row.checked_at = max(row.checked_at or NEVER, check.at)
+        if check.tag is not None:
+            of_tag = (repository_id, check.tag)
+            of_tags[of_tag] = max(of_tags.get(of_tag, check.at), check.at)
+        of_manifest = (repository_id, digest_to_bytes(check.digest))
+        of_manifests[of_manifest] = max(of_manifests.get(of_manifest, check.at), check.at)
+    if of_tags:
+        await tags.add_checks(writing.connection, checks=of_tags)
+    return of_manifests
 
 
 async def _write_entries(
@@ -219,8 +238,8 @@ async def _write_entries(
         clients=await writing.lookups.clients(event.request for event in told),
         instances=await writing.lookups.instances(event.instance for event in told),
     )
-    apart = [e for e in by.entries if pulls_apart and e.action is AuditAction.MANIFEST_PULLED]
-    logged = [e for e in by.entries if not (pulls_apart and e.action is AuditAction.MANIFEST_PULLED)]
+    apart = [e for e in by.entries if pulls_apart and e.action in audit.PULL_ACTIONS]
+    logged = [e for e in by.entries if not (pulls_apart and e.action in audit.PULL_ACTIONS)]
     if logged:
         await audit.stage_entries(writing.connection, entries=logged, ids=ids)
     if apart:

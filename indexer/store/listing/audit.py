@@ -23,6 +23,7 @@ COMMON_ACTIONS = frozenset(
     {
         AuditAction.MANIFEST_PUSHED,
         AuditAction.MANIFEST_PULLED,
+        AuditAction.MANIFEST_CHECKED,
         AuditAction.BLOB_PUSHED,
         AuditAction.BLOB_MOUNTED,
     }
@@ -44,7 +45,8 @@ _ENTRY = (
 _PULL = (
     "id, occurred_at, recorded_at, NULL::timestamptz AS not_before, manifest_id AS content_id, "
     "NULL::bigint AS previous_id, event_key, request_key, repository_id, actor_id, client_id, instance_id, "
-    f"client_port, '{AuditAction.MANIFEST_PULLED}'::audit_action AS action, "
+    f"client_port, CASE WHEN checked THEN '{AuditAction.MANIFEST_CHECKED}'::audit_action "
+    f"ELSE '{AuditAction.MANIFEST_PULLED}'::audit_action END AS action, "
     f"'{AuditSource.NOTIFICATION}'::audit_source AS source, tag, detail"
 )
 _UNSEALED = "NULL::bigint AS position, NULL::integer AS facet_id"

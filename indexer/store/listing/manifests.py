@@ -35,7 +35,7 @@ COLUMNS: Mapping[str, Column] = {
 
 _OUTER = (
     "m.digest, m.facet_id, m.size_bytes, m.total_bytes, m.image_created, m.content, m.unread, m.config_digest, "
-    "m.subject_digest, h.pushed_at, h.pushed_by, h.last_pulled_at, h.pull_count, "
+    "m.subject_digest, h.pushed_at, h.pushed_by, h.last_pulled_at, h.pull_count, h.last_checked_at, "
     "ARRAY(SELECT g.name FROM tag AS g WHERE g.manifest_id = w.manifest_id AND "
     f"g.repository_id = w.repository_id ORDER BY g.name LIMIT {TAGS_OF_EACH}) AS tags"
 )

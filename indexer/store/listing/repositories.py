@@ -29,7 +29,8 @@ COLUMNS: Mapping[str, Column] = {
 """Sort keys: every field of a repository."""
 
 _OUTER = (
-    "t.name, t.tag_count, t.manifest_count, t.size_bytes, t.created_at, t.last_published_at, t.last_pulled_at"
+    "t.name, t.tag_count, t.manifest_count, t.size_bytes, t.created_at, t.last_published_at, t.last_pulled_at, "
+    "t.last_checked_at"
 )
 
 

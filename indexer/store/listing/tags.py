@@ -68,14 +68,17 @@ OF_LARGE = frozenset({"semver", "created_at", "size", "first_seen_at"})
 _IDENTITY = (("repository_id", "integer"), ("name", "text"))
 _OUTER = (
     "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at::text, t.published_source, t.image_created::text, "
-    "t.first_seen_at::text, p.last_pulled_at::text, p.pull_count, m.config_digest, t.pushed_by, "
+    "t.first_seen_at::text, p.last_pulled_at::text, p.pull_count, k.last_checked_at::text, m.config_digest, "
+    "t.pushed_by, "
     "t.verified_at::text, t.broken"
 )
 # LIMIT keeps the look-up of pulls a look-up: a merge join of both tables by name would read all pulls up to the page.
 _DIRECT = (
     "LEFT JOIN manifest AS m ON m.id = t.manifest_id "
     "LEFT JOIN LATERAL (SELECT last_pulled_at, pull_count FROM tag_pull AS p "
-    "WHERE p.repository_id = t.repository_id AND p.name = t.name LIMIT 1) AS p ON true"
+    "WHERE p.repository_id = t.repository_id AND p.name = t.name LIMIT 1) AS p ON true "
+    "LEFT JOIN LATERAL (SELECT last_checked_at FROM tag_check AS k "
+    "WHERE k.repository_id = t.repository_id AND k.name = t.name LIMIT 1) AS k ON true"
 )
 _JOINS = f"{look_up('tag', 't', 'repository_id', 'name')} {_DIRECT}"
 _REPOSITORY = "JOIN repository AS r ON r.id = t.repository_id"

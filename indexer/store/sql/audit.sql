@@ -45,20 +45,22 @@ SELECT count(*) AS entries, min(recorded_at) AS since FROM audit_staged
 
 -- name: stage_pulls
 -- Keeps pulls as single entries: occurred at $1, recorded at $2, manifests $3, events $4, requests $5, repositories $6,
--- actors $7, clients $8, instances $9, ports $10, tags $11, details $12.
+-- actors $7, clients $8, instances $9, ports $10, tags $11, details $12,
+-- whether by HEAD $13.
 INSERT INTO pull_detail (occurred_at, recorded_at, manifest_id, event_key, request_key, repository_id, actor_id,
-                         client_id, instance_id, client_port, tag, detail)
+                         client_id, instance_id, client_port, tag, detail, checked)
 SELECT occurred_at, recorded_at, manifest_id, event_key, request_key, repository_id, actor_id, client_id,
-       instance_id, client_port, tag, detail
+       instance_id, client_port, tag, detail, checked
 FROM unnest($1::timestamptz[], $2::timestamptz[], $3::bigint[], $4::uuid[], $5::uuid[], $6::integer[], $7::integer[],
-            $8::integer[], $9::integer[], $10::integer[], $11::text[], $12::jsonb[]) WITH ORDINALITY
+            $8::integer[], $9::integer[], $10::integer[], $11::text[], $12::jsonb[], $13::boolean[]) WITH ORDINALITY
     AS new (occurred_at, recorded_at, manifest_id, event_key, request_key, repository_id, actor_id, client_id,
-            instance_id, client_port, tag, detail, place)
+            instance_id, client_port, tag, detail, checked, place)
 ORDER BY place
 
 -- name: coalesce_pulls
 -- Moves at most $2 of the oldest pulls of one hour, which ended before $1, into the staged entries, recorded at $3:
 -- one entry per repository, tag, manifest, actor and client, with the exact count; a lone pull stays as it is.
+-- Those by HEAD are apart.
 -- Returns how many pulls were moved.
 WITH oldest AS (
     SELECT date_bin('1 hour', occurred_at, 'epoch') AS begins FROM pull_detail ORDER BY occurred_at, id LIMIT 1
@@ -69,17 +71,19 @@ WITH oldest AS (
         ORDER BY p.occurred_at, p.id LIMIT $2 FOR UPDATE OF p SKIP LOCKED
     ) RETURNING *
 ), together AS (
-    SELECT repository_id, tag, manifest_id, actor_id, client_id, count(*) AS pulls,
+    SELECT repository_id, tag, manifest_id, actor_id, client_id, checked, count(*) AS pulls,
            min(occurred_at) AS first_at, max(occurred_at) AS last_at, min(id) AS id,
            CASE WHEN min(instance_id) = max(instance_id) THEN min(instance_id) END AS instance_id
-    FROM taken GROUP BY repository_id, tag, manifest_id, actor_id, client_id
+    FROM taken GROUP BY repository_id, tag, manifest_id, actor_id, client_id, checked
 ), staged AS (
     INSERT INTO audit_staged (occurred_at, recorded_at, not_before, content_id, event_key, request_key, repository_id,
                               actor_id, client_id, instance_id, client_port, action, source, tag, detail)
     SELECT g.last_at, $3, CASE WHEN g.pulls > 1 THEN g.first_at END, g.manifest_id, alone.event_key, alone.request_key,
-           g.repository_id, g.actor_id, g.client_id, g.instance_id, alone.client_port, 'manifest.pulled',
+           g.repository_id, g.actor_id, g.client_id, g.instance_id, alone.client_port,
+           CASE WHEN g.checked THEN 'manifest.checked'::audit_action ELSE 'manifest.pulled'::audit_action END,
            'notification', g.tag,
-           CASE WHEN g.pulls > 1 THEN jsonb_build_object('pulls', g.pulls) ELSE alone.detail END
+           CASE WHEN g.pulls = 1 THEN alone.detail
+                WHEN g.checked THEN jsonb_build_object('checks', g.pulls) ELSE jsonb_build_object('pulls', g.pulls) END
     FROM together AS g LEFT JOIN taken AS alone ON g.pulls = 1 AND alone.id = g.id
     ORDER BY g.last_at, g.id
 )

@@ -8,7 +8,7 @@ SELECT m.id, m.digest, m.size_bytes, m.total_bytes, m.image_created, m.read_at, 
        octet_length(m.annotations::text) > $3 AS annotations_left_out,
        octet_length(m.labels::text) > $3 AS labels_left_out, config_type.name AS config_media_type,
        coalesce(nullif(m.config_size_bytes, 0), config.size_bytes) AS config_size_bytes, h.pushed_at, h.deleted_at,
-       h.last_pulled_at, h.pull_count, h.pushed_by,
+       h.last_pulled_at, h.pull_count, h.last_checked_at, h.pushed_by,
        h.manifest_id IS NOT NULL AND h.deleted_at IS NULL AS held
 FROM manifest AS m
 LEFT JOIN media_type AS config_type ON config_type.id = m.config_media_type_id

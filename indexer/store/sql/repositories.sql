@@ -11,11 +11,12 @@ ON CONFLICT DO NOTHING
 SELECT name, id FROM repository WHERE name = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE
 
 -- name: count_repositories
--- Adds to the counters: ids $1, tags $2, manifests $3, published at $4, pulled at $5, heard of since $6. Those that come to
--- have more than $7 tags are large from then on, with their tags, which are written before.
+-- Adds to the counters: ids $1, tags $2, manifests $3, published at $4, pulled at $5, checked at $8, heard of since $6. Those
+-- that come to have more than $7 tags are large from then on, with their tags, which are written before.
 WITH new AS (
-    SELECT * FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
-        AS new (id, tags, manifests, published_at, pulled_at, heard_at)
+    SELECT * FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
+                         $8::timestamptz[])
+        AS new (id, tags, manifests, published_at, pulled_at, heard_at, checked_at)
 ), grown AS (
     SELECT r.id FROM new JOIN repository AS r ON r.id = new.id WHERE NOT r.large AND r.tag_count + new.tags > $7
 ), counted AS (
@@ -24,12 +25,13 @@ WITH new AS (
         manifest_count = r.manifest_count + new.manifests,
         last_published_at = greatest(r.last_published_at, new.published_at),
         last_pulled_at = greatest(r.last_pulled_at, new.pulled_at),
+        last_checked_at = greatest(r.last_checked_at, new.checked_at),
         created_at = least(r.created_at, new.heard_at),
         large = r.large OR r.tag_count + new.tags > $7
     FROM new
     WHERE r.id = new.id
       AND (new.tags <> 0 OR new.manifests <> 0 OR new.published_at > r.last_published_at
-           OR new.pulled_at > r.last_pulled_at OR new.heard_at < r.created_at)
+           OR new.pulled_at > r.last_pulled_at OR new.checked_at > r.last_checked_at OR new.heard_at < r.created_at)
 )
 UPDATE tag AS t SET large = true FROM grown WHERE t.repository_id = grown.id
 

@@ -113,10 +113,19 @@ ON CONFLICT (repository_id, name) DO UPDATE
 SET last_pulled_at = greatest(tag_pull.last_pulled_at, excluded.last_pulled_at),
     pull_count = tag_pull.pull_count + excluded.pull_count
 
+-- name: add_checks
+-- Remembers when tags were checked last: repositories $1, names $2, latest $3.
+INSERT INTO tag_check (repository_id, name, last_checked_at)
+SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[])
+ON CONFLICT (repository_id, name) DO UPDATE
+SET last_checked_at = greatest(tag_check.last_checked_at, excluded.last_checked_at)
+
 -- name: add_manifest_pulls
--- Counts pulls of manifests: repositories $1, digests $2, latest $3, counts $4.
+-- Counts pulls of manifests: repositories $1, digests $2, latest $3, counts $4, latest checks $5; null: none.
 UPDATE repository_manifest AS h
-SET last_pulled_at = greatest(h.last_pulled_at, new.last_at), pull_count = h.pull_count + new.pulls
-FROM unnest($1::integer[], $2::bytea[], $3::timestamptz[], $4::bigint[]) AS new (repository_id, digest, last_at, pulls)
+SET last_pulled_at = greatest(h.last_pulled_at, new.last_at), pull_count = h.pull_count + new.pulls,
+    last_checked_at = greatest(h.last_checked_at, new.checked_at)
+FROM unnest($1::integer[], $2::bytea[], $3::timestamptz[], $4::bigint[], $5::timestamptz[])
+    AS new (repository_id, digest, last_at, pulls, checked_at)
 JOIN manifest AS m ON m.digest = new.digest
 WHERE h.repository_id = new.repository_id AND h.manifest_id = m.id

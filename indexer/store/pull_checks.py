@@ -1,0 +1,69 @@
+"""Checks that wait for the GET by digest which may follow them: kept between batches, for minutes.
+
+Who asks for what is kept as a hash, so that no address is kept twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from indexer.inventory.pulls import Asking, Waiting
+from indexer.oci.reference import TagName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("pull_checks")
+
+TAGS_OF_EACH = 16
+"""Tags of one digest that one client may have checked before it fetches: no more are read."""
+
+MOST_CHECKS = 2**31 - 1
+
+
+async def find_checks(
+    connection: Connection, *, asked: Iterable[Asking]
+) -> dict[tuple[Asking, TagName], Waiting]:
+    """Return what waits of each that is asked."""
+    by_key = {_key(asking): asking for asking in asked}
+    if not by_key:
+        return {}
+    rows = await connection.fetch(SQL["find_checks"], list(by_key), TAGS_OF_EACH)
+    return {
+        (by_key[row["asking"]], TagName(row["name"])): Waiting(
+            checks=row["checks"], oldest_at=row["oldest_at"], newest_at=row["newest_at"]
+        )
+        for row in rows
+    }
+
+
+async def put_checks(
+    connection: Connection, *, waiting: Mapping[tuple[Asking, TagName], Waiting | None], at: datetime
+) -> None:
+    """Store what waits now, None: nothing. The repositories must be locked."""
+    kept = [(_key(asking), tag, left) for (asking, tag), left in waiting.items() if left is not None]
+    gone = [(_key(asking), tag) for (asking, tag), left in waiting.items() if left is None]
+    if kept:
+        await connection.execute(
+            SQL["put_checks"],
+            [key for key, _, _ in kept],
+            [tag for _, tag, _ in kept],
+            [left.oldest_at for _, _, left in kept],
+            [left.newest_at for _, _, left in kept],
+            [min(left.checks, MOST_CHECKS) for _, _, left in kept],
+            at,
+        )
+    if gone:
+        await connection.execute(SQL["drop_checks"], [key for key, _ in gone], [tag for _, tag in gone])
+
+
+async def trim_checks(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget what was stored before an instant; return how many."""
+    return int((await connection.execute(SQL["trim_checks"], before, limit)).rsplit(" ", 1)[1])
+
+
+def _key(asking: Asking) -> uuid.UUID:
+    # No part can hold a NUL: it is not storable.
+    return uuid.UUID(bytes=hashlib.sha256("\0".join(asking).encode()).digest()[:16])

@@ -1,0 +1,115 @@
+"""HEAD, then GET by digest: one pull of the tag, whatever batches they come in; a HEAD alone is a check."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from indexer.audit.seal import Sealer
+from indexer.housekeeping import Housekeeper, Retention
+from indexer.ingest.worker import IngestWorker
+from indexer.store import inbox
+from indexer.store.lookups import Lookups
+from indexer.store.pool import Pool
+from tests.fixtures.asking import Api
+from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event, pushes
+
+LONG = timedelta(days=3650)
+PATH = f"/api/v1/repositories/{REPOSITORY}"
+
+
+def asks(
+    method: str, seconds: float, *, by_digest: bool = False, address: str = "10.0.0.1:1"
+) -> dict[str, Any]:
+    at = EPOCH + timedelta(hours=1, seconds=seconds)
+    number = f"{method} {seconds} {address}"
+    return event("pull", tag="v0", at=at, number=number, method=method, by_digest=by_digest, address=address)
+
+
+async def apply(pool: Pool, lookups: Lookups, *events: dict[str, Any]) -> None:
+    """Apply events, each as a batch of its own."""
+    worker = IngestWorker(pool, lookups)
+    for each in events:
+        async with pool.acquire() as connection:
+            await inbox.put_deliveries(connection, deliveries=[delivery(each, can_wait=True)])
+        while (await worker.run_once()).items:
+            pass
+
+
+async def push(pool: Pool, lookups: Lookups) -> None:
+    async with pool.acquire() as connection:
+        await inbox.put_deliveries(connection, deliveries=pushes(1))
+    await apply(pool, lookups)
+
+
+def shown(at: str | None) -> float | None:
+    if at is None:
+        return None
+    return (datetime.fromisoformat(at) - EPOCH - timedelta(hours=1)).total_seconds()
+
+
+async def used(api: Api, path: str) -> tuple[float | None, int | None, float | None]:
+    body = await api.json(path)
+    return shown(body["last_pulled_at"]), body.get("pull_count"), shown(body["last_checked_at"])
+
+
+async def test_head_then_get__one_pull_of_the_tag(pool: Pool, lookups: Lookups, api: Api) -> None:
+    """Tag, manifest and repository say when each happened last; a second GET finds no check and is of no tag."""
+    await push(pool, lookups)
+    head, get = asks("HEAD", 1), asks("GET", 2, by_digest=True)
+    await apply(pool, lookups, head, get, get)
+    assert (2, 1, 1) == await used(api, f"{PATH}/tags/v0")
+    assert (2, None, 1) == await used(api, PATH)
+    (manifest,) = (await api.json(f"{PATH}/manifests"))["items"]
+    assert (2, 1, 1) == await used(api, f"{PATH}/manifests/{manifest['digest']}")
+    assert (1, "v0") == (manifest["pull_count"], manifest["tags"][0])
+    assert manifest["last_checked_at"] is not None
+    (entry,) = (await api.json("/api/v1/audit", action="manifest.pulled"))["items"]
+    assert ("v0", {"tag_by": "check"}) == (entry["tag"], entry["detail"])
+    await apply(pool, lookups, asks("GET", 3, by_digest=True))
+    assert (2, 1, 1) == await used(api, f"{PATH}/tags/v0")
+    assert (3, None, 1) == await used(api, PATH)
+
+
+async def test_head_alone__is_a_check(pool: Pool, lookups: Lookups, api: Api) -> None:
+    """It moves no time and no count of pulls; filters on pulls do not see it."""
+    await push(pool, lookups)
+    await apply(pool, lookups, asks("HEAD", 5), asks("HEAD", 4))
+    assert (None, 0, 5) == await used(api, f"{PATH}/tags/v0")
+    (listed,) = (await api.json(f"{PATH}/tags", never_pulled=True))["items"]
+    assert 5 == shown(listed["last_checked_at"])
+    assert (None, None, 5) == await used(api, PATH)
+    assert 2 == len((await api.json("/api/v1/audit", action="manifest.checked"))["items"])
+
+
+async def test_checks__are_coalesced_apart_from_pulls(pool: Pool, lookups: Lookups, api: Api) -> None:
+    """An hour of one client is one entry of each kind, and a lone one stays as it is."""
+    await push(pool, lookups)
+    two_pulls = [asks("GET", seconds, by_digest=True) for seconds in (2, 12)]
+    await apply(pool, lookups, *(asks("HEAD", seconds) for seconds in (1, 11, 21)), *two_pulls)
+    await apply(pool, lookups, asks("HEAD", 30, address="10.0.0.2:1"))
+    day = timedelta(days=1)
+    keep = Retention(inbox=LONG, events=LONG, tombstones=LONG, due=LONG, pull_detail=day)
+    while (await Housekeeper(pool, keep).run_once()).rest_seconds == 0:
+        pass
+    while (await Sealer(pool).run_once()).items:
+        pass
+    entries = (await api.json("/api/v1/audit", action="manifest.checked,manifest.pulled"))["items"]
+    found = sorted((entry["action"], entry["tag"], str(entry["detail"])) for entry in entries)
+    assert [
+        ("manifest.checked", "v0", "{'checks': 3}"),
+        ("manifest.checked", "v0", "{}"),
+        ("manifest.pulled", "v0", "{'pulls': 2}"),
+    ] == found
+
+
+async def test_checks__that_wait_are_forgotten_by_age(pool: Pool, lookups: Lookups) -> None:
+    """What no GET followed does not stay."""
+    await push(pool, lookups)
+    await apply(pool, lookups, asks("HEAD", 1))
+    keep = Retention(inbox=LONG, events=LONG, tombstones=LONG, due=LONG, pull_detail=None)
+    await Housekeeper(pool, keep).run_once()
+    assert 1 == await pool.fetchval("SELECT count(*) FROM pull_check")
+    await pool.execute("UPDATE pull_check SET stored_at = stored_at - interval '16 minutes'")
+    await Housekeeper(pool, keep).run_once()
+    assert 0 == await pool.fetchval("SELECT count(*) FROM pull_check")
