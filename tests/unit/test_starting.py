@@ -44,7 +44,7 @@ REGISTRY = ASKING | LOOPS | {"aiohttp", "tenacity"}
 LOADS = {
     "indexer migrate": ASKING,
     "indexer inbox list": ASKING,
-    "indexer inbox discard": ASKING,
+    "indexer inbox discard --all --reason text": ASKING,
     "indexer inbox retry": ASKING,
     "indexer feeds list": ASKING,
     "indexer feeds replay name": ASKING,
