@@ -39,6 +39,7 @@ from indexer.ingest.presence import Presence
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
+from indexer.local.lock import DirectoryLock
 from indexer.loop import Alarm
 from indexer.named_paths import check_directory, check_log, check_place
 from indexer.service import Service, stop_signals, until_current
@@ -64,6 +65,8 @@ ANSWER_SECONDS = STATEMENT_TIMEOUT_SECONDS + 1
 """The database ends a question itself; where it is stopped, or the wire is dead, nobody but us does."""
 OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
 IDLE_CONNECTION_SECONDS = 75.0
+TAKEOVER_SECONDS = 5.0
+"""A predecessor on the same data directory that is just ending is given so long."""
 BACKLOG = 1024
 """Connections that wait in the kernel until they are accepted."""
 
@@ -91,7 +94,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         service = Service(work, program="indexer serve")
         stack.push_async_callback(service.stop)
         stored = Alarm()
-        writer = InboxWriter(database_url, stored=stored, spool=_spool(settings))
+        writer = InboxWriter(database_url, stored=stored, spool=await _spool(stack, settings))
         writer.start()
         stack.push_async_callback(writer.close)
         app = web.Application(client_max_size=1024 * 1024)
@@ -225,9 +228,17 @@ def _check_files(settings: Settings) -> None:
         check_log("INDEXER_ACCESS_LOG", path)
 
 
-def _spool(settings: Settings) -> Spool:
-    path = settings.indexer_data_dir / "spool.sqlite3"
+async def _spool(
+    stack: AsyncExitStack, settings: Settings, *, patience_seconds: float = TAKEOVER_SECONDS
+) -> Spool:
+    """Open the spool, which is one server's alone: another on the same directory is refused before it receives."""
+    directory = settings.indexer_data_dir
+    path = directory / "spool.sqlite3"
     try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = DirectoryLock(directory / "serve.lock", patience_seconds=patience_seconds)
+        await lock.acquire()
+        stack.callback(lock.release)
         return Spool(path, max_bytes=settings.indexer_spool_bytes)
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(

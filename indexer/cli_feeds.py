@@ -11,6 +11,7 @@ import cyclopts
 from indexer.cli import AsJson, Config, _print, _with_database
 from indexer.command import operator
 from indexer.errors import CallerError
+from indexer.terminal import printable
 
 app = cyclopts.App(name="feeds", help="Where the audit log is delivered to.")
 
@@ -156,7 +157,7 @@ def _line(feed: Any) -> str:
     line = f"{feed.name:<20} {feed.kind:<7} {state:<8} position {feed.position}, {feed.behind} behind, {feed.dead} dead"
     trouble = feed.stopped or (feed.last_error if feed.attempts else None)
     again = f", tries again at {feed.retry_at:%Y-%m-%d %H:%M:%S}Z" if feed.attempts and feed.retry_at else ""
-    return _printable(f"{line}{again}" + (f": {trouble}" if trouble else ""))
+    return printable(f"{line}{again}" + (f": {trouble}" if trouble else ""))
 
 
 def _letter(letter: Any) -> dict[str, Any]:
@@ -170,11 +171,4 @@ def _letter(letter: Any) -> dict[str, Any]:
 
 def _letter_line(letter: Any) -> str:
     waits = " (will be tried again)" if letter.retry else ""
-    return _printable(f"{letter.position:>12}  {letter.died_at:%Y-%m-%d %H:%M:%S}Z  {letter.reason}{waits}")
-
-
-def _printable(line: str) -> str:
-    """Return a line without what steers a terminal: a sink chooses its words."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
-    )
+    return printable(f"{letter.position:>12}  {letter.died_at:%Y-%m-%d %H:%M:%S}Z  {letter.reason}{waits}")

@@ -16,6 +16,7 @@ import cyclopts
 
 from indexer.command import EXIT_FAILED, database_url, read_settings, run_async
 from indexer.errors import ConfigurationError
+from indexer.terminal import printable
 
 if TYPE_CHECKING:
     from indexer.audit.note import Checkpoint, VerifierKey
@@ -95,7 +96,7 @@ def _say(said: dict[str, Any], *, json: bool) -> int:
     elif said["problem"] is None:
         sys.stdout.write(f"verified: {_good(said)}\n")
     else:
-        sys.stdout.write(f"NOT verified: {said['problem']['what']}\n")
+        sys.stdout.write(f"NOT verified: {printable(said['problem']['what'])}\n")
     return 0 if said["verified"] else EXIT_FAILED
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from indexer.errors import ConfigurationError, IndexerError
+from indexer.terminal import printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -139,4 +140,5 @@ def run_verb(verb: Callable[[], int], *, misused: int = EXIT_MISUSED) -> NoRetur
 def _say(error: IndexerError) -> None:
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name  # `python -m indexer`
-    sys.stderr.write(f"{name}: {error}\n")
+    line = "; ".join(str(error).splitlines())
+    sys.stderr.write(f"{name}: {printable(line)}\n")

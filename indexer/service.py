@@ -36,6 +36,7 @@ FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
 REPORT_EVERY_SECONDS = 5.0
 STOP_DEADLINE_SECONDS = 20.0
+FAREWELL_SECONDS = 2.0
 DATABASE_RETRY_SECONDS = 1.0
 DEAF_SECONDS = 1.0
 """For so long after a failure nothing wakes a loop: what rings often would make it fail as often."""
@@ -85,6 +86,10 @@ class Service:
             log.warning("loop_cancelled", loop=task.get_name())
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Where the database is away, nobody learns of it, and nobody waits for it.
+        with suppress(Exception):
+            async with asyncio.timeout(FAREWELL_SECONDS), connection(self._pool) as held:
+                await loops.end_process(held, process=self._process)
 
     async def _keep_running(self, loop: Loop, alarm: Alarm) -> None:
         report = _Report(loop=loop.name, process=self._process, pool=self._pool)

@@ -27,6 +27,7 @@ from indexer.command import (
 from indexer.errors import ConfigurationError
 from indexer.oci.reference import RepositoryName, parse_repository_name
 from indexer.rfc3339 import format_time
+from indexer.terminal import write_lines
 
 if TYPE_CHECKING:
     from indexer.settings import Settings
@@ -301,7 +302,7 @@ def _print_report(report: Report, *, as_json: bool) -> None:
         return
     counts = report.counts
     if report.resumed_from is not None:
-        sys.stdout.write(f"went on with the walk that began at {format_time(report.resumed_from)}\n")
+        write_lines([f"went on with the walk that began at {format_time(report.resumed_from)}"])
     sys.stdout.write(
         f"{report.outcome}: {counts['repositories']} repositories, {counts['tags']} tags compared, "
         f"{counts['changed']} repaired, {report.undecided_count} undecided"
@@ -310,23 +311,23 @@ def _print_report(report: Report, *, as_json: bool) -> None:
     if report.of_cache:
         sys.stdout.write(_OF_CACHE)
     for reason in report.reasons:
-        sys.stdout.write(f"  undecided: {reason}\n")
+        write_lines([f"  undecided: {reason}"])
     for reason in report.left_out:
-        sys.stdout.write(f"  left out: {reason}\n")
+        write_lines([f"  left out: {reason}"])
     for name, count in counts.items():
         if name.startswith("unsettled_") and count:
             kind = name.removeprefix("unsettled_")
-            sys.stdout.write(f"  not settled yet: {count} to {kind}; see `reconciler status`\n")
+            write_lines([f"  not settled yet: {count} to {kind}; see `reconciler status`"])
     if report.brake is not None:
         _print_brake(report)
 
 
 def _print_brake(report: Report) -> None:
-    sys.stdout.write(f"brake pulled: {report.brake}\n")
+    write_lines([f"brake pulled: {report.brake}"])
     for finding in report.held_back[:20]:
-        sys.stdout.write(f"  would delete {finding.repository}:{finding.tag}\n")
+        write_lines([f"  would delete {finding.repository}:{finding.tag}"])
     if report.counts["held_back"] > 20:  # noqa: PLR2004 - as many as above
-        sys.stdout.write(f"  … {report.counts['held_back']} tags and manifests in all\n")
+        write_lines([f"  … {report.counts['held_back']} tags and manifests in all"])
     sys.stdout.write("if the registry is right, release it once: reconciler once --release-brake\n")
 
 
@@ -353,13 +354,13 @@ def _print_plan(made: Plan, *, as_json: bool) -> None:
         return
     for item in made.differences:
         name = f"{item.repository}:{item.tag}" if item.tag else f"{item.repository}@{item.expected}"
-        sys.stdout.write(f"{item.kind:<15} {name}  {item.expected or '-'} → {item.found or '-'}\n")
+        write_lines([f"{item.kind:<15} {name}  {item.expected or '-'} → {item.found or '-'}"])
     if made.of_cache:
         sys.stdout.write(_OF_CACHE)
     for reason in made.undecided:
-        sys.stdout.write(f"undecided       {reason}\n")
+        write_lines([f"undecided       {reason}"])
     for reason in made.left_out:
-        sys.stdout.write(f"left out        {reason}\n")
+        write_lines([f"left out        {reason}"])
     sys.stdout.write(
         f"{made.repositories} repositories, {made.tags} tags compared, {len(made.differences)} differences\n"
     )

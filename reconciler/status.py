@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from indexer.inventory.changes import DueKind
@@ -22,9 +22,12 @@ from indexer.store.listing.status import Status, Verification
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
 from indexer.store.traits import Shown, Trait
+from indexer.terminal import write_lines
 
 ASKED_THE_BRAKE = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
 RUNS_LOOKED_AT = 50
+SILENT = timedelta(minutes=2)
+"""Of every process some loop does a round every few seconds."""
 RELEASE = "if the registry is right, release it once: reconciler once --release-brake"
 
 
@@ -59,7 +62,7 @@ async def show_status(database_url: str, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(picture_json(picture)) + "\n")
     else:
-        sys.stdout.writelines(f"{line}\n" for line in picture_lines(picture))
+        write_lines(picture_lines(picture))
     return 0
 
 
@@ -172,10 +175,7 @@ def picture_lines(picture: Picture) -> Iterator[str]:
     yield from _walk_lines(picture)
     yield from _log_lines(picture)
     yield from _trait_lines(picture)
-    for row in picture.status.loops:
-        error = f"; last error: {row['last_error']}" if row["last_error"] else ""
-        ran = _since(row["last_run_at"], now).strip() or "never ran"
-        yield f"loop         {row['loop']:<9} {row['outcome'] or '-':<7} {ran}, {row['process']}{error}"
+    yield from loop_lines(picture.status.loops, now)
     for row in picture.status.instances:
         last = _since(known(row["last_event_at"]), now)
         yield f"registry     {row['instance']} at {row['address']}: {row['events']} events{last}"
@@ -191,6 +191,29 @@ def picture_lines(picture: Picture) -> Iterator[str]:
         )
         for interval in each.intervals or (each.now,):
             yield f"             {loss_words(interval)}"
+
+
+def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[str]:
+    """Return a line for each loop that fails and each process that is gone, and one for all the others."""
+    by_process: dict[str, list[Mapping[str, Any]]] = {}
+    for row in loops:
+        by_process.setdefault(row["process"], []).append(row)
+    well: list[str] = []
+    count = 0
+    for process, rows in by_process.items():
+        last = max((row["last_run_at"] for row in rows if row["last_run_at"] is not None), default=None)
+        if last is None or now - last > SILENT or all(row["outcome"] == "ended" for row in rows):
+            how = "ended" if all(row["outcome"] == "ended" for row in rows) else "not heard since"
+            yield f"process      {process}: {how}{_since(last, now)}"
+            continue
+        failing = [row for row in rows if row["outcome"] == "failed"]
+        for row in failing:
+            error = f"; last error: {row['last_error']}" if row["last_error"] else ""
+            yield f"loop         {row['loop']:<9} failed {_since(row['last_run_at'], now)}, {process}{error}"
+        count += sum(row["outcome"] == "good" for row in rows)
+        well.append(process)
+    if count:
+        yield f"loops        {count} run well: {', '.join(well)}"
 
 
 def loss_words(statement: Statement) -> str:

@@ -16,6 +16,7 @@ from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.listing.audit import AuditFilter, head_position
 from indexer.store.pool import Pool, connection
+from indexer.terminal import printable
 
 REST_SECONDS = 5.0
 """Between two looks where no notification comes: one may be missed while its connection is made again."""
@@ -69,6 +70,4 @@ def line_of(entry: Mapping[str, Any]) -> str:
     digest = f" {entry['digest']}" if entry["digest"] else ""
     head = f"{entry['position']:>8}  {entry['occurred_at']}  {entry['action']:<16}"
     line = f"{head} {noun}{digest}  {actor} ({entry['source']})"
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
-    )
+    return printable(line)

@@ -21,7 +21,7 @@ class LoopState:
 
 
 async def list_loops(connection: Connection) -> list[LoopState]:
-    """Return how every loop fares."""
+    """Return how every loop fares of the processes that live, and of the last one of each program."""
     return [LoopState(**dict(row)) for row in await connection.fetch(SQL["list_loops"])]
 
 
@@ -30,6 +30,12 @@ async def report(
 ) -> None:
     """Write how a loop fared; the last error stays visible after it has passed."""
     await connection.execute(SQL["report"], loop, process, at, outcome, error)
+
+
+async def end_process(connection: Connection, *, process: str) -> None:
+    """Say that a process was ended, and forget those of its program that were before."""
+    await connection.execute(SQL["end_process"], process)
+    await connection.execute(SQL["forget_ended"], process)
 
 
 async def trim_loops(connection: Connection, *, before: datetime) -> None:

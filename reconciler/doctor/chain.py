@@ -27,6 +27,9 @@ STALE_SECONDS: Final = 15.0
 STALE_FAILING_SECONDS: Final = 90.0
 """One that fails waits up to half a minute between rounds."""
 
+ENDED: Final = "ended"
+"""How the loops of a process are that was stopped by a signal."""
+
 _OK: Final = 200
 _REFUSED: Final = (401, 403)
 
@@ -225,6 +228,11 @@ def _why_idle(trail: Trail, loop: str, *, program: str) -> Cause:
 
 
 def _why_idle_one(state: LoopState, loop: str, *, program: str) -> Cause:
+    if state.outcome == ENDED:
+        return Cause(
+            f"`{program}` is not running: {state.process} was ended {state.age_seconds:.0f} s ago",
+            f"start `{program}` again, with the same database",
+        )
     if state.outcome == "failed" and state.age_seconds < STALE_FAILING_SECONDS:
         return Cause(
             f"the loop {loop} of {state.process} fails: {state.last_error or 'see its log'}",

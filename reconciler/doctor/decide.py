@@ -108,7 +108,7 @@ def judge_log(log: LogState) -> Check:
                 "docs/how-to/back-up-and-restore.md tells how the log goes on",
             ),
         )
-    recent = [loop for loop in log.signing if loop.age_seconds < RECENT_SECONDS]
+    recent = [loop for loop in log.signing if loop.age_seconds < RECENT_SECONDS and loop.outcome != "ended"]
     if recent and not any(loop.outcome == "good" for loop in recent):
         return warning(
             Link.LOG,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from indexer.terminal import printable
 from reconciler.doctor.report import Check, Outcome, Report
 
 WIDTH = max(len(outcome) for outcome in Outcome)
@@ -15,7 +16,7 @@ def check_text(check: Check) -> str:
     lines = [f"{check.outcome:<{WIDTH}}  {check.link:<20}  {check.found}"]
     for cause in check.causes:
         lines += [f"{INDENT}likely: {cause.likely}", f"{INDENT}do:     {cause.remedy}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def verdict_text(report: Report) -> str:
@@ -23,7 +24,7 @@ def verdict_text(report: Report) -> str:
     broken = report.broken
     if broken is None:
         return f"all is well{_remarks(report)}\n"
-    text = f"first broken link: {broken.link}: {broken.found}\n"
+    text = f"first broken link: {broken.link}: {printable(broken.found)}\n"
     if broken.causes:
         text += f"likely cause: {broken.causes[0].likely}\nwhat to do: {broken.causes[0].remedy}\n"
     return text

@@ -9,13 +9,13 @@ import pytest
 
 from indexer.inventory.changes import DueKind
 from indexer.oci.reference import RepositoryName
-from indexer.store import checkpoints, checks, due, inbox, loops, repositories, walks
+from indexer.store import checkpoints, checks, due, inbox, loops, loss, repositories, walks
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.migrate import migrate
 from indexer.store.pool import connect
 from indexer.store.traits import Trait, note_trait
-from reconciler.status import look, picture_json, picture_lines
+from reconciler.status import look, picture_json, picture_lines, show_status
 
 
 @pytest.fixture
@@ -115,6 +115,110 @@ async def test_status__of_trouble(migrated: str) -> None:
     assert any("last error: RegistryUnavailable: away" in line for line in lines)
     shown = json.loads(json.dumps(picture_json(picture)))
     assert ("90 of 100 tags", "braked") == (shown["brake"], shown["last_run"]["outcome"])
+
+
+async def test_status__of_processes_that_come_and_go(migrated: str) -> None:
+    """Loops that run well are one line, what fails has its own, and of the dead the last of each program is told."""
+    now = datetime.now(UTC)
+    ages = {
+        "indexer serve host:1": 600,  # killed
+        "indexer serve host:2": 300,  # killed
+        "indexer serve host:3": 1,
+        "reconciler run host:4": 400,  # killed, and not started again
+        "reconciler run host:5": 300,
+    }
+    held = await connect(migrated, application="tests")
+    try:
+        for process, age in ages.items():
+            for loop in ("one", "two", "three"):
+                fails = process.endswith(":3") and loop == "two"
+                await loops.report(
+                    held,
+                    loop=loop,
+                    process=process,
+                    at=now - timedelta(seconds=age),
+                    outcome="failed" if fails else "good",
+                    error="StoreBusy: wait" if fails else None,
+                )
+        shown = {state.process for state in await loops.list_loops(held)}
+    finally:
+        await held.close()
+    assert {"indexer serve host:3", "reconciler run host:5"} == shown
+    picture = await look(migrated)
+    assert shown == {row["process"] for row in picture_json(picture)["loops"]}
+    assert [
+        "loop         two       failed  1 s ago, indexer serve host:3; last error: StoreBusy: wait",
+        "process      reconciler run host:5: not heard since 5 min ago",
+        "loops        2 run well: indexer serve host:3",
+    ] == [line for line in picture_lines(picture) if line.startswith(("loop", "process"))]
+
+
+async def test_status__of_processes_that_were_ended(migrated: str) -> None:
+    """An end by a signal takes the predecessor's rows along, and is told until another process runs."""
+    now = datetime.now(UTC)
+    held = await connect(migrated, application="tests")
+    try:
+        for process in ("reconciler run host:1", "reconciler run host:2"):
+            await loops.report(held, loop="walk", process=process, at=now, outcome="good", error=None)
+            await loops.end_process(held, process=process)
+        ended = list(picture_lines(await look(migrated)))
+        rows = await held.fetchval("SELECT count(*) FROM loop_state")
+        await loops.report(
+            held,
+            loop="walk",
+            process="reconciler run host:3",
+            at=now + timedelta(seconds=1),
+            outcome="good",
+            error=None,
+        )
+        running = list(picture_lines(await look(migrated)))
+    finally:
+        await held.close()
+    assert ["process      reconciler run host:2: ended 0 s ago"] == [
+        line for line in ended if line.startswith(("loop", "process"))
+    ]
+    assert 1 == rows
+    assert ["loops        1 run well: reconciler run host:3"] == [
+        line for line in running if line.startswith(("loop", "process"))
+    ]
+
+
+async def test_status__of_a_registry_that_is_known_by_imported_history_alone(migrated: str) -> None:
+    """An instance that never sent us anything is no registry process whose losses were in question."""
+    held = await connect(migrated, application="tests")
+    try:
+        for name, events in (("imported", 0), ("alive", 3)):
+            await held.execute(
+                "INSERT INTO registry_instance (key, instance, address, first_seen_at, last_seen_at, first_event_at,"
+                " last_event_at, events) VALUES ($1, $2, 'registry:5000', now(), now(), now(), now(), $3)",
+                name.encode(),
+                name,
+                events,
+            )
+        witnesses = await loss.list_witnesses(held)
+    finally:
+        await held.close()
+    assert ["alive"] == [row["instance"] for row in picture_json(await look(migrated))["instances"]]
+    assert 1 == len(witnesses)
+
+
+async def test_status__of_foreign_text(migrated: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a holder of the notifications token wrote moves no cursor and reverses no line of a terminal."""
+    held = await connect(migrated, application="tests")
+    try:
+        await held.execute(
+            "INSERT INTO registry_instance (key, instance, address, first_seen_at, last_seen_at, first_event_at,"
+            " last_event_at, events) VALUES ('k', $1, $2, now(), now(), now(), now(), 3)",
+            "i\x1b[2J",
+            "reg\u202e\x1b]0;title\x07\r\nloops",
+        )
+    finally:
+        await held.close()
+    assert await show_status(migrated, as_json=False) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert not [line for line in lines if not line.isprintable()]
+    assert any("i\N{REPLACEMENT CHARACTER}[2J at reg" in line for line in lines)
+    assert "loops" not in lines
 
 
 async def test_status__of_a_registry_that_hides_tags(migrated: str) -> None:

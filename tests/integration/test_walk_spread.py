@@ -120,8 +120,8 @@ async def test_walker__an_urgent_cause_ends_the_spread_walk_and_begins_another(
         await until_compared(registry, len(NAMES) + 1)
         await pool.execute(
             "INSERT INTO registry_instance"
-            " (key, instance, address, first_seen_at, last_seen_at, first_event_at, last_event_at)"
-            " VALUES ('\\x01', 'new', 'registry:5000', now(), now(), now(), now())"
+            " (key, instance, address, first_seen_at, last_seen_at, first_event_at, last_event_at, events)"
+            " VALUES ('\\x01', 'new', 'registry:5000', now(), now(), now(), now(), 1)"
         )
     assert 2 * len(NAMES) == compared(registry)
     await walker.run_once()

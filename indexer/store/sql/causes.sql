@@ -28,7 +28,7 @@ WHERE (ended_at IS NULL OR ended_at > $1) AND began_at <= $2
 -- name: uncounted_between
 -- Whether a registry instance was heard in ($1, $2] whose counters nobody reads.
 SELECT EXISTS (
-    SELECT FROM registry_instance AS i WHERE i.last_seen_at > $1 AND i.first_seen_at <= $2
+    SELECT FROM registry_instance AS i WHERE i.last_seen_at > $1 AND i.first_seen_at <= $2 AND i.events > 0
       AND NOT EXISTS (SELECT FROM registry_process AS p WHERE p.instance_id = i.id))
 
 -- name: own_layer

@@ -18,9 +18,9 @@ SELECT kind, count(*) AS waiting, count(*) FILTER (WHERE due_at <= clock_timesta
 FROM due GROUP BY kind
 
 -- name: instances
--- The registry processes we heard of, the latest first.
+-- The registry processes that sent us something, the latest first. One without events is known by imported history alone.
 SELECT id, instance, address, first_seen_at, last_seen_at, first_event_at, last_event_at, events
-FROM registry_instance ORDER BY last_seen_at DESC, id DESC LIMIT $1
+FROM registry_instance WHERE events > 0 ORDER BY last_seen_at DESC, id DESC LIMIT $1
 
 -- name: last_walk
 -- The newest complete walk of everything.
@@ -33,8 +33,19 @@ SELECT id, started_at, finished_at, outcome, counts, undecided FROM drift_run
 WHERE outcome IN ('complete', 'incomplete', 'braked') AND scope IS NULL AND mode <> 'plan' ORDER BY id DESC LIMIT $1
 
 -- name: loops
--- What the background loops of every process last did.
-SELECT loop, process, started_at, last_run_at, last_good_at, last_error, outcome FROM loop_state ORDER BY loop, process
+-- What background loops last did: of the processes that live, and of the last one of each program (see list_loops).
+WITH heard AS (
+    SELECT process, regexp_replace(process, '\s\S+$', '') AS program, max(last_run_at) AS at, bool_and(outcome = 'ended') AS ended
+    FROM loop_state GROUP BY process
+), shown AS (
+    SELECT process FROM (
+        SELECT process, NOT coalesce(ended, false) AND at > max(at) OVER () - interval '2 minutes' AS lives,
+               row_number() OVER (PARTITION BY program ORDER BY at DESC, process) = 1 AS last
+        FROM heard
+    ) AS h WHERE lives OR last
+)
+SELECT loop, process, started_at, last_run_at, last_good_at, last_error, outcome
+FROM loop_state JOIN shown USING (process) ORDER BY loop, process
 
 -- name: totals
 -- How much is on record, by maintained counters.

@@ -12,6 +12,27 @@ SET last_run_at = excluded.last_run_at,
 -- Forgets loops of processes that last ran before $1.
 DELETE FROM loop_state WHERE last_run_at < $1
 
+-- name: end_process
+-- Process $1 was ended: its loops did not stop by a fault.
+UPDATE loop_state SET outcome = 'ended' WHERE process = $1
+
+-- name: forget_ended
+-- Forgets the processes of the same program as $1 that were ended before.
+DELETE FROM loop_state
+WHERE process <> $1 AND outcome = 'ended' AND regexp_replace(process, '\s\S+$', '') = regexp_replace($1, '\s\S+$', '')
+
 -- name: list_loops
--- How every loop fares.
-SELECT loop, process, last_good_at FROM loop_state ORDER BY loop, process
+-- How every loop fares of the processes that live, and of the last one of each program: that none runs must show, too.
+-- A process lives that was not ended and spoke in the two minutes before the newest word of any; a name is
+-- "program host:number".
+WITH heard AS (
+    SELECT process, regexp_replace(process, '\s\S+$', '') AS program, max(last_run_at) AS at, bool_and(outcome = 'ended') AS ended
+    FROM loop_state GROUP BY process
+), shown AS (
+    SELECT process FROM (
+        SELECT process, NOT coalesce(ended, false) AND at > max(at) OVER () - interval '2 minutes' AS lives,
+               row_number() OVER (PARTITION BY program ORDER BY at DESC, process) = 1 AS last
+        FROM heard
+    ) AS h WHERE lives OR last
+)
+SELECT loop, process, last_good_at FROM loop_state JOIN shown USING (process) ORDER BY loop, process

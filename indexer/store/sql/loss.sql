@@ -17,12 +17,14 @@ SELECT EXISTS (SELECT FROM inbox WHERE done_at IS NULL AND received_at < $1)
     OR NOT EXISTS (SELECT FROM door WHERE open_at >= $2)
 
 -- name: list_witnesses
--- The registry instances, with the last account that is known to be of each: since when and until when it was read.
+-- The registry instances that sent us something, with the last account that is known to be of each: since when and until
+-- when it was read. One without events is known by imported history alone.
 SELECT i.id, i.address, i.first_seen_at, i.last_seen_at, p.began_at AS counted_from,
        coalesce(p.ended_at, p.read_at) AS counted_to
 FROM registry_instance AS i LEFT JOIN LATERAL (
     SELECT began_at, read_at, ended_at FROM registry_process WHERE instance_id = i.id ORDER BY id DESC LIMIT 1
 ) AS p ON true
+WHERE i.events > 0
 ORDER BY i.last_seen_at DESC LIMIT 1000
 
 -- name: decided_until
