@@ -83,6 +83,13 @@ class MeasuredConnection(RequestHandler):
         self.crowd.leave(self)
         self._payload = None
         super().connection_lost(exc)
+        for message, _ in self._messages:
+            if isinstance(
+                message, _ErrInfo
+            ):  # of what followed a tunnel or another protocol that was declined
+                message.exc.__traceback__ = None
+        self._messages.clear()
+        self._message_tail = b""
 
     def handle_error(
         self,
@@ -95,7 +102,9 @@ class MeasuredConnection(RequestHandler):
         if isinstance(exc, UnicodeEncodeError) and not request.headers.get("Expect", "").isascii():
             # aiohttp repeats an expectation that it does not know in its refusal, and this one is no text.
             status, message = HTTPStatus.EXPECTATION_FAILED, "Unknown Expect"
-        elif not isinstance(exc, HttpProcessingError):
+        elif isinstance(exc, HttpProcessingError):
+            exc.__traceback__ = None  # see _end_with
+        else:
             return super().handle_error(request, status, exc, message)
         if status == HTTPStatus.BAD_REQUEST:
             CLOSED.labels("malformed").inc()
@@ -122,12 +131,27 @@ class MeasuredConnection(RequestHandler):
     def _take(self, piece: bytes) -> None:
         requests, read = self._request_count, self._body_bytes()
         super().data_received(piece)
-        if self._request_count > requests:
+        if self._messages and isinstance(error := self._messages[-1][0], _ErrInfo):
+            self._end_with(error)
+        elif self._request_count > requests:
             self._begun(piece)
         elif read != self._body_bytes() or not piece:
             self._settle()
         else:
             self._weigh(piece)
+
+    def _end_with(self, error: _ErrInfo) -> None:
+        """Keep of what is no HTTP the reason alone, and throw away what follows.
+
+        The parser's error quotes what it could not read, and refers to frames that refer to it: a cycle, which is
+        found when all objects are gone through. That is rare: each closed connection left 300 kB behind until then.
+        """
+        self._settle()
+        self._refused = True
+        reason = (error.message or "")[:_LONGEST_MESSAGE]
+        short = HttpProcessingError(code=error.status, message=reason)
+        self._messages[-1] = (_ErrInfo(error.status, short, reason), EMPTY_PAYLOAD)
+        error.exc.__traceback__ = None
 
     def _body_bytes(self) -> int:
         """How much of the current body arrived; -1 where none is awaited."""
