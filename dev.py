@@ -268,13 +268,14 @@ def side_by_side(arguments: list[str]) -> list[str]:
 
 
 def lint(arguments: list[str]) -> NoReturn:
-    """Check style, formatting and the import contracts."""
+    """Check style, formatting, the import contracts, and that schema.sql is what the migrations say."""
     ensure_environment(DEV_LOCK)
     paths = arguments or present(*CHECKED)
     all_pass(
         [tool("ruff"), "check", *paths],
         [tool("ruff"), "format", "--check", *paths],
         [str(PYTHON), tool("lint-imports"), "--cache-dir", ".import_linter_cache"],
+        [str(PYTHON), "-m", "tools.schema", "--check"],
     )
 
 
@@ -323,6 +324,18 @@ def openapi(arguments: list[str]) -> NoReturn:
     become(PYTHON, "-c", write, *arguments)
 
 
+def schema(arguments: list[str]) -> NoReturn:
+    """Write schema.sql anew, after a change of a migration; --check only compares."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "tools.schema", *arguments)
+
+
+def release(arguments: list[str]) -> NoReturn:
+    """Build what is published into dist/, install it afresh, run the main job from there; --draft: before it is final."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "tools.release", *arguments)
+
+
 def lock(arguments: list[str]) -> None:
     """Resolve the dependencies anew into the two locks; arguments go to the resolver, e.g. --upgrade.
 
@@ -357,7 +370,8 @@ def uv_command(scratch: Path) -> list[str]:
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
-    verb.__name__: verb for verb in (demo, test, lint, types, fmt, bench, chaos, docs, openapi, lock)
+    verb.__name__: verb
+    for verb in (demo, test, lint, types, fmt, bench, chaos, docs, openapi, schema, release, lock)
 }
 
 

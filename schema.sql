@@ -1,5 +1,9 @@
--- The whole database as it is today, one section per noun, in the order of indexer/store.
--- Numbered migrations (indexer/store/migrations) lead here; a test builds a database from each and wants no difference.
+-- Generated from indexer/store/migrations by `python3 dev.py schema`. Do not edit: change the migration and run it.
+-- The whole database in one file, to be read and to build test databases from. A real one is made by `indexer migrate`.
+
+-- 0001_initial
+
+-- The first schema, one section per noun, in the order of indexer/store.
 --
 -- Conventions
 --   * Text keys are ASCII by Distribution's grammar, so they sort by byte: COLLATE "C".

@@ -14,6 +14,7 @@ from indexer.errors import ConfigurationError, StoreFault, StoreOutdated
 from indexer.store import migrate as migrations
 from indexer.store import pool as pools
 from indexer.store.migrate import Migration, check, migrate
+from tools.schema import SCHEMA, schema
 
 DESCRIPTION = """
 SELECT 'column' AS kind, c.relname AS relation, a.attnum || ' ' || a.attname || ' '
@@ -59,6 +60,34 @@ async def test_migrations__lead_to_the_schema(database_url: str, empty_database_
     built, described = await describe(empty_database_url), await describe(database_url)
     assert described == built
     assert len(described) > 100
+
+
+def test_schema__is_generated() -> None:
+    """What is in the repository is what `dev.py schema` writes: a migration is changed in one place."""
+    assert SCHEMA.read_text(encoding="utf-8") == schema(migrations.migrations())
+
+
+async def test_schema__of_several_migrations(
+    database_url: str, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later migrations follow in order; what runs outside a transaction is fit to be run in one."""
+    files = [
+        *migrations.migrations(),
+        Migration(
+            version=2,
+            name="index",
+            sql="-- not transactional\nCREATE INDEX CONCURRENTLY IF NOT EXISTS extra ON actor (id);\n",
+        ),
+        Migration(version=3, name="column", sql="ALTER TABLE actor ADD COLUMN extra integer;\n"),
+    ]
+    monkeypatch.setattr(migrations, "migrations", lambda: files)
+    await migrate(empty_database_url)
+    built = await describe(empty_database_url)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
+    await connection.execute(schema(files))
+    await connection.close()
+    assert await describe(database_url) == built
 
 
 async def test_migrate__twice_applies_nothing(empty_database_url: str) -> None:

@@ -1,5 +1,4 @@
--- The whole database as it is today, one section per noun, in the order of indexer/store.
--- Numbered migrations (indexer/store/migrations) lead here; a test builds a database from each and wants no difference.
+-- The first schema, one section per noun, in the order of indexer/store.
 --
 -- Conventions
 --   * Text keys are ASCII by Distribution's grammar, so they sort by byte: COLLATE "C".
