@@ -110,20 +110,24 @@ def runs_this_python(python: Path) -> bool:
     return answer.returncode == 0 and answer.stdout.strip() == sys.version.strip()
 
 
-def install(lock: Path) -> None:
-    """Install the lock with uv, else with pip; neither may build anything or add to the lock."""
-    pinned = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)]
+def install(lock: Path, python: Path = PYTHON) -> None:
+    """Install the lock; nothing may be built or added to it."""
+    say(f"Installing {lock.name} into {python.parents[1].name} (once; about half a minute) …")
+    put_into(python, ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)])
+
+
+def put_into(python: Path, wanted: list[str]) -> None:
+    """Install into an environment with uv, else with pip."""
     uv = shutil.which("uv")
-    if uv and run_quietly([uv, "pip", "install", "--quiet", "--python", str(PYTHON), *pinned]):
+    if uv and run_quietly([uv, "pip", "install", "--quiet", "--python", str(python), *wanted]):
         return
-    require_pip()
-    say(f"Installing {lock.name} into .venv (once; about half a minute) …")
+    installer = python_with_pip()
     quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
     as_root = ["--root-user-action", "ignore"]
-    pip = [sys.executable, "-m", "pip", "--python", str(PYTHON), "install", *quiet, *as_root, *pinned]
+    pip = [installer, "-m", "pip", "--python", str(python), "install", *quiet, *as_root, *wanted]
     environment = {**os.environ, "PIP_USER": "no", "PIP_REQUIRE_VIRTUALENV": "no"}
     if subprocess.run(pip, env=environment, check=False).returncode != 0:
-        stop(f"pip could not install {lock.name}; its own words are above")
+        stop(f"pip could not install {wanted[-1]}; its own words are above")
 
 
 def run_quietly(command: list[str]) -> bool:
@@ -134,19 +138,23 @@ def run_quietly(command: list[str]) -> bool:
     return done.returncode == 0
 
 
-def require_pip() -> None:
-    """Stop with one line where there is no installer to work with."""
-    answer = subprocess.run(
-        [sys.executable, "-m", "pip", "--version"], capture_output=True, text=True, check=False
-    )
-    version = re.match(r"pip (\d+)\.(\d+)", answer.stdout)
-    if version is None:
+def python_with_pip() -> str:
+    """Find a pip: of this Python, or of the one its environment was made from; else stop with one line."""
+    for python in (sys.executable, str(Path(sys.base_prefix, "bin", "python3"))):
+        asked = subprocess.run(
+            [python, "-m", "pip", "--version"], capture_output=True, text=True, check=False
+        )
+        version = re.match(r"pip (\d+)\.(\d+)", asked.stdout)
+        if version is not None:
+            break
+    else:
         stop("neither uv nor pip is here; install one, on Debian: apt-get install python3-pip")
     if (int(version[1]), int(version[2])) < OLDEST_PIP:
         found = f"{version[1]}.{version[2]}"
         stop(
             f"pip {found} is too old, 22.3 is needed; on most machines: python3 -m pip install --upgrade pip"
         )
+    return python
 
 
 def link_project() -> None:
@@ -331,7 +339,7 @@ def schema(arguments: list[str]) -> NoReturn:
 
 
 def release(arguments: list[str]) -> NoReturn:
-    """Build what is published into dist/, install it afresh, run the main job from there; --draft: before it is final."""
+    """Build what is published into dist/ and run the main job from it, freshly installed; --draft: not final yet."""
     ensure_environment(DEV_LOCK)
     become(PYTHON, "-m", "tools.release", *arguments)
 
@@ -362,8 +370,7 @@ def uv_command(scratch: Path) -> list[str]:
     """Find the resolver, or fetch it for this once."""
     if uv := shutil.which("uv"):
         return [uv]
-    require_pip()
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [python_with_pip(), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if subprocess.run([*pip, "--target", str(scratch), "uv"], check=False).returncode != 0:
         stop("the locks are made by uv; install it first: python3 -m pip install uv")
     return [str(scratch / "bin" / "uv")]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from indexer.local import attach
 from tools.ports import free_port
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from tools.registry_binary import FoundRegistry
 
-ATTACH = Path(__file__).resolve().parents[1] / "indexer" / "local" / "attach.py"
+ATTACH = Path(attach.__file__)
 READY_WITHIN_SECONDS = 30
 ENDS_WITHIN_SECONDS = 10
 
