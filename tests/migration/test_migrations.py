@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from indexer.errors import ConfigurationError, StoreFault, StoreOutdated
+from indexer.errors import ConfigurationError, StoreFault, StoreOutdated, StoreRefused
 from indexer.store import migrate as migrations
 from indexer.store import pool as pools
 from indexer.store.migrate import Migration, check, migrate
@@ -192,7 +192,7 @@ async def test_migrate__an_index_that_was_left_invalid_is_built_anew(
     connection = await asyncpg.connect(empty_database_url)
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('extra')"
     await connection.execute("INSERT INTO actor (name) VALUES ('ada'), ('bob')")
-    with pytest.raises(asyncpg.UniqueViolationError):
+    with pytest.raises(StoreRefused, match="duplicated"):
         await migrate(empty_database_url)
     assert await connection.fetchval(valid) is False
     await connection.execute("DELETE FROM actor WHERE name = 'bob'")
