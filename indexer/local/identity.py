@@ -1,7 +1,9 @@
 """Whose process the embedded PostgreSQL is; it refuses to be root's.
 
-Root therefore runs it as *nobody* where nobody can reach programs and data, and else inside a user namespace
-that looks like nobody from within. No permission of a directory that we did not make is ever changed.
+Root therefore runs it as the user ``registry-indexer`` where there is one who can reach programs and data; else inside
+a user namespace that looks like *nobody* from within and is root's from without; and as *nobody* only where neither
+works: every other program that runs as nobody could then read the data and signal the server. No user is ever made, and
+no permission of a directory that we did not make is ever changed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from indexer.errors import ConfigurationError
 from indexer.local import attach
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from indexer.local.binaries import Binaries
+
+
+OWN_USER: Final = "registry-indexer"
 
 
 class Strategy(enum.Enum):
@@ -69,12 +74,15 @@ def choose_identity(binaries: Binaries, data_dir: Path, cluster: Path) -> Identi
         if owner.st_uid != 0:
             return Identity(Strategy.USER, owner.st_uid, owner.st_gid)
     else:
-        nobody = nobody_identity()
-        if reaches(nobody, binaries, data_dir):
-            return nobody
+        own = own_identity()
+        if own is not None and reaches(own, binaries, data_dir):
+            return own
     namespace = Identity(Strategy.NAMESPACE, 0, 0)
     if can_run(namespace, [str(binaries.postgres), "--version"]):
         return namespace
+    nobody = nobody_identity()
+    if not cluster.exists() and reaches(nobody, binaries, data_dir):
+        return nobody
     raise ConfigurationError(
         "PostgreSQL does not run as root, and neither way around that works here: user namespaces are "
         f"not allowed, and the user nobody cannot reach {binaries.postgres} and {data_dir}; set "
@@ -92,6 +100,26 @@ def direct_identity(cluster: Path) -> Identity:
             f"{cluster} belongs to {owner}; run as that user or set another INDEXER_DATA_DIR"
         )
     return Identity(Strategy.DIRECT, uid, gid)
+
+
+def own_identity() -> Identity | None:
+    """Return the user that an operator made for us, if there is one."""
+    try:
+        entry = pwd.getpwnam(OWN_USER)
+    except KeyError:
+        return None
+    return Identity(Strategy.USER, entry.pw_uid, entry.pw_gid)
+
+
+def shared_account(identity: Identity) -> str | None:
+    """Say what is wrong with a server whose user is also that of other programs; None: nothing is."""
+    if identity.strategy is not Strategy.USER or identity.uid != nobody_identity().uid:
+        return None
+    return (
+        "PostgreSQL runs as nobody: any other program that does can read its data and end it. Make a user for it "
+        f"(`useradd --system {OWN_USER}`) and, while indexer up does not run, give it the data "
+        f"(`chown -R {OWN_USER}: <INDEXER_DATA_DIR>/postgres`), or run indexer up as an ordinary user"
+    )
 
 
 def nobody_identity() -> Identity:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from indexer.errors import ConfigurationError, StoreUnavailable
 from indexer.local.binaries import Binaries, find_binaries, require_same_major
-from indexer.local.identity import Identity, choose_identity
+from indexer.local.identity import Identity, choose_identity, shared_account
 from indexer.local.layout import (
     DATABASE,
     make_private_directory,
@@ -83,6 +83,8 @@ class EmbeddedPostgres:
         self._cluster = self._data_dir / "postgres"
         self._log = self._data_dir / "postgres.log"
         self._process: asyncio.subprocess.Process | None = None
+        self.shared_account: str | None = None
+        """What is wrong with the user that the server runs as, if anything; known once it was started."""
         self._socket_dir: Path | None = None
         self._lock = DirectoryLock(
             self._data_dir / "postgres.lock", patience_seconds=settings.lock_timeout_seconds
@@ -110,6 +112,7 @@ class EmbeddedPostgres:
         await self._lock.acquire()
         try:
             identity = choose_identity(binaries, self._data_dir, self._cluster)
+            self.shared_account = shared_account(identity)
             await self._stop_orphan()
             if not self._cluster.exists():
                 await self._create_cluster(binaries, identity)

@@ -136,6 +136,8 @@ class Supervisor:
         )
         await self._postgres.start()
         log.info("postgres_started", pid=self._postgres.pid, directory=str(self._data_dir / "postgres"))
+        if self._postgres.shared_account is not None:
+            log.warning("postgres_shares_its_user", error=self._postgres.shared_account)
         return self._postgres.database_url
 
     async def _keep_database(self) -> None:

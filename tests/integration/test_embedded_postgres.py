@@ -17,13 +17,14 @@ import asyncpg
 import pytest
 
 from indexer.errors import ConfigurationError
+from indexer.local import identity as identities
 from indexer.local.binaries import find_binaries
-from indexer.local.identity import Strategy, can_run, choose_identity, nobody_identity
+from indexer.local.identity import Identity, Strategy, can_run, choose_identity, nobody_identity
 from indexer.local.pid_file import PidFile
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings, find_running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 as_root = pytest.mark.skipif(
@@ -236,8 +237,29 @@ async def test_start__unwritable_place(tmp_path: Path) -> None:
 
 
 @as_root
-async def test_root__as_nobody(data_dir: Path) -> None:
-    """Root's server runs as nobody, and another program of nobody's may not connect."""
+async def test_root__in_a_namespace(data_dir: Path) -> None:
+    """Root's server shares its user with nobody else, though nobody could reach the data, and root may connect."""
+    if choose(data_dir) is not Strategy.NAMESPACE:
+        pytest.skip("user namespaces are not allowed on this machine, or there is a user registry-indexer")
+    async with running(data_dir) as server:
+        assert server.pid is not None
+        assert Path(f"/proc/{server.pid}").stat().st_uid == 0
+        assert (data_dir / "postgres").stat().st_uid == 0
+        assert await query(server.database_url, "SELECT current_user") == "indexer"
+        assert not can_enter(data_dir / "run", uid=nobody_identity().uid)
+        assert server.shared_account is None
+
+
+def without_namespaces(identity: Identity, command: Sequence[str]) -> bool:
+    """Stand for a machine on which user namespaces are not allowed."""
+    return identity.strategy is not Strategy.NAMESPACE and can_run(identity, command)
+
+
+@as_root
+async def test_root__as_nobody(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last resort runs as nobody and says what is wrong with that; another program of nobody's may not connect."""
+    monkeypatch.setattr(identities, "can_run", without_namespaces)
+    monkeypatch.setattr(identities, "own_identity", lambda: None)
     if not can_run(nobody_identity(), [str(find_binaries().postgres), "--version"]):
         pytest.skip("PostgreSQL lies where another user cannot run it")
     async with running(data_dir) as server:
@@ -246,6 +268,7 @@ async def test_root__as_nobody(data_dir: Path) -> None:
         psql = find_binaries().postgres.with_name("psql")
         if not psql.exists():
             pytest.skip("this PostgreSQL has no psql beside it")
+        assert "useradd --system registry-indexer" in (server.shared_account or "")
         as_nobody = nobody_identity()
         refused = subprocess.run(
             [psql, server.database_url, "-c", "SELECT 1"],
