@@ -151,6 +151,17 @@ class Given:
         """Everything told of was looked at."""
         self._installation.until_settled()
 
+    def walked(self) -> None:
+        """The walk that a new registry process causes is over: nothing but the page's own commands repairs anything."""
+
+        def over() -> bool:
+            status = self._installation.get("/api/v1/status")
+            heard = [each["first_seen_at"] for each in status["instances"]]
+            last = status["last_walk"]
+            return bool(last and heard) and last["started_at"] > max(heard)
+
+        self._installation.until(over, "the walk of a registry that was just heard of")
+
     def signed(self) -> None:
         """The log has a checkpoint."""
         path = "/api/v1/audit/checkpoint"
