@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from indexer.errors import ConfigurationError, StoreError
+from indexer.errors import ConfigurationError, StoreError, StoreUnavailable
 from indexer.inventory.changes import DueKind
 from indexer.loop import Loop
 from indexer.oci.reference import RepositoryName
@@ -21,6 +21,7 @@ from indexer.store.exclusive import Exclusive, alone
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
 from indexer.store.operators import Operator
+from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool, close_pool, connection, open_pool
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import push_settings
@@ -82,7 +83,9 @@ async def build(
                 await check(held)
         else:
             await until_current(pool, stop)
-        registry = await stack.enter_async_context(RegistryClient(registry_settings(settings)))
+        key = await _own_key(pool, stop)
+        reaching = replace(registry_settings(settings), own_key=key)
+        registry = await stack.enter_async_context(RegistryClient(reaching))
         yield Rooms(
             settings=settings,
             database_url=database_url,
@@ -91,6 +94,19 @@ async def build(
             registry=registry,
             walking=registry.paced(settings.reconciler_max_rate),
         )
+
+
+async def _own_key(pool: Pool, stop: asyncio.Event | None) -> bytes | None:
+    """Return what our requests are signed with; with ``stop`` the database is waited for until that is set."""
+    while stop is None or not stop.is_set():
+        try:
+            async with connection(pool) as held:
+                return await own_key(held)
+        except StoreUnavailable:
+            if stop is None:
+                raise
+            await until_current(pool, stop)
+    return None
 
 
 def registry_settings(settings: Settings) -> TransportSettings:

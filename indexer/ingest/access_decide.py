@@ -2,7 +2,8 @@
 
 The rules, in their order:
 
-- our own requests, and what is no request to a repository or the catalog: nothing;
+- our own requests, by what proves them (``inventory/own_requests``), and what is no request to a repository or the
+  catalog: nothing;
 - 401 because a password was wrong: denied;
 - any other 401: the challenge by which every client learns how to log in. It is denied only if the same client gets
   nothing else of the same repository within a while: then it never did log in;
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from indexer.ingest.access_line import UNAUTHORIZED, Line
-from indexer.oci.user_agent import is_ours
+from indexer.inventory.own_requests import Claim, weigh_claim
 
 FORBIDDEN = 403
 NOT_FOUND = 404
@@ -46,13 +47,20 @@ class Judged:
     settles: bool
 
 
-def judge(line: Line) -> Judged:
-    """Decide what a line comes to."""
-    if is_ours(line.user_agent):
+def judge(line: Line, *, own_key: bytes | None) -> Judged:
+    """Decide what a line comes to. ``own_key`` None: nothing proves a request to be ours."""
+    if own_key is not None and _is_own(line, own_key):
         return Judged(outcome=Outcome.NOTHING, settles=False)
     if line.status == UNAUTHORIZED:
         return Judged(outcome=Outcome.DENIED if line.wrong_password else Outcome.CHALLENGED, settles=False)
     return Judged(outcome=_answered(line), settles=True)
+
+
+def _is_own(line: Line, key: bytes) -> bool:
+    """Tell whether we made the request. One request may be several lines, so none is refused for being the second."""
+    if not line.claim:
+        return False
+    return weigh_claim(line.claim, key=key, method=line.method, path=line.path, at=line.at) is Claim.OWN
 
 
 def _answered(line: Line) -> Outcome:

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 import pydantic_core
 
 from indexer.ingest.envelope import EARLIEST_BELIEVED, split_address
+from indexer.inventory.own_requests import split_claim
 from indexer.store.text import storable
 
 LONGEST_LINE = 64 * 1024
@@ -46,6 +47,7 @@ class Line:
 
     ``error`` is the registry's word for what went wrong, '' where the log does not say. ``wrong_password``: a name and
     a password were given, and refused with a 401; the ``actor`` of such a line is whom the client said to be.
+    ``claim``: what the request said to prove that it is our own; None where it says nothing of us, and ``path`` is ''.
     """
 
     at: datetime
@@ -60,6 +62,8 @@ class Line:
     user_agent: str
     actor: str
     request_id: str
+    claim: str | None = None
+    path: str = ""
     error: str = ""
     instance_id: str = ""
     wrong_password: bool = False
@@ -179,6 +183,7 @@ def _line(
     if found is None and path != _CATALOG:
         return None  # a ping, a health check, another's path
     address, port = split_address(_text(remote))
+    user_agent, claim = split_claim(_text(texts.get("user_agent"), longest=LONGEST_USER_AGENT))
     return Line(
         at=at,
         status=status,
@@ -189,7 +194,9 @@ def _line(
         address=address,
         port=port,
         host=_text(texts.get("host")),
-        user_agent=_text(texts.get("user_agent"), longest=LONGEST_USER_AGENT),
+        user_agent=user_agent,
+        claim=claim,
+        path="" if claim is None else path,
         actor=_actor(texts.get("actor")),
         request_id=_text(texts.get("request_id")),
         error=_text(texts.get("error")),

@@ -23,7 +23,7 @@ from indexer.ingest.access_line import Line, Unreadable, parse_line
 from indexer.inventory.changes import AuditAction
 from indexer.inventory.events import RequestInfo
 from indexer.oci.digest import parse_digest
-from indexer.store import access
+from indexer.store import access, own_requests
 from indexer.store.access import Pending
 from indexer.store.identifiers import is_canonical
 from indexer.store.lookups import Lookups
@@ -42,6 +42,7 @@ async def take_lines(held: Connection, lines: Iterable[bytes], *, now: datetime)
     """Take lines in, in their order and the caller's transaction; what cannot be read is counted, never an error."""
     pending: dict[uuid.UUID, Pending] = {}
     settled: set[uuid.UUID] = set()
+    own_key: bytes | None = None
     for text in lines:
         try:
             line = parse_line(text, now=now)
@@ -51,7 +52,9 @@ async def take_lines(held: Connection, lines: Iterable[bytes], *, now: datetime)
         if line is None:
             LINES.labels("other").inc()
             continue
-        judged = judge(line)
+        if line.claim and own_key is None:
+            own_key = await own_requests.own_key(held)
+        judged = judge(line, own_key=own_key)
         LINES.labels(judged.outcome).inc()
         handshake = _key(line.address, line.user_agent, line.repository)
         if judged.settles:
@@ -113,7 +116,7 @@ def _pending(line: Line, outcome: Outcome, handshake: uuid.UUID | None) -> Pendi
         first_at=line.at,
         last_at=line.at,
         times=1,
-        line=asdict(line) | {"at": None},
+        line=asdict(line) | {"at": None, "claim": None, "path": ""},
     )
 
 

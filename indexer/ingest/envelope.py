@@ -18,9 +18,9 @@ from typing import Any
 import pydantic_core
 
 from indexer.inventory.events import Event, EventAction, InstanceInfo, RequestInfo
+from indexer.inventory.own_requests import split_claim
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
-from indexer.oci.user_agent import is_ours
 from indexer.store.text import LONGEST, storable
 
 MAX_DECODED_BYTES = 16 * 1024 * 1024
@@ -156,7 +156,7 @@ def _event(source: Any, received_at: datetime) -> Event:
     repository = _repository(target)
     tag, digest = _tag(target), _digest(target)
     _refuse_incomplete(action, tag, digest)
-    request = _request(_object(source, "request"), notes)
+    request, claim = _request(_object(source, "request"), notes)
     return Event(
         id=_id(source, notes),
         occurred_at=_occurred_at(source, received_at, notes),
@@ -173,7 +173,7 @@ def _event(source: Any, received_at: datetime) -> Event:
         request=request,
         instance=_instance(_object(source, "source"), notes),
         notes=notes.as_detail(),
-        ours=is_ours(request.user_agent),
+        claim=claim,
     )
 
 
@@ -255,16 +255,21 @@ def _claimed_at(notes: _Notes) -> datetime | None:
     return datetime.fromisoformat(ahead) if isinstance(ahead, str) else None
 
 
-def _request(source: Mapping[str, Any], notes: _Notes) -> RequestInfo:
+def _request(source: Mapping[str, Any], notes: _Notes) -> tuple[RequestInfo, str | None]:
+    """Return the request, and what it says to prove that it is our own."""
     address, port = split_address(_text(source, "addr", notes, name="request.addr"))
-    return RequestInfo(
+    user_agent, claim = split_claim(
+        _text(source, "useragent", notes, name="request.useragent", longest=LONGEST_USER_AGENT)
+    )
+    request = RequestInfo(
         id=_text(source, "id", notes, name="request.id") or None,
         address=address,
         port=port,
         host=_text(source, "host", notes, name="request.host"),
         method=_text(source, "method", notes, name="request.method", longest=32),
-        user_agent=_text(source, "useragent", notes, name="request.useragent", longest=LONGEST_USER_AGENT),
+        user_agent=user_agent,
     )
+    return request, claim
 
 
 def split_address(text: str) -> tuple[str, int | None]:

@@ -46,7 +46,7 @@ from indexer.ingest.decide import (
 from indexer.ingest.envelope import Decoded, decode
 from indexer.inventory.events import Event
 from indexer.loop import Alarm, Round
-from indexer.store import apply, forwarding, inbox
+from indexer.store import apply, forwarding, inbox, own_requests
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, describe, transaction
@@ -89,6 +89,11 @@ FAILURES = Counter(
     "indexer_ingest_failures_total",
     "Deliveries that could not be applied when taken alone, by whose fault that is.",
     ["blame"],
+)
+CLAIMS = Counter(
+    "indexer_own_requests_total",
+    "Pulls whose client says it is the reconciler, by whether it proved that (own), or why not.",
+    ["outcome"],
 )
 LAG = Histogram(
     "indexer_ingest_lag_seconds",
@@ -285,7 +290,12 @@ class IngestWorker:
             )
         await _finish(held, batch.deliveries, batch.refused, now)
         return _Told(
-            deliveries=batch.deliveries, applied=told.applied, repeated=told.repeated, queued=queued, at=now
+            deliveries=batch.deliveries,
+            applied=told.applied,
+            repeated=told.repeated,
+            queued=queued,
+            at=now,
+            claims=tuple(own_requests.claims_of(told.fresh)),
         )
 
     def _say(self, told: _Told) -> None:
@@ -296,6 +306,8 @@ class IngestWorker:
             self._forwarded.queued.ring()
         EVENTS.labels("applied").inc(told.applied)
         EVENTS.labels("repeated").inc(told.repeated)
+        for outcome in told.claims:
+            CLAIMS.labels(outcome).inc()
         for delivery in told.deliveries:
             if not delivery.imported:
                 LAG.observe((told.at - delivery.received_at).total_seconds())
@@ -320,6 +332,7 @@ class _Told:
     repeated: int
     queued: int
     at: datetime
+    claims: tuple[str, ...]
 
 
 @dataclass(slots=True, kw_only=True)

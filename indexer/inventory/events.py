@@ -47,7 +47,8 @@ class Event:
     ``occurred_at`` is the event's own timestamp, but never later than ``received_at``: a registry whose clock
     runs ahead could otherwise shut out all later news; ``claimed_at`` is the timestamp where it was later. ``notes``
     says what was altered to make the event storable (a cut user agent, an escaped NUL) and what was odd about it.
-    ``imported``: it came out of an older history, long after it happened.
+    ``imported``: it came out of an older history, long after it happened. ``claim``: what the request
+    said to prove that it is our own ('': only our name), which ``store/own_requests`` judges; ``ours``: it is.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Event:
     request: RequestInfo = field(default_factory=RequestInfo)
     instance: InstanceInfo = field(default_factory=InstanceInfo)
     notes: dict[str, object] = field(default_factory=dict)
+    claim: str | None = None
     ours: bool = False
     imported: bool = False
 

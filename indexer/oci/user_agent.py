@@ -1,4 +1,4 @@
-"""The User-Agent our own requests carry, so that the pulls they cause can be told from people's."""
+"""The User-Agent our own requests carry. What proves that they are ours is in ``inventory/own_requests``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def user_agent(version: str) -> str:
 
 
 def is_ours(user_agent: str) -> bool:
-    """Tell whether a request with this ``User-Agent`` was made by a reconciler.
+    """Tell whether a request with this ``User-Agent`` says that a reconciler made it. Nothing may rest on it alone.
 
     Only the first product counts: a proxy may add its own behind it, and a client that merely mentions ours
-    in a comment is not us. A client can lie here, so nothing but pull statistics may rest on it.
+    in a comment is not us.
     """
     product = user_agent.split(maxsplit=1)[0] if user_agent.strip() else ""
     return product.partition("/")[0] == USER_AGENT_PRODUCT

@@ -22,7 +22,7 @@ from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.inventory.seen import TagObservation, as_deletion, see
 from indexer.inventory.told import tell
 from indexer.oci.reference import RepositoryName
-from indexer.store import events, manifests, pull_checks, repositories
+from indexer.store import events, manifests, own_requests, pull_checks, repositories
 from indexer.store.applying.loading import Writing, begin, load_for_events, load_for_looks, remember_loaded
 from indexer.store.applying.writing import told_kind, write
 from indexer.store.identifiers import event_key
@@ -95,6 +95,7 @@ async def tell_all(
     fresh = await _drop_repeated(held, batch, now=now)
     if not fresh:
         return Told(fresh=(), repeated=len(batch))
+    fresh = await own_requests.recognise(held, fresh, now=now)
     writing = await begin(held, lookups, {event.repository for event in fresh})
     await load_for_events(writing, fresh)
     await _attribute_pulls(writing, fresh, now=now)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from indexer.oci.reference import RepositoryName
+from indexer.store import own_requests
 from indexer.store.identifiers import event_key
 from indexer.store.instants import or_for_ever
 from indexer.store.pool import Connection
@@ -56,6 +57,7 @@ async def find_causes(
 
 
 async def trim_events(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget event keys, and causes, older than ``before``; return how many keys."""
+    """Forget event keys, causes and values of our own requests older than ``before``; return how many keys."""
     await connection.execute(SQL["trim_causes"], before, limit)
+    await own_requests.trim_values(connection, before=before, limit=limit)
     return int((await connection.execute(SQL["trim_events"], before, limit)).rsplit(" ", 1)[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from indexer.errors import ConfigurationError, RegistryError, StoreError
@@ -112,11 +113,21 @@ class Examination:
         else:
             self._add(decide.judge_door(await observe.observe_door(client, url, token)))
 
+    async def _own_key(self) -> bytes | None:
+        """Return what tells the indexer that what is asked here is no client's; None: our pulls will count."""
+        if self._connection is None or not self._holds(Link.SCHEMA):
+            return None
+        try:
+            return await observe.observe_own_key(self._connection)
+        except (StoreError, ConfigurationError):
+            return None
+
     async def _examine_registry(self, stack: AsyncExitStack) -> RegistryClient | None:
         settings = self._settings.impatient_registry
         if settings is None:
             self._skip_registry(Link.SETTINGS, *_REGISTRY_LINKS)
             return None
+        settings = replace(settings, own_key=await self._own_key())
         registry = await stack.enter_async_context(RegistryClient(settings))
         facts = await observe.observe_registry(registry, self._settings)
         self._add(decide.judge_registry(facts), decide.judge_credentials(facts))

@@ -21,6 +21,7 @@ from indexer.store.checkpoints import list_conflicts
 from indexer.store.checks import check_state
 from indexer.store.listing import status as status_store
 from indexer.store.migrate import check, obstacle
+from indexer.store.own_requests import own_key
 from indexer.store.pool import Connection
 from reconciler.doctor.facts import (
     Database,
@@ -112,6 +113,12 @@ async def observe_log(connection: Connection) -> LogState:
         compared_at=checked.lap.lap_ended_at,
         signing=[loop for loop in loops if loop.loop == SIGNING],
     )
+
+
+async def observe_own_key(connection: Connection) -> bytes:
+    """Return what our requests to the registry are signed with."""
+    async with examining():
+        return await own_key(connection)
 
 
 async def observe_loops(connection: Connection) -> tuple[list[LoopState], int]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -34,6 +35,7 @@ from indexer.errors import (
     TokenServerMisbehaved,
     TokenServerUnavailable,
 )
+from indexer.inventory.own_requests import NONCE_BYTES, signed
 from indexer.oci.user_agent import user_agent
 from indexer.retry_after import parse_http_date, parse_retry_after
 from reconciler.registry.answers import Dated
@@ -77,6 +79,8 @@ class TransportSettings:
     redirect_hosts: tuple[str, ...] = ()
     """Hosts that the registry may send us to for blobs, wherever they lie; see ``redirects``."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    own_key: bytes | None = field(default=None, repr=False)
+    """What proves to our own ingest that a request is ours, see ``inventory/own_requests``; None: nothing does."""
     is_cache: bool | None = None
     """Whether the registry is a pull-through cache; None: it is asked."""
 
@@ -142,6 +146,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._elsewhere: aiohttp.ClientSession | None = None
         self._pace: Pace | None = None
+        self._ahead = timedelta(0)
 
     @property
     def settings(self) -> TransportSettings:
@@ -227,7 +232,9 @@ class Transport:
         headers = dict(request.headers)
         if authorization is not None:
             headers["Authorization"] = authorization
-        return await self._exchange(
+        if self._settings.own_key is not None:
+            headers["User-Agent"] = self._own_user_agent(self._settings.own_key, request)
+        answer = await self._exchange(
             request.method,
             URL(f"{self._base}{request.path}{query}", encoded=True),
             headers,
@@ -236,6 +243,20 @@ class Transport:
             timeout_seconds=request.timeout_seconds or self._settings.timeout_seconds,
             asked=f"{request.method} {request.path}",
         )
+        if answer.registry_clock is not None:
+            self._ahead = answer.registry_clock - answer.looked_at
+        return answer
+
+    def _own_user_agent(self, key: bytes, request: Request) -> str:
+        """Say that this send is ours, and to the registry alone: token servers and storage are told our name only."""
+        value = signed(
+            key,
+            at=self._clock() + self._ahead,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            method=request.method,
+            path=request.path,
+        )
+        return f"{user_agent(__version__)} {value}"
 
     async def _fetch_token(
         self, realm: str, *, query: Sequence[tuple[str, str]], authorization: str | None

@@ -20,6 +20,7 @@ from indexer.errors import (
     TokenServerMisbehaved,
     TokenServerUnavailable,
 )
+from indexer.inventory.own_requests import Claim, key_of, split_claim, weigh_claim
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.oci.user_agent import is_ours
@@ -364,6 +365,49 @@ async def test_conditions__on_tags_only(simulated: SimulatedRegistry) -> None:
     assert conditions == [f'"{digest}"', None, None]
     assert all(headers["Accept"].count("application/vnd.") == 4 for _, _, headers in simulated.seen)
     assert all(is_ours(headers["User-Agent"]) for _, _, headers in simulated.seen)
+
+
+async def test_own_requests__each_send_is_signed_for_the_registry_alone(simulated: SimulatedRegistry) -> None:
+    """A send has a value of its own for its method and path, repeats too; storage and token servers get none."""
+    key = key_of(b"secret")
+    digest = await prepared(simulated)
+    async with SimulatedRegistry() as storage:
+        storage.faults.append(for_ever(status=200, body=b"config"))
+        location = f"{storage.url}/config"
+        simulated.faults += [
+            Fault(path="manifests", status=503),
+            Fault(path="blobs", status=307, headers={"Location": location}),
+        ]
+        async with client_of(simulated.url, own_key=key) as client:
+            await client.look_at_tag(APP, LATEST)
+            await client.get_manifest(APP, digest)
+            await client.get_blob(APP, digest_of(b"config"), limit=100)
+        elsewhere = [split_claim(headers["User-Agent"])[1] for _, _, headers in storage.seen]
+    values = [
+        (split_claim(headers["User-Agent"])[1], method, path) for method, path, headers in simulated.seen
+    ]
+    assert ["HEAD", "HEAD", "GET", "GET"] == [method for _, method, _ in values]
+    assert len(values) == len({value for value, _, _ in values})
+    assert {Claim.OWN} == {
+        weigh_claim(value or "", key=key, method=method, path=path, at=datetime.now(UTC))
+        for value, method, path in values
+    }
+    assert [""] == elsewhere
+
+
+async def test_own_requests__by_the_clock_of_the_registry(simulated: SimulatedRegistry) -> None:
+    """The registry dates its events, so the value is dated by the registry's last answer."""
+    key, hours = key_of(b"secret"), timedelta(hours=3)
+    settings = TransportSettings(base_url=simulated.url, retry=IMPATIENT, own_key=key)
+    async with RegistryClient(settings, clock=lambda: datetime.now(UTC) - hours) as client:
+        await client.ping()
+        await client.ping()
+    first, second = (split_claim(headers["User-Agent"])[1] or "" for _, _, headers in simulated.seen)
+    found = [
+        weigh_claim(value, key=key, method="GET", path="/v2/", at=datetime.now(UTC))
+        for value in (first, second)
+    ]
+    assert [Claim.OUTDATED, Claim.OWN] == found
 
 
 async def test_content__does_not_hash(simulated: SimulatedRegistry) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 from indexer.audit.seal import Sealer
 from indexer.housekeeping import Housekeeper, Retention
 from indexer.ingest.worker import IngestWorker
+from indexer.inventory.own_requests import signed
+from indexer.oci.user_agent import user_agent
 from indexer.store import inbox
 from indexer.store.lookups import Lookups
+from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool
 from tests.fixtures.asking import Api
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event, pushes
@@ -28,18 +31,22 @@ def asks(
 
 async def apply(pool: Pool, lookups: Lookups, *events: dict[str, Any]) -> None:
     """Apply events, each as a batch of its own."""
-    worker = IngestWorker(pool, lookups)
     for each in events:
         async with pool.acquire() as connection:
             await inbox.put_deliveries(connection, deliveries=[delivery(each, can_wait=True)])
-        while (await worker.run_once()).items:
-            pass
+        await drain(pool, lookups)
+
+
+async def drain(pool: Pool, lookups: Lookups) -> None:
+    worker = IngestWorker(pool, lookups)
+    while (await worker.run_once()).items:
+        pass
 
 
 async def push(pool: Pool, lookups: Lookups) -> None:
     async with pool.acquire() as connection:
         await inbox.put_deliveries(connection, deliveries=pushes(1))
-    await apply(pool, lookups)
+    await drain(pool, lookups)
 
 
 def shown(at: str | None) -> float | None:
@@ -113,3 +120,63 @@ async def test_checks__that_wait_are_forgotten_by_age(pool: Pool, lookups: Looku
     await pool.execute("UPDATE pull_check SET stored_at = stored_at - interval '16 minutes'")
     await Housekeeper(pool, keep).run_once()
     assert 0 == await pool.fetchval("SELECT count(*) FROM pull_check")
+
+
+def says(event: dict[str, Any], agent: str) -> dict[str, Any]:
+    return event | {"request": event["request"] | {"useragent": agent}}
+
+
+async def own(pool: Pool, event: dict[str, Any], *, nonce: int) -> dict[str, Any]:
+    """The event as our own request makes it."""
+    async with pool.acquire() as held:
+        key = await own_key(held)
+    target = event["target"]
+    value = signed(
+        key,
+        at=datetime.fromisoformat(event["timestamp"]),
+        nonce=nonce.to_bytes(16, "big"),
+        method=event["request"]["method"],
+        path=f"/v2/{target['repository']}/manifests/{target.get('tag', target['digest'])}",
+    )
+    return says(event, f"{user_agent('1')} {value}")
+
+
+async def test_own_requests__count_nowhere_and_whoever_imitates_them_does(
+    pool: Pool, lookups: Lookups, api: Api
+) -> None:
+    """What we signed is no pull; our name alone, a copied value and one for another request are, and are logged."""
+    await push(pool, lookups)
+    mine = [
+        await own(pool, asks("HEAD", 1), nonce=1),
+        await own(pool, asks("GET", 2, by_digest=True), nonce=2),
+        await own(pool, asks("GET", 3), nonce=3),
+    ]
+    await apply(pool, lookups, *mine, mine[0])
+    assert (None, 0, None) == await used(api, f"{PATH}/tags/v0")
+    assert [] == (await api.json("/api/v1/audit", action="manifest.pulled,manifest.checked"))["items"]
+    others = [
+        says(asks("GET", 10), "registry-indexer-reconciler/9"),
+        says(asks("GET", 11), mine[2]["request"]["useragent"]),
+        says(asks("HEAD", 12), mine[2]["request"]["useragent"]),
+        says(asks("HEAD", 3600), mine[0]["request"]["useragent"]),
+    ]
+    await apply(pool, lookups, *others)
+    assert (11, 2, 3600) == await used(api, f"{PATH}/tags/v0")
+    entries = (await api.json("/api/v1/audit", action="manifest.pulled,manifest.checked"))["items"][::-1]
+    assert ["unsigned", "repeated", "forged", "outdated"] == [
+        entry["detail"]["says_it_is_the_reconciler"] for entry in entries
+    ]
+    assert {"registry-indexer-reconciler/9", user_agent("1")} == {e["request"]["user_agent"] for e in entries}
+
+
+async def test_own_requests__a_value_counts_once_within_a_batch(
+    pool: Pool, lookups: Lookups, api: Api
+) -> None:
+    """Two events with one value in one batch: the first is ours."""
+    await push(pool, lookups)
+    first = await own(pool, asks("GET", 1), nonce=1)
+    second = says(asks("GET", 2), first["request"]["useragent"])
+    async with pool.acquire() as connection:
+        await inbox.put_deliveries(connection, deliveries=[delivery(first, second, can_wait=True)])
+    await drain(pool, lookups)
+    assert (2, 1, None) == await used(api, f"{PATH}/tags/v0")

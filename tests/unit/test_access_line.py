@@ -9,7 +9,10 @@ import pytest
 
 from indexer.ingest.access_decide import Outcome, judge
 from indexer.ingest.access_line import LONGEST_LINE, Line, Unreadable, parse_line
+from indexer.inventory.own_requests import signed
+from indexer.oci.user_agent import user_agent
 
+KEY = b"key"
 NOW = datetime(2026, 11, 24, 14, 0, tzinfo=UTC)
 REQUEST = {
     "go.version": "go1.19.8",
@@ -24,6 +27,13 @@ REQUEST = {
     "vars.name": "team/app",
     "vars.reference": "v1",
 }
+
+
+def own(path: str, key: bytes = KEY) -> str:
+    at = datetime(2026, 11, 24, 13, 42, 3, tzinfo=UTC)
+    return f"{user_agent('1')} {signed(key, at=at, nonce=bytes(16), method='PUT', path=path)}"
+
+
 REFUSED = 'error authorizing context: basic authentication challenge for realm "registry": '
 
 
@@ -41,7 +51,7 @@ def parse(source: object) -> Line | None:
 def outcome(source: object) -> str:
     line = parse(source)
     assert line is not None
-    return judge(line).outcome
+    return judge(line, own_key=KEY).outcome
 
 
 def test_line__of_distribution() -> None:
@@ -190,7 +200,10 @@ def test_line__nothing_in_it_is_trusted() -> None:
         (completed(405), Outcome.FAILED),
         (completed(429), Outcome.FAILED),
         (completed(503, **{"http.request.uri": "/v2/a/blobs/uploads/1"}), Outcome.FAILED),
-        (completed(403, **{"http.request.useragent": "registry-indexer-reconciler/1"}), Outcome.NOTHING),
+        (completed(403, **{"http.request.useragent": "registry-indexer-reconciler/1"}), Outcome.DENIED),
+        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1")}), Outcome.NOTHING),
+        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v2")}), Outcome.DENIED),
+        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1", b"other")}), Outcome.DENIED),
     ],
 )  # fmt: skip
 def test_judge__by_status_and_noun(source: dict[str, object], expected: Outcome) -> None:

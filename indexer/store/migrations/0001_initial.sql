@@ -529,6 +529,14 @@ CREATE TABLE deletion_cause (
 
 CREATE INDEX deletion_cause_by_age ON deletion_cause USING brin (received_at);
 
+-- Requests of our own that made an event: what proves one proves no other (docs/adr/0065).
+CREATE TABLE own_request (
+    nonce        uuid PRIMARY KEY,
+    received_at  timestamptz NOT NULL
+);
+
+CREATE INDEX own_request_by_age ON own_request USING brin (received_at);
+
 -- When somebody received: one row per process of `indexer serve`, by its own clock. Where no row reaches, nobody did.
 -- loop_state cannot tell: it knows processes by host and number, which a container has again after its restart.
 CREATE TABLE door (
@@ -705,7 +713,8 @@ INSERT INTO gitlab_forwarding DEFAULT VALUES;
 
 -- api -----------------------------------------------------------------------------------------------------
 
--- One row: what the cursors of lists are sealed with, the same for every process. A new value ends all cursors.
+-- One row: what the cursors of lists are sealed with, and by another key our own requests signed (docs/adr/0065); the
+-- same for every process. A new value ends all cursors, and reconcilers must be started again.
 CREATE TABLE cursor_secret (
     one     boolean PRIMARY KEY DEFAULT true CHECK (one),
     secret  bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())

@@ -1,0 +1,85 @@
+"""Which requests are our own: by a value that only we can make, in the User-Agent, good for one request.
+
+``registry-indexer-reconciler/1.0 (request INSTANT.NONCE.CODE)``: milliseconds since 1970 and a random number, in hex,
+and an HMAC over both and the request's method and path with a key that follows from a secret of the database. A
+request that only says our name is anybody's. What is claimed is weighed in this order:
+
+1. No such value, or one that does not fit this request: not ours.
+2. Issued more than ``WINDOW`` before or after the event's own timestamp: not ours; somebody kept it.
+3. Used by an event before (``store/own_requests``): not ours; somebody repeated it.
+
+The instant is of the registry's clock, as it was in its last answer, since the event's timestamp is, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from indexer.oci.user_agent import is_ours
+
+WINDOW: Final = timedelta(minutes=5)
+"""Between issue and event: a request may wait for its deadline, and ``Date`` is cut to seconds."""
+
+NONCE_BYTES: Final = 16
+_CODE_BYTES: Final = 16
+_VALUE = re.compile(r" ?\(request (?P<value>[0-9a-f]{1,16}\.[0-9a-f]{32}\.[0-9a-f]{32})\)")
+
+
+class Claim(StrEnum):
+    """What a request that says our name is found to be; but for ``OWN``, also what its entry says."""
+
+    OWN = "own"
+    UNSIGNED = "unsigned"
+    FORGED = "forged"
+    OUTDATED = "outdated"
+    REPEATED = "repeated"
+
+
+def key_of(secret: bytes) -> bytes:
+    """Return the key that follows from the database's secret."""
+    return hashlib.sha256(b"own requests" + secret).digest()
+
+
+def signed(key: bytes, *, at: datetime, nonce: bytes, method: str, path: str) -> str:
+    """Return the value for one request: a comment for the User-Agent. ``path`` begins with ``/v2/``."""
+    head = f"{round(at.timestamp() * 1000):x}.{nonce.hex()}"
+    return f"(request {head}.{_code(key, head, method, path)})"
+
+
+def split_claim(user_agent: str) -> tuple[str, str | None]:
+    """Return a User-Agent without the value, and the value; '' where only our name is said, None where neither.
+
+    Nobody keeps the value: each is another, and it is no client's name.
+    """
+    if not is_ours(user_agent):
+        return user_agent, None
+    found = _VALUE.search(user_agent)
+    if found is None:
+        return user_agent, ""
+    return user_agent[: found.start()] + user_agent[found.end() :], found["value"]
+
+
+def nonce_of(value: str) -> bytes:
+    """Return the random number of a value."""
+    return bytes.fromhex(value.split(".")[1])
+
+
+def weigh_claim(value: str, *, key: bytes, method: str, path: str, at: datetime) -> Claim:
+    """Decide on a claim, but for whether its value was used before. ``at``: when the request was, by the registry."""
+    if not value:
+        return Claim.UNSIGNED
+    head, _, code = value.rpartition(".")
+    if not hmac.compare_digest(code, _code(key, head, method, path)):
+        return Claim.FORGED
+    issued_at = datetime.fromtimestamp(int(head.partition(".")[0], 16) / 1000, UTC)
+    return Claim.OWN if abs(at - issued_at) <= WINDOW else Claim.OUTDATED
+
+
+def _code(key: bytes, head: str, method: str, path: str) -> str:
+    text = f"{head} {method.upper()} {path}".encode()
+    return hmac.digest(key, text, "sha256")[:_CODE_BYTES].hex()
