@@ -14,8 +14,17 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from indexer.command import database_url, name_process, read_settings, run_async, run_verb, version
+from indexer.command import (
+    database_url,
+    name_process,
+    read_settings,
+    refuse_verb_of,
+    run_async,
+    run_verb,
+    version,
+)
 
+RECONCILER_VERBS = frozenset({"run", "once", "plan", "status", "doctor", "checkpoint"})
 OPENAPI = Path(__file__).with_name("api") / "openapi.json"
 Config = Annotated[
     Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
@@ -41,6 +50,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    refuse_verb_of("reconciler", RECONCILER_VERBS)
     code = app(exit_on_error=True, result_action="return_value")
     return code if isinstance(code, int) else 0
 

@@ -115,6 +115,14 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
+def refuse_verb_of(program: str, verbs: frozenset[str]) -> None:
+    """Raise ``ConfigurationError`` where the verb asked for is one of the other program's."""
+    if sys.argv[1:2] and sys.argv[1] in verbs:
+        raise ConfigurationError(
+            f"`{sys.argv[1]}` is a command of the other program: {program} {sys.argv[1]}"
+        )
+
+
 def run_verb(verb: Callable[[], int], *, misused: int = EXIT_MISUSED) -> NoReturn:
     """Run a verb and exit: an expected error is one line on stderr, never a traceback.
 

@@ -20,6 +20,7 @@ from indexer.command import (
     name_process,
     operator,
     read_settings,
+    refuse_verb_of,
     run_async,
     run_verb,
     version,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from reconciler.drift.plan import Plan
     from reconciler.drift.report import Progress, Report
 
+INDEXER_VERBS = frozenset({"up", "serve", "migrate", "openapi", "jwks", "inbox", "audit", "feeds"})
 EXIT_DRIFT = 2
 EXIT_BRAKE = 3
 
@@ -92,6 +94,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    refuse_verb_of("indexer", INDEXER_VERBS)
     code = app(exit_on_error=True, result_action="return_value")
     return code if isinstance(code, int) else 0
 

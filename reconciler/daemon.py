@@ -31,6 +31,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
     """Run all loops until SIGINT or SIGTERM."""
     stop = stop_signals()
     pushing = push_settings(settings)
+    _serve_metrics(settings)  # an address that is taken is told before anything runs
     async with build(settings, database_url=database_url, stop=stop) as rooms:
         if stop.is_set():
             return 0
@@ -68,7 +69,6 @@ async def run(settings: Settings, *, database_url: str) -> int:
         listening = asyncio.create_task(
             listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
         )
-        _serve_metrics(settings)
         log.info("reconciling", registry=settings.reconciler_registry_url)
         await stop.wait()
         log.info("stopping")

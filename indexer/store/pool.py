@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from socket import gaierror
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import orjson
@@ -110,6 +111,7 @@ async def open_pool(
             min_size=0,
             max_size=size,
             init=_set_up,
+            connect=_connect,
             reset=_leave_as_it_is,
             command_timeout=command_timeout_seconds if limited else None,
             timeout=CONNECT_TIMEOUT_SECONDS,
@@ -135,7 +137,7 @@ async def connect(database_url: str, *, application: str, limited: bool = True) 
     """
     _check_url(database_url)
     async with translated():
-        connection = await asyncpg.connect(
+        connection = await _connect(
             database_url,
             command_timeout=COMMAND_TIMEOUT_SECONDS if limited else None,
             timeout=CONNECT_TIMEOUT_SECONDS,
@@ -143,6 +145,25 @@ async def connect(database_url: str, *, application: str, limited: bool = True) 
         )
         await _set_up(connection)
     return connection
+
+
+async def _connect(
+    database_url: str, *, loop: asyncio.AbstractEventLoop | None = None, **options: Any
+) -> OwnConnection:
+    """Connect as the driver does; an error of the network says where to, which not every event loop's does."""
+    try:
+        found: OwnConnection = await asyncpg.connect(database_url, loop=loop, **options)
+    except (ConnectionError, FileNotFoundError, gaierror) as error:
+        said = error.strerror or str(error)
+        raise OSError(error.errno, f"{said} ({_place(database_url)})") from error
+    return found
+
+
+def _place(database_url: str) -> str:
+    """Return where a URL leads, without user and password."""
+    parts = urlsplit(database_url)
+    host = parts.netloc.rpartition("@")[2]
+    return host or ", ".join(parse_qs(parts.query).get("host", ())) or "the local socket"
 
 
 def _check_url(database_url: str) -> None:

@@ -87,8 +87,7 @@ class Worker:
         self._number = secrets.randbelow(2**31 - 1) + 1
 
     async def register(self) -> None:
-        """Hold the lock that says we live; a connection whose other end is gone is noticed within a minute."""
-        await self._held.execute(SQL["notice_loss"])
+        """Hold the lock that says we live; a connection whose other end is gone ends within a minute (``pool.py``)."""
         await self._held.execute(SQL["hold_lock"], _WORKER_LOCK, self._number)
 
     async def leave(self) -> None:

@@ -20,7 +20,7 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.canary import Arrived, CanaryState
 from reconciler.doctor import decide
 from reconciler.doctor.canary import read_news
-from reconciler.doctor.chain import judge_push, judge_trail
+from reconciler.doctor.chain import _why_idle_one, judge_push, judge_trail
 from reconciler.doctor.endpoints import judge_endpoints
 from reconciler.doctor.facts import (
     Canary,
@@ -35,6 +35,7 @@ from reconciler.doctor.facts import (
     LoopState,
     News,
     RegistryFacts,
+    SchemaState,
     Surroundings,
     Trail,
 )
@@ -885,3 +886,31 @@ def test_check__a_line_and_its_causes() -> None:
     assert expected == check_text(
         failed(Link.SCHEMA, "old", Cause("another release", "run `indexer migrate`"))
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "do"),
+    [
+        pytest.param(
+            SchemaState(problem="lacks migration 0001", obstacle="GRANT it"), "GRANT it", id="no right"
+        ),
+        pytest.param(SchemaState(problem="lacks migration 0001"), "run `indexer migrate`", id="not migrated"),
+        pytest.param(
+            SchemaState(problem="permission denied", refused=True), "INDEXER_DATABASE_URL of the", id="role"
+        ),
+    ],
+)
+def test_schema__what_to_do(state: SchemaState, do: str) -> None:
+    """What is to be done about a schema goes by why it is not ours, and not always by migrating."""
+    check = decide.judge_schema(state)
+    assert Outcome.FAILED is check.outcome
+    assert do in check.causes[0].remedy
+
+
+def test_idle__of_a_process_that_was_ended() -> None:
+    """A loop that was stopped by a signal is not called one that hangs."""
+    ended = LoopState(
+        loop="verify", process="reconciler run a:1", outcome="ended", age_seconds=3, last_error=None
+    )
+    cause = _why_idle_one(ended, "verify", program="reconciler run")
+    assert "was ended 3 s ago" in cause.likely

@@ -1,8 +1,3 @@
--- name: notice_loss
--- A minute after the other end went away without a word this connection ends, and its locks with it.
-SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
-       set_config('tcp_keepalives_count', '3', false)
-
 -- name: hold_lock
 -- Holds the lock ($1, $2) until the connection ends or lets go.
 SELECT pg_advisory_lock($1::integer, $2::integer)
