@@ -147,12 +147,11 @@ async def connect(database_url: str, *, application: str, limited: bool = True) 
     return connection
 
 
-async def _connect(
-    database_url: str, *, loop: asyncio.AbstractEventLoop | None = None, **options: Any
-) -> OwnConnection:
+async def _connect(*url: Any, **options: Any) -> OwnConnection:
     """Connect as the driver does; an error of the network says where to, which not every event loop's does."""
+    (database_url,) = url
     try:
-        found: OwnConnection = await asyncpg.connect(database_url, loop=loop, **options)
+        found: OwnConnection = await asyncpg.connect(database_url, **options)
     except (ConnectionError, FileNotFoundError, gaierror) as error:
         said = error.strerror or str(error)
         raise OSError(error.errno, f"{said} ({_place(database_url)})") from error

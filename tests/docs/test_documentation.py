@@ -12,7 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    page for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")) if page.exists()
+    page
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "deploy" / "README.md",
+        *ROOT.glob("docs/**/*.md"),
+    )
+    if page.exists()
 )
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)\s]*)?\)")
@@ -59,3 +66,24 @@ def developers_verbs() -> set[str]:
         [sys.executable, ROOT / "dev.py"], capture_output=True, text=True, check=False
     ).stdout
     return set(re.findall(r"^  (\w+) ", listed, re.MULTILINE))
+
+
+@pytest.mark.parametrize("program", ["indexer", "reconciler"])
+def test_architecture__lists_what_is_there(program: str) -> None:
+    """The map of the house has every file and folder of the first floor of both programs, and no other."""
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    house = text[text.index("\n## The house\n") : text.index("\nRules of the house:")]
+    part = re.search(rf"^    {program}/\n((?:      .*\n)+)", house, re.MULTILINE)
+    assert part is not None
+    named = set(re.findall(r"(?<![\w*/.])(\w+\.py|\w+/)(?!\w)", part[1]))
+    there = {
+        f"{each.name}/" if each.is_dir() else each.name
+        for each in (ROOT / program).iterdir()
+        if each.name not in {"__init__.py", "py.typed", "__pycache__"} and not each.name.startswith("cli_")
+    }
+    assert there - named == set()
+    first = re.findall(r"^      (\S+(?: \S+\.py)*|\w+/)", part[1], re.MULTILINE)
+    listed = {
+        name for names in first for name in names.split() if name.endswith(("/", ".py")) and "*" not in name
+    }
+    assert listed - there == set()
