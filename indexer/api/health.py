@@ -52,6 +52,7 @@ class _Probe:
         """Raise ``StoreError`` where the database is not ready, or does not say so in time."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._check(), name="readyz")
+            self._asking.add_done_callback(_read)
         # It is not cancelled at the deadline: a driver that is cancelled waits for the very server that hangs.
         done, _ = await asyncio.wait({self._asking}, timeout=READY_WITHIN_SECONDS)
         if not done:
@@ -66,6 +67,12 @@ class _Probe:
             except TimeoutError:
                 held.terminate()
                 raise
+
+
+def _read(asked: asyncio.Task[None]) -> None:
+    """Read how it ended: that nobody waited so long is no error to be logged."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 async def metrics(_request: web.Request) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from indexer.api import health, lists, long_bodies
 from indexer.api.long_bodies import LONG_BYTES, sized
 from indexer.api.routes import ApiSettings, add_api
-from indexer.errors import CallerError
+from indexer.errors import CallerError, StoreUnavailable
 from indexer.oci.digest import digest_to_bytes
 from indexer.store.listing import manifests
 from indexer.store.pool import Connection, open_pool
@@ -220,6 +221,31 @@ async def test_readyz__a_database_that_hangs_is_not_ready(
         while (await client.get("/api/v1/repositories", headers=asked)).status != 200:
             await asyncio.sleep(0.1)
     pool.terminate()
+
+
+async def test_readyz__a_late_failure_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody who asked was answered at the deadline; what becomes of the question then is nobody's fault."""
+    over = asyncio.Event()
+
+    async def ask(_self: object) -> None:
+        try:
+            await asyncio.sleep(0.01)
+            raise StoreUnavailable("the database is away")
+        finally:
+            over.set()
+
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
+    monkeypatch.setattr(health, "READY_WITHIN_SECONDS", 0)
+    monkeypatch.setattr(health._Probe, "_check", ask)
+    app = web.Application()
+    app.router.add_get("/readyz", health.readyz(None))  # type: ignore[arg-type]
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        assert 503 == await _status(client, "/readyz")
+        await over.wait()
+    del app, client
+    gc.collect()
+    assert [] == said
 
 
 async def _status(client: TestClient[web.Request, web.Application], path: str) -> int:
