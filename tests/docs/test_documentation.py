@@ -11,16 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    page
-    for page in (
-        ROOT / "README.md",
-        ROOT / "CHANGELOG.md",
-        ROOT / "deploy" / "README.md",
-        *ROOT.glob("docs/**/*.md"),
-    )
-    if page.exists()
-)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")])
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)\s]*)?\)")
 COMMAND = re.compile(r"python3 dev\.py (\w+)")
@@ -52,6 +43,21 @@ def test_page__links_lead_somewhere(page: Path) -> None:
     targets = [target for target, _ in LINK.findall(page.read_text(encoding="utf-8"))]
     relative = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
     assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_page__links_lead_to_headings(page: Path) -> None:
+    """Every link to a part of a page of the repository names a heading that is there."""
+    links = LINK.findall(page.read_text(encoding="utf-8"))
+    inner = [(page.parent / target, part[1:]) for target, part in links if part and "://" not in target]
+    assert [part for target, part in inner if target.suffix == ".md" and part not in headings(target)] == []
+
+
+@functools.cache
+def headings(page: Path) -> set[str]:
+    """The names by which the headings of a page are linked to."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -87,3 +93,14 @@ def test_architecture__lists_what_is_there(program: str) -> None:
         name for names in first for name in names.split() if name.endswith(("/", ".py")) and "*" not in name
     }
     assert listed - there == set()
+
+
+NO_LINE = {"README.md", ".gitignore", ".env"}
+
+
+def test_deploy__names_every_file() -> None:
+    """Each file of deploy/ has its line: what it is, and when to use it."""
+    deploy = ROOT / "deploy"
+    files = {str(path.relative_to(deploy)) for path in deploy.rglob("*") if path.is_file()} - NO_LINE
+    text = (deploy / "README.md").read_text(encoding="utf-8")
+    assert files == set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))

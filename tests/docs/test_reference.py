@@ -155,8 +155,7 @@ def test_api__codes_are_all_described() -> None:
 PAGES = sorted(
     page
     for page in (
-        ROOT / "README.md",
-        ROOT / "CHANGELOG.md",
+        *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("deploy/**/*"),
     )

@@ -102,7 +102,7 @@ def what_is_not_final(root: Path, version: str) -> Iterator[str]:
 
 
 def wanted_registry() -> registry_binary.FoundRegistry:
-    """Take the registry that was found already, or look for one."""
+    """Take the registry that was found already, or find one."""
     named = os.environ.get("DEMO_REGISTRY")
     return registry_binary.from_text(named) if named else registry_binary.find()
 
@@ -142,7 +142,7 @@ def hand_over(built: Path, output: Path) -> None:
 
 
 def say(message: str) -> None:
-    """Tell the developer; standard output stays empty."""
+    """Report progress; standard output stays empty."""
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
 
