@@ -376,12 +376,16 @@ def test_docs__one_layout() -> None:
         for place in places.findall(page.read_text(encoding="utf-8"))
         if ours.match(place)
     }
-    assert found <= {
-        "/etc/registry-indexer",
-        "/opt/registry-indexer",
-        "/var/lib/registry-indexer",
-        "/var/log/registry-indexer",
-    }
+    assert (
+        found
+        <= {
+            "/etc/registry-indexer",
+            "/opt/registry-indexer",
+            "/opt/registry-indexer-VERSION",  # what the one before is a link to, where a version can be rolled back
+            "/var/lib/registry-indexer",
+            "/var/log/registry-indexer",
+        }
+    )
     unit = (DEPLOY / "systemd" / "indexer.service").read_text(encoding="utf-8")
     assert "\nStateDirectory=registry-indexer\n" in unit
     assert "\nLogsDirectory=registry-indexer\n" in unit
