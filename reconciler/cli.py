@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from reconciler.drift.report import Progress, Report
 
 INDEXER_VERBS = frozenset({"up", "serve", "migrate", "openapi", "jwks", "inbox", "audit", "feeds"})
+LINES_OF_BRAKE = 20
 EXIT_DRIFT = 2
 EXIT_BRAKE = 3
 
@@ -300,6 +301,7 @@ def _print_report(report: Report, *, as_json: bool) -> None:
                 "held_back": [
                     {"repository": finding.repository, "tag": finding.tag} for finding in report.held_back
                 ],
+                "held_back_by_repository": dict(report.held_back_by_repository),
             }
         )
         return
@@ -327,9 +329,13 @@ def _print_report(report: Report, *, as_json: bool) -> None:
 
 def _print_brake(report: Report) -> None:
     write_lines([f"brake pulled: {report.brake}"])
-    for finding in report.held_back[:20]:
-        write_lines([f"  would delete {finding.repository}:{finding.tag}"])
-    if report.counts["held_back"] > 20:  # noqa: PLR2004 - as many as above
+    if report.counts["held_back"] <= LINES_OF_BRAKE:
+        write_lines(f"  would delete {finding.repository}:{finding.tag}" for finding in report.held_back)
+    else:  # by repository: the first tags by name are nearly always of one
+        write_lines(
+            f"  would delete {count} {'tag' if count == 1 else 'tags'} of {name}"
+            for name, count in report.held_back_by_repository.items()
+        )
         write_lines([f"  … {report.counts['held_back']} tags and manifests in all"])
     sys.stdout.write("if the registry is right, release it once: reconciler once --release-brake\n")
 

@@ -59,6 +59,12 @@ async def decide_deletes(held: Connection, *, run_id: int, deletes: bool, brake:
     await held.execute(SQL["decide_deletes"], run_id, deletes, brake)
 
 
+async def count_unrepaired(held: Connection, *, run_id: int, limit: int) -> dict[str, int]:
+    """Return the repositories with the most tags that a walk reported without repairing them, and how many of each."""
+    rows = await held.fetch(SQL["count_unrepaired"], run_id, limit)
+    return {row["repository"]: row["tags"] for row in rows}
+
+
 async def unrepaired(held: Connection, *, run_id: int, limit: int) -> list[Any]:
     """Return the first tags that a walk reported without repairing them; ``all_of_them`` says how many there are."""
     return list(await held.fetch(SQL["unrepaired"], run_id, limit))

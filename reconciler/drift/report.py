@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -38,7 +38,8 @@ class Report:
     """What a walk did.
 
     ``undecided`` counts by kind of reason what could not be decided, with the first few in full; ``spoiling`` are the
-    kinds that keep the walk incomplete (``exceptions``). ``held_back`` are the first tags that the brake saved.
+    kinds that keep the walk incomplete (``exceptions``). ``held_back`` are the first tags that the brake saved,
+    ``held_back_by_repository`` the repositories of most of them, with how many of each.
     ``resumed_from``: when the walk began that this one went on with.
     """
 
@@ -48,6 +49,7 @@ class Report:
     spoiling: frozenset[str] = frozenset()
     brake: str | None = None
     held_back: Sequence[Finding] = ()
+    held_back_by_repository: Mapping[str, int] = field(default_factory=dict)
     resumed_from: datetime | None = None
     of_cache: bool = False
     """The registry is a pull-through cache, and nothing was compared."""

@@ -45,6 +45,7 @@ from reconciler.registry.protocol import Registry
 log = structlog.get_logger()
 
 HELD_BACK_SHOWN: Final = 1000
+REPOSITORIES_SHOWN: Final = 20
 
 
 class Walk:
@@ -191,6 +192,11 @@ class Walk:
             saved = (
                 await held_back.unrepaired(held, run_id=run_id, limit=HELD_BACK_SHOWN) if result.brake else []
             )
+            of_each = (
+                await held_back.count_unrepaired(held, run_id=run_id, limit=REPOSITORIES_SHOWN)
+                if saved
+                else {}
+            )
         return Report(
             outcome=result.outcome or RunOutcome.INTERRUPTED,
             counts=Counter(result.counts),
@@ -209,5 +215,6 @@ class Walk:
                 )
                 for row in saved
             ],
+            held_back_by_repository=of_each,
             resumed_from=entered.run.started_at if entered.joined else None,
         )

@@ -21,3 +21,10 @@ UPDATE drift_run SET deletes = $2, brake = $3 WHERE id = $1
 SELECT r.name AS repository, f.tag, f.expected, f.detected_at, count(*) OVER () AS all_of_them
 FROM drift_finding AS f JOIN repository AS r ON r.id = f.repository_id
 WHERE f.run_id = $1 AND f.repaired_at IS NULL AND f.tag IS NOT NULL ORDER BY r.name, f.tag LIMIT $2
+
+-- name: count_unrepaired
+-- The $2 repositories with the most tags that walk $1 reported without repairing them, and how many of each.
+SELECT r.name AS repository, count(*) AS tags
+FROM drift_finding AS f JOIN repository AS r ON r.id = f.repository_id
+WHERE f.run_id = $1 AND f.repaired_at IS NULL AND f.tag IS NOT NULL
+GROUP BY r.name ORDER BY count(*) DESC, r.name LIMIT $2
