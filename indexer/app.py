@@ -24,7 +24,7 @@ from indexer.audit.keys import exposed, find_key
 from indexer.audit.note import SignerKey
 from indexer.audit.seal import Sealer
 from indexer.errors import ConfigurationError, StoreUnavailable
-from indexer.feeds.config import FeedBase, FeedsFile
+from indexer.feeds.config import FeedBase, FeedsFile, FileFeed
 from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.feeds.sinks import Sink, read_feeds
@@ -193,6 +193,9 @@ async def _feeds(
     """Make the loops that deliver the log, one for each feed that is configured."""
     if not sinks:
         return []
+    for feed, _ in sinks:
+        if isinstance(feed, FileFeed):
+            check_place(f"INDEXER_FEEDS_FILE: feed {feed.name!r}: path", feed.path)
     pool = await _pool(stack, database_url, size=FEED_CONNECTIONS, application="indexer feeds")
     dispatchers = [Dispatcher(pool, feed, sink, file) for feed, sink in sinks]
     for dispatcher in dispatchers:

@@ -9,6 +9,7 @@ import pytest
 
 from indexer import app
 from indexer.errors import ConfigurationError
+from indexer.feeds.sinks import read_feeds
 from indexer.settings import Settings
 
 
@@ -31,3 +32,21 @@ async def test_data_directory__that_cannot_be_made(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         with pytest.raises(ConfigurationError, match="INDEXER_DATA_DIR: the spool"):
             await app._spool(stack, settings)
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_feed__of_a_directory_that_is_not_there(tmp_path: Path, there: bool) -> None:
+    """A file feed whose directory is missing is refused at the start, with the feed's name, not at its first entry."""
+    path = tmp_path / "logs" / "audit.ndjson"
+    if there:
+        path.parent.mkdir()
+    config = tmp_path / "feeds.toml"
+    config.write_text(f'[[feed]]\nname = "siem"\nkind = "file"\npath = "{path}"\n')
+    file, sinks = read_feeds(config)
+    async with AsyncExitStack() as stack:
+        making = app._feeds(stack, "postgresql://me@127.0.0.1:1/none", file, sinks)
+        if there:
+            assert 1 == len(await making)
+        else:
+            with pytest.raises(ConfigurationError, match=r"feed 'siem': path: .*logs does not exist"):
+                await making
