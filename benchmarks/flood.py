@@ -1,7 +1,8 @@
 """A rollout as the ingest sees it: 100,000 pulls by 5,000 nodes wait in the inbox; how long until all are applied.
 
-    .venv/bin/python -m benchmarks.flood [--pulls 100000] [--nodes 5000] [--tags 50]
+    .venv/bin/python -m benchmarks.flood [--pulls 100000] [--nodes 5000] [--tags 50] [--by tag|check|digest]
 
+By tag: each pull is a GET of the tag; by digest: of the digest, after a HEAD of the tag, so two events; check: a HEAD.
 Runs the worker alone, on an embedded PostgreSQL of its own; its figures mean something only against each other.
 """
 
@@ -34,11 +35,11 @@ async def flood(server: PostgresServer, options: argparse.Namespace) -> None:
         worker = IngestWorker(pool, Lookups(words))
         await put(pool, pushes(options.tags))
         await drain(worker)
-        await put(pool, pulls(options.pulls, nodes=options.nodes, tags=options.tags))
+        await put(pool, pulls(options.pulls, nodes=options.nodes, tags=options.tags, by=options.by))
         began = time.perf_counter()
         await drain(worker)
         took = time.perf_counter() - began
-        counted = await pool.fetchval("SELECT sum(pull_count) FROM tag_pull")
+        counted = await pool.fetchval("SELECT coalesce(sum(pull_count), 0) FROM tag_pull")
     sys.stdout.write(
         f"{options.pulls} pulls in {took:.1f} s: {options.pulls / took:.0f}/s, {counted} counted\n"
     )
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--pulls", type=int, default=100_000)
     parser.add_argument("--nodes", type=int, default=5_000)
     parser.add_argument("--tags", type=int, default=50)
+    parser.add_argument("--by", choices=["tag", "check", "digest"], default="tag")
     options = parser.parse_args()
     with asyncio.Runner() as runner, embedded(runner, programs("auto")) as url:
         runner.run(flood(PostgresServer(url, runner), options))

@@ -86,7 +86,15 @@ WALK_UNDECIDED = Gauge(
     "indexer_walk_undecided", "What the newest walk of everything could not decide or left out.", ["kind"]
 )
 HIDES_TAGS = Gauge("indexer_registry_hides_tags", "1 where the registry was found to hide tags, else 0.")
+PULLS_KNOWN = Gauge(
+    "indexer_registry_announces_pulls", "1 where the registry was found to announce pulls, else 0."
+)
 IS_CACHE = Gauge("indexer_registry_is_cache", "1 where the registry is a pull-through cache, else 0.")
+_OF_TRAITS = (
+    (HIDES_TAGS, Trait.HIDES_TAGS),
+    (IS_CACHE, Trait.IS_CACHE),
+    (PULLS_KNOWN, Trait.ANNOUNCES_PULLS),
+)
 PROCESS_LOOP_LAST_GOOD = Gauge(
     "indexer_process_loop_last_good_timestamp_seconds",
     "When a loop last ended a round well, by loop and process; the reconciler's included.",
@@ -144,7 +152,7 @@ class Gauges:
                 LOSS_INTERVALS.labels(claimed).set(intervals)
             await _newest_walk(held)
             shown = await traits.find_traits(held)
-            for gauge, trait in ((HIDES_TAGS, Trait.HIDES_TAGS), (IS_CACHE, Trait.IS_CACHE)):
+            for gauge, trait in _OF_TRAITS:
                 gauge.set(trait in shown and shown[trait].holds)
             if time.monotonic() - self._verification_at >= VERIFICATION_EVERY_SECONDS:
                 await _verification(held, now)

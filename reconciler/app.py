@@ -23,6 +23,7 @@ from indexer.store.migrate import check
 from indexer.store.operators import Operator
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool, close_pool, connection, open_pool
+from reconciler.announced import Asked
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import push_settings
 from reconciler.checkpoints.push import Result, push_newest
@@ -61,6 +62,7 @@ class Rooms:
     pool: Pool
     lookups: Lookups
     registry: RegistryClient
+    asked: Asked
     walking: RegistryClient
     """The same client for the requests of a walk, which keep RECONCILER_MAX_RATE. Verification does not."""
 
@@ -84,7 +86,8 @@ async def build(
         else:
             await until_current(pool, stop)
         key = await _own_key(pool, stop)
-        reaching = replace(registry_settings(settings), own_key=key)
+        asked = Asked()
+        reaching = replace(registry_settings(settings), own_key=key, on_manifest=asked.note)
         registry = await stack.enter_async_context(RegistryClient(reaching))
         yield Rooms(
             settings=settings,
@@ -92,6 +95,7 @@ async def build(
             pool=pool,
             lookups=Lookups(words),
             registry=registry,
+            asked=asked,
             walking=registry.paced(settings.reconciler_max_rate),
         )
 

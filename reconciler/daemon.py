@@ -15,6 +15,7 @@ from indexer.settings import Settings
 from indexer.store.drift import RunMode
 from indexer.store.listen import listen
 from indexer.values import parse_address
+from reconciler.announced import PullWatch
 from reconciler.app import build, walk_settings
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
@@ -42,6 +43,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service.start(Verifier(*parts, concurrency=concurrency), verify)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
         service.start(Measurer(rooms.pool), measure)
+        service.start(PullWatch(rooms.pool, rooms.asked), Alarm())
         service.start(Explainer(rooms.pool, rooms.registry), Alarm())
         walk = walk_settings(settings, mode=RunMode.RUN)
         service.start(

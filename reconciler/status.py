@@ -258,6 +258,10 @@ def _trait_lines(picture: Picture) -> Iterator[str]:
         shown = picture.status.traits.get(trait)
         if shown is not None and shown.holds:
             yield f"registry     {said}, known{_since(shown.since, picture.now)}: {shown.because}"
+    pulls = picture.status.traits.get(Trait.ANNOUNCES_PULLS)
+    if pulls is None or not pulls.holds:
+        because = "none was announced yet" if pulls is None else pulls.because
+        yield f"pulls        not known ({because}): what shows as never pulled may be in use"
 
 
 def _trait_json(shown: Shown | None) -> dict[str, Any] | None:

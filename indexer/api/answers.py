@@ -138,8 +138,13 @@ def _items(request: web.Request, answer: Items, shape: Shape) -> web.Response:
     if wanted == NDJSON:
         body = b"".join(item + b"\n" for item in items)
         return _tagged(request, body, _etag(body + repr(links).encode()), NDJSON, weak=True, links=links)
-    etag = _etag(_encode([lasting, walked_at]))
-    index = {"as_of": format_time(answer.freshness.as_of), "walked_at": walked_at}
+    pulls_known = answer.freshness.pulls_known
+    etag = _etag(_encode([lasting, walked_at, pulls_known]))
+    index = {
+        "as_of": format_time(answer.freshness.as_of),
+        "walked_at": walked_at,
+        "pulls_known": pulls_known,
+    }
     return _tagged(request, _encode(lasting | {"index": index}), etag, JSON, weak=True, links=links)
 
 

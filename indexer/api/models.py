@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 T = TypeVar("T")
 
 
+PULLS_KNOWN = (
+    "Whether the registry announces pulls. False: that no pull, or none since, is on record says nothing. False, too, "
+    "until the first one, ours included, was announced."
+)
 CHECKED = "When a client last asked by HEAD only: no pull, but use. Who has an image asks no other way."
 
 
@@ -39,6 +43,7 @@ class Index(Shown):
         description="When the registry was last compared in full with the inventory: this repository, for "
         "lists of one repository; everything, for the others."
     )
+    pulls_known: bool = Field(description=PULLS_KNOWN)
 
 
 class Listed(Shown, Generic[T]):

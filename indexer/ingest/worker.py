@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -44,12 +44,13 @@ from indexer.ingest.decide import (
     wait_after,
 )
 from indexer.ingest.envelope import Decoded, decode
-from indexer.inventory.events import Event
+from indexer.inventory.events import Event, EventAction
 from indexer.loop import Alarm, Round
-from indexer.store import apply, forwarding, inbox, own_requests
+from indexer.store import apply, forwarding, inbox, own_requests, traits
 from indexer.store.inbox import Delivery, Refused
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, describe, transaction
+from indexer.store.traits import Trait
 
 log = structlog.get_logger()
 
@@ -61,6 +62,9 @@ BATCH_EVENTS = 5000
 
 SIDE_BY_SIDE = 2
 """More batches at once gained nothing on two cores."""
+
+PULLS_NOTED_EVERY_SECONDS = 60.0
+"""That the registry announces pulls is written down no more often: what is written in every batch is waited for."""
 
 IN_A_ROW = 5
 """So many batches before those side by side wait for each other, and what failed is looked into."""
@@ -135,6 +139,7 @@ class IngestWorker:
         self._looked_at = 0.0
         self._doubted: deque[int] = deque()
         self._streak = Streak()
+        self._pulls_noted_at = float("-inf")
 
     async def run_once(self) -> Round:
         """Apply a batch, and several side by side while whole ones wait; none waiting is a rest."""
@@ -289,6 +294,7 @@ class IngestWorker:
                 held, events=told.fresh, originals=batch.originals, now=now, pulls=self._forwarded.pulls
             )
         await _finish(held, batch.deliveries, batch.refused, now)
+        noted = await self._note_pulls(held, told.fresh, now)
         return _Told(
             deliveries=batch.deliveries,
             applied=told.applied,
@@ -296,7 +302,18 @@ class IngestWorker:
             queued=queued,
             at=now,
             claims=tuple(own_requests.claims_of(told.fresh)),
+            pulls_noted=noted,
         )
+
+    async def _note_pulls(self, held: Connection, fresh: Sequence[Event], now: datetime) -> bool:
+        """Write down that the registry announces pulls, our own included; last, since every worker writes this row."""
+        if monotonic() - self._pulls_noted_at < PULLS_NOTED_EVERY_SECONDS:
+            return False
+        if not any(e.action is EventAction.PULL and not e.is_blob and not e.imported for e in fresh):
+            return False
+        because = "a pull was announced"
+        await traits.note_trait(held, trait=Trait.ANNOUNCES_PULLS, holds=True, because=because, at=now)
+        return True
 
     def _say(self, told: _Told) -> None:
         """Count what was committed, and wake who waits for it."""
@@ -306,6 +323,8 @@ class IngestWorker:
             self._forwarded.queued.ring()
         EVENTS.labels("applied").inc(told.applied)
         EVENTS.labels("repeated").inc(told.repeated)
+        if told.pulls_noted:
+            self._pulls_noted_at = monotonic()
         for outcome in told.claims:
             CLAIMS.labels(outcome).inc()
         for delivery in told.deliveries:
@@ -333,6 +352,7 @@ class _Told:
     queued: int
     at: datetime
     claims: tuple[str, ...]
+    pulls_noted: bool
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,6 +20,8 @@ class Trait(StrEnum):
     """Its ``tags/list`` leaves out tags (3.1.0 and 3.1.1 on S3)."""
     IS_CACHE = "is_cache"
     """It is a pull-through cache (``proxy:`` in its configuration)."""
+    ANNOUNCES_PULLS = "announces_pulls"
+    """Its notifications tell of pulls: an event of one came, and none of our own requests was passed over since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

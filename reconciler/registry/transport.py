@@ -49,6 +49,7 @@ from reconciler.registry.retrying import Retrier, RetryPolicy
 _OK: Final = 200
 _MULTIPLE_CHOICES: Final = 300
 _BAD_REQUEST: Final = 400
+_FETCHES: Final = frozenset({"GET", "HEAD"})
 _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
 _SERVER_ERROR: Final = 500
@@ -81,6 +82,8 @@ class TransportSettings:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     own_key: bytes | None = field(default=None, repr=False)
     """What proves to our own ingest that a request is ours, see ``inventory/own_requests``; None: nothing does."""
+    on_manifest: Callable[[datetime], None] = field(default=lambda _at: None, repr=False)
+    """Called when the registry served a manifest: of that it makes an event, if it announces pulls."""
     is_cache: bool | None = None
     """Whether the registry is a pull-through cache; None: it is asked."""
 
@@ -245,6 +248,8 @@ class Transport:
         )
         if answer.registry_clock is not None:
             self._ahead = answer.registry_clock - answer.looked_at
+        if answer.status == _OK and request.method in _FETCHES and "/manifests/" in request.path:
+            self._settings.on_manifest(answer.looked_at)
         return answer
 
     def _own_user_agent(self, key: bytes, request: Request) -> str:

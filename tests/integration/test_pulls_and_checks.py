@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from indexer.audit.seal import Sealer
@@ -14,6 +14,7 @@ from indexer.store import inbox
 from indexer.store.lookups import Lookups
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool
+from reconciler.announced import Asked, PullWatch
 from tests.fixtures.asking import Api
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event, pushes
 
@@ -180,3 +181,38 @@ async def test_own_requests__a_value_counts_once_within_a_batch(
         await inbox.put_deliveries(connection, deliveries=[delivery(first, second, can_wait=True)])
     await drain(pool, lookups)
     assert (2, 1, None) == await used(api, f"{PATH}/tags/v0")
+
+
+async def test_pulls_known__by_an_announced_pull_and_no_more_by_one_passed_over(
+    pool: Pool, lookups: Lookups, api: Api
+) -> None:
+    """Every answer about pulls says whether they are announced: a pull of our own shows it, a silent one ends it."""
+
+    async def known() -> set[bool]:
+        (manifest,) = (await api.json(f"{PATH}/manifests"))["items"]
+        things = [
+            await api.json(path)
+            for path in (PATH, f"{PATH}/tags/v0", f"{PATH}/manifests/{manifest['digest']}")
+        ]
+        lists = [await api.json(path, **query) for path, query in LISTS]
+        return {thing["pulls_known"] for thing in things} | {body["index"]["pulls_known"] for body in lists}
+
+    await push(pool, lookups)
+    assert {False} == await known()
+    await apply(pool, lookups, await own(pool, asks("HEAD", 1), nonce=1))
+    assert {True} == await known()
+    asked = Asked()
+    asked.note(datetime.now(UTC) - timedelta(hours=1))
+    await pool.execute("UPDATE registry_trait SET observed_at = observed_at - interval '2 hours'")
+    await PullWatch(pool, asked).run_once()
+    assert {False} == await known()
+    assert asked.since is None
+
+
+LISTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (f"{PATH}/tags", {"never_pulled": True}),
+    (f"{PATH}/tags", {"not_pulled_since": "30d"}),
+    (f"{PATH}/manifests", {}),
+    ("/api/v1/tags", {"sort": "last_pulled_at"}),
+    ("/api/v1/repositories", {}),
+)

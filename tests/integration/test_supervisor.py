@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # comes with the developer's tools; its stubs do not
 
 from indexer.errors import ConfigurationError
 from indexer.local.pid_file import PidFile
@@ -257,6 +258,22 @@ def test_announcement__says_who_may_read(readable: bool) -> None:
     )
     assert readable == ("INDEXER_API_TOKENS" not in said)
     assert "console" not in said
+
+
+def test_announcement__decides_about_pulls_knowingly() -> None:
+    """The section it prints counts pulls; one line less of a comment ignores them, and both say what that costs."""
+    said = announcement(base_url="http://here", registry_url="http://there", database="d", token_place="t")
+    section = said.partition("  notifications:")[2].partition("\nEnd with")[0]
+
+    def ignored(text: str) -> dict[str, list[str]]:
+        (endpoint,) = yaml.safe_load(f"notifications:{text}")["notifications"]["endpoints"]
+        return endpoint["ignore"]
+
+    blobs = {"mediatypes": ["application/octet-stream"]}
+    assert blobs == ignored(section)
+    assert blobs | {"actions": ["pull"]} == ignored(section.replace("# actions:", "actions:"))
+    assert "pulls_known: false" in section
+    assert "INDEXER_PULL_DETAIL" in section
 
 
 async def test_up__without_registry(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
-from indexer.api.models import CHECKED, Listed, Shown
+from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Flag, Platforms, Query, Several, Texts
@@ -166,6 +166,7 @@ class ManifestWithTags(Manifest):
     """One manifest with its content and what points to it."""
 
     repository: str
+    pulls_known: bool = Field(description=PULLS_KNOWN)
     tags: list[str]
     referrers: list[Referrer]
 
@@ -216,6 +217,7 @@ async def get_manifest(call: Call[NoQuery]) -> Thing:
         body=show_manifest(content)
         | {
             "repository": repository.name,
+            "pulls_known": repository.freshness.pulls_known,
             "tags": content.tags,
             "referrers": [show_referrer(referrer, content.facets) for referrer in content.referrers],
         }

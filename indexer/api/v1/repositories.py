@@ -9,7 +9,7 @@ from pydantic import Field
 
 from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of
-from indexer.api.models import CHECKED, Listed, Shown
+from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Query, Text
@@ -57,6 +57,7 @@ class Repository(Shown):
 class RepositoryAlone(Repository):
     """One repository, and when it was last compared."""
 
+    pulls_known: bool = Field(description=PULLS_KNOWN)
     walked_at: datetime | None = Field(description="When a walk last compared it in full with the registry.")
 
 
@@ -84,10 +85,13 @@ async def get_repository(call: Call[NoQuery]) -> Thing:
     row = None
     if call.principal.may_read(name):
         async with call.readers.reading() as held:
+            fresh = await freshness(held)
             row = await store.find_repository(held, name=name)
     if row is None:
         raise not_found("there is no such repository on record")
-    return Thing(body=_show(row) | {"walked_at": format_time(row["walked_at"])})
+    return Thing(
+        body=_show(row) | {"pulls_known": fresh.pulls_known, "walked_at": format_time(row["walked_at"])}
+    )
 
 
 def _show(row: Row) -> dict[str, Any]:

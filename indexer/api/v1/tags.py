@@ -10,7 +10,7 @@ from pydantic import Field
 
 from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
-from indexer.api.models import CHECKED, Listed, Shown
+from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown
 from indexer.api.openapi import Call, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import (
@@ -128,6 +128,7 @@ class TagWithContent(Tag):
     """One tag with what it points to."""
 
     repository: str
+    pulls_known: bool = Field(description=PULLS_KNOWN)
     manifest: Manifest | None
     referrers: list[Referrer] = Field(
         description="Held artifacts whose subject is this digest; at most 1000."
@@ -175,7 +176,10 @@ async def get_tag(call: Call[NoQuery]) -> Thing:
             content = await store.manifest_content(
                 held, call.words, repository_id=repository.id, manifest_id=row["manifest_id"]
             )
-    shown = show_tag(row, page) | {"repository": repository.name}
+    shown = show_tag(row, page) | {
+        "repository": repository.name,
+        "pulls_known": repository.freshness.pulls_known,
+    }
     if content is None:
         return Thing(body=shown | {"manifest": None, "referrers": [], "sibling_tags": []})
     siblings = [name for name in content.tags if name != row["name"]]

@@ -30,6 +30,9 @@ class RegistryShown(Shown):
         description="Its own listing leaves out tags (Distribution 3.1.0 and 3.1.1 on S3)."
     )
     is_cache: TraitShown | None = Field(description="It is a pull-through cache: walks compare nothing.")
+    announces_pulls: TraitShown | None = Field(
+        description="Its notifications tell of pulls. Unless that holds, `pulls_known` is false everywhere."
+    )
 
 
 def show_registry(found: Mapping[Trait, traits.Shown]) -> dict[str, Any]:
