@@ -42,21 +42,22 @@ async def find_checks(
 async def put_checks(
     connection: Connection, *, waiting: Mapping[tuple[Asking, TagName], Waiting | None], at: datetime
 ) -> None:
-    """Store what waits now, None: nothing. The repositories must be locked."""
-    kept = [(_key(asking), tag, left) for (asking, tag), left in waiting.items() if left is not None]
-    gone = [(_key(asking), tag) for (asking, tag), left in waiting.items() if left is None]
-    if kept:
-        await connection.execute(
-            SQL["put_checks"],
-            [key for key, _, _ in kept],
-            [tag for _, tag, _ in kept],
-            [left.oldest_at for _, _, left in kept],
-            [left.newest_at for _, _, left in kept],
-            [min(left.checks, MOST_CHECKS) for _, _, left in kept],
-            at,
-        )
-    if gone:
-        await connection.execute(SQL["drop_checks"], [key for key, _ in gone], [tag for _, tag in gone])
+    """Store what waits now, None: nothing. The repositories must be locked.
+
+    A row of nothing is left to its age: to delete it would take a second statement.
+    """
+    if not waiting:
+        return
+    rows = [(_key(asking), tag, left) for (asking, tag), left in waiting.items()]
+    await connection.execute(
+        SQL["put_checks"],
+        [key for key, _, _ in rows],
+        [tag for _, tag, _ in rows],
+        [at if left is None else left.oldest_at for _, _, left in rows],
+        [at if left is None else left.newest_at for _, _, left in rows],
+        [0 if left is None else min(left.checks, MOST_CHECKS) for _, _, left in rows],
+        at,
+    )
 
 
 async def trim_checks(connection: Connection, *, before: datetime, limit: int) -> int:

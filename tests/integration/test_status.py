@@ -37,6 +37,7 @@ async def test_status__of_nothing(migrated: str) -> None:
         "tags         0, none to verify",
         "walk         none yet",
         "audit log    no damage found, not yet compared in full",
+        "pulls        not known (none was announced yet): what shows as never pulled may be in use",
     ] == lines
     assert (None, None, []) == (
         picture_json(picture)["last_run"],

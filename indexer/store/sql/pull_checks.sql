@@ -1,13 +1,14 @@
 -- name: find_checks
 -- What waits of each of $1, the newest $2 tags of each, where anything does.
-SELECT c.asking, c.name, c.oldest_at, c.newest_at, c.checks
-FROM unnest($1::uuid[]) AS wanted (asking)
-CROSS JOIN LATERAL (
-    SELECT * FROM pull_check AS w WHERE w.asking = wanted.asking ORDER BY w.newest_at DESC, w.name LIMIT $2
-) AS c
+SELECT asking, name, oldest_at, newest_at, checks
+FROM (
+    SELECT *, row_number() OVER (PARTITION BY asking ORDER BY newest_at DESC, name) AS place
+    FROM pull_check WHERE asking = ANY ($1::uuid[]) AND checks > 0
+) AS w
+WHERE place <= $2
 
 -- name: put_checks
--- What waits now: $1, tags $2, oldest at $3, newest at $4, how many $5, stored at $6.
+-- What waits now: $1, tags $2, oldest at $3, newest at $4, how many $5 (0: nothing), stored at $6.
 INSERT INTO pull_check (asking, name, oldest_at, newest_at, checks, stored_at)
 SELECT asking, name, oldest_at, newest_at, checks, $6
 FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::integer[])
@@ -15,11 +16,6 @@ FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::in
 ORDER BY asking, name
 ON CONFLICT (asking, name) DO UPDATE
 SET oldest_at = excluded.oldest_at, newest_at = excluded.newest_at, checks = excluded.checks, stored_at = excluded.stored_at
-
--- name: drop_checks
--- Nothing waits any more of $1 and tags $2.
-DELETE FROM pull_check AS c USING unnest($1::uuid[], $2::text[]) AS gone (asking, name)
-WHERE c.asking = gone.asking AND c.name = gone.name
 
 -- name: trim_checks
 -- Forgets at most $2 that were stored before $1.
