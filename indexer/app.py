@@ -47,7 +47,7 @@ from indexer.settings import Settings
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
-from indexer.store.pool import COMMAND_TIMEOUT_SECONDS, Pool, close_pool, open_pool
+from indexer.store.pool import Pool, close_pool, open_pool
 from indexer.values import parse_address
 
 log = structlog.get_logger()
@@ -255,7 +255,7 @@ async def _pool(
     *,
     size: int,
     application: str,
-    seconds: float = COMMAND_TIMEOUT_SECONDS,
+    seconds: float | None = None,
 ) -> Pool:
     pool = await open_pool(database_url, size=size, application=application, command_timeout_seconds=seconds)
     stack.push_async_callback(close_pool, pool)

@@ -96,15 +96,16 @@ async def open_pool(
     size: int,
     application: str,
     limited: bool = True,
-    command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
+    command_timeout_seconds: float | None = None,
 ) -> Pool:
     """Make a pool of at most ``size`` connections, opened when they are first needed.
 
-    ``limited``: no statement may take longer than ``command_timeout_seconds``.
+    ``limited``: no statement may take longer than ``command_timeout_seconds``, by default what any may take.
 
     Raises ``ConfigurationError`` for a URL that is none. Whether the server answers shows at the first use.
     """
     _check_url(database_url)
+    longest = COMMAND_TIMEOUT_SECONDS if command_timeout_seconds is None else command_timeout_seconds
     try:
         return await asyncpg.create_pool(
             database_url,
@@ -113,7 +114,7 @@ async def open_pool(
             init=_set_up,
             connect=_connect,
             reset=_leave_as_it_is,
-            command_timeout=command_timeout_seconds if limited else None,
+            command_timeout=longest if limited else None,
             timeout=CONNECT_TIMEOUT_SECONDS,
             server_settings=_server_settings(application),
         )

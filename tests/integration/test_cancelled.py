@@ -17,6 +17,7 @@ from indexer.service import Service
 from indexer.store import pool as pools
 from indexer.store.pool import close_pool, open_pool, translated
 from indexer.task_group import TaskGroup
+from reconciler.registry.cache import Kind
 from reconciler.verify.loop import Verifier
 from tests.fixtures.rows import TagRow, put_repository
 from tests.fixtures.sealing import sealed
@@ -77,6 +78,9 @@ class Away:
         raise RegistryUnavailable("no answer")
 
     async def ping(self) -> None:
+        raise RegistryUnavailable("no answer")
+
+    async def kind(self, **_: object) -> Kind:
         raise RegistryUnavailable("no answer")
 
 

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from indexer.api import answers
+from indexer.api import long_bodies
 from indexer.api.live import STREAMS
 from indexer.api.routes import ApiSettings, add_api
 from indexer.api.v1 import feed as room
@@ -383,7 +383,7 @@ async def test_stream__a_client_that_takes_nothing_is_cut_off(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its place is free again: a write that does not get on is given up."""
-    monkeypatch.setattr(answers, "WRITE_WITHIN_SECONDS", 0.2)
+    monkeypatch.setattr(long_bodies, "WRITE_WITHIN_SECONDS", 0.2)
     await write_log(api.pool, *(f"team/app:{number:0128}" for number in range(6000)))
     before = places_taken()
     request = (
