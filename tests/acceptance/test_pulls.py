@@ -89,3 +89,4 @@ def test_pulls__of_real_clients(
     installation.until(lambda: expected == pulls(), f"pulls to be {expected}, and not {pulls()}")
     installation.until_settled()
     assert expected == pulls()
+    assert installation.get(f"/api/v1/repositories/{APP}")["pulls_known"]
