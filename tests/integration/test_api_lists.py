@@ -148,7 +148,7 @@ async def test_repository__one(filled: Api) -> None:
     """One repository has the fields of the list, and when it was last compared."""
     one = await filled.json(APP)
     (listed,) = (await filled.json(REPOSITORIES, prefix="team/"))["items"]
-    assert one == listed | {"walked_at": "2026-01-01T01:10:30.000000Z"}
+    assert one == listed | {"pulls_known": False, "walked_at": "2026-01-01T01:10:30.000000Z"}
     empty = await filled.json(f"{REPOSITORIES}/empty")
     assert (empty["last_published_at"], empty["last_pulled_at"]) == (None, None)
 
