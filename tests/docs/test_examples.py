@@ -117,6 +117,11 @@ class Given:
         """No event spoke of any tag within the race window: a look that disagrees is believed."""
         time.sleep(RACE_WINDOW.total_seconds())
 
+    def reconciled(self) -> None:
+        """The registry was compared and everything read, once."""
+        done = self._installation.run("reconciler", "once")
+        assert done.exit_code == 0, done.error
+
     def lost(self, repository: str, tag: str) -> None:
         """A tag disappeared from the registry's storage."""
         shutil.rmtree(self._tags(repository) / tag)

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 BASE = datetime(2026, 1, 1, tzinfo=UTC)
 OURS = ("team/a", "team/b")
-TOKEN = mint(*(pull(name) for name in OURS), grant("audit", "*", kind="registry"))
 WHOLE = {"since": "2020-01-01T00:00:00Z", "until": "2030-01-01T00:00:00Z"}
+
+
+def token() -> str:
+    """A token of these repositories, made when it is used: it lives for minutes."""
+    return mint(*(pull(name) for name in OURS), grant("audit", "*", kind="registry"))
+
 
 LISTS: list[tuple[str, dict[str, str]]] = [
     ("/api/v1/tags", {}),
@@ -95,7 +100,7 @@ async def walked(trusting: Trusting, path: str, query: dict[str, str], **more: s
     found: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     for _ in range(200):
-        page = await trusting.json(path, token=TOKEN, **query, **more, **after)
+        page = await trusting.json(path, token=token(), **query, **more, **after)
         found += page["items"]
         if page["next"] is None:
             break
@@ -125,25 +130,27 @@ async def test_cursor__holds_nothing_that_is_not_granted(
 async def test_cursor__is_good_for_one_question_only(trusting: Trusting) -> None:
     """Another filter, another list, other grants: refused, and so is what somebody made up."""
     await three_repositories(trusting)
-    page = await trusting.json("/api/v1/tags", token=TOKEN, limit="1", name="own")
+    page = await trusting.json("/api/v1/tags", token=token(), limit="1", name="own")
     after = page["next"]
     everything: tuple[tuple[str, str, dict[str, str]], ...] = (
-        (TOKEN, "/api/v1/tags", {"name": "ow"}),
-        (TOKEN, "/api/v1/tags", {}),
-        (TOKEN, "/api/v1/tags", {"name": "own", "sort": "published_at"}),
-        (TOKEN, "/api/v1/history", {"name": "own"}),
+        (token(), "/api/v1/tags", {"name": "ow"}),
+        (token(), "/api/v1/tags", {}),
+        (token(), "/api/v1/tags", {"name": "own", "sort": "published_at"}),
+        (token(), "/api/v1/history", {"name": "own"}),
         (mint(pull("team/a")), "/api/v1/tags", {"name": "own"}),
         (OPERATOR, "/api/v1/tags", {"name": "own"}),
     )
     for token, path, query in everything:
         assert 400 == (await trusting.ask(path, token=token, limit="1", after=after, **query)).status
-    assert 200 == (await trusting.ask("/api/v1/tags", token=TOKEN, limit="7", name="own", after=after)).status
+    assert (
+        200 == (await trusting.ask("/api/v1/tags", token=token(), limit="7", name="own", after=after)).status
+    )
 
 
 async def test_cursor__of_an_earlier_version(trusting: Trusting) -> None:
     """Readable cursors are refused with a word of why."""
     old = "WyJldmVyeXdoZXJlOi1wdWJsaXNoZWRfYXQsLXJlcG9zaXRvcnksLW5hbWUiLDAsMTc5NTkzNDc2NTAwMDAwMCwzLCJodXNoLTEwMDAwIl0"
-    response = await trusting.ask("/api/v1/tags", token=TOKEN, after=old)
+    response = await trusting.ask("/api/v1/tags", token=token(), after=old)
     body = await response.json(content_type=None)
     assert (400, "invalid_cursor") == (response.status, body["code"])
     assert "earlier version" in body["detail"]
@@ -152,7 +159,7 @@ async def test_cursor__of_an_earlier_version(trusting: Trusting) -> None:
 async def test_estimate__tells_nothing_of_others(trusting: Trusting) -> None:
     """What nobody of ours holds counts none, whether others hold it or nobody does; more than the bound is cut."""
     await three_repositories(trusting)
-    assert 16 == (await trusting.json("/api/v1/tags", token=TOKEN, count="estimate"))["count"]
+    assert 16 == (await trusting.json("/api/v1/tags", token=token(), count="estimate"))["count"]
     for query in (
         {"digest": digest("manifest of hush-1")},
         {"digest": digest("nobody's")},
@@ -161,7 +168,7 @@ async def test_estimate__tells_nothing_of_others(trusting: Trusting) -> None:
         {"name_regex": "hush.*"},
     ):
         for path in ("/api/v1/tags", "/api/v1/repositories/team/a/tags"):
-            assert 0 == (await trusting.json(path, token=TOKEN, count="estimate", **query))["count"]
+            assert 0 == (await trusting.json(path, token=token(), count="estimate", **query))["count"]
 
 
 async def test_estimate__ends_at_its_bound(trusting: Trusting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,4 +176,4 @@ async def test_estimate__ends_at_its_bound(trusting: Trusting, monkeypatch: pyte
     await three_repositories(trusting)
     monkeypatch.setattr(lists, "COUNTED_AT_MOST", 5)
     for query in ({}, {"name_regex": "own.*"}):
-        assert 5 == (await trusting.json("/api/v1/tags", token=TOKEN, count="estimate", **query))["count"]
+        assert 5 == (await trusting.json("/api/v1/tags", token=token(), count="estimate", **query))["count"]
