@@ -117,6 +117,17 @@ async def test_loops__ask_for_what_was_pulled_by_its_digest(pool: Pool, lookups:
         assert (await find_traits(held))[Trait.IS_CACHE].holds
 
 
+async def test_walk__of_a_cache_shows_no_absence(pool: Pool, lookups: Lookups) -> None:
+    """What is pulled right after a walk is on record: the walk compared nothing, and no verification will follow."""
+    registry = holding((AMD, "one"))
+    await Walk(pool, lookups, registry, SETTINGS).run()
+
+    await pulled(pool, lookups, registry, AMD, "one")
+    await work_off(pool, lookups, registry)
+
+    assert await recorded_tags(pool) == {(APP, "one"): AMD.digest}
+
+
 async def test_loops__404_of_a_cache_is_no_absence(pool: Pool, lookups: Lookups) -> None:
     """What the cache has forgotten and cannot fetch again is 404: tag and manifest stay on record."""
     registry = holding((AMD, "one"))

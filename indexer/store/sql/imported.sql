@@ -1,10 +1,13 @@
 -- name: find_walked
 -- When the repositories $1 (ids) were last compared in full, or were in no catalog of a complete walk; null: never.
+-- A walk of a pull-through cache compares nothing.
 SELECT r.id, greatest(r.walked_at, (
     SELECT d.started_at FROM drift_run AS d
     WHERE d.outcome = 'complete' AND d.scope IS NULL AND d.mode <> 'plan'
     ORDER BY d.finished_at DESC LIMIT 1)) AS walked_at
-FROM repository AS r WHERE r.id = ANY ($1::integer[])
+FROM repository AS r
+WHERE r.id = ANY ($1::integer[])
+  AND NOT EXISTS (SELECT FROM registry_trait AS t WHERE t.trait = 'is_cache' AND t.holds)
 
 -- name: find_known
 -- Which of the events $1 (keys), of the repositories $2 (names) at $3, are remembered or stand in the log.
