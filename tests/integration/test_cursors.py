@@ -140,8 +140,8 @@ async def test_cursor__is_good_for_one_question_only(trusting: Trusting) -> None
         (mint(pull("team/a")), "/api/v1/tags", {"name": "own"}),
         (OPERATOR, "/api/v1/tags", {"name": "own"}),
     )
-    for token, path, query in everything:
-        assert 400 == (await trusting.ask(path, token=token, limit="1", after=after, **query)).status
+    for asked_with, path, query in everything:
+        assert 400 == (await trusting.ask(path, token=asked_with, limit="1", after=after, **query)).status
     assert (
         200 == (await trusting.ask("/api/v1/tags", token=token(), limit="7", name="own", after=after)).status
     )
