@@ -19,6 +19,7 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool
+from reconciler.announced import Asked
 from reconciler.app import Rooms, once
 from reconciler.drift.report import WalkSettings
 from reconciler.drift.walk import Walk
@@ -180,7 +181,13 @@ async def test_once__says_what_could_not_be_stored(
     registry = cast("RegistryClient", DirectRegistry(state))
     settings = Settings.read({"RECONCILER_REGISTRY_URL": "http://127.0.0.1:5000"}, config=None)
     rooms = Rooms(
-        settings=settings, database_url="", pool=pool, lookups=lookups, registry=registry, walking=registry
+        settings=settings,
+        database_url="",
+        pool=pool,
+        lookups=lookups,
+        registry=registry,
+        asked=Asked(),
+        walking=registry,
     )
     report = await once(
         rooms,

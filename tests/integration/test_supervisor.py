@@ -267,7 +267,7 @@ def test_announcement__decides_about_pulls_knowingly() -> None:
 
     def ignored(text: str) -> dict[str, list[str]]:
         (endpoint,) = yaml.safe_load(f"notifications:{text}")["notifications"]["endpoints"]
-        return endpoint["ignore"]
+        return dict(endpoint["ignore"])
 
     blobs = {"mediatypes": ["application/octet-stream"]}
     assert blobs == ignored(section)
