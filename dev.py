@@ -275,6 +275,13 @@ def side_by_side(arguments: list[str]) -> list[str]:
     return ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadgroup"]
 
 
+def peers(arguments: list[str]) -> NoReturn:
+    """Get real registries, brokers and clients for the tests: peers NAME …; alone it lists the names."""
+    from tools import peers as real  # noqa: PLC0415 - needs 3.11, which main() checks first
+
+    sys.exit(real.main(arguments))
+
+
 def lint(arguments: list[str]) -> NoReturn:
     """Check style, formatting, the import contracts, and that schema.sql is what the migrations say."""
     ensure_environment(DEV_LOCK)
@@ -320,7 +327,7 @@ def docs(arguments: list[str]) -> NoReturn:
 
 
 def chaos(arguments: list[str]) -> NoReturn:
-    """Let everything fail at random and compare what is left: --seed N --minutes M --registry 2|3."""
+    """Let everything fail at random and compare what is left: --seed N --minutes M --registry 2|3 --storage s3 --processes N."""
     ensure_environment(DEV_LOCK)
     become(PYTHON, "-m", "tests.chaos", *arguments)
 
@@ -378,7 +385,7 @@ def uv_command(scratch: Path) -> list[str]:
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     verb.__name__: verb
-    for verb in (demo, test, lint, types, fmt, bench, chaos, docs, openapi, schema, release, lock)
+    for verb in (demo, test, peers, lint, types, fmt, bench, chaos, docs, openapi, schema, release, lock)
 }
 
 

@@ -1,6 +1,6 @@
 """Real clients of registries for the tests, built once with the machine's Go and kept outside the checkout.
 
-    python3 -m tools.go_client oras regctl cosign
+    python3 dev.py peers oras regctl cosign
 
 Prints where each is. A client on PATH is taken as it is.
 """
@@ -41,9 +41,7 @@ def find(name: str, *, build: bool = True) -> Path:
             return target
         go = shutil.which("go")
         if go is None or not build:
-            raise NoClientError(
-                f"{name} is not on PATH and was not built (python3 -m tools.go_client {name})"
-            )
+            raise NoClientError(f"{name} is not on PATH and was not built (python3 dev.py peers {name})")
         directory.mkdir(parents=True, exist_ok=True)
         print(f"Building {package} with Go (once) …", file=sys.stderr, flush=True)
         try:
@@ -60,16 +58,3 @@ def find(name: str, *, build: bool = True) -> Path:
         if done.returncode:
             raise NoClientError(f"go install {package}: {done.stderr.strip()[-300:]}")
     return target
-
-
-def main() -> None:
-    """Find or build the clients that are named."""
-    try:
-        for name in sys.argv[1:]:
-            print(f"{name}\t{find(name)}")
-    except NoClientError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()

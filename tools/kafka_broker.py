@@ -1,6 +1,6 @@
 """A real Kafka broker for the tests: the project's own jars, fetched once with Maven and kept outside the checkout.
 
-    python3 -m tools.kafka_broker
+    python3 dev.py peers kafka
 
 Prints where they are. Needs a Java runtime (17 or newer) and Maven.
 """
@@ -52,7 +52,7 @@ def find(*, fetch: bool = True) -> Path:
             return jars
         maven = shutil.which("mvn")
         if maven is None or not fetch:
-            raise NoBrokerError("Kafka's jars were not fetched (python3 -m tools.kafka_broker, needs Maven)")
+            raise NoBrokerError("Kafka's jars were not fetched (python3 dev.py peers kafka, needs Maven)")
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "pom.xml").write_text(POM, encoding="utf-8")
         print(f"Fetching Kafka {VERSION} with Maven (once) …", file=sys.stderr, flush=True)
@@ -124,15 +124,3 @@ def prepare(
         timeout=120,
     )
     return [*java, "kafka.Kafka", str(properties)]
-
-
-def main() -> None:
-    """Find or fetch the jars."""
-    try:
-        print(f"kafka {VERSION}\t{find()}")
-    except NoBrokerError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()
