@@ -29,6 +29,9 @@ MAX_DECODED_BYTES = 16 * 1024 * 1024
 MAX_EVENTS = 10_000
 """Of one envelope. Distribution sends one event in each."""
 
+MAX_VALUES = 600_000
+"""Commas of one envelope: some 60 for each of MAX_EVENTS. Millions of tiny values take a hundred times their bytes."""
+
 MAX_SIZE_BYTES = 2**63 - 1
 MAX_PORT = 65535
 LONGEST_USER_AGENT = 1024
@@ -67,7 +70,7 @@ class _Notes:
 def decode(body: bytes, *, content_encoding: str, received_at: datetime, imported: bool = False) -> Decoded:
     """Decode a delivery. Never raises: what is wrong with it is part of the result."""
     try:
-        envelope = parse_json(_inflate(body, content_encoding))
+        envelope = parse_json(_bounded(_inflate(body, content_encoding)))
     except ValueError as error:
         return Decoded(refused=(RefusedEvent(reason=str(error)),))
     if not isinstance(envelope, dict):
@@ -116,6 +119,13 @@ def _inflate(body: bytes, encoding: str) -> bytes:
     if inflater.unconsumed_tail:
         raise ValueError(f"more than {MAX_DECODED_BYTES} bytes when decompressed")
     return inflated
+
+
+def _bounded(body: bytes) -> bytes:
+    values = body.count(b",")
+    if values > MAX_VALUES:
+        raise ValueError(f"{values} values in one envelope, more than {MAX_VALUES}")
+    return body
 
 
 def parse_json(body: bytes) -> Any:

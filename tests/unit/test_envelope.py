@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.ingest.envelope import MAX_EVENTS, Decoded, decode, decode_events, split_address
+from indexer.ingest.envelope import MAX_EVENTS, MAX_VALUES, Decoded, decode, decode_events, split_address
 from indexer.inventory.events import EventAction
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -241,6 +241,20 @@ def test_decode__too_many_events_are_refused_as_one() -> None:
     assert "10001 events in one envelope" in decoded.refused[0].reason
     body = b'{"events":[' + b",".join([b"0"] * MAX_EVENTS) + b"]}"
     assert len(decode(body, content_encoding="", received_at=NOW).refused) == MAX_EVENTS
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [(b'{"events":[{"target":{"references":[', b"{}", b"]}}]}"), (b'{"events":[{', b'"a":0', b"}]}")],
+    ids=["references", "members"],
+)
+def test_decode__too_many_values_are_refused_before_they_are_made(pieces: tuple[bytes, bytes, bytes]) -> None:
+    """Whatever they are of: tiny values take a hundred times their bytes once they are parsed."""
+    before, value, after = pieces
+    body = before + b",".join([value] * (MAX_VALUES + 2)) + after
+    decoded = decode(body, content_encoding="", received_at=NOW)
+    assert (decoded.events, len(decoded.refused), decoded.refused[0].body) == ((), 1, None)
+    assert "values in one envelope" in decoded.refused[0].reason
 
 
 @pytest.mark.parametrize(
