@@ -18,7 +18,7 @@ from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope
 from indexer.store.listing.tags import TagFilter
 from indexer.store.pool import connect
-from tests.fixtures.plans import kinds, nodes, pages, plan
+from tests.fixtures.plans import CHECKED, kinds, nodes, pages, plan
 from tests.fixtures.rows import EPOCH, TagRow, at, digest, put_repository
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ async def connection(database_url: str) -> AsyncIterator[Connection]:
     held = await connect(database_url, application="tests")
     for name, count in (("small", SMALL), ("large", LARGE), ("other", 300)):
         await put_repository(held, name, list(generate(count)))
+    await held.execute(CHECKED)
     await held.execute("VACUUM ANALYZE")
     await held.execute("SET plan_cache_mode = force_custom_plan")
     yield held

@@ -22,7 +22,7 @@ from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope, find_scope
 from indexer.store.listing.tags import COLUMNS, TagFilter
 from indexer.store.pool import connect
-from tests.fixtures.plans import joined_in_vain, kinds, nodes, pages, plan
+from tests.fixtures.plans import CHECKED, joined_in_vain, kinds, nodes, pages, plan
 from tests.fixtures.postgres import filled_once
 from tests.fixtures.rows import TagRow, at, digest, put_repository
 
@@ -74,6 +74,7 @@ async def fill(held: Pool) -> None:
         "INSERT INTO tag_pull (last_pulled_at, pull_count, repository_id, name) SELECT published_at, 1, repository_id, "
         "name FROM tag WHERE name = 'v77.1'"
     )
+    await held.execute(CHECKED)
     await held.execute("VACUUM ANALYZE")
 
 
