@@ -268,11 +268,11 @@ def test(arguments: list[str]) -> NoReturn:
 
 
 def side_by_side(arguments: list[str]) -> list[str]:
-    """Let tests run in one process more than there are cores, since some of their time is waiting."""
+    """Let tests run in twice as many processes as there are cores, since some of their time is waiting."""
     alone = {"-n", "--numprocesses", "--collect-only", "--co", "--pdb", "--help", "--version", "--fixtures"}
     if any(each.partition("=")[0] in alone for each in arguments):
         return []
-    return ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadgroup"]
+    return ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadgroup"]
 
 
 def peers(arguments: list[str]) -> NoReturn:
@@ -327,7 +327,7 @@ def docs(arguments: list[str]) -> NoReturn:
 
 
 def chaos(arguments: list[str]) -> NoReturn:
-    """Let everything fail at random and compare what is left: --seed N --minutes M --registry 2|3 --storage s3 --processes N."""
+    """Let everything fail at random and compare what is left; chaos --help names seeds, storages and versions."""
     ensure_environment(DEV_LOCK)
     become(PYTHON, "-m", "tests.chaos", *arguments)
 

@@ -39,15 +39,16 @@ def push(number: int) -> bytes:
     return json.dumps({"events": [event]}).encode()
 
 
-def execute(installation: Installation, statement: str) -> None:
-    """Change the database as time would."""
+def execute(installation: Installation, statement: str) -> str:
+    """Change the database as time would; return what it says it did."""
 
-    async def work() -> None:
+    async def work() -> str:
         connection = await asyncpg.connect(installation.database_url)
-        await connection.execute(statement)
+        done: str = await connection.execute(statement)
         await connection.close()
+        return done
 
-    asyncio.run(work())
+    return asyncio.run(work())
 
 
 def test_archive__takes_old_months_out_of_the_log(
@@ -149,6 +150,8 @@ def test_access_log__is_read_from_files_and_received(installation: Installation,
     assert 202 == REQUESTS.post(f"{installation.url}/access-log", content=other, headers=bearer).status_code
     counted = 'indexer_access_log_lines_total{outcome="denied"} 2.0'
     installation.until(lambda: counted in installation.ask("/metrics").text, "both lines")
+    waiting = "SELECT FROM access_pending"
+    installation.until(lambda: execute(installation, waiting) == "SELECT 2", "both to be in the database")
     execute(installation, "UPDATE access_pending SET received_at = now() - interval '2 minutes'")
     installation.until(lambda: 2 == len(installation.audit("&action=request.denied")), "the entries")
     assert {"access-log"} == {entry["source"] for entry in installation.audit("&action=request.denied")}

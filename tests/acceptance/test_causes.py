@@ -78,6 +78,7 @@ def test_cause__out_of_band(
     installation.until(lambda: causes(installation) == expected, "the causes to be known")
 
 
+@pytest.mark.full
 def test_cause__lost_notification(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:
@@ -127,6 +128,7 @@ def silent_registry(
     return registry
 
 
+@pytest.mark.full
 def test_cause__garbage_collection(installation: Installation, silent_registry: RegistryServer) -> None:
     """Where content went with a manifest it was collected; the API's delete leaves it, and is not called so."""
     old, new, deleted = (oci_image(name, layer_sizes=(64,)) for name in ("old", "new", "deleted"))

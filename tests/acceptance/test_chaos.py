@@ -43,6 +43,7 @@ async def check(
     assert outcome.acknowledged
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.registry
 @pytest.mark.parametrize("version", [2, 3], ids=["2.8", "3.x"])

@@ -233,6 +233,7 @@ def test_doctor__timeout_without_unit(
     assert examined.outcomes["canary removed"] == "ok"
 
 
+@pytest.mark.full
 def test_doctor__timeout_without_unit_unseen(
     server_only: Installation, start_registry: StartRegistry
 ) -> None:
@@ -258,6 +259,7 @@ def test_doctor__registry_sends_another_token(
     assert wrong not in json.dumps(examined.report)
 
 
+@pytest.mark.full
 def test_doctor__registry_sends_another_token_unseen(
     server_only: Installation, start_registry: StartRegistry
 ) -> None:
@@ -268,6 +270,7 @@ def test_doctor__registry_sends_another_token_unseen(
     assert "refused at our door" in examined.causes("notification arrived")[0]
 
 
+@pytest.mark.full
 def test_doctor__proxy_redirects(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -284,6 +287,7 @@ def test_doctor__proxy_redirects(
         assert "redirects" in door.causes("indexer")[0]
 
 
+@pytest.mark.full
 def test_doctor__no_notifications_configured(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -295,6 +299,7 @@ def test_doctor__no_notifications_configured(
     assert "not configured to send" in examined.causes("notification arrived")[0]
 
 
+@pytest.mark.full
 def test_doctor__ignore_block_swallows_manifests(
     server_only: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -311,6 +316,7 @@ def test_doctor__ignore_block_swallows_manifests(
     assert "ignore block swallows manifests" in unseen.causes("notification arrived")[0]
 
 
+@pytest.mark.full
 def test_doctor__endpoint_unreachable(server_only: Installation, start_registry: StartRegistry) -> None:
     """An address that nobody listens at shows in the registry's counters as attempts without an answer."""
     nowhere = f"http://127.0.0.1:{free_port()}/notifications"
@@ -422,6 +428,7 @@ def test_doctor__deletes_switched_off(
     assert examined.outcomes["deletion arrived"] == "skipped"
 
 
+@pytest.mark.full
 def test_doctor__read_only_registry(server_only: Installation, start_registry: StartRegistry) -> None:
     """A registry in maintenance refuses the push, and that is said."""
     registry = start_registry(

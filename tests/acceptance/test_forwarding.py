@@ -76,6 +76,7 @@ def restart(installation: Installation, gitlab: Gitlab, number: signal.Signals) 
     installation.until(installation._is_ready, "the server that forwards")
 
 
+@pytest.mark.full
 def test_gitlab__gets_every_event_though_it_was_away_and_we_were_killed(
     installation: Installation, pusher: Pusher, gitlab: Gitlab
 ) -> None:

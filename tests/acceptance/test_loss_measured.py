@@ -103,6 +103,7 @@ def test_loss__quiet_and_busy(
     assert "start" == walked(installation)[-1]["cause"]
 
 
+@pytest.mark.full
 def test_loss__restart_with_a_queue(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:
@@ -132,6 +133,7 @@ def test_loss__restart_with_a_queue(
     assert 1 == len(installation.get("/api/v1/status")["instances"])
 
 
+@pytest.mark.full
 def test_loss__redirected(
     installation: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:

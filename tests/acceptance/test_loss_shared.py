@@ -49,6 +49,7 @@ def second_server(installation: Installation, directory: Path) -> tuple[Process,
     return process, Endpoint(f"http://{address}/notifications", TOKEN)
 
 
+@pytest.mark.full
 def test_loss__two_registries_two_servers(
     installation: Installation, start_registry: StartRegistry, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_loss__two_registries_two_servers(
     )
 
 
+@pytest.mark.full
 def test_loss__two_reconcilers(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:

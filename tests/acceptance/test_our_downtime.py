@@ -43,6 +43,7 @@ def told(installation: Installation, pusher: Pusher, tag: str) -> None:
     installation.until(lambda: tag in installation.tags(APP), f"{tag} to be told")
 
 
+@pytest.mark.full
 def test_downtime__counters_prove_that_it_cost_nothing(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:
@@ -88,6 +89,7 @@ def test_downtime__without_counters_the_registry_is_heard_again(
     assert ["start"] == [run["cause"] for run in walks(installation)]
 
 
+@pytest.mark.full
 def test_downtime__without_counters_the_registry_is_silent(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:

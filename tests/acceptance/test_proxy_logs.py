@@ -65,7 +65,10 @@ def client(
         httpx.Client(
             base_url=f"http://{address}",
             headers={"User-Agent": "client/1", "Content-Type": oci_image("a").media_type},
-            transport=httpx.HTTPTransport(local_address=ELSEWHERE),
+            # A connection for each request: a proxy closes one on which it refused a body.
+            transport=httpx.HTTPTransport(
+                local_address=ELSEWHERE, limits=httpx.Limits(max_keepalive_connections=0)
+            ),
         ) as http,
     ):
         yield request.param, http.request, log

@@ -84,6 +84,7 @@ def pull(registry: RegistryServer, reference: str) -> None:
         httpx.get(f"{base}/blobs/{blob['digest']}").raise_for_status()
 
 
+@pytest.mark.full
 def test_cache__is_not_filled_and_an_outage_of_its_upstream_deletes_nothing(
     installation: Installation, upstream: RegistryServer, cache: RegistryServer
 ) -> None:

@@ -196,6 +196,7 @@ def test_once__mistyped_repository(installation: Installation, plain_registry: R
     assert [APP] == [row["name"] for row in installation.get("/api/v1/repositories")["items"]]
 
 
+@pytest.mark.full
 def test_once__dangling_tag(installation: Installation, plain_registry: RegistryServer) -> None:
     """A tag whose manifest is unlinked is listed as broken, not gone; once it can be read again, so it says."""
     image, other = oci_image("one"), oci_image("other")
@@ -238,6 +239,7 @@ def test_once__manifest_blob_removed(installation: Installation, plain_registry:
     assert {("tag_broken", "v1")} == kinds
 
 
+@pytest.mark.full
 def test_once__untagged_manifest_collected(
     installation: Installation, plain_registry: RegistryServer
 ) -> None:

@@ -27,6 +27,7 @@ REPOSITORIES = ("team/app", "team/web", "lib")
 TAGS = 25
 
 
+@pytest.mark.full
 def test_shared__one_of_each_is_killed(
     installation: Installation, start_registry: StartRegistry, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def refused(done: Done, case: str) -> None:
     assert len(done.error_lines) <= 1, (case, done.error_lines)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_wrong_registry__strangers(filled: Installation, start_stranger: Callable[[Answering], str]) -> None:
     """Whatever answers at the registry's address without being one takes nothing away: once and plan end with 1."""

@@ -100,6 +100,7 @@ def address(database_url: str) -> Iterator[str]:
     loop.close()
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_document__every_operation_does_what_it_says(address: str) -> None:
     """No question that the document allows or forbids gets an answer that it does not describe."""

@@ -19,27 +19,47 @@ from indexer.store.listing.scopes import Scope
 from indexer.store.listing.tags import TagFilter
 from indexer.store.pool import connect
 from tests.fixtures.plans import CHECKED, kinds, nodes, pages, plan
+from tests.fixtures.postgres import database_name, filled_once
 from tests.fixtures.rows import EPOCH, TagRow, at, digest, put_repository
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from indexer.oci.reference import RepositoryName
-    from indexer.store.pool import Connection
+    from indexer.store.pool import Connection, Pool
+    from tests.fixtures.postgres import PostgresServer
 
 SMALL, LARGE = 1_000, 10_000
 NEWEST = [("published_at", True)]
 SORTS = ("name", "semver", "published_at", "created_at", "size", "last_pulled_at", "first_seen_at")
 
 
+async def fill(pool: Pool) -> None:
+    """A small and a large repository and another one, vacuumed."""
+    for name, count in (("small", SMALL), ("large", LARGE), ("other", 300)):
+        await put_repository(pool, name, list(generate(count)))
+    await pool.execute(CHECKED)
+    await pool.execute("VACUUM ANALYZE")
+
+
+@pytest.fixture(scope="module")
+def filled_url(postgres_server: PostgresServer, schema_template: str) -> Iterator[str]:
+    with filled_once(postgres_server, schema_template, fill) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(postgres_server: PostgresServer, filled_url: str) -> Iterator[str]:
+    """A copy of it, which a test may change."""
+    url = postgres_server.run(postgres_server.create_database(template=database_name(filled_url)))
+    yield url
+    postgres_server.run(postgres_server.drop_database(url))
+
+
 @pytest_asyncio.fixture
 async def connection(database_url: str) -> AsyncIterator[Connection]:
-    """A connection set up as those for reading are, to a small and a large repository, vacuumed."""
+    """A connection set up as those for reading are, to a small and a large repository."""
     held = await connect(database_url, application="tests")
-    for name, count in (("small", SMALL), ("large", LARGE), ("other", 300)):
-        await put_repository(held, name, list(generate(count)))
-    await held.execute(CHECKED)
-    await held.execute("VACUUM ANALYZE")
     await held.execute("SET plan_cache_mode = force_custom_plan")
     yield held
     await held.close()

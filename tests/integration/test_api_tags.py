@@ -259,6 +259,7 @@ async def test_filters__leave_what_a_reference_leaves(api: Api) -> None:
         assert counted["count"] == len(kept), query
 
 
+@pytest.mark.full
 async def test_filters__long_repositories_are_searched_in_steps(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ async def ended(task: asyncio.Task[None]) -> None:
     assert task.cancelled()
 
 
+@pytest.mark.full
 async def test_follow__ends_while_the_database_is_silent(
     pool: Pool, proxy: FaultProxy, proxied_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

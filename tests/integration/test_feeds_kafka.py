@@ -129,6 +129,7 @@ async def test_kafka__each_entry_is_a_record(
     assert len({record.key for record in records}) == 5
 
 
+@pytest.mark.full
 async def test_kafka__broker_killed_and_started_again(
     pool: Pool, make_feed: MakeFeed, kafka: Kafka, topic: str
 ) -> None:

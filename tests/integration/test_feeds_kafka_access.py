@@ -20,7 +20,10 @@ from tests.fixtures.sinks import Certificates, Server, absent
 from tools import kafka_broker
 from tools.ports import free_ports
 
-pytestmark = pytest.mark.usefixtures("log_without_secrets")
+pytestmark = [
+    pytest.mark.usefixtures("log_without_secrets"),
+    pytest.mark.full,  # a broker for each way to say who one is
+]
 
 TOPICS = count()
 

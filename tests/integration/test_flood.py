@@ -70,6 +70,7 @@ async def counts(pool: Pool) -> tuple[int, int, int, int]:
     return tuple(row)
 
 
+@pytest.mark.full
 async def test_flood__a_push_overtakes_a_hundred_thousand_pulls(pool: Pool, lookups: Lookups) -> None:
     """With 100,000 pulls waiting, a push that arrives is applied by the next batch, before all other pulls."""
     await put(pool, floods.pulls(100_000))

@@ -15,6 +15,7 @@ from indexer.api.gitlab.markers import make_marker
 from indexer.store.gitlab import Place, TagsWanted, page_statement
 from indexer.store.listing.statement import Statement
 from indexer.store.pool import connect
+from tests.fixtures.postgres import filled_once
 from tests.fixtures.rows import TagRow, at, put_repository, put_tags
 from tests.fixtures.tokens import mint
 from tests.fixtures.trusting import Trusting, pull
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from indexer.store.pool import Connection, Pool
+    from tests.fixtures.postgres import PostgresServer
 
 SMALL, LARGE = 1_000, 10_000
 APP = "group/app"
@@ -47,13 +49,23 @@ def generate(count: int) -> Iterator[TagRow]:
         )
 
 
-@pytest_asyncio.fixture
-async def connection(database_url: str) -> AsyncIterator[Connection]:
-    """A connection set up as those for reading are, to a small and a large repository, vacuumed."""
-    held = await connect(database_url, application="tests")
+async def fill(pool: Pool) -> None:
+    """A small and a large repository, vacuumed."""
     for name, count in (("small", SMALL), ("large", LARGE)):
-        await put_repository(held, name, list(generate(count)))
-    await held.execute("VACUUM ANALYZE")
+        await put_repository(pool, name, list(generate(count)))
+    await pool.execute("VACUUM ANALYZE")
+
+
+@pytest.fixture(scope="module")
+def filled_url(postgres_server: PostgresServer, schema_template: str) -> Iterator[str]:
+    with filled_once(postgres_server, schema_template, fill) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def connection(filled_url: str) -> AsyncIterator[Connection]:
+    """A connection set up as those for reading are, to a small and a large repository."""
+    held = await connect(filled_url, application="tests")
     await held.execute("SET plan_cache_mode = force_custom_plan")
     yield held
     await held.close()

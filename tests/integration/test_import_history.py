@@ -92,7 +92,7 @@ async def _copy(server: PostgresServer) -> str:
     return url
 
 
-@pytest.mark.parametrize("name", captures.names())
+@pytest.mark.parametrize("name", captures.names_raced_first())
 async def test_import__is_the_history_that_live_ingest_makes(
     pool: Pool, lookups: Lookups, other: tuple[Pool, Lookups], name: str
 ) -> None:

@@ -90,6 +90,7 @@ async def test_a_schema_that_is_not_ours__keeps_everything_waiting(pool: Pool, l
     assert await found(pool) == {"tags": EVENTS, "waiting": 0, "quarantined": 0}
 
 
+@pytest.mark.full
 async def test_a_right_that_is_missing__keeps_everything_waiting(pool: Pool, lookups: Lookups) -> None:
     """A trigger of somebody else refuses every row by an error of its own: no delivery is blamed."""
     await put(pool)
