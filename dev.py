@@ -268,11 +268,14 @@ def test(arguments: list[str]) -> NoReturn:
 
 
 def side_by_side(arguments: list[str]) -> list[str]:
-    """Let tests run in twice as many processes as there are cores, since some of their time is waiting."""
+    """Let tests run in twice as many processes as there are cores, since some of their time is waiting.
+
+    A file stays in one process, since what its tests share (a filled database, a broker) is made once a process.
+    """
     alone = {"-n", "--numprocesses", "--collect-only", "--co", "--pdb", "--help", "--version", "--fixtures"}
     if any(each.partition("=")[0] in alone for each in arguments):
         return []
-    return ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadgroup"]
+    return ["-n", str(2 * (os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def peers(arguments: list[str]) -> NoReturn:

@@ -63,6 +63,7 @@ def counted(installation: Installation, registry: RegistryServer) -> None:
     assert 0 == installation.run("reconciler", "once").exit_code
 
 
+@pytest.mark.full
 def test_cause__out_of_band(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:
