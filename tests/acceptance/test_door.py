@@ -148,6 +148,7 @@ def test_door__body_limit(installation: Installation) -> None:
     assert {"v1": DIGEST} == installation.tags(APP)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_door__slow_clients(installation: Installation) -> None:
     """Sixty clients that stall in the middle of a body hold up nobody, and are turned away in the end."""

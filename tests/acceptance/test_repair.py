@@ -220,6 +220,7 @@ def test_once__dangling_tag(installation: Installation, plain_registry: Registry
     ]
 
 
+@pytest.mark.full
 def test_once__manifest_blob_removed(installation: Installation, plain_registry: RegistryServer) -> None:
     """A manifest that somebody removed from the blob store makes its tag broken, and is held no longer."""
     image, other = oci_image("one"), oci_image("other")
@@ -305,6 +306,7 @@ def test_brake__empty_storage(installation: Installation, plain_registry: Regist
     assert released_by["detail"]["run_id"] in [entry["detail"]["run_id"] for entry in walked]
 
 
+@pytest.mark.full
 def test_once__beside_the_daemon(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:

@@ -53,6 +53,7 @@ def test_run__killed_in_the_middle(
     assert len(NAMES) == len(installation.audit("&action=tag.created"))
 
 
+@pytest.mark.full
 def test_once__resume(
     installation: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:

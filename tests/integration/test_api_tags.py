@@ -133,6 +133,7 @@ async def test_sort__pages_both_ways_equal_the_sorted_reference(api: Api, key: s
     assert wanted[:82] == await backward(api, rest["previous"], sort=sort, limit=7)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("large")
 async def test_sort__several_keys_with_mixed_directions(api: Api) -> None:
     """Any two and some three keys in any directions sort as the reference does, forth and back."""
@@ -247,6 +248,7 @@ def assorted(count: int = 120) -> list[TagRow]:
     ]
 
 
+@pytest.mark.full
 async def test_filters__leave_what_a_reference_leaves(api: Api) -> None:
     """Each filter leaves exactly what a plain test in Python leaves, under several sorts, page by page."""
     tags = assorted()

@@ -91,6 +91,7 @@ async def test_nats__a_replay_is_not_dropped(pool: Pool, make_feed: MakeFeed, st
     assert messages[2][2] == messages[4][2]
 
 
+@pytest.mark.full
 async def test_nats__server_killed_and_started_again(
     pool: Pool, make_feed: MakeFeed, start_nats: StartNats
 ) -> None:

@@ -136,6 +136,7 @@ async def test_page__filtered_by_name_tests_within_the_index(connection: Connect
 # --- paging while tags come and go -----------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("sort", ["published_at", "-published_at"])
 async def test_paging__never_skips_or_repeats_an_unchanged_tag(trusting: Trusting, sort: str) -> None:
     """Through 10,000 tags by publish time, while others are pushed, moved and deleted, each unchanged one once."""

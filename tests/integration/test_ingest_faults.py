@@ -175,6 +175,7 @@ async def test_too_slow__is_set_aside_after_three_times(
     assert "TimeoutError" in await pool.fetchval("SELECT reason FROM quarantine")
 
 
+@pytest.mark.full
 async def test_a_slow_database__blames_nobody(
     pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:

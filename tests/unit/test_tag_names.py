@@ -49,6 +49,7 @@ def test_collector__names_that_are_no_tags() -> None:
     assert (["a", "c"], 2) == (list(collector.names()), collector.odd)
 
 
+@pytest.mark.full
 def test_tag_names__a_million() -> None:
     """A million names are packed into less than twice their text, whatever order they came in."""
     collector = Collector()
