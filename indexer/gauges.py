@@ -158,11 +158,9 @@ class Gauges:
                 await _verification(held, now)
                 self._verification_at = time.monotonic()
             PROCESS_LOOP_LAST_GOOD.clear()
-            for state in await loops.list_loops(held):
-                if state.last_good_at is not None:
-                    PROCESS_LOOP_LAST_GOOD.labels(state.loop, state.process).set(
-                        state.last_good_at.timestamp()
-                    )
+            for row in await loops.list_loops(held):
+                if (at := row["last_good_at"]) is not None:
+                    PROCESS_LOOP_LAST_GOOD.labels(row["loop"], row["process"]).set(at.timestamp())
         return Round(items=1, rest_seconds=REST_SECONDS)
 
 

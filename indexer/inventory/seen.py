@@ -75,6 +75,18 @@ class TagObservation:
     unreadable: bool = False
     """Of a broken tag: the registry does not say 404 for it but fails (500), again and again."""
 
+    def of_manifest(self, digest: Digest) -> ManifestObservation:
+        """Return what it shows of the manifest: it is served, whatever becomes of the tag's own record."""
+        return ManifestObservation(
+            repository=self.repository,
+            digest=digest,
+            served=True,
+            looked_at=self.looked_at,
+            as_of=self.as_of,
+            media_type=self.media_type,
+            size_bytes=self.size_bytes,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
@@ -198,23 +210,11 @@ def _manifest_seen(
         return
     present = held is not None and held.present
     if look.outcome is Outcome.POINTS or present:
-        judged = observe_manifest(held, _served(look, look.digest), source=source, tag=look.tag)
+        judged = observe_manifest(held, look.of_manifest(look.digest), source=source, tag=look.tag)
         if judged.judgement is not Judgement.DOUBTED:
             yield from judged.changes
             return
     yield Due(kind=DueKind.RESOLVE, repository=look.repository, key=look.digest, held=True, unless_due=True)
-
-
-def _served(look: TagObservation, digest: Digest) -> ManifestObservation:
-    return ManifestObservation(
-        repository=look.repository,
-        digest=digest,
-        served=True,
-        looked_at=look.looked_at,
-        as_of=look.as_of,
-        media_type=look.media_type,
-        size_bytes=look.size_bytes,
-    )
 
 
 def _points(

@@ -68,6 +68,18 @@ class Deferred:
     agreed: int = 0
     last_seen: str | None = None
 
+    @classmethod
+    def given_back(cls, row: DueRow, *, due_at: datetime) -> Deferred:
+        """Return a row as it was leased: no attempt counts where everything was away."""
+        return cls(
+            row=row,
+            due_at=due_at,
+            attempts=row.attempts,
+            looks=row.looks,
+            agreed=row.agreed,
+            last_seen=row.last_seen,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:

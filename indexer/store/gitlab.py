@@ -93,7 +93,7 @@ async def namespace_exists(connection: Connection, *, name: str) -> bool:
 
 async def size_of(connection: Connection, *, name: str, descendants: bool) -> int:
     """Return the bytes of the distinct layers below the tags of a repository, or of all from there down."""
-    return int(await connection.fetchval(SQL["size_under" if descendants else "size_of"], name))
+    return int(await connection.fetchval(SQL["size_of"], name, descendants))
 
 
 async def estimated_size(connection: Connection, *, name: str, descendants: bool) -> int:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
+if TYPE_CHECKING:
+    from indexer.store.listing.walk import Row
+
 SQL = load("loops")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopState:
-    """One loop of one process."""
+async def list_loops(connection: Connection) -> Sequence[Row]:
+    """Return how every loop fares of the processes that live, and of the last one of each program.
 
-    loop: str
-    process: str
-    last_good_at: datetime | None
-
-
-async def list_loops(connection: Connection) -> list[LoopState]:
-    """Return how every loop fares of the processes that live, and of the last one of each program."""
-    return [LoopState(**dict(row)) for row in await connection.fetch(SQL["list_loops"])]
+    In a row: ``loop``, ``process``, ``started_at``, ``last_run_at``, ``last_good_at``, ``last_error``, ``outcome``.
+    """
+    rows: Sequence[Row] = await connection.fetch(SQL["list_loops"])
+    return rows
 
 
 async def report(

@@ -16,7 +16,7 @@ from indexer.errors import RegistryError
 from indexer.inventory.held import ManifestObservation
 from indexer.inventory.records import ManifestRecord
 from indexer.inventory.seen import Outcome, TagObservation, as_deletion
-from indexer.oci.digest import Digest, digest_to_bytes
+from indexer.oci.digest import digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
@@ -193,7 +193,7 @@ class Comparison:
             dummies = await manifests.find_dummies(held)
         looks = [(as_deletion(look, dummies), records[tag]) for tag, look in answered.observations.items()]
         served = {
-            look.digest: _served_by(look, look.digest)
+            look.digest: look.of_manifest(look.digest)
             for look, _ in looks
             if look.outcome is Outcome.POINTS and look.digest is not None
         }
@@ -287,19 +287,6 @@ class Comparison:
                 await raise_if_down(self._comparer.registry, error)
                 undecided = undecided_by(TagName(record.digest), error)
                 return replace(undecided, kind=MANIFEST_UNREADABLE) if answers_500(error) else undecided
-
-
-def _served_by(look: TagObservation, digest: Digest) -> ManifestObservation:
-    """A tag that was served shows that its manifest is, whatever becomes of the tag's own record."""
-    return ManifestObservation(
-        repository=look.repository,
-        digest=digest,
-        served=True,
-        looked_at=look.looked_at,
-        as_of=look.as_of,
-        media_type=look.media_type,
-        size_bytes=look.size_bytes,
-    )
 
 
 def _manifest_observation(record: ManifestRecord, look: ManifestLook) -> ManifestObservation:

@@ -140,7 +140,7 @@ class Resolver:
                 later.append(result)
             elif _is_everybodys(result):
                 away.append(result)
-                later.append(_as_it_was(row, now))
+                later.append(Deferred.given_back(row, due_at=now))
             else:
                 reason = f"{type(result).__name__}: {result}"
                 log.warning("manifest_not_stored", repository=row.repository, digest=row.key, error=reason)
@@ -394,14 +394,3 @@ def _later(row: DueRow, *, retry: timedelta = RETRY) -> Deferred:
     )
     wait = timedelta(seconds=seconds)
     return Deferred(row=row, due_at=datetime.now(UTC) + wait, attempts=row.attempts + 1)
-
-
-def _as_it_was(row: DueRow, now: datetime) -> Deferred:
-    return Deferred(
-        row=row,
-        due_at=now,
-        attempts=row.attempts,
-        looks=row.looks,
-        agreed=row.agreed,
-        last_seen=row.last_seen,
-    )

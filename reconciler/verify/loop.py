@@ -291,17 +291,7 @@ class Verifier:
         async with connection(self._pool) as held:
             await due.defer_due(
                 held,
-                deferred=[
-                    Deferred(
-                        row=row,
-                        due_at=now,
-                        attempts=row.attempts,
-                        looks=row.looks,
-                        agreed=row.agreed,
-                        last_seen=row.last_seen,
-                    )
-                    for row in rows
-                ],
+                deferred=[Deferred.given_back(row, due_at=now) for row in rows],
                 now=now,
             )
 

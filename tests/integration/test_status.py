@@ -141,7 +141,7 @@ async def test_status__of_processes_that_come_and_go(migrated: str) -> None:
                     outcome="failed" if fails else "good",
                     error="StoreBusy: wait" if fails else None,
                 )
-        shown = {state.process for state in await loops.list_loops(held)}
+        shown = {row["process"] for row in await loops.list_loops(held)}
     finally:
         await held.close()
     assert {"indexer serve host:3", "reconciler run host:5"} == shown

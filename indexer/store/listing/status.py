@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from indexer.inventory.latency import quantile
 from indexer.inventory.loss import Account, Statement, current_statement, without_counters
-from indexer.store import loss, traits, verified
+from indexer.store import loops, loss, traits, verified
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -120,7 +120,7 @@ async def status(connection: Connection) -> Status:
         instances=instances,
         last_walk=await connection.fetchrow(SQL["last_walk"]),
         trend=await newest_walks(connection, limit=TREND),
-        loops=await connection.fetch(SQL["loops"]),
+        loops=await loops.list_loops(connection),
         totals=await connection.fetchrow(SQL["totals"]),
         processes=await _processes(connection),
         downtimes=await loss.list_instance_statements(connection, instance_ids=ids, limit=INTERVALS),

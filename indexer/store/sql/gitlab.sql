@@ -8,30 +8,11 @@ SELECT EXISTS (SELECT FROM repository WHERE name = $1)
     OR EXISTS (SELECT FROM repository WHERE name > $1 || '/' AND name < $1 || '0')
 
 -- name: size_of
--- Bytes of the distinct layers below the tags of the repository $1 (name), through any depth of indexes, but only what the
--- repository holds. A layer's size is what the registry said in an event, else the most that one of these images claims.
+-- Bytes of the distinct layers below the tags of the repository $1 (name) and, where $2, of all below it, through any depth
+-- of indexes, but only what the repository holds. A layer's size is what the registry said in an event, else the most that one of these images claims.
 WITH RECURSIVE reached (repository_id, id) AS (
     SELECT r.id, t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
-    WHERE r.name = $1 AND t.manifest_id IS NOT NULL
-    UNION
-    SELECT reached.repository_id, k.child_id
-    FROM reached
-    JOIN manifest_child AS k ON k.manifest_id = reached.id
-    JOIN repository_manifest AS h
-        ON h.repository_id = reached.repository_id AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
-), layer AS (
-    SELECT l.blob_id, max(l.size_bytes) AS claimed
-    FROM (SELECT DISTINCT id FROM reached) AS image JOIN manifest_layer AS l ON l.manifest_id = image.id
-    GROUP BY l.blob_id
-)
-SELECT least(coalesce(sum(coalesce(nullif(b.size_bytes, 0), layer.claimed)), 0), 9223372036854775807)::bigint
-FROM layer JOIN blob AS b ON b.id = layer.blob_id
-
--- name: size_under
--- The same of the repository $1 (name) and all below it, each layer once.
-WITH RECURSIVE reached (repository_id, id) AS (
-    SELECT r.id, t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
-    WHERE (r.name = $1 OR (r.name > $1 || '/' AND r.name < $1 || '0')) AND t.manifest_id IS NOT NULL
+    WHERE (r.name = $1 OR ($2 AND r.name > $1 || '/' AND r.name < $1 || '0')) AND t.manifest_id IS NOT NULL
     UNION
     SELECT reached.repository_id, k.child_id
     FROM reached

@@ -32,21 +32,6 @@ WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' ORDER BY finishe
 SELECT id, started_at, finished_at, outcome, counts, undecided FROM drift_run
 WHERE outcome IN ('complete', 'incomplete', 'braked') AND scope IS NULL AND mode <> 'plan' ORDER BY id DESC LIMIT $1
 
--- name: loops
--- What background loops last did: of the processes that live, and of the last one of each program (see list_loops).
-WITH heard AS (
-    SELECT process, regexp_replace(process, '\s\S+$', '') AS program, max(last_run_at) AS at, bool_and(outcome = 'ended') AS ended
-    FROM loop_state GROUP BY process
-), shown AS (
-    SELECT process FROM (
-        SELECT process, NOT coalesce(ended, false) AND at > max(at) OVER () - interval '2 minutes' AS lives,
-               row_number() OVER (PARTITION BY program ORDER BY at DESC, process) = 1 AS last
-        FROM heard
-    ) AS h WHERE lives OR last
-)
-SELECT loop, process, started_at, last_run_at, last_good_at, last_error, outcome
-FROM loop_state JOIN shown USING (process) ORDER BY loop, process
-
 -- name: totals
 -- How much is on record, by maintained counters.
 SELECT count(*) AS repositories, coalesce(sum(tag_count), 0)::bigint AS tags,

@@ -35,4 +35,5 @@ WITH heard AS (
         FROM heard
     ) AS h WHERE lives OR last
 )
-SELECT loop, process, last_good_at FROM loop_state JOIN shown USING (process) ORDER BY loop, process
+SELECT loop, process, started_at, last_run_at, last_good_at, last_error, outcome
+FROM loop_state JOIN shown USING (process) ORDER BY loop, process
