@@ -18,8 +18,10 @@ from indexer.values import (
     Secret,
     absolute_path,
     address,
+    base_url,
     gitlab_url,
     header,
+    http_url,
     list_of,
     one_of,
     parse_duration,
@@ -28,8 +30,6 @@ from indexer.values import (
     parse_size,
     path,
     rate,
-    realm_url,
-    registry_url,
     secret,
     share,
     switch,
@@ -131,13 +131,13 @@ class Settings:
     indexer_log_format: str = setting(one_of("auto", "json", "console"), "auto")
     """``auto``: console on a terminal, JSON elsewhere."""
 
-    reconciler_registry_url: str | None = setting(registry_url, None)
+    reconciler_registry_url: str | None = setting(base_url, None)
     """Base URL of the registry, as clients reach it, without ``/v2/``."""
     reconciler_registry_username: str | None = setting(text, None)
     reconciler_registry_password: Secret | None = setting(secret, None)
     reconciler_registry_ca_file: Path | None = setting(path, None)
     """PEM bundle to trust instead of the system's."""
-    reconciler_registry_token_realm: str | None = setting(realm_url, None)
+    reconciler_registry_token_realm: str | None = setting(http_url, None)
     """The registry's token server, its ``auth.token.realm``. Needed where the registry is plain HTTP over a network and
     the token server is another host: the password goes nowhere else."""
     reconciler_registry_token_service: str | None = setting(text, None)
@@ -146,7 +146,7 @@ class Settings:
     """Hosts of the storage that the registry may redirect to though they lie further inside than itself."""
     reconciler_registry_is_cache: bool | None = setting(switch_or_auto, None)
     """Whether the registry is a pull-through cache; ``auto``, as if unset: it is asked."""
-    reconciler_indexer_url: str | None = setting(registry_url, None)
+    reconciler_indexer_url: str | None = setting(base_url, None)
     """Where ``doctor`` reaches ``indexer serve``, if not at ``INDEXER_LISTEN`` of its own machine."""
     reconciler_registry_debug_urls: tuple[str, ...] = setting(list_of(text), ())
     """The instances' debug addresses, for loss accounting."""

@@ -124,25 +124,21 @@ def address(value: object) -> str:
     return text(value)
 
 
-def registry_url(value: object) -> str:
-    """Return a registry's base URL without ``/v2/``; it holds no password."""
+def base_url(value: object) -> str:
+    """Return the base URL of a registry (without ``/v2/``) or of an indexer; it holds no password."""
+    return http_url(value).rstrip("/").removesuffix("/v2")
+
+
+def http_url(value: object) -> str:
+    """Return an http or https URL as it is written; it holds no password."""
     url = text(value)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"not an http or https URL: {url!r}")
     if parts.username or parts.password:
-        raise ValueError("put credentials into RECONCILER_REGISTRY_USERNAME and _PASSWORD, not into the URL")
-    return url.rstrip("/").removesuffix("/v2")
-
-
-def realm_url(value: object) -> str:
-    """Return the URL of a token server as the registry names it; it holds no password."""
-    url = text(value)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not an http or https URL: {url!r}")
-    if parts.username or parts.password:
-        raise ValueError("put credentials into RECONCILER_REGISTRY_USERNAME and _PASSWORD, not into the URL")
+        raise ValueError(
+            "a URL holds no password; the registry's go into RECONCILER_REGISTRY_USERNAME and _PASSWORD"
+        )
     return url
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -128,7 +128,7 @@ def picture_json(picture: Picture) -> dict[str, Any]:
             "first_damage": None if picture.checked.first is None else picture.checked.first.what,
             "conflicts": [one.what for one in picture.conflicts],
         },
-        "registry": {trait.value: _trait_json(picture.status.traits.get(trait)) for trait in Trait},
+        "registry": {trait.value: _fields(picture.status.traits.get(trait)) for trait in Trait},
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
             {key: _json_value(value) for key, value in dict(row).items() if key != "id"}
@@ -264,17 +264,6 @@ def _trait_lines(picture: Picture) -> Iterator[str]:
         yield f"pulls        not known ({because}): what shows as never pulled may be in use"
 
 
-def _trait_json(shown: Shown | None) -> dict[str, Any] | None:
-    if shown is None:
-        return None
-    return {
-        "holds": shown.holds,
-        "because": shown.because,
-        "since": format_time(shown.since),
-        "observed_at": format_time(shown.observed_at),
-    }
-
-
 def _log_lines(picture: Picture) -> Iterator[str]:
     checked = picture.checked
     compared = _since(checked.lap.lap_ended_at, picture.now)
@@ -307,6 +296,10 @@ def _run_json(run: Mapping[str, Any]) -> dict[str, Any]:
 def _json_value(value: Any) -> Any:
     """Write times as the API does; an infinite one is not known."""
     return format_time(known(value)) if isinstance(value, datetime) else value
+
+
+def _fields(shown: Shown | None) -> dict[str, Any] | None:
+    return None if shown is None else {name: _json_value(value) for name, value in asdict(shown).items()}
 
 
 def _verified(shares: Verification) -> str:
