@@ -137,7 +137,7 @@ class BareWriter:
             await connection.execute(
                 load("repositories")["count_repositories"],
                 ids, [1] * len(ids), [1] * len(ids), [now] * len(ids), [NEVER] * len(ids), [FOR_EVER] * len(ids),
-                SORTED_WHOLE,
+                SORTED_WHOLE, [NEVER] * len(ids),
             )  # fmt: skip
             await connection.execute(
                 load("lookups")["count_instance_events"], [self.instance_id], [count], [now], [now], [now]

@@ -19,12 +19,12 @@ from aiohttp.web_server import Server
 from indexer.httpserver.crowd import CLOSED, Crowd, group_of
 from indexer.httpserver.head import HeadWeight, weight_of
 from indexer.httpserver.limits import Limits
+from indexer.httpserver.refusals import MEDIA_TYPE, body_of, detail_of, response_bytes
 
 _TOO_LARGE: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 PIECE: Final = 64 * 1024
 """Given to the parser at a time, so that the measure is exceeded by no more. The transport reads 256 KiB at once."""
 
-_LONGEST_MESSAGE: Final = 200
 _THROWN_AWAY: Final = 1024 * 1024
 """Bytes that are still read after a refusal."""
 
@@ -108,7 +108,9 @@ class MeasuredConnection(RequestHandler):
             return super().handle_error(request, status, exc, message)
         if status == HTTPStatus.BAD_REQUEST:
             CLOSED.labels("malformed").inc()
-        response = web.Response(status=status, text=f"{(message or '')[:_LONGEST_MESSAGE]}\n")
+        response = web.Response(
+            status=status, body=body_of(HTTPStatus(status), message or ""), content_type=MEDIA_TYPE
+        )
         response.force_close()
         return response
 
@@ -148,7 +150,7 @@ class MeasuredConnection(RequestHandler):
         """
         self._settle()
         self._refused = True
-        reason = (error.message or "")[:_LONGEST_MESSAGE]
+        reason = detail_of(error.exc, error.message or "")
         short = HttpProcessingError(code=error.status, message=reason)
         self._messages[-1] = (_ErrInfo(error.status, short, reason), EMPTY_PAYLOAD)
         error.exc.__traceback__ = None
@@ -226,14 +228,5 @@ class MeasuredConnection(RequestHandler):
         self._refused = True
         self._parser = None  # with what it holds of the head
         if self.transport is not None and idle:
-            self.transport.write(_refusal(status))
+            self.transport.write(response_bytes(status))
         self._loop.call_later(self._limits.linger_seconds, self.force_close)
-
-
-def _refusal(status: HTTPStatus) -> bytes:
-    body = f"{status.phrase}\n".encode()
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -169,6 +170,33 @@ async def test_trailers__are_bounded() -> None:
             await send(stream, post, *fields(40, 30_000))
             assert await status_of(stream) in ("", "431")
         stream[1].close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /quick?" + b"a" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /quick\x00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (START + b"".join(fields(100, 1)) + b"\r\n", 400),
+        (START + b"".join(fields(10, 20_000)) + b"\r\n", 431),
+        (START + b"Expect: what\xff\r\n\r\n", 417),
+    ],
+    ids=["line", "rubbish", "fields", "weight", "expectation"],
+)
+async def test_refused__in_the_form_of_the_api(sent: bytes, status: int) -> None:
+    """Who asks cannot tell that no endpoint answered: every refusal is a problem document, and repeats nothing sent."""
+    async with served() as address:
+        stream = await asyncio.open_connection(*address)
+        await send(stream, sent)
+        head, _, body = (await asyncio.wait_for(stream[0].read(), 20)).partition(b"\r\n\r\n")
+        stream[1].close()
+
+    assert f" {status} ".encode() in head.splitlines()[0]
+    assert b"application/problem+json" in head
+    problem = json.loads(body)
+    assert status == problem["status"]
+    assert problem["detail"]
+    assert b"aaaa" not in body
 
 
 @pytest.mark.parametrize(

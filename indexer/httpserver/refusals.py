@@ -1,0 +1,45 @@
+"""What is answered to a request that reaches no endpoint, because its head is no HTTP or too much of it.
+
+A problem document (RFC 9457), as everywhere in the API: who asks cannot know that these answers come from elsewhere.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from aiohttp.http_exceptions import LineTooLong
+
+MEDIA_TYPE: Final = "application/problem+json"
+_LONGEST_DETAIL: Final = 200
+
+
+def detail_of(error: BaseException | None, message: str) -> str:
+    """Return what was wrong with a head. Of a line that is too long the limit alone, not the line."""
+    if isinstance(error, LineTooLong):
+        return f"a line of the request's head is longer than {error.args[1]} bytes"
+    return message[:_LONGEST_DETAIL]
+
+
+def body_of(status: HTTPStatus, detail: str) -> bytes:
+    """Return the document."""
+    return orjson.dumps(
+        {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status.value,
+            "code": status.name.lower(),
+            "detail": detail or status.phrase,
+        }
+    )
+
+
+def response_bytes(status: HTTPStatus) -> bytes:
+    """Return a whole response, for a connection that has no request to answer."""
+    body = body_of(status, status.phrase)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {MEDIA_TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
