@@ -38,6 +38,7 @@ KEY_SECONDS = 60.0
 """How old the key may be that is at hand: it changes when a database is made anew behind a running server."""
 
 _NO_CURSOR = "this is no cursor of this list, sort, filters and grants"
+_OLD_CURSOR = "the cursor is of an earlier version, which made them in another way"
 _OLD_FORM = b'["'
 _PADDED_TO = 32
 """Bytes; a cursor's length tells no more of a place than that."""
@@ -145,12 +146,11 @@ class Cursors:
             sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except binascii.Error:
             raise ValueError(_NO_CURSOR) from None
-        if sealed.startswith(_OLD_FORM):
-            raise ValueError("the cursor is of an earlier version, which made them in another way")
         try:
             parts = orjson.loads(self.key.decrypt(sealed, [_label(scope, orders), self.question()]))
         except (InvalidTag, ValueError):
-            raise ValueError(_NO_CURSOR) from None
+            # Only now: what is sealed may begin with any bytes, one cursor of 65,536 with these.
+            raise ValueError(_OLD_CURSOR if sealed.startswith(_OLD_FORM) else _NO_CURSOR) from None
         if not isinstance(parts, list):
             raise ValueError(_NO_CURSOR)
         return parts
