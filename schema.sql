@@ -188,10 +188,10 @@ CREATE TABLE tag (
     revision        integer NOT NULL DEFAULT 1,
     published_source text NOT NULL CHECK (published_source IN ('event', 'storage', 'image-config', 'first-seen')),
     evidence        text NOT NULL CHECK (evidence IN ('told', 'seen')),
-    broken          boolean NOT NULL DEFAULT false,
     large           boolean NOT NULL DEFAULT false,            -- the same as of its repository
     name            text COLLATE "C" NOT NULL,
     semver_key      bytea NOT NULL DEFAULT '',
+    broken_reason   text CHECK (broken_reason IN ('dangling_tag', 'unreadable_tag')),  -- listed, cannot be read; null: can
     PRIMARY KEY (repository_id, name)
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
         autovacuum_vacuum_insert_scale_factor = 0.01);

@@ -50,7 +50,8 @@ SELECT t.* FROM (
 
 _PAGE = """
 SELECT t.name, m.digest, t.facet_id, t.size_bytes, t.published_at, t.published_source, t.image_created,
-       t.first_seen_at, p.last_pulled_at, p.pull_count, m.config_digest, t.pushed_by, t.verified_at, t.broken
+       t.first_seen_at, p.last_pulled_at, p.pull_count, m.config_digest, t.pushed_by, t.verified_at,
+       t.broken_reason
 FROM tag AS t LEFT JOIN manifest AS m ON m.id = t.manifest_id LEFT JOIN LATERAL (
     SELECT last_pulled_at, pull_count FROM tag_pull AS p
     WHERE p.repository_id = t.repository_id AND p.name = t.name LIMIT 1

@@ -84,6 +84,7 @@ def _expected_tag(pushed: Pushed, pulls: int) -> Json:
         "pushed_by": pushed.actor,
         "pull_count": pulls,
         "broken": False,
+        "broken_reason": None,
     }
     if pushed.kind == "image":
         config = image.blobs[0]

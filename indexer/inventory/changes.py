@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from indexer.inventory import history
 from indexer.inventory.events import Event
-from indexer.inventory.records import Interval, ManifestRecord, TagRecord
+from indexer.inventory.records import BrokenReason, Interval, ManifestRecord, TagRecord
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 
@@ -93,8 +93,8 @@ class DriftCause(StrEnum):
 
     FIRST_WALK = "first_walk"
     RACE = "race"
-    DANGLING_TAG = "dangling_tag"
-    UNREADABLE_TAG = "unreadable_tag"
+    DANGLING_TAG = BrokenReason.DANGLING_TAG.value
+    UNREADABLE_TAG = BrokenReason.UNREADABLE_TAG.value
     LATE_NOTIFICATION = "late_notification"
     LOST_NOTIFICATION = "lost_notification"
     OUT_OF_BAND = "out_of_band"

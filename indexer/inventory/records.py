@@ -29,6 +29,17 @@ class TimeSource(StrEnum):
     FIRST_SEEN = "first-seen"
 
 
+class BrokenReason(StrEnum):
+    """Why a tag that the registry lists cannot be read; the words are those of a finding's cause.
+
+    ``dangling_tag``: its link is there, the manifest is not (404). ``unreadable_tag``: the registry fails for it (500),
+    again and again.
+    """
+
+    DANGLING_TAG = "dangling_tag"
+    UNREADABLE_TAG = "unreadable_tag"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRecord:
     """One tag as the inventory has it.
@@ -57,7 +68,7 @@ class TagRecord:
     pushed_by: str | None = None
     verified_at: datetime | None = None
     read_at: datetime | None = None
-    broken: bool = False
+    broken_reason: BrokenReason | None = None
     alive_since: datetime | None = None
     deleted_by_dummy: bool = False
 
@@ -65,6 +76,11 @@ class TagRecord:
     def key(self) -> TagKey:
         """Repository and tag."""
         return self.repository, self.name
+
+    @property
+    def broken(self) -> bool:
+        """True for a tag that the registry lists and cannot serve."""
+        return self.broken_reason is not None
 
     @property
     def live(self) -> bool:

@@ -42,7 +42,7 @@ from indexer.inventory.changes import (
 from indexer.inventory.held import ManifestObservation, observe_manifest
 from indexer.inventory.history import TICK, Becoming, Timeline
 from indexer.inventory.precedence import CLOCK_MARGIN, Judgement, is_settled
-from indexer.inventory.records import Evidence, Interval, ManifestRecord, TagRecord, TimeSource
+from indexer.inventory.records import BrokenReason, Evidence, Interval, ManifestRecord, TagRecord, TimeSource
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 
@@ -74,6 +74,11 @@ class TagObservation:
     size_bytes: int = 0
     unreadable: bool = False
     """Of a broken tag: the registry does not say 404 for it but fails (500), again and again."""
+
+    @property
+    def broken_reason(self) -> BrokenReason:
+        """Of a broken tag: why it cannot be read."""
+        return BrokenReason.UNREADABLE_TAG if self.unreadable else BrokenReason.DANGLING_TAG
 
     def of_manifest(self, digest: Digest) -> ManifestObservation:
         """Return what it shows of the manifest: it is served, whatever becomes of the tag's own record."""
@@ -179,12 +184,14 @@ def _confirm(
     if record is None:
         return Seen(judgement=Judgement.CONFIRMED)
     read = look.outcome is Outcome.POINTS
+    broken = look.outcome is Outcome.BROKEN
     after = replace(
         record,
         seen_at=_latest(record.seen_at, look.as_of),
         evidence=Evidence.SEEN,
         verified_at=_latest(record.verified_at, look.looked_at),
         read_at=_latest(record.read_at, look.looked_at) if read else record.read_at,
+        broken_reason=look.broken_reason if broken else record.broken_reason,
     )
     manifest = tuple(_manifest_seen(look, held, source))
     found = any(isinstance(change, Finding) for change in manifest)
@@ -298,7 +305,7 @@ def _readable_again(
         evidence=Evidence.SEEN,
         verified_at=_latest(record.verified_at, look.looked_at),
         read_at=_latest(record.read_at, look.looked_at),
-        broken=False,
+        broken_reason=None,
     )
     return (
         TagChanged(before=record, after=after, history=timeline),
@@ -311,7 +318,7 @@ def _broken(
     record: TagRecord | None, timeline: Timeline, look: TagObservation, source: AuditSource
 ) -> tuple[Change, ...]:
     """The tag's link is there, its manifest is not. Never announced, it is recorded without a digest."""
-    cause = DriftCause.UNREADABLE_TAG if look.unreadable else DriftCause.DANGLING_TAG
+    cause = DriftCause(look.broken_reason)
     finding = _finding(look, DriftKind.TAG_BROKEN, cause, record)
     if record is not None and record.live:
         after = replace(
@@ -321,7 +328,7 @@ def _broken(
             evidence=Evidence.SEEN,
             verified_at=_latest(record.verified_at, look.looked_at),
             read_at=None,
-            broken=True,
+            broken_reason=look.broken_reason,
         )
     else:
         after = TagRecord(
@@ -336,7 +343,7 @@ def _broken(
             published_source=TimeSource.FIRST_SEEN,
             first_seen_at=look.looked_at,
             verified_at=_latest(None if record is None else record.verified_at, look.looked_at),
-            broken=True,
+            broken_reason=look.broken_reason,
         )
     return (
         TagChanged(before=record, after=after, history=timeline),
@@ -361,7 +368,7 @@ def _absent(
         published_at=at,
         published_source=TimeSource.FIRST_SEEN,
         verified_at=_latest(record.verified_at, look.looked_at),
-        broken=False,
+        broken_reason=None,
     )
     gone = Becoming(at=at, digest=None, source=TimeSource.FIRST_SEEN, not_before=record.as_of)
     return (

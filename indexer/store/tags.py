@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from indexer.inventory.records import Evidence, ManifestKey, TagKey, TagRecord, TimeSource
+from indexer.inventory.records import BrokenReason, Evidence, ManifestKey, TagKey, TagRecord, TimeSource
 from indexer.inventory.semver import semver_key
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
@@ -57,7 +57,7 @@ async def find_tags(
             pushed_by=row["pushed_by"],
             verified_at=row["verified_at"],
             read_at=row["read_at"],
-            broken=bool(row["broken"]),
+            broken_reason=BrokenReason(row["broken_reason"]) if row["broken_reason"] is not None else None,
             alive_since=row["alive_since"],
             deleted_by_dummy=bool(row["by_dummy"]),
         )
@@ -91,7 +91,7 @@ async def put_tags(
         [record.revision for record in records],
         [record.published_source for record in records],
         [record.evidence for record in records],
-        [record.broken for record in records],
+        [record.broken_reason for record in records],
         [semver_key(record.name) for record in records],
         unknown_facet_id,
         [record.alive_since for record in records],

@@ -153,10 +153,10 @@ async def compare(world: World, outcome: Outcome) -> None:
     try:
         recorded = {
             (row["repository"], row["name"]): "broken"
-            if row["broken"]
+            if row["broken_reason"] is not None
             else str(digest_from_bytes(row["digest"]))
             for row in await connection.fetch(
-                "SELECT r.name AS repository, t.name, t.broken, m.digest FROM tag AS t"
+                "SELECT r.name AS repository, t.name, t.broken_reason, m.digest FROM tag AS t"
                 " JOIN repository AS r ON r.id = t.repository_id LEFT JOIN manifest AS m ON m.id = t.manifest_id"
             )
         }

@@ -174,6 +174,7 @@ async def test_tag__shows_the_fields_of_the_interface(api: Api) -> None:
         "pushed_by": "alice",
         "verified_at": None,
         "broken": False,
+        "broken_reason": None,
     }
     assert page["next"] is None
     assert page["previous"] is None
@@ -223,8 +224,8 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
     ({"size_min": 200}, lambda t: t.size_bytes >= 200),
     ({"size_max": 200}, lambda t: t.size_bytes <= 200),
     ({"size_min": 100, "size_max": 200}, lambda t: 100 <= t.size_bytes <= 200),
-    ({"broken": True}, lambda t: t.broken),
-    ({"broken": False}, lambda t: not t.broken),
+    ({"broken": True}, lambda t: t.broken_reason is not None),
+    ({"broken": False}, lambda t: t.broken_reason is None),
     ({"verified": True}, lambda t: t.verified_at is not None),
     ({"verified": False}, lambda t: t.verified_at is None),
     (
@@ -243,7 +244,11 @@ def assorted(count: int = 120) -> list[TagRow]:
         {"kind": "index", "media_type": OCI_INDEX, "platforms": ("linux/amd64", "linux/arm64")},
     ]
     return [
-        replace(tag, broken=chance.random() < 0.1, **({} if tag.seed else chance.choice(kinds)))
+        replace(
+            tag,
+            broken_reason="dangling_tag" if chance.random() < 0.1 else None,
+            **({} if tag.seed else chance.choice(kinds)),
+        )
         for tag in generate(count, seed=5)
     ]
 
@@ -402,9 +407,21 @@ async def test_tag__one_with_what_it_points_to(api: Api) -> None:
 
 async def test_tag__broken_and_never_announced(api: Api) -> None:
     """A tag that the registry lists but cannot serve, and never announced, is shown without a digest."""
-    number = await put_repository(api.pool, "team/app", [TagRow(name="ghost", broken=True)])
+    number = await put_repository(api.pool, "team/app", [TagRow(name="ghost", broken_reason="dangling_tag")])
     await api.pool.execute("UPDATE tag SET manifest_id = NULL WHERE repository_id = $1", number)
     (item,) = (await api.json(PATH))["items"]
     assert (item["digest"], item["broken"], item["config_digest"]) == (None, True, None)
     tag = await api.json(f"{PATH}/ghost")
     assert (tag["digest"], tag["manifest"], tag["sibling_tags"]) == (None, None, [])
+    assert (tag["broken"], tag["broken_reason"]) == (True, "dangling_tag")
+
+
+async def test_tags__say_why_they_are_broken(api: Api) -> None:
+    """What the reconciler found is shown in the list of a repository, across repositories, and of one tag."""
+    reasons = {"dangling": "dangling_tag", "failing": "unreadable_tag", "good": None}
+    rows = [TagRow(name=name, broken_reason=reason) for name, reason in reasons.items()]
+    await put_repository(api.pool, "team/app", rows)
+    for path in (PATH, "/api/v1/tags", f"{PATH}?sort=last_pulled_at"):
+        items = (await api.json(path))["items"]
+        assert {item["name"]: item["broken_reason"] for item in items} == reasons
+    assert (await api.json(f"{PATH}/failing"))["broken_reason"] == "unreadable_tag"

@@ -644,7 +644,7 @@ async def test_tag__that_is_broken(trusting: Trusting) -> None:
     """A tag whose manifest nobody knows is listed and shown, with an empty digest and size 0."""
     repository_id = await put_repository(trusting.pool, APP, [TagRow(name="v1")])
     await trusting.pool.execute(
-        "UPDATE tag SET manifest_id = NULL, broken = true, size_bytes = 0 WHERE repository_id = $1",
+        "UPDATE tag SET manifest_id = NULL, broken_reason = 'dangling_tag', size_bytes = 0 WHERE repository_id = $1",
         repository_id,
     )
     (shown,) = await trusting.json(TAGS)

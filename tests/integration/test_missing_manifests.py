@@ -235,7 +235,7 @@ async def test_dangling_tag__is_broken_and_then_its_manifest_is_gone(pool: Pool,
     await pool.execute("UPDATE repository_manifest SET as_of = now() - interval '1 hour'")
     state.repositories[APP].manifests.clear()
     await work_off(pool, lookups, registry)
-    assert await pool.fetchval("SELECT broken FROM tag")
+    assert await pool.fetchval("SELECT broken_reason FROM tag") == "dangling_tag"
     assert not (await hold_on(pool, FIRST_DIGEST)).present
     assert 1 == await logged(pool, "manifest.deleted")
     await check_counters(pool)

@@ -103,7 +103,7 @@ async def told_lies(pool: Pool, capture: Capture) -> set[tuple[str, str]]:
 async def broken_tags(pool: Pool) -> set[tuple[str, str]]:
     rows = await pool.fetch(
         "SELECT r.name AS repository, t.name FROM tag AS t JOIN repository AS r ON r.id = t.repository_id"
-        " WHERE t.broken"
+        " WHERE t.broken_reason IS NOT NULL"
     )
     return {(row["repository"], row["name"]) for row in rows}
 

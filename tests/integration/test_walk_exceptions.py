@@ -119,10 +119,11 @@ async def verify(
             await asyncio.sleep(0.002)
 
 
-async def broken(pool: Pool) -> list[tuple[str, str, bool]]:
+async def broken(pool: Pool) -> list[tuple[str, str, str | None]]:
     rows = await pool.fetch(
-        "SELECT r.name AS repository, t.name AS tag, t.broken FROM tag t JOIN repository r ON r.id = t.repository_id"
-        " WHERE t.broken OR t.verified_at IS NULL ORDER BY r.name, t.name"
+        "SELECT r.name AS repository, t.name AS tag, t.broken_reason"
+        " FROM tag t JOIN repository r ON r.id = t.repository_id"
+        " WHERE t.broken_reason IS NOT NULL OR t.verified_at IS NULL ORDER BY r.name, t.name"
     )
     return [tuple(row) for row in rows]
 
@@ -158,7 +159,7 @@ async def test_failing_tag__becomes_broken(pool: Pool, lookups: Lookups, registr
     second = await walk(pool, lookups, registry)
 
     assert (second.outcome, second.undecided) == (RunOutcome.COMPLETE, {})
-    assert await broken(pool) == [(APP, "v2", True), (OTHER, "v2", True)]
+    assert await broken(pool) == [(APP, "v2", "unreadable_tag"), (OTHER, "v2", "unreadable_tag")]
     found = await pool.fetch("SELECT kind, cause FROM drift_finding WHERE tag = 'v2'")
     assert {tuple(row) for row in found} == {("tag_broken", "unreadable_tag")}
     details = await pool.fetchval(
@@ -179,8 +180,17 @@ async def test_failing_tag__known_before(pool: Pool, lookups: Lookups, registry:
     await walk(pool, lookups, registry)
     await verify(pool, lookups, registry, until_attempts=decide.UNREADABLE_AFTER + 2)
 
-    assert await broken(pool) == [(APP, "v2", True), (APP, "v3", True), (OTHER, "v2", True)]
-    assert await pool.fetchval("SELECT count(*) FROM tag WHERE broken AND manifest_id IS NULL") == 0
+    assert await broken(pool) == [
+        (APP, "v2", "unreadable_tag"),
+        (APP, "v3", "unreadable_tag"),
+        (OTHER, "v2", "unreadable_tag"),
+    ]
+    assert (
+        await pool.fetchval(
+            "SELECT count(*) FROM tag WHERE broken_reason IS NOT NULL AND manifest_id IS NULL"
+        )
+        == 0
+    )
 
 
 async def test_failing_tag__nothing_else_answers(pool: Pool, lookups: Lookups, registry: Damaged) -> None:
@@ -344,7 +354,7 @@ async def test_real_registry__damaged_storage(
         report = await walk(pool, lookups, client)
 
     assert (report.outcome, set(report.undecided)) == (RunOutcome.COMPLETE, {"not_a_tag"})
-    assert await broken(pool) == [(APP, "directory", True), (APP, "empty", True)]
+    assert await broken(pool) == [(APP, "directory", "unreadable_tag"), (APP, "empty", "unreadable_tag")]
     assert await pool.fetchval("SELECT array_agg(name ORDER BY name) FROM tag") == [
         "directory",
         "empty",

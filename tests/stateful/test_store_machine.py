@@ -106,7 +106,7 @@ class StoreMachine(InventoryMachine):
 
     async def _compare(self) -> None:
         rows = await self.pool.fetch(
-            "SELECT t.name, m.digest, t.revision, t.told_at, t.seen_at, t.published_at, t.broken, t.verified_at"
+            "SELECT t.name, m.digest, t.revision, t.told_at, t.seen_at, t.published_at, t.broken_reason, t.verified_at"
             " FROM tag AS t LEFT JOIN manifest AS m ON m.id = t.manifest_id"
         )
         live = {
@@ -116,7 +116,7 @@ class StoreMachine(InventoryMachine):
                 known(row["told_at"]),
                 known(row["seen_at"]),
                 row["published_at"],
-                row["broken"],
+                row["broken_reason"],
                 row["verified_at"],
             )
             for row in rows
@@ -128,7 +128,7 @@ class StoreMachine(InventoryMachine):
                 record.told_at,
                 record.seen_at,
                 record.published_at,
-                record.broken,
+                record.broken_reason,
                 record.verified_at,
             )
             for record in self.known.tags.values()

@@ -63,6 +63,7 @@ def tag_rows(ledger: Ledger) -> Rows:
                 "pull_count": ledger.pulls[repository, name],
                 "verified_at": "2026-05-01T10:00:10.000000Z",
                 "broken": False,
+                "broken_reason": None,
             }
         )
     return rows

@@ -23,7 +23,7 @@ from indexer.inventory.changes import (
 )
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.precedence import CLOCK_MARGIN, RACE_WINDOW, Judgement
-from indexer.inventory.records import TagRecord, TimeSource
+from indexer.inventory.records import BrokenReason, TagRecord, TimeSource
 from indexer.inventory.seen import Outcome, Seen, TagObservation, see
 from indexer.inventory.told import Known, tell
 from indexer.oci.digest import Digest
@@ -70,7 +70,9 @@ def delete(seconds: float, digest: Digest | None = None, **more: object) -> Even
     return event(EventAction.DELETE, seconds, digest, **more)  # type: ignore[arg-type]  # as above
 
 
-def look(seconds: float, outcome: Outcome, digest: Digest | None = None) -> TagObservation:
+def look(
+    seconds: float, outcome: Outcome, digest: Digest | None = None, *, unreadable: bool = False
+) -> TagObservation:
     return TagObservation(
         repository=REPOSITORY,
         tag=TAG,
@@ -78,6 +80,7 @@ def look(seconds: float, outcome: Outcome, digest: Digest | None = None) -> TagO
         looked_at=at(seconds),
         as_of=at(seconds),
         digest=digest,
+        unreadable=unreadable,
     )
 
 
@@ -294,13 +297,25 @@ def test_look__at_a_dangling_tag() -> None:
     """Listed and unreadable is broken, not gone; readable again is not a new tag."""
     known = told(push(10, A))
     assert ["tag.broken"] == actions(looked(known, look(60, Outcome.BROKEN)).changes)
-    assert (A, True) == (record(known).digest, record(known).broken)
+    assert (A, BrokenReason.DANGLING_TAG) == (record(known).digest, record(known).broken_reason)
     assert ["tag.readable"] == actions(looked(known, look(70, Outcome.POINTS, A)).changes)
-    assert (A, False, at(10)) == (
+    assert (A, None, at(10)) == (
         record(known).digest,
-        record(known).broken,
+        record(known).broken_reason,
         record(known).published_at,
     )
+
+
+def test_look__tells_why_a_tag_is_broken() -> None:
+    """The reason on record is that of the newest look, though the tag does not become broken once more."""
+    known = told(push(10, A))
+    looked(known, look(60, Outcome.BROKEN, unreadable=True))
+    assert BrokenReason.UNREADABLE_TAG == record(known).broken_reason
+    again = looked(known, look(70, Outcome.BROKEN))
+    assert (Judgement.CONFIRMED, []) == (again.judgement, actions(again.changes))
+    assert BrokenReason.DANGLING_TAG == record(known).broken_reason
+    tell(known, push(80, A))
+    assert (None, False) == (record(known).broken_reason, record(known).broken)
 
 
 def test_look__at_a_dangling_tag_nobody_announced() -> None:

@@ -30,7 +30,7 @@ from indexer.api.patterns import whole_name_matcher
 from indexer.api.problems import not_found
 from indexer.api.sorting import parse_sort, sort_field
 from indexer.api.v1.manifests import Manifest, Referrer, show_manifest, show_referrer
-from indexer.inventory.records import TimeSource
+from indexer.inventory.records import BrokenReason, TimeSource
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.kinds import Kind
 from indexer.store.instants import show_instant
@@ -122,6 +122,9 @@ class Tag(Shown):
     pushed_by: str | None
     verified_at: datetime | None = Field(description="Null: told, but not yet looked at.")
     broken: bool = Field(description="Listed by the registry, but cannot be read.")
+    broken_reason: BrokenReason | None = Field(
+        description="Why: the registry answers 404 for it (`dangling_tag`), or 500 again and again (`unreadable_tag`)."
+    )
 
 
 class TagWithContent(Tag):
@@ -250,7 +253,8 @@ def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
         "config_digest": shown_digest(row["config_digest"]),
         "pushed_by": page.actors[row["pushed_by"]],
         "verified_at": show_instant(row["verified_at"]),
-        "broken": row["broken"],
+        "broken": row["broken_reason"] is not None,
+        "broken_reason": row["broken_reason"],
     }
 
 

@@ -70,7 +70,7 @@ _OUTER = (
     "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at::text, t.published_source, t.image_created::text, "
     "t.first_seen_at::text, p.last_pulled_at::text, p.pull_count, k.last_checked_at::text, m.config_digest, "
     "t.pushed_by, "
-    "t.verified_at::text, t.broken"
+    "t.verified_at::text, t.broken_reason"
 )
 # LIMIT keeps the look-up of pulls a look-up: a merge join of both tables by name would read all pulls up to the page.
 _DIRECT = (
@@ -90,8 +90,8 @@ _WITH_PULLS = (
 )
 _PULLED = (
     "(SELECT p.repository_id, p.name, p.last_pulled_at, t.manifest_id, t.size_bytes, t.published_at, "
-    "t.image_created, t.first_seen_at, t.verified_at, t.facet_id, t.pushed_by, t.broken, t.semver_key "
-    "FROM tag_pull AS p JOIN tag AS t ON t.repository_id = p.repository_id AND t.name = p.name) AS t"
+    "t.image_created, t.first_seen_at, t.verified_at, t.facet_id, t.pushed_by, t.broken_reason, "
+    "t.semver_key FROM tag_pull AS p JOIN tag AS t ON t.repository_id = p.repository_id AND t.name = p.name) AS t"
 )
 # What was pulled is left out by a filter, so that a walk of a bounded number of tags ends where it should.
 _PERHAPS_PULLED = (
@@ -345,7 +345,7 @@ def _range_conditions(wanted: TagFilter) -> _Ranges:
         ("last_pulled_at", "t.last_pulled_at > '-infinity' AND t.last_pulled_at < {}", wanted.pulled_before),
         ("size", "t.size_bytes >= {}", wanted.size_min),
         ("size", "t.size_bytes <= {}", wanted.size_max),
-        ("", "t.broken = {}", wanted.broken),
+        ("", "(t.broken_reason IS NOT NULL) = {}", wanted.broken),
         ("", "(t.verified_at IS NOT NULL) = {}", wanted.verified),
     )
     return tuple((key, Condition(text, (value,))) for key, text, value in bounds if value is not None)

@@ -41,11 +41,11 @@ FROM repository
 -- name: verified
 -- Of all tags, how many were ever verified, and how many since $1 and since $2.
 SELECT count(*) AS tags, count(verified_at) AS verified, count(*) FILTER (WHERE verified_at >= $1) AS recently,
-       count(*) FILTER (WHERE verified_at >= $2) AS lately, count(*) FILTER (WHERE broken) AS broken
+       count(*) FILTER (WHERE verified_at >= $2) AS lately, count(*) FILTER (WHERE broken_reason IS NOT NULL) AS broken
 FROM tag
 
 -- name: verified_sample
 -- The same of about $3 per cent of the tags.
 SELECT count(*) AS tags, count(verified_at) AS verified, count(*) FILTER (WHERE verified_at >= $1) AS recently,
-       count(*) FILTER (WHERE verified_at >= $2) AS lately, count(*) FILTER (WHERE broken) AS broken
+       count(*) FILTER (WHERE verified_at >= $2) AS lately, count(*) FILTER (WHERE broken_reason IS NOT NULL) AS broken
 FROM tag TABLESAMPLE SYSTEM ($3)

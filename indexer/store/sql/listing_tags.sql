@@ -2,7 +2,7 @@
 -- The live tag $2 of repository $1 (id); instants are only shown, and text.
 SELECT t.name, m.digest, t.facet_id, t.size_bytes, t.published_at::text, t.published_source, t.image_created::text,
        t.first_seen_at::text, p.last_pulled_at::text, p.pull_count, k.last_checked_at::text, m.config_digest, t.pushed_by,
-       t.verified_at::text, t.broken, t.manifest_id
+       t.verified_at::text, t.broken_reason, t.manifest_id
 FROM tag AS t
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
 LEFT JOIN tag_pull AS p ON p.repository_id = t.repository_id AND p.name = t.name

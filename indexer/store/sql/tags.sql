@@ -5,7 +5,7 @@ SELECT wanted.repository_id, wanted.name, t.name IS NOT NULL AS live, m.digest,
        coalesce(t.seen_at, d.seen_at) AS seen_at, coalesce(t.evidence, d.evidence) AS evidence,
        coalesce(t.published_at, d.deleted_at) AS published_at, t.published_source,
        coalesce(t.first_seen_at, d.deleted_at) AS first_seen_at, a.name AS pushed_by, t.verified_at, t.read_at,
-       t.broken, t.alive_since, d.by_dummy
+       t.broken_reason, t.alive_since, d.by_dummy
 FROM unnest($1::integer[], $2::text[]) AS wanted (repository_id, name)
 LEFT JOIN tag AS t ON t.repository_id = wanted.repository_id AND t.name = wanted.name
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
@@ -18,34 +18,34 @@ WHERE t.name IS NOT NULL OR d.name IS NOT NULL
 SELECT r.name AS repository, t.name AS tag
 FROM tag AS t JOIN repository AS r ON r.id = t.repository_id
 WHERE t.repository_id > (SELECT floor($1::float8 * max(id))::integer FROM repository)
-  AND t.manifest_id IS NOT NULL AND NOT t.broken
+  AND t.manifest_id IS NOT NULL AND t.broken_reason IS NULL
 ORDER BY t.repository_id, t.name LIMIT $2
 
 -- name: put_tags
 -- Writes live tags: repositories $1, names $2, manifests $3, published at $4, first seen at $5, told at $6,
 -- seen at $7, verified at $8, read at $9, pushed by $10, revisions $11, publish sources $12, evidence $13,
--- broken $14, semver keys $15, alive since $17. What the manifest says (size, creation time, facet) comes from the manifest;
+-- why broken $14, semver keys $15, alive since $17. What the manifest says (size, creation time, facet) comes from the manifest;
 -- $16 is the facet of a tag whose manifest was never announced.
 INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
-                 pushed_by, revision, published_source, evidence, broken, semver_key, alive_since,
+                 pushed_by, revision, published_source, evidence, broken_reason, semver_key, alive_since,
                  size_bytes, image_created, facet_id, large)
 SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.told_at, new.seen_at,
-       new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source, new.evidence, new.broken,
+       new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source, new.evidence, new.broken_reason,
        new.semver_key, new.alive_since, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16),
        r.large
 FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::integer[], $12::text[],
-            $13::text[], $14::boolean[], $15::bytea[], $17::timestamptz[])
+            $13::text[], $14::text[], $15::bytea[], $17::timestamptz[])
     AS new (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
-            pushed_by, revision, published_source, evidence, broken, semver_key, alive_since)
+            pushed_by, revision, published_source, evidence, broken_reason, semver_key, alive_since)
 JOIN repository AS r ON r.id = new.repository_id
 LEFT JOIN manifest AS m ON m.id = new.manifest_id
 ON CONFLICT (repository_id, name) DO UPDATE
 SET manifest_id = excluded.manifest_id, published_at = excluded.published_at, first_seen_at = excluded.first_seen_at,
     told_at = excluded.told_at, seen_at = excluded.seen_at, verified_at = excluded.verified_at,
     read_at = excluded.read_at, pushed_by = excluded.pushed_by, revision = excluded.revision,
-    published_source = excluded.published_source, evidence = excluded.evidence, broken = excluded.broken,
-    alive_since = excluded.alive_since,
+    published_source = excluded.published_source, evidence = excluded.evidence,
+    broken_reason = excluded.broken_reason, alive_since = excluded.alive_since,
     size_bytes = excluded.size_bytes, image_created = excluded.image_created, facet_id = excluded.facet_id
 
 -- name: drop_tags
@@ -81,12 +81,12 @@ JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id
 SELECT DISTINCT t.repository_id, wanted.digest
 FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
 JOIN manifest AS m ON m.digest = wanted.digest
-JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id AND NOT t.broken
+JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id AND t.broken_reason IS NULL
 
 -- name: list_recorded
 -- The live tags of repository $1 (name), by name after $2, at most $3, and whether their manifest is on record as held.
-SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.told_at, t.seen_at, t.broken,
-       h.manifest_id IS NOT NULL AS held
+SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.told_at, t.seen_at,
+       t.broken_reason IS NOT NULL AS broken, h.manifest_id IS NOT NULL AS held
 FROM repository AS r
 JOIN tag AS t ON t.repository_id = r.id
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
