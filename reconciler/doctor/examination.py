@@ -14,6 +14,7 @@ from reconciler.doctor.canary import Follower, push
 from reconciler.doctor.chain import CANARY_LINKS, judge_push, judge_trail
 from reconciler.doctor.endpoints import judge_endpoints
 from reconciler.doctor.facts import Failure, Instance, RegistryFacts
+from reconciler.doctor.pulls import ignores_pulls, judge_pulls
 from reconciler.doctor.report import Check, Link, Outcome, Report, failed, skipped
 from reconciler.registry.cache import Kind
 from reconciler.registry.client import RegistryClient
@@ -57,6 +58,7 @@ class Examination:
             )
             self._add(judge_endpoints(self._instances, token=settings.notifications_token))
             await self._follow_canary(client, registry)
+            await self._examine_pulls()
             await self._examine_log()
         return Report(tuple(self._checks.values()))
 
@@ -89,16 +91,31 @@ class Examination:
         self._add(decide.judge_database(database))
         self._add(decide.judge_schema(await observe.observe_schema(self._connection)))
 
+    async def _examine_pulls(self) -> None:
+        """After the canary: that its manifest was read is announced where pulls are."""
+        if self._connection is None or not self._holds(Link.SCHEMA):
+            self._skip_record(Link.PULLS)
+            return
+        ignored = ignores_pulls(self._instances, token=self._settings.notifications_token)
+        try:
+            shown = await observe.observe_pulls(self._connection, wait=not ignored and self._holds(Link.READ))
+            self._add(judge_pulls(shown, ignored=ignored))
+        except (StoreError, ConfigurationError) as error:
+            self._add(failed(Link.PULLS, f"the database went away meanwhile: {error}"))
+
     async def _examine_log(self) -> None:
         """Last: no push depends on it."""
         if self._connection is None or not self._holds(Link.SCHEMA):
-            broken = Link.SCHEMA if self._holds(Link.DATABASE) else Link.DATABASE
-            self._add(skipped(Link.LOG, f"not reached: {broken}"))
+            self._skip_record(Link.LOG)
             return
         try:
             self._add(decide.judge_log(await observe.observe_log(self._connection)))
         except (StoreError, ConfigurationError) as error:
             self._add(failed(Link.LOG, f"the database went away meanwhile: {error}"))
+
+    def _skip_record(self, link: Link) -> None:
+        broken = Link.SCHEMA if self._holds(Link.DATABASE) else Link.DATABASE
+        self._add(skipped(link, f"not reached: {broken}"))
 
     async def _examine_indexer(self, client: httpx.AsyncClient) -> None:
         url, token = self._settings.indexer_url, self._settings.notifications_token

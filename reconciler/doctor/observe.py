@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 import httpx
@@ -23,6 +24,7 @@ from indexer.store.listing import status as status_store
 from indexer.store.migrate import check, obstacle
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Connection
+from indexer.store.traits import Shown, Trait, find_traits
 from reconciler.doctor.facts import (
     Database,
     Door,
@@ -48,6 +50,11 @@ from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
 
 SECONDS: Final = 5.0
 """For our own server and the debug addresses."""
+
+PULL_SECONDS: Final = 3.0
+"""A pull is announced within milliseconds, and applied after what changes tags."""
+
+POLL_SECONDS: Final = 0.2
 
 SAID_BYTES: Final = 300
 """Of an answer that only a person reads."""
@@ -113,6 +120,17 @@ async def observe_log(connection: Connection) -> LogState:
         compared_at=checked.lap.lap_ended_at,
         signing=[loop for loop in loops if loop.loop == SIGNING],
     )
+
+
+async def observe_pulls(connection: Connection, *, wait: bool) -> Shown | None:
+    """Return what showed whether pulls are announced; ``wait``: a manifest was just read, so one may be on its way."""
+    deadline = monotonic() + (PULL_SECONDS if wait else 0.0)
+    while True:
+        async with examining():
+            shown = (await find_traits(connection)).get(Trait.ANNOUNCES_PULLS)
+        if (shown is not None and shown.holds) or monotonic() >= deadline:
+            return shown
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def observe_own_key(connection: Connection) -> bytes:

@@ -32,6 +32,7 @@ class Link(StrEnum):
     LISTED = "tag listed"
     REMOVED = "canary removed"
     DELETION = "deletion arrived"
+    PULLS = "pulls"
     LOG = "audit log"
 
 

@@ -174,7 +174,8 @@ def test_doctor__all_is_well(
     whole: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
     """With every part running, every link holds, the canary is gone again, and the exit code is 0."""
-    registry = start_registry(registry_version, notifications=[Endpoint(whole.door, TOKEN)])
+    endpoint = Endpoint(whole.door, TOKEN, ignore={"mediatypes": ["application/octet-stream"]})
+    registry = start_registry(registry_version, notifications=[endpoint])
     whole.start("reconciler", "run", RECONCILER_REGISTRY_URL=registry.url)
     examined = whole.examine(registry)
     assert set(examined.outcomes.values()) == {"ok"}, examined.report
@@ -204,7 +205,9 @@ def test_doctor__for_people(whole: Installation, start_registry: StartRegistry) 
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
     assert lines[0] == "ok       settings              all that the chain needs is set"
-    assert lines[-1] == "all is well (1 skipped)"
+    assert lines[-1] == "all is well (1 warning, 1 skipped)"
+    (pulls,) = [line for line in lines if line.startswith("warning  pulls")]
+    assert "every tag shows as never pulled" in pulls
     status = whole.run("status")
     assert status.returncode == 0
     assert "0 waiting, 0 in quarantine" in status.stdout.splitlines()[0]

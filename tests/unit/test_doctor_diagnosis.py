@@ -18,6 +18,7 @@ from indexer.errors import (
 from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.canary import Arrived, CanaryState
+from indexer.store.traits import Shown
 from reconciler.doctor import decide
 from reconciler.doctor.canary import read_news
 from reconciler.doctor.chain import _why_idle_one, judge_push, judge_trail
@@ -40,6 +41,7 @@ from reconciler.doctor.facts import (
     Trail,
 )
 from reconciler.doctor.present import check_text, report_json, verdict_text
+from reconciler.doctor.pulls import ignores_pulls, judge_pulls
 from reconciler.doctor.report import Cause, Check, Link, Outcome, Report, failed, ok, skipped, warning
 from reconciler.registry.answers import Deletion, Ping, TagListing
 from reconciler.registry.cache import Kind, Nature
@@ -851,6 +853,68 @@ def event(action: str, *, repository: str = "probe", tag: str = "canary-1") -> d
 def test_news__of_the_canary(arrived: list[Arrived], news: News) -> None:
     """Only events about the canary's own tag count, whatever else mentions it."""
     assert news == read_news(CANARY, arrived)
+
+
+# pulls
+
+
+def shown(*, holds: bool, because: str = "none of ours") -> Shown:
+    return Shown(holds=holds, because=because, since=NOW, observed_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("fact", "ignored", "outcome", "said"),
+    [
+        pytest.param(shown(holds=True), False, Outcome.OK, "announced: the last", id="announced"),
+        pytest.param(
+            shown(holds=False), False, Outcome.WARNING, "not announced: none of ours", id="passed over"
+        ),
+        pytest.param(None, False, Outcome.WARNING, "none was announced yet", id="not known"),
+        pytest.param(None, True, Outcome.WARNING, "as the registry is configured", id="ignored"),
+        pytest.param(
+            shown(holds=True), True, Outcome.WARNING, "as the registry is configured", id="ignored now"
+        ),
+    ],
+)
+def test_pulls__announced_or_what_it_costs(
+    fact: Shown | None, ignored: bool, outcome: Outcome, said: str
+) -> None:
+    """Where pulls are not announced, or not known to be, the line says what that costs and what to do."""
+    check = judge_pulls(fact, ignored=ignored)
+    assert (Link.PULLS, outcome) == (check.link, check.outcome)
+    assert said in check.found
+    costs = "every tag shows as never pulled" in check.found
+    assert costs is (outcome is Outcome.WARNING)
+    assert [True] * len(check.causes) == ["connect-a-registry.md" in cause.remedy for cause in check.causes]
+    assert bool(check.causes) is costs
+
+
+@pytest.mark.parametrize(
+    ("instances", "ignored"),
+    [
+        pytest.param([instance(endpoint())], True, id="ignored"),
+        pytest.param(
+            [instance(endpoint(configuration=replace(CONFIGURATION, ignored_actions=frozenset())))],
+            False,
+            id="not ignored",
+        ),
+        pytest.param(
+            [instance(endpoint(configuration=replace(CONFIGURATION, ignored_media_types=frozenset())))],
+            False,
+            id="without effect up to 3.0",
+        ),
+        pytest.param([instance(endpoint(configuration=None))], False, id="counters alone"),
+        pytest.param(
+            [Instance(address="http://debug", reading=Failure.of(RegistryUnavailable("away")))],
+            False,
+            id="away",
+        ),
+        pytest.param([], False, id="no address"),
+    ],
+)
+def test_pulls__left_out_by_configuration(instances: list[Instance], ignored: bool) -> None:
+    """That pulls are left out is read from the configuration of our endpoint, where it is seen and has an effect."""
+    assert ignored is ignores_pulls(instances, token=TOKEN)
 
 
 # printing
