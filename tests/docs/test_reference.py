@@ -96,6 +96,14 @@ def test_metrics__are_all_described() -> None:
     assert described == registered()
 
 
+def test_metrics__an_alarm_that_is_spoken_of_is_in_the_list() -> None:
+    """What the tables call a reason for an alarm stands under "Worth an alarm", with an expression."""
+    spoken_of = {quoted(row[0])[0] for row in rows("metrics.md") if "alarm" in row[-1]}
+    _, _, alarms = (REFERENCE / "metrics.md").read_text(encoding="utf-8").partition("## Worth an alarm\n")
+    assert {"indexer_audit_damaged", "indexer_own_requests_total"} <= spoken_of
+    assert {name for name in spoken_of if name not in alarms} == set()
+
+
 # --- commands --------------------------------------------------------------------------------------------
 
 
