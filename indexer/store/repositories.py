@@ -79,6 +79,15 @@ async def mark_walked(connection: Connection, *, name: RepositoryName, at: datet
     await connection.execute(SQL["mark_walked"], name, at)
 
 
+async def find_miscount(connection: Connection, *, name: RepositoryName) -> tuple[int, Counted] | None:
+    """Return the repository's id and what its counters lack, which is less than nothing where they say too much.
+
+    None: they agree with the rows. They differ only where somebody edited rows by hand.
+    """
+    row = await connection.fetchrow(SQL["find_miscount"], name)
+    return None if row is None else (row["id"], Counted(tags=row["tags"], manifests=row["manifests"]))
+
+
 async def last_walked(connection: Connection, *, name: RepositoryName) -> datetime | None:
     """Return when the newest walk that compared the repository in full began on it; None: never."""
     at: datetime | None = await connection.fetchval(SQL["last_walked"], name)

@@ -7,20 +7,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+import structlog
+
 from indexer.inventory.changes import AuditSource, DueKind
 from indexer.inventory.held import ManifestObservation
 from indexer.inventory.seen import Outcome, TagObservation
-from indexer.oci.reference import TagName
+from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import apply, due, manifests, repositories
 from indexer.store.apply import Look, Stored
 from indexer.store.due import DueKey
 from indexer.store.held_back import Held
+from indexer.store.instants import FOR_EVER, NEVER
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection, transaction
 from indexer.store.tags import RecordedTag
 from indexer.store.walks import Run, Worker
 from reconciler.drift.compare import Comparison, Part
 from reconciler.drift.news import News
+
+log = structlog.get_logger()
 
 STORE_CHUNK: Final = 200
 _LOOK_AGAIN: Final = (Stored.DOUBTED, Stored.OVERTAKEN)
@@ -94,8 +99,30 @@ class Repairer:
         """Bring the repository's tags in step with their manifests, and remember a comparison in full."""
         async with connection(self._pool) as held:
             await manifests.describe_repository(held, repository=comparison.repository)
-            if in_full:
-                await repositories.mark_walked(held, name=comparison.repository, at=comparison.began)
+            if not in_full:
+                return
+            await repositories.mark_walked(held, name=comparison.repository, at=comparison.began)
+            miscounted = await repositories.find_miscount(held, name=comparison.repository) is not None
+        if miscounted:
+            await self._recount(comparison.repository)
+
+    async def _recount(self, repository: RepositoryName) -> None:
+        """Put right what counters lack: rows were edited by hand, so the size may be wrong, too."""
+        now = datetime.now(UTC)
+        async with transaction(self._pool) as held:
+            await repositories.lock_repositories(held, names=[repository])
+            found = await repositories.find_miscount(held, name=repository)
+            if found is None:
+                return  # another walk was quicker
+            number, lacking = found
+            await repositories.count_repositories(
+                held, counted={number: lacking}, never=NEVER, for_ever=FOR_EVER
+            )
+            key = DueKey(kind=DueKind.MEASURE, repository_id=number, key="")
+            await due.make_due(held, keys=[key], now=now, due_at=now)
+        log.warning(
+            "counters_put_right", repository=repository, tags=lacking.tags, manifests=lacking.manifests
+        )
 
     async def store(self, looks: Sequence[Look]) -> Counter[str]:
         """Store looks in one transaction; return how many became what."""

@@ -39,6 +39,17 @@ UPDATE tag AS t SET large = true FROM grown WHERE t.repository_id = grown.id
 -- A walk of repository $1 that began at $2 compared it in full.
 UPDATE repository SET walked_at = greatest(walked_at, $2) WHERE name = $1
 
+-- name: find_miscount
+-- By how much the counters of repository $1 (name) differ from the rows they count; nothing if they agree. A change of rows
+-- and of their counter is one transaction, so a snapshot never shows one without the other.
+SELECT * FROM (
+    SELECT r.id,
+           (SELECT count(*) FROM tag AS t WHERE t.repository_id = r.id)::integer - r.tag_count AS tags,
+           (SELECT count(*) FROM repository_manifest AS h WHERE h.repository_id = r.id AND h.deleted_at IS NULL)::integer
+               - r.manifest_count AS manifests
+    FROM repository AS r WHERE r.name = $1
+) AS counted WHERE tags <> 0 OR manifests <> 0
+
 -- name: list_names
 -- Every repository on record, by name after $1, at most $2.
 SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2
