@@ -195,7 +195,7 @@ def write_command(path: Path, module: str, function: str) -> None:
 
 
 def become(*command: str | Path) -> NoReturn:
-    """Turn into the command, so that signals and the exit code are its own."""
+    """FeedLease into the command, so that signals and the exit code are its own."""
     sys.stdout.flush()
     os.chdir(ROOT)
     os.execv(command[0], [str(part) for part in command])  # noqa: S606 - no shell wanted

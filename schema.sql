@@ -177,8 +177,8 @@ CREATE TABLE tag (
     published_at    timestamptz NOT NULL,
     image_created   timestamptz NOT NULL DEFAULT '-infinity',
     first_seen_at   timestamptz NOT NULL,
-    told_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest event, by the registry's clock
-    seen_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest look, min(our clock, the registry's Date)
+    last_event_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest event, by the registry's clock
+    last_observed_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest look, min(our clock, the registry's Date)
     verified_at     timestamptz,                               -- a look agreed with this record; null = only told
     read_at         timestamptz,                               -- a look that also proved the manifest readable
     alive_since     timestamptz,                               -- exists without a gap since; null: since published_at
@@ -213,8 +213,8 @@ CREATE INDEX tag_by_semver_everywhere ON tag (semver_key);
 
 -- Precedence needs to know what a deletion rested on; trimmed by age.
 CREATE TABLE tag_tombstone (
-    told_at        timestamptz NOT NULL DEFAULT '-infinity',
-    seen_at        timestamptz NOT NULL DEFAULT '-infinity',
+    last_event_at        timestamptz NOT NULL DEFAULT '-infinity',
+    last_observed_at        timestamptz NOT NULL DEFAULT '-infinity',
     deleted_at     timestamptz NOT NULL,
     repository_id  integer NOT NULL REFERENCES repository,
     revision       integer NOT NULL,
@@ -307,7 +307,7 @@ CREATE TYPE audit_action AS ENUM (
     'operator.audit_key_replaced',
     'operator.brake_released', 'operator.feed_removed', 'operator.feed_replayed', 'operator.feed_retried',
     'operator.history_imported', 'operator.inbox_discarded', 'operator.inbox_retried', 'operator.people_erased',
-    'operator.walked'
+    'operator.reconciled'
 );
 CREATE TYPE audit_source AS ENUM (
     'notification', 'walk', 'verify', 'storage', 'policy', 'operator', 'access-log'
@@ -424,15 +424,15 @@ CREATE TABLE audit_checkpoint_push (
     size       bigint NOT NULL,
     digest     text NOT NULL,                -- of the manifest
     pushed_at  timestamptz NOT NULL,
-    looked_at  timestamptz NOT NULL
+    observed_at  timestamptz NOT NULL
 );
 
 -- One row: how far the entries were last compared with the tree. It begins again where it ends.
 CREATE TABLE audit_check (
     one           boolean PRIMARY KEY DEFAULT true CHECK (one),
     position      bigint NOT NULL DEFAULT 0,
-    lap_began_at  timestamptz,
-    lap_ended_at  timestamptz
+    pass_began_at  timestamptz,
+    pass_ended_at  timestamptz
 );
 
 INSERT INTO audit_check DEFAULT VALUES;
@@ -446,7 +446,7 @@ CREATE TABLE audit_damage (
 );
 
 -- Where a checkpoint stands that this log did not grow out of: a file of a server, or a repository of the registry. The
--- log was put back, or is another. Told again by each round that finds it; gone once a round there finds all well.
+-- log was put back, or is another. AppliedEvents again by each round that finds it; gone once a round there finds all well.
 CREATE TABLE audit_conflict (
     place     text PRIMARY KEY,
     found_at  timestamptz NOT NULL,
@@ -584,7 +584,7 @@ CREATE TABLE access_file (
 -- Work that waits. Made due again while leased, a row bumps its generation and runs exactly once more.
 CREATE TABLE due (
     due_at         timestamptz NOT NULL,
-    looked_at      timestamptz NOT NULL DEFAULT '-infinity',  -- spaces the looks of a tag that never rests
+    observed_at      timestamptz NOT NULL DEFAULT '-infinity',  -- spaces the looks of a tag that never rests
     lease_until    timestamptz,
     since          timestamptz NOT NULL,               -- when it became due, for the age of the backlog
     repository_id  integer NOT NULL REFERENCES repository,
@@ -598,20 +598,20 @@ CREATE TABLE due (
     PRIMARY KEY (kind, repository_id, key)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
-CREATE INDEX due_by_time ON due (kind, due_at);
-CREATE INDEX due_failing ON due (since) WHERE attempts > 0;
+CREATE INDEX work_item_by_time ON due (kind, due_at);
+CREATE INDEX work_item_failing ON due (since) WHERE attempts > 0;
 
 -- drift ---------------------------------------------------------------------------------------------------
 
-CREATE TABLE drift_run (
+CREATE TABLE reconcile_run (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     started_at   timestamptz NOT NULL,
-    listed_at    timestamptz,                            -- its repositories are in drift_repository
+    listed_at    timestamptz,                            -- its repositories are in reconcile_repository
     finished_at  timestamptz,
     mode         text NOT NULL CHECK (mode IN ('run', 'once', 'plan')),
     outcome      text CHECK (outcome IN ('complete', 'incomplete', 'braked', 'failed', 'interrupted')),
     thorough     boolean NOT NULL DEFAULT false,         -- reads every manifest again
-    first_walk   boolean NOT NULL DEFAULT false,         -- none before it was complete
+    first_reconcile   boolean NOT NULL DEFAULT false,         -- none before it was complete
     deletes      boolean,                                -- what the brake said; null: not asked yet
     scope        text[],                                 -- repositories asked for, sorted; null = all
     counts       jsonb NOT NULL DEFAULT '{}',
@@ -622,13 +622,13 @@ CREATE TABLE drift_run (
 );
 
 -- Every answer says when the last complete walk of everything ended.
-CREATE INDEX drift_run_complete ON drift_run (finished_at)
+CREATE INDEX reconcile_run_complete ON reconcile_run (finished_at)
     WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan';
 
 -- The repositories of a walk under way, shared by its workers, until it ends. A worker is a connection that holds
 -- an advisory lock under its number: what a dead one had taken is free at once (docs/adr/0016).
-CREATE TABLE drift_repository (
-    run_id     bigint NOT NULL REFERENCES drift_run,
+CREATE TABLE reconcile_repository (
+    run_id     bigint NOT NULL REFERENCES reconcile_run,
     done_at    timestamptz,
     position   integer NOT NULL,                         -- the longest not compared first
     worker     integer,
@@ -638,12 +638,12 @@ CREATE TABLE drift_repository (
     PRIMARY KEY (run_id, name)
 ) WITH (fillfactor = 70);
 
-CREATE INDEX drift_repository_left ON drift_repository (run_id, position) WHERE done_at IS NULL;
+CREATE INDEX reconcile_repository_left ON reconcile_repository (run_id, position) WHERE done_at IS NULL;
 
 -- Deletions that wait for the end of a walk and its brake.
-CREATE TABLE drift_held (
-    run_id       bigint NOT NULL REFERENCES drift_run,
-    looked_at    timestamptz NOT NULL,
+CREATE TABLE pending_deletion (
+    run_id       bigint NOT NULL REFERENCES reconcile_run,
+    observed_at    timestamptz NOT NULL,
     as_of        timestamptz NOT NULL,
     revision     integer NOT NULL,                       -- of the tag before the look
     is_manifest  boolean NOT NULL,
@@ -656,7 +656,7 @@ CREATE TABLE drift_held (
 
 CREATE TABLE drift_finding (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id         bigint REFERENCES drift_run,           -- null: found by verification
+    run_id         bigint REFERENCES reconcile_run,           -- null: found by verification
     detected_at    timestamptz NOT NULL,
     repaired_at    timestamptz,
     not_before     timestamptz,                           -- it came to differ after this; null: not known
@@ -780,9 +780,9 @@ CREATE TABLE registry_process (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     began_at         timestamptz NOT NULL,
     read_at          timestamptz NOT NULL,
-    settled_at       timestamptz NOT NULL,               -- events made before are accounted for
+    accounted_until       timestamptz NOT NULL,               -- events made before are accounted for
     mark_at          timestamptz NOT NULL,               -- what is accounted for next: the events up to here
-    doubted_at       timestamptz,                        -- since when we hold fewer than were delivered
+    suspected_at       timestamptz,                        -- since when we hold fewer than were delivered
     ended_at         timestamptz,                        -- another process answers at the address
     events           bigint NOT NULL,
     delivered        bigint NOT NULL,
@@ -790,8 +790,8 @@ CREATE TABLE registry_process (
     pending          bigint NOT NULL,
     mark_events      bigint NOT NULL,
     mark_lost        bigint NOT NULL,
-    settled_lost     bigint NOT NULL,
-    settled_events   bigint NOT NULL,
+    accounted_lost     bigint NOT NULL,
+    accounted_events   bigint NOT NULL,
     missing          bigint NOT NULL,                    -- delivered and not received, at most
     collections      bigint NOT NULL,
     collected_at     bigint,                             -- nanoseconds since 1970

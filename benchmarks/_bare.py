@@ -92,7 +92,8 @@ class BareWriter:
         now = datetime.now(UTC)
         ids = sorted(set(c["repository"]))
         sql = {
-            noun: load(noun) for noun in ("inbox", "events", "manifests", "tags", "history", "audit", "due")
+            resource: load(resource)
+            for resource in ("inbox", "events", "manifests", "tags", "history", "audit", "work_items")
         }
         async with connection.transaction():
             await connection.fetch(_TAKE, c["inbox"])
@@ -108,7 +109,7 @@ class BareWriter:
             manifests = [found[digest] for digest in c["digest"]]
             nothing = [None] * count
             await connection.execute(
-                sql["manifests"]["hold_manifests"],
+                sql["manifests"]["put_repository_manifests"],
                 c["repository"],
                 manifests,
                 c["at"],
@@ -120,7 +121,7 @@ class BareWriter:
             await connection.execute(
                 sql["tags"]["put_tags"],
                 c["repository"], c["tag"], manifests, c["at"], c["at"], c["at"], [NEVER] * count, nothing, nothing,
-                c["actor"], [k[0] + 1 for k in known], ["event"] * count, ["told"] * count, [False] * count,
+                c["actor"], [k[0] + 1 for k in known], ["event"] * count, ["event"] * count, [False] * count,
                 [b""] * count, self.facet_id, c["at"],
             )  # fmt: skip
             moved = [number for number, move in enumerate(c["move"]) if move]
@@ -168,7 +169,7 @@ class BareWriter:
         count = len(c["tag"])
         kinds = ["verify"] * count + ["resolve"] * count + ["measure"] * len(ids)
         await connection.execute(
-            load("due")["make_due"],
+            load("work_items")["enqueue"],
             kinds, c["repository"] * 2 + ids, c["tag"] + c["text"] + [""] * len(ids), now, [now] * len(kinds),
             timedelta(seconds=1),
         )  # fmt: skip

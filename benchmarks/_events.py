@@ -61,7 +61,13 @@ def pushes(count: int, repositories: list[tuple[str, int]], *, seed: int = 1) ->
             id=str(uuid.UUID(int=chance.getrandbits(128), version=4)),
         )
         target = content_target(
-            name, digest=digest, media_type=MEDIA_TYPE, size=1234, tag=tag, host="registry", noun="manifests"
+            name,
+            digest=digest,
+            media_type=MEDIA_TYPE,
+            size=1234,
+            tag=tag,
+            host="registry",
+            resource="manifests",
         )
         event = make_event("push", target, request=request, source=SOURCE, at=at)
         made.append(Push(name, tag, digest, is_move, at, event))

@@ -28,8 +28,8 @@ from benchmarks._events import pushes
 from benchmarks._inventory import fill, shared_out
 from benchmarks._report import Report, Target, announce, command_line, say
 from benchmarks.apply import drain, put_inbox
+from indexer.audit.commitments import Salts
 from indexer.audit.merkle import HASH_BYTES
-from indexer.audit.salting import Salts
 from indexer.audit.seal import BATCH, seal
 from indexer.audit.tiles import edge_of
 from indexer.inventory.changes import AuditAction, AuditSource
@@ -37,8 +37,8 @@ from indexer.oci.digest import digest_from_bytes
 from indexer.store import audit
 from indexer.store.listing.audit import AuditFilter, audit_entries
 from indexer.store.listing.keyset import Position
+from indexer.store.listing.page_query import Page, fetch_page
 from indexer.store.listing.scopes import find_scope
-from indexer.store.listing.walk import Page, fetch_page
 from indexer.store.pool import connect, open_pool
 from indexer.store.tiles import put_tiles
 

@@ -90,7 +90,7 @@ async def walk(place: Server, database: str, url: str, *, quick: bool = False) -
     ended = time.perf_counter()
     connection = await connect(database, application="bench")
     seconds = await connection.fetchval(
-        "SELECT extract(epoch FROM finished_at - started_at)::float8 FROM drift_run WHERE outcome = 'complete'"
+        "SELECT extract(epoch FROM finished_at - started_at)::float8 FROM reconcile_run WHERE outcome = 'complete'"
         " ORDER BY id DESC LIMIT 1"
     )
     await connection.close()

@@ -91,10 +91,10 @@ class Demo:
         self._done("moved a tag, deleted one, pulled one")
         asker.wait_until_settled(len(story.ledger.entries))
         self._done("every event applied; every tag looked at and found as told")
-        self._walk(stage, story.ledger)
+        self._iterate_pages(stage, story.ledger)
         story.go_behind_our_back()
         self._done("pushed and moved a tag without a notification, took one out of the registry's storage")
-        self._walk(stage, story.ledger)
+        self._iterate_pages(stage, story.ledger)
         asker.wait_until_settled(len(story.ledger.entries))
         shown = asker.everything()
         tables.show(self._console, shown)
@@ -106,7 +106,7 @@ class Demo:
             self._done(f"checked {checks.summary(shown)}")
         return not wrong
 
-    def _walk(self, stage: Stage, ledger: Ledger) -> None:
+    def _iterate_pages(self, stage: Stage, ledger: Ledger) -> None:
         counts = stage.reconcile()["counts"]
         ledger.walked(operator("reconciler once").name)
         changed = counts["changed"]

@@ -95,7 +95,7 @@ class Ledger:
 
     def walked(self, operator: str) -> None:
         """Write down that somebody had the registry walked."""
-        self.entries.append(Entry("operator.walked", None, None, None, None, operator, source="operator"))
+        self.entries.append(Entry("operator.reconciled", None, None, None, None, operator, source="operator"))
 
     def pushed_unheard(self, pushed: Pushed) -> None:
         """Write down a push that nobody announced; the walk finds it."""

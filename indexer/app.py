@@ -13,42 +13,42 @@ from contextlib import AsyncExitStack, suppress
 import structlog
 from aiohttp import web
 
+from indexer.access_log.endpoint import add_access_endpoint
+from indexer.access_log.tail import AccessLog
 from indexer.api.routes import ApiSettings, add_api
 from indexer.api.settings import STATEMENT_TIMEOUT_SECONDS, EventAttributes
 from indexer.api.trust import read_trust
-from indexer.audit.bell import Bell
-from indexer.audit.check import SelfCheck
 from indexer.audit.checkpoint import AnotherKeySigns, Checkpointer, CheckpointSettings, check_key, key_to_sign
-from indexer.audit.keep import Keeper, Policy
 from indexer.audit.keys import exposed, find_key
 from indexer.audit.note import SignerKey
+from indexer.audit.notifier import SealNotifier
+from indexer.audit.retention import Policy, RetentionLoop
 from indexer.audit.seal import Sealer
-from indexer.errors import ConfigurationError, StoreUnavailable
+from indexer.audit.self_check import SelfCheck
+from indexer.background.gauges import Gauges
+from indexer.background.housekeeping import Housekeeper, Retention
+from indexer.background.loop import WakeEvent
+from indexer.background.service import Service, stop_signals, until_current
+from indexer.common.errors import ConfigurationError, StoreUnavailable
+from indexer.common.named_paths import check_directory, check_log, check_place
+from indexer.common.values import parse_address
 from indexer.feeds.config import FeedBase, FeedsFile, FileFeed
 from indexer.feeds.dispatcher import Dispatcher
-from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
 from indexer.feeds.sinks import Sink, read_feeds
-from indexer.gauges import Gauges
-from indexer.housekeeping import Housekeeper, Retention
+from indexer.gitlab_forwarding.forwarder import PATH, Forwarder, GitlabSettings, open_client
 from indexer.httpserver.limits import limits_for
 from indexer.httpserver.runner import MeasuredRunner
-from indexer.ingest.access_endpoint import add_access_endpoint
-from indexer.ingest.access_tail import AccessLog
 from indexer.ingest.endpoint import add_endpoint
-from indexer.ingest.presence import Presence
+from indexer.ingest.receiver_heartbeat import ReceiverHeartbeat
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import Forwarding, IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.local.lock import DirectoryLock
-from indexer.loop import Alarm
-from indexer.named_paths import check_directory, check_log, check_place
-from indexer.service import Service, stop_signals, until_current
 from indexer.settings import Settings
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, close_pool, open_pool
-from indexer.values import parse_address
 
 log = structlog.get_logger()
 
@@ -86,14 +86,14 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         reads = await _pool(
             stack, database_url, size=READ_CONNECTIONS, application="indexer read", seconds=ANSWER_SECONDS
         )
-        words = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
+        interned = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
         gitlab = await _gitlab(stack, work, settings)
         file, sinks = read_feeds(settings.indexer_feeds_file)
         feeds = await _feeds(stack, database_url, file, sinks)
-        sealed = Bell()
+        sealed = SealNotifier()
         service = Service(work, program="indexer serve")
         stack.push_async_callback(service.stop)
-        stored = Alarm()
+        stored = WakeEvent()
         writer = InboxWriter(database_url, stored=stored, spool=await _spool(stack, settings))
         writer.start()
         stack.push_async_callback(writer.close)
@@ -102,29 +102,32 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         _add_access_log(app, work, settings)
         add_api(app, pool=reads, settings=_api_settings(settings, file), sealed=sealed)
         # The doors open first: while the database is away, deliveries are spooled.
-        await _open_doors(stack, app, settings)
-        presence = Presence(work, writer)
+        await _start_listener(stack, app, settings)
+        presence = ReceiverHeartbeat(work, writer)
         stack.callback(presence.shut)
         if await until_current(work, stop):
             apart = settings.indexer_pull_detail is not None
             forwarded = None
             if gitlab is not None:
-                forwarded = Forwarding(queued=Alarm(), pulls=settings.indexer_gitlab_pulls)
+                forwarded = Forwarding(queued=WakeEvent(), pulls=settings.indexer_gitlab_pulls)
                 service.start(gitlab, forwarded.queued)
-            service.start(IngestWorker(work, Lookups(words), pulls_apart=apart, forwarded=forwarded), stored)
-            service.start(Sealer(work), Alarm())
+            service.start(
+                IngestWorker(work, Lookups(interned), pulls_apart=apart, forwarded=forwarded), stored
+            )
+            service.start(Sealer(work), WakeEvent())
             key = await _key(work, settings, stop)
-            service.start(Checkpointer(work, key, _checkpoints(settings)), Alarm())
+            service.start(Checkpointer(work, key, _checkpoints(settings)), WakeEvent())
             if rate := settings.indexer_audit_check_rate:
                 service.start(
-                    SelfCheck(work, rate=rate, verifier=None if key is None else str(key.verifier)), Alarm()
+                    SelfCheck(work, rate=rate, verifier=None if key is None else str(key.verifier)),
+                    WakeEvent(),
                 )
-            service.start(Housekeeper(work, _retention(settings)), Alarm())
+            service.start(Housekeeper(work, _retention(settings)), WakeEvent())
             policy = Policy(keep=settings.indexer_audit_keep, directory=settings.indexer_audit_archive_dir)
-            service.start(Keeper(work, policy), Alarm())
-            _read_access_log(service, work, Lookups(words), settings)
-            service.start(Gauges(work), Alarm())
-            service.start(presence, Alarm())
+            service.start(RetentionLoop(work, policy), WakeEvent())
+            _read_access_log(service, work, Lookups(interned), settings)
+            service.start(Gauges(work), WakeEvent())
+            service.start(presence, WakeEvent())
             for feed in feeds:
                 stack.enter_context(sealed.rings(feed.wake))
                 service.start(feed, feed.alarm)
@@ -164,7 +167,7 @@ def _add_access_log(app: web.Application, pool: Pool, settings: Settings) -> Non
 def _read_access_log(service: Service, pool: Pool, lookups: Lookups, settings: Settings) -> None:
     """Start what reads files and makes entries of lines, wherever they come from."""
     if settings.indexer_access_log or settings.indexer_access_log_token is not None:
-        service.start(AccessLog(pool, lookups, settings.indexer_access_log), Alarm())
+        service.start(AccessLog(pool, lookups, settings.indexer_access_log), WakeEvent())
 
 
 async def _gitlab(stack: AsyncExitStack, pool: Pool, settings: Settings) -> Forwarder | None:
@@ -203,10 +206,10 @@ async def _feeds(
     return dispatchers
 
 
-def _listen(stack: AsyncExitStack, database_url: str, sealed: Bell) -> None:
+def _listen(stack: AsyncExitStack, database_url: str, sealed: SealNotifier) -> None:
     """Wake feeds and streams when entries are sealed."""
     task = asyncio.create_task(
-        listen(database_url, [sealed.ring], channel=SEALED_CHANNEL, application="indexer sealed"),
+        listen(database_url, [sealed.wake], channel=SEALED_CHANNEL, application="indexer sealed"),
         name="listen",
     )
     stack.callback(task.cancel)
@@ -262,7 +265,7 @@ async def _pool(
     return pool
 
 
-async def _open_doors(stack: AsyncExitStack, app: web.Application, settings: Settings) -> None:
+async def _start_listener(stack: AsyncExitStack, app: web.Application, settings: Settings) -> None:
     runner = MeasuredRunner(
         app,
         limits=limits_for(settings.indexer_connections),
@@ -286,7 +289,7 @@ def _retention(settings: Settings) -> Retention:
         inbox=settings.indexer_inbox_retention,
         events=settings.indexer_event_retention,
         tombstones=settings.indexer_tombstone_retention,
-        due=settings.indexer_due_retention,
+        due=settings.indexer_work_retention,
         pull_detail=settings.indexer_pull_detail,
     )
 

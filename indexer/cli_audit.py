@@ -16,7 +16,7 @@ import cyclopts
 from indexer.cli import AsJson, Config
 from indexer.cli_verify import audit_verify
 from indexer.command import database_url, operator, read_settings, run_async
-from indexer.errors import ConfigurationError, StoreError
+from indexer.common.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from indexer.audit.note import SignerKey
@@ -274,7 +274,7 @@ def _say(line: str) -> None:
 
 def _day_before(age: str) -> date:
     """Return the day (UTC) that is an age ago: what came before it is older."""
-    from indexer.values import parse_duration  # noqa: PLC0415
+    from indexer.common.values import parse_duration  # noqa: PLC0415
 
     try:
         return (datetime.now(UTC) - parse_duration(age)).date()

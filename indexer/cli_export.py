@@ -16,11 +16,11 @@ import cyclopts
 from indexer import cli_audit
 from indexer.cli import AsJson, Config
 from indexer.command import actions_of, database_url, read_settings, run_async
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from indexer.audit.export import Export
-    from indexer.audit.files import Standing
+    from indexer.audit.files import FileStanding
     from indexer.store.pool import Connection
 
 
@@ -99,7 +99,7 @@ class _Files:
     """Where to: standard output where there is no ``output``, which holds ``standing`` already."""
 
     output: Path | None
-    standing: Standing | None
+    standing: FileStanding | None
     proof: Path | None
 
 
@@ -111,7 +111,7 @@ class _Done:
     unsigned: int
 
 
-def _standing(output: Path, format: Literal["ndjson", "csv"]) -> Standing | None:  # noqa: A002 - the flag's name
+def _standing(output: Path, format: Literal["ndjson", "csv"]) -> FileStanding | None:  # noqa: A002 - the flag's name
     """Return what the file holds that is to be written; None: nothing, or it is no file."""
     from indexer.audit.files import find_standing  # noqa: PLC0415
 
@@ -120,7 +120,7 @@ def _standing(output: Path, format: Literal["ndjson", "csv"]) -> Standing | None
 
 def _begin(
     output: Path | None,
-    standing: Standing | None,
+    standing: FileStanding | None,
     *,
     after: int | None,
     until: int | None,

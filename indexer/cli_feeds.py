@@ -10,8 +10,8 @@ import cyclopts
 
 from indexer.cli import AsJson, Config, _print, _with_database
 from indexer.command import operator
-from indexer.errors import CallerError
-from indexer.terminal import printable
+from indexer.common.errors import CallerError
+from indexer.common.terminal import printable
 
 app = cyclopts.App(name="feeds", help="Where the audit log is delivered to.")
 
@@ -91,12 +91,12 @@ def dead(
             raise _no_such_feed(name)
         if retry:
             async with connection.transaction():
-                count = await feeds.retry_dead(connection, name=name, positions=position)
+                count = await feeds.retry_dead_letters(connection, name=name, positions=position)
                 detail = {"feed": name, "entries": count, "positions": position}
                 await _record(connection, "operator.feed_retried", "indexer feeds dead", detail)
             _print(json, {"feed": name, "retried": count}, f"{count} will be tried again")
             return 0
-        letters = await feeds.list_dead(connection, name=name, after=after, limit=limit)
+        letters = await feeds.list_dead_letters(connection, name=name, after=after, limit=limit)
         _print(
             json,
             {"feed": name, "dead": [_letter(letter) for letter in letters]},

@@ -13,10 +13,10 @@ import cyclopts
 
 from indexer.cli import AsJson, Config, _print
 from indexer.command import EXIT_FAILED, database_url, operator, read_settings, run_async
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from indexer.ingest.import_history import Imported, Rules
+    from indexer.history_import.importer import Imported, Rules
 
 COMMAND = "indexer audit import"
 STANDARD_INPUT = "-"
@@ -33,8 +33,8 @@ def import_history(
     json: AsJson = False,
 ) -> int:
     """Import an older history: notifications as a registry sent them, or an exported log. Exit 1: some was left out."""
-    from indexer.ingest.import_history import Importer, find_rules  # noqa: PLC0415
-    from indexer.ingest.import_reading import read_lines  # noqa: PLC0415
+    from indexer.history_import.importer import Importer, find_rules  # noqa: PLC0415
+    from indexer.history_import.reading import read_lines  # noqa: PLC0415
     from indexer.store.migrate import check  # noqa: PLC0415
     from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 

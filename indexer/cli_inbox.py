@@ -10,7 +10,7 @@ import cyclopts
 
 from indexer.cli import AsJson, Config, _print, _with_database
 from indexer.command import EXIT_FAILED, operator
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 app = cyclopts.App(name="inbox", help="Deliveries that could not be applied.")
 

@@ -12,13 +12,13 @@ import cyclopts
 
 from indexer.cli import AsJson, Config, _print
 from indexer.command import database_url, operator, read_settings, run_async
-from indexer.errors import ConfigurationError
-from indexer.named_paths import check_directory
+from indexer.common.errors import ConfigurationError
+from indexer.common.named_paths import check_directory
 
 if TYPE_CHECKING:
     from indexer.audit.archive import Archived
-    from indexer.audit.keep import Left
-    from indexer.audit.keeping import Leaving, Part
+    from indexer.audit.retention import Left
+    from indexer.audit.retention_rules import Leaving, LogPart
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 COMMAND = "indexer audit archive"
@@ -41,8 +41,8 @@ def archive(
     json: AsJson = False,
 ) -> int:
     """Write what is old to files and take it out of the log. Exit 1: something holds a part that is old enough."""
-    from indexer.audit import keep  # noqa: PLC0415
-    from indexer.audit.keeping import cut_of  # noqa: PLC0415
+    from indexer.audit import retention  # noqa: PLC0415
+    from indexer.audit.retention_rules import cut_of  # noqa: PLC0415
     from indexer.store.migrate import check  # noqa: PLC0415
     from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 
@@ -68,10 +68,10 @@ def archive(
             async with connection(pool) as held:
                 await check(held)
             if dry_run:
-                found = await keep.find_leaving(pool, before=month, cut=cut, archived=not drop)
+                found = await retention.find_leaving(pool, before=month, cut=cut, archived=not drop)
                 return _say_leaving(found, as_json=json)
-            await keep.turn(pool, now=now)
-            left = await keep.let_go(
+            await retention.turn(pool, now=now)
+            left = await retention.expire_parts(
                 pool,
                 now=now,
                 before=month,
@@ -96,14 +96,14 @@ def _month(text: str | None) -> date | None:
 
 
 def _progress(*, quiet: bool) -> Any:
-    def show(part: Part, done: int) -> None:
+    def show(part: LogPart, done: int) -> None:
         if not quiet and sys.stderr.isatty() and part.last is not None:
             sys.stderr.write(f"\r{part.month:%Y-%m}: {done:,} of {part.last - part.first + 1:,} entries")
 
     return show
 
 
-def _shown(part: Part, archived: Archived | None = None) -> dict[str, Any]:
+def _shown(part: LogPart, archived: Archived | None = None) -> dict[str, Any]:
     return {
         "month": f"{part.month:%Y-%m}",
         "first_position": part.first,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import cyclopts
 
 from indexer.command import EXIT_FAILED, database_url, read_settings, run_async
-from indexer.errors import ConfigurationError
-from indexer.terminal import printable
+from indexer.common.errors import ConfigurationError
+from indexer.common.terminal import printable
 
 if TYPE_CHECKING:
     from indexer.audit.note import Checkpoint, VerifierKey
-    from indexer.audit.verify import Verdict
+    from indexer.audit.verify import VerifyResult
 
 GZIP = b"\x1f\x8b"
 """How a compressed file begins."""
@@ -149,7 +149,7 @@ def _signed(note: str, key: VerifierKey) -> Checkpoint:
     return Checkpoint.parse(note)
 
 
-def _shown(verdict: Verdict) -> dict[str, Any]:
+def _shown(verdict: VerifyResult) -> dict[str, Any]:
     problem = verdict.problem
     return {
         "first": verdict.first,
@@ -230,7 +230,7 @@ def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool)
     """Compare the whole log in the database with its tree, and that with what was signed."""
     from functools import partial  # noqa: PLC0415
 
-    from indexer.audit.check import check_everything  # noqa: PLC0415
+    from indexer.audit.self_check import check_everything  # noqa: PLC0415
     from indexer.store.checks import Damage  # noqa: PLC0415
     from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
 

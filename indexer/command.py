@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from indexer.errors import ConfigurationError, IndexerError
-from indexer.terminal import printable
+from indexer.common.errors import ConfigurationError, IndexerError
+from indexer.common.terminal import printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,7 +38,7 @@ def read_settings(config: Path | None, *, logs: bool) -> Settings:
 
     settings = Settings.read(os.environ, config=config)
     if logs:
-        from indexer.telemetry import configure_logs  # noqa: PLC0415
+        from indexer.common.telemetry import configure_logs  # noqa: PLC0415
 
         configure_logs(level=settings.indexer_log_level, style=settings.indexer_log_format)
     return settings

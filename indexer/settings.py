@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from indexer.errors import ConfigurationError
-from indexer.values import (
+from indexer.common.errors import ConfigurationError
+from indexer.common.values import (
     Secret,
     absolute_path,
     address,
@@ -85,7 +85,7 @@ class Settings:
     """How long event ids are remembered to recognise a redelivery; a registry gives up sooner, by restarting."""
     indexer_tombstone_retention: timedelta = setting(parse_duration, timedelta(days=90))
     """How long a deletion can overrule late news of a push."""
-    indexer_due_retention: timedelta = setting(parse_duration, timedelta(days=30))
+    indexer_work_retention: timedelta = setting(parse_duration, timedelta(days=30))
     """How long work that fails again and again is tried before it is given up; walks bring back what matters."""
     indexer_pull_detail: timedelta | None = setting(parse_pull_detail, None)
     """``all``: each pull is an entry of the log at once, and for ever. A duration: pulls are kept beside the log as
@@ -186,7 +186,7 @@ class Settings:
 
     def check_tokens(self) -> None:
         """Raise ``ConfigurationError`` where a token guards nothing; whoever serves asks before it does."""
-        from indexer.token_rules import judge_tokens  # noqa: PLC0415 - most commands serve nothing
+        from indexer.common.token_rules import judge_tokens  # noqa: PLC0415 - most commands serve nothing
 
         notifications, access_log = self.indexer_notifications_token, self.indexer_access_log_token
         why = judge_tokens(

@@ -8,53 +8,53 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from indexer.errors import ConfigurationError, StoreError, StoreUnavailable
-from indexer.inventory.changes import DueKind
-from indexer.loop import Loop
+from indexer.background.loop import Loop
+from indexer.background.service import until_current
+from indexer.common.errors import ConfigurationError, StoreError, StoreUnavailable
+from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
-from indexer.service import until_current
 from indexer.settings import Settings
-from indexer.store import due
+from indexer.store import work_items
+from indexer.store.advisory_locks import LockKey, alone
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.drift import RunMode
-from indexer.store.exclusive import Exclusive, alone
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import check
 from indexer.store.operators import Operator
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool, close_pool, connection, open_pool
-from reconciler.announced import Asked
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import push_settings
-from reconciler.checkpoints.push import Result, push_newest
+from reconciler.checkpoints.push import PushResult, push_newest
 from reconciler.drift.exceptions import Closed
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.report import (
     EXAMPLES,
     NOT_READ,
     Progress,
-    Report,
-    WalkSettings,
+    RunReport,
+    RunSettings,
     add_undecided,
 )
-from reconciler.drift.walk import Walk
-from reconciler.measure import Measurer
+from reconciler.drift.run import ReconcileRun
+from reconciler.pulls.announced import Asked
 from reconciler.registry.auth import Credentials, TokenServer
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from reconciler.resolve.loop import Resolver
+from reconciler.sizes.loop import Measurer
 from reconciler.verify.loop import Verifier
 
 CONNECTIONS = 10
 LOOKUP_CONNECTIONS = 2
-SETTLE_DEADLINE_SECONDS = 90.0
+DRAIN_DEADLINE_SECONDS = 90.0
 """Longer than the lease of a worker that died."""
 
-SETTLE_POLL_SECONDS = 0.1
+DRAIN_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
+class Components:
     """What every verb builds on."""
 
     settings: Settings
@@ -63,14 +63,14 @@ class Rooms:
     lookups: Lookups
     registry: RegistryClient
     asked: Asked
-    walking: RegistryClient
+    reconciling: RegistryClient
     """The same client for the requests of a walk, which keep RECONCILER_MAX_RATE. Verification does not."""
 
 
 @asynccontextmanager
 async def build(
     settings: Settings, *, database_url: str, stop: asyncio.Event | None = None
-) -> AsyncIterator[Rooms]:
+) -> AsyncIterator[Components]:
     """Open the pools and the registry's client; the database must be at this program's version.
 
     It must answer, too; with ``stop`` it is waited for until that is set.
@@ -89,14 +89,14 @@ async def build(
         asked = Asked()
         reaching = replace(registry_settings(settings), own_key=key, on_manifest=asked.note)
         registry = await stack.enter_async_context(RegistryClient(reaching))
-        yield Rooms(
+        yield Components(
             settings=settings,
             database_url=database_url,
             pool=pool,
             lookups=Lookups(words),
             registry=registry,
             asked=asked,
-            walking=registry.paced(settings.reconciler_max_rate),
+            reconciling=registry.paced(settings.reconciler_max_rate),
         )
 
 
@@ -139,7 +139,7 @@ def registry_settings(settings: Settings) -> TransportSettings:
     )
 
 
-def walk_settings(
+def run_settings(
     settings: Settings,
     *,
     mode: RunMode,
@@ -148,9 +148,9 @@ def walk_settings(
     thorough: bool = False,
     operator: Operator | None = None,
     resume: bool = False,
-) -> WalkSettings:
+) -> RunSettings:
     """Return how to walk. ``thorough`` reads every manifest again, not only those not read for long."""
-    return WalkSettings(
+    return RunSettings(
         mode=mode,
         concurrency=settings.reconciler_concurrency,
         brake_share=settings.reconciler_brake_share,
@@ -165,7 +165,7 @@ def walk_settings(
 
 
 async def once(
-    rooms: Rooms,
+    components: Components,
     *,
     scope: Sequence[RepositoryName] | None,
     release_brake: bool,
@@ -173,10 +173,10 @@ async def once(
     operator: Operator,
     resume: bool,
     on_progress: Callable[[Progress], None],
-) -> Report:
+) -> RunReport:
     """Walk once, and stay until what the walk made due is settled: then the API shows the result."""
-    walk = walk_settings(
-        rooms.settings,
+    walk = run_settings(
+        components.settings,
         mode=RunMode.ONCE,
         scope=scope,
         release_brake=release_brake,
@@ -184,20 +184,26 @@ async def once(
         operator=operator,
         resume=resume,
     )
-    report = await Walk(rooms.pool, rooms.lookups, rooms.walking, walk, on_progress=on_progress).run()
-    unsettled = await settle(rooms, scope=scope)
-    await Explainer(rooms.pool, rooms.registry).run_once()
-    report.counts.update({f"unsettled_{kind}": count for kind, count in unsettled.items() if count})
-    return await _with_unread(rooms, report, scope)
+    report = await ReconcileRun(
+        components.pool, components.lookups, components.reconciling, walk, on_progress=on_progress
+    ).run()
+    unsettled = await settle(components, scope=scope)
+    await Explainer(components.pool, components.registry).run_once()
+    report.counts.update({f"waiting_{kind}": count for kind, count in unsettled.items() if count})
+    return await _with_unread(components, report, scope)
 
 
-async def _with_unread(rooms: Rooms, report: Report, scope: Sequence[RepositoryName] | None) -> Report:
+async def _with_unread(
+    components: Components, report: RunReport, scope: Sequence[RepositoryName] | None
+) -> RunReport:
     """Name what cannot be read or stored; the log says why, and it is tried on, ever more rarely.
 
     Tags that cannot be looked at are named by the walk itself.
     """
-    async with connection(rooms.pool) as held:
-        count, found = await due.list_failing(held, repositories=scope, kind=DueKind.RESOLVE, limit=EXAMPLES)
+    async with connection(components.pool) as held:
+        count, found = await work_items.list_failing(
+            held, repositories=scope, kind=WorkKind.RESOLVE, limit=EXAMPLES
+        )
     if not count:
         return report
     said = [
@@ -210,69 +216,69 @@ async def _with_unread(rooms: Rooms, report: Report, scope: Sequence[RepositoryN
 
 
 async def plan(
-    rooms: Rooms, *, scope: Sequence[RepositoryName] | None, on_progress: Callable[[Progress], None]
+    components: Components, *, scope: Sequence[RepositoryName] | None, on_progress: Callable[[Progress], None]
 ) -> Plan:
     """Look at everything and say what a walk would change; touch nothing."""
-    concurrency = rooms.settings.reconciler_concurrency
-    await rooms.walking.ping()
+    concurrency = components.settings.reconciler_concurrency
+    await components.reconciling.ping()
     return await make_plan(
-        rooms.pool,
-        rooms.walking,
+        components.pool,
+        components.reconciling,
         concurrency=concurrency,
         scope=scope,
         on_progress=on_progress,
-        hidden_tag_requests=rooms.settings.reconciler_hidden_tag_requests,
-        closed=Closed(accepted=rooms.settings.reconciler_accept_denied),
-        share=rooms.settings.reconciler_brake_share,
+        hidden_tag_requests=components.settings.reconciler_hidden_tag_requests,
+        closed=Closed(accepted=components.settings.reconciler_accept_denied),
+        share=components.settings.reconciler_brake_share,
     )
 
 
-async def push_checkpoint(rooms: Rooms) -> tuple[RepositoryName, Result]:
+async def push_checkpoint(components: Components) -> tuple[RepositoryName, PushResult]:
     """Push the newest checkpoint now, whenever the last push was; say whereto and what became of it."""
-    pushing = push_settings(rooms.settings)
+    pushing = push_settings(components.settings)
     if pushing is None:
         raise ConfigurationError(
             "RECONCILER_CHECKPOINT_REPOSITORY is not set: say which repository checkpoints are pushed to, "
             "for example audit/checkpoints"
         )
-    async with connection(rooms.pool) as held, alone(held, Exclusive.PUSHING) as locked:
+    async with connection(components.pool) as held, alone(held, LockKey.PUSHING) as locked:
         if not locked:
             raise StoreError("another process is pushing a checkpoint just now: try again")
         newest = await newest_checkpoint(held)
         if newest is None:
             raise StoreError("no checkpoint was signed yet: `indexer serve` signs them")
         result = await push_newest(
-            held, rooms.registry, repository=pushing.repository, newest=newest, now=datetime.now(UTC)
+            held, components.registry, repository=pushing.repository, newest=newest, now=datetime.now(UTC)
         )
     return pushing.repository, result
 
 
-async def settle(rooms: Rooms, *, scope: Sequence[RepositoryName] | None) -> dict[DueKind, int]:
+async def settle(components: Components, *, scope: Sequence[RepositoryName] | None) -> dict[WorkKind, int]:
     """Work off what is due, beside whoever else does; return what is left at the deadline.
 
     Each kind has a turn though nothing is waited for: what keeps failing is looked at again in it.
     """
-    concurrency = rooms.settings.reconciler_concurrency
-    parts = (rooms.pool, rooms.lookups, rooms.registry)
+    concurrency = components.settings.reconciler_concurrency
+    parts = (components.pool, components.lookups, components.registry)
     loops: list[Loop] = [
         Verifier(*parts, concurrency=concurrency, repositories=scope),
         Resolver(*parts, concurrency=concurrency, repositories=scope),
-        Measurer(rooms.pool, repositories=scope),
+        Measurer(components.pool, repositories=scope),
     ]
-    left = await _left(rooms, scope)
+    left = await _left(components, scope)
     with suppress(TimeoutError):
-        async with asyncio.timeout(SETTLE_DEADLINE_SECONDS):
+        async with asyncio.timeout(DRAIN_DEADLINE_SECONDS):
             while True:
                 rounds = [await loop.run_once() for loop in loops]
-                left = await _left(rooms, scope)
+                left = await _left(components, scope)
                 if not any(left.values()):
                     break
                 if not any(done.items for done in rounds):
-                    await asyncio.sleep(SETTLE_POLL_SECONDS)
+                    await asyncio.sleep(DRAIN_POLL_SECONDS)
     return left
 
 
-async def _left(rooms: Rooms, scope: Sequence[RepositoryName] | None) -> dict[DueKind, int]:
+async def _left(components: Components, scope: Sequence[RepositoryName] | None) -> dict[WorkKind, int]:
     """What keeps failing (denied, nonsense, refused by the store) is not waited for; it counts as undecided."""
-    async with connection(rooms.pool) as held:
-        return await due.waiting(held, repositories=scope)
+    async with connection(components.pool) as held:
+        return await work_items.waiting(held, repositories=scope)

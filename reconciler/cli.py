@@ -25,15 +25,15 @@ from indexer.command import (
     run_verb,
     version,
 )
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
+from indexer.common.rfc3339 import format_time
+from indexer.common.terminal import write_lines
 from indexer.oci.reference import RepositoryName, parse_repository_name
-from indexer.rfc3339 import format_time
-from indexer.terminal import write_lines
 
 if TYPE_CHECKING:
     from indexer.settings import Settings
     from reconciler.drift.plan import Plan
-    from reconciler.drift.report import Progress, Report
+    from reconciler.drift.report import Progress, RunReport
 
 INDEXER_VERBS = frozenset({"up", "serve", "migrate", "openapi", "jwks", "inbox", "audit", "feeds"})
 LINES_OF_BRAKE = 20
@@ -141,17 +141,17 @@ def once(
 ) -> int:
     """Walk the registry once and repair the inventory. Exit 0: in step; 1: failed or incomplete; 3: brake pulled."""
     from reconciler.app import build  # noqa: PLC0415
-    from reconciler.app import once as walk_once  # noqa: PLC0415
+    from reconciler.app import once as reconcile_once  # noqa: PLC0415
 
     settings = _at_most(read_settings(config, logs=True), max_rate)
     scope = _scope(repository)
     name_process("reconciler once")
 
     async def work() -> int:
-        async with build(settings, database_url=database_url(settings)) as rooms:
+        async with build(settings, database_url=database_url(settings)) as components:
             with _progress(quiet=json) as on_progress:
-                report = await walk_once(
-                    rooms,
+                report = await reconcile_once(
+                    components,
                     scope=scope,
                     release_brake=release_brake,
                     thorough=not quick,
@@ -178,9 +178,9 @@ def plan(
     name_process("reconciler plan")
 
     async def work() -> int:
-        async with build(settings, database_url=database_url(settings)) as rooms:
+        async with build(settings, database_url=database_url(settings)) as components:
             with _progress(quiet=json) as on_progress:
-                made = await look(rooms, scope=scope, on_progress=on_progress)
+                made = await look(components, scope=scope, on_progress=on_progress)
         _print_plan(made, as_json=json)
         if made.undecided:
             return EXIT_FAILED
@@ -229,8 +229,8 @@ def push(*, config: Config = None, json: AsJson = False) -> int:
     name_process("reconciler checkpoint push")
 
     async def work() -> int:
-        async with build(settings, database_url=database_url(settings)) as rooms:
-            repository, result = await push_checkpoint(rooms)
+        async with build(settings, database_url=database_url(settings)) as components:
+            repository, result = await push_checkpoint(components)
         said = {
             "outcome": result.outcome,
             "repository": repository,
@@ -278,16 +278,16 @@ def _scope(names: list[str] | None) -> list[RepositoryName] | None:
         raise ConfigurationError(f"--repository: {error}") from None
 
 
-def _exit_code(report: Report) -> int:
+def _exit_code(report: RunReport) -> int:
     from indexer.store.drift import RunOutcome  # noqa: PLC0415
 
     if report.outcome is RunOutcome.BRAKED:
         return EXIT_BRAKE
-    unsettled = any(name.startswith("unsettled_") for name, count in report.counts.items() if count)
+    unsettled = any(name.startswith("waiting_") for name, count in report.counts.items() if count)
     return 0 if report.outcome is RunOutcome.COMPLETE and not unsettled else EXIT_FAILED
 
 
-def _print_report(report: Report, *, as_json: bool) -> None:
+def _print_report(report: RunReport, *, as_json: bool) -> None:
     if as_json:
         _write_json(
             {
@@ -320,14 +320,14 @@ def _print_report(report: Report, *, as_json: bool) -> None:
     for reason in report.left_out:
         write_lines([f"  left out: {reason}"])
     for name, count in counts.items():
-        if name.startswith("unsettled_") and count:
-            kind = name.removeprefix("unsettled_")
+        if name.startswith("waiting_") and count:
+            kind = name.removeprefix("waiting_")
             write_lines([f"  not settled yet: {count} to {kind}; see `reconciler status`"])
     if report.brake is not None:
         _print_brake(report)
 
 
-def _print_brake(report: Report) -> None:
+def _print_brake(report: RunReport) -> None:
     write_lines([f"brake pulled: {report.brake}"])
     if report.counts["held_back"] <= LINES_OF_BRAKE:
         write_lines(f"  would delete {finding.repository}:{finding.tag}" for finding in report.held_back)

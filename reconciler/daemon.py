@@ -8,21 +8,21 @@ from contextlib import suppress
 import structlog
 from prometheus_client import start_http_server
 
-from indexer.errors import ConfigurationError
-from indexer.loop import Alarm
-from indexer.service import Service, stop_signals
+from indexer.background.loop import WakeEvent
+from indexer.background.service import Service, stop_signals
+from indexer.common.errors import ConfigurationError
+from indexer.common.values import parse_address
 from indexer.settings import Settings
 from indexer.store.drift import RunMode
 from indexer.store.listen import listen
-from indexer.values import parse_address
-from reconciler.announced import PullWatch
-from reconciler.app import build, walk_settings
+from reconciler.app import build, run_settings
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
-from reconciler.drift.loop import Walker
+from reconciler.drift.loop import ReconcileLoop
 from reconciler.loss.loop import Accountant
-from reconciler.measure import Measurer
+from reconciler.pulls.announced import PullWatch
 from reconciler.resolve.loop import Resolver
+from reconciler.sizes.loop import Measurer
 from reconciler.verify.loop import Verifier
 
 log = structlog.get_logger()
@@ -33,43 +33,43 @@ async def run(settings: Settings, *, database_url: str) -> int:
     stop = stop_signals()
     pushing = push_settings(settings)
     _serve_metrics(settings)  # an address that is taken is told before anything runs
-    async with build(settings, database_url=database_url, stop=stop) as rooms:
+    async with build(settings, database_url=database_url, stop=stop) as components:
         if stop.is_set():
             return 0
-        service = Service(rooms.pool, program="reconciler run")
+        service = Service(components.pool, program="reconciler run")
         concurrency = settings.reconciler_concurrency
-        parts = (rooms.pool, rooms.lookups, rooms.registry)
-        verify, resolve, measure = Alarm(), Alarm(), Alarm()
+        parts = (components.pool, components.lookups, components.registry)
+        verify, resolve, measure = WakeEvent(), WakeEvent(), WakeEvent()
         service.start(Verifier(*parts, concurrency=concurrency), verify)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
-        service.start(Measurer(rooms.pool), measure)
-        service.start(PullWatch(rooms.pool, rooms.asked), Alarm())
-        service.start(Explainer(rooms.pool, rooms.registry), Alarm())
-        walk = walk_settings(settings, mode=RunMode.RUN)
+        service.start(Measurer(components.pool), measure)
+        service.start(PullWatch(components.pool, components.asked), WakeEvent())
+        service.start(Explainer(components.pool, components.registry), WakeEvent())
+        walk = run_settings(settings, mode=RunMode.RUN)
         service.start(
-            Walker(
-                rooms.pool,
-                rooms.lookups,
-                rooms.walking,
+            ReconcileLoop(
+                components.pool,
+                components.lookups,
+                components.reconciling,
                 walk,
                 interval=settings.reconciler_interval,
                 stop=stop,
             ),
-            Alarm(),
+            WakeEvent(),
         )
         token = settings.indexer_notifications_token
         service.start(
             Accountant(
-                rooms.pool,
+                components.pool,
                 debug_urls=settings.reconciler_registry_debug_urls,
                 token=None if token is None else token.get_secret_value(),
             ),
-            Alarm(),
+            WakeEvent(),
         )
         if pushing is not None:
-            service.start(CheckpointPusher(rooms.pool, rooms.registry, pushing), Alarm())
+            service.start(CheckpointPusher(components.pool, components.registry, pushing), WakeEvent())
         listening = asyncio.create_task(
-            listen(database_url, [verify.ring, resolve.ring], application="reconciler listen"), name="listen"
+            listen(database_url, [verify.wake, resolve.wake], application="reconciler listen"), name="listen"
         )
         log.info("reconciling", registry=settings.reconciler_registry_url)
         await stop.wait()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from indexer.command import EXIT_FAILED, database_url, read_settings
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
+from indexer.common.values import parse_duration
 from indexer.local.supervisor import TOKEN_FILE, reachable_url
 from indexer.oci.reference import RepositoryName, parse_repository_name
 from indexer.settings import Settings
-from indexer.values import parse_duration
 from reconciler.app import registry_settings
 from reconciler.doctor.examination import Examination
 from reconciler.doctor.present import check_text, report_json, verdict_text
@@ -26,7 +26,7 @@ from reconciler.registry.transport import TransportSettings
 
 T = TypeVar("T")
 
-DOOR_UNTRIED = "INDEXER_NOTIFICATIONS_TOKEN is not set here, so nothing that needs it is tried"
+RECEIVER_UNTRIED = "INDEXER_NOTIFICATIONS_TOKEN is not set here, so nothing that needs it is tried"
 
 NOBODY_READS = (
     "INDEXER_API_TOKENS is not set here: unless the server has tokens, trusts the registry's, or sets "
@@ -68,7 +68,7 @@ def prepare(
         catalog_is_closed=Closed(accepted=settings.reconciler_accept_denied).accepts(CATALOG),
         problems=tuple(problems),
         remarks=(
-            *(() if token is not None else (DOOR_UNTRIED,)),
+            *(() if token is not None else (RECEIVER_UNTRIED,)),
             *((NOBODY_READS,) if settings.nobody_may_read else ()),
         ),
     )

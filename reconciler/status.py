@@ -9,33 +9,33 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from indexer.inventory.changes import DueKind
-from indexer.inventory.loss import LossState, Statement
-from indexer.rfc3339 import format_time
+from indexer.common.rfc3339 import format_time
+from indexer.common.terminal import write_lines
+from indexer.inventory.changes import WorkKind
+from indexer.inventory.loss import LossState, LossStatement
 from indexer.store.checkpoints import Conflict, list_conflicts
 from indexer.store.checks import CheckState, check_state
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
 from indexer.store.listing import status as status_store
 from indexer.store.listing.runs import latest_runs
-from indexer.store.listing.status import Status, Verification
+from indexer.store.listing.status import StatusRows, Verification
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
-from indexer.store.traits import Shown, Trait
-from indexer.terminal import write_lines
+from indexer.store.traits import Trait, TraitState
 
-ASKED_THE_BRAKE = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
-RUNS_LOOKED_AT = 50
+BRAKE_CHECKED = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
+RUNS_SHOWN = 50
 SILENT = timedelta(minutes=2)
 """Of every process some loop does a round every few seconds."""
 RELEASE = "if the registry is right, release it once: reconciler once --release-brake"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
+class StatusView:
     """Everything at one moment; ``run`` is the newest walk, ``ended`` the newest that came to its end."""
 
-    status: Status
+    status: StatusRows
     verification: Verification
     run: Mapping[str, Any] | None
     ended: Mapping[str, Any] | None
@@ -66,7 +66,7 @@ async def show_status(database_url: str, *, as_json: bool) -> int:
     return 0
 
 
-async def look(database_url: str) -> Picture:
+async def look(database_url: str) -> StatusView:
     """Read everything; raise a store error where the database is away or at another version."""
     held = await connect(database_url, application="reconciler status")
     try:
@@ -76,13 +76,13 @@ async def look(database_url: str) -> Picture:
             verification = await status_store.verification(
                 held, tags=found.totals["tags"], now=found.ingest["now"]
             )
-            runs = await latest_runs(held, limit=RUNS_LOOKED_AT)
+            runs = await latest_runs(held, limit=RUNS_SHOWN)
             checked = await check_state(held)
             conflicts = await list_conflicts(held)
     finally:
         await held.close()
-    ended = (run for run in runs if run["outcome"] in ASKED_THE_BRAKE)
-    return Picture(
+    ended = (run for run in runs if run["outcome"] in BRAKE_CHECKED)
+    return StatusView(
         status=found,
         verification=verification,
         run=dict(runs[0]) if runs else None,
@@ -92,7 +92,7 @@ async def look(database_url: str) -> Picture:
     )
 
 
-def picture_json(picture: Picture) -> dict[str, Any]:
+def picture_json(picture: StatusView) -> dict[str, Any]:
     """Return the picture as JSON has it; the words are those of ``/api/v1/status``."""
     status, verification = picture.status, picture.verification
     ingest = status.ingest
@@ -105,7 +105,7 @@ def picture_json(picture: Picture) -> dict[str, Any]:
             "failure": ingest["failure"],
             "quarantine": ingest["quarantined"],
         },
-        "backlog": {kind.value: _backlog_json(picture, kind) for kind in DueKind},
+        "backlog": {kind.value: _backlog_json(picture, kind) for kind in WorkKind},
         "tags": status.totals["tags"],
         "verification": {
             "verified": verification.verified,
@@ -123,7 +123,7 @@ def picture_json(picture: Picture) -> dict[str, Any]:
         "last_complete_walk_at": format_time(status.last_walk["finished_at"]) if status.last_walk else None,
         "brake": picture.brake,
         "audit": {
-            "checked_at": format_time(picture.checked.lap.lap_ended_at),
+            "checked_at": format_time(picture.checked.current.pass_ended_at),
             "damaged": picture.checked.damaged,
             "first_damage": None if picture.checked.first is None else picture.checked.first.what,
             "conflicts": [one.what for one in picture.conflicts],
@@ -153,14 +153,14 @@ def picture_json(picture: Picture) -> dict[str, Any]:
     }
 
 
-def picture_lines(picture: Picture) -> Iterator[str]:
+def picture_lines(picture: StatusView) -> Iterator[str]:
     """Return the picture line by line, for people."""
     ingest, now = picture.status.ingest, picture.now
     waiting = f"{ingest['waiting']} waiting{_since(ingest['waiting_since'], now)}"
     yield f"inbox        {waiting}, {ingest['quarantined']} in quarantine"
     if ingest["failing"]:
         yield f"             {ingest['failing']} of them failed and are tried again: {ingest['failure']}"
-    for kind in DueKind:
+    for kind in WorkKind:
         row = _backlog_json(picture, kind)
         line = f"{kind:<12} {row['waiting']} waiting"
         if row["waiting"]:
@@ -172,7 +172,7 @@ def picture_lines(picture: Picture) -> Iterator[str]:
             f"             {picture.verification.pushes} pushes of the last hour were verified within "
             f"{picture.verification.median_seconds} s (median), {picture.verification.p99_seconds} s (99 %)"
         )
-    yield from _walk_lines(picture)
+    yield from _reconcile_lines(picture)
     yield from _log_lines(picture)
     yield from _trait_lines(picture)
     yield from loop_lines(picture.status.loops, now)
@@ -216,7 +216,7 @@ def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[st
         yield f"loops        {count} run well: {', '.join(well)}"
 
 
-def loss_words(statement: Statement) -> str:
+def loss_words(statement: LossStatement) -> str:
     """Say a statement in words."""
     interval = f"between {format_time(statement.from_at)} and {format_time(statement.to_at)}"
     match statement.state:
@@ -228,7 +228,7 @@ def loss_words(statement: Statement) -> str:
             return f"unknown what was lost {interval}, because {statement.because}"
 
 
-def _walk_lines(picture: Picture) -> Iterator[str]:
+def _reconcile_lines(picture: StatusView) -> Iterator[str]:
     run, last = picture.run, picture.status.last_walk
     if run is None:
         yield "walk         none yet"
@@ -249,7 +249,7 @@ def _walk_lines(picture: Picture) -> Iterator[str]:
         yield f"             last complete walk{complete}"
 
 
-def _trait_lines(picture: Picture) -> Iterator[str]:
+def _trait_lines(picture: StatusView) -> Iterator[str]:
     words = {
         Trait.HIDES_TAGS: "hides tags from its own listing",
         Trait.IS_CACHE: "is a pull-through cache: walks compare nothing",
@@ -264,9 +264,9 @@ def _trait_lines(picture: Picture) -> Iterator[str]:
         yield f"pulls        not known ({because}): what shows as never pulled may be in use"
 
 
-def _log_lines(picture: Picture) -> Iterator[str]:
+def _log_lines(picture: StatusView) -> Iterator[str]:
     checked = picture.checked
-    compared = _since(checked.lap.lap_ended_at, picture.now)
+    compared = _since(checked.current.pass_ended_at, picture.now)
     how = f"compared in full{compared}" if compared else "not yet compared in full"
     if checked.first is None:
         yield f"audit log    no damage found, {how}"
@@ -277,7 +277,7 @@ def _log_lines(picture: Picture) -> Iterator[str]:
         yield f"             PUT BACK, or another: {one.what}"
 
 
-def _backlog_json(picture: Picture, kind: DueKind) -> dict[str, Any]:
+def _backlog_json(picture: StatusView, kind: WorkKind) -> dict[str, Any]:
     row = picture.status.backlog.get(kind)
     if row is None:
         return {"waiting": 0, "due": 0, "failing": 0, "since": None}
@@ -298,7 +298,7 @@ def _json_value(value: Any) -> Any:
     return format_time(known(value)) if isinstance(value, datetime) else value
 
 
-def _fields(shown: Shown | None) -> dict[str, Any] | None:
+def _fields(shown: TraitState | None) -> dict[str, Any] | None:
     return None if shown is None else {name: _json_value(value) for name, value in asdict(shown).items()}
 
 

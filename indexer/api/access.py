@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexer.api.auth import AUDIT, CATALOG, Access, pull_of
 from indexer.api.paths import read_path
-from indexer.errors import CallerError
+from indexer.common.errors import CallerError
 
 ROOT = "/api/v1"
 REPOSITORIES = f"{ROOT}/repositories/"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from indexer.errors import CallerError
+from indexer.common.errors import CallerError
 
 REALM = "registry-indexer"
 MAX_TOKEN_BYTES = 1024 * 1024

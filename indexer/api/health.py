@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from indexer.errors import StoreError, StoreUnavailable
+from indexer.common.errors import StoreError, StoreUnavailable
 from indexer.store.migrate import check
 from indexer.store.pool import Pool, connection
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from indexer.api.answers import Items
-from indexer.api.openapi import Call
+from indexer.api.openapi import ApiCall
 from indexer.api.problems import not_found
+from indexer.api.responses import Items
 from indexer.oci.reference import RepositoryName
 from indexer.store.listing.freshness import Freshness, RepositoryRef, find_repository
-from indexer.store.listing.walk import Found, Listing, count, count_to, estimate, place
+from indexer.store.listing.page_query import PageQuery, PageRows, count, count_to, estimate, place
 from indexer.store.pool import Connection
 
 COUNTED_AT_MOST = 100_000
@@ -22,7 +22,7 @@ LONGEST_PAGE_BYTES = 8 * 1024 * 1024
 """Of the items of a page. A thousand ordinary tags are half a megabyte; what makes pages long is what others wrote."""
 
 
-async def readable_repository(connection: Connection, call: Call[Any]) -> RepositoryRef:
+async def readable_repository(connection: Connection, call: ApiCall[Any]) -> RepositoryRef:
     """Return the repository in the call's path; one the caller may not read is not found either."""
     name = call.path["repository"]
     found = None
@@ -33,7 +33,7 @@ async def readable_repository(connection: Connection, call: Call[Any]) -> Reposi
     return found
 
 
-async def counted(connection: Connection, call: Call[Any], listing: Listing) -> int | None:
+async def counted(connection: Connection, call: ApiCall[Any], listing: PageQuery) -> int | None:
     """Return how many items the list has, where the caller asks.
 
     The planner's estimate rests on everybody's entries, so it would tell whether others hold a digest; who reads only
@@ -51,10 +51,10 @@ async def counted(connection: Connection, call: Call[Any], listing: Listing) -> 
 
 
 def items_of(
-    call: Call[Any],
+    call: ApiCall[Any],
     scope: str,
-    listing: Listing,
-    found: Found,
+    listing: PageQuery,
+    found: PageRows,
     *,
     items: Iterable[Mapping[str, Any]],
     freshness: Freshness,

@@ -13,7 +13,7 @@ from typing import Any, Final
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-from indexer.errors import CallerError
+from indexer.common.errors import CallerError
 
 WRITE_WITHIN_SECONDS = 60.0
 """A client that takes nothing for so long is cut off."""

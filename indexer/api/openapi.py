@@ -21,20 +21,20 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from indexer import __version__
-from indexer.api import answers, problems
+from indexer.api import problems, responses
 from indexer.api.auth import Principal
-from indexer.api.live import Live
 from indexer.api.models import Problem
 from indexer.api.pagination import Cursors
 from indexer.api.parameters import ALLOWED, Q, Query, parameter_fields, parameter_schemas, wrong_parameter
 from indexer.api.settings import EventAttributes
-from indexer.store.listing.words import Words
+from indexer.api.stream_slots import Live
+from indexer.store.listing.interned import Interned
 from indexer.store.reading import Readers
 
 ROOT = "/api/v1"
 FILE = Path(__file__).with_name("openapi.json")
 """The document as committed, for ``indexer openapi``."""
-NOUNS = (
+RESOURCES = (
     "index",
     "repositories",
     "tags",
@@ -86,14 +86,14 @@ _REF = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[Q]):
+class ApiCall(Generic[Q]):
     """One question: what is asked, by whom, and what answers are made from."""
 
     query: Q
     path: Mapping[str, str]
     principal: Principal
     readers: Readers
-    words: Words
+    interned: Interned
     memory: dict[str, Any]
     """Of the process, shared by all calls: what is expensive to know and may be some seconds old."""
     headers: Mapping[str, str]
@@ -125,12 +125,12 @@ class Operation:
     media_types: tuple[str, ...]
     headers: tuple[RequestHeader, ...]
     missing: bool
-    handle: Callable[[Call[Any]], Awaitable[answers.Answer]]
+    handle: Callable[[ApiCall[Any]], Awaitable[responses.Answer]]
 
 
 _OPERATIONS: dict[str, Operation] = {}
 
-H = TypeVar("H", bound=Callable[[Call[Any]], Awaitable[answers.Answer]])
+H = TypeVar("H", bound=Callable[[ApiCall[Any]], Awaitable[responses.Answer]])
 
 
 def operation(
@@ -139,7 +139,7 @@ def operation(
     query: type[Query],
     result: type[BaseModel],
     item: type[BaseModel] | None = None,
-    media_types: tuple[str, ...] = (answers.JSON,),
+    media_types: tuple[str, ...] = (responses.JSON,),
     headers: tuple[RequestHeader, ...] = (),
     missing: bool = False,
 ) -> Callable[[H], H]:
@@ -172,8 +172,8 @@ def operation(
 @cache
 def operations() -> Mapping[str, Operation]:
     """Return every endpoint by its path below ``/api/v1``."""
-    for noun in NOUNS:
-        import_module(f"indexer.api.v1.{noun}")
+    for resource in RESOURCES:
+        import_module(f"indexer.api.v1.{resource}")
     return dict(_OPERATIONS)
 
 
@@ -283,10 +283,10 @@ def _header_parameters(one: Operation) -> Iterator[dict[str, Any]]:
 def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     content: dict[str, Any] = {}
     for media_type in one.media_types:
-        content[media_type] = {"schema": refs[one.result]} if media_type == answers.JSON else {}
+        content[media_type] = {"schema": refs[one.result]} if media_type == responses.JSON else {}
     if one.item is not None:
-        content[answers.NDJSON] = {}
-        content[answers.CSV] = {}
+        content[responses.NDJSON] = {}
+        content[responses.CSV] = {}
     headers = {"ETag": {"schema": {"type": "string"}}}
     if one.item is not None:
         headers["Link"] = {"schema": {"type": "string"}}
@@ -304,7 +304,7 @@ def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, A
 
 async def serve_document(_request: web.Request) -> web.Response:
     """Answer ``/openapi.json``."""
-    return web.Response(body=orjson.dumps(document()), content_type=answers.JSON)
+    return web.Response(body=orjson.dumps(document()), content_type=responses.JSON)
 
 
 def write_document() -> None:

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from pydantic import BeforeValidator, Field
 
 from indexer.api.parameters import Query, Texts, whole_number
-from indexer.errors import CallerError, StoreError
-from indexer.rfc3339 import clamp
+from indexer.common.errors import CallerError, StoreError
+from indexer.common.rfc3339 import clamp
 from indexer.store.cursors import cursor_secret
 from indexer.store.listing.keyset import Order, Position
-from indexer.store.listing.walk import Page
+from indexer.store.listing.page_query import Page
 from indexer.store.reading import Readers
 
 DEFAULT_LIMIT = 100

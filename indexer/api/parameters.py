@@ -18,10 +18,10 @@ from multidict import MultiMapping
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from indexer.errors import CallerError
+from indexer.common.errors import CallerError
+from indexer.common.rfc3339 import parse_moment
+from indexer.common.values import parse_size
 from indexer.oci.platform import parse_platform
-from indexer.rfc3339 import parse_moment
-from indexer.values import parse_size
 
 MAX_BYTES = 2**63 - 1
 MAX_VALUES = 50

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
-from indexer.errors import CallerError
+from indexer.common.errors import CallerError
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import parse_repository_name, parse_tag_name
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import re2
 
-from indexer.errors import CallerError
+from indexer.common.errors import CallerError
 
 MAX_MEMORY_BYTES = 1 << 20
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from indexer.api.auth import Challenge, Unauthorized
-from indexer.errors import CallerError, StoreError, StoreFault, StoreRefused, StoreUnavailable
+from indexer.common.errors import CallerError, StoreError, StoreFault, StoreRefused, StoreUnavailable
 from indexer.store.reading import StoreTooSlow
 
 MEDIA_TYPE = "application/problem+json"
@@ -79,7 +79,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
-    """Turn aiohttp's own refusals (no such path, no such method, a body too large) into problems."""
+    """FeedLease aiohttp's own refusals (no such path, no such method, a body too large) into problems."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
     code = _CODES.get(error.status, "bad_request")
     detail = "there is nothing at this path" if error.status == HTTPStatus.NOT_FOUND else error.reason

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from indexer.api.auth import Access, Challenge, Unauthorized
-from indexer.errors import CallerError, StoreError
+from indexer.common.errors import CallerError, StoreError
 
 RETRY_AFTER_SECONDS: Final = 2
 
@@ -26,7 +26,7 @@ class Refusal(CallerError):  # noqa: N818 - an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class RegistryRefusal:
     """The answer to a question that failed: its body is still to be encoded."""
 
     status: int
@@ -34,29 +34,29 @@ class Refused:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def refused(error: Exception, request: web.Request, *, challenge: Challenge) -> Refused:
+def refused(error: Exception, request: web.Request, *, challenge: Challenge) -> RegistryRefusal:
     """Return the answer to whatever went wrong; what is our own fault is logged, and not told."""
     match error:
         case Refusal():
-            return Refused(status=error.status, body=body(error.code, str(error), error.detail))
+            return RegistryRefusal(status=error.status, body=body(error.code, str(error), error.detail))
         case Unauthorized():
-            return Refused(
+            return RegistryRefusal(
                 status=error.status,
                 body=unauthorized_body(error.access),
                 headers={"WWW-Authenticate": challenge.header(error.access, error.error)},
             )
         case CallerError():
-            return Refused(status=error.status, body=body(error.code.upper(), str(error), None))
+            return RegistryRefusal(status=error.status, body=body(error.code.upper(), str(error), None))
         case StoreError():
             _log.warning("registry_api_unavailable", path=request.path, error=str(error))
-            return Refused(
+            return RegistryRefusal(
                 status=503,
                 body=body("UNAVAILABLE", "service unavailable", None),
                 headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
         case _:
             _log.error("registry_api_failed", path=request.path, query=request.query_string, exc_info=error)
-            return Refused(status=500, body=body("UNKNOWN", "unknown error", None))
+            return RegistryRefusal(status=500, body=body("UNKNOWN", "unknown error", None))
 
 
 def body(code: str, message: str, detail: Any) -> dict[str, Any]:

@@ -9,28 +9,28 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from indexer.api import answers, health
+from indexer.api import health, responses
 from indexer.api.access import access_of
-from indexer.api.answers import Shape
 from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
 from indexer.api.front_page import front_page
-from indexer.api.gitlab.door import add_gitlab
-from indexer.api.live import Live
-from indexer.api.measuring import ROUTE, measuring_middleware
-from indexer.api.oci.door import add_oci
-from indexer.api.openapi import ROOT, Call, Operation, chosen_fields, operations, serve_document
+from indexer.api.gitlab.handlers import add_gitlab
+from indexer.api.oci.handlers import add_oci
+from indexer.api.openapi import ROOT, ApiCall, Operation, chosen_fields, operations, serve_document
 from indexer.api.pagination import CursorKeys, Cursors, question_of
 from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
 from indexer.api.problems import CHALLENGE, problems_middleware
+from indexer.api.recent_entries import Tail
+from indexer.api.request_metrics import ROUTE, measuring_middleware
+from indexer.api.responses import Shape
 from indexer.api.settings import ApiSettings, EventAttributes
-from indexer.api.tail import Tail
+from indexer.api.stream_slots import Live
 from indexer.api.tokens import SignedTokens
-from indexer.audit.bell import Bell
-from indexer.errors import CallerError
+from indexer.audit.notifier import SealNotifier
+from indexer.common.errors import CallerError
 from indexer.oci.reference import RepositoryName
 from indexer.store.listing.freshness import find_repository
-from indexer.store.listing.words import Words
+from indexer.store.listing.interned import Interned
 from indexer.store.pool import Pool
 from indexer.store.reading import Readers
 
@@ -40,7 +40,9 @@ _PRINCIPAL = web.RequestKey("principal", Principal)
 _REPOSITORIES = f"{ROOT}/repositories/"
 
 
-def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings, sealed: Bell | None = None) -> None:
+def add_api(
+    app: web.Application, *, pool: Pool, settings: ApiSettings, sealed: SealNotifier | None = None
+) -> None:
     """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics, OpenAPI and ``/``.
 
     Holds ``settings.connections`` of the pool from first use until the application shuts down; the pool must
@@ -53,16 +55,16 @@ def add_api(app: web.Application, *, pool: Pool, settings: ApiSettings, sealed: 
     authenticator = _authenticator(settings)
     app[CHALLENGE] = authenticator.challenge
     app.middlewares.extend([measuring_middleware, problems_middleware, _authentication(authenticator)])
-    words = Words()
-    bell = sealed if sealed is not None else Bell()
-    live = Live(bell, places=settings.streams, tail=Tail(readers, settings.events, bell))
-    door = _Door(readers, words, live, settings.events)
+    interned = Interned()
+    notifier = sealed if sealed is not None else SealNotifier()
+    live = Live(notifier, places=settings.streams, tail=Tail(readers, settings.events, notifier))
+    handlers = _Handlers(readers, interned, live, settings.events)
     for path, operation in operations().items():
         if not path.startswith("/repositories/"):
-            app.router.add_get(operation.path, door.handler(operation))
-    app.router.add_get(_REPOSITORIES + "{rest:.+}", door.handle_repository)
-    app.router.add_get(f"{ROOT}/", door.handler(operations()[""]))
-    add_gitlab(app, readers=readers, words=words, authenticator=authenticator)
+            app.router.add_get(operation.path, handlers.handler(operation))
+    app.router.add_get(_REPOSITORIES + "{rest:.+}", handlers.handle_repository)
+    app.router.add_get(f"{ROOT}/", handlers.handler(operations()[""]))
+    add_gitlab(app, readers=readers, interned=interned, authenticator=authenticator)
     add_oci(app, readers=readers, authenticator=authenticator)
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz(pool))
@@ -88,14 +90,14 @@ def _authenticator(settings: ApiSettings) -> Authenticator:
     )
 
 
-class _Door:
+class _Handlers:
     """Turns requests into calls of operations."""
 
-    def __init__(self, readers: Readers, words: Words, live: Live, events: EventAttributes) -> None:
+    def __init__(self, readers: Readers, interned: Interned, live: Live, events: EventAttributes) -> None:
         self._live = live
         self._events = events
         self._readers = readers
-        self._words = words
+        self._interned = interned
         self._memory: dict[str, Any] = {}
         self._keys = CursorKeys(readers)
 
@@ -138,12 +140,12 @@ class _Door:
         shape = Shape(item=operation.item, fields=chosen_fields(operation, query))
         principal = request[_PRINCIPAL]
         question = cache(partial(_question, request, operation.query, path, principal))
-        call = Call(
+        call = ApiCall(
             query=query,
             path=path,
             principal=principal,
             readers=self._readers,
-            words=self._words,
+            interned=self._interned,
             memory=self._memory,
             headers=request.headers,
             live=self._live,
@@ -153,7 +155,7 @@ class _Door:
                 question=question,
             ),
         )
-        return await answers.respond(request, await operation.handle(call), shape)
+        return await responses.respond(request, await operation.handle(call), shape)
 
 
 def _question(

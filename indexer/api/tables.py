@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin
 import orjson
 from pydantic import BaseModel
 
-from indexer.spreadsheets import safe_cell
+from indexer.common.spreadsheets import safe_cell
 
 
 @cache

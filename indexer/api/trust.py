@@ -29,7 +29,7 @@ from joserfc import jwk
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.settings import Settings
 
 SETTING = "INDEXER_AUTH_KEYS_FILE"

@@ -22,12 +22,12 @@ import orjson
 from indexer.audit.checkpoint import check_newest
 from indexer.audit.files import create
 from indexer.audit.leaf import leaf_of
-from indexer.audit.present import show_proven
-from indexer.audit.proofs import Part
+from indexer.audit.proofs import ProofPart
 from indexer.audit.prove import write_part
+from indexer.audit.serialize import show_proven
 from indexer.audit.tiles import WIDTH, TreeDamaged, split
-from indexer.errors import StoreError
-from indexer.one_thread import OneThread
+from indexer.common.errors import StoreError
+from indexer.common.one_thread import OneThread
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.listing.audit import AuditFilter, sealed_entries
 from indexer.store.pool import Connection, Pool, connection
@@ -116,7 +116,9 @@ async def _write_proof(pool: Pool, target: Path, *, first: int, last: int) -> No
         async def write(data: bytes) -> None:
             await _DISK.run(file.write, data)
 
-        await write_part(partial(connection, pool), Part(first=first, last=last, size=newest.size), write)
+        await write_part(
+            partial(connection, pool), ProofPart(first=first, last=last, size=newest.size), write
+        )
 
 
 async def _write(

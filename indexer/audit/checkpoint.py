@@ -19,8 +19,8 @@ from indexer.audit.note import Checkpoint, NoteRefused, SignerKey, VerifierKey, 
 from indexer.audit.prove import root_at
 from indexer.audit.publish import LogPutBack, check_standing, read_published, replace_file
 from indexer.audit.tiles import TreeDamaged
-from indexer.errors import StoreError
-from indexer.loop import Round
+from indexer.background.loop import IterationResult
+from indexer.common.errors import StoreError
 from indexer.settings import Settings
 from indexer.store.checkpoints import (
     Signed,
@@ -64,7 +64,7 @@ class Checkpointer:
         self._published: str | None = None
         self._standing = 0
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Sign a checkpoint if one is due, and publish the newest.
 
         Raises ``LogPutBack`` where what was published before is not in the log any more: nothing is signed then, and
@@ -78,7 +78,7 @@ class Checkpointer:
             raise
         await self._publish(made or newest)
         check_key(newest, self._key)
-        return Round(items=0 if made is None else 1, rest_seconds=REST_SECONDS)
+        return IterationResult(items=0 if made is None else 1, rest_seconds=REST_SECONDS)
 
     async def _sign(self) -> tuple[Signed | None, Signed | None]:
         """Return the checkpoint that was signed, None: none was due; and the one that was the newest before."""

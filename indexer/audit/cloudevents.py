@@ -28,7 +28,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class DeliveredEvent:
     """One entry, ready to be delivered; ``body`` is the whole CloudEvent as JSON."""
 
     position: int
@@ -42,7 +42,7 @@ class Event:
     """The entry's leaf hash, where who reads the log has it; never delivered."""
 
 
-def cloud_event(entry: Mapping[str, Any], origin: Origin, *, leaf: bytes | None = None) -> Event:
+def cloud_event(entry: Mapping[str, Any], origin: Origin, *, leaf: bytes | None = None) -> DeliveredEvent:
     """Return a sealed entry, as ``audit.present`` shows it, as a CloudEvent."""
     position: int = entry["position"]
     sequence = f"{position:0{SEQUENCE_DIGITS}}"
@@ -59,7 +59,7 @@ def cloud_event(entry: Mapping[str, Any], origin: Origin, *, leaf: bytes | None 
     }
     if subject is not None:
         envelope["subject"] = subject
-    return Event(
+    return DeliveredEvent(
         position=position,
         id=envelope["id"],
         source=source,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from indexer.errors import CallerError, StoreError
+from indexer.common.errors import CallerError, StoreError
 from indexer.inventory.changes import AuditAction
 from indexer.store import erasure
 from indexer.store.erasure import OlderTransaction

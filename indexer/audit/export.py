@@ -16,16 +16,16 @@ from typing import Any, Literal
 
 import orjson
 
-from indexer.audit.present import COLUMNS, PROOF_COLUMNS, flatten, show_entry, show_proven
+from indexer.audit.serialize import COLUMNS, PROOF_COLUMNS, flatten, show_entry, show_proven
 from indexer.store.listing.audit import AuditFilter, head_position, sealed_entries
+from indexer.store.listing.page_query import Row
 from indexer.store.listing.scopes import Scope, find_scope
-from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection, Pool, connection
 
 Format = Literal["ndjson", "csv"]
 Out = Callable[[bytes], Awaitable[object]]
 Reached = Callable[[int, int], object]
-"""Told the position reached, and the last there will be."""
+"""AppliedEvents the position reached, and the last there will be."""
 
 Open = Callable[[], AbstractAsyncContextManager[Connection]]
 

@@ -14,14 +14,14 @@ from typing import Any, BinaryIO, Literal
 
 import orjson
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 MODE = 0o640
 TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class FileStanding:
     """What an export holds: positions of its first and last entry; the entries themselves where it is NDJSON."""
 
     first: int
@@ -82,7 +82,7 @@ def appended(target: Path) -> Iterator[BinaryIO]:
             raise
 
 
-def find_standing(path: Path, *, format: Literal["ndjson", "csv"]) -> Standing | None:  # noqa: A002 - the flag's name
+def find_standing(path: Path, *, format: Literal["ndjson", "csv"]) -> FileStanding | None:  # noqa: A002 - the flag's name
     """Return what an export holds; None: no entry. Raises ``ConfigurationError`` where it is no export."""
     with _told(path, "read"), path.open("rb") as file:
         head = file.readline()
@@ -96,7 +96,7 @@ def find_standing(path: Path, *, format: Literal["ndjson", "csv"]) -> Standing |
     return standing_of(head, last, format=format, path=path)
 
 
-def standing_of(first: bytes, last: bytes, *, format: Literal["ndjson", "csv"], path: Path) -> Standing:  # noqa: A002 - the flag's name
+def standing_of(first: bytes, last: bytes, *, format: Literal["ndjson", "csv"], path: Path) -> FileStanding:  # noqa: A002 - the flag's name
     """Return what an export holds by its first and its last line. Raises ``ConfigurationError`` where they are none."""
     entries = [None, None] if format == "csv" else [_entry(first), _entry(last)]
     positions = (
@@ -107,7 +107,7 @@ def standing_of(first: bytes, last: bytes, *, format: Literal["ndjson", "csv"], 
     begin, end = positions
     if not isinstance(begin, int) or not isinstance(end, int) or not 0 < begin <= end:
         raise ConfigurationError(f"{path} holds something else than an export as {format}")
-    return Standing(first=begin, last=end, first_entry=entries[0], last_entry=entries[1])
+    return FileStanding(first=begin, last=end, first_entry=entries[0], last_entry=entries[1])
 
 
 def _last_line(file: BinaryIO) -> bytes:

@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 
 from indexer.audit.export import EVERYTHING, export
-from indexer.errors import StoreUnavailable
-from indexer.loop import Alarm
+from indexer.background.loop import WakeEvent
+from indexer.common.errors import StoreUnavailable
+from indexer.common.terminal import printable
 from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.listing.audit import AuditFilter, head_position
 from indexer.store.pool import Pool, connection
-from indexer.terminal import printable
 
 REST_SECONDS = 5.0
 """Between two looks where no notification comes: one may be missed while its connection is made again."""
@@ -38,7 +38,7 @@ async def follow(
     async with connection(pool) as held:
         head = await head_position(held)
     position = head if after_position is None else after_position
-    sealed = Alarm()
+    sealed = WakeEvent()
 
     async def write(part: bytes) -> None:
         nonlocal position
@@ -46,7 +46,7 @@ async def follow(
         position = orjson.loads(part.splitlines()[-1])["position"]
 
     listening = asyncio.create_task(
-        listen(database_url, [sealed.ring], channel=SEALED_CHANNEL, application="indexer audit follow"),
+        listen(database_url, [sealed.wake], channel=SEALED_CHANNEL, application="indexer audit follow"),
         name="listen",
     )
     try:
@@ -64,10 +64,10 @@ async def follow(
 def line_of(entry: Mapping[str, Any]) -> str:
     """Return a shown entry as one line for people."""
     actor = entry["actor"]["name"] if entry["actor"] else "-"
-    noun = entry["repository"] or "-"
+    resource = entry["repository"] or "-"
     if entry["tag"]:
-        noun += f":{entry['tag']}"
+        resource += f":{entry['tag']}"
     digest = f" {entry['digest']}" if entry["digest"] else ""
     head = f"{entry['position']:>8}  {entry['occurred_at']}  {entry['action']:<16}"
-    line = f"{head} {noun}{digest}  {actor} ({entry['source']})"
+    line = f"{head} {resource}{digest}  {actor} ({entry['source']})"
     return printable(line)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from indexer.audit.note import NoteRefused, SignerKey
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.settings import Settings
 
 FILE = "audit.key"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from indexer.audit.note import Checkpoint, NoteRefused
 from indexer.audit.prove import root_at
-from indexer.errors import ConfigurationError, StoreError
+from indexer.common.errors import ConfigurationError, StoreError
 from indexer.store.listing.audit import head_position
 from indexer.store.pool import Connection
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from indexer.audit import tiles as trees
+from indexer.audit.commitments import Salts, actor_of, client_of
 from indexer.audit.leaf import leaf_of
-from indexer.audit.present import show_commitments, show_entry
-from indexer.audit.salting import Salts, actor_of, client_of
-from indexer.errors import StoreError
-from indexer.loop import Round
+from indexer.audit.serialize import show_commitments, show_entry
+from indexer.background.loop import IterationResult
+from indexer.common.errors import StoreError
 from indexer.store.audit import Sealed, lock_head, seal_entries
 from indexer.store.listing.audit import staged_entries
 from indexer.store.pool import Connection, Pool, transaction
@@ -38,12 +38,12 @@ class Sealer:
         self._pool = pool
         self._salts = Salts()
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Seal one batch."""
         sealed = await seal(self._pool, limit=BATCH, salts=self._salts)
         if sealed is None:
-            return Round(items=0, rest_seconds=REST_WHILE_ANOTHER_SEALS_SECONDS)
-        return Round(items=sealed, rest_seconds=0 if sealed == BATCH else REST_SECONDS)
+            return IterationResult(items=0, rest_seconds=REST_WHILE_ANOTHER_SEALS_SECONDS)
+        return IterationResult(items=sealed, rest_seconds=0 if sealed == BATCH else REST_SECONDS)
 
 
 async def seal(pool: Pool, *, limit: int, salts: Salts | None = None) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from indexer.audit.merkle import HASH_BYTES, Node, Range, complete_root, fold, nodes_of, range_hash
-from indexer.errors import StoreError
+from indexer.common.errors import StoreError
 
 WIDTH = 256
 _LEVELS = 8

@@ -22,7 +22,7 @@ import orjson
 from indexer.audit.leaf import PERSONAL, SALT_BYTES, broken_commitment, leaf_of
 from indexer.audit.merkle import Frontier
 from indexer.audit.note import Checkpoint
-from indexer.audit.proofs import Part, PartProof, ProofRefused, check_part, encode_hash
+from indexer.audit.proofs import PartProof, ProofPart, ProofRefused, check_part, encode_hash
 
 RENUMBERED = 1000
 """How far entries may have been moved up to be still recognised."""
@@ -37,7 +37,7 @@ class NotProvable(ValueError):  # noqa: N818 - a state, read as "not provable"
     """An honest export that lacks what it would be proven by: neither right nor wrong can be said of it."""
 
 
-class Fault(StrEnum):
+class VerifyFault(StrEnum):
     """What is wrong."""
 
     ALTERED = "altered"
@@ -47,16 +47,16 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class VerifyProblem:
     """The first thing that is wrong; ``position`` of the entry, None where no entry can be named."""
 
-    fault: Fault
+    fault: VerifyFault
     position: int | None
     what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class VerifyResult:
     """What verification came to: which entries are as they were signed, or what is wrong with the first that is not.
 
     ``verified`` entries, of which ``erased`` lack something of who and from where.
@@ -67,12 +67,12 @@ class Verdict:
     size: int
     verified: int
     erased: int
-    problem: Problem | None
+    problem: VerifyProblem | None
 
 
 def verify_export(
     lines: Iterable[bytes], *, checkpoint: Checkpoint, proof: PartProof | None = None
-) -> Verdict:
+) -> VerifyResult:
     """Verify the lines of an export; the checkpoint's signature is the caller's to check.
 
     Raises ``NotProvable`` where the export was made without what a proof needs.
@@ -81,9 +81,9 @@ def verify_export(
         try:
             check_part(proof, checkpoint)
         except ProofRefused as error:
-            problem = Problem(fault=Fault.PROOF, position=None, what=str(error))
+            problem = VerifyProblem(fault=VerifyFault.PROOF, position=None, what=str(error))
             return _verdict(proof.part, None, problem)
-    part = proof.part if proof is not None else Part(first=1, last=checkpoint.size, size=checkpoint.size)
+    part = proof.part if proof is not None else ProofPart(first=1, last=checkpoint.size, size=checkpoint.size)
     reading = _Reading(part=part, root=checkpoint.root, proof=proof)
     return _verdict(part, reading, reading.read(lines))
 
@@ -92,17 +92,17 @@ def verify_export(
 class _Reading:
     """How far the reading has come."""
 
-    part: Part
+    part: ProofPart
     root: bytes
     proof: PartProof | None
     tree: Frontier = field(default_factory=Frontier)
     verified: int = 0
     erased: int = 0
 
-    def read(self, lines: Iterable[bytes]) -> Problem | None:
+    def read(self, lines: Iterable[bytes]) -> VerifyProblem | None:
         entries = _entries(lines, self.part)
         for found in entries:
-            if isinstance(found, Problem):
+            if isinstance(found, VerifyProblem):
                 return found
             problem = _place(found, self._wanted, self.part) or self._content(found, entries)
             if problem is not None:
@@ -114,8 +114,8 @@ class _Reading:
         return self.part.first + self.verified
 
     def _content(
-        self, entry: Mapping[str, Any], following: Iterator[dict[str, Any] | Problem]
-    ) -> Problem | None:
+        self, entry: Mapping[str, Any], following: Iterator[dict[str, Any] | VerifyProblem]
+    ) -> VerifyProblem | None:
         wanted, leaf = self._wanted, _leaf(entry)
         if leaf is None:
             return _altered(wanted, "it cannot be written in the form that is hashed")
@@ -131,18 +131,18 @@ class _Reading:
         self.erased += len(entry.get("commitments") or {}) != len(entry.get("salts") or {})
         return None
 
-    def _end(self) -> Problem | None:
+    def _end(self) -> VerifyProblem | None:
         if self._wanted <= self.part.last:
             what = f"the export ends before entry {self._wanted} of {self.part.last}"
-            return Problem(fault=Fault.MISSING, position=self._wanted, what=what)
+            return VerifyProblem(fault=VerifyFault.MISSING, position=self._wanted, what=what)
         if self.proof is None and self.tree.root() != self.root:
             what = "the entries do not lead to the checkpoint's root; which one differs only a proof can tell"
-            return Problem(fault=Fault.ALTERED, position=None, what=what)
+            return VerifyProblem(fault=VerifyFault.ALTERED, position=None, what=what)
         return None
 
 
-def _verdict(part: Part, reading: _Reading | None, problem: Problem | None) -> Verdict:
-    return Verdict(
+def _verdict(part: ProofPart, reading: _Reading | None, problem: VerifyProblem | None) -> VerifyResult:
+    return VerifyResult(
         first=part.first,
         last=part.last,
         size=part.size,
@@ -152,7 +152,7 @@ def _verdict(part: Part, reading: _Reading | None, problem: Problem | None) -> V
     )
 
 
-def _entries(lines: Iterable[bytes], part: Part) -> Iterator[dict[str, Any] | Problem]:
+def _entries(lines: Iterable[bytes], part: ProofPart) -> Iterator[dict[str, Any] | VerifyProblem]:
     for number, line in enumerate(lines, start=1):
         position = part.first + number - 1
         try:
@@ -229,42 +229,45 @@ def _is_salt(text: object) -> bool:
     return isinstance(text, str) and _SALT.fullmatch(text) is not None
 
 
-def _place(entry: Mapping[str, Any], wanted: int, part: Part) -> Problem | None:
+def _place(entry: Mapping[str, Any], wanted: int, part: ProofPart) -> VerifyProblem | None:
     position = entry["position"]
     if wanted > part.last:
-        return Problem(
-            fault=Fault.INSERTED,
+        return VerifyProblem(
+            fault=VerifyFault.INSERTED,
             position=position,
             what=f"the proven part ends with entry {part.last}, the export goes on with {position}",
         )
     if position > wanted:
-        return Problem(
-            fault=Fault.MISSING,
+        return VerifyProblem(
+            fault=VerifyFault.MISSING,
             position=wanted,
             what=f"entry {wanted} is missing: {position} is in its place",
         )
     if position < wanted:
-        return Problem(
-            fault=Fault.INSERTED, position=position, what=f"entry {position} stands where {wanted} must"
+        return VerifyProblem(
+            fault=VerifyFault.INSERTED, position=position, what=f"entry {position} stands where {wanted} must"
         )
     return None
 
 
 def _what_differs(
-    entry: Mapping[str, Any], position: int, following: Mapping[str, Any] | Problem | None, proof: PartProof
-) -> Problem:
+    entry: Mapping[str, Any],
+    position: int,
+    following: Mapping[str, Any] | VerifyProblem | None,
+    proof: PartProof,
+) -> VerifyProblem:
     """Say what became of an entry; others may have been renumbered to hide that one was taken out or put in."""
     following = following if isinstance(following, dict) else {}
     for moved in range(position + 1, min(position + RENUMBERED, proof.part.last) + 1):
         if _leaf({**entry, "position": moved}) == proof.leaf(moved):
-            return Problem(
-                fault=Fault.MISSING,
+            return VerifyProblem(
+                fault=VerifyFault.MISSING,
                 position=position,
                 what=f"entry {position} is missing: entry {moved} was renumbered into its place",
             )
     if _leaf({**following, "position": position}) == proof.leaf(position):
-        return Problem(
-            fault=Fault.INSERTED,
+        return VerifyProblem(
+            fault=VerifyFault.INSERTED,
             position=position,
             what=f"entry {position} was inserted: the one it pushed aside follows as {following['position']}",
         )
@@ -278,5 +281,7 @@ def _leaf(entry: Mapping[str, Any]) -> bytes | None:
         return None
 
 
-def _altered(position: int, what: str) -> Problem:
-    return Problem(fault=Fault.ALTERED, position=position, what=f"entry {position} was altered: {what}")
+def _altered(position: int, what: str) -> VerifyProblem:
+    return VerifyProblem(
+        fault=VerifyFault.ALTERED, position=position, what=f"entry {position} was altered: {what}"
+    )

@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
+from indexer.common.values import parse_address, parse_duration, parse_size
 from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.store.listing.feeds import FeedFilter
-from indexer.values import parse_address, parse_duration, parse_size
 
 KINDS = ("http", "file", "syslog", "nats", "kafka")
 

@@ -25,15 +25,15 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from prometheus_client import Counter
 
-from indexer.audit.cloudevents import Event, Origin, cloud_event
-from indexer.audit.present import show_entry
-from indexer.backoff import growing_wait, spread
-from indexer.errors import IndexerError, Postponed, SinkGone, SinkRefused, SinkUnavailable, StoreError
+from indexer.audit.cloudevents import DeliveredEvent, Origin, cloud_event
+from indexer.audit.serialize import show_entry
+from indexer.background.loop import IterationResult, WakeEvent
+from indexer.common.backoff import growing_wait, spread
+from indexer.common.errors import IndexerError, Postponed, SinkGone, SinkRefused, SinkUnavailable, StoreError
 from indexer.feeds.config import FeedBase, FeedsFile
 from indexer.feeds.sinks import Sink
-from indexer.loop import Alarm, Round
 from indexer.store import feeds
-from indexer.store.feeds import Leased, Turn
+from indexer.store.feeds import FeedLease, Leased
 from indexer.store.listing.feeds import FeedFilter, feed_entries
 from indexer.store.pool import Pool, connection, describe
 
@@ -63,7 +63,7 @@ ENTRIES = Counter(
 FAILURES = Counter("indexer_feed_failures_total", "Deliveries that failed and are tried again.", ["feed"])
 
 
-class TurnOverError(Exception):
+class LeaseLostError(Exception):
     """Another process holds the feed by now, or it was replayed: what the cursor says must be read again."""
 
 
@@ -72,7 +72,7 @@ class Dispatcher:
 
     def __init__(self, pool: Pool, feed: FeedBase, sink: Sink, file: FeedsFile) -> None:
         self.name = f"feed:{feed.name}"
-        self.alarm = Alarm()
+        self.alarm = WakeEvent()
         self._pool = pool
         self._feed = feed
         self._sink = sink
@@ -83,9 +83,9 @@ class Dispatcher:
     def wake(self) -> None:
         """There may be something new: go and see, unless the sink is given time."""
         if time.monotonic() >= self._quiet_until:
-            self.alarm.ring()
+            self.alarm.wake()
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Deliver one batch. Raises ``Postponed``; then everything still waits, in its order."""
         leased = await self._lease()
         if leased is None:
@@ -93,12 +93,12 @@ class Dispatcher:
             await self._make()
             leased = await self._lease()
         if leased is None:
-            return Round(items=0, rest_seconds=REST_WHILE_ANOTHER_DELIVERS_SECONDS)
+            return IterationResult(items=0, rest_seconds=REST_WHILE_ANOTHER_DELIVERS_SECONDS)
         self._wait_where_asked(leased)
         try:
             return await self._work(leased)
-        except TurnOverError:
-            return Round(items=0, rest_seconds=0)
+        except LeaseLostError:
+            return IterationResult(items=0, rest_seconds=0)
         except SinkUnavailable as error:
             raise await self._failed(leased, error) from error
         except SinkGone as error:
@@ -118,28 +118,28 @@ class Dispatcher:
 
     # --- one round ---
 
-    async def _work(self, leased: Leased) -> Round:
-        turn = Turn(
+    async def _work(self, leased: Leased) -> IterationResult:
+        lease = FeedLease(
             name=self._feed.name, holder=self._holder, position=leased.position, replays=leased.replays
         )
         if leased.begun != leased.replays:
             await self._sink.begin_replay(leased.replays)
             async with connection(self._pool) as held:
-                await feeds.begin_replay(held, name=turn.name, replay=leased.replays)
+                await feeds.begin_replay(held, name=lease.name, replay=leased.replays)
         origin = Origin(log=leased.log, source=self._file.source, type_prefix=self._file.type_prefix)
         events, until = await self._read(leased, origin)
         size = self._sink.largest_batch
         for first in range(0, len(events), size):
             following = events[first + size : first + size + 1]
             reached = following[0].position - 1 if following else until
-            await self._deliver(turn, events[first : first + size], reached)
+            await self._deliver(lease, events[first : first + size], reached)
         if not events and until > leased.position:
-            await self._move(turn, until, delivered=0)
-        tried, more_dead = await self._raise_dead(origin)
-        more = until < leased.head or more_dead
-        return Round(items=len(events) + tried, rest_seconds=0 if more else REST_SECONDS)
+            await self._move(lease, until, delivered=0)
+        tried, more_dead_letters = await self._retry_dead_letters(origin)
+        more = until < leased.head or more_dead_letters
+        return IterationResult(items=len(events) + tried, rest_seconds=0 if more else REST_SECONDS)
 
-    async def _read(self, leased: Leased, origin: Origin) -> tuple[list[Event], int]:
+    async def _read(self, leased: Leased, origin: Origin) -> tuple[list[DeliveredEvent], int]:
         """Return the next events, and the position they reach."""
         limit = self._feed.batch
         until = min(leased.position + WINDOW, leased.head)
@@ -150,7 +150,7 @@ class Dispatcher:
                 held, wanted=self._feed.filter, after=leased.position, until=until, limit=limit
             )
         reached = rows[-1]["position"] if len(rows) == limit else until
-        events: list[Event] = []
+        events: list[DeliveredEvent] = []
         size = 0
         for row in rows:
             event = cloud_event(show_entry(row), origin)
@@ -160,84 +160,84 @@ class Dispatcher:
             events.append(event)
         return events, reached
 
-    async def _deliver(self, turn: Turn, events: Sequence[Event], until: int) -> None:
+    async def _deliver(self, lease: FeedLease, events: Sequence[DeliveredEvent], until: int) -> None:
         """Deliver events and move the cursor to ``until``; what is refused is halved until it is one."""
         try:
             await self._send(events)
         except SinkRefused as error:
             if len(events) == 1:
-                await self._bury(turn, events[0], until, str(error))
+                await self._dead_letter(lease, events[0], until, str(error))
                 return
             half = len(events) // 2
-            await self._deliver(turn, events[:half], events[half].position - 1)
-            await self._deliver(turn, events[half:], until)
+            await self._deliver(lease, events[:half], events[half].position - 1)
+            await self._deliver(lease, events[half:], until)
             return
-        await self._move(turn, until, delivered=len(events))
-        ENTRIES.labels(turn.name, "delivered").inc(len(events))
+        await self._move(lease, until, delivered=len(events))
+        ENTRIES.labels(lease.name, "delivered").inc(len(events))
 
-    async def _send(self, events: Sequence[Event]) -> None:
+    async def _send(self, events: Sequence[DeliveredEvent]) -> None:
         leased = await self._lease()
         if leased is None:
-            raise TurnOverError
+            raise LeaseLostError
         await self._sink.deliver(events, replay=leased.replays)
 
-    async def _move(self, turn: Turn, until: int, *, delivered: int) -> None:
+    async def _move(self, lease: FeedLease, until: int, *, delivered: int) -> None:
         async with connection(self._pool) as held:
             moved = await feeds.move_feed(
-                held, turn=turn, position=until, delivered=delivered, now=datetime.now(UTC)
+                held, lease=lease, position=until, delivered=delivered, now=datetime.now(UTC)
             )
         if not moved:
-            raise TurnOverError
-        turn.position = until
+            raise LeaseLostError
+        lease.position = until
 
-    async def _bury(self, turn: Turn, event: Event, until: int, reason: str) -> None:
+    async def _dead_letter(self, lease: FeedLease, event: DeliveredEvent, until: int, reason: str) -> None:
         async with connection(self._pool) as held:
-            refused = await feeds.bury_entry(
+            refused = await feeds.add_dead_letter(
                 held,
-                turn=turn,
+                lease=lease,
                 position=until,
                 entry=event.position,
                 now=datetime.now(UTC),
                 reason=reason[:REASON_CHARACTERS],
             )
         if refused is None:
-            raise TurnOverError
-        turn.position = until
-        ENTRIES.labels(turn.name, "dead").inc()
-        log.warning("feed_entry_refused", feed=turn.name, position=event.position, reason=reason)
+            raise LeaseLostError
+        lease.position = until
+        ENTRIES.labels(lease.name, "dead").inc()
+        log.warning("feed_entry_refused", feed=lease.name, position=event.position, reason=reason)
         if refused >= REFUSED_IN_A_ROW:
             raise await self._stop(f"{refused} entries in a row were refused, the last because: {reason}")
 
-    async def _raise_dead(self, origin: Origin) -> tuple[int, bool]:
+    async def _retry_dead_letters(self, origin: Origin) -> tuple[int, bool]:
         """Try the dead letters again that an operator asks for; return how many were tried, and whether to go on.
 
         The first that the sink gives no answer to ends it for this round: it may be the sink that is away.
         """
         name = self._feed.name
         async with connection(self._pool) as held:
-            waiting = await feeds.dead_to_retry(held, name=name, limit=self._feed.batch)
+            waiting = await feeds.dead_letters_to_retry(held, name=name, limit=self._feed.batch)
         for tried, (position, attempts) in enumerate(waiting, 1):
             try:
                 await self._send([await self._entry_at(position, origin)])
             except SinkRefused as error:
-                await self._keep_dead(position, str(error))
+                await self._dead_letter_again(position, str(error))
             except SinkUnavailable as error:
-                await self._defer_dead(position, attempts + 1, error)
+                await self._delay_dead_letter(position, attempts + 1, error)
                 return tried, False
             else:
                 async with connection(self._pool) as held:
-                    await feeds.raise_dead(held, name=name, position=position)
+                    await feeds.resolve_dead_letter(held, name=name, position=position)
                 ENTRIES.labels(name, "delivered").inc()
         return len(waiting), len(waiting) == self._feed.batch
 
-    async def _defer_dead(self, position: int, attempts: int, error: SinkUnavailable) -> None:
+    async def _delay_dead_letter(self, position: int, attempts: int, error: SinkUnavailable) -> None:
         name = self._feed.name
         FAILURES.labels(name).inc()
         if attempts >= DEAD_ATTEMPTS:
-            await self._keep_dead(position, f"tried {attempts} times in vain: {error}")
+            await self._dead_letter_again(position, f"tried {attempts} times in vain: {error}")
             return
         async with connection(self._pool) as held:
-            await feeds.defer_dead(
+            await feeds.delay_dead_letter(
                 held,
                 name=name,
                 position=position,
@@ -245,9 +245,9 @@ class Dispatcher:
                 reason=str(error)[:REASON_CHARACTERS],
             )
 
-    async def _keep_dead(self, position: int, reason: str) -> None:
+    async def _dead_letter_again(self, position: int, reason: str) -> None:
         async with connection(self._pool) as held:
-            await feeds.keep_dead(
+            await feeds.dead_letter_again(
                 held,
                 name=self._feed.name,
                 position=position,
@@ -255,7 +255,7 @@ class Dispatcher:
                 reason=reason[:REASON_CHARACTERS],
             )
 
-    async def _entry_at(self, position: int, origin: Origin) -> Event:
+    async def _entry_at(self, position: int, origin: Origin) -> DeliveredEvent:
         async with connection(self._pool) as held:
             rows = await feed_entries(held, wanted=FeedFilter(), after=position - 1, until=position, limit=1)
         if not rows:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import orjson
 
-from indexer.audit.cloudevents import Event
-from indexer.errors import SinkUnavailable
+from indexer.audit.cloudevents import DeliveredEvent
+from indexer.common.errors import SinkUnavailable
+from indexer.common.one_thread import OneThread
 from indexer.feeds.config import FileFeed
-from indexer.one_thread import OneThread
 
 MODE = 0o640
 TAIL_BYTES = 64 * 1024
@@ -45,7 +45,7 @@ class FileSink:
         self._bytes = 0
         self._last: tuple[str, str] | None = None
 
-    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - see begin_replay
+    async def deliver(self, events: Sequence[DeliveredEvent], *, replay: int) -> None:  # noqa: ARG002 - see begin_replay
         """Append what the file does not have yet, and sync it."""
         await self._thread.run(self._translated, lambda: self._append(events))
 
@@ -64,7 +64,7 @@ class FileSink:
             self._close()
             raise SinkUnavailable(f"{error.filename or self._path}: {error.strerror or error}") from error
 
-    def _append(self, events: Sequence[Event]) -> None:
+    def _append(self, events: Sequence[DeliveredEvent]) -> None:
         self._open()
         new = [event for event in events if self._is_new(event)]
         if not new:
@@ -86,7 +86,7 @@ class FileSink:
         self._bytes += len(lines)
         self._last = _mark(new[-1].id)
 
-    def _is_new(self, event: Event) -> bool:
+    def _is_new(self, event: DeliveredEvent) -> bool:
         log, sequence = _mark(event.id)
         return self._last is None or self._last[0] != log or sequence > self._last[1]
 

@@ -22,13 +22,13 @@ from datetime import UTC, datetime
 import httpx
 import orjson
 
-from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event
-from indexer.errors import SinkGone, SinkRefused, SinkUnavailable
-from indexer.feeds.answers import read_start
+from indexer.audit.cloudevents import SEQUENCE_DIGITS, DeliveredEvent
+from indexer.common.errors import SinkGone, SinkRefused, SinkUnavailable
+from indexer.common.retry_after import parse_retry_after
+from indexer.common.rfc3339 import parse_time
 from indexer.feeds.config import HttpFeed, read_secret, wrong_key
+from indexer.feeds.response_body import read_start
 from indexer.feeds.tls import tls_context
-from indexer.retry_after import parse_retry_after
-from indexer.rfc3339 import parse_time
 from indexer.store.pool import describe
 
 REFUSED = frozenset({400, 413, 422})
@@ -89,7 +89,7 @@ class HttpSink:
         self._make_client = make_client
         self._client: httpx.AsyncClient | None = None
 
-    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - sinks go by the ids
+    async def deliver(self, events: Sequence[DeliveredEvent], *, replay: int) -> None:  # noqa: ARG002 - sinks go by the ids
         """Post a batch."""
         body = encode(events, self._feed.format)
         headers = self._headers(message_id(events), body, now=datetime.now(UTC))
@@ -148,7 +148,7 @@ class HttpSink:
         return said[:SHOWN_CHARACTERS]
 
 
-def encode(events: Sequence[Event], wanted: str) -> bytes:
+def encode(events: Sequence[DeliveredEvent], wanted: str) -> bytes:
     """Return events as the body of a request."""
     match wanted:
         case "cloudevents":
@@ -161,7 +161,7 @@ def encode(events: Sequence[Event], wanted: str) -> bytes:
             return b"".join(event.body + b"\n" for event in events)
 
 
-def _splunk(event: Event) -> bytes:
+def _splunk(event: DeliveredEvent) -> bytes:
     """Return what the HTTP Event Collector's ``/services/collector/event`` takes, with its own time."""
     occurred_at = parse_time(event.entry["occurred_at"])
     return orjson.dumps(
@@ -174,7 +174,7 @@ def _splunk(event: Event) -> bytes:
     )
 
 
-def message_id(events: Sequence[Event]) -> str:
+def message_id(events: Sequence[DeliveredEvent]) -> str:
     """Return the id of a message: that of its event, or of its first and last."""
     first, last = events[0], events[-1]
     return first.id if first is last else f"{first.id}-{last.position:0{SEQUENCE_DIGITS}}"

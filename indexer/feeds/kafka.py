@@ -24,12 +24,12 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from indexer.audit.cloudevents import Event
-from indexer.errors import SinkRefused, SinkUnavailable
+from indexer.audit.cloudevents import DeliveredEvent
+from indexer.common.errors import SinkRefused, SinkUnavailable
+from indexer.common.values import parse_address
 from indexer.feeds.config import KafkaFeed, read_secret
 from indexer.feeds.tls import tls_context, tls_failure
 from indexer.store.pool import describe
-from indexer.values import parse_address
 
 CONTENT_TYPE = b"application/cloudevents+json; charset=utf-8"
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
@@ -78,7 +78,7 @@ class KafkaSink:
         self._seconds = feed.timeout.total_seconds()
         self._producer: AIOKafkaProducer | None = None
 
-    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - Kafka keeps everything
+    async def deliver(self, events: Sequence[DeliveredEvent], *, replay: int) -> None:  # noqa: ARG002 - Kafka keeps everything
         """Send a batch and wait for every acknowledgement."""
         try:
             async with asyncio.timeout(self._seconds):
@@ -111,7 +111,7 @@ class KafkaSink:
                 async with asyncio.timeout(CLOSE_WITHIN_SECONDS):
                     await producer.stop()
 
-    async def _send(self, producer: AIOKafkaProducer, event: Event) -> asyncio.Future[Any]:
+    async def _send(self, producer: AIOKafkaProducer, event: DeliveredEvent) -> asyncio.Future[Any]:
         repository = event.entry["repository"]
         future: asyncio.Future[Any] = await producer.send(
             self._feed.topic,

@@ -17,8 +17,8 @@ from nats.errors import ConnectionClosedError, Error, MaxPayloadError, NoServers
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError
 
-from indexer.audit.cloudevents import Event
-from indexer.errors import SinkRefused, SinkUnavailable
+from indexer.audit.cloudevents import DeliveredEvent
+from indexer.common.errors import SinkRefused, SinkUnavailable
 from indexer.feeds.config import NatsFeed, read_secret
 from indexer.feeds.tls import tls_context, tls_failure
 from indexer.store.pool import describe
@@ -82,7 +82,7 @@ class NatsSink:
         self._told: Exception | None = None
         """What the client last said beside its answers: why it is that nothing is answered."""
 
-    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:
+    async def deliver(self, events: Sequence[DeliveredEvent], *, replay: int) -> None:
         """Publish a batch."""
         again = f";replay={replay}" if replay else ""
         self._told = None

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from indexer.audit.cloudevents import Event
+from indexer.audit.cloudevents import DeliveredEvent
 from indexer.feeds.config import KINDS, FeedBase, FeedsFile, wrong_key
 
 MODULES = {kind: f"indexer.feeds.{kind}" for kind in KINDS}
@@ -20,7 +20,7 @@ class Sink(Protocol):
     largest_batch: int
     """Events that it takes together, at most."""
 
-    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:
+    async def deliver(self, events: Sequence[DeliveredEvent], *, replay: int) -> None:
         """Return once all of them are taken for good, in order; ``replay`` is 0 before the first replay.
 
         Raises ``SinkUnavailable`` (try again), ``SinkRefused`` (these events are wrong) or ``SinkGone``. Events

@@ -18,16 +18,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from indexer import __version__
-from indexer.audit.cloudevents import Event
-from indexer.errors import SinkUnavailable
+from indexer.audit.cloudevents import DeliveredEvent
+from indexer.common.errors import SinkUnavailable
+from indexer.common.one_thread import OneThread
+from indexer.common.values import parse_address
 from indexer.feeds.config import SyslogFeed
 from indexer.feeds.tls import tls_context
-from indexer.one_thread import OneThread
 from indexer.store.pool import describe
-from indexer.values import parse_address
 
 INFORMATIONAL = 6
-LOOK_AGAIN_SECONDS = 0.002
+POLL_AGAIN_SECONDS = 0.002
 COUNTED_BY_LINUX = sys.platform == "linux"
 """TIOCOUTQ on a TCP socket is what the other side has not acknowledged (tcp(7)); no other system has it."""
 
@@ -49,7 +49,7 @@ class SyslogSink:
         self._socket: socket.socket | None = None
         self._before = b""
 
-    async def deliver(self, events: Sequence[Event], *, replay: int) -> None:  # noqa: ARG002 - receivers do not tell
+    async def deliver(self, events: Sequence[DeliveredEvent], *, replay: int) -> None:  # noqa: ARG002 - receivers do not tell
         """Send a batch, and wait until the other side has it."""
         data = b"".join(framed(message(event, self._feed)) for event in events)
         await self._thread.run(self._deliver, data)
@@ -101,7 +101,7 @@ class SyslogSink:
             self._socket = None
 
 
-def message(event: Event, feed: SyslogFeed) -> bytes:
+def message(event: DeliveredEvent, feed: SyslogFeed) -> bytes:
     """Return an event as an RFC 5424 message: action as MSGID, the CloudEvent as MSG."""
     priority = feed.facility * 8 + INFORMATIONAL
     header = " ".join(
@@ -130,7 +130,7 @@ def _send(connected: socket.socket, data: bytes, until: float) -> None:
         view = view[connected.send(view) :]
     while COUNTED_BY_LINUX and _unacknowledged(connected):
         _left(until)
-        time.sleep(LOOK_AGAIN_SECONDS)
+        time.sleep(POLL_AGAIN_SECONDS)
 
 
 def _left(until: float) -> float:

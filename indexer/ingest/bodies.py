@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from indexer.errors import StoreUnavailable
+from indexer.common.errors import StoreUnavailable
 
 
 class TooLarge(Exception):  # noqa: N818 - a state, caught by the endpoint

@@ -16,8 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from indexer.backoff import growing_wait
-from indexer.errors import ConfigurationError, StoreError, StoreFault, StoreRefused, StoreTimedOut
+from indexer.common.backoff import growing_wait
+from indexer.common.errors import ConfigurationError, StoreError, StoreFault, StoreRefused, StoreTimedOut
 
 ALIKE_IN_A_ROW = 5
 """So many deliveries that fail alike, with none applied in between, are no delivery's fault."""
@@ -41,7 +41,7 @@ class Blame(StrEnum):
     OURS = "ours"
 
 
-class Verdict(StrEnum):
+class FailureAction(StrEnum):
     """What becomes of a delivery that failed when it was taken alone."""
 
     QUARANTINE = "quarantine"
@@ -80,16 +80,16 @@ class Streak:
         self.kind = kind
 
 
-def judge(error: BaseException, *, attempts: int, streak: Streak) -> Verdict:
+def judge(error: BaseException, *, attempts: int, streak: Streak) -> FailureAction:
     """Decide what becomes of a delivery; ``attempts``: how often it failed, this one included."""
     if streak.count >= ALIKE_IN_A_ROW:
-        return Verdict.STOP
+        return FailureAction.STOP
     whose = blame(error)
     if whose is Blame.CONTENT:
-        return Verdict.QUARANTINE
+        return FailureAction.QUARANTINE
     if whose is Blame.SLOW and attempts >= SLOW_ATTEMPTS and streak.count == 1:
-        return Verdict.QUARANTINE
-    return Verdict.LATER
+        return FailureAction.QUARANTINE
+    return FailureAction.LATER
 
 
 def wait_after(attempts: int) -> float:

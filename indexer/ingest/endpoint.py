@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
-from indexer.errors import StoreUnavailable
+from indexer.common.errors import StoreUnavailable
 from indexer.ingest.bodies import Bodies, TooLarge
 from indexer.ingest.writer import InboxWriter
 from indexer.store.inbox import Delivery
@@ -45,12 +45,12 @@ DURABLE_SECONDS = Histogram(
 
 def add_endpoint(app: web.Application, *, writer: InboxWriter, token: str) -> None:
     """Serve ``/notifications`` and, since a redirect would lose events, ``/notifications/`` alike."""
-    endpoint = Endpoint(writer, token=token)
+    endpoint = NotificationsEndpoint(writer, token=token)
     for path in ("/notifications", "/notifications/"):
         app.router.add_post(path, endpoint.receive)
 
 
-class Endpoint:
+class NotificationsEndpoint:
     """The receiving end of a registry's notifications."""
 
     def __init__(self, writer: InboxWriter, *, token: str) -> None:
@@ -91,7 +91,7 @@ class Endpoint:
             body=body,
             content_type=_header(request, "Content-Type"),
             content_encoding=_header(request, "Content-Encoding"),
-            can_wait=_tells_of_pulls_only(body),
+            can_wait=_has_pulls_only(body),
         )
         try:
             await self._writer.store(delivery)
@@ -112,7 +112,7 @@ def _canonical(value: bytes) -> bytes:
     return b"Bearer " + rest.strip() if scheme.lower() == b"bearer" else value
 
 
-def _tells_of_pulls_only(body: bytes) -> bool:
+def _has_pulls_only(body: bytes) -> bool:
     """Guess without parsing whether a delivery may wait behind pushes and deletes in the inbox.
 
     A wrong guess costs only order: nine tenths of all events are pulls, and a rollout to thousands of nodes must

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from indexer.errors import StoreUnavailable
+from indexer.common.errors import StoreUnavailable
 from indexer.store.inbox import Delivery
 
 log = structlog.get_logger()

@@ -31,23 +31,23 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Histogram
 
-from indexer.backoff import spread
-from indexer.errors import Postponed
+from indexer.background.loop import IterationResult, WakeEvent
+from indexer.common.backoff import spread
+from indexer.common.errors import Postponed
 from indexer.ingest.decide import (
     ALIKE_IN_A_ROW,
     HELD_BACK_SECONDS,
     Blame,
+    FailureAction,
     Streak,
-    Verdict,
     blame,
     judge,
     wait_after,
 )
 from indexer.ingest.envelope import Decoded, decode
 from indexer.inventory.events import Event, EventAction
-from indexer.loop import Alarm, Round
 from indexer.store import apply, forwarding, inbox, own_requests, traits
-from indexer.store.inbox import Delivery, Refused
+from indexer.store.inbox import Delivery, Quarantine
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, describe, transaction
 from indexer.store.traits import Trait
@@ -110,7 +110,7 @@ LAG = Histogram(
 class Forwarding:
     """What is applied is queued for GitLab, too; ``queued`` rings for it. ``pulls``: pulls as well."""
 
-    queued: Alarm
+    queued: WakeEvent
     pulls: bool
 
 
@@ -137,20 +137,20 @@ class IngestWorker:
         self._forwarded = forwarded
         self._behind = False
         self._looked_at = 0.0
-        self._doubted: deque[int] = deque()
+        self._one_by_one: deque[int] = deque()
         self._streak = Streak()
         self._pulls_noted_at = float("-inf")
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Apply a batch, and several side by side while whole ones wait; none waiting is a rest."""
-        if self._doubted:
-            await self._apply_doubted()
-            return Round(items=1, rest_seconds=0)
+        if self._one_by_one:
+            await self._apply_single()
+            return IterationResult(items=1, rest_seconds=0)
         done = await (self._catch_up() if self._behind else self._apply_next())
         self._behind = done >= self._batch
         if pause := self._pause_after(done):
             await asyncio.sleep(pause)
-        return Round(items=done, rest_seconds=0 if done else REST_SECONDS)
+        return IterationResult(items=done, rest_seconds=0 if done else REST_SECONDS)
 
     def _pause_after(self, done: int) -> float:
         """Return for how many seconds deliveries gather before the next batch."""
@@ -168,7 +168,7 @@ class IngestWorker:
             for _ in range(IN_A_ROW):
                 count = await self._apply_next()
                 done += count
-                if count < self._batch or self._doubted:
+                if count < self._batch or self._one_by_one:
                     break
             return done
 
@@ -185,37 +185,37 @@ class IngestWorker:
                 taken = await self._take(held)
                 if not taken:
                     return 0
-                told = await self._tell(held, taken)
+                told = await self._apply(held, taken)
         except Exception as error:
             whose = blame(error)
             if not taken or whose is Blame.NOBODY:
                 raise
             log.warning("batch_failed_taking_one_at_a_time", error=describe(error), blame=whose)
-            self._doubted.extend(delivery.id for delivery in taken)
+            self._one_by_one.extend(delivery.id for delivery in taken)
             if whose is Blame.SLOW:
                 raise  # the database may be what is slow: a round that failed is followed by a wait
             return len(taken)
         self._say(told)
         return len(told.deliveries)
 
-    async def _apply_doubted(self) -> None:
+    async def _apply_single(self) -> None:
         """Apply one delivery of a batch that failed, or see to it; another worker may have done so by now.
 
         Raises ``Postponed`` where several in a row failed alike.
         """
-        number = self._doubted[0]
+        number = self._one_by_one[0]
         told = None
         try:
             async with transaction(self._pool) as held:
                 delivery = await inbox.take_delivery(held, number=number)
                 if delivery is not None:
-                    told = await self._tell(held, [delivery])
+                    told = await self._apply(held, [delivery])
         except Exception as error:
             if blame(error) is Blame.NOBODY:
                 raise
             await self._see_to(number, error)
             return
-        self._doubted.popleft()
+        self._one_by_one.popleft()
         if told is not None:
             self._say(told)
 
@@ -229,20 +229,20 @@ class IngestWorker:
         async with transaction(self._pool) as held:
             delivery = await inbox.take_delivery(held, number=number)
             if delivery is None:
-                self._doubted.popleft()
+                self._one_by_one.popleft()
                 return
             self._streak.failed(error)
             FAILURES.labels(whose).inc()
             attempts = delivery.attempts + 1
             verdict = judge(error, attempts=attempts, streak=self._streak)
             reason = f"could not be applied: {describe(error)}"[:REASON_CHARACTERS]
-            if verdict is Verdict.QUARANTINE:
-                await _finish(held, [delivery], [Refused(delivery=delivery, reason=reason)], now)
+            if verdict is FailureAction.QUARANTINE:
+                await _finish(held, [delivery], [Quarantine(delivery=delivery, reason=reason)], now)
             else:
                 wait = spread(wait_after(attempts))
                 await inbox.put_off(held, ids=[number], seconds=wait, reason=reason, failed=True)
-        self._doubted.popleft()
-        if verdict is not Verdict.QUARANTINE:
+        self._one_by_one.popleft()
+        if verdict is not FailureAction.QUARANTINE:
             log.error(
                 "delivery_put_off",
                 delivery=number,
@@ -251,18 +251,18 @@ class IngestWorker:
                 reason=reason,
                 exc_info=error,
             )
-        if verdict is Verdict.STOP:
+        if verdict is FailureAction.STOP:
             raise await self._stop(reason)
 
     async def _stop(self, reason: str) -> Postponed:
         """Let what failed with the others wait, so that what else there is gets its turn; say that, and why."""
-        held_back = list(self._doubted)
+        held_back = list(self._one_by_one)
         if held_back:
             async with transaction(self._pool) as held:
                 await inbox.put_off(
                     held, ids=held_back, seconds=HELD_BACK_SECONDS, reason=reason, failed=False
                 )
-        self._doubted.clear()
+        self._one_by_one.clear()
         return Postponed(
             f"{self._streak.count} deliveries in a row failed alike, so they wait ({ALIKE_IN_A_ROW} are too many to be "
             f"their own fault); the last {reason}",
@@ -277,7 +277,7 @@ class IngestWorker:
                 return found
         return []
 
-    async def _tell(self, held: Connection, taken: list[Delivery]) -> _Told:
+    async def _apply(self, held: Connection, taken: list[Delivery]) -> _Applied:
         """Decode and apply deliveries, in the caller's transaction."""
         if sum(len(delivery.body) for delivery in taken) > DECODED_ASIDE_BYTES or any(
             delivery.content_encoding for delivery in taken
@@ -287,7 +287,9 @@ class IngestWorker:
             batch = _decode(taken)
         now = datetime.now(UTC)
         await apply.prepare(self._lookups, batch.events)
-        told = await apply.tell_all(held, self._lookups, batch.events, now=now, pulls_apart=self._pulls_apart)
+        told = await apply.apply_events(
+            held, self._lookups, batch.events, now=now, pulls_apart=self._pulls_apart
+        )
         queued = 0
         if self._forwarded is not None:
             queued = await forwarding.enqueue_events(
@@ -295,7 +297,7 @@ class IngestWorker:
             )
         await _finish(held, batch.deliveries, batch.refused, now)
         noted = await self._note_pulls(held, told.fresh, now)
-        return _Told(
+        return _Applied(
             deliveries=batch.deliveries,
             applied=told.applied,
             repeated=told.repeated,
@@ -315,12 +317,12 @@ class IngestWorker:
         await traits.note_trait(held, trait=Trait.ANNOUNCES_PULLS, holds=True, because=because, at=now)
         return True
 
-    def _say(self, told: _Told) -> None:
+    def _say(self, told: _Applied) -> None:
         """Count what was committed, and wake who waits for it."""
         if told.applied or told.repeated:
             self._streak.applied()
         if told.queued and self._forwarded is not None:
-            self._forwarded.queued.ring()
+            self._forwarded.queued.wake()
         EVENTS.labels("applied").inc(told.applied)
         EVENTS.labels("repeated").inc(told.repeated)
         if told.pulls_noted:
@@ -333,7 +335,7 @@ class IngestWorker:
 
 
 async def _finish(
-    held: Connection, deliveries: list[Delivery], refused: list[Refused], now: datetime
+    held: Connection, deliveries: list[Delivery], refused: list[Quarantine], now: datetime
 ) -> None:
     if refused:
         await inbox.quarantine(held, refused=refused, now=now)
@@ -343,7 +345,7 @@ async def _finish(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Applied:
     """What a transaction came to: its deliveries, events that were new or not, those queued for GitLab, and when."""
 
     deliveries: list[Delivery]
@@ -362,7 +364,7 @@ class _Batch:
     deliveries: list[Delivery] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     originals: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[Quarantine] = field(default_factory=list)
 
 
 def _decode(deliveries: list[Delivery]) -> _Batch:
@@ -386,10 +388,10 @@ def _decode(deliveries: list[Delivery]) -> _Batch:
     return batch
 
 
-def _refused(delivery: Delivery, decoded: Decoded) -> list[Refused]:
+def _refused(delivery: Delivery, decoded: Decoded) -> list[Quarantine]:
     """Return what of a delivery is to be quarantined: event by event, or, where that would be many rows, as a whole."""
     refused = decoded.refused
     if len(refused) > LONGEST_LIST_OF_REFUSED:
         reason = f"{len(refused)} of its events were refused, the first: {refused[0].reason}"
-        return [Refused(delivery=delivery, reason=reason)]
-    return [Refused(delivery=delivery, reason=each.reason, body=each.body) for each in refused]
+        return [Quarantine(delivery=delivery, reason=reason)]
+    return [Quarantine(delivery=delivery, reason=each.reason, body=each.body) for each in refused]

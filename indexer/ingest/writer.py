@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from indexer.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
+from indexer.background.loop import WakeEvent
+from indexer.common.errors import ConfigurationError, StoreError, StoreRefused, StoreUnavailable
+from indexer.common.one_thread import OneThread
 from indexer.ingest.spool import Spool
-from indexer.loop import Alarm
-from indexer.one_thread import OneThread
 from indexer.store import inbox
 from indexer.store.inbox import Delivery
 from indexer.store.pool import OwnConnection, connect, describe, translated
@@ -63,7 +63,7 @@ class _Waiting:
 class InboxWriter:
     """Stores deliveries durably, many per commit. ``stored`` rings after each commit, for the worker."""
 
-    def __init__(self, database_url: str, *, stored: Alarm, spool: Spool) -> None:
+    def __init__(self, database_url: str, *, stored: WakeEvent, spool: Spool) -> None:
         self._database_url = database_url
         self._stored = stored
         self._spool = spool
@@ -179,7 +179,7 @@ class InboxWriter:
                 self._spooling = True
                 await self._disconnect()
             else:
-                self._stored.ring()
+                self._stored.wake()
                 return
         await self._disk.run(self._spool.append, deliveries)
         SPOOLED.set(self._spool.waiting)
@@ -202,7 +202,7 @@ class InboxWriter:
             await self._disconnect()
             return False
         SPOOLED.set(self._spool.waiting)
-        self._stored.ring()
+        self._stored.wake()
         if not self._spool.waiting:
             self._spooling = False
             log.info("spool_drained")

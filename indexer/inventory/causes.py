@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from indexer.inventory.changes import DriftCause
-from indexer.inventory.loss import LossState, Statement
+from indexer.inventory.loss import LossState, LossStatement
 from indexer.inventory.precedence import CLOCK_MARGIN
 
 TENTATIVE: Final = (DriftCause.UNANNOUNCED, DriftCause.CONTENT_REMOVED)
@@ -41,12 +41,12 @@ class Counted:
     """The account of a registry process that was alive in the interval, or that is not known to have ended before."""
 
     began_at: datetime
-    settled_at: datetime
+    accounted_until: datetime
     ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class UnexplainedFinding:
     """A finding, and what is known by now of the interval in which it came about.
 
     ``collected``: a layer that only this manifest had is gone; None: not known, or not asked. ``announced``: an
@@ -58,12 +58,12 @@ class Question:
     not_before: datetime | None
     collected: bool | None
     announced: bool
-    claims: Sequence[Statement]
+    claims: Sequence[LossStatement]
     accounts: Sequence[Counted]
     uncounted: bool
 
 
-def explain(question: Question, *, now: datetime) -> DriftCause | None:
+def explain(question: UnexplainedFinding, *, now: datetime) -> DriftCause | None:
     """Return the cause; one of ``TENTATIVE`` is none, and None: it is too early to tell."""
     if question.collected:
         return DriftCause.GARBAGE_COLLECTION
@@ -75,7 +75,7 @@ def explain(question: Question, *, now: datetime) -> DriftCause | None:
         return DriftCause.OUT_OF_BAND
     waited = now - question.detected_at
     behind = any(
-        account.ended_at is None and account.settled_at < question.detected_at
+        account.ended_at is None and account.accounted_until < question.detected_at
         for account in question.accounts
     )
     if waited < PATIENCE or (behind and waited < LONGEST_PATIENCE):
@@ -83,11 +83,11 @@ def explain(question: Question, *, now: datetime) -> DriftCause | None:
     return DriftCause.UNANNOUNCED
 
 
-def _lost(claim: Statement) -> bool:
-    return claim.waited > 0 or (claim.state is LossState.AT_MOST and claim.walk)
+def _lost(claim: LossStatement) -> bool:
+    return claim.waited > 0 or (claim.state is LossState.AT_MOST and claim.reconcile)
 
 
-def _nothing_lost(question: Question) -> bool:
+def _nothing_lost(question: UnexplainedFinding) -> bool:
     began = question.not_before
     return (
         began is not None
@@ -96,7 +96,7 @@ def _nothing_lost(question: Question) -> bool:
         and all(
             account.began_at <= began - CLOCK_MARGIN
             and account.ended_at is None
-            and account.settled_at >= question.detected_at
+            and account.accounted_until >= question.detected_at
             for account in question.accounts
         )
         and all(claim.state is LossState.NOTHING_LOST for claim in question.claims)

@@ -44,7 +44,7 @@ class AuditAction(StrEnum):
     OPERATOR_INBOX_DISCARDED = "operator.inbox_discarded"
     OPERATOR_INBOX_RETRIED = "operator.inbox_retried"
     OPERATOR_PEOPLE_ERASED = "operator.people_erased"
-    OPERATOR_WALKED = "operator.walked"
+    OPERATOR_RECONCILED = "operator.reconciled"
 
 
 class AuditSource(StrEnum):
@@ -59,7 +59,7 @@ class AuditSource(StrEnum):
     ACCESS_LOG = "access-log"
 
 
-class DueKind(StrEnum):
+class WorkKind(StrEnum):
     """Work that waits."""
 
     VERIFY = "verify"
@@ -82,7 +82,7 @@ class DriftKind(StrEnum):
 class DriftCause(StrEnum):
     """Why, as far as it can be told; ``inventory/causes`` tells the ones that a look alone cannot.
 
-    ``first_walk``: it was there before we were. ``race``: two pushes of one tag; the events' order was not the
+    ``first_reconcile``: it was there before we were. ``race``: two pushes of one tag; the events' order was not the
     registry's. ``dangling_tag``: the tag's link exists, its manifest does not. ``unreadable_tag``: the registry fails
     (500) whenever it is asked for this tag, though it lists it. ``late_notification``: the event came, after the look.
     ``lost_notification``: no event came, and the registry is known to have lost some meanwhile. ``out_of_band``: no
@@ -91,7 +91,7 @@ class DriftCause(StrEnum):
     told.
     """
 
-    FIRST_WALK = "first_walk"
+    FIRST_RECONCILE = "first_reconcile"
     RACE = "race"
     DANGLING_TAG = BrokenReason.DANGLING_TAG.value
     UNREADABLE_TAG = BrokenReason.UNREADABLE_TAG.value
@@ -126,7 +126,7 @@ class ManifestChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlobHeard:
+class BlobAnnounced:
     """A blob exists (or existed) in the registry."""
 
     digest: Digest
@@ -154,22 +154,22 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class WorkRequested:
     """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve.
 
-    ``held``: ask whether the repository holds the manifest, even if its content was read elsewhere. ``unless_due``:
+    ``held``: ask whether the repository holds the manifest, even if its content was read elsewhere. ``unless_waiting``:
     what waits already keeps its time and its attempts.
     """
 
-    kind: DueKind
+    kind: WorkKind
     repository: RepositoryName
     key: str
     held: bool = False
-    unless_due: bool = False
+    unless_waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TagsOfDigestDue:
+class VerifyTagsOfDigest:
     """Every tag of ``repository`` that is on record with ``digest`` must be looked at."""
 
     repository: RepositoryName
@@ -208,7 +208,17 @@ class Finding:
     found: Digest | None = None
 
 
-Change = TagChanged | ManifestChanged | BlobHeard | Pulled | Checked | Due | TagsOfDigestDue | Entry | Finding
+Change = (
+    TagChanged
+    | ManifestChanged
+    | BlobAnnounced
+    | Pulled
+    | Checked
+    | WorkRequested
+    | VerifyTagsOfDigest
+    | Entry
+    | Finding
+)
 
 
 def dated(change: Change) -> Change:

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum, unique
 from typing import Any
 
-from indexer.rfc3339 import format_time
+from indexer.common.rfc3339 import format_time
 
 
 @unique
@@ -32,17 +32,17 @@ class Account:
     instance_id: int | None
     began_at: datetime
     read_at: datetime
-    settled_at: datetime
+    accounted_until: datetime
     mark_at: datetime
-    doubted_at: datetime | None
+    suspected_at: datetime | None
     events: int
     delivered: int
     accepted: int
     pending: int
     mark_events: int
     mark_lost: int
-    settled_lost: int
-    settled_events: int
+    accounted_lost: int
+    accounted_events: int
     missing: int
     collections: int
     collected_at: int | None
@@ -51,7 +51,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class ReceiverSession:
     """When one process of ours received: from ``opened_at`` to ``open_at``, the last time it said so."""
 
     opened_at: datetime
@@ -79,7 +79,7 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class LossStatement:
     """What is claimed of the events that a process made from ``from_at`` to ``to_at``.
 
     ``lost``: at most. ``waited``: in the memory of a process that ended, when it was last read.
@@ -90,7 +90,7 @@ class Statement:
     to_at: datetime
     lost: int | None = None
     because: str | None = None
-    walk: bool = False
+    reconcile: bool = False
     waited: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ NO_COUNTERS = "no counters are read: RECONCILER_REGISTRY_DEBUG_URLS is not set"
 NOT_LINKED = "none of the counters that are read could be told to be this instance's"
 
 
-def current_statement(account: Account, statements: Sequence[Statement]) -> Statement:
+def current_statement(account: Account, statements: Sequence[LossStatement]) -> LossStatement:
     """Return what can be said of the events up to the last reading; ``statements``: the latest first."""
     last = statements[0] if statements else None
     if account.error is None and last is not None and last.to_at == account.read_at:
@@ -118,20 +118,20 @@ def current_statement(account: Account, statements: Sequence[Statement]) -> Stat
         because = f"its debug address could not be read: {account.error}"
     elif waiting > 0:
         because = f"{waiting} events wait in the registry's memory; they are delivered unless it ends"
-    elif account.doubted_at is not None and account.instance_id is None:
+    elif account.suspected_at is not None and account.instance_id is None:
         because = "it cannot be told yet which instance these counters are of"
-    elif account.doubted_at is not None:
+    elif account.suspected_at is not None:
         because = f"{account.missing} events are on their way here, or missing"
     elif account.began_at == account.read_at:
         because = "its counters were read once so far"
     else:
         because = "what was received is not applied yet"
-    return Statement(
-        state=LossState.UNKNOWN, from_at=account.settled_at, to_at=account.read_at, because=because
+    return LossStatement(
+        state=LossState.UNKNOWN, from_at=account.accounted_until, to_at=account.read_at, because=because
     )
 
 
-def without_counters(*, first_seen_at: datetime, now: datetime, some_are_read: bool) -> Statement:
+def without_counters(*, first_seen_at: datetime, now: datetime, some_are_read: bool) -> LossStatement:
     """Return what can be said of an instance that no debug address is known to belong to."""
     because = NOT_LINKED if some_are_read else NO_COUNTERS
-    return Statement(state=LossState.UNKNOWN, from_at=first_seen_at, to_at=now, because=because)
+    return LossStatement(state=LossState.UNKNOWN, from_at=first_seen_at, to_at=now, because=because)

@@ -41,18 +41,18 @@ RACE_WINDOW = timedelta(seconds=2)
 Measured on a local disk: p99 23 ms, at most 36 ms; object stores need far more."""
 
 
-class Verdict(Enum):
+class EventOrder(Enum):
     """What news does to the record."""
 
     NEWER = "newer"
     LATE = "late"
 
 
-class Judgement(StrEnum):
+class ObservationVerdict(StrEnum):
     """What a look came to."""
 
     CONFIRMED = "confirmed"
-    DOUBTED = "doubted"
+    INCONCLUSIVE = "doubted"
     CHANGED = "changed"
 
 
@@ -72,20 +72,22 @@ def instant_of(event: Event, known_at: datetime | None) -> datetime:
     return min(event.claimed_at, known_at)
 
 
-def weigh(record: TagRecord | None, at: datetime, *, margin: timedelta = CLOCK_MARGIN) -> Verdict:
+def weigh(record: TagRecord | None, at: datetime, *, margin: timedelta = CLOCK_MARGIN) -> EventOrder:
     """Weigh an event of instant ``at`` against what is on record."""
     if record is None:
-        return Verdict.NEWER
-    if record.told_at is not None and at < record.told_at:
-        return Verdict.LATE
-    if record.seen_at is None or at >= record.seen_at - margin:
-        return Verdict.NEWER
-    return Verdict.LATE
+        return EventOrder.NEWER
+    if record.last_event_at is not None and at < record.last_event_at:
+        return EventOrder.LATE
+    if record.last_observed_at is None or at >= record.last_observed_at - margin:
+        return EventOrder.NEWER
+    return EventOrder.LATE
 
 
-def is_settled(record: TagRecord | None, looked_at: datetime, *, window: timedelta = RACE_WINDOW) -> bool:
+def is_past_race_window(
+    record: TagRecord | None, observed_at: datetime, *, window: timedelta = RACE_WINDOW
+) -> bool:
     """Tell whether a look may overrule the record: no event spoke of the tag within the race window."""
-    return record is None or record.told_at is None or looked_at - record.told_at >= window
+    return record is None or record.last_event_at is None or observed_at - record.last_event_at >= window
 
 
 def absence(key: TagKey, absent_at: datetime) -> TagRecord:
@@ -95,9 +97,9 @@ def absence(key: TagKey, absent_at: datetime) -> TagRecord:
         name=key[1],
         digest=None,
         revision=0,
-        told_at=None,
-        seen_at=absent_at,
-        evidence=Evidence.SEEN,
+        last_event_at=None,
+        last_observed_at=absent_at,
+        evidence=Evidence.OBSERVATION,
         published_at=absent_at,
         published_source=TimeSource.FIRST_SEEN,
         first_seen_at=absent_at,

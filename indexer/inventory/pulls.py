@@ -41,7 +41,7 @@ class Asking(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingCheck:
     """Checks of one tag that no GET took yet: how many, and when the oldest and the newest were."""
 
     checks: int
@@ -55,7 +55,7 @@ class Waiting:
         return [self.newest_at - step * number for number in reversed(range(count))]
 
 
-Checks = Mapping[tuple[Asking, TagName], Waiting]
+Checks = Mapping[tuple[Asking, TagName], WaitingCheck]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Attribution:
     """The tag of each GET by digest that has one, by the event's id; and what waits now, of each pair that changed."""
 
     tags: Mapping[str, TagName] = field(default_factory=dict)
-    waiting: Mapping[tuple[Asking, TagName], Waiting | None] = field(default_factory=dict)
+    waiting: Mapping[tuple[Asking, TagName], WaitingCheck | None] = field(default_factory=dict)
 
 
 def asking_of(event: Event) -> Asking | None:
@@ -123,7 +123,7 @@ def _take(waiting: Mapping[TagName, list[datetime]], at: datetime) -> TagName | 
     return tag
 
 
-def _left(instants: list[datetime], before: Waiting | None, unread: int) -> Waiting | None:
+def _left(instants: list[datetime], before: WaitingCheck | None, unread: int) -> WaitingCheck | None:
     """Return what still waits; what is so old that no GET can take it any more does not.
 
     ``unread`` of those from ``before`` are not among the instants: there were not enough GETs to take them all.
@@ -136,7 +136,7 @@ def _left(instants: list[datetime], before: Waiting | None, unread: int) -> Wait
     since = newest_at - WINDOW
     if others is not None and others.newest_at < since:
         unread = 0
-    return Waiting(
+    return WaitingCheck(
         checks=unread + sum(at >= since for at in instants),
         oldest_at=min(at for at in known if at >= since),
         newest_at=newest_at,

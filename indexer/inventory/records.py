@@ -16,8 +16,8 @@ ManifestKey = tuple[RepositoryName, Digest]
 class Evidence(StrEnum):
     """What a record rests on: hearsay about a past instant, or our own look."""
 
-    TOLD = "told"
-    SEEN = "seen"
+    EVENT = "event"
+    OBSERVATION = "observation"
 
 
 class TimeSource(StrEnum):
@@ -46,8 +46,8 @@ class TagRecord:
 
     ``digest`` is None for a tombstone; then ``published_at`` is the instant of the deletion. It is None too for
     a live but broken tag that was never announced: the registry lists it and will not say where it points.
-    ``told_at`` is the
-    newest event that spoke of the tag (registry clock, never later than its receipt), ``seen_at`` the newest
+    ``last_event_at`` is the
+    newest event that spoke of the tag (registry clock, never later than its receipt), ``last_observed_at`` the newest
     look (the earlier of our clock and the registry's ``Date``). ``revision`` grows with every change, so that a
     look can be stored only if nothing changed while it was under way. ``verified_at`` is None while the record
     is only told. ``read_at`` is the newest look that also proved the manifest readable; a 304 does not.
@@ -59,8 +59,8 @@ class TagRecord:
     name: TagName
     digest: Digest | None
     revision: int
-    told_at: datetime | None
-    seen_at: datetime | None
+    last_event_at: datetime | None
+    last_observed_at: datetime | None
     evidence: Evidence
     published_at: datetime
     published_source: TimeSource
@@ -90,7 +90,7 @@ class TagRecord:
     @property
     def as_of(self) -> datetime:
         """The instant the evidence speaks of."""
-        known = [at for at in (self.told_at, self.seen_at) if at is not None]
+        known = [at for at in (self.last_event_at, self.last_observed_at) if at is not None]
         return max(known) if known else self.first_seen_at
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.local.identity import Identity, Strategy, user_name
 
 DATABASE: Final = "indexer"

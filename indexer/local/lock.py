@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 POLL_SECONDS = 0.02
 

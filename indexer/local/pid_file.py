@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 POLL_SECONDS = 0.02
 

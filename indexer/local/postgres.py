@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.errors import ConfigurationError, StoreUnavailable
+from indexer.common.errors import ConfigurationError, StoreUnavailable
 from indexer.local.binaries import Binaries, find_binaries, require_same_major
 from indexer.local.identity import Identity, choose_identity, shared_account
 from indexer.local.layout import (

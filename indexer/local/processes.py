@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.local import attach
 
 if TYPE_CHECKING:

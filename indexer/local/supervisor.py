@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from indexer.errors import ConfigurationError, IndexerError, StoreUnavailable
+from indexer.common.errors import ConfigurationError, IndexerError, StoreUnavailable
+from indexer.common.values import parse_address
 from indexer.local.layout import make_private_directory
 from indexer.local.lock import DirectoryLock
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
 from indexer.local.processes import Program, Register
 from indexer.store.migrate import migrate
-from indexer.values import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -272,7 +272,7 @@ def ensure_free(listen: str) -> None:
 
 
 def reachable_url(listen: str) -> str:
-    """Turn an address to listen on into one to connect to."""
+    """FeedLease an address to listen on into one to connect to."""
     host, _, port = listen.rpartition(":")
     return f"http://{ANY_ADDRESS.get(host, host)}:{port}"
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from indexer.common.rfc3339 import clamp
 from indexer.oci.descriptor import platform_of
 from indexer.oci.document import Names, Unread, UnreadParts, as_struct, read_document, read_text_map
 from indexer.oci.platform import Platform
-from indexer.rfc3339 import clamp
 
 CREATED_ANNOTATION: Final = "org.opencontainers.image.created"
 

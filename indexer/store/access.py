@@ -53,9 +53,9 @@ class FilePosition:
     head: bytes
 
 
-async def forget_settled(connection: Connection, *, handshakes: Collection[uuid.UUID]) -> None:
+async def forget_resolved(connection: Connection, *, handshakes: Collection[uuid.UUID]) -> None:
     """Forget the challenges that the client has met since."""
-    await connection.execute(SQL["forget_settled"], sorted(handshakes))
+    await connection.execute(SQL["forget_resolved"], sorted(handshakes))
 
 
 async def put_pending(connection: Connection, *, pending: Sequence[Pending], at: datetime, most: int) -> int:

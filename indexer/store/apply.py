@@ -13,18 +13,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from indexer.inventory.apply_event import apply_event
+from indexer.inventory.apply_observation import TagObservation, apply_observation, as_deletion
 from indexer.inventory.changes import AuditSource, Change, ManifestChanged
 from indexer.inventory.events import Event
-from indexer.inventory.held import ManifestObservation, observe_manifest
-from indexer.inventory.precedence import Judgement
+from indexer.inventory.precedence import ObservationVerdict
 from indexer.inventory.pulls import asking_of, attribute
 from indexer.inventory.records import ManifestKey, ManifestRecord
-from indexer.inventory.seen import TagObservation, as_deletion, see
-from indexer.inventory.told import tell
+from indexer.inventory.repository_manifests import ManifestObservation, observe_manifest
 from indexer.oci.reference import RepositoryName
 from indexer.store import events, manifests, own_requests, pull_checks, repositories
-from indexer.store.applying.loading import Writing, begin, load_for_events, load_for_looks, remember_loaded
-from indexer.store.applying.writing import told_kind, write
+from indexer.store.applying.loading import (
+    Writing,
+    begin,
+    load_for_events,
+    load_for_observations,
+    remember_loaded,
+)
+from indexer.store.applying.writing import announced_kind, write
 from indexer.store.identifiers import event_key
 from indexer.store.lookups import Facet, Lookups, Span
 from indexer.store.pool import Connection
@@ -35,29 +41,29 @@ class Stored(Enum):
 
     CONFIRMED = "confirmed"
     CHANGED = "changed"
-    DOUBTED = "doubted"
+    INCONCLUSIVE = "doubted"
     OVERTAKEN = "overtaken"
     """News arrived while the look was under way; look again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ObservedRevision:
     """An observation, and the revision the record had before it was made (0: nothing was on record).
 
-    ``first_walk``: the repository was never compared before. ``absent_at``: when it was, last. ``waited`` and
+    ``first_reconcile``: the repository was never compared before. ``absent_at``: when it was, last. ``waited`` and
     ``verified_before``: as of ``inventory.seen.see``.
     """
 
     observation: TagObservation
     revision: int
-    first_walk: bool = False
+    first_reconcile: bool = False
     absent_at: datetime | None = None
     waited: bool = False
     verified_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class AppliedEvents:
     """What a batch of events came to: those that were new, and how many were not."""
 
     fresh: Sequence[Event]
@@ -80,38 +86,38 @@ async def prepare(lookups: Lookups, batch: Sequence[Event]) -> None:
     await lookups.instances(event.instance for event in batch if not event.imported)
     imported = [event for event in batch if event.imported]
     if imported:
-        heard_at = min(event.occurred_at for event in imported)
-        await lookups.instances((event.instance for event in imported), heard_at=heard_at)
-    await lookups.facets(Facet(media_type=e.media_type, kind=told_kind(e.media_type)) for e in batch)
+        announced_at = min(event.occurred_at for event in imported)
+        await lookups.instances((event.instance for event in imported), announced_at=announced_at)
+    await lookups.facets(Facet(media_type=e.media_type, kind=announced_kind(e.media_type)) for e in batch)
 
 
-async def tell_all(
+async def apply_events(
     held: Connection, lookups: Lookups, batch: Sequence[Event], *, now: datetime, pulls_apart: bool = True
-) -> Told:
+) -> AppliedEvents:
     """Apply events in their order, in the caller's transaction. :func:`prepare` must have been called.
 
     ``pulls_apart``: entries of pulls are kept beside the log, which takes them in later, coalesced.
     """
     fresh = await _drop_repeated(held, batch, now=now)
     if not fresh:
-        return Told(fresh=(), repeated=len(batch))
+        return AppliedEvents(fresh=(), repeated=len(batch))
     fresh = await own_requests.recognise(held, fresh, now=now)
     writing = await begin(held, lookups, {event.repository for event in fresh})
     await load_for_events(writing, fresh)
     await _attribute_pulls(writing, fresh, now=now)
-    changes = [change for event in fresh for change in tell(writing.known, event)]
+    changes = [change for event in fresh for change in apply_event(writing.known, event)]
     await write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
     causes = {key: event for key, event in writing.known.causes.items() if key not in writing.loaded.causes}
     if causes:
         await events.add_causes(held, causes=causes, repository_ids=writing.repository_ids, at=now)
     await _count_events(writing, [event for event in fresh if not event.imported])
-    return Told(fresh=fresh, repeated=len(batch) - len(fresh))
+    return AppliedEvents(fresh=fresh, repeated=len(batch) - len(fresh))
 
 
-async def see_all(
+async def apply_observations(
     held: Connection,
     lookups: Lookups,
-    looks: Sequence[Look],
+    looks: Sequence[ObservedRevision],
     *,
     source: AuditSource,
     now: datetime,
@@ -125,7 +131,7 @@ async def see_all(
     looks = [replace(look, observation=as_deletion(look.observation, dummies)) for look in looks]
     observations = [look.observation for look in looks]
     writing = await begin(held, lookups, {observation.repository for observation in observations})
-    await load_for_looks(writing, observations)
+    await load_for_observations(writing, observations)
     stored: list[Stored] = []
     changes: list[Change] = []
     for look in looks:
@@ -134,13 +140,13 @@ async def see_all(
         if (record.revision if record is not None else 0) != look.revision:
             stored.append(Stored.OVERTAKEN)
             continue
-        seen = see(
+        seen = apply_observation(
             record,
             writing.known.histories.get(key, ()),
             look.observation,
             held=_hold_on(writing, look.observation),
             source=source,
-            first_walk=look.first_walk,
+            first_reconcile=look.first_reconcile,
             absent_at=look.absent_at,
             waited=look.waited,
             verified_before=look.verified_before,
@@ -188,7 +194,7 @@ async def see_manifests(
         judged = observe_manifest(record, observation, source=source, waited=key in waited)
         changes += judged.changes
         stored.append(_STORED[judged.judgement])
-        if judged.judgement is Judgement.CONFIRMED:
+        if judged.judgement is ObservationVerdict.CONFIRMED:
             confirmed.append(observation)
     await write(writing, changes, now=now, run_id=run_id)
     await manifests.confirm_held(held, observations=confirmed, repository_ids=writing.repository_ids)
@@ -215,9 +221,9 @@ async def apply_changes(
 
 
 _STORED = {
-    Judgement.CONFIRMED: Stored.CONFIRMED,
-    Judgement.CHANGED: Stored.CHANGED,
-    Judgement.DOUBTED: Stored.DOUBTED,
+    ObservationVerdict.CONFIRMED: Stored.CONFIRMED,
+    ObservationVerdict.CHANGED: Stored.CHANGED,
+    ObservationVerdict.INCONCLUSIVE: Stored.INCONCLUSIVE,
 }
 
 
@@ -246,9 +252,9 @@ async def _attribute_pulls(writing: Writing, fresh: Sequence[Event], *, now: dat
 
 async def _count_events(writing: Writing, fresh: Sequence[Event]) -> None:
     ids = await writing.lookups.instances(event.instance for event in fresh)
-    heard: dict[int, list[Event]] = {}
+    announced: dict[int, list[Event]] = {}
     for event in fresh:
-        heard.setdefault(ids[event.instance], []).append(event)
+        announced.setdefault(ids[event.instance], []).append(event)
     spans = {
         number: Span(
             events=len(events),
@@ -256,6 +262,6 @@ async def _count_events(writing: Writing, fresh: Sequence[Event]) -> None:
             last_at=max(event.occurred_at for event in events),
             received_at=max(event.received_at for event in events),
         )
-        for number, events in heard.items()
+        for number, events in announced.items()
     }
     await writing.lookups.count_instance_events(writing.connection, spans=spans)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from indexer.errors import StoreFault, StoreRefused, StoreUnavailable
+from indexer.common.errors import StoreFault, StoreRefused, StoreUnavailable
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.pool import Connection, OwnConnection, connect, describe, translated
@@ -36,7 +36,7 @@ class Arrived:
 class CanaryState:
     """What is on record of the canary's tag; ``content`` is ``heard``, ``read``, ``partly-read`` or ``unreadable``.
 
-    ``last_look`` is what the last look at it saw, ``failed_looks`` how many in a row had no answer.
+    ``last_observation`` is what the last look at it saw, ``failed_observations`` how many in a row had no answer.
     """
 
     live: bool
@@ -45,8 +45,8 @@ class CanaryState:
     verified_at: datetime | None = None
     broken: bool = False
     content: str = ""
-    last_look: str | None = None
-    failed_looks: int = 0
+    last_observation: str | None = None
+    failed_observations: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Server:
 
 @asynccontextmanager
 async def examining() -> AsyncIterator[None]:
-    """Turn a refusal (password, missing database, missing rights) into an error of ours as well.
+    """FeedLease a refusal (password, missing database, missing rights) into an error of ours as well.
 
     Elsewhere these are a fault and may rise; whoever examines wants them as a finding.
     """
@@ -111,6 +111,6 @@ async def find_state(connection: Connection, *, repository: RepositoryName, tag:
         verified_at=row["verified_at"],
         broken=row["broken"],
         content=row["content"],
-        last_look=row["last_seen"],
-        failed_looks=row["attempts"],
+        last_observation=row["last_observation"],
+        failed_observations=row["attempts"],
     )

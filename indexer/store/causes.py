@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from indexer.inventory.causes import Counted
 from indexer.inventory.changes import DriftCause
-from indexer.inventory.loss import LossState, Statement
+from indexer.inventory.loss import LossState, LossStatement
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store.listing.walk import Row
+from indexer.store.listing.page_query import Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -41,10 +41,10 @@ class Unexplained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class CauseEvidence:
     """What is known of an interval: claims of loss, processes whose counters were read, and whether all were."""
 
-    claims: list[Statement]
+    claims: list[LossStatement]
     accounts: list[Counted]
     uncounted: bool
 
@@ -73,12 +73,12 @@ async def was_announced(connection: Connection, *, finding: Unexplained) -> bool
     return told
 
 
-async def evidence_between(connection: Connection, *, since: datetime, until: datetime) -> Evidence:
+async def evidence_between(connection: Connection, *, since: datetime, until: datetime) -> CauseEvidence:
     """Return what is known of an interval."""
     claims = await connection.fetch(SQL["claims_between"], since, until)
     accounts = await connection.fetch(SQL["accounts_between"], since, until)
-    return Evidence(
-        claims=[Statement(**{**dict(row), "state": LossState(row["state"])}) for row in claims],
+    return CauseEvidence(
+        claims=[LossStatement(**{**dict(row), "state": LossState(row["state"])}) for row in claims],
         accounts=[Counted(**dict(row)) for row in accounts],
         uncounted=await connection.fetchval(SQL["uncounted_between"], since, until),
     )

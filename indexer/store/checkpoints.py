@@ -37,7 +37,7 @@ class Pushed:
     size: int
     digest: Digest
     pushed_at: datetime
-    looked_at: datetime
+    observed_at: datetime
 
 
 CONFLICT_REMEMBERED = timedelta(hours=1)
@@ -96,9 +96,9 @@ async def record_push(
     await connection.execute(SQL["record_push"], repository, size, digest, at)
 
 
-async def record_push_looked_at(connection: Connection, *, repository: RepositoryName, at: datetime) -> None:
+async def record_push_observed(connection: Connection, *, repository: RepositoryName, at: datetime) -> None:
     """Record that what was pushed was looked at."""
-    await connection.execute(SQL["record_push_looked_at"], repository, at)
+    await connection.execute(SQL["record_push_observed"], repository, at)
 
 
 async def has_other_entries(

@@ -25,12 +25,12 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lap:
+class SelfCheckPass:
     """How far the present lap has come, and when the last complete one ended."""
 
     position: int
-    lap_began_at: datetime | None
-    lap_ended_at: datetime | None
+    pass_began_at: datetime | None
+    pass_ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,21 +47,23 @@ class Extent:
 class CheckState:
     """How the comparison fares. ``first`` is the first damage."""
 
-    lap: Lap
+    current: SelfCheckPass
     damaged: int
     first: Damage | None
     found_at: datetime | None
 
 
-async def lock_check(connection: Connection) -> Lap | None:
+async def lock_check(connection: Connection) -> SelfCheckPass | None:
     """Become the only one who checks until the transaction ends; None where another is."""
     row = await connection.fetchrow(SQL["lock_check"])
-    return None if row is None else Lap(**dict(row))
+    return None if row is None else SelfCheckPass(**dict(row))
 
 
-async def move_check(connection: Connection, *, lap: Lap) -> None:
+async def move_check(connection: Connection, *, current: SelfCheckPass) -> None:
     """Write how far the lap has come."""
-    await connection.execute(SQL["move_check"], lap.position, lap.lap_began_at, lap.lap_ended_at)
+    await connection.execute(
+        SQL["move_check"], current.position, current.pass_began_at, current.pass_ended_at
+    )
 
 
 async def extent(connection: Connection) -> Extent:
@@ -94,7 +96,9 @@ async def check_state(connection: Connection) -> CheckState:
     if row["damage_position"] is not None:
         first = Damage(position=row["damage_position"], fault=row["fault"], what=row["what"])
     return CheckState(
-        lap=Lap(position=row["position"], lap_began_at=row["lap_began_at"], lap_ended_at=row["lap_ended_at"]),
+        current=SelfCheckPass(
+            position=row["position"], pass_began_at=row["pass_began_at"], pass_ended_at=row["pass_ended_at"]
+        ),
         damaged=row["damaged"],
         first=first,
         found_at=row["found_at"],

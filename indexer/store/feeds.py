@@ -65,7 +65,7 @@ class DeadLetter:
 
 
 @dataclass(slots=True, kw_only=True)
-class Turn:
+class FeedLease:
     """What its holder must still find true of a feed for the cursor to move."""
 
     name: str
@@ -96,21 +96,29 @@ async def begin_replay(connection: Connection, *, name: str, replay: int) -> Non
 
 
 async def move_feed(
-    connection: Connection, *, turn: Turn, position: int, delivered: int, now: datetime
+    connection: Connection, *, lease: FeedLease, position: int, delivered: int, now: datetime
 ) -> bool:
     """Move the cursor; False where the turn is over: another process holds the feed, or it was replayed."""
     moved = await connection.fetchval(
-        SQL["move_feed"], turn.name, turn.holder, turn.position, turn.replays, position, delivered, now
+        SQL["move_feed"], lease.name, lease.holder, lease.position, lease.replays, position, delivered, now
     )
     return moved is not None
 
 
-async def bury_entry(
-    connection: Connection, *, turn: Turn, position: int, entry: int, now: datetime, reason: str
+async def add_dead_letter(
+    connection: Connection, *, lease: FeedLease, position: int, entry: int, now: datetime, reason: str
 ) -> int | None:
     """Set an entry aside and move the cursor; return how many were refused in a row, None where the turn is over."""
     refused: int | None = await connection.fetchval(
-        SQL["bury_entry"], turn.name, turn.holder, turn.position, turn.replays, position, entry, now, reason
+        SQL["add_dead_letter"],
+        lease.name,
+        lease.holder,
+        lease.position,
+        lease.replays,
+        position,
+        entry,
+        now,
+        reason,
     )
     return refused
 
@@ -143,38 +151,43 @@ async def list_feeds(connection: Connection) -> list[FeedState]:
     return [FeedState(**dict(row)) for row in await connection.fetch(SQL["list_feeds"])]
 
 
-async def list_dead(connection: Connection, *, name: str, after: int, limit: int) -> list[DeadLetter]:
+async def list_dead_letters(connection: Connection, *, name: str, after: int, limit: int) -> list[DeadLetter]:
     """Return what the sink of a feed refused, in the order of the log."""
-    return [DeadLetter(**dict(row)) for row in await connection.fetch(SQL["list_dead"], name, after, limit)]
+    return [
+        DeadLetter(**dict(row))
+        for row in await connection.fetch(SQL["list_dead_letters"], name, after, limit)
+    ]
 
 
-async def retry_dead(connection: Connection, *, name: str, positions: Sequence[int] | None) -> int:
+async def retry_dead_letters(connection: Connection, *, name: str, positions: Sequence[int] | None) -> int:
     """Ask to try dead letters again, None: all; return how many. A stopped feed goes on."""
     wanted = None if positions is None else list(positions)
-    return int(await connection.fetchval(SQL["retry_dead"], name, wanted))
+    return int(await connection.fetchval(SQL["retry_dead_letters"], name, wanted))
 
 
-async def dead_to_retry(connection: Connection, *, name: str, limit: int) -> list[tuple[int, int]]:
+async def dead_letters_to_retry(connection: Connection, *, name: str, limit: int) -> list[tuple[int, int]]:
     """Return the positions that an operator wants to be tried again, now, and how often each was tried in vain."""
-    rows = await connection.fetch(SQL["dead_to_retry"], name, limit)
+    rows = await connection.fetch(SQL["dead_letters_to_retry"], name, limit)
     return [(row["position"], row["attempts"]) for row in rows]
 
 
-async def defer_dead(
+async def delay_dead_letter(
     connection: Connection, *, name: str, position: int, seconds: float, reason: str
 ) -> None:
     """Note that the sink gave no answer to a dead letter; it is tried again after so long."""
-    await connection.execute(SQL["defer_dead"], name, position, timedelta(seconds=seconds), reason)
+    await connection.execute(SQL["delay_dead_letter"], name, position, timedelta(seconds=seconds), reason)
 
 
-async def raise_dead(connection: Connection, *, name: str, position: int) -> None:
+async def resolve_dead_letter(connection: Connection, *, name: str, position: int) -> None:
     """Note that the sink took a dead letter after all."""
-    await connection.execute(SQL["raise_dead"], name, position)
+    await connection.execute(SQL["resolve_dead_letter"], name, position)
 
 
-async def keep_dead(connection: Connection, *, name: str, position: int, now: datetime, reason: str) -> None:
+async def dead_letter_again(
+    connection: Connection, *, name: str, position: int, now: datetime, reason: str
+) -> None:
     """Note that a dead letter was refused again."""
-    await connection.execute(SQL["keep_dead"], name, position, now, reason)
+    await connection.execute(SQL["dead_letter_again"], name, position, now, reason)
 
 
 async def log_identity(connection: Connection) -> UUID:

@@ -92,9 +92,9 @@ async def defer_event(connection: Connection, *, number: int, due_at: datetime) 
     await connection.execute(SQL["defer_event"], number, due_at)
 
 
-async def bury_event(connection: Connection, *, number: int, now: datetime, reason: str) -> None:
+async def add_dead_event(connection: Connection, *, number: int, now: datetime, reason: str) -> None:
     """GitLab refused this one for good: it is kept, with the reason, until trimmed by age."""
-    await connection.execute(SQL["bury_event"], number, now, reason)
+    await connection.execute(SQL["add_dead_event"], number, now, reason)
 
 
 async def drop_beyond(connection: Connection, *, before: datetime, keep: int, limit: int) -> int:

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Literal
 
 from indexer.oci.digest import Digest, digest_from_bytes
-from indexer.store.listing.statement import Condition, Statement, contains
-from indexer.store.listing.walk import Row
+from indexer.store.listing.page_query import Row
+from indexer.store.listing.statement import Condition, SqlStatement, contains
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -153,13 +153,13 @@ async def list_tags(connection: Connection, wanted: TagsWanted) -> TagsFound:
     return TagsFound(rows=kept, has_previous=is_more_behind, has_next=is_more_beyond)
 
 
-def page_statement(wanted: TagsWanted) -> tuple[Statement, str]:
+def page_statement(wanted: TagsWanted) -> tuple[SqlStatement, str]:
     """Return the statement of a page: one row more than asked for, in the order of reading.
 
     With a filter the names are tested within the index, and only the rows of the page are fetched (the late look-up
     shape of ``listing.walk``); without one, the index leads to the rows at once.
     """
-    statement = Statement()
+    statement = SqlStatement()
     where = statement.where(*_scope(wanted), *_beyond(wanted))
     page = f"{where} ORDER BY {_order(wanted, 't')} LIMIT {statement.bind(wanted.limit + 1)}"
     if not wanted.name:
@@ -173,9 +173,9 @@ def page_statement(wanted: TagsWanted) -> tuple[Statement, str]:
     return statement, text
 
 
-def _behind_statement(wanted: TagsWanted, first: Row) -> tuple[Statement, str]:
+def _behind_statement(wanted: TagsWanted, first: Row) -> tuple[SqlStatement, str]:
     """Ask for anything on the other side of the row that was read first."""
-    statement = Statement()
+    statement = SqlStatement()
     place = Place(name=first["name"], published_at=first["published_at"])
     where = statement.where(*_scope(wanted), _compare(wanted, place, reverse=True))
     return statement, f"SELECT EXISTS (SELECT FROM tag AS t {where})"

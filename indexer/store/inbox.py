@@ -14,8 +14,8 @@ from indexer.store.queries import load
 
 SQL = load("inbox")
 
-LANES = 8
-LANE_LOCKS = 0x6C616E65
+PARTITIONS = 8
+PARTITION_LOCKS = 0x6C616E65
 """The class of the locks that keep others out of a lane ("lane"); their other key is the lane."""
 
 _REPOSITORY = re.compile(rb'"repository"\s*:\s*"([^"\\]+)"')
@@ -55,7 +55,7 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Quarantine:
     """A delivery, or one event of it, to be quarantined."""
 
     delivery: Delivery
@@ -85,18 +85,18 @@ async def put_deliveries(connection: Connection, *, deliveries: Sequence[Deliver
         [delivery.can_wait for delivery in deliveries],
         [delivery.spool_key for delivery in deliveries],
         [delivery.imported for delivery in deliveries],
-        [lane_of(delivery) for delivery in deliveries],
+        [partition_of(delivery) for delivery in deliveries],
     )
 
 
-def lane_of(delivery: Delivery) -> int:
+def partition_of(delivery: Delivery) -> int:
     """Return the lane of a delivery: what tells of one repository is in one lane, which one worker at a time is in.
 
     So two workers neither wait for each other's locks nor apply a repository's events out of order. It is guessed
     without parsing, by the first repository named; a wrong guess costs only that. What is imported stays together.
     """
     found = None if delivery.imported else _REPOSITORY.search(delivery.body)
-    return crc32(found[1]) % LANES if found else 0
+    return crc32(found[1]) % PARTITIONS if found else 0
 
 
 async def take_deliveries(
@@ -106,10 +106,15 @@ async def take_deliveries(
 
     While less than ``limit`` waits they are of all lanes that are free, else of one; at least one if any waits there.
     """
-    lanes = [row[0] for row in await connection.fetch(SQL["take_lanes"], can_wait, limit, LANE_LOCKS, LANES)]
-    if not lanes:
+    partitions = [
+        row[0]
+        for row in await connection.fetch(
+            SQL["lock_partitions"], can_wait, limit, PARTITION_LOCKS, PARTITIONS
+        )
+    ]
+    if not partitions:
         return []
-    rows = await connection.fetch(SQL["take_deliveries"], can_wait, limit, limit_bytes, lanes)
+    rows = await connection.fetch(SQL["take_deliveries"], can_wait, limit, limit_bytes, partitions)
     return [Delivery(**dict(row)) for row in rows]
 
 
@@ -131,7 +136,7 @@ async def put_off(
     await connection.execute(SQL["put_off"], list(ids), timedelta(seconds=seconds), reason, failed)
 
 
-async def quarantine(connection: Connection, *, refused: Sequence[Refused], now: datetime) -> None:
+async def quarantine(connection: Connection, *, refused: Sequence[Quarantine], now: datetime) -> None:
     """Keep what could not be applied, with the reason."""
     await connection.execute(
         SQL["quarantine"],

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from indexer.errors import StoreUnavailable
-from indexer.store.due import CHANNEL
+from indexer.common.errors import StoreUnavailable
 from indexer.store.pool import connect
+from indexer.store.work_items import CHANNEL
 
 RECONNECT_SECONDS = 1.0
 
@@ -30,8 +30,8 @@ async def _listen_once(
     lost = asyncio.Event()
 
     def wake_all(*_: object) -> None:
-        for ring in wake:
-            ring()
+        for wake_one in wake:
+            wake_one()
 
     try:
         connection.add_termination_listener(lambda _: lost.set())

@@ -23,7 +23,7 @@ from indexer.store.queries import load
 SQL = load("lookups")
 CACHE_ENTRIES = 50_000
 
-Word = TypeVar("Word", bound=Hashable)
+LookupValue = TypeVar("LookupValue", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +76,12 @@ class Lookups:
             self._clients.clear()
             self._erasures = erasures
 
-    async def repositories(self, heard: Mapping[RepositoryName, datetime]) -> None:
+    async def repositories(self, announced: Mapping[RepositoryName, datetime]) -> None:
         """Put on record the repositories that are not, first heard of at the given instants; none leaves it again."""
-        new = {name: at for name, at in heard.items() if name not in self._repositories}
+        new = {name: at for name, at in announced.items() if name not in self._repositories}
         if new:
             async with pools.connection(self._pool) as connection:
-                await repositories.add_repositories(connection, heard=new)
+                await repositories.add_repositories(connection, announced=new)
             if len(self._repositories) + len(new) > CACHE_ENTRIES:
                 self._repositories.clear()
             self._repositories.update(new)
@@ -95,10 +95,12 @@ class Lookups:
         return await self._ids(self._clients, {client_of(request) for request in requests}, _fetch_clients)
 
     async def instances(
-        self, instances: Iterable[InstanceInfo], *, heard_at: datetime | None = None
+        self, instances: Iterable[InstanceInfo], *, announced_at: datetime | None = None
     ) -> dict[InstanceInfo, int]:
-        """Return the ids of registry instances; a new one was first heard ``heard_at``, None: now."""
-        return await self._ids(self._instances, set(instances), partial(_fetch_instances, heard_at=heard_at))
+        """Return the ids of registry instances; a new one was first heard ``announced_at``, None: now."""
+        return await self._ids(
+            self._instances, set(instances), partial(_fetch_instances, announced_at=announced_at)
+        )
 
     async def media_types(self, names: Iterable[str]) -> dict[str, int]:
         """Return the ids of media types, by name."""
@@ -123,10 +125,10 @@ class Lookups:
 
     async def _ids(
         self,
-        cache: dict[Word, int],
-        words: set[Word],
-        fetch: Callable[[Connection, list[Word]], Awaitable[dict[Word, int]]],
-    ) -> dict[Word, int]:
+        cache: dict[LookupValue, int],
+        words: set[LookupValue],
+        fetch: Callable[[Connection, list[LookupValue]], Awaitable[dict[LookupValue, int]]],
+    ) -> dict[LookupValue, int]:
         # Other tasks may empty the cache while this one waits: what is in it now is taken now.
         found = {word: cache[word] for word in words if word in cache}
         missing = [word for word in words if word not in found]
@@ -142,7 +144,7 @@ class Lookups:
         return found | fetched
 
 
-async def words_of_operator(connection: Connection, *, name: str, request: RequestInfo) -> tuple[int, int]:
+async def operator_ids(connection: Connection, *, name: str, request: RequestInfo) -> tuple[int, int]:
     """Return the ids of an operator's name and client, added in the caller's transaction: it uses no other words."""
     actors = await _fetch_actors(connection, [name])
     client = client_of(request)
@@ -197,14 +199,14 @@ async def _fetch_clients(connection: Connection, clients: list[RequestInfo]) -> 
 
 
 async def _fetch_instances(
-    connection: Connection, instances: list[InstanceInfo], *, heard_at: datetime | None = None
+    connection: Connection, instances: list[InstanceInfo], *, announced_at: datetime | None = None
 ) -> dict[InstanceInfo, int]:
     by_key = {_hash(i.id, i.address): i for i in instances}
     found = await _found(connection, SQL["find_instances"], list(by_key))
     missing = sorted(by_key.keys() - found.keys())
     if missing:
         new = [by_key[key] for key in missing]
-        now = heard_at or await connection.fetchval("SELECT now()")
+        now = announced_at or await connection.fetchval("SELECT now()")
         await connection.execute(
             SQL["add_instances"], missing, [i.id for i in new], [i.address for i in new], now
         )

@@ -10,7 +10,7 @@ from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 if TYPE_CHECKING:
-    from indexer.store.listing.walk import Row
+    from indexer.store.listing.page_query import Row
 
 SQL = load("loops")
 

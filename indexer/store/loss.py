@@ -7,18 +7,18 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from indexer.inventory.loss import Account, Downtime, LossState, Statement, Witness
+from indexer.inventory.loss import Account, Downtime, LossState, LossStatement, Witness
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 if TYPE_CHECKING:  # a status is asked for at the command line, and lists nothing page by page
-    from indexer.store.listing.walk import Row
+    from indexer.store.listing.page_query import Row
 
 SQL = load("loss")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
+class LossSuspicion:
     """The newest statement that calls for a walk."""
 
     at: datetime
@@ -26,7 +26,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingDeliveries:
     """What the registries hold, and what was claimed of the intervals kept, by state."""
 
     pending: int
@@ -44,12 +44,12 @@ async def count_received(connection: Connection) -> dict[int, int]:
     return {row["id"]: row["events"] for row in await connection.fetch(SQL["count_received"])}
 
 
-async def waits_since_before(connection: Connection, *, before: datetime, heard_since: datetime) -> bool:
+async def waits_since_before(connection: Connection, *, before: datetime, received_since: datetime) -> bool:
     """Tell whether a delivery that was received before an instant may not be applied yet.
 
-    Spools count of processes that said something since ``heard_since``; if none did, nobody knows.
+    Spools count of processes that said something since ``received_since``; if none did, nobody knows.
     """
-    waits: bool = await connection.fetchval(SQL["waits_since_before"], before, heard_since)
+    waits: bool = await connection.fetchval(SQL["waits_since_before"], before, received_since)
     return waits
 
 
@@ -65,7 +65,7 @@ async def decided_until(connection: Connection) -> datetime | None:
 
 
 async def add_downtime(
-    connection: Connection, *, downtime: Downtime, statements: Mapping[int, Statement]
+    connection: Connection, *, downtime: Downtime, statements: Mapping[int, LossStatement]
 ) -> None:
     """Decide a downtime of ours, with what it may have cost by instance; the caller's transaction."""
     await connection.execute(SQL["add_downtime"], downtime.from_at, downtime.to_at)
@@ -97,7 +97,7 @@ async def note_unread(connection: Connection, *, address: str, error: str) -> No
     await connection.execute(SQL["note_unread"], address, error)
 
 
-async def add_statement(connection: Connection, *, process_id: int, statement: Statement) -> None:
+async def add_statement(connection: Connection, *, process_id: int, statement: LossStatement) -> None:
     """Write what is claimed of an interval; one that lost nothing prolongs its neighbour."""
     if statement.state is LossState.NOTHING_LOST and await connection.fetchval(
         SQL["prolong_statement"], process_id, statement.from_at, statement.to_at
@@ -106,10 +106,10 @@ async def add_statement(connection: Connection, *, process_id: int, statement: S
     await connection.execute(SQL["add_statement"], process_id, None, *_values(statement))
 
 
-async def newest_doubt(connection: Connection) -> Doubt | None:
+async def newest_suspicion(connection: Connection) -> LossSuspicion | None:
     """Return the newest statement that calls for a walk."""
-    row = await connection.fetchrow(SQL["newest_doubt"])
-    return None if row is None else Doubt(at=row["to_at"], because=row["because"])
+    row = await connection.fetchrow(SQL["newest_suspicion"])
+    return None if row is None else LossSuspicion(at=row["to_at"], because=row["because"])
 
 
 async def list_processes(connection: Connection, *, limit: int) -> list[tuple[Account, datetime | None]]:
@@ -120,7 +120,7 @@ async def list_processes(connection: Connection, *, limit: int) -> list[tuple[Ac
 
 async def list_statements(
     connection: Connection, *, process_ids: list[int], limit: int
-) -> dict[int, list[Statement]]:
+) -> dict[int, list[LossStatement]]:
     """Return the newest statements of each process, the latest first."""
     rows = await connection.fetch(SQL["list_statements"], process_ids, limit)
     return _by(process_ids, "process_id", rows)
@@ -128,30 +128,30 @@ async def list_statements(
 
 async def list_instance_statements(
     connection: Connection, *, instance_ids: list[int], limit: int
-) -> dict[int, list[Statement]]:
+) -> dict[int, list[LossStatement]]:
     """Return the newest statements of each instance that no counters made, the latest first."""
     rows = await connection.fetch(SQL["list_instance_statements"], instance_ids, limit)
     return _by(instance_ids, "instance_id", rows)
 
 
-def _by(ids: list[int], key: str, rows: Sequence[Row]) -> dict[int, list[Statement]]:
-    found: dict[int, list[Statement]] = {number: [] for number in ids}
+def _by(ids: list[int], key: str, rows: Sequence[Row]) -> dict[int, list[LossStatement]]:
+    found: dict[int, list[LossStatement]] = {number: [] for number in ids}
     for row in rows:
         found[row[key]].append(
-            Statement(
+            LossStatement(
                 state=LossState(row["state"]),
                 from_at=row["from_at"],
                 to_at=row["to_at"],
                 lost=row["lost"],
                 because=row["because"],
-                walk=row["walk"],
+                reconcile=row["reconcile"],
                 waited=row["waited"],
             )
         )
     return found
 
 
-def _values(statement: Statement) -> list[Any]:
+def _values(statement: LossStatement) -> list[Any]:
     return [getattr(statement, field.name) for field in fields(statement)]
 
 
@@ -159,12 +159,12 @@ def _account(row: Row) -> Account:
     return Account(**{field.name: row[field.name] for field in fields(Account)})
 
 
-async def waiting(connection: Connection) -> Waiting:
+async def waiting(connection: Connection) -> WaitingDeliveries:
     """Return what metrics show."""
     row: Row = await connection.fetchrow(SQL["waiting"])
     rows = await connection.fetch(SQL["count_statements"])
     counted = {each["state"]: each["intervals"] for each in rows}
-    return Waiting(
+    return WaitingDeliveries(
         pending=row["pending"],
         missing=row["missing"],
         intervals={state.value: counted.get(state.value, 0) for state in LossState},

@@ -9,8 +9,8 @@ from datetime import datetime
 import asyncpg
 
 from indexer.inventory.dummies import DUMMIES
-from indexer.inventory.held import ManifestObservation
 from indexer.inventory.records import ManifestKey, ManifestRecord
+from indexer.inventory.repository_manifests import ManifestObservation
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName
 from indexer.store.pool import Connection
@@ -20,7 +20,7 @@ SQL = load("manifests")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class Announced:
     """What was said of a manifest before it is read; '' and 0 where nothing was."""
 
     media_type: str = ""
@@ -64,18 +64,18 @@ async def add_dummy(connection: Connection, *, digest: Digest, at: datetime) -> 
 
 
 async def add_manifests(
-    connection: Connection, *, heard: Mapping[Digest, tuple[int, int]]
+    connection: Connection, *, announced: Mapping[Digest, tuple[int, int]]
 ) -> dict[Digest, ManifestRow]:
     """Add manifests with their size in bytes and facet id; return the rows of all.
 
     The rows whose content was not read stay locked until the transaction ends, so that the reading of a
     manifest and the tagging of it see each other.
     """
-    found = await find_manifests(connection, digests=heard)
-    unread = sorted(digest_to_bytes(d) for d in heard if d not in found or not found[d].read)
+    found = await find_manifests(connection, digests=announced)
+    unread = sorted(digest_to_bytes(d) for d in announced if d not in found or not found[d].read)
     if not unread:
         return found
-    by_packed = {digest_to_bytes(digest): values for digest, values in heard.items()}
+    by_packed = {digest_to_bytes(digest): values for digest, values in announced.items()}
     written = await connection.fetch(
         SQL["add_manifests"],
         unread,
@@ -114,7 +114,7 @@ async def find_held_manifests(
     return {(record.repository, record.digest): record for record in records}
 
 
-async def hold_manifests(
+async def put_repository_manifests(
     connection: Connection,
     *,
     records: Sequence[ManifestRecord],
@@ -127,7 +127,7 @@ async def hold_manifests(
     Evidence never goes back: a record that is older than the one there is not written.
     """
     rows = await connection.fetch(
-        SQL["hold_manifests"],
+        SQL["put_repository_manifests"],
         [repository_ids[record.repository] for record in records],
         [manifest_ids[record.digest] for record in records],
         [record.pushed_at for record in records],
@@ -189,7 +189,7 @@ async def confirm_held(
             SQL["confirm_held"],
             [repository_ids[each.repository] for each in observations],
             [digest_to_bytes(each.digest) for each in observations],
-            [each.looked_at for each in observations],
+            [each.observed_at for each in observations],
         )
 
 

@@ -18,7 +18,7 @@ from importlib.resources import files
 
 import asyncpg
 
-from indexer.errors import ConfigurationError, StoreOutdated
+from indexer.common.errors import ConfigurationError, StoreOutdated
 from indexer.store.pool import Connection, connect, translated
 
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql\Z")

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.inventory.events import RequestInfo
-from indexer.store.lookups import words_of_operator
+from indexer.store.lookups import operator_ids
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 from indexer.store.text import storable
@@ -39,5 +39,5 @@ async def record_action(
         source = AuditSource.OPERATOR
         name, _ = storable(operator.name)
         request = RequestInfo(host=storable(operator.host)[0], user_agent=storable(operator.command)[0])
-        actor_id, client_id = await words_of_operator(connection, name=name, request=request)
+        actor_id, client_id = await operator_ids(connection, name=name, request=request)
     await connection.execute(SQL["record_action"], at, action, source, actor_id, client_id, dict(detail))

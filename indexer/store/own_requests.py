@@ -36,7 +36,7 @@ async def recognise(held: Connection, events: Sequence[Event], *, now: datetime)
     rows = await held.fetch(SQL["use_values"], list(first), now) if first else []
     ours = {first[row["nonce"]] for row in rows}
     return [
-        event if n not in claims else _judged(event, claims[n], is_new=n in ours)
+        event if n not in claims else _recognised(event, claims[n], is_new=n in ours)
         for n, event in enumerate(events)
     ]
 
@@ -59,12 +59,12 @@ def _claims(event: Event) -> bool:
 
 def _weigh(event: Event, key: bytes) -> Claim:
     reference = event.tag or event.digest
-    noun = "blobs" if event.is_blob else "manifests"
+    resource = "blobs" if event.is_blob else "manifests"
     return weigh_claim(
         event.claim or "",
         key=key,
         method=event.request.method,
-        path=f"/v2/{event.repository}/{noun}/{reference}",
+        path=f"/v2/{event.repository}/{resource}/{reference}",
         at=event.claimed_at or event.occurred_at,
     )
 
@@ -73,7 +73,7 @@ def _nonce(event: Event) -> uuid.UUID:
     return uuid.UUID(bytes=nonce_of(event.claim or ""))
 
 
-def _judged(event: Event, claim: Claim, *, is_new: bool) -> Event:
+def _recognised(event: Event, claim: Claim, *, is_new: bool) -> Event:
     if claim is Claim.OWN and is_new:
         return replace(event, ours=True)
     why = Claim.REPEATED if claim is Claim.OWN else claim

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import orjson
 
-from indexer.errors import (
+from indexer.common.errors import (
     ConfigurationError,
     StoreBusy,
     StoreError,
@@ -202,7 +202,7 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turn every error of the driver into one of ours, by what a catcher asks; see ``indexer.errors``."""
+    """FeedLease every error of the driver into one of ours, by what a catcher asks; see ``indexer.common.errors``."""
     task = asyncio.current_task()
     requests = 0 if task is None else task.cancelling()
     try:

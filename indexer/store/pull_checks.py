@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from indexer.inventory.pulls import Asking, Waiting
+from indexer.inventory.pulls import Asking, WaitingCheck
 from indexer.oci.reference import TagName
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -25,14 +25,14 @@ MOST_CHECKS = 2**31 - 1
 
 async def find_checks(
     connection: Connection, *, asked: Iterable[Asking]
-) -> dict[tuple[Asking, TagName], Waiting]:
+) -> dict[tuple[Asking, TagName], WaitingCheck]:
     """Return what waits of each that is asked."""
     by_key = {_key(asking): asking for asking in asked}
     if not by_key:
         return {}
     rows = await connection.fetch(SQL["find_checks"], list(by_key), TAGS_OF_EACH)
     return {
-        (by_key[row["asking"]], TagName(row["name"])): Waiting(
+        (by_key[row["asking"]], TagName(row["name"])): WaitingCheck(
             checks=row["checks"], oldest_at=row["oldest_at"], newest_at=row["newest_at"]
         )
         for row in rows
@@ -40,7 +40,7 @@ async def find_checks(
 
 
 async def put_checks(
-    connection: Connection, *, waiting: Mapping[tuple[Asking, TagName], Waiting | None], at: datetime
+    connection: Connection, *, waiting: Mapping[tuple[Asking, TagName], WaitingCheck | None], at: datetime
 ) -> None:
     """Store what waits now, None: nothing. The repositories must be locked.
 

@@ -15,16 +15,16 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 @cache
-def load(noun: str) -> Mapping[str, str]:
+def load(resource: str) -> Mapping[str, str]:
     """Return the statements of one noun, by name."""
-    text = (files("indexer.store") / "sql" / f"{noun}.sql").read_text("utf-8")
+    text = (files("indexer.store") / "sql" / f"{resource}.sql").read_text("utf-8")
     _, *parts = _NAME.split(text)
     names, bodies = parts[::2], parts[1::2]
     if len(set(names)) != len(names):
-        raise ValueError(f"a statement of {noun}.sql is named twice")
+        raise ValueError(f"a statement of {resource}.sql is named twice")
     return dict(zip(names, (body.strip() for body in bodies), strict=True))
 
 
-def nouns() -> list[str]:
+def statement_files() -> list[str]:
     """Return every noun that has statements; the tests prepare them all against the schema."""
     return sorted(file.name.removesuffix(".sql") for file in (files("indexer.store") / "sql").iterdir())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from indexer.errors import StoreError, StoreUnavailable
+from indexer.common.errors import StoreError, StoreUnavailable
 from indexer.store.pool import CONNECT_TIMEOUT_SECONDS, Connection, Pool, translated
 
 if TYPE_CHECKING:

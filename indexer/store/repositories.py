@@ -26,16 +26,16 @@ class Counted:
     published_at: datetime | None = None
     pulled_at: datetime | None = None
     checked_at: datetime | None = None
-    heard_at: datetime | None = None
+    announced_at: datetime | None = None
 
 
-async def add_repositories(connection: Connection, *, heard: Mapping[RepositoryName, datetime]) -> None:
+async def add_repositories(connection: Connection, *, announced: Mapping[RepositoryName, datetime]) -> None:
     """Add the repositories that are new, first heard of at the given instants.
 
     To be committed before the transaction that locks them: inserting while holding locks could deadlock.
     """
-    names = sorted(heard)
-    await connection.execute(SQL["add_repositories"], names, [heard[name] for name in names])
+    names = sorted(announced)
+    await connection.execute(SQL["add_repositories"], names, [announced[name] for name in names])
 
 
 async def lock_repositories(
@@ -68,15 +68,15 @@ async def count_repositories(
         [row.manifests for row in rows],
         [row.published_at or never for row in rows],
         [row.pulled_at or never for row in rows],
-        [row.heard_at or for_ever for row in rows],
+        [row.announced_at or for_ever for row in rows],
         SORTED_WHOLE,
         [row.checked_at or never for row in rows],
     )
 
 
-async def mark_walked(connection: Connection, *, name: RepositoryName, at: datetime) -> None:
+async def mark_reconciled(connection: Connection, *, name: RepositoryName, at: datetime) -> None:
     """Remember that a walk which began on the repository at ``at`` compared it in full."""
-    await connection.execute(SQL["mark_walked"], name, at)
+    await connection.execute(SQL["mark_reconciled"], name, at)
 
 
 async def find_miscount(connection: Connection, *, name: RepositoryName) -> tuple[int, Counted] | None:
@@ -88,9 +88,9 @@ async def find_miscount(connection: Connection, *, name: RepositoryName) -> tupl
     return None if row is None else (row["id"], Counted(tags=row["tags"], manifests=row["manifests"]))
 
 
-async def last_walked(connection: Connection, *, name: RepositoryName) -> datetime | None:
+async def last_reconciled(connection: Connection, *, name: RepositoryName) -> datetime | None:
     """Return when the newest walk that compared the repository in full began on it; None: never."""
-    at: datetime | None = await connection.fetchval(SQL["last_walked"], name)
+    at: datetime | None = await connection.fetchval(SQL["last_reconciled"], name)
     return at
 
 

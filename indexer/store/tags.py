@@ -26,8 +26,8 @@ class RecordedTag:
     revision: int
     read_at: datetime | None
     verified_at: datetime | None
-    told_at: datetime | None
-    seen_at: datetime | None
+    last_event_at: datetime | None
+    last_observed_at: datetime | None
     broken: bool
     held: bool
 
@@ -48,8 +48,8 @@ async def find_tags(
             name=TagName(row["name"]),
             digest=digest_from_bytes(row["digest"]) if row["digest"] is not None else None,
             revision=row["revision"],
-            told_at=known(row["told_at"]),
-            seen_at=known(row["seen_at"]),
+            last_event_at=known(row["last_event_at"]),
+            last_observed_at=known(row["last_observed_at"]),
             evidence=Evidence(row["evidence"]),
             published_at=row["published_at"],
             published_source=TimeSource(row["published_source"] or TimeSource.FIRST_SEEN),
@@ -83,8 +83,8 @@ async def put_tags(
         [manifest_ids[record.digest] if record.digest else None for record in records],
         [record.published_at for record in records],
         [record.first_seen_at for record in records],
-        [or_never(record.told_at) for record in records],
-        [or_never(record.seen_at) for record in records],
+        [or_never(record.last_event_at) for record in records],
+        [or_never(record.last_observed_at) for record in records],
         [record.verified_at for record in records],
         [record.read_at for record in records],
         [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
@@ -116,8 +116,8 @@ async def put_tombstones(
         [repository_ids[record.repository] for record in records],
         [record.name for record in records],
         [record.published_at for record in records],
-        [or_never(record.told_at) for record in records],
-        [or_never(record.seen_at) for record in records],
+        [or_never(record.last_event_at) for record in records],
+        [or_never(record.last_observed_at) for record in records],
         [record.revision for record in records],
         [record.evidence for record in records],
         [record.verified_at is not None for record in records],
@@ -173,8 +173,8 @@ async def list_recorded(
             revision=row["revision"],
             read_at=row["read_at"],
             verified_at=row["verified_at"],
-            told_at=known(row["told_at"]),
-            seen_at=known(row["seen_at"]),
+            last_event_at=known(row["last_event_at"]),
+            last_observed_at=known(row["last_observed_at"]),
             broken=row["broken"],
             held=row["held"],
         )

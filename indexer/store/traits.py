@@ -25,7 +25,7 @@ class Trait(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class TraitState:
     """Whether the registry has a trait, by what evidence, since when, and when that was seen last."""
 
     holds: bool
@@ -34,10 +34,10 @@ class Shown:
     observed_at: datetime
 
 
-async def find_traits(connection: Connection) -> dict[Trait, Shown]:
+async def find_traits(connection: Connection) -> dict[Trait, TraitState]:
     """Return what is known; a trait that nothing has shown yet is missing."""
     rows = [dict(row) for row in await connection.fetch(SQL["find_traits"])]
-    return {Trait(row.pop("trait")): Shown(**row) for row in rows}
+    return {Trait(row.pop("trait")): TraitState(**row) for row in rows}
 
 
 async def note_trait(

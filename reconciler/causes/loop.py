@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from indexer.errors import RegistryError
-from indexer.inventory.causes import Question, explain
+from indexer.background.loop import IterationResult
+from indexer.common.errors import RegistryError
+from indexer.inventory.causes import UnexplainedFinding, explain
 from indexer.inventory.changes import DriftCause
-from indexer.loop import Round
 from indexer.store import causes
 from indexer.store.causes import BEGINNING, Unexplained
 from indexer.store.pool import Connection, Pool, connection
-from reconciler.observe import raise_if_down
+from reconciler.observing.tags import raise_if_down
 from reconciler.registry.protocol import Registry
 
 REST_SECONDS = 5.0
@@ -29,7 +29,7 @@ class Explainer:
         self._pool = pool
         self._registry = registry
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Explain what can be explained now; raise ``RegistryUnavailable`` if the registry does not answer."""
         explained = looked = 0
         after = (BEGINNING, 0)
@@ -42,12 +42,12 @@ class Explainer:
                     explained += await self._explain(held, finding)
                 looked += len(found)
                 after = (found[-1].detected_at, found[-1].id)
-        return Round(items=explained, rest_seconds=REST_SECONDS)
+        return IterationResult(items=explained, rest_seconds=REST_SECONDS)
 
     async def _explain(self, held: Connection, finding: Unexplained) -> bool:
         now = datetime.now(UTC)
         known = await causes.evidence_between(held, since=finding.since, until=finding.detected_at)
-        question = Question(
+        question = UnexplainedFinding(
             detected_at=finding.detected_at,
             not_before=finding.not_before,
             collected=await self._collected(held, finding),

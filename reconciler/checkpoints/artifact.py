@@ -12,10 +12,10 @@ from typing import Final
 
 import orjson
 
+from indexer.common.rfc3339 import format_time
 from indexer.oci import media_types
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.reference import TagName, parse_tag_name
-from indexer.rfc3339 import format_time
 
 ARTIFACT_TYPE: Final = "application/vnd.registry-indexer.audit.checkpoint.v1"
 NOTE_TYPE: Final = "text/plain"

@@ -20,7 +20,7 @@ from indexer.oci.digest import Digest
 
 
 @unique
-class Outcome(StrEnum):
+class PushOutcome(StrEnum):
     """What becomes of the newest checkpoint, and why."""
 
     FOREIGN = "foreign"
@@ -42,12 +42,12 @@ class Situation:
     """Whether the log has entries since about anything but the repository of the checkpoints."""
 
 
-def decide(situation: Situation) -> Outcome:
+def decide(situation: Situation) -> PushOutcome:
     """Say what becomes of the newest checkpoint."""
     if situation.standing is None:
-        return Outcome.PUSHED
+        return PushOutcome.PUSHED
     if situation.size is None:
-        return Outcome.FOREIGN
+        return PushOutcome.FOREIGN
     if situation.standing == situation.newest:
-        return Outcome.PRESENT
-    return Outcome.PUSHED if situation.others else Outcome.OWN_ENTRIES_ONLY
+        return PushOutcome.PRESENT
+    return PushOutcome.PUSHED if situation.others else PushOutcome.OWN_ENTRIES_ONLY

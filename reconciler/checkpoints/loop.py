@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from indexer.errors import ConfigurationError, Postponed, RegistryDenied, RegistryMisbehaved
-from indexer.loop import Round
+from indexer.background.loop import IterationResult
+from indexer.common.errors import ConfigurationError, Postponed, RegistryDenied, RegistryMisbehaved
 from indexer.oci.reference import RepositoryName, parse_repository_name
 from indexer.settings import Settings
 from indexer.store import checkpoints
-from indexer.store.exclusive import Exclusive, alone
+from indexer.store.advisory_locks import LockKey, alone
 from indexer.store.pool import Connection, Pool, connection
-from reconciler.checkpoints.decide import Outcome
+from reconciler.checkpoints.decide import PushOutcome
 from reconciler.checkpoints.push import push_newest
 from reconciler.registry.protocol import WritableRegistry
 
@@ -50,12 +50,12 @@ class CheckpointPusher:
         self._registry = registry
         self._settings = settings
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Push if it is time and there is reason; raise the registry errors."""
         now = datetime.now(UTC)
-        async with connection(self._pool) as held, alone(held, Exclusive.PUSHING) as locked:
+        async with connection(self._pool) as held, alone(held, LockKey.PUSHING) as locked:
             pushed = locked and await self._push(held, now)
-        return Round(items=int(pushed), rest_seconds=REST_SECONDS)
+        return IterationResult(items=int(pushed), rest_seconds=REST_SECONDS)
 
     async def _push(self, held: Connection, now: datetime) -> bool:
         repository = self._settings.repository
@@ -63,7 +63,7 @@ class CheckpointPusher:
         last = await checkpoints.last_push(held, repository=repository)
         # An instant in the future is that of another clock, or of none: nothing waits for it.
         if newest is None or (
-            last is not None and timedelta(0) <= now - last.looked_at < self._settings.interval
+            last is not None and timedelta(0) <= now - last.observed_at < self._settings.interval
         ):
             return False
         try:
@@ -71,4 +71,4 @@ class CheckpointPusher:
         except (RegistryDenied, RegistryMisbehaved) as error:
             # It takes an operator. Meanwhile looks must not fill the log with pulls of what stands there.
             raise Postponed(str(error), rest_seconds=REFUSED_REST_SECONDS) from error
-        return result.outcome is Outcome.PUSHED
+        return result.outcome is PushOutcome.PUSHED

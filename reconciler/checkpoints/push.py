@@ -7,7 +7,7 @@ from datetime import datetime
 
 import structlog
 
-from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.common.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci import media_types
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
@@ -15,7 +15,7 @@ from indexer.store import checkpoints
 from indexer.store.checkpoints import Pushed, Signed
 from indexer.store.pool import Connection
 from reconciler.checkpoints.artifact import LATEST, Artifact, artifact_of, size_of
-from reconciler.checkpoints.decide import Outcome, Situation, decide
+from reconciler.checkpoints.decide import PushOutcome, Situation, decide
 from reconciler.registry.answers import NotFound
 from reconciler.registry.protocol import WritableRegistry
 
@@ -23,13 +23,13 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class PushResult:
     """What became of the newest checkpoint, of so many entries, and what stands in the registry now.
 
     There ``tag`` names the checkpoint of ``size`` entries, with the manifest ``digest``.
     """
 
-    outcome: Outcome
+    outcome: PushOutcome
     newest_size: int
     tag: TagName
     size: int
@@ -38,10 +38,10 @@ class Result:
 
 async def push_newest(
     held: Connection, registry: WritableRegistry, *, repository: RepositoryName, newest: Signed, now: datetime
-) -> Result:
+) -> PushResult:
     """Push the newest checkpoint under the number of its entries and ``latest``, if it is to be.
 
-    The caller is alone with it (``Exclusive.PUSHING``), and in no transaction: the registry is asked meanwhile. Raises
+    The caller is alone with it (``LockKey.PUSHING``), and in no transaction: the registry is asked meanwhile. Raises
     the registry errors; ``RegistryMisbehaved`` where ``latest`` is not ours.
     """
     artifact = _made_of(newest)
@@ -58,32 +58,32 @@ async def push_newest(
         and await checkpoints.has_other_entries(held, after=size, until=newest.size, repository=repository)
     )
     outcome = decide(Situation(newest=artifact.digest, standing=standing, size=size, others=others))
-    if outcome is Outcome.FOREIGN:
+    if outcome is PushOutcome.FOREIGN:
         raise RegistryMisbehaved(
             f"{repository}:{LATEST} holds {standing}, which is no checkpoint that this log signed, and nothing is "
             "pushed over it: the repository is used for something else, or the database was put back to an earlier "
             "state. Look at it, then delete the tag or name another repository"
         )
     await checkpoints.forget_conflict(held, place=_place(repository))
-    if outcome is Outcome.PUSHED:
+    if outcome is PushOutcome.PUSHED:
         await _push(registry, repository, artifact)
         log.info("checkpoint_pushed", repository=repository, size=artifact.size, digest=artifact.digest)
         size, standing = artifact.size, artifact.digest
-    if pushed is not None and pushed.digest == standing and outcome is not Outcome.PUSHED:
-        await checkpoints.record_push_looked_at(held, repository=repository, at=now)
+    if pushed is not None and pushed.digest == standing and outcome is not PushOutcome.PUSHED:
+        await checkpoints.record_push_observed(held, repository=repository, at=now)
     elif size is not None and standing is not None:
         await checkpoints.record_push(held, repository=repository, size=size, digest=standing, at=now)
     # Only what was pushed just now is known to stand under its own number, too: that may have been deleted since.
-    tag = artifact.tag if outcome is Outcome.PUSHED else LATEST
+    tag = artifact.tag if outcome is PushOutcome.PUSHED else LATEST
     assert size is not None and standing is not None  # noqa: S101, PT018 - else it was pushed, or somebody else's
-    return Result(outcome=outcome, newest_size=artifact.size, tag=tag, size=size, digest=standing)
+    return PushResult(outcome=outcome, newest_size=artifact.size, tag=tag, size=size, digest=standing)
 
 
 async def _look(
     registry: WritableRegistry, repository: RepositoryName, pushed: Pushed | None
 ) -> Digest | None:
     """Return the digest under ``latest``; None: nothing. What was pushed is confirmed without an event of ours."""
-    look = await registry.look_at_tag(repository, LATEST, if_digest=None if pushed is None else pushed.digest)
+    look = await registry.head_tag(repository, LATEST, if_digest=None if pushed is None else pushed.digest)
     return None if isinstance(look, NotFound) else look.digest
 
 

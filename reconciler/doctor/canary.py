@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from indexer.errors import RegistryError
+from indexer.common.errors import RegistryError
 from indexer.oci import media_types
 from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName, parse_tag_name
@@ -25,11 +25,11 @@ from indexer.store.pool import Connection
 from reconciler.doctor import observe
 from reconciler.doctor.facts import (
     Canary,
+    CanaryEvents,
     Failure,
     HttpAnswer,
     Instance,
-    Listing,
-    News,
+    ListingFact,
     Surroundings,
     Trail,
 )
@@ -78,7 +78,7 @@ class Follower:
     settings: DoctorSettings
     position: int
     before: Sequence[Instance] = ()
-    door_before: dict[int, int] | None = None
+    endpoint_before: dict[int, int] | None = None
     _removal: Deletion | Failure | None = field(default=None, init=False)
 
     async def follow(self, canary: Canary) -> Trail:
@@ -96,7 +96,7 @@ class Follower:
         )
         verified = await self._state(canary, lambda s: s.verified_at is not None, wait=inventory.live)
         read = await self._state(
-            canary, lambda s: s.content not in ("", "heard"), wait=verified.verified_at is not None
+            canary, lambda s: s.content not in ("", "announced"), wait=verified.verified_at is not None
         )
         listing = await self._listing(canary) if inventory.live else None
         surroundings = await self._surroundings()
@@ -112,7 +112,7 @@ class Follower:
             read=read,
             listing=listing,
             removal=removal,
-            news_after_removal=after,
+            events_after_removal=after,
             gone=gone,
             surroundings=surroundings,
         )
@@ -128,18 +128,18 @@ class Follower:
 
         return await _until(find, holds, self.settings.patience_seconds if wait else 0)
 
-    async def _news(self, canary: Canary) -> News:
+    async def _news(self, canary: Canary) -> CanaryEvents:
         async with store.examining():
             arrived = await store.find_deliveries(self.connection, after=self.position, text=canary.tag)
-        return read_news(canary, arrived)
+        return read_events(canary, arrived)
 
-    async def _listing(self, canary: Canary) -> Listing:
+    async def _listing(self, canary: Canary) -> ListingFact:
         api = None
         if self.settings.indexer_url is not None and (
             self.settings.api_token or self.settings.anonymous_read
         ):
             api = await self._ask_api(canary)
-        return Listing(
+        return ListingFact(
             by_store=await self._is_listed(canary),
             api=api,
             by_api=api is not None and api.status == _OK and f'"{canary.digest}"' in api.said,
@@ -170,18 +170,18 @@ class Follower:
         return Surroundings(
             before=self.before,
             after=await observe.read_instances(self.client, self.settings.debug_urls),
-            door=await self._door(),
+            receiver=await self._receiver(),
             loops=loops,
             inbox_waiting=waiting,
         )
 
-    async def _door(self) -> dict[int, int] | None:
-        if self.settings.indexer_url is None or self.door_before is None:
+    async def _receiver(self) -> dict[int, int] | None:
+        if self.settings.indexer_url is None or self.endpoint_before is None:
             return None
-        now = await observe.observe_door_counts(self.client, self.settings.indexer_url)
+        now = await observe.observe_endpoint_counts(self.client, self.settings.indexer_url)
         if now is None:
             return None
-        return {status: count - self.door_before.get(status, 0) for status, count in now.items()}
+        return {status: count - self.endpoint_before.get(status, 0) for status, count in now.items()}
 
     async def _remove(self, canary: Canary) -> Deletion | Failure:
         """Delete by digest, once: the only way that 2.x knows."""
@@ -194,7 +194,7 @@ class Follower:
 
     async def _deletion(
         self, canary: Canary, removal: Deletion | Failure, *, told: bool
-    ) -> tuple[News, bool]:
+    ) -> tuple[CanaryEvents, bool]:
         patience = self.settings.patience_seconds
         if removal is not Deletion.ACCEPTED:
             return await self._news(canary), False
@@ -204,10 +204,10 @@ class Follower:
         return news, not state.live
 
 
-def read_news(canary: Canary, arrived: Sequence[Arrived]) -> News:
+def read_events(canary: Canary, arrived: Sequence[Arrived]) -> CanaryEvents:
     """Read from deliveries what they tell of the canary."""
     pushes = [each for each in arrived if "push" in _actions(canary, each.body)]
-    return News(
+    return CanaryEvents(
         push_seconds=max(0.0, (pushes[0].received_at - canary.pushed_at).total_seconds()) if pushes else None,
         delete=any("delete" in _actions(canary, each.body) for each in arrived),
         applied=any(each.done_at is not None for each in pushes),

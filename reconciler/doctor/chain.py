@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from reconciler.doctor.facts import Failure, Fault, Listing, LoopState, Trail
-from reconciler.doctor.report import Cause, Check, Link, Outcome, failed, ok, skipped, warning
+from reconciler.doctor.facts import Failure, HttpFault, ListingFact, LoopState, Trail
+from reconciler.doctor.report import Cause, Check, Link, LinkOutcome, failed, ok, skipped, warning
 from reconciler.doctor.silence import IGNORED, why_silent
 from reconciler.registry.answers import Deletion
 
@@ -43,14 +43,14 @@ def judge_trail(trail: Trail, *, token: str | None) -> list[Check]:
         (Link.READ, _read),
         (Link.LISTED, _listed),
     ):
-        broken = next((each for each in checks if each.outcome is Outcome.FAILED), None)
+        broken = next((each for each in checks if each.outcome is LinkOutcome.FAILED), None)
         checks.append(judge(trail) if broken is None else skipped(link, f"not reached: {broken.link}"))
     return [*checks, _removed(trail), _deletion(trail)]
 
 
 def judge_push(failure: Failure) -> list[Check]:
     """Judge a push that was refused; nothing follows it."""
-    if failure.fault is Fault.DENIED:
+    if failure.fault is HttpFault.DENIED:
         cause = Cause(
             "our user may not push to the probe repository, or the registry is read-only or a pull-through "
             "cache",
@@ -107,11 +107,11 @@ def _verified(trail: Trail) -> Check:
         seconds = (state.verified_at - trail.canary.pushed_at).total_seconds()
         return ok(Link.VERIFIED, f"after {max(seconds, 0):.1f} s")
     idle = _why_idle(trail, "verify", program="reconciler run")
-    if state.failed_looks or (state.last_look not in (None, trail.canary.digest)):
+    if state.failed_observations or (state.last_observation not in (None, trail.canary.digest)):
         saw = (
-            f"looks had no answer {state.failed_looks} times"
-            if state.failed_looks
-            else f"it saw {state.last_look}"
+            f"looks had no answer {state.failed_observations} times"
+            if state.failed_observations
+            else f"it saw {state.last_observation}"
         )
         return failed(
             Link.VERIFIED,
@@ -159,7 +159,7 @@ def _listed(trail: Trail) -> Check:
     return failed(Link.LISTED, f"the API answers {listing.api.words}", _why_not_by_api(listing))
 
 
-def _why_not_by_api(listing: Listing) -> Cause:
+def _why_not_by_api(listing: ListingFact) -> Cause:
     assert listing.api is not None  # noqa: S101 - the caller asked; tells mypy
     if listing.api.status in _REFUSED:
         return Cause(
@@ -198,9 +198,9 @@ def _deletion(trail: Trail) -> Check:
     if trail.removal is not Deletion.ACCEPTED:
         return skipped(Link.DELETION, "nothing was deleted")
     if trail.news.push_seconds is None:
-        how = "came" if trail.news_after_removal.delete else "did not come either"
+        how = "came" if trail.events_after_removal.delete else "did not come either"
         return skipped(Link.DELETION, f"not reached: {Link.NOTIFIED} (news of the deletion {how})")
-    if not trail.news_after_removal.delete:
+    if not trail.events_after_removal.delete:
         return failed(
             Link.DELETION,
             f"no notification of the deletion within {trail.patience_seconds:g} s",

@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, assert_never
 
-from indexer.rfc3339 import format_time
+from indexer.common.rfc3339 import format_time
 from reconciler.doctor.facts import (
     Database,
-    Door,
     Failure,
     Family,
-    Fault,
     HttpAnswer,
+    HttpFault,
     LogState,
+    ReceiverFact,
     RegistryFacts,
     SchemaState,
 )
 from reconciler.doctor.report import Cause, Check, Link, failed, ok, skipped, warning
 from reconciler.registry.answers import Deletion, TagListing
-from reconciler.registry.cache import Kind, Nature
+from reconciler.registry.cache import CacheKind, RegistryKind
 
 OLDEST_POSTGRES: Final = 150000
 CLOCKS_NOTED_SECONDS: Final = 5.0
@@ -120,7 +120,7 @@ def judge_log(log: LogState) -> Check:
     return ok(Link.LOG, f"as it was sealed and signed, compared in full at {format_time(log.compared_at)}")
 
 
-def judge_kind(fact: Kind | Failure) -> Check:
+def judge_kind(fact: RegistryKind | Failure) -> Check:
     """Judge whether the registry keeps what is pushed to it, or is a cache of another."""
     untold = Cause(
         "our user may not push, or something in between takes no pushes: then a pull-through cache cannot be told",
@@ -129,9 +129,9 @@ def judge_kind(fact: Kind | Failure) -> Check:
     if isinstance(fact, Failure):
         return warning(Link.KIND, fact.said, untold)
     match fact.nature:
-        case Nature.STORE:
+        case CacheKind.STORE:
             return ok(Link.KIND, f"keeps what is pushed to it: {fact.because}")
-        case Nature.CACHE:
+        case CacheKind.CACHE:
             return warning(
                 Link.KIND,
                 f"a pull-through cache: {fact.because}",
@@ -141,7 +141,7 @@ def judge_kind(fact: Kind | Failure) -> Check:
                     "the endpoint's ignore block must not name pull",
                 ),
             )
-        case Nature.UNTOLD:
+        case CacheKind.UNTOLD:
             return warning(Link.KIND, fact.because, untold)
     assert_never(fact.nature)
 
@@ -186,15 +186,15 @@ def judge_indexer(url: str, ready: HttpAnswer) -> Check:
     return failed(Link.INDEXER, f"{url}/readyz answers {ready.words}", _somebody_else())
 
 
-def judge_door(door: Door) -> Check:
+def judge_receiver(receiver: ReceiverFact) -> Check:
     """Judge whether the door takes the token, and nothing without it."""
-    taken, open_to_all = door.with_token, door.without_token
+    taken, open_to_all = receiver.with_token, receiver.without_token
     if taken.is_redirect:
-        return failed(Link.DOOR, f"{door.url} answers {taken.words}", _redirecting())
+        return failed(Link.RECEIVER, f"{receiver.url} answers {taken.words}", _redirecting())
     if taken.status in _REFUSED:
         return failed(
-            Link.DOOR,
-            f"{door.url} refuses our token ({taken.status})",
+            Link.RECEIVER,
+            f"{receiver.url} refuses our token ({taken.status})",
             Cause(
                 "the running server has another INDEXER_NOTIFICATIONS_TOKEN than this command",
                 "use the server's token here, or restart the server with this one",
@@ -203,20 +203,20 @@ def judge_door(door: Door) -> Check:
         )
     if taken.status == _UNAVAILABLE:
         return failed(
-            Link.DOOR,
-            f"{door.url} could not make the delivery durable: {taken.said[:200]}",
+            Link.RECEIVER,
+            f"{receiver.url} could not make the delivery durable: {taken.said[:200]}",
             Cause("the server cannot write to its database", "see the server's log; is the disk full?"),
         )
     if taken.status != _ACCEPTED:
-        return failed(Link.DOOR, f"{door.url} answers {taken.words}, not 202", _somebody_else())
+        return failed(Link.RECEIVER, f"{receiver.url} answers {taken.words}, not 202", _somebody_else())
     if open_to_all.status != _REFUSED[0]:
         return failed(
-            Link.DOOR,
-            f"{door.url} answers {open_to_all.words} without a token, not 401",
+            Link.RECEIVER,
+            f"{receiver.url} answers {open_to_all.words} without a token, not 401",
             Cause("what listens there is not the indexer, or a proxy adds the token to every request",
                   "let the registry itself send the token"),
         )  # fmt: skip
-    return ok(Link.DOOR, f"{door.url} takes the token, and nothing without it")
+    return ok(Link.RECEIVER, f"{receiver.url} takes the token, and nothing without it")
 
 
 def judge_registry(facts: RegistryFacts) -> Check:
@@ -224,9 +224,9 @@ def judge_registry(facts: RegistryFacts) -> Check:
     if not isinstance(facts.ping, Failure):
         return ok(Link.REGISTRY, f"{facts.url} is a registry")
     match facts.ping.fault:
-        case Fault.DENIED | Fault.TOKEN_SERVER:
+        case HttpFault.DENIED | HttpFault.TOKEN_SERVER:
             return ok(Link.REGISTRY, f"{facts.url} is a registry")
-        case Fault.UNAVAILABLE:
+        case HttpFault.UNAVAILABLE:
             return failed(
                 Link.REGISTRY,
                 facts.ping.said,
@@ -235,7 +235,7 @@ def judge_registry(facts: RegistryFacts) -> Check:
                     "ask GET <url>/v2/ from this machine",
                 ),
             )
-        case Fault.MISBEHAVED:
+        case HttpFault.MISBEHAVED:
             return failed(
                 Link.REGISTRY,
                 facts.ping.said,
@@ -252,7 +252,7 @@ def judge_registry(facts: RegistryFacts) -> Check:
 def judge_credentials(facts: RegistryFacts) -> Check:
     """Judge whether the registry lets us in."""
     if isinstance(facts.ping, Failure):
-        if facts.ping.fault is Fault.TOKEN_SERVER:
+        if facts.ping.fault is HttpFault.TOKEN_SERVER:
             return failed(
                 Link.CREDENTIALS,
                 facts.ping.said,
@@ -263,7 +263,7 @@ def judge_credentials(facts: RegistryFacts) -> Check:
                     "RECONCILER_REGISTRY_TOKEN_REALM to it",
                 ),
             )
-        if facts.ping.fault is not Fault.DENIED:
+        if facts.ping.fault is not HttpFault.DENIED:
             return skipped(Link.CREDENTIALS, "the registry does not answer")
         missing = not facts.has_credentials
         return failed(
@@ -284,7 +284,7 @@ def judge_catalog(fact: Failure | None, *, accepted: bool = False) -> Check:
     """
     if fact is None:
         return ok(Link.CATALOG, "may be listed")
-    if fact.fault is Fault.DENIED:
+    if fact.fault is HttpFault.DENIED:
         judged = warning if accepted else failed
         return judged(
             Link.CATALOG,

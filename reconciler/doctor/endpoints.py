@@ -27,9 +27,9 @@ from reconciler.doctor.report import Cause, Check, Link, failed, ok, skipped, wa
 from reconciler.registry.endpoint_counters import (
     DebugReading,
     DebugSource,
-    Endpoint,
     EndpointConfiguration,
     EndpointCounters,
+    EndpointReading,
 )
 from reconciler.registry.our_endpoint import find_ours, sends_token
 
@@ -91,7 +91,7 @@ def judge_endpoints(instances: Sequence[Instance], *, token: str | None) -> Chec
     return ok(Link.ENDPOINT, found)
 
 
-def configuration_causes(endpoint: Endpoint, *, token: str | None) -> list[Cause]:
+def configuration_causes(endpoint: EndpointReading, *, token: str | None) -> list[Cause]:
     """Return what about an endpoint's configuration cannot work."""
     configuration = endpoint.configuration
     if configuration is None:
@@ -199,7 +199,7 @@ def _judge_none_ours(address: str, reading: DebugReading, findings: _Findings) -
     findings.broken.append(Cause("the registry posts to others, not to the indexer", SNIPPET_REMEDY))
 
 
-def _judge_ours(instance: Instance, ours: Endpoint, token: str | None, findings: _Findings) -> None:
+def _judge_ours(instance: Instance, ours: EndpointReading, token: str | None, findings: _Findings) -> None:
     counters = ours.counters
     place = f" → {ours.configuration.shown_url}" if ours.configuration is not None else ""
     findings.found.append(
@@ -217,7 +217,7 @@ def _judge_ours(instance: Instance, ours: Endpoint, token: str | None, findings:
         findings.doubtful += _remarks(ours.name, ours.configuration)
 
 
-def _probe_causes(ours: Endpoint, answer: HttpAnswer | None) -> list[Cause]:
+def _probe_causes(ours: EndpointReading, answer: HttpAnswer | None) -> list[Cause]:
     """Judge what the endpoint's own address answered when asked from here."""
     if answer is None or ours.configuration is None or answer.status in {None, ACCEPTED, *_OURS_AWAY}:
         return []

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from indexer.errors import ConfigurationError, RegistryError, StoreError
+from indexer.common.errors import ConfigurationError, RegistryError, StoreError
 from indexer.store.canary import connect_to_examine, examining, inbox_position
 from reconciler.doctor import decide, observe
 from reconciler.doctor.canary import Follower, push
@@ -15,8 +15,8 @@ from reconciler.doctor.chain import CANARY_LINKS, judge_push, judge_trail
 from reconciler.doctor.endpoints import judge_endpoints
 from reconciler.doctor.facts import Failure, Instance, RegistryFacts
 from reconciler.doctor.pulls import ignores_pulls, judge_pulls
-from reconciler.doctor.report import Check, Link, Outcome, Report, failed, skipped
-from reconciler.registry.cache import Kind
+from reconciler.doctor.report import Check, Diagnosis, Link, LinkOutcome, failed, skipped
+from reconciler.registry.cache import RegistryKind
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import Transport
 
@@ -44,7 +44,7 @@ class Examination:
         self._instances: list[Instance] = []
         self._of_cache = False
 
-    async def run(self) -> Report:
+    async def run(self) -> Diagnosis:
         """Examine everything; trouble of any kind is a finding, never an exception."""
         settings = self._settings
         self._add(decide.judge_settings(settings.problems, settings.remarks))
@@ -60,7 +60,7 @@ class Examination:
             await self._follow_canary(client, registry)
             await self._examine_pulls()
             await self._examine_log()
-        return Report(tuple(self._checks.values()))
+        return Diagnosis(tuple(self._checks.values()))
 
     def _add(self, *checks: Check) -> None:
         for check in checks:
@@ -69,7 +69,7 @@ class Examination:
 
     def _holds(self, link: Link) -> bool:
         check = self._checks.get(link)
-        return check is not None and check.outcome in (Outcome.OK, Outcome.WARNING)
+        return check is not None and check.outcome in (LinkOutcome.OK, LinkOutcome.WARNING)
 
     async def _examine_database(self, stack: AsyncExitStack) -> None:
         url = self._settings.database_url
@@ -120,15 +120,17 @@ class Examination:
     async def _examine_indexer(self, client: httpx.AsyncClient) -> None:
         url, token = self._settings.indexer_url, self._settings.notifications_token
         if url is None:
-            self._add(*(skipped(link, f"not reached: {Link.SETTINGS}") for link in (Link.INDEXER, Link.DOOR)))
+            self._add(
+                *(skipped(link, f"not reached: {Link.SETTINGS}") for link in (Link.INDEXER, Link.RECEIVER))
+            )
             return
         self._add(decide.judge_indexer(url, await observe.ask(client, "GET", f"{url}/readyz")))
         if not self._holds(Link.INDEXER):
-            self._add(skipped(Link.DOOR, f"not reached: {Link.INDEXER}"))
+            self._add(skipped(Link.RECEIVER, f"not reached: {Link.INDEXER}"))
         elif token is None:
-            self._add(skipped(Link.DOOR, "INDEXER_NOTIFICATIONS_TOKEN is not set here"))
+            self._add(skipped(Link.RECEIVER, "INDEXER_NOTIFICATIONS_TOKEN is not set here"))
         else:
-            self._add(decide.judge_door(await observe.observe_door(client, url, token)))
+            self._add(decide.judge_receiver(await observe.observe_endpoint(client, url, token)))
 
     async def _own_key(self) -> bytes | None:
         """Return what tells the indexer that what is asked here is no client's; None: our pulls will count."""
@@ -154,7 +156,7 @@ class Examination:
             return registry
         transport = await stack.enter_async_context(Transport(settings))
         kind = await observe.observe_kind(registry)
-        self._of_cache = isinstance(kind, Kind) and kind.is_cache
+        self._of_cache = isinstance(kind, RegistryKind) and kind.is_cache
         self._add(decide.judge_kind(kind))
         catalog = await observe.observe_catalog(transport)
         self._add(decide.judge_catalog(catalog, accepted=self._settings.catalog_is_closed))
@@ -190,7 +192,7 @@ class Examination:
     async def _canary_checks(self, client: httpx.AsyncClient, registry: RegistryClient) -> list[Check]:
         assert self._connection is not None  # noqa: S101 - the database holds; tells mypy
         url = self._settings.indexer_url
-        counts = await observe.observe_door_counts(client, url) if url is not None else None
+        counts = await observe.observe_endpoint_counts(client, url) if url is not None else None
         async with examining():
             position = await inbox_position(self._connection)
         try:
@@ -204,7 +206,7 @@ class Examination:
             settings=self._settings,
             position=position,
             before=self._instances,
-            door_before=None if counts is None else dict(counts),
+            endpoint_before=None if counts is None else dict(counts),
         )
         return judge_trail(await follower.follow(canary), token=self._settings.notifications_token)
 
@@ -225,4 +227,4 @@ def _ahead(facts: RegistryFacts) -> float | None:
     """Return the registry's clock less ours; its Date is cut to whole seconds, so half of one is added."""
     if isinstance(facts.ping, Failure) or facts.ping.registry_clock is None:
         return None
-    return (facts.ping.registry_clock - facts.ping.looked_at).total_seconds() + 0.5
+    return (facts.ping.registry_clock - facts.ping.observed_at).total_seconds() + 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 
-from indexer.errors import (
+from indexer.common.errors import (
     RegistryDenied,
     RegistryError,
     RegistryUnavailable,
@@ -47,7 +47,7 @@ class HttpAnswer:
 
 
 @unique
-class Fault(StrEnum):
+class HttpFault(StrEnum):
     """Why the registry did not give what was asked, by kind of error."""
 
     UNAVAILABLE = "unavailable"
@@ -61,17 +61,19 @@ class Fault(StrEnum):
 class Failure:
     """An error of the registry's as a value."""
 
-    fault: Fault
+    fault: HttpFault
     said: str
 
     @classmethod
     def of(cls, error: RegistryError) -> Failure:
         """Keep an error's kind and message."""
         if isinstance(error, TokenServerUnavailable | TokenServerMisbehaved):
-            return cls(Fault.TOKEN_SERVER, str(error))
+            return cls(HttpFault.TOKEN_SERVER, str(error))
         if isinstance(error, RegistryUnavailable):
-            return cls(Fault.UNAVAILABLE, str(error))
-        return cls(Fault.DENIED if isinstance(error, RegistryDenied) else Fault.MISBEHAVED, str(error))
+            return cls(HttpFault.UNAVAILABLE, str(error))
+        return cls(
+            HttpFault.DENIED if isinstance(error, RegistryDenied) else HttpFault.MISBEHAVED, str(error)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class SchemaState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
+class ReceiverFact:
     """What ``POST /notifications`` answered to an empty envelope, with and without the token."""
 
     url: str
@@ -163,7 +165,7 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class CanaryEvents:
     """Notifications about the canary that are in our inbox."""
 
     push_seconds: float | None = None
@@ -174,7 +176,7 @@ class News:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class ListingFact:
     """Whether the tag is in the listing, by the store and, where we may read it, by the API."""
 
     by_store: bool
@@ -188,7 +190,7 @@ class Surroundings:
 
     before: Sequence[Instance] = ()
     after: Sequence[Instance] = ()
-    door: Mapping[int, int] | None = None
+    receiver: Mapping[int, int] | None = None
     """Answers at our door since the push, by status; None where our metrics could not be read."""
     loops: Sequence[LoopState] = ()
     inbox_waiting: int = 0
@@ -200,13 +202,13 @@ class Trail:
 
     canary: Canary
     patience_seconds: float
-    news: News
+    news: CanaryEvents
     inventory: CanaryState
     verified: CanaryState
     read: CanaryState
-    listing: Listing | None = None
+    listing: ListingFact | None = None
     removal: Deletion | Failure
-    news_after_removal: News = field(default_factory=News)
+    events_after_removal: CanaryEvents = field(default_factory=CanaryEvents)
     gone: bool = False
     surroundings: Surroundings = field(default_factory=Surroundings)
 

@@ -14,7 +14,7 @@ import httpx
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from indexer.errors import RegistryError, RegistryMisbehaved, StoreError, StoreFault, StoreOutdated
+from indexer.common.errors import RegistryError, RegistryMisbehaved, StoreError, StoreFault, StoreOutdated
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import RepositoryName
 from indexer.store.canary import examining, find_server
@@ -24,23 +24,23 @@ from indexer.store.listing import status as status_store
 from indexer.store.migrate import check, obstacle
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Connection
-from indexer.store.traits import Shown, Trait, find_traits
+from indexer.store.traits import Trait, TraitState, find_traits
 from reconciler.doctor.facts import (
     Database,
-    Door,
     Failure,
     Family,
     HttpAnswer,
     Instance,
     LogState,
     LoopState,
+    ReceiverFact,
     RegistryFacts,
     SchemaState,
 )
 from reconciler.doctor.settings import DoctorSettings
 from reconciler.registry.answers import Deletion, TagListing
 from reconciler.registry.auth import CATALOG_SCOPE, repository_scope
-from reconciler.registry.cache import Kind
+from reconciler.registry.cache import RegistryKind
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.debug_counters import read_debug
 from reconciler.registry.endpoint_counters import DebugReading
@@ -117,12 +117,12 @@ async def observe_log(connection: Connection) -> LogState:
         damaged=checked.damaged,
         first=None if checked.first is None else checked.first.what,
         conflicts=[one.what for one in conflicts],
-        compared_at=checked.lap.lap_ended_at,
+        compared_at=checked.current.pass_ended_at,
         signing=[loop for loop in loops if loop.loop == SIGNING],
     )
 
 
-async def observe_pulls(connection: Connection, *, wait: bool) -> Shown | None:
+async def observe_pulls(connection: Connection, *, wait: bool) -> TraitState | None:
     """Return what showed whether pulls are announced; ``wait``: a manifest was just read, so one may be on its way."""
     deadline = monotonic() + (PULL_SECONDS if wait else 0.0)
     while True:
@@ -182,17 +182,17 @@ async def ask(
     )
 
 
-async def observe_door(client: httpx.AsyncClient, indexer_url: str, token: str) -> Door:
+async def observe_endpoint(client: httpx.AsyncClient, indexer_url: str, token: str) -> ReceiverFact:
     """Deliver an empty envelope with and without the token; it is legal, and changes nothing."""
     url = f"{indexer_url}/notifications"
-    return Door(
+    return ReceiverFact(
         url=url,
         with_token=await ask(client, "POST", url, token=token, content=b"{}"),
         without_token=await ask(client, "POST", url, content=b"{}"),
     )
 
 
-async def observe_door_counts(client: httpx.AsyncClient, indexer_url: str) -> Mapping[int, int] | None:
+async def observe_endpoint_counts(client: httpx.AsyncClient, indexer_url: str) -> Mapping[int, int] | None:
     """Read from our own metrics how deliveries were answered, by status; None where they cannot be read."""
     try:
         response = await client.get(f"{indexer_url}/metrics")
@@ -237,7 +237,7 @@ async def observe_catalog(transport: Transport) -> Failure | None:
     return None
 
 
-async def observe_kind(registry: RegistryClient) -> Kind | Failure:
+async def observe_kind(registry: RegistryClient) -> RegistryKind | Failure:
     """Tell whether it is a pull-through cache."""
     try:
         return await registry.kind()

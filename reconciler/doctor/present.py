@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from indexer.terminal import printable
-from reconciler.doctor.report import Check, Outcome, Report
+from indexer.common.terminal import printable
+from reconciler.doctor.report import Check, Diagnosis, LinkOutcome
 
-WIDTH = max(len(outcome) for outcome in Outcome)
+WIDTH = max(len(outcome) for outcome in LinkOutcome)
 INDENT = " " * (WIDTH + 2)
 
 
@@ -19,7 +19,7 @@ def check_text(check: Check) -> str:
     return "\n".join(map(printable, lines)) + "\n"
 
 
-def verdict_text(report: Report) -> str:
+def verdict_text(report: Diagnosis) -> str:
     """Return the last lines: the first broken link, or that all is well."""
     broken = report.broken
     if broken is None:
@@ -30,7 +30,7 @@ def verdict_text(report: Report) -> str:
     return text
 
 
-def report_json(report: Report) -> dict[str, Any]:
+def report_json(report: Diagnosis) -> dict[str, Any]:
     """Return the report as JSON has it."""
     return {
         "ok": report.is_well,
@@ -47,11 +47,11 @@ def report_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _remarks(report: Report) -> str:
+def _remarks(report: Diagnosis) -> str:
     """Say how much was not tried, since "well" covers only what was."""
     counts = {
         outcome: sum(check.outcome is outcome for check in report.checks)
-        for outcome in (Outcome.WARNING, Outcome.SKIPPED)
+        for outcome in (LinkOutcome.WARNING, LinkOutcome.SKIPPED)
     }
     said = [f"{count} {outcome}" for outcome, count in counts.items() if count]
     return f" ({', '.join(said)})" if said else ""

@@ -1,6 +1,6 @@
 """Whether the registry announces pulls to us, and what it costs where it does not. Pure.
 
-What the registry does is on record as a trait: our own requests show it (reconciler/announced.py). What it is
+What the registry does is on record as a trait: our own requests show it (reconciler/pulls/announced.py). What it is
 configured to do is newer than that, where the debug address tells it.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from indexer.rfc3339 import format_time
-from indexer.store.traits import Shown
+from indexer.common.rfc3339 import format_time
+from indexer.store.traits import TraitState
 from reconciler.doctor.facts import Instance
 from reconciler.doctor.report import Cause, Check, Link, ok, warning
 from reconciler.registry.endpoint_counters import DebugReading
@@ -23,7 +23,7 @@ REMEDY: Final = (
 )
 
 
-def judge_pulls(shown: Shown | None, *, ignored: bool) -> Check:
+def judge_pulls(shown: TraitState | None, *, ignored: bool) -> Check:
     """Judge what was found of the registry; ``ignored``: a process of it is configured to leave pulls out."""
     if ignored:
         cause = Cause("the endpoint's ignore block names pull", REMEDY)

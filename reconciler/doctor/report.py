@@ -14,7 +14,7 @@ class Link(StrEnum):
     DATABASE = "database"
     SCHEMA = "schema"
     INDEXER = "indexer"
-    DOOR = "notifications door"
+    RECEIVER = "notifications door"
     REGISTRY = "registry"
     CREDENTIALS = "credentials"
     KIND = "registry kind"
@@ -37,7 +37,7 @@ class Link(StrEnum):
 
 
 @unique
-class Outcome(StrEnum):
+class LinkOutcome(StrEnum):
     """``warning``: works, and something is to be known. ``skipped``: not tried, and why."""
 
     OK = "ok"
@@ -59,13 +59,13 @@ class Check:
     """One link: how it is, what was found, and, unless it is well, causes with the likeliest first."""
 
     link: Link
-    outcome: Outcome
+    outcome: LinkOutcome
     found: str
     causes: tuple[Cause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Diagnosis:
     """The whole examination."""
 
     checks: tuple[Check, ...]
@@ -73,7 +73,7 @@ class Report:
     @property
     def broken(self) -> Check | None:
         """The first broken link."""
-        return next((check for check in self.checks if check.outcome is Outcome.FAILED), None)
+        return next((check for check in self.checks if check.outcome is LinkOutcome.FAILED), None)
 
     @property
     def is_well(self) -> bool:
@@ -83,19 +83,19 @@ class Report:
 
 def ok(link: Link, found: str) -> Check:
     """Return a link that holds."""
-    return Check(link=link, outcome=Outcome.OK, found=found)
+    return Check(link=link, outcome=LinkOutcome.OK, found=found)
 
 
 def warning(link: Link, found: str, *causes: Cause) -> Check:
     """Return a link that holds, with something to know."""
-    return Check(link=link, outcome=Outcome.WARNING, found=found, causes=causes)
+    return Check(link=link, outcome=LinkOutcome.WARNING, found=found, causes=causes)
 
 
 def failed(link: Link, found: str, *causes: Cause) -> Check:
     """Return a broken link."""
-    return Check(link=link, outcome=Outcome.FAILED, found=found, causes=causes)
+    return Check(link=link, outcome=LinkOutcome.FAILED, found=found, causes=causes)
 
 
 def skipped(link: Link, why: str) -> Check:
     """Return a link that was not tried."""
-    return Check(link=link, outcome=Outcome.SKIPPED, found=why)
+    return Check(link=link, outcome=LinkOutcome.SKIPPED, found=why)

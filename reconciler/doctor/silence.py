@@ -27,7 +27,7 @@ from reconciler.doctor.endpoints import (
 )
 from reconciler.doctor.facts import Failure, Instance, Trail
 from reconciler.doctor.report import Cause
-from reconciler.registry.endpoint_counters import DebugReading, DebugSource, Endpoint, EndpointCounters
+from reconciler.registry.endpoint_counters import DebugReading, DebugSource, EndpointCounters, EndpointReading
 from reconciler.registry.our_endpoint import find_ours
 
 IGNORED = Cause(
@@ -56,7 +56,7 @@ USUAL = (
         "it loses",
     ),
 )
-LOOK_THERE = Cause(
+WHERE_TO_LOOK = Cause(
     "the registry's side cannot be seen from here",
     "set RECONCILER_REGISTRY_DEBUG_URLS to its http.debug.addr, and examine again: its counters tell which "
     "it is",
@@ -66,13 +66,13 @@ LOOK_THERE = Cause(
 def why_silent(trail: Trail, *, token: str | None) -> tuple[Cause, ...]:
     """Return the likely causes, the likeliest first."""
     causes = _by_counters(trail, token)
-    causes += _by_door(trail)
-    if trail.news_after_removal.delete and trail.news.push_seconds is None:
+    causes += _by_receiver(trail)
+    if trail.events_after_removal.delete and trail.news.push_seconds is None:
         causes.insert(0, IGNORED)
     if causes:
         return tuple(dict.fromkeys(causes))
     seen = any(isinstance(each.reading, DebugReading) for each in trail.surroundings.after)
-    return USUAL if seen else (*USUAL, LOOK_THERE)
+    return USUAL if seen else (*USUAL, WHERE_TO_LOOK)
 
 
 def _by_counters(trail: Trail, token: str | None) -> list[Cause]:
@@ -100,7 +100,7 @@ def _by_counters(trail: Trail, token: str | None) -> list[Cause]:
     return causes
 
 
-def _by_endpoint(ours: Endpoint, before: EndpointCounters | None, token: str | None) -> list[Cause]:
+def _by_endpoint(ours: EndpointReading, before: EndpointCounters | None, token: str | None) -> list[Cause]:
     causes = configuration_causes(ours, token=token)
     if before is not None:
         delta = ours.counters.since(before)
@@ -117,7 +117,7 @@ def _has_no_endpoint(instance: Instance) -> bool:
     )
 
 
-def _before(then: Instance | None, ours: Endpoint) -> EndpointCounters | None:
+def _before(then: Instance | None, ours: EndpointReading) -> EndpointCounters | None:
     """Return the endpoint's counters before the push, None where they are not known: then nothing is claimed.
 
     Prometheus does not show an endpoint before its first event, and a restart begins at 0 again.
@@ -130,7 +130,7 @@ def _before(then: Instance | None, ours: Endpoint) -> EndpointCounters | None:
     return EndpointCounters() if found.counters.events > ours.counters.events else found.counters
 
 
-def _delivered_elsewhere(ours: Endpoint, statuses: Mapping[int, int]) -> list[Cause]:
+def _delivered_elsewhere(ours: EndpointReading, statuses: Mapping[int, int]) -> list[Cause]:
     if ACCEPTED not in statuses:
         return []
     return [
@@ -142,20 +142,20 @@ def _delivered_elsewhere(ours: Endpoint, statuses: Mapping[int, int]) -> list[Ca
     ]
 
 
-def _by_door(trail: Trail) -> list[Cause]:
-    door = trail.surroundings.door or {}
+def _by_receiver(trail: Trail) -> list[Cause]:
+    receiver = trail.surroundings.receiver or {}
     causes = []
-    if door.get(401):
+    if receiver.get(401):
         causes.append(
             Cause(
-                f"{door[401]} deliveries were refused at our door meanwhile: their token is wrong or missing",
+                f"{receiver[401]} deliveries were refused at our door meanwhile: their token is wrong or missing",
                 TOKEN_REMEDY,
             )
         )
-    if door.get(503):
+    if receiver.get(503):
         causes.append(
             Cause(
-                f"{door[503]} deliveries could not be made durable meanwhile",
+                f"{receiver[503]} deliveries could not be made durable meanwhile",
                 "look after the indexer's database; the registry repeats by itself",
             )
         )

@@ -9,7 +9,7 @@ import structlog
 
 from indexer.store.pool import Pool, connection
 from indexer.store.traits import Trait, note_trait
-from reconciler.registry.cache import Kind, Nature
+from reconciler.registry.cache import CacheKind, RegistryKind
 
 log = structlog.get_logger()
 
@@ -18,9 +18,9 @@ CACHE_NOTE: Final = (
 )
 
 
-async def note_kind(pool: Pool, kind: Kind) -> None:
+async def note_kind(pool: Pool, kind: RegistryKind) -> None:
     """Remember what the registry is; what cannot be told leaves no trace, and takes none away."""
-    if kind.nature is Nature.UNTOLD:
+    if kind.nature is CacheKind.UNTOLD:
         log.info("registry_kind_untold", because=kind.because)
         return
     async with connection(pool) as held:

@@ -12,53 +12,53 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from indexer.errors import RegistryError
-from indexer.inventory.held import ManifestObservation
+from indexer.common.errors import RegistryError
+from indexer.common.task_group import TaskGroup
+from indexer.inventory.apply_observation import TagObservation, TagState, as_deletion
 from indexer.inventory.records import ManifestRecord
-from indexer.inventory.seen import Outcome, TagObservation, as_deletion
+from indexer.inventory.repository_manifests import ManifestObservation
 from indexer.oci.digest import digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
 from indexer.store.pool import Pool, connection
+from indexer.store.reconcile_runs import Undecided as Counted
 from indexer.store.tags import RecordedTag
-from indexer.store.walks import Undecided as Counted
-from indexer.task_group import TaskGroup
 from reconciler.drift.exceptions import NOT_A_TAG
 from reconciler.drift.hidden import HiddenTags
 from reconciler.drift.report import left_out
-from reconciler.observe import (
+from reconciler.observing.tags import (
     LISTING_INCOMPLETE,
     MANIFEST_UNREADABLE,
     Answered,
     Missing,
-    Question,
+    TagQuestion,
     Undecided,
     answers_500,
+    confirm_missing,
     first_unavailable,
-    look_at_tags,
+    observe_tags_once,
     raise_if_down,
-    settle_missing,
     undecided_by,
 )
-from reconciler.registry.answers import Found, ManifestLook, TagListing
+from reconciler.registry.answers import Found, ManifestAnswer, TagListing
 from reconciler.registry.protocol import Registry
 
 PAGE: Final = 1000
-SETTLE_TOGETHER: Final = 20 * PAGE
+CONFIRMED_TOGETHER: Final = 20 * PAGE
 """Tags that answered 404 wait for one listing together: a listing costs the registry its whole directory."""
 
 UNKNOWN: Final = "neither the registry nor the inventory knows this repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class TagRange:
     """Some of what one repository came to.
 
     ``looks`` carry what was on record before the look. ``gone`` are manifests on record that the registry did not
     serve, ``served`` those that it was seen to serve, ``returned`` those of them that are on record as deleted.
     """
 
-    looks: Sequence[tuple[TagObservation, RecordedTag | None]] = ()
+    observations: Sequence[tuple[TagObservation, RecordedTag | None]] = ()
     gone: Sequence[ManifestObservation] = ()
     served: Sequence[ManifestObservation] = ()
     returned: Sequence[ManifestObservation] = ()
@@ -99,7 +99,7 @@ class Comparer:
         if self.hidden is not None:
             listing = await self.hidden.complete(repository, listing)
         async with connection(self.pool) as held:
-            walked_at = await repositories.last_walked(held, name=repository)
+            walked_at = await repositories.last_reconciled(held, name=repository)
         return Comparison(self, repository, listing, began=began, walked_at=walked_at)
 
 
@@ -147,7 +147,7 @@ class Comparison:
         async with connection(self._comparer.pool) as held:
             return bool(await repositories.find_ids(held, names={self.repository}))
 
-    async def parts(self) -> AsyncIterator[Part]:
+    async def parts(self) -> AsyncIterator[TagRange]:
         """Look at every tag and manifest; raise ``RegistryUnavailable`` if the registry does not answer."""
         try:
             async for part in self._tags():
@@ -155,17 +155,17 @@ class Comparison:
             if not self._listing.complete:
                 # Then tags may be missing that are on no record, and the comparison is not complete.
                 reason = "; ".join(self._listing.reasons) or "listing incomplete"
-                yield Part(undecided=[Undecided(tag=TagName(""), reason=reason, kind=LISTING_INCOMPLETE)])
+                yield TagRange(undecided=[Undecided(tag=TagName(""), reason=reason, kind=LISTING_INCOMPLETE)])
             async for part in self._manifests():
                 yield part
         except ExceptionGroup as failures:
             raise first_unavailable(failures) or failures from failures
 
-    async def _tags(self) -> AsyncIterator[Part]:
+    async def _tags(self) -> AsyncIterator[TagRange]:
         missing: dict[TagName, Missing] = {}
         records: dict[TagName, RecordedTag | None] = {}
         async for page in self._pages():
-            looked = await look_at_tags(
+            looked = await observe_tags_once(
                 self._comparer.registry,
                 self.repository,
                 [self._question(tag, record) for tag, record in page.items()],
@@ -174,7 +174,7 @@ class Comparison:
             missing |= looked.missing
             records |= {tag: page[tag] for tag in looked.missing}
             yield await self._part(looked.answered, page)
-            if len(missing) >= SETTLE_TOGETHER:
+            if len(missing) >= CONFIRMED_TOGETHER:
                 yield await self._settle(missing, records)
                 missing, records = {}, {}
         if missing:
@@ -182,24 +182,26 @@ class Comparison:
 
     async def _settle(
         self, missing: Mapping[TagName, Missing], records: Mapping[TagName, RecordedTag | None]
-    ) -> Part:
-        settled = await settle_missing(
+    ) -> TagRange:
+        settled = await confirm_missing(
             self._comparer.registry, self.repository, missing, limit=self._comparer.limit
         )
         return await self._part(settled, records)
 
-    async def _part(self, answered: Answered, records: Mapping[TagName, RecordedTag | None]) -> Part:
+    async def _part(self, answered: Answered, records: Mapping[TagName, RecordedTag | None]) -> TagRange:
         async with connection(self._comparer.pool) as held:
             dummies = await manifests.find_dummies(held)
-        looks = [(as_deletion(look, dummies), records[tag]) for tag, look in answered.observations.items()]
+        observations = [
+            (as_deletion(look, dummies), records[tag]) for tag, look in answered.observations.items()
+        ]
         served = {
             look.digest: look.of_manifest(look.digest)
-            for look, _ in looks
-            if look.outcome is Outcome.POINTS and look.digest is not None
+            for look, _ in observations
+            if look.outcome is TagState.POINTS and look.digest is not None
         }
         if not self._comparer.keeps_record:
             self._remembered.update(map(digest_to_bytes, served))
-        return Part(looks=looks, served=list(served.values()), undecided=answered.undecided)
+        return TagRange(observations=observations, served=list(served.values()), undecided=answered.undecided)
 
     async def _pages(self) -> AsyncIterator[dict[TagName, RecordedTag | None]]:
         page: dict[TagName, RecordedTag | None] = {}
@@ -237,31 +239,31 @@ class Comparison:
         async with connection(self._comparer.pool) as held:
             return await tags.list_recorded(held, repository=self.repository, after=after, limit=PAGE)
 
-    def _question(self, tag: TagName, record: RecordedTag | None) -> Question:
+    def _question(self, tag: TagName, record: RecordedTag | None) -> TagQuestion:
         """The cheap look where the manifest was read not long ago; a tag known to be broken may answer 500 for ever."""
         if record is None or record.digest is None or record.broken or record.read_at is None:
             known = None if record is None else record.digest
-            return Question(tag=tag, on_record=known, unreadable=record is not None and record.broken)
+            return TagQuestion(tag=tag, on_record=known, unreadable=record is not None and record.broken)
         if not record.held:
-            return Question(tag=tag, on_record=record.digest)
+            return TagQuestion(tag=tag, on_record=record.digest)
         fresh = self.began - record.read_at < self._comparer.reread_after
-        return Question(tag=tag, if_digest=record.digest if fresh else None, on_record=record.digest)
+        return TagQuestion(tag=tag, if_digest=record.digest if fresh else None, on_record=record.digest)
 
-    async def _manifests(self) -> AsyncIterator[Part]:
+    async def _manifests(self) -> AsyncIterator[TagRange]:
         """Ask for the manifests on record that nothing has confirmed lately: untagged ones are in no listing."""
         after = b""
         while page := await self._unconfirmed(after):
             after = digest_to_bytes(page[-1].digest)
             asked = [record for record in page if digest_to_bytes(record.digest) not in self._remembered]
             async with TaskGroup() as group:
-                looks = [group.create_task(self._check(record)) for record in asked]
-            results = [(record, look.result()) for record, look in zip(asked, looks, strict=True)]
+                observations = [group.create_task(self._check(record)) for record in asked]
+            results = [(record, look.result()) for record, look in zip(asked, observations, strict=True)]
             found = [
                 (record, _manifest_observation(record, look))
                 for record, look in results
                 if not isinstance(look, Undecided)
             ]
-            yield Part(
+            yield TagRange(
                 gone=[each for record, each in found if not each.served and record.present],
                 served=[each for _, each in found if each.served],
                 returned=[each for record, each in found if each.served and not record.present],
@@ -279,23 +281,23 @@ class Comparison:
                 limit=PAGE,
             )
 
-    async def _check(self, record: ManifestRecord) -> ManifestLook | Undecided:
+    async def _check(self, record: ManifestRecord) -> ManifestAnswer | Undecided:
         async with self._comparer.limit:
             try:
-                return await self._comparer.registry.look_at_manifest(self.repository, record.digest)
+                return await self._comparer.registry.head_manifest(self.repository, record.digest)
             except RegistryError as error:
                 await raise_if_down(self._comparer.registry, error)
                 undecided = undecided_by(TagName(record.digest), error)
                 return replace(undecided, kind=MANIFEST_UNREADABLE) if answers_500(error) else undecided
 
 
-def _manifest_observation(record: ManifestRecord, look: ManifestLook) -> ManifestObservation:
+def _manifest_observation(record: ManifestRecord, look: ManifestAnswer) -> ManifestObservation:
     found = look if isinstance(look, Found) else None
     return ManifestObservation(
         repository=record.repository,
         digest=record.digest,
         served=found is not None,
-        looked_at=look.looked_at,
+        observed_at=look.observed_at,
         as_of=look.as_of,
         media_type=found.media_type if found is not None else "",
         size_bytes=found.size if found is not None else 0,

@@ -24,7 +24,7 @@ HANDFUL = 10
 class Losses:
     """How many of one noun (tags or manifests) are on record, and how many a walk would delete."""
 
-    noun: str
+    resource: str
     on_record: int
     vanished: int
     """With repositories that the registry no longer knows."""
@@ -33,23 +33,23 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
+class BrakePulled:
     """The brake is pulled, and why."""
 
     reason: str
 
 
-def brake(losses: Losses, *, share: float) -> Pulled | None:
+def brake(losses: Losses, *, share: float) -> BrakePulled | None:
     """Decide whether deleting ``losses`` must be asked for first."""
     allowed = losses.on_record * share
     if losses.vanished > allowed:
-        return Pulled(
-            reason=f"{losses.vanished} of {losses.on_record} {losses.noun} are in repositories that the registry "
+        return BrakePulled(
+            reason=f"{losses.vanished} of {losses.on_record} {losses.resource} are in repositories that the registry "
             f"no longer knows (allowed: {share:.0%})"
         )
     if losses.missing > max(allowed, HANDFUL):
-        return Pulled(
-            reason=f"{losses.missing} of {losses.on_record} {losses.noun} are gone from the registry "
+        return BrakePulled(
+            reason=f"{losses.missing} of {losses.on_record} {losses.resource} are gone from the registry "
             f"(allowed: {share:.0%})"
         )
     return None

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from indexer.oci.reference import RepositoryName
 from reconciler.drift.decide import HANDFUL
-from reconciler.observe import DENIED, MANIFEST_UNREADABLE
+from reconciler.observing.tags import DENIED, MANIFEST_UNREADABLE
 
 NOT_A_TAG: Final = "not_a_tag"
 NOT_A_REPOSITORY: Final = "not_a_repository"
@@ -78,7 +78,7 @@ def spoiling(
 
 
 def _are_few(kind: str, count: int, counts: Mapping[str, int], share: float) -> bool:
-    noun = _OF_WHAT.get(kind)
-    if noun is None or not counts.get("repositories", 0):
+    resource = _OF_WHAT.get(kind)
+    if resource is None or not counts.get("repositories", 0):
         return False
-    return count <= max(HANDFUL, (counts.get(noun, 0) + count) * share)
+    return count <= max(HANDFUL, (counts.get(resource, 0) + count) * share)

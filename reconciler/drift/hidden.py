@@ -16,12 +16,12 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
-from indexer.errors import RegistryError
+from indexer.common.errors import RegistryError
+from indexer.common.task_group import TaskGroup
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.pool import Pool, connection
 from indexer.store.traits import Trait, note_trait
-from indexer.task_group import TaskGroup
-from reconciler.observe import first_unavailable, raise_if_down
+from reconciler.observing.tags import first_unavailable, raise_if_down
 from reconciler.registry import hidden_tags
 from reconciler.registry.answers import TagListing
 from reconciler.registry.hidden_tags import PAGE

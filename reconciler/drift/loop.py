@@ -15,15 +15,15 @@ from functools import partial
 
 import structlog
 
-from indexer.loop import Round
-from indexer.store import drift, instances, loss, walks
+from indexer.background.loop import IterationResult
+from indexer.store import drift, instances, loss, reconcile_runs
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection
-from indexer.store.walks import Run
-from reconciler.drift.entering import enter_if_due, find_shared
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.spread import Spread
-from reconciler.drift.walk import Walk
+from indexer.store.reconcile_runs import Run
+from reconciler.drift.joining import find_shared, join_if_due
+from reconciler.drift.pacing import Pacing
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
 from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
@@ -32,17 +32,17 @@ REST_SECONDS = 5.0
 INTERVAL = "interval"
 
 
-class Walker:
+class ReconcileLoop:
     """The loop that walks."""
 
-    name = "walk"
+    name = "reconcile"
 
     def __init__(
         self,
         pool: Pool,
         lookups: Lookups,
         registry: Registry,
-        settings: WalkSettings,
+        settings: RunSettings,
         *,
         interval: timedelta,
         stop: asyncio.Event | None = None,
@@ -53,20 +53,20 @@ class Walker:
         self._settings = settings
         self._interval = interval
         self._stop = stop
-        self._walked_at: datetime | None = None
+        self._reconciled_at: datetime | None = None
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Work at the walk that is under way, or at a new one if it is time."""
         if not await self._is_something_to_do():
-            return Round(items=0, rest_seconds=REST_SECONDS)
+            return IterationResult(items=0, rest_seconds=REST_SECONDS)
         await self._registry.ping()
-        async with walks.working(self._pool) as worker:
-            entered = await enter_if_due(worker, self._settings, young=self._interval, why_now=self._why_now)
+        async with reconcile_runs.working(self._pool) as worker:
+            entered = await join_if_due(worker, self._settings, young=self._interval, why_now=self._why_now)
             if entered is None:
-                return Round(items=0, rest_seconds=REST_SECONDS)
+                return IterationResult(items=0, rest_seconds=REST_SECONDS)
             run = entered.run
             log.info("walk_joined" if entered.joined else "walk_begins", run_id=run.id, why=run.cause)
-            walk = Walk(
+            walk = ReconcileRun(
                 self._pool,
                 self._lookups,
                 self._registry,
@@ -75,43 +75,43 @@ class Walker:
                 stop=self._stop,
             )
             report = await walk.take_part(worker, entered)
-        self._walked_at = run.started_at
+        self._reconciled_at = run.started_at
         if report.brake is not None:
             log.error("brake_pulled", reason=report.brake, release_with="reconciler once --release-brake")
-        return Round(items=report.counts["repositories"], rest_seconds=REST_SECONDS)
+        return IterationResult(items=report.counts["repositories"], rest_seconds=REST_SECONDS)
 
     async def _is_something_to_do(self) -> bool:
         """A look without locks, since most rounds find nothing."""
         async with connection(self._pool) as held:
-            shared = find_shared(await walks.open_runs(held), young=self._interval)
+            shared = find_shared(await reconcile_runs.open_runs(held), young=self._interval)
             return shared is not None or await self._why_now(held) is not None
 
     async def _why_now(self, held: Connection) -> str | None:
         """Return the reason to walk now, if there is one."""
         last = await drift.last_complete_run(held)
         newest_instance = await instances.newest(held)
-        doubt = await loss.newest_doubt(held)
-        if self._walked_at is None:
+        doubt = await loss.newest_suspicion(held)
+        if self._reconciled_at is None:
             return "start"
-        newest = max(self._walked_at, last.started_at) if last is not None else self._walked_at
+        newest = max(self._reconciled_at, last.started_at) if last is not None else self._reconciled_at
         if doubt is not None and doubt.at > newest:
             return f"events may be lost: {doubt.because}"
         if newest_instance is not None and newest_instance > newest:
             return "registry restarted"
         return INTERVAL if datetime.now(UTC) - newest >= self._interval else None
 
-    def _spread(self, run: Run) -> Spread | None:
+    def _spread(self, run: Run) -> Pacing | None:
         if run.cause != INTERVAL:
             return None
-        return Spread(self._interval, is_urgent=partial(self._is_urgent, since=run.started_at))
+        return Pacing(self._interval, is_urgent=partial(self._is_urgent, since=run.started_at))
 
     async def _is_urgent(self, *, since: datetime) -> bool:
         """Tell whether there is a reason for a walk that began later, or this process has not walked yet."""
         async with connection(self._pool) as held:
             newest_instance = await instances.newest(held)
-            doubt = await loss.newest_doubt(held)
+            doubt = await loss.newest_suspicion(held)
         return (
-            self._walked_at is None
+            self._reconciled_at is None
             or (doubt is not None and doubt.at > since)
             or (newest_instance is not None and newest_instance > since)
         )

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from indexer.errors import RegistryDenied, RegistryError
+from indexer.common.errors import RegistryDenied, RegistryError
+from indexer.inventory.apply_observation import TagState
 from indexer.inventory.changes import DriftKind
-from indexer.inventory.seen import Outcome
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import repositories
 from indexer.store.pool import Pool, connection
-from indexer.store.walks import Undecided
-from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, Part
+from indexer.store.reconcile_runs import Undecided
+from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, TagRange
 from reconciler.drift.exceptions import Closed, spoiling
 from reconciler.drift.hidden import HiddenTags
-from reconciler.drift.known import every_name
 from reconciler.drift.report import UNKNOWN_REPOSITORY, Progress
-from reconciler.observe import kind_of, raise_if_down
+from reconciler.drift.repository_names import every_name
+from reconciler.observing.tags import kind_of, raise_if_down
 from reconciler.registry.protocol import Registry
 
 
@@ -110,7 +110,7 @@ async def make_plan(
             kind = kind_of(error)
             if isinstance(error, RegistryDenied):
                 async with connection(pool) as held:
-                    compared_at = await repositories.last_walked(held, name=name)
+                    compared_at = await repositories.last_reconciled(held, name=name)
                 kind = closed.kind_of(name, compared_at=compared_at, now=datetime.now(UTC))
             made.add(kind, f"{name}: {error}")
         on_progress(Progress(repositories=made.repositories, total=len(names), tags=made.tags))
@@ -127,15 +127,15 @@ async def _plan_one(made: Plan, comparison: Comparison, *, named: bool) -> None:
         made.differences += differences(comparison.repository, part)
         for item in part.undecided:
             made.add(item.kind, f"{comparison.repository}:{item.tag}: {item.reason}")
-        made.tags += len(part.looks)
+        made.tags += len(part.observations)
         made.manifests += part.manifests_checked
     made.add_all(comparison.left_out)
     made.repositories += 1
 
 
-def differences(repository: RepositoryName, part: Part) -> Iterator[Difference]:
+def differences(repository: RepositoryName, part: TagRange) -> Iterator[Difference]:
     """Return what differs in a part of one repository."""
-    for observation, record in part.looks:
+    for observation, record in part.observations:
         expected = record.digest if record is not None else None
         kind = _kind(
             observation.outcome,
@@ -151,7 +151,7 @@ def differences(repository: RepositoryName, part: Part) -> Iterator[Difference]:
                 expected=expected,
                 found=observation.digest,
             )
-        elif record is not None and not record.held and observation.outcome is Outcome.POINTS:
+        elif record is not None and not record.held and observation.outcome is TagState.POINTS:
             yield _missing(repository, observation.tag, observation.digest)
     for manifest in part.gone:
         yield Difference(
@@ -172,11 +172,11 @@ def _missing(repository: RepositoryName, tag: TagName | None, digest: Digest | N
     )
 
 
-def _kind(outcome: Outcome, *, on_record: bool, broken: bool, same: bool) -> DriftKind | None:
+def _kind(outcome: TagState, *, on_record: bool, broken: bool, same: bool) -> DriftKind | None:
     match outcome:
-        case Outcome.ABSENT:
+        case TagState.ABSENT:
             return DriftKind.TAG_EXTRA if on_record else None
-        case Outcome.BROKEN:
+        case TagState.BROKEN:
             return None if broken else DriftKind.TAG_BROKEN
         case _ if not on_record:
             return DriftKind.TAG_MISSING

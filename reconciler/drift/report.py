@@ -12,7 +12,7 @@ from indexer.inventory.changes import Finding
 from indexer.oci.reference import RepositoryName
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.operators import Operator
-from indexer.store.walks import Undecided
+from indexer.store.reconcile_runs import Undecided
 from reconciler.drift.exceptions import Closed
 
 EXAMPLES: Final = 5
@@ -34,7 +34,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class RunReport:
     """What a walk did.
 
     ``undecided`` counts by kind of reason what could not be decided, with the first few in full; ``spoiling`` are the
@@ -76,7 +76,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WalkSettings:
+class RunSettings:
     """How to walk."""
 
     mode: RunMode

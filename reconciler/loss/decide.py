@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from indexer.inventory.loss import Account, LossState, Statement
+from indexer.inventory.loss import Account, LossState, LossStatement
 from reconciler.registry.endpoint_counters import EndpointCounters, ProcessMark
 
 ACCEPTED: Final = 202
@@ -81,7 +81,7 @@ class Decision:
     """The account after a reading. ``ended``: the account before it is closed, and this is a new one."""
 
     account: Account
-    statements: tuple[Statement, ...] = ()
+    statements: tuple[LossStatement, ...] = ()
     ended: bool = False
 
 
@@ -104,12 +104,12 @@ def decide(
     if broken is not None:
         waiting = max(0, account.events - account.delivered)
         because = f"{broken}; {waiting} waited when it was last read, and what came after was not counted"
-        statement = Statement(
+        statement = LossStatement(
             state=LossState.UNKNOWN,
-            from_at=account.settled_at,
+            from_at=account.accounted_until,
             to_at=sample.at,
             because=because,
-            walk=True,
+            reconcile=True,
             waited=waiting,
         )
         return Decision(account=open_account(sample, address=address), statements=(statement,), ended=True)
@@ -118,7 +118,7 @@ def decide(
     nobodys = received is None and _would_be_nobodys(account, sample)
     under_way = not received.complete if received is not None else nobodys and not caught_up
     doubtful = not under_way and (nobodys or (received is not None and missing))
-    doubted_at = (account.doubted_at or sample.at) if doubtful else None
+    suspected_at = (account.suspected_at or sample.at) if doubtful else None
     known = replace(
         account,
         read_at=sample.at,
@@ -127,13 +127,13 @@ def decide(
         accepted=sample.accepted,
         pending=sample.counters.pending,
         missing=missing,
-        doubted_at=doubted_at,
+        suspected_at=suspected_at,
         collections=sample.process.collections,
         collected_at=sample.process.last_collected_at or account.collected_at,
         started_at=sample.process.started_at,
         error=None,
     )
-    if under_way or not _may_settle(account, sample, doubted_at):
+    if under_way or not _may_account(account, sample, suspected_at):
         return Decision(account=known)
     return _settle(known, sample, received)
 
@@ -146,17 +146,17 @@ def open_account(sample: Sample, *, address: str) -> Account:
         instance_id=None,
         began_at=sample.at,
         read_at=sample.at,
-        settled_at=sample.at,
+        accounted_until=sample.at,
         mark_at=sample.at,
-        doubted_at=None,
+        suspected_at=None,
         events=sample.counters.events,
         delivered=sample.counters.successes,
         accepted=sample.accepted,
         pending=sample.counters.pending,
         mark_events=sample.counters.events,
         mark_lost=sample.elsewhere,
-        settled_lost=sample.elsewhere,
-        settled_events=sample.counters.successes,
+        accounted_lost=sample.elsewhere,
+        accounted_events=sample.counters.successes,
         missing=0,
         collections=sample.process.collections,
         collected_at=sample.process.last_collected_at,
@@ -218,41 +218,41 @@ def _missing(sample: Sample, received: Received) -> int:
 def _would_be_nobodys(account: Account, sample: Sample) -> bool:
     """Tell whether settling now would leave events unknown for no other reason than that their sender is."""
     everything = sample.counters.successes >= sample.counters.events
-    made = (sample.counters.events if everything else account.mark_events) - account.settled_events
-    return made > 0 and sample.elsewhere <= account.settled_lost
+    made = (sample.counters.events if everything else account.mark_events) - account.accounted_events
+    return made > 0 and sample.elsewhere <= account.accounted_lost
 
 
-def _may_settle(account: Account, sample: Sample, doubted_at: datetime | None) -> bool:
+def _may_account(account: Account, sample: Sample, suspected_at: datetime | None) -> bool:
     if sample.counters.successes < account.mark_events:
         return False
-    return doubted_at is None or sample.at - doubted_at >= PATIENCE
+    return suspected_at is None or sample.at - suspected_at >= PATIENCE
 
 
 def _settle(known: Account, sample: Sample, received: Received | None) -> Decision:
     """Claim what is settled. New losses are the most that can be gone now less the least that was gone then."""
     everything = sample.counters.successes >= sample.counters.events
-    lost = max(0, sample.elsewhere + known.missing - known.settled_lost)
+    lost = max(0, sample.elsewhere + known.missing - known.accounted_lost)
     certain = sample.elsewhere + (max(0, sample.accepted - received.after) if received is not None else 0)
     until = sample.at if everything else known.mark_at
-    made = (sample.counters.events if everything else known.mark_events) - known.settled_events
+    made = (sample.counters.events if everything else known.mark_events) - known.accounted_events
     statement = (
         _claim(
-            known, sample, received, made=made, lost=lost, certain=certain > known.settled_lost, until=until
+            known, sample, received, made=made, lost=lost, certain=certain > known.accounted_lost, until=until
         )
         if made
-        else Statement(state=LossState.NOTHING_LOST, from_at=known.settled_at, to_at=until)
+        else LossStatement(state=LossState.NOTHING_LOST, from_at=known.accounted_until, to_at=until)
     )
     settled = replace(
         known,
-        settled_at=until,
-        settled_events=sample.counters.events if everything else known.mark_events,
-        settled_lost=certain if everything else known.mark_lost,
+        accounted_until=until,
+        accounted_events=sample.counters.events if everything else known.mark_events,
+        accounted_lost=certain if everything else known.mark_lost,
         mark_at=sample.at,
         mark_events=sample.counters.events,
         mark_lost=certain,
-        doubted_at=None,
+        suspected_at=None,
     )
-    return Decision(account=settled, statements=() if until == known.settled_at else (statement,))
+    return Decision(account=settled, statements=() if until == known.accounted_until else (statement,))
 
 
 def _claim(
@@ -264,20 +264,24 @@ def _claim(
     lost: int,
     certain: bool,
     until: datetime,
-) -> Statement:
+) -> LossStatement:
     if received is None and lost < made:
         because = UNLINKED if not lost else f"{UNLINKED}; and {lost} were {ELSEWHERE}"
-        return Statement(
-            state=LossState.UNKNOWN, from_at=known.settled_at, to_at=until, because=because, walk=certain
+        return LossStatement(
+            state=LossState.UNKNOWN,
+            from_at=known.accounted_until,
+            to_at=until,
+            because=because,
+            reconcile=certain,
         )
     if lost > 0:
-        because = ELSEWHERE if sample.elsewhere > known.settled_lost else SHORT
-        return Statement(
+        because = ELSEWHERE if sample.elsewhere > known.accounted_lost else SHORT
+        return LossStatement(
             state=LossState.AT_MOST,
-            from_at=known.settled_at,
+            from_at=known.accounted_until,
             to_at=until,
             lost=lost,
             because=because,
-            walk=certain,
+            reconcile=certain,
         )
-    return Statement(state=LossState.NOTHING_LOST, from_at=known.settled_at, to_at=until)
+    return LossStatement(state=LossState.NOTHING_LOST, from_at=known.accounted_until, to_at=until)

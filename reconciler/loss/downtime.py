@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from indexer.inventory.loss import Door, Downtime, LossState, Statement, Witness
+from indexer.inventory.loss import Downtime, LossState, LossStatement, ReceiverSession, Witness
 
 PATIENCE: Final = timedelta(seconds=30)
 """A registry whose delivery was refused tries again after its ``backoff``, a second unless configured."""
@@ -41,41 +41,41 @@ OUTLIVED: Final = (
 SILENT: Final = f"{AWAY}; the registry process was not heard since, and if it ended, what it held is gone"
 
 
-def downtimes(doors: Iterable[Door]) -> list[Downtime]:
+def downtimes(sessions: Iterable[ReceiverSession]) -> list[Downtime]:
     """Return the gaps that doors leave between them, the oldest first."""
     found: list[Downtime] = []
     until: datetime | None = None
-    for door in sorted(doors, key=lambda each: each.opened_at):
-        if until is not None and door.opened_at > until:
-            found.append(Downtime(from_at=until, to_at=door.opened_at))
-        until = door.open_at if until is None else max(until, door.open_at)
+    for session in sorted(sessions, key=lambda each: each.opened_at):
+        if until is not None and session.opened_at > until:
+            found.append(Downtime(from_at=until, to_at=session.opened_at))
+        until = session.open_at if until is None else max(until, session.open_at)
     return found
 
 
 def after_downtime(
     downtime: Downtime, witnesses: Sequence[Witness], *, now: datetime, some_unlinked: bool = False
-) -> Mapping[int, Statement] | None:
+) -> Mapping[int, LossStatement] | None:
     """Return what is claimed of a downtime, by instance; None: it is too early to tell.
 
     ``some_unlinked``: counters are read of which it is not known yet whose they are.
     """
     if now < downtime.from_at + SPEAKS_AGAIN:
         return None
-    claims: dict[int, Statement] = {}
+    claims: dict[int, LossStatement] = {}
     for witness in _alive(downtime, witnesses):
         if _counted(downtime, witness):
             continue
-        heard = witness.last_seen_at >= downtime.to_at
+        announced = witness.last_seen_at >= downtime.to_at
         counted = witness.counted_from
         to_be_read = some_unlinked if counted is None else counted <= downtime.from_at
-        if now < downtime.to_at + PATIENCE and (to_be_read or not heard):
+        if now < downtime.to_at + PATIENCE and (to_be_read or not announced):
             return None
-        claims[witness.id] = Statement(
+        claims[witness.id] = LossStatement(
             state=LossState.UNKNOWN,
             from_at=downtime.from_at,
             to_at=downtime.to_at,
-            because=OUTLIVED if heard else SILENT,
-            walk=not heard,
+            because=OUTLIVED if announced else SILENT,
+            reconcile=not announced,
         )
     return claims
 

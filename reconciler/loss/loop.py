@@ -15,10 +15,10 @@ from typing import Final
 import httpx
 import structlog
 
-from indexer.inventory.loss import Account, LossState, Statement
-from indexer.loop import Round
-from indexer.store import doors, loss
-from indexer.store.exclusive import Exclusive, alone
+from indexer.background.loop import IterationResult
+from indexer.inventory.loss import Account, LossState, LossStatement
+from indexer.store import loss, receiver_sessions
+from indexer.store.advisory_locks import LockKey, alone
 from indexer.store.pool import Connection, Pool, connection
 from reconciler.loss.decide import Decision, Received, Sample, decide, find_instances
 from reconciler.loss.downtime import after_downtime, downtimes
@@ -31,7 +31,7 @@ REST_SECONDS: Final = 5.0
 
 DEADLINE_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 2.0
-DOOR_STALE: Final = timedelta(seconds=15)
+SESSION_STALE: Final = timedelta(seconds=15)
 """A process of the server that said nothing for so long is gone, and its spool with it, until it is back."""
 
 POLL_SECONDS: Final = 0.05
@@ -49,17 +49,17 @@ class Accountant:
         # httpx logs every address at info, and an address may hold a password.
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Read every address once and write what follows, unless another process does."""
-        async with connection(self._pool) as held, alone(held, Exclusive.ACCOUNTS) as accountant:
+        async with connection(self._pool) as held, alone(held, LockKey.ACCOUNTS) as accountant:
             if not accountant:
-                return Round(items=0, rest_seconds=REST_SECONDS)
+                return IterationResult(items=0, rest_seconds=REST_SECONDS)
             accounts = await loss.list_accounts(held)
             await _decide_downtimes(held, accounts.values())
             for address in accounts.keys() - set(map(shown_address, self._addresses)):
                 await _drop(held, accounts[address])
             if not self._addresses:
-                return Round(items=0, rest_seconds=REST_SECONDS)
+                return IterationResult(items=0, rest_seconds=REST_SECONDS)
             before = await loss.count_received(held)
             async with httpx.AsyncClient(
                 timeout=DEADLINE_SECONDS, follow_redirects=False, trust_env=False
@@ -84,20 +84,20 @@ class Accountant:
                 decision = decide(known, sample, address=address, received=ours, caught_up=caught_up)
                 await _write(held, known, decision, begin=not sample.blank)
             await loss.withdraw_counted(held)
-        return Round(items=len(samples), rest_seconds=REST_SECONDS)
+        return IterationResult(items=len(samples), rest_seconds=REST_SECONDS)
 
     async def _received(
         self, held: Connection, before: Mapping[int, int]
     ) -> tuple[dict[int, Received], bool]:
         """Count again once the inbox has caught up with the reading, or say that it has not."""
         read_at = datetime.now(UTC)
-        heard_since = read_at - DOOR_STALE
-        lags = await loss.waits_since_before(held, before=read_at, heard_since=heard_since)
+        received_since = read_at - SESSION_STALE
+        lags = await loss.waits_since_before(held, before=read_at, received_since=received_since)
         for _ in range(int(SETTLE_SECONDS / POLL_SECONDS)):
             if not lags:
                 break
             await asyncio.sleep(POLL_SECONDS)
-            lags = await loss.waits_since_before(held, before=read_at, heard_since=heard_since)
+            lags = await loss.waits_since_before(held, before=read_at, received_since=received_since)
         after = await loss.count_received(held)
         received = {
             number: Received(before=before.get(number, 0), after=count, complete=not lags)
@@ -110,7 +110,7 @@ async def _decide_downtimes(held: Connection, accounts: Iterable[Account]) -> No
     """Say what our own downtimes may have cost, the oldest first, as soon as that can be told."""
     unlinked = any(account.instance_id is None for account in accounts)
     decided = await loss.decided_until(held)
-    for downtime in downtimes(await doors.list_doors(held)):
+    for downtime in downtimes(await receiver_sessions.list_receiver_sessions(held)):
         if decided is not None and downtime.to_at <= decided:
             continue
         now = datetime.now(UTC)
@@ -124,16 +124,16 @@ async def _decide_downtimes(held: Connection, accounts: Iterable[Account]) -> No
             from_at=downtime.from_at.isoformat(),
             to_at=downtime.to_at.isoformat(),
             unknown=len(claims),
-            walk=any(claim.walk for claim in claims.values()),
+            reconcile=any(claim.reconcile for claim in claims.values()),
         )
 
 
 async def _drop(held: Connection, account: Account) -> None:
     """Nobody reads an address any more: what its account had not settled stays unknown."""
     now = datetime.now(UTC)
-    statement = Statement(
+    statement = LossStatement(
         state=LossState.UNKNOWN,
-        from_at=account.settled_at,
+        from_at=account.accounted_until,
         to_at=now,
         because="its counters are read no more",
     )
@@ -156,7 +156,7 @@ async def _write(held: Connection, before: Account | None, decision: Decision, *
         for statement in decision.statements:
             await loss.add_statement(held, process_id=about, statement=statement)
     for statement in decision.statements:
-        if statement.walk:
+        if statement.reconcile:
             log.warning(
                 "events_may_be_lost",
                 address=account.address,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from indexer.errors import RegistryError
+from indexer.common.errors import RegistryError
 from reconciler.loss.decide import Sample
 from reconciler.registry.debug_counters import DEADLINE_SECONDS, read_debug
 from reconciler.registry.endpoint_counters import DebugSource, EndpointCounters

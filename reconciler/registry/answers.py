@@ -3,7 +3,7 @@
 Every answer that may change the inventory carries two clocks, because notifications are dated by the registry
 and looks by us:
 
-- ``looked_at``: our clock (UTC) just before the request that gave the answer was sent;
+- ``observed_at``: our clock (UTC) just before the request that gave the answer was sent;
 - ``registry_clock``: the ``Date`` header of the answer, whole seconds, rounded down by the registry
   (RFC 9110 section 6.6.1); None when a proxy took it away.
 
@@ -26,15 +26,15 @@ from reconciler.registry.names import TagNames
 class Dated:
     """When an answer was asked for and what the registry's clock said; see the module's docstring."""
 
-    looked_at: datetime
+    observed_at: datetime
     registry_clock: datetime | None
 
     @property
     def as_of(self) -> datetime:
         """The instant this answer may be dated by: the earlier of our clock and the registry's."""
         if self.registry_clock is None:
-            return self.looked_at
-        return min(self.looked_at, self.registry_clock)
+            return self.observed_at
+        return min(self.observed_at, self.registry_clock)
 
 
 @unique
@@ -72,8 +72,8 @@ class NotFound(Dated):
     code: NotFoundCode
 
 
-TagLook = Confirmed | Found | NotFound
-ManifestLook = Found | NotFound
+TagAnswer = Confirmed | Found | NotFound
+ManifestAnswer = Found | NotFound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ import orjson
 import structlog
 from aiohttp import encode_basic_auth
 
-from indexer.errors import RegistryDenied, TokenServerMisbehaved
+from indexer.common.errors import RegistryDenied, TokenServerMisbehaved
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.challenges import Challenge
 from reconciler.registry.redirects import Reach, parse_host, reach_of

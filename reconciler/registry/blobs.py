@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.common.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci.digest import Digest, content_matches, digest_of
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.auth import repository_scope

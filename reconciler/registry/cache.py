@@ -26,12 +26,12 @@ from typing import Final
 
 import orjson
 
-from indexer.errors import RegistryDenied, RegistryError, RegistryMisbehaved
+from indexer.common.errors import RegistryDenied, RegistryError, RegistryMisbehaved
 from indexer.oci import media_types
 from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.auth import repository_scope
-from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport
+from reconciler.registry.transport import SMALL_LIMIT_BYTES, RegistryResponse, Request, Transport
 
 PROBED: Final = RepositoryName("registry-indexer-doctor/never-there")
 """Whatever its name: neither answer depends on whether it exists."""
@@ -45,7 +45,7 @@ _NOT_ALLOWED: Final = 405
 
 
 @unique
-class Nature(Enum):
+class CacheKind(Enum):
     """What the registry is, as far as can be told."""
 
     CACHE = "cache"
@@ -56,33 +56,33 @@ class Nature(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class RegistryKind:
     """What the registry is, and how we know, in words for an operator."""
 
-    nature: Nature
+    nature: CacheKind
     because: str
 
     @property
     def is_cache(self) -> bool:
         """Tell whether nothing may be asked of it but what was pulled through it."""
-        return self.nature is Nature.CACHE
+        return self.nature is CacheKind.CACHE
 
 
-def judge(answer: Answer) -> Kind:
+def judge(answer: RegistryResponse) -> RegistryKind:
     """Tell by the answer to a manifest without its config what the registry is."""
     codes = answer.error_codes()
     if answer.status == _NOT_ALLOWED and codes == ("UNSUPPORTED",):
-        return Kind(nature=Nature.CACHE, because="it supports no pushes (405 UNSUPPORTED)")
+        return RegistryKind(nature=CacheKind.CACHE, because="it supports no pushes (405 UNSUPPORTED)")
     if answer.status in {_BAD_REQUEST, _NOT_FOUND} and codes is not None:
-        return Kind(
-            nature=Nature.STORE, because=f"it looks at what is pushed ({answer.status} {', '.join(codes)})"
+        return RegistryKind(
+            nature=CacheKind.STORE, because=f"it looks at what is pushed ({answer.status} {', '.join(codes)})"
         )
-    return Kind(
-        nature=Nature.UNTOLD, because=f"a push is answered {answer.status}, and not by the registry itself"
+    return RegistryKind(
+        nature=CacheKind.UNTOLD, because=f"a push is answered {answer.status}, and not by the registry itself"
     )
 
 
-async def ask(transport: Transport) -> Kind:
+async def ask(transport: Transport) -> RegistryKind:
     """Push a manifest that nothing stores, and tell by the answer; raise ``RegistryError`` without one."""
     request = Request(
         method="PUT",
@@ -113,31 +113,31 @@ class CacheWatch:
         self._transport = transport
         self._said = said
         self._clock = clock
-        self._known: Kind | None = None
+        self._known: RegistryKind | None = None
         self._asked_at = 0.0
         self._asking = asyncio.Lock()
 
-    async def kind(self, *, afresh: bool = False) -> Kind:
+    async def kind(self, *, afresh: bool = False) -> RegistryKind:
         """Return what the registry is; raise ``RegistryUnavailable`` where it does not answer at all.
 
         ``afresh``: ask, however lately it was asked.
         """
         if self._said is not None:
-            nature = Nature.CACHE if self._said else Nature.STORE
-            return Kind(nature=nature, because="RECONCILER_REGISTRY_IS_CACHE says so")
+            nature = CacheKind.CACHE if self._said else CacheKind.STORE
+            return RegistryKind(nature=nature, because="RECONCILER_REGISTRY_IS_CACHE says so")
         async with self._asking:
             if afresh or self._known is None or self._clock() - self._asked_at >= ASK_AGAIN_AFTER_SECONDS:
                 self._known, self._asked_at = await self._ask(), self._clock()
             return self._known
 
-    async def _ask(self) -> Kind:
+    async def _ask(self) -> RegistryKind:
         try:
             return await ask(self._transport)
         except RegistryError as error:
             # Not ours to push to, or something between takes no pushes. If nothing is answered at all, this raises.
             with suppress(RegistryDenied, RegistryMisbehaved):
                 await self._ping()
-            return Kind(nature=Nature.UNTOLD, because=str(error))
+            return RegistryKind(nature=CacheKind.UNTOLD, because=str(error))
 
     async def _ping(self) -> None:
         await self._transport.send(

@@ -31,14 +31,14 @@ from typing import Any, Final
 
 import orjson
 
-from indexer.errors import RegistryDenied, RegistryError, RegistryMisbehaved, RegistryUnavailable
+from indexer.common.errors import RegistryDenied, RegistryError, RegistryMisbehaved, RegistryUnavailable
 from indexer.oci.reference import RepositoryName, parse_repository_name
 from reconciler.registry.answers import CatalogListing
 from reconciler.registry.auth import CATALOG_SCOPE
 from reconciler.registry.headers import next_page_marker
 from reconciler.registry.names import ODD_KEPT, SHOWN, SHOWN_LENGTH
 from reconciler.registry.tags import LISTING_LIMIT_BYTES, list_tags
-from reconciler.registry.transport import Answer, Request, Transport
+from reconciler.registry.transport import RegistryResponse, Request, Transport
 
 PAGE_SIZES: Final = (10_000, 1000, 500, 250, 100, 50, 25, 10, 5, 1)
 """Tried from the left until one is accepted."""
@@ -49,7 +49,7 @@ MAX_PAGES: Final = 100_000
 IDLE_PAGES: Final = 10
 """Pages in a row without a name that this walk has not shown: repeats are possible, an endless row of them is not."""
 
-_MAX_WALKS: Final = 4
+_MAX_PASSES: Final = 4
 _MAX_DROPS: Final = 2
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
@@ -62,7 +62,7 @@ OnNames = Callable[[Sequence[RepositoryName]], None]
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    answer: Answer
+    answer: RegistryResponse
     names: Sequence[str]
     size: int
     link: str | None
@@ -119,12 +119,12 @@ async def list_repositories(
     """
     first = await _first_page(transport, (page_size,) if page_size else PAGE_SIZES)
     findings = _Findings(on_names)
-    complete = bool(await _walk(transport, first, first.size, findings))
+    complete = bool(await _iterate_pages(transport, first, first.size, findings))
     if findings.boundaries and complete:
-        complete = await _walk_again(transport, first.size, findings)
+        complete = await _iterate_again(transport, first.size, findings)
     complete = await _ask_for_hidden(transport, findings) and complete
     return CatalogListing(
-        looked_at=first.answer.looked_at,
+        observed_at=first.answer.observed_at,
         registry_clock=first.answer.registry_clock,
         names=tuple(sorted(findings.names)),
         complete=complete,
@@ -165,7 +165,9 @@ class _Progress:
         return None
 
 
-async def _walk(transport: Transport, page: _Page | None, size: int, findings: _Findings) -> bool | None:
+async def _iterate_pages(
+    transport: Transport, page: _Page | None, size: int, findings: _Findings
+) -> bool | None:
     """Walk to the end, from ``page`` if it is had already; tell whether the end was reached.
 
     None: the registry does not accept this page size.
@@ -197,12 +199,12 @@ async def _walk(transport: Transport, page: _Page | None, size: int, findings: _
         return False
 
 
-async def _walk_again(transport: Transport, size: int, findings: _Findings) -> bool:
+async def _iterate_again(transport: Transport, size: int, findings: _Findings) -> bool:
     """Walk with other page sizes until a walk shows nothing new; tell whether one did, or no other is accepted."""
     walks = 1
     for other in _other_sizes(size):
         before = len(findings.names)
-        ended = await _walk(transport, None, other, findings)
+        ended = await _iterate_pages(transport, None, other, findings)
         if ended is None:
             continue
         if not ended:
@@ -210,7 +212,7 @@ async def _walk_again(transport: Transport, size: int, findings: _Findings) -> b
         if len(findings.names) == before:
             return True
         walks += 1
-        if walks == _MAX_WALKS:
+        if walks == _MAX_PASSES:
             break
     if walks == 1:
         return True
@@ -303,7 +305,7 @@ async def _ask(transport: Transport, size: int, marker: str | None, *, repeatabl
     return _Page(answer, _read_names(answer), size, link)
 
 
-def _read_names(answer: Answer) -> list[str]:
+def _read_names(answer: RegistryResponse) -> list[str]:
     """Read ``{"repositories": [...] | null}``."""
     try:
         value: Any = orjson.loads(answer.content)

@@ -9,22 +9,28 @@ from typing import Final, Self
 
 import orjson
 
-from indexer.errors import RegistryMisbehaved
+from indexer.common.errors import RegistryMisbehaved
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry import blobs, catalog, manifests, tags
 from reconciler.registry.answers import (
     CatalogListing,
     Deletion,
-    ManifestLook,
+    ManifestAnswer,
     ManifestRead,
     Ping,
+    TagAnswer,
     TagListing,
-    TagLook,
 )
-from reconciler.registry.cache import CacheWatch, Kind
+from reconciler.registry.cache import CacheWatch, RegistryKind
 from reconciler.registry.pacing import Pace
-from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport, TransportSettings
+from reconciler.registry.transport import (
+    SMALL_LIMIT_BYTES,
+    RegistryResponse,
+    Request,
+    Transport,
+    TransportSettings,
+)
 
 _OK: Final = 200
 
@@ -66,9 +72,9 @@ class RegistryClient:
         version = answer.headers.get("Docker-Distribution-Api-Version")
         if version is None and not _is_empty_object(answer):
             raise RegistryMisbehaved(f"{answer.asked}: 200, but not a registry's ({answer.content[:80]!r})")
-        return Ping(looked_at=answer.looked_at, registry_clock=answer.registry_clock, api_version=version)
+        return Ping(observed_at=answer.observed_at, registry_clock=answer.registry_clock, api_version=version)
 
-    async def kind(self, *, afresh: bool = False) -> Kind:
+    async def kind(self, *, afresh: bool = False) -> RegistryKind:
         """Tell whether it is a pull-through cache; see the protocol."""
         return await self._cache.kind(afresh=afresh)
 
@@ -88,22 +94,22 @@ class RegistryClient:
         """List one page; see the protocol."""
         return await tags.list_tags_behind(self._transport, repository, last=last, size=size)
 
-    async def look_at_tag(
+    async def head_tag(
         self,
         repository: RepositoryName,
         tag: TagName,
         *,
         if_digest: Digest | None = None,
         on_record: Digest | None = None,
-    ) -> TagLook:
+    ) -> TagAnswer:
         """Look where a tag points; see the protocol."""
-        return await manifests.look_at_tag(
+        return await manifests.head_tag(
             self._transport, repository, tag, if_digest=if_digest, on_record=on_record
         )
 
-    async def look_at_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestLook:
+    async def head_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestAnswer:
         """Look whether a manifest is served; see the protocol."""
-        return await manifests.look_at_manifest(self._transport, repository, digest)
+        return await manifests.head_manifest(self._transport, repository, digest)
 
     async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRead:
         """Read a manifest; see the protocol."""
@@ -138,7 +144,7 @@ class RegistryClient:
         return await manifests.delete(self._transport, repository, tag)
 
 
-def _is_empty_object(answer: Answer) -> bool:
+def _is_empty_object(answer: RegistryResponse) -> bool:
     try:
         return bool(orjson.loads(answer.content) == {})
     except orjson.JSONDecodeError:

@@ -14,7 +14,7 @@ from typing import Final
 
 import httpx
 
-from indexer.errors import RegistryMisbehaved, RegistryUnavailable
+from indexer.common.errors import RegistryMisbehaved, RegistryUnavailable
 from reconciler.registry.endpoint_counters import (
     DebugReading,
     DebugSource,

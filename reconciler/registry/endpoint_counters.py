@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from indexer.errors import RegistryMisbehaved
+from indexer.common.errors import RegistryMisbehaved
 
 _NANOSECONDS: Final = 1e9
 _PREFIX: Final = "registry_notifications_"
@@ -90,7 +90,7 @@ class EndpointConfiguration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class EndpointReading:
     """One endpoint; ``configuration`` is None where only Prometheus was there to ask."""
 
     name: str
@@ -124,15 +124,15 @@ class DebugReading:
     address: str
     read_at: datetime
     source: DebugSource
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[EndpointReading, ...]
     process: ProcessMark = field(default_factory=ProcessMark)
 
-    def find(self, name: str) -> Endpoint | None:
+    def find(self, name: str) -> EndpointReading | None:
         """Return the endpoint of that name."""
         return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
 
 
-def parse_expvar(content: bytes, *, asked: str) -> tuple[Endpoint, ...]:
+def parse_expvar(content: bytes, *, asked: str) -> tuple[EndpointReading, ...]:
     """Read ``registry.notifications.endpoints`` of ``/debug/vars``; ``null`` where none is configured."""
     try:
         value = orjson.loads(content)
@@ -150,7 +150,7 @@ def parse_expvar(content: bytes, *, asked: str) -> tuple[Endpoint, ...]:
         ) from error
 
 
-def parse_prometheus(content: bytes, *, asked: str) -> tuple[Endpoint, ...]:
+def parse_prometheus(content: bytes, *, asked: str) -> tuple[EndpointReading, ...]:
     """Read the ``registry_notifications_…`` counters of ``/metrics``, one endpoint per label."""
     found: dict[str, dict[str, Any]] = {}
     try:
@@ -161,7 +161,7 @@ def parse_prometheus(content: bytes, *, asked: str) -> tuple[Endpoint, ...]:
     except ValueError as error:
         raise RegistryMisbehaved(f"{asked}: not Prometheus' text ({error})") from error
     return tuple(
-        Endpoint(name=name, counters=EndpointCounters(**counts), configuration=None)
+        EndpointReading(name=name, counters=EndpointCounters(**counts), configuration=None)
         for name, counts in sorted(found.items())
     )
 
@@ -189,12 +189,12 @@ def parse_prometheus_process(content: bytes) -> ProcessMark:
     return ProcessMark()
 
 
-def _read_endpoint(value: Any) -> Endpoint:
+def _read_endpoint(value: Any) -> EndpointReading:
     metrics, ignore = value["Metrics"], value.get("Ignore") or {}
     statuses: dict[int, int] = {}
     for text, count in (metrics.get("Statuses") or {}).items():
         statuses[_status(text)] = statuses.get(_status(text), 0) + int(count)
-    return Endpoint(
+    return EndpointReading(
         name=str(value["name"]),
         counters=EndpointCounters(
             pending=int(metrics["Pending"]),

@@ -1,4 +1,4 @@
-"""Reading the response headers that every noun shares, pure: links. Dates and waits: ``indexer.retry_after``."""
+"""Reading the response headers that every noun shares, pure: links. Dates and waits: ``indexer.common.retry_after``."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.common.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci import media_types
 from indexer.oci.digest import Digest, content_matches, digest_of, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
@@ -26,15 +26,15 @@ from reconciler.registry.answers import (
     Confirmed,
     Deletion,
     Found,
+    ManifestAnswer,
     ManifestContent,
-    ManifestLook,
     ManifestRead,
     NotFound,
     NotFoundCode,
-    TagLook,
+    TagAnswer,
 )
 from reconciler.registry.auth import repository_scope
-from reconciler.registry.transport import SMALL_LIMIT_BYTES, Answer, Request, Transport
+from reconciler.registry.transport import SMALL_LIMIT_BYTES, RegistryResponse, Request, Transport
 
 MANIFEST_LIMIT_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
 """Distribution refuses manifests above 4 MiB; the slack is for ones stored by other means."""
@@ -55,14 +55,14 @@ _BY_ACCEPT: Final = re.compile(r"accept header does not support", re.IGNORECASE)
 """What 2.8.2 and 3.1.1 say, with MANIFEST_UNKNOWN, of an OCI manifest or index that is there but was not asked for."""
 
 
-async def look_at_tag(
+async def head_tag(
     transport: Transport,
     repository: RepositoryName,
     tag: TagName,
     *,
     if_digest: Digest | None,
     on_record: Digest | None = None,
-) -> TagLook:
+) -> TagAnswer:
     """Look where ``tag`` points: HEAD, and a GET where the HEAD does not say enough.
 
     A digest that is ``on_record`` is believed as it is.
@@ -71,8 +71,10 @@ async def look_at_tag(
     if answer.status == _NOT_MODIFIED:
         if if_digest is None:
             raise RegistryMisbehaved(f"{answer.asked}: 304 to a request without a condition")
-        return Confirmed(looked_at=answer.looked_at, registry_clock=answer.registry_clock, digest=if_digest)
-    found = _found_by_head(answer) or await _look_by_reading(transport, repository, tag)
+        return Confirmed(
+            observed_at=answer.observed_at, registry_clock=answer.registry_clock, digest=if_digest
+        )
+    found = _found_by_head(answer) or await _answer_by_reading(transport, repository, tag)
     if isinstance(found, Found) and found.digest != on_record and found.media_type in _CONVERTED:
         await _refuse_converted(transport, repository, tag, found)
     return found
@@ -93,13 +95,13 @@ async def _refuse_converted(
         )
 
 
-async def look_at_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestLook:
+async def head_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestAnswer:
     """Look whether the manifest is served: an unconditional HEAD, and a GET before calling it absent."""
     answer = await _head(transport, repository, digest, if_digest=None)
     found = _found_by_head(answer)
     if found is not None and found.digest != digest:
         raise RegistryMisbehaved(f"{answer.asked}: answered about {found.digest}")
-    return found or await _look_by_reading(transport, repository, digest)
+    return found or await _answer_by_reading(transport, repository, digest)
 
 
 async def get_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestRead:
@@ -158,7 +160,7 @@ async def _head(
     reference: TagName | Digest,
     *,
     if_digest: Digest | None,
-) -> Answer:
+) -> RegistryResponse:
     headers = _ACCEPT if if_digest is None else {**_ACCEPT, "If-None-Match": f'"{if_digest}"'}
     request = Request(
         method="HEAD",
@@ -171,7 +173,7 @@ async def _head(
     return await transport.send(request)
 
 
-def _found_by_head(answer: Answer) -> Found | None:
+def _found_by_head(answer: RegistryResponse) -> Found | None:
     """Read a HEAD's 200; None where it is a 404, or a proxy took away what a registry sends."""
     if answer.status != _OK:
         return None
@@ -180,7 +182,7 @@ def _found_by_head(answer: Answer) -> Found | None:
     if not stated or not (length.isascii() and length.isdigit()):
         return None
     return Found(
-        looked_at=answer.looked_at,
+        observed_at=answer.observed_at,
         registry_clock=answer.registry_clock,
         digest=_stated_digest(stated, answer),
         media_type=_manifest_type(answer),
@@ -188,14 +190,14 @@ def _found_by_head(answer: Answer) -> Found | None:
     )
 
 
-async def _look_by_reading(
+async def _answer_by_reading(
     transport: Transport, repository: RepositoryName, reference: TagName | Digest
-) -> ManifestLook:
+) -> ManifestAnswer:
     content = await _read(transport, repository, reference)
     if isinstance(content, NotFound):
         return content
     return Found(
-        looked_at=content.looked_at,
+        observed_at=content.observed_at,
         registry_clock=content.registry_clock,
         digest=content.digest,
         media_type=content.media_type,
@@ -220,7 +222,7 @@ async def _read(
         return _not_found(answer)
     media_type = _manifest_type(answer)
     return ManifestContent(
-        looked_at=answer.looked_at,
+        observed_at=answer.observed_at,
         registry_clock=answer.registry_clock,
         digest=_verified_digest(answer, reference),
         media_type=media_type,
@@ -228,7 +230,7 @@ async def _read(
     )
 
 
-def _verified_digest(answer: Answer, reference: TagName | Digest) -> Digest:
+def _verified_digest(answer: RegistryResponse, reference: TagName | Digest) -> Digest:
     stated = answer.headers.get("Docker-Content-Digest", "")
     if ":" in reference:  # a tag has no colon
         expected = parse_digest(reference)
@@ -241,14 +243,14 @@ def _verified_digest(answer: Answer, reference: TagName | Digest) -> Digest:
     return expected
 
 
-def _stated_digest(text: str, answer: Answer) -> Digest:
+def _stated_digest(text: str, answer: RegistryResponse) -> Digest:
     try:
         return parse_digest(text)
     except ValueError as error:
         raise RegistryMisbehaved(f"{answer.asked}: Docker-Content-Digest is {error}") from error
 
 
-def _manifest_type(answer: Answer) -> str:
+def _manifest_type(answer: RegistryResponse) -> str:
     """Return the Content-Type, if it is a manifest's: a login page answers 200 too."""
     media_type = media_types.bare(answer.headers.get("Content-Type", ""))
     if not media_types.is_manifest(media_type):
@@ -256,14 +258,14 @@ def _manifest_type(answer: Answer) -> str:
     return media_type
 
 
-def _not_found(answer: Answer) -> NotFound:
+def _not_found(answer: RegistryResponse) -> NotFound:
     """Accept a 404 as absence only with the registry's own code for it, and only where it is about absence."""
     if any(map(_BY_ACCEPT.search, answer.error_messages())):
         raise RegistryMisbehaved(f"{answer.asked}: 404, but the manifest is there: {_NARROWED}")
     for code in answer.error_codes() or ():
         if code in set(NotFoundCode):
             return NotFound(
-                looked_at=answer.looked_at, registry_clock=answer.registry_clock, code=NotFoundCode(code)
+                observed_at=answer.observed_at, registry_clock=answer.registry_clock, code=NotFoundCode(code)
             )
     raise RegistryMisbehaved(f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})")
 

@@ -9,16 +9,21 @@ from __future__ import annotations
 import hmac
 from urllib.parse import urlsplit
 
-from reconciler.registry.endpoint_counters import DebugReading, DebugSource, Endpoint, EndpointConfiguration
+from reconciler.registry.endpoint_counters import (
+    DebugReading,
+    DebugSource,
+    EndpointConfiguration,
+    EndpointReading,
+)
 
 
-def find_ours(reading: DebugReading, *, token: str | None) -> Endpoint | None:
+def find_ours(reading: DebugReading, *, token: str | None) -> EndpointReading | None:
     """Return the endpoint that posts to us, as far as can be told."""
     for endpoint in reading.endpoints:
         if endpoint.configuration is not None and sends_token(endpoint.configuration, token):
             return endpoint
     for endpoint in reading.endpoints:
-        if endpoint.configuration is not None and _posts_to_a_door(endpoint.configuration):
+        if endpoint.configuration is not None and _posts_to_us(endpoint.configuration):
             return endpoint
     if reading.source is DebugSource.PROMETHEUS and len(reading.endpoints) == 1:
         return reading.endpoints[0]
@@ -37,7 +42,7 @@ def sends_token(configuration: EndpointConfiguration, token: str | None) -> bool
     return any(matches)
 
 
-def _posts_to_a_door(configuration: EndpointConfiguration) -> bool:
+def _posts_to_us(configuration: EndpointConfiguration) -> bool:
     try:
         return urlsplit(configuration.url).path.rstrip("/").endswith("/notifications")
     except ValueError:

@@ -2,7 +2,7 @@
 
 ``RegistryClient`` (over HTTP) and the tests' in-memory registry both implement these; loops know no other.
 
-Every method raises ``indexer.errors.RegistryError`` where nothing may be concluded:
+Every method raises ``indexer.common.errors.RegistryError`` where nothing may be concluded:
 
 - ``RegistryUnavailable``: no answer, a reset, a time-out, 429 or 5xx, after the retries allowed;
 - ``RegistryDenied``: 401/403 after authentication was tried;
@@ -20,13 +20,13 @@ from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import (
     CatalogListing,
     Deletion,
-    ManifestLook,
+    ManifestAnswer,
     ManifestRead,
     Ping,
+    TagAnswer,
     TagListing,
-    TagLook,
 )
-from reconciler.registry.cache import Kind
+from reconciler.registry.cache import RegistryKind
 
 
 class Registry(Protocol):
@@ -36,7 +36,7 @@ class Registry(Protocol):
         """Ask ``/v2/``: is a registry there, does it let us in, what does its clock say."""
         ...
 
-    async def kind(self, *, afresh: bool = False) -> Kind:
+    async def kind(self, *, afresh: bool = False) -> RegistryKind:
         """Tell whether the registry is a pull-through cache.
 
         Of one nothing may be asked but manifests that were pulled through it, by digest: whatever else is asked it
@@ -68,14 +68,14 @@ class Registry(Protocol):
         """
         ...
 
-    async def look_at_tag(
+    async def head_tag(
         self,
         repository: RepositoryName,
         tag: TagName,
         *,
         if_digest: Digest | None = None,
         on_record: Digest | None = None,
-    ) -> TagLook:
+    ) -> TagAnswer:
         """Look where ``tag`` points.
 
         With ``if_digest`` (the digest on record) an unchanged tag answers :class:`Confirmed`, which costs the
@@ -84,7 +84,7 @@ class Registry(Protocol):
         """
         ...
 
-    async def look_at_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestLook:
+    async def head_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestAnswer:
         """Look whether ``repository`` serves the manifest ``digest``.
 
         A registry with a descriptor cache may go on serving a manifest deleted through another replica

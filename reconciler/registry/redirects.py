@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 
-from indexer.errors import RegistryMisbehaved
+from indexer.common.errors import RegistryMisbehaved
 
 Address = IPv4Address | IPv6Address
 _TRANSLATED: Final = IPv6Network("64:ff9b::/96")

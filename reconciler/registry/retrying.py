@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from indexer.errors import RegistryUnavailable
+from indexer.common.errors import RegistryUnavailable
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from indexer.errors import RegistryMisbehaved
+from indexer.common.errors import RegistryMisbehaved
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import TagListing
 from reconciler.registry.auth import repository_scope
@@ -41,7 +41,7 @@ _NAME_UNKNOWN: Final = "NAME_UNKNOWN"
 @dataclass(frozen=True, slots=True)
 class _Page:
     asked: str
-    looked_at: datetime
+    observed_at: datetime
     registry_clock: datetime | None
     is_known: bool
     """False: the registry says the repository is unknown."""
@@ -79,7 +79,7 @@ async def list_tags(
         if markers:
             reasons.append("the repository vanished between two pages")
     return TagListing(
-        looked_at=first.looked_at,
+        observed_at=first.observed_at,
         registry_clock=first.registry_clock,
         names=await asyncio.to_thread(found.names),
         complete=not reasons,
@@ -123,7 +123,7 @@ async def _get_page(
         timeout_seconds=transport.settings.listing_timeout_seconds,
     )
     answer = await transport.send(request)
-    dated = (answer.asked, answer.looked_at, answer.registry_clock)
+    dated = (answer.asked, answer.observed_at, answer.registry_clock)
     if answer.status == _NOT_FOUND:
         if answer.error_codes() != (_NAME_UNKNOWN,):
             raise RegistryMisbehaved(

@@ -27,7 +27,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from indexer import __version__
-from indexer.errors import (
+from indexer.common.errors import (
     ConfigurationError,
     RegistryDenied,
     RegistryMisbehaved,
@@ -35,9 +35,9 @@ from indexer.errors import (
     TokenServerMisbehaved,
     TokenServerUnavailable,
 )
+from indexer.common.retry_after import parse_http_date, parse_retry_after
 from indexer.inventory.own_requests import NONCE_BYTES, signed
 from indexer.oci.user_agent import user_agent
-from indexer.retry_after import parse_http_date, parse_retry_after
 from reconciler.registry.answers import Dated
 from reconciler.registry.auth import Authenticator, Credentials, TokenServer
 from reconciler.registry.challenges import parse_challenges
@@ -106,7 +106,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer(Dated):
+class RegistryResponse(Dated):
     """A status the caller understands, with its headers and whole body."""
 
     status: int
@@ -186,11 +186,13 @@ class Transport:
         slower._pace = pace  # noqa: SLF001 - a copy of ourselves
         return slower
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> RegistryResponse:
         """Ask, authenticate and repeat as allowed; return an expected status or raise a registry error."""
         return await self._retrier.run(partial(self._attempt, request), repeatable=request.repeatable)
 
-    async def fetch_redirected(self, answer: Answer, *, limit: int, hops: int = 5) -> Answer:
+    async def fetch_redirected(
+        self, answer: RegistryResponse, *, limit: int, hops: int = 5
+    ) -> RegistryResponse:
         """Follow a redirect to storage, without our credentials; return the 200 or raise.
 
         It is followed as far as ``redirects`` allows, and nothing of what a stranger answers is quoted.
@@ -204,7 +206,7 @@ class Transport:
             raise RegistryMisbehaved(f"{answer.asked}: too many redirects")
         return answer
 
-    async def _fetch(self, url: URL, *, limit: int) -> Answer:
+    async def _fetch(self, url: URL, *, limit: int) -> RegistryResponse:
         await self._guard.check(url.host or "")
         answer = await self._exchange(
             "GET",
@@ -219,7 +221,7 @@ class Transport:
             raise self._failure(answer, is_registry=False)
         return answer
 
-    async def _attempt(self, request: Request) -> Answer:
+    async def _attempt(self, request: Request) -> RegistryResponse:
         authorization = await self._authenticator.header_for(request.scope)
         answer = await self._ask(request, authorization)
         if answer.status == _UNAUTHORIZED:
@@ -230,7 +232,7 @@ class Transport:
             raise self._failure(answer)
         return answer
 
-    async def _ask(self, request: Request, authorization: str | None) -> Answer:
+    async def _ask(self, request: Request, authorization: str | None) -> RegistryResponse:
         query = f"?{urlencode(request.query)}" if request.query else ""
         headers = dict(request.headers)
         if authorization is not None:
@@ -247,9 +249,9 @@ class Transport:
             asked=f"{request.method} {request.path}",
         )
         if answer.registry_clock is not None:
-            self._ahead = answer.registry_clock - answer.looked_at
+            self._ahead = answer.registry_clock - answer.observed_at
         if answer.status == _OK and request.method in _FETCHES and "/manifests/" in request.path:
-            self._settings.on_manifest(answer.looked_at)
+            self._settings.on_manifest(answer.observed_at)
         return answer
 
     def _own_user_agent(self, key: bytes, request: Request) -> str:
@@ -305,7 +307,7 @@ class Transport:
         asked: str,
         body: bytes | None = None,
         session: aiohttp.ClientSession | None = None,
-    ) -> Answer:
+    ) -> RegistryResponse:
         """Send once and read the whole answer within the deadline."""
         session = session or self._session
         if session is None:
@@ -313,12 +315,12 @@ class Transport:
         if self._pace is not None:
             await self._pace.wait()  # before a slot is taken: who is not paced must not wait for who is
         async with self._slots, _translating(asked, timeout_seconds), asyncio.timeout(timeout_seconds):
-            looked_at = self._clock()
+            observed_at = self._clock()
             async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
             ) as response:
-                return Answer(
-                    looked_at=looked_at,
+                return RegistryResponse(
+                    observed_at=observed_at,
                     registry_clock=parse_http_date(response.headers.get("Date")),
                     status=response.status,
                     headers=response.headers,
@@ -327,7 +329,7 @@ class Transport:
                 )
 
     def _failure(
-        self, answer: Answer, *, is_registry: bool = True
+        self, answer: RegistryResponse, *, is_registry: bool = True
     ) -> RegistryDenied | RegistryMisbehaved | RegistryUnavailable:
         """Say what an unexpected status means. What others than the registry wrote is not for our log."""
         said = f"{answer.asked}: {answer.status}{_said(answer) if is_registry else ''}"
@@ -344,7 +346,7 @@ class Transport:
 
 @asynccontextmanager
 async def _translating(asked: str, timeout_seconds: float) -> AsyncIterator[None]:
-    """Turn the driver's errors into ours, once, with the cause kept."""
+    """FeedLease the driver's errors into ours, once, with the cause kept."""
     try:
         yield
     except TimeoutError as error:
@@ -421,7 +423,7 @@ def _without_query(location: str) -> str:
     return location.partition("?")[0][:200]
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: RegistryResponse) -> str:
     """Quote the registry's codes, or the beginning of what was said instead."""
     codes = answer.error_codes()
     if codes is not None:

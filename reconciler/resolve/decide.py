@@ -11,7 +11,7 @@ from indexer.oci.digest import Digest
 from indexer.oci.kinds import Kind, kind_of
 from indexer.oci.manifest import ParsedManifest
 from indexer.oci.media_types import bare, is_image_config, is_manifest
-from indexer.store.contents import ReadBlob, ReadChild, ReadManifest
+from indexer.store.manifest_contents import ReadBlob, ReadChild, ReadManifest
 from indexer.store.text import LONGEST, storable, storable_map
 
 MAX_CONFIG_BYTES = 8 * 1024 * 1024

@@ -9,25 +9,25 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexer.backoff import growing_wait
-from indexer.errors import RegistryError, StoreUnavailable
-from indexer.inventory.changes import AuditSource, Change, DueKind, ManifestChanged, TagsOfDigestDue
+from indexer.background.loop import IterationResult
+from indexer.common.backoff import growing_wait
+from indexer.common.errors import RegistryError, StoreUnavailable
+from indexer.inventory.changes import AuditSource, Change, ManifestChanged, VerifyTagsOfDigest, WorkKind
 from indexer.inventory.dummies import is_dummy_content
-from indexer.inventory.held import ManifestObservation
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.inventory.records import ManifestKey
-from indexer.loop import Round
+from indexer.inventory.repository_manifests import ManifestObservation
 from indexer.oci.config import ImageConfig, parse_image_config
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.manifest import ParsedManifest, parse_manifest
 from indexer.oci.reference import RepositoryName
-from indexer.store import apply, contents, due, manifests, repositories, tags
+from indexer.store import apply, manifest_contents, manifests, repositories, tags, work_items
 from indexer.store.apply import Stored
-from indexer.store.contents import ReadManifest
-from indexer.store.due import Deferred, DueKey, DueRow
 from indexer.store.lookups import Lookups
+from indexer.store.manifest_contents import ReadManifest
 from indexer.store.pool import Connection, Pool, connection, transaction
-from reconciler.observe import raise_if_down
+from indexer.store.work_items import Deferred, WorkItem, WorkKey
+from reconciler.observing.tags import raise_if_down
 from reconciler.registry.answers import Dated, ManifestContent, NotFound
 from reconciler.registry.protocol import Registry
 from reconciler.resolve.decide import (
@@ -62,7 +62,7 @@ ATTEMPTS_UNTIL_WAITED = 3
 class _Answer:
     """What the registry served for a due row, read; ``again``: when its config is to be tried again."""
 
-    row: DueRow
+    row: WorkItem
     content: ManifestContent
     read: ReadManifest
     again: Deferred | None = None
@@ -102,19 +102,19 @@ class Resolver:
         self._of_cache = False
         """Whether a pull-through cache is read: then only what was pulled through it, each by its digest."""
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Read one batch; raise ``RegistryUnavailable`` if the registry does not answer."""
         async with connection(self._pool) as held:
-            rows = await due.take_due(
+            rows = await work_items.lease_work(
                 held,
-                kind=DueKind.RESOLVE,
+                kind=WorkKind.RESOLVE,
                 now=datetime.now(UTC),
                 lease=LEASE,
                 limit=BATCH,
                 repositories=self._repositories,
             )
         if not rows:
-            return Round(items=0, rest_seconds=REST_SECONDS)
+            return IterationResult(items=0, rest_seconds=REST_SECONDS)
         try:
             self._of_cache = (await self._registry.kind()).is_cache
         except RegistryError as error:
@@ -122,15 +122,15 @@ class Resolver:
             raise
         answers = await asyncio.gather(*(self._ask(row) for row in rows), return_exceptions=True)
         await self._settle(rows, await self._store(answers))
-        return Round(items=len(rows), rest_seconds=0)
+        return IterationResult(items=len(rows), rest_seconds=0)
 
-    async def _settle(self, rows: list[DueRow], results: Sequence[_Result]) -> None:
+    async def _settle(self, rows: list[WorkItem], results: Sequence[_Result]) -> None:
         """Finish, repeat, or give back; then raise what is the matter with the registry or the database.
 
         Whatever else went wrong is that manifest's own failure: it is counted, and tried again after a growing wait.
         """
         now = datetime.now(UTC)
-        done: list[DueRow] = []
+        done: list[WorkItem] = []
         later: list[Deferred] = []
         away: list[BaseException] = []
         for row, result in zip(rows, results, strict=True):
@@ -146,12 +146,12 @@ class Resolver:
                 log.warning("manifest_not_stored", repository=row.repository, digest=row.key, error=reason)
                 later.append(_later(row))
         async with transaction(self._pool) as held:
-            await due.finish_due(held, rows=done, now=now)
-            await due.defer_due(held, deferred=later, now=now)
+            await work_items.complete(held, rows=done, now=now)
+            await work_items.reschedule(held, deferred=later, now=now)
         for error in away:
             raise error
 
-    async def _ask(self, row: DueRow) -> _Answer | Deferred | None:
+    async def _ask(self, row: WorkItem) -> _Answer | Deferred | None:
         """Read one manifest; None where nothing is left to do, else what to store, or when to try again."""
         digest = parse_digest(row.key)
         async with self._limit:
@@ -205,17 +205,19 @@ class Resolver:
             )
             # Before the indexes are summed up: a hold that is taken later is not in their sums.
             present = await self._present_children(held, answers)
-        await contents.store_manifests(
+        await manifest_contents.store_manifests(
             self._pool, self._lookups, [answer.read for answer in answers], now=now
         )
         async with connection(self._pool) as held:
             wanted = await self._unseen_children(held, answers, present)
-            await due.make_due(held, keys=wanted, now=now, due_at=now)
+            await work_items.enqueue(held, keys=wanted, now=now, due_at=now)
             numbers = {answer.row.repository_id for answer in answers}
-            keys = [DueKey(kind=DueKind.MEASURE, repository_id=number, key="") for number in sorted(numbers)]
-            await due.make_due(held, keys=keys, now=now, due_at=now + due.MEASURE_DELAY)
+            keys = [
+                WorkKey(kind=WorkKind.MEASURE, repository_id=number, key="") for number in sorted(numbers)
+            ]
+            await work_items.enqueue(held, keys=keys, now=now, due_at=now + work_items.MEASURE_DELAY)
         return [
-            _later(answer.row, retry=RACE_WINDOW) if became is Stored.DOUBTED else answer.again
+            _later(answer.row, retry=RACE_WINDOW) if became is Stored.INCONCLUSIVE else answer.again
             for answer, became in zip(answers, stored, strict=True)
         ]
 
@@ -262,7 +264,7 @@ class Resolver:
             log.warning("config_missing", **known)
         return _Config(blob=blob)
 
-    async def _store_dummy(self, row: DueRow, read: ReadManifest, content: ManifestContent) -> None:
+    async def _store_dummy(self, row: WorkItem, read: ReadManifest, content: ManifestContent) -> None:
         """Remember a dummy of GitLab's that nobody knew: it is held by nobody, and its tags are looked at again."""
         now = datetime.now(UTC)
         log.info("dummy_manifest_recognised", repository=row.repository, digest=read.digest)
@@ -271,13 +273,13 @@ class Resolver:
             ids = await repositories.lock_repositories(held, names={row.repository})
             await manifests.add_dummy(held, digest=read.digest, at=now)
             record = (await manifests.find_held_manifests(held, keys=[key], repository_ids=ids)).get(key)
-            changes: list[Change] = [TagsOfDigestDue(repository=row.repository, digest=read.digest)]
+            changes: list[Change] = [VerifyTagsOfDigest(repository=row.repository, digest=read.digest)]
             if record is not None and record.present:
                 as_of = max(record.as_of, content.as_of)
-                gone = replace(record, as_of=as_of, deleted_at=content.looked_at)
+                gone = replace(record, as_of=as_of, deleted_at=content.observed_at)
                 changes.append(ManifestChanged(before=record, after=gone))
             await apply.apply_changes(held, self._lookups, changes, repositories=[row.repository], now=now)
-        await contents.store_manifests(self._pool, self._lookups, [read], now=now)
+        await manifest_contents.store_manifests(self._pool, self._lookups, [read], now=now)
 
     async def _present_children(
         self, held: Connection, answers: Sequence[_Answer]
@@ -298,19 +300,19 @@ class Resolver:
         held: Connection,
         answers: Sequence[_Answer],
         present: Container[tuple[RepositoryName, Digest]],
-    ) -> list[DueKey]:
+    ) -> list[WorkKey]:
         """Return the children that are still to be read, or asked for: read elsewhere, or on record as deleted."""
         children = _children_of(answers)
         if not children or self._of_cache:
             return []  # a child that is pulled through a cache is announced by itself
         found = await manifests.find_manifests(held, digests={digest for _, digest in children})
         return [
-            DueKey(kind=DueKind.RESOLVE, repository_id=row.repository_id, key=digest)
+            WorkKey(kind=WorkKind.RESOLVE, repository_id=row.repository_id, key=digest)
             for row, digest in children
             if not (digest in found and found[digest].read and (row.repository, digest) in present)
         ]
 
-    async def _missing(self, row: DueRow, digest: Digest, answer: NotFound) -> Deferred | None:
+    async def _missing(self, row: WorkItem, digest: Digest, answer: NotFound) -> Deferred | None:
         """The registry says 404: believed when said twice, and not while a push may still be under way.
 
         A tag that points to the manifest decides it: what is served through its tag is not gone, and a tag that is
@@ -326,7 +328,7 @@ class Resolver:
         async with transaction(self._pool) as held:
             ids = await repositories.lock_repositories(held, names={row.repository})
             if key in await tags.find_pointing(held, keys=[key], repository_ids=ids):
-                ask = TagsOfDigestDue(repository=row.repository, digest=digest)
+                ask = VerifyTagsOfDigest(repository=row.repository, digest=digest)
                 await apply.apply_changes(held, self._lookups, [ask], repositories=[row.repository], now=now)
                 return _later(row)
             (stored,) = await apply.see_manifests(
@@ -337,13 +339,13 @@ class Resolver:
                 now=now,
                 waited={key} if _has_waited(row) else (),
             )
-            if stored is Stored.DOUBTED:
+            if stored is Stored.INCONCLUSIVE:
                 return _later(row, retry=RACE_WINDOW)
-            await contents.mark_unreadable(held, digest=digest, now=now)
+            await manifest_contents.mark_unreadable(held, digest=digest, now=now)
         return None
 
 
-def _children_of(answers: Sequence[_Answer]) -> list[tuple[DueRow, Digest]]:
+def _children_of(answers: Sequence[_Answer]) -> list[tuple[WorkItem, Digest]]:
     return [
         (answer.row, child.digest)
         for answer in answers
@@ -357,11 +359,11 @@ def _is_everybodys(error: BaseException) -> bool:
     return isinstance(error, RegistryError | StoreUnavailable) or not isinstance(error, Exception)
 
 
-def _key(row: DueRow) -> ManifestKey:
+def _key(row: WorkItem) -> ManifestKey:
     return row.repository, parse_digest(row.key)
 
 
-def _has_waited(row: DueRow) -> bool:
+def _has_waited(row: WorkItem) -> bool:
     """Tell whether the manifest was asked for so often since the last news of it that the clock margin is over."""
     return row.attempts >= ATTEMPTS_UNTIL_WAITED
 
@@ -376,7 +378,11 @@ def _observation(
     repository: RepositoryName, digest: Digest, answer: Dated, *, served: bool
 ) -> ManifestObservation:
     return ManifestObservation(
-        repository=repository, digest=digest, served=served, looked_at=answer.looked_at, as_of=answer.as_of
+        repository=repository,
+        digest=digest,
+        served=served,
+        observed_at=answer.observed_at,
+        as_of=answer.as_of,
     )
 
 
@@ -388,7 +394,7 @@ def _parse_config(repository: RepositoryName, blob: bytes) -> ImageConfig | None
         return None
 
 
-def _later(row: DueRow, *, retry: timedelta = RETRY) -> Deferred:
+def _later(row: WorkItem, *, retry: timedelta = RETRY) -> Deferred:
     seconds = growing_wait(
         row.attempts + 1, first=retry.total_seconds(), longest=LONGEST_RETRY.total_seconds()
     )

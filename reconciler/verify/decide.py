@@ -21,12 +21,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import assert_never
 
-from indexer.backoff import growing_wait
+from indexer.common.backoff import growing_wait
 from indexer.store.apply import Stored
-from indexer.store.due import Deferred, DueRow
+from indexer.store.work_items import Deferred, WorkItem
 
 AGREEMENTS = 2
-LOOKS_UNTIL_WAITED = 2
+OBSERVATIONS_UNTIL_WAITED = 2
 SPACING = timedelta(seconds=1)
 LONGEST_SPACING = timedelta(seconds=60)
 RETRY = timedelta(seconds=10)
@@ -37,14 +37,14 @@ UNREADABLE_AFTER = 4
 longer than a storage that fails over."""
 
 
-class Verdict(Enum):
+class ItemOutcome(Enum):
     """Settled: nothing more to do."""
 
-    SETTLED = "settled"
+    VERIFIED = "settled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Observed:
     """What a look at the tag came to."""
 
     stored: Stored
@@ -52,53 +52,64 @@ class Look:
     """A digest, ``absent`` or ``broken``."""
 
 
-def after_look(row: DueRow, look: Look, *, now: datetime) -> Deferred | Verdict:
+def after_observation(row: WorkItem, look: Observed, *, now: datetime) -> Deferred | ItemOutcome:
     """Decide whether the tag is settled, else when to look again."""
-    looks = row.looks + 1
+    observations = row.observations + 1
     match look.stored:
         case Stored.OVERTAKEN:
-            return Deferred(row=row, due_at=now + SPACING, last_seen=look.saw)
-        case Stored.DOUBTED:
-            return Deferred(row=row, due_at=now + spacing(looks), looks=looks, last_seen=look.saw)
+            return Deferred(row=row, due_at=now + SPACING, last_observation=look.saw)
+        case Stored.INCONCLUSIVE:
+            return Deferred(
+                row=row,
+                due_at=now + spacing(observations),
+                observations=observations,
+                last_observation=look.saw,
+            )
         case Stored.CONFIRMED | Stored.CHANGED:
-            agreed = row.agreed + 1 if look.stored is Stored.CONFIRMED else 1
-            if agreed >= AGREEMENTS:
-                return Verdict.SETTLED
-            return Deferred(row=row, due_at=now + SPACING, looks=looks, agreed=agreed, last_seen=look.saw)
+            confirmations = row.confirmations + 1 if look.stored is Stored.CONFIRMED else 1
+            if confirmations >= AGREEMENTS:
+                return ItemOutcome.VERIFIED
+            return Deferred(
+                row=row,
+                due_at=now + SPACING,
+                observations=observations,
+                confirmations=confirmations,
+                last_observation=look.saw,
+            )
     assert_never(look.stored)
 
 
-def has_waited(row: DueRow, *, saw: str) -> bool:
+def has_waited(row: WorkItem, *, saw: str) -> bool:
     """Tell whether a look saw again what was seen before, and this long after the newest event.
 
     The looks since then were 1 s and 2 s apart, so that the event is longer ago than the race window.
     """
-    return row.looks >= LOOKS_UNTIL_WAITED and row.last_seen == saw
+    return row.observations >= OBSERVATIONS_UNTIL_WAITED and row.last_observation == saw
 
 
-def after_failure(row: DueRow, *, now: datetime, unreadable: bool = False) -> Deferred:
+def after_failure(row: WorkItem, *, now: datetime, unreadable: bool = False) -> Deferred:
     """Decide when to repeat a look that had no answer. ``unreadable``: the registry answered 500 for this tag.
 
     These are counted in a row: another failure between them begins anew.
     """
     wait = growing_wait(row.attempts + 1, first=RETRY.total_seconds(), longest=LONGEST_RETRY.total_seconds())
-    was_unreadable = row.last_seen == UNREADABLE
+    was_unreadable = row.last_observation == UNREADABLE
     return Deferred(
         row=row,
         due_at=now + timedelta(seconds=wait),
         attempts=row.attempts + 1 if unreadable == was_unreadable else 1,
-        looks=row.looks,
-        agreed=0,
-        last_seen=UNREADABLE if unreadable else None if was_unreadable else row.last_seen,
+        observations=row.observations,
+        confirmations=0,
+        last_observation=UNREADABLE if unreadable else None if was_unreadable else row.last_observation,
     )
 
 
-def is_unreadable(row: DueRow) -> bool:
+def is_unreadable(row: WorkItem) -> bool:
     """Tell whether a tag answered 500 so often in a row that one more is an answer: it is broken, if it is listed."""
-    return row.last_seen == UNREADABLE and row.attempts >= UNREADABLE_AFTER
+    return row.last_observation == UNREADABLE and row.attempts >= UNREADABLE_AFTER
 
 
-def spacing(looks: int) -> timedelta:
+def spacing(observations: int) -> timedelta:
     """Return how far apart looks are after ``looks`` of them: 1 s, 2 s, 4 s … 60 s."""
-    doublings: int = 2 ** min(looks - 1, 16)
+    doublings: int = 2 ** min(observations - 1, 16)
     return min(SPACING * doublings, LONGEST_SPACING)

@@ -84,7 +84,7 @@ def test_cause__lost_notification(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:
     """A registry that was killed with an event waiting is why its tag was on no record."""
-    pusher.push(APP, oci_image("told", layer_sizes=(64,)), "told")
+    pusher.push(APP, oci_image("event", layer_sizes=(64,)), "event")
     installation.until(lambda: installation.tags(APP), "the event")
     counted(installation, wired_registry)
     installation.end(installation.server)
@@ -102,7 +102,7 @@ def test_cause__late_notification(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher
 ) -> None:
     """An event that comes after the look explains it, and is not called lost."""
-    pusher.push(APP, oci_image("told", layer_sizes=(64,)), "told")
+    pusher.push(APP, oci_image("event", layer_sizes=(64,)), "event")
     installation.until(lambda: "told" in installation.tags(APP), "the event")
     assert 0 == installation.run("reconciler", "once").exit_code
     installation.end(installation.server)

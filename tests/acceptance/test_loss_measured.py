@@ -109,7 +109,7 @@ def test_loss__restart_with_a_queue(
 ) -> None:
     """A registry that restarts while our door is shut loses its queue: unknown, walked after, and repaired."""
     reconcile(installation, wired_registry)
-    pusher.push(APP, oci_image("told"), "told")
+    pusher.push(APP, oci_image("event"), "event")
     installation.until(lambda: living(installation)["instance_id"], "the instance to be known")
     installation.until(lambda: walked(installation), "the first walk")
     installation.end(installation.server)

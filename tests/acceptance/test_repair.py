@@ -129,7 +129,7 @@ def test_once__its_entries_claim_no_more_than_was_seen(
     assert 0 == done.exit_code, done.error
     installation.until_applied()
 
-    (walked,) = installation.audit("&action=operator.walked")
+    (walked,) = installation.audit("&action=operator.reconciled")
     repairs = [entry for entry in installation.audit("&source=walk") if entry["tag"]]
     findings = {each["tag"]: each for each in installation.get("/api/v1/drift")["items"]}
     assert {("moved", "tag.moved"), ("deleted", "tag.deleted")} == {(e["tag"], e["action"]) for e in repairs}
@@ -168,7 +168,7 @@ def test_once__backfill(installation: Installation, plain_registry: RegistryServ
     referrers = installation.get("/api/v1/repositories/debian/tags/12")["referrers"]
     assert [sbom.digest] == [each["digest"] for each in referrers]
     causes = {each["cause"] for each in installation.get("/api/v1/drift")["items"]}
-    assert {"first_walk"} == causes
+    assert {"first_reconcile"} == causes
     assert 0 == installation.run("reconciler", "once").exit_code
     assert 3 == len(installation.get("/api/v1/drift")["items"])
 
@@ -302,7 +302,7 @@ def test_brake__empty_storage(installation: Installation, plain_registry: Regist
     (released_by,) = installation.audit("&action=operator.brake_released")
     assert released_by["actor"]["name"]
     assert released_by["detail"]["brake"]
-    walked = installation.audit("&action=operator.walked")
+    walked = installation.audit("&action=operator.reconciled")
     assert released_by["detail"]["run_id"] in [entry["detail"]["run_id"] for entry in walked]
 
 

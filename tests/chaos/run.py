@@ -138,8 +138,8 @@ async def waiting(world: World) -> dict[str, int]:
         row = await connection.fetchrow(
             "SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) AS deliveries,"
             " (SELECT count(*) FROM audit_staged) AS entries,"
-            " (SELECT count(*) FROM due WHERE kind = 'verify') AS tags,"
-            " (SELECT count(*) FROM due WHERE kind = 'resolve') AS manifests"
+            " (SELECT count(*) FROM work_item WHERE kind = 'verify') AS tags,"
+            " (SELECT count(*) FROM work_item WHERE kind = 'resolve') AS manifests"
         )
     finally:
         await connection.close()
@@ -185,7 +185,7 @@ async def truth_of(world: World) -> dict[tuple[str, str], str]:
             repository = parse_repository_name(name)
             listed = (await registry.list_tags(repository)).names
             for tag in {*listed, *(TagName(tag) for place, tag in stored if place == name)}:
-                look = await registry.look_at_tag(repository, tag)
+                look = await registry.head_tag(repository, tag)
                 if isinstance(look, Found):
                     truth[repository, tag] = str(look.digest)
                 elif tag in listed:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from indexer.errors import ConfigurationError, RegistryDenied, RegistryMisbehaved, RegistryUnavailable
+from indexer.common.errors import ConfigurationError, RegistryDenied, RegistryMisbehaved, RegistryUnavailable
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry import catalog
 from reconciler.registry.answers import Confirmed, Found, ManifestContent, NotFound
@@ -147,11 +147,11 @@ async def test_bearer__every_noun(
         await client.ping()
         assert (await client.list_repositories()).names == (APP,)
         assert tuple((await client.list_tags(APP)).names) == ("latest",)
-        assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=digest), Confirmed)
-        assert isinstance(await client.look_at_tag(APP, LATEST), Found)
+        assert isinstance(await client.head_tag(APP, LATEST, if_digest=digest), Confirmed)
+        assert isinstance(await client.head_tag(APP, LATEST), Found)
         assert isinstance(await client.get_manifest(APP, digest), ManifestContent)
         await client.delete_manifest(APP, digest)
-        assert isinstance(await client.look_at_tag(APP, LATEST), NotFound)
+        assert isinstance(await client.head_tag(APP, LATEST), NotFound)
 
     scopes = [sorted(scopes) for scopes, _ in token_server.asked]
     assert ["registry:catalog:*"] in scopes
@@ -255,7 +255,7 @@ async def test_put_manifest__read_only(registry_version: int, start_registry: St
             await push(client, APP, oci_image("b"), "latest")
         with pytest.raises(RegistryDenied, match="read-only"):
             await client.put_manifest(APP, LATEST, b"{}", media_type=oci_image("a").media_type)
-        assert isinstance(await client.look_at_tag(APP, LATEST), Found)
+        assert isinstance(await client.head_tag(APP, LATEST), Found)
 
 
 async def test_look_at_tag__empty_link_file(registry_version: int, start_registry: StartRegistry) -> None:
@@ -267,7 +267,7 @@ async def test_look_at_tag__empty_link_file(registry_version: int, start_registr
         (directory / "_manifests" / "tags" / "latest" / "current" / "link").write_bytes(b"")
 
         with pytest.raises(RegistryUnavailable, match="500"):
-            await client.look_at_tag(APP, LATEST)
+            await client.head_tag(APP, LATEST)
 
 
 async def test_prefix__registry_below_a_path(
@@ -278,7 +278,7 @@ async def test_prefix__registry_below_a_path(
     server = start_registry(registry_version, extra={"http": {"prefix": "/behind/"}})
     async with client_of(f"{server.url}/behind/") as client:
         digest = await push(client, APP, oci_image("a"), "latest")
-        assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=digest), Confirmed)
+        assert isinstance(await client.head_tag(APP, LATEST, if_digest=digest), Confirmed)
         await push(client, "team/other", oci_image("a"), "latest")
         listing = await catalog.list_repositories(client._transport, page_size=1)
         assert listing.names == (APP, "team/other")

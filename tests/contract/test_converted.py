@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from indexer.errors import RegistryMisbehaved
+from indexer.common.errors import RegistryMisbehaved
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import Confirmed, Found, NotFound
@@ -95,12 +95,12 @@ async def test_look_at_tag__accept_narrowed(real: Subject, accept: str, tag: str
     """Behind a proxy that narrows Accept a tag is where it is, or nothing follows; it neither moves nor is gone."""
     digest = parse_digest(IMAGES[tag].digest)
     async with proxy(real.url, {"Accept": accept}) as url, client_at(url) as client:
-        confirmed = await client.look_at_tag(APP, TagName(tag), if_digest=digest)
+        confirmed = await client.head_tag(APP, TagName(tag), if_digest=digest)
         try:
-            found: object = await client.look_at_tag(APP, TagName(tag))
+            found: object = await client.head_tag(APP, TagName(tag))
         except RegistryMisbehaved as error:
             found = str(error)
-        gone = await client.look_at_tag(APP, TagName("gone"))
+        gone = await client.head_tag(APP, TagName("gone"))
 
     # 3.1.1 has no conversion for some, and says 400 (to a HEAD without a word).
     assert "Accept header" in str(found) or str(found).endswith(": 400") or _digest(found) == digest
@@ -117,7 +117,7 @@ async def test_look_at_tag__accept_kept(real: Subject, altered: dict[str, str | 
     """Behind a proxy that leaves Accept alone every kind is found, even where conditions are lost on the way."""
     async with proxy(real.url, altered) as url, client_at(url) as client:
         for tag, image in IMAGES.items():
-            found = await client.look_at_tag(APP, TagName(tag))
+            found = await client.head_tag(APP, TagName(tag))
             assert isinstance(found, Found)
             assert found.digest == image.digest
 
@@ -135,7 +135,7 @@ async def test_look_at_tag__digest_on_record(real: Subject) -> None:
     asked.send = counted  # type: ignore[method-assign]
     digest = parse_digest(IMAGES["image"].digest)
 
-    await real.client.look_at_tag(APP, TagName("image"), on_record=digest)
+    await real.client.head_tag(APP, TagName("image"), on_record=digest)
     assert sent == ["HEAD"]
-    await real.client.look_at_tag(APP, TagName("image"))
+    await real.client.head_tag(APP, TagName("image"))
     assert sent == ["HEAD", "HEAD", "HEAD"]

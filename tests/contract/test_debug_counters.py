@@ -10,7 +10,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from indexer.errors import RegistryMisbehaved, RegistryUnavailable
+from indexer.common.errors import RegistryMisbehaved, RegistryUnavailable
 from reconciler.loss.observe import Unread, sample_all
 from reconciler.registry.debug_counters import PROMETHEUS_PATH, read_debug
 from reconciler.registry.endpoint_counters import DebugReading, DebugSource, EndpointCounters

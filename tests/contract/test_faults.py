@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from indexer.errors import (
+from indexer.common.errors import (
     ConfigurationError,
     RegistryDenied,
     RegistryError,
@@ -47,8 +47,8 @@ ASK: dict[str, Ask] = {
     "ping": lambda client: client.ping(),
     "catalog": lambda client: client.list_repositories(),
     "tags": lambda client: client.list_tags(APP),
-    "tag": lambda client: client.look_at_tag(APP, LATEST),
-    "manifest": lambda client: client.look_at_manifest(APP, digest_of(b"?")),
+    "tag": lambda client: client.head_tag(APP, LATEST),
+    "manifest": lambda client: client.head_manifest(APP, digest_of(b"?")),
     "content": lambda client: client.get_manifest(APP, digest_of(b"?")),
     "blob": lambda client: client.get_blob(APP, digest_of(b"?"), limit=1000),
     "blob's presence": lambda client: client.has_blob(APP, digest_of(b"?")),
@@ -233,7 +233,7 @@ async def test_retry__outlives_a_short_failure(simulated: SimulatedRegistry) -> 
     ]
 
     async with client_of(simulated.url) as client:
-        assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=digest), Confirmed)
+        assert isinstance(await client.head_tag(APP, LATEST, if_digest=digest), Confirmed)
 
 
 async def test_retry__waits_as_asked(simulated: SimulatedRegistry) -> None:
@@ -269,7 +269,7 @@ async def test_retry__dates_the_attempt_that_was_answered(simulated: SimulatedRe
     async with RegistryClient(settings, clock=lambda: next(moments)) as client:
         ping = await client.ping()
 
-    assert ping.looked_at > datetime(2026, 1, 1, tzinfo=UTC)
+    assert ping.observed_at > datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("by", [-3600, 3600])
@@ -281,7 +281,7 @@ async def test_clock__skewed(simulated: SimulatedRegistry, by: int) -> None:
         ping = await client.ping()
 
     assert ping.registry_clock is not None
-    assert ping.as_of == (ping.registry_clock if by < 0 else ping.looked_at)
+    assert ping.as_of == (ping.registry_clock if by < 0 else ping.observed_at)
 
 
 async def test_date__missing_or_odd(simulated: SimulatedRegistry) -> None:
@@ -292,7 +292,7 @@ async def test_date__missing_or_odd(simulated: SimulatedRegistry) -> None:
     async with client_of(simulated.url) as client:
         ping = await client.ping()
 
-    assert (ping.registry_clock, ping.as_of, ping.api_version) == (None, ping.looked_at, None)
+    assert (ping.registry_clock, ping.as_of, ping.api_version) == (None, ping.observed_at, None)
 
 
 async def prepared(simulated: SimulatedRegistry) -> Digest:
@@ -309,7 +309,7 @@ async def test_look_at_tag__proxy_answers_the_head(simulated: SimulatedRegistry)
     simulated.faults.append(Fault(method="HEAD", status=404))
 
     async with client_of(simulated.url) as client:
-        look = await client.look_at_tag(APP, LATEST)
+        look = await client.head_tag(APP, LATEST)
 
     assert isinstance(look, Found)
     assert look.digest == digest
@@ -326,7 +326,7 @@ async def test_look_at_tag__headers_taken_away(simulated: SimulatedRegistry) -> 
     )
 
     async with client_of(simulated.url) as client:
-        look = await client.look_at_tag(APP, LATEST)
+        look = await client.head_tag(APP, LATEST)
 
     assert isinstance(look, Found)
     assert (look.digest, look.size) == (digest, image.manifest.size)
@@ -338,7 +338,7 @@ async def test_look_at_tag__unasked_304(simulated: SimulatedRegistry) -> None:
 
     async with client_of(simulated.url) as client:
         with pytest.raises(RegistryMisbehaved, match="without a condition"):
-            await client.look_at_tag(APP, LATEST)
+            await client.head_tag(APP, LATEST)
 
 
 async def test_look_at_manifest__answers_about_another(simulated: SimulatedRegistry) -> None:
@@ -349,7 +349,7 @@ async def test_look_at_manifest__answers_about_another(simulated: SimulatedRegis
 
     async with client_of(simulated.url) as client:
         with pytest.raises(RegistryMisbehaved, match="answered about"):
-            await client.look_at_manifest(APP, digest_of(b"this"))
+            await client.head_manifest(APP, digest_of(b"this"))
 
 
 async def test_conditions__on_tags_only(simulated: SimulatedRegistry) -> None:
@@ -357,8 +357,8 @@ async def test_conditions__on_tags_only(simulated: SimulatedRegistry) -> None:
     digest = await prepared(simulated)
 
     async with client_of(simulated.url) as client:
-        await client.look_at_tag(APP, LATEST, if_digest=digest)
-        await client.look_at_manifest(APP, digest)
+        await client.head_tag(APP, LATEST, if_digest=digest)
+        await client.head_manifest(APP, digest)
         await client.get_manifest(APP, digest)
 
     conditions = [headers.get("If-None-Match") for _, _, headers in simulated.seen]
@@ -379,7 +379,7 @@ async def test_own_requests__each_send_is_signed_for_the_registry_alone(simulate
             Fault(path="blobs", status=307, headers={"Location": location}),
         ]
         async with client_of(simulated.url, own_key=key) as client:
-            await client.look_at_tag(APP, LATEST)
+            await client.head_tag(APP, LATEST)
             await client.get_manifest(APP, digest)
             await client.get_blob(APP, digest_of(b"config"), limit=100)
         elsewhere = [split_claim(headers["User-Agent"])[1] for _, _, headers in storage.seen]
@@ -816,13 +816,13 @@ async def test_paced__only_the_walk_waits(simulated: SimulatedRegistry) -> None:
             turns += 1
 
     async with client_of(simulated.url) as client:
-        walking = client.paced(5)
-        walking._transport._pace = Counting(5)
+        reconciling = client.paced(5)
+        reconciling._transport._pace = Counting(5)
         await client.ping()
         await client.list_tags(APP)
         assert turns == 0
         simulated.faults.append(Fault(status=503))
-        await walking.ping()
-        await walking.look_at_tag(APP, LATEST)
+        await reconciling.ping()
+        await reconciling.head_tag(APP, LATEST)
     assert turns == 3
     assert len(simulated.seen) == 5

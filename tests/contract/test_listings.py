@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from indexer.errors import RegistryMisbehaved
+from indexer.common.errors import RegistryMisbehaved
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import RepositoryName
 from reconciler.registry import catalog, tags

@@ -114,11 +114,11 @@ async def test_events__of_every_operation(told: tuple[Version, RegistryClient], 
     version, client = told
     image = oci_image("a", layer_sizes=(1,))
     digest = await push(client, APP, image, "latest")
-    assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=digest), Confirmed)
-    assert isinstance(await client.look_at_tag(APP, TagName("never")), NotFound)
+    assert isinstance(await client.head_tag(APP, LATEST, if_digest=digest), Confirmed)
+    assert isinstance(await client.head_tag(APP, TagName("never")), NotFound)
     await client.list_tags(APP)
     await client.list_repositories()
-    assert isinstance(await client.look_at_tag(APP, LATEST), Found)
+    assert isinstance(await client.head_tag(APP, LATEST), Found)
     assert isinstance(await client.get_manifest(APP, digest), ManifestContent)
     await client.get_blob(APP, parse_digest(image.blobs[0].digest), limit=10_000)
     await push(client, APP, image, "stable")
@@ -237,7 +237,7 @@ async def test_simulated__restart_loses_its_queue(receiver: Receiver) -> None:
         SimulatedRegistry(endpoint_url=receiver.url) as simulated,
         RegistryClient(TransportSettings(base_url=simulated.url)) as client,
     ):
-        await client.put_blob(APP, b"told")
+        await client.put_blob(APP, b"event")
         await simulated.delivered()
         simulated.is_delivering = False
         await client.put_blob(APP, b"lost")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.registry.cache import Nature
+from reconciler.registry.cache import CacheKind
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from tests.contract.conftest import IMPATIENT
@@ -16,10 +16,10 @@ READ_ONLY = {"storage": {"maintenance": {"readonly": {"enabled": True}}}}
 @pytest.mark.parametrize(
     ("extra", "htpasswd", "nature"),
     [
-        pytest.param({}, False, Nature.STORE, id="plain"),
-        pytest.param(None, False, Nature.CACHE, id="cache"),
-        pytest.param(READ_ONLY, False, Nature.UNTOLD, id="read-only"),
-        pytest.param({}, True, Nature.UNTOLD, id="not-let-in"),
+        pytest.param({}, False, CacheKind.STORE, id="plain"),
+        pytest.param(None, False, CacheKind.CACHE, id="cache"),
+        pytest.param(READ_ONLY, False, CacheKind.UNTOLD, id="read-only"),
+        pytest.param({}, True, CacheKind.UNTOLD, id="not-let-in"),
     ],
 )
 async def test_kind(
@@ -28,7 +28,7 @@ async def test_kind(
     *,
     extra: dict[str, object] | None,
     htpasswd: bool,
-    nature: Nature,
+    nature: CacheKind,
 ) -> None:
     """By its answer to a push of what cannot be stored; a cache does not ask its upstream for that."""
     upstream = start_registry(3) if extra is None else None

@@ -81,7 +81,7 @@ async def test_list_tags__what_is_hidden(stored: Stored) -> None:
     assert set(STORED) - set(listing.names) == stored.hides
     assert hidden_tags.shows_what_could_hide(listing.names) is not bool(stored.hides)
     for tag in sorted(stored.hides):
-        look = await stored.client.look_at_tag(APP, TagName(tag))
+        look = await stored.client.head_tag(APP, TagName(tag))
         assert getattr(look, "digest", None) is not None
 
 

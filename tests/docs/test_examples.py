@@ -161,9 +161,9 @@ class Given:
 
         def over() -> bool:
             status = self._installation.get("/api/v1/status")
-            heard = [each["first_seen_at"] for each in status["instances"]]
+            announced = [each["first_seen_at"] for each in status["instances"]]
             last = status["last_walk"]
-            return bool(last and heard) and last["started_at"] > max(heard)
+            return bool(last and announced) and last["started_at"] > max(announced)
 
         self._installation.until(over, "the walk of a registry that was just heard of")
 

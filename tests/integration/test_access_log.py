@@ -17,12 +17,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from indexer.audit.present import show_entry
+from indexer.access_log import apply
+from indexer.access_log.apply import SETTLES_AFTER, settle
+from indexer.access_log.endpoint import MAX_BODY_BYTES, add_access_endpoint
+from indexer.access_log.tail import AccessLog, read_file
 from indexer.audit.seal import seal
-from indexer.ingest import access_log
-from indexer.ingest.access_endpoint import MAX_BODY_BYTES, add_access_endpoint
-from indexer.ingest.access_log import SETTLES_AFTER, settle
-from indexer.ingest.access_tail import AccessLog, read_file
+from indexer.audit.serialize import show_entry
 from indexer.store.listing.audit import AuditFilter, sealed_entries
 from tests.fixtures.tokens import ISSUER, REALM, SERVICE, certificate, claims, grant, rsa_key, sign
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint
@@ -300,7 +300,7 @@ async def test_entries__are_bounded(
     pool: Pool, lookups: Lookups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of more different ones than may wait the rest is left out; what already waits is counted on."""
-    monkeypatch.setattr(access_log, "MOST_PENDING", 5)
+    monkeypatch.setattr(apply, "MOST_PENDING", 5)
     log = tmp_path / "registry.log"
     for _ in range(2):
         with log.open("ab") as file:

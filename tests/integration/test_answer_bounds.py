@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from indexer.api import health, lists, long_bodies
 from indexer.api.long_bodies import LONG_BYTES, sized
 from indexer.api.routes import ApiSettings, add_api
-from indexer.errors import CallerError, StoreUnavailable
+from indexer.common.errors import CallerError, StoreUnavailable
 from indexer.oci.digest import digest_to_bytes
 from indexer.store.listing import manifests
 from indexer.store.pool import Connection, open_pool

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from yarl import URL
 
+from indexer.common.rfc3339 import format_time
 from indexer.inventory import history
 from indexer.inventory.history import Becoming, Timeline
 from indexer.inventory.records import Interval, TimeSource
 from indexer.inventory.semver import looks_immutable
 from indexer.oci.digest import digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.rfc3339 import format_time
 from indexer.store.history import write_history
 from indexer.store.listing import changes, scopes
 from indexer.store.listing import history as history_store

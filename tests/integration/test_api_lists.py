@@ -17,7 +17,7 @@ from indexer.api.v1.audit import AuditEntry
 from indexer.api.v1.status import Status
 from indexer.audit import export as exporting
 from indexer.audit.export import export
-from indexer.audit.present import COLUMNS
+from indexer.audit.serialize import COLUMNS
 from indexer.inventory.changes import AuditAction
 from indexer.store.listing import audit as audit_store
 from indexer.store.listing import scopes

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from indexer.oci.digest import digest_from_bytes
-from indexer.store.listing import changes, walk
+from indexer.store.listing import changes, page_query
 from indexer.store.listing import tags as store
 from indexer.store.listing.changes import changes_between
 from indexer.store.listing.freshness import Freshness, RepositoryRef
@@ -97,7 +97,7 @@ async def test_tags__a_plain_page_is_an_index_scan_without_a_sort(connection: Co
             listing = await store.tags_of_repository(
                 connection, repository=large, sort=[(key, descending)], wanted=TagFilter()
             )
-            middle = await walk.fetch_page(connection, listing, walk.Page(limit=1000))
+            middle = await page_query.fetch_page(connection, listing, page_query.Page(limit=1000))
             for position in (None, middle.next):
                 found = kinds(await plan(connection, listing, position))
                 bad = {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan", "Merge Join", "Hash Join"}
@@ -124,7 +124,7 @@ async def test_tags__a_page_costs_the_same_in_a_large_repository(connection: Con
         listing = await store.tags_of_repository(
             connection, repository=of, sort=[("published_at", True)], wanted=TagFilter()
         )
-        deep = await walk.fetch_page(connection, listing, walk.Page(limit=800))
+        deep = await page_query.fetch_page(connection, listing, page_query.Page(limit=800))
         for position in (None, deep.next):
             sizes[name, position is None] = pages(await plan(connection, listing, position))
     assert max(sizes.values()) <= 1.3 * min(sizes.values()), sizes

@@ -29,7 +29,7 @@ from tests.fixtures.rows import TagRow, at, digest, put_repository
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from indexer.store.listing.walk import Listing
+    from indexer.store.listing.page_query import PageQuery
     from indexer.store.pool import Connection, Pool
     from tests.fixtures.postgres import PostgresServer
 
@@ -61,9 +61,9 @@ async def fill(held: Pool) -> None:
     )
     await held.execute(
         "INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, image_created, first_seen_at, "
-        "facet_id, published_source, evidence, semver_key, told_at) SELECT r.id, 'v77.' || n, t.manifest_id, "
-        "t.size_bytes, t.published_at, t.image_created, t.first_seen_at, t.facet_id, 'event', 'told', t.semver_key, "
-        "t.told_at FROM repository AS r, generate_series(1, 2) AS n, LATERAL (SELECT * FROM tag AS t "
+        "facet_id, published_source, evidence, semver_key, last_event_at) SELECT r.id, 'v77.' || n, t.manifest_id, "
+        "t.size_bytes, t.published_at, t.image_created, t.first_seen_at, t.facet_id, 'event', 'event', t.semver_key, "
+        "t.last_event_at FROM repository AS r, generate_series(1, 2) AS n, LATERAL (SELECT * FROM tag AS t "
         "WHERE t.repository_id <> r.id AND t.name = 'main-' || (2 * (r.id % 900))) AS t WHERE r.name LIKE 'small/%'"
     )
     await held.execute(
@@ -118,7 +118,7 @@ async def scopes(connection: Connection) -> list[Scope | None]:
 
 
 async def reads_little(
-    connection: Connection, listing: Listing, what: Any, *, at_most: int = PAGE_PAGES
+    connection: Connection, listing: PageQuery, what: Any, *, at_most: int = PAGE_PAGES
 ) -> Any:
     found = await plan(connection, listing)
     assert joined_in_vain(found) <= LARGE, (what, kinds(found))

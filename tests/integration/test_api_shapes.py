@@ -10,7 +10,7 @@ import pytest
 
 from indexer.api.openapi import operations
 from indexer.api.v1.index import ApiIndex
-from indexer.spreadsheets import safe_cell
+from indexer.common.spreadsheets import safe_cell
 from tests.fixtures.asking import TOKEN
 from tests.fixtures.everything import fill
 from tests.fixtures.postgres import filled_once

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from indexer.audit.present import show_entry
 from indexer.audit.seal import seal
+from indexer.audit.serialize import show_entry
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import AuditAction
-from indexer.rfc3339 import format_time
 from indexer.store.listing.audit import AuditFilter, sealed_entries
 from indexer.store.operators import Operator, record_action
 from tests.fixtures import captures

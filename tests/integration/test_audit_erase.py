@@ -13,12 +13,12 @@ import orjson
 import pytest
 
 from indexer.audit import erase as erasing
-from indexer.audit.check import check_everything
+from indexer.audit.commitments import Salts
 from indexer.audit.erase import Erased, erase, plan_erasure
 from indexer.audit.leaf import broken_commitment, leaf_of
-from indexer.audit.salting import Salts
 from indexer.audit.seal import seal
-from indexer.errors import CallerError, StoreError
+from indexer.audit.self_check import check_everything
+from indexer.common.errors import CallerError, StoreError
 from indexer.ingest.worker import IngestWorker
 from indexer.store import inbox
 from indexer.store.inbox import Delivery

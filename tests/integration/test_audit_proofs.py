@@ -25,7 +25,7 @@ from indexer.audit.merkle import is_consistent
 from indexer.audit.note import Checkpoint, SignerKey, VerifierKey, verify_note
 from indexer.audit.publish import LogPutBack
 from indexer.audit.tiles import TreeDamaged
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.settings import Settings
 from indexer.store.checkpoints import list_conflicts
 from indexer.store.migrate import migrate

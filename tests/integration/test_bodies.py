@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import BaseTestServer, TestServer
 
-from indexer.errors import ConfigurationError, StoreUnavailable
-from indexer.ingest.access_endpoint import AT_A_TIME, add_access_endpoint
+from indexer.access_log.endpoint import AT_A_TIME, add_access_endpoint
+from indexer.common.errors import ConfigurationError, StoreUnavailable
 from indexer.ingest.bodies import Bodies, TooLarge
 from indexer.store.pool import connect, open_pool
 

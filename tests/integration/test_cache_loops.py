@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from indexer.inventory.changes import DueKind
-from indexer.loop import Loop
+from indexer.background.loop import Loop
+from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
-from indexer.store import due
+from indexer.store import work_items
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection
 from indexer.store.traits import Trait, find_traits
 from reconciler.drift.cache import CACHE_NOTE
 from reconciler.drift.plan import make_plan
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
 from reconciler.resolve import loop as resolving
 from reconciler.resolve.loop import Resolver
 from reconciler.verify.loop import Verifier
@@ -34,7 +34,7 @@ from tools.sample_images import Image, index, oci_image
 APP = RepositoryName("lib/x")
 AMD, ARM = oci_image("amd"), oci_image("arm", platform="linux/arm64")
 BOTH = index([AMD, ARM])
-SETTINGS = WalkSettings(
+SETTINGS = RunSettings(
     mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0), hidden_tag_requests=100
 )
 
@@ -42,7 +42,7 @@ SETTINGS = WalkSettings(
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = timedelta(milliseconds=1)
-    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
+    monkeypatch.setattr(work_items, "FIRST_OBSERVATION_DELAY", moment)
     monkeypatch.setattr(resolving, "RETRY", moment)
     monkeypatch.setattr(resolving, "RACE_WINDOW", moment)
 
@@ -91,8 +91,8 @@ async def work_off(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> No
         Verifier(pool, lookups, registry, concurrency=4),
         Resolver(pool, lookups, registry, concurrency=4),
     ]
-    waiting = "SELECT count(*) FROM due WHERE kind = ANY($1)"
-    while await pool.fetchval(waiting, [DueKind.VERIFY, DueKind.RESOLVE]):
+    waiting = "SELECT count(*) FROM work_item WHERE kind = ANY($1)"
+    while await pool.fetchval(waiting, [WorkKind.VERIFY, WorkKind.RESOLVE]):
         for loop in loops:
             await loop.run_once()
 
@@ -104,7 +104,7 @@ async def test_loops__ask_for_what_was_pulled_by_its_digest(pool: Pool, lookups:
     await pulled(pool, lookups, registry, BOTH, "both")
 
     await work_off(pool, lookups, registry)
-    report = await Walk(pool, lookups, registry, SETTINGS).run()
+    report = await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     plan = await make_plan(pool, registry, concurrency=4, scope=[APP], on_progress=lambda _: None)
 
     asked = Counter(call[0] for call in registry.asked)
@@ -112,7 +112,7 @@ async def test_loops__ask_for_what_was_pulled_by_its_digest(pool: Pool, lookups:
     assert {call[2] for call in registry.asked if call[0] == "get_manifest"} == {AMD.digest, BOTH.digest}
     assert await recorded_tags(pool) == {(APP, "one"): AMD.digest, (APP, "both"): BOTH.digest}
     assert (report.outcome, report.of_cache, plan.of_cache) == (RunOutcome.COMPLETE, True, True)
-    assert await pool.fetchval("SELECT note FROM drift_run") == CACHE_NOTE
+    assert await pool.fetchval("SELECT note FROM reconcile_run") == CACHE_NOTE
     async with connection(pool) as held:
         assert (await find_traits(held))[Trait.IS_CACHE].holds
 
@@ -120,7 +120,7 @@ async def test_loops__ask_for_what_was_pulled_by_its_digest(pool: Pool, lookups:
 async def test_walk__of_a_cache_shows_no_absence(pool: Pool, lookups: Lookups) -> None:
     """What is pulled right after a walk is on record: the walk compared nothing, and no verification will follow."""
     registry = holding((AMD, "one"))
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
 
     await pulled(pool, lookups, registry, AMD, "one")
     await work_off(pool, lookups, registry)
@@ -135,7 +135,7 @@ async def test_loops__404_of_a_cache_is_no_absence(pool: Pool, lookups: Lookups)
     registry.state.remove_silently(APP)
 
     await work_off(pool, lookups, registry)
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
 
     assert await recorded_tags(pool) == {(APP, "one"): AMD.digest}
     assert await pool.fetchval("SELECT count(*) FROM repository_manifest WHERE deleted_at IS NULL") == 1
@@ -145,14 +145,14 @@ async def test_walk__of_what_became_a_cache(pool: Pool, lookups: Lookups) -> Non
     """What was on record of a registry that is a cache now stays; and it is compared again once it is none."""
     registry = holding((AMD, "one"), (ARM, "two"))
     registry.is_cache = False
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     before = await recorded_tags(pool)
     assert len(before) == 2
     registry.state.remove_silently(APP, tag="two")
     registry.is_cache = True
 
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     assert await recorded_tags(pool) == before
     registry.is_cache = False
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     assert {tag for _, tag in await recorded_tags(pool)} == {"one"}

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from indexer import service as harness
 from indexer.audit import follow as room
 from indexer.audit.follow import follow
-from indexer.errors import RegistryUnavailable, StoreUnavailable
-from indexer.loop import Alarm, Round
-from indexer.service import Service
+from indexer.background import service as harness
+from indexer.background.loop import IterationResult, WakeEvent
+from indexer.background.service import Service
+from indexer.common.errors import RegistryUnavailable, StoreUnavailable
+from indexer.common.task_group import TaskGroup
 from indexer.store import pool as pools
 from indexer.store.pool import close_pool, open_pool, translated
-from indexer.task_group import TaskGroup
-from reconciler.registry.cache import Kind
+from reconciler.registry.cache import RegistryKind
 from reconciler.verify.loop import Verifier
 from tests.fixtures.rows import TagRow, put_repository
 from tests.fixtures.sealing import sealed
@@ -74,14 +74,14 @@ async def fails() -> None:
 class Away:
     """A registry that does not answer."""
 
-    async def look_at_tag(self, *_: object, **__: object) -> None:
+    async def head_tag(self, *_: object, **__: object) -> None:
         await asyncio.sleep(0)
         raise RegistryUnavailable("no answer")
 
     async def ping(self) -> None:
         raise RegistryUnavailable("no answer")
 
-    async def kind(self, **_: object) -> Kind:
+    async def kind(self, **_: object) -> RegistryKind:
         raise RegistryUnavailable("no answer")
 
 
@@ -142,7 +142,7 @@ async def test_harness__goes_on_when_a_round_was_cancelled_from_within(
         name = "cancelled"
         rounds = 0
 
-        async def run_once(self) -> Round:
+        async def run_once(self) -> IterationResult:
             self.rounds += 1
             if self.rounds == 1:
                 raise asyncio.CancelledError
@@ -151,7 +151,7 @@ async def test_harness__goes_on_when_a_round_was_cancelled_from_within(
             raise AssertionError
 
     service = Service(pool, program="tests")
-    service.start(Cancelled(), Alarm())
+    service.start(Cancelled(), WakeEvent())
     async with asyncio.timeout(60):
         await again.wait()
     await service.stop(deadline_seconds=0)
@@ -165,14 +165,14 @@ async def test_verifier__outlives_a_registry_and_then_a_database_that_go_away(
     monkeypatch.setattr(harness, "LONGEST_WAIT_SECONDS", 0.05)
     await put_repository(pool, "team/app", [TagRow(name=name) for name in "abc"])
     await pool.execute(
-        "INSERT INTO due (kind, repository_id, key, due_at, since)"
+        "INSERT INTO work_item (kind, repository_id, key, due_at, since)"
         " SELECT 'verify', repository_id, name, now(), now() FROM tag"
     )
     there = await open_pool(proxied_url, size=2, application="verify")
     failures: set[type[Exception]] = set()
 
     class Watched(Verifier):
-        async def run_once(self) -> Round:
+        async def run_once(self) -> IterationResult:
             try:
                 return await super().run_once()
             except Exception as error:
@@ -181,7 +181,7 @@ async def test_verifier__outlives_a_registry_and_then_a_database_that_go_away(
 
     registry = cast("Registry", Away())
     service = Service(there, program="tests")
-    service.start(Watched(there, lookups, registry, concurrency=4), Alarm())
+    service.start(Watched(there, lookups, registry, concurrency=4), WakeEvent())
     async with asyncio.timeout(60):
         for fault, expected in (
             ("", RegistryUnavailable),

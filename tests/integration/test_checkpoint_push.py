@@ -12,7 +12,7 @@ import pytest
 from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
 from indexer.audit.note import SignerKey
 from indexer.audit.seal import seal
-from indexer.errors import ConfigurationError, Postponed, RegistryDenied
+from indexer.common.errors import ConfigurationError, Postponed, RegistryDenied
 from indexer.oci.media_types import OCI_MANIFEST
 from indexer.oci.reference import parse_repository_name
 from indexer.settings import Settings
@@ -90,7 +90,7 @@ async def test_push__waits_for_its_interval_across_processes(pool: Pool, registr
     await sealed(pool, 3)
     await sign(pool)
     assert 0 == (await CheckpointPusher(pool, registry, hourly).run_once()).items
-    await pool.execute("UPDATE audit_checkpoint_push SET looked_at = looked_at - interval '1 hour'")
+    await pool.execute("UPDATE audit_checkpoint_push SET observed_at = observed_at - interval '1 hour'")
     assert 1 == (await CheckpointPusher(pool, registry, hourly).run_once()).items
     assert ["3", "6", "latest"] == tags(registry)
 
@@ -118,7 +118,7 @@ async def test_push__says_what_stands_in_the_registry(pool: Pool, registry: Dire
             )
         assert (outcome, size, newest) == (result.outcome, result.size, result.newest_size)
         assert result.digest == registry.state.link_of(REPOSITORY, result.tag)
-    await pool.execute("UPDATE audit_checkpoint_push SET looked_at = '2999-01-01'")
+    await pool.execute("UPDATE audit_checkpoint_push SET observed_at = '2999-01-01'")
     await sealed(pool, 1)
     await sign(pool)
     hourly = replace(ALWAYS, interval=timedelta(hours=1))

@@ -8,25 +8,25 @@ from typing import Any
 
 import pytest
 
-from indexer.errors import RegistryError, RegistryMisbehaved
-from indexer.inventory.changes import DueKind
+from indexer.common.errors import RegistryError, RegistryMisbehaved
+from indexer.inventory.changes import WorkKind
 from indexer.oci import media_types
 from indexer.oci.descriptor import MAX_SIZE_BYTES
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.reference import RepositoryName
 from indexer.oci.referrers import fallback_tag
-from indexer.store import due, gitlab
+from indexer.store import gitlab, work_items
 from indexer.store.drift import RunMode, RunOutcome
-from indexer.store.due import DueKey
 from indexer.store.listing import manifests as listing
-from indexer.store.listing.words import Words
+from indexer.store.listing.interned import Interned
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from indexer.store.referrers import ReferrersWanted, referrers_of
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
-from reconciler.measure import Measurer
+from indexer.store.work_items import WorkKey
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
 from reconciler.resolve.loop import CONFIG_ATTEMPTS, Resolver
+from reconciler.sizes.loop import Measurer
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState
 
@@ -75,8 +75,8 @@ def hold(
 
 
 async def walk(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> None:
-    settings = WalkSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
-    assert RunOutcome.COMPLETE is (await Walk(pool, lookups, registry, settings).run()).outcome
+    settings = RunSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
+    assert RunOutcome.COMPLETE is (await ReconcileRun(pool, lookups, registry, settings).run()).outcome
 
 
 async def read_all(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> None:
@@ -85,7 +85,7 @@ async def read_all(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> No
     resolver = Resolver(pool, lookups, registry, concurrency=4)
     while (await resolver.run_once()).items:
         pass
-    await pool.execute("UPDATE due SET due_at = now() WHERE kind = 'measure'")
+    await pool.execute("UPDATE work_item SET due_at = now() WHERE kind = 'measure'")
     await Measurer(pool).run_once()
 
 
@@ -94,7 +94,7 @@ async def content_of(pool: Pool, repository: str, digest: Digest) -> listing.Man
         number = await held.fetchval("SELECT id FROM repository WHERE name = $1", repository)
         manifest = await listing.find_held_manifest(held, repository_id=number, digest=digest)
         assert manifest is not None
-        found = await listing.manifest_content(held, Words(), repository_id=number, manifest_id=manifest)
+        found = await listing.manifest_content(held, Interned(), repository_id=number, manifest_id=manifest)
         assert found is not None
         return found
 
@@ -106,7 +106,7 @@ async def measured(pool: Pool) -> dict[str, int]:
 
 
 async def failing(pool: Pool) -> list[str]:
-    rows = await pool.fetch("SELECT key FROM due WHERE attempts > 0 OR kind = 'resolve'")
+    rows = await pool.fetch("SELECT key FROM work_item WHERE attempts > 0 OR kind = 'resolve'")
     return [row["key"] for row in rows]
 
 
@@ -166,7 +166,7 @@ async def test_sizes__one_repository_claims_nothing_for_another(pool: Pool, look
     async with pool.acquire() as held:
         assert len(layer) == await gitlab.size_of(held, name=APP, descendants=False)
     await pool.execute("UPDATE blob SET size_bytes = 7 WHERE size_bytes = 0")  # as from an event
-    await pool.execute("UPDATE due SET due_at = now()")
+    await pool.execute("UPDATE work_item SET due_at = now()")
     async with pool.acquire() as held:
         assert 7 == await gitlab.size_of(held, name="evil", descendants=False)
 
@@ -272,7 +272,7 @@ async def test_config__that_cannot_be_served_takes_nothing_from_its_manifest(
     assert len(content) + len(CONFIG) + len(b"layer") == found.manifest["total_bytes"]
     assert [digest] == await failing(pool)
     registry.wrong = None
-    await pool.execute("UPDATE due SET due_at = now()")
+    await pool.execute("UPDATE work_item SET due_at = now()")
     await read_all(pool, lookups, registry)
     found = await content_of(pool, APP, digest)
     assert ("read", None, {"a": "b"}) == tuple(found.manifest[key] for key in ("content", "unread", "labels"))
@@ -289,7 +289,7 @@ async def test_config__is_not_tried_for_ever(pool: Pool, lookups: Lookups) -> No
     resolver = Resolver(pool, lookups, registry, concurrency=1)
     tries = 1
     while await failing(pool):
-        await pool.execute("UPDATE due SET due_at = now()")
+        await pool.execute("UPDATE work_item SET due_at = now()")
         await resolver.run_once()
         tries += 1
     assert CONFIG_ATTEMPTS == tries
@@ -306,9 +306,9 @@ async def test_config__missing_elsewhere_takes_nothing_away(pool: Pool, lookups:
     await walk(pool, lookups, DirectRegistry(state))
     async with pool.acquire() as held:
         number = await held.fetchval("SELECT id FROM repository WHERE name = $1", OTHER)
-        key = DueKey(kind=DueKind.RESOLVE, repository_id=number, key=digest)
+        key = WorkKey(kind=WorkKind.RESOLVE, repository_id=number, key=digest)
         now = datetime.now(UTC)
-        await due.make_due(held, keys=[key], now=now, due_at=now)
+        await work_items.enqueue(held, keys=[key], now=now, due_at=now)
     assert 1 == (await Resolver(pool, lookups, DirectRegistry(state), concurrency=1).run_once()).items
 
     row = await pool.fetchrow("SELECT content, labels FROM manifest")
@@ -332,7 +332,7 @@ async def test_index__shows_nothing_of_what_its_repository_does_not_hold(
     hold(state, APP, index_of(*named, annotations={"b": "c"}), tag, index=True)
     registry = DirectRegistry(state)
     await read_all(pool, lookups, registry)
-    await pool.execute("DELETE FROM due WHERE kind = 'resolve'")
+    await pool.execute("DELETE FROM work_item WHERE kind = 'resolve'")
 
     found = await content_of(pool, APP, index)
     known, unknown = ({k: v for k, v in dict(child).items() if k != "digest"} for child in found.children)

@@ -96,7 +96,7 @@ async def three_repositories(trusting: Trusting) -> int:
 
 
 async def walked(trusting: Trusting, path: str, query: dict[str, str], **more: str) -> list[dict[str, Any]]:
-    """Turn all pages of a list, and back again."""
+    """FeedLease all pages of a list, and back again."""
     found: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     for _ in range(200):

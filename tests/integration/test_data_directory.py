@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from indexer import app
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.feeds.sinks import read_feeds
 from indexer.settings import Settings
 

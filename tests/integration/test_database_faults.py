@@ -15,13 +15,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer.errors import StoreUnavailable
+from indexer.background.loop import WakeEvent
+from indexer.common.errors import StoreUnavailable
 from indexer.ingest import writer as writers
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
 from indexer.local.postgres import EmbeddedPostgres, EmbeddedSettings
-from indexer.loop import Alarm
 from indexer.store import apply, inbox
 from indexer.store import pool as pools
 from indexer.store.inbox import Delivery
@@ -63,10 +63,10 @@ async def found(pool: Pool) -> tuple[int, ...]:
 
 def once_written(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     """Let ``fault`` happen once: when a batch has been written and not yet committed."""
-    real = apply.tell_all
+    real = apply.apply_events
     happened = False
 
-    async def tell_all(*given: Any, **named: Any) -> Any:
+    async def apply_events(*given: Any, **named: Any) -> Any:
         nonlocal happened
         told = await real(*given, **named)
         if not happened:
@@ -74,7 +74,7 @@ def once_written(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
             await fault()
         return told
 
-    monkeypatch.setattr(apply, "tell_all", tell_all)
+    monkeypatch.setattr(apply, "apply_events", apply_events)
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ async def test_spool__a_full_disk_refuses_and_keeps_what_was_acknowledged(
     """
     proxy.refuse()
     spool = Spool(small_disk / "spool.sqlite3", max_bytes=10**9)
-    writer = InboxWriter(proxied_url, stored=Alarm(), spool=spool)
+    writer = InboxWriter(proxied_url, stored=WakeEvent(), spool=spool)
     writer.start()
     acknowledged, refused = await fill(writer)
     assert acknowledged
@@ -274,7 +274,7 @@ async def test_spool__a_full_disk_refuses_and_keeps_what_was_acknowledged(
     await writer.close()
     assert list(dict.fromkeys(await numbers(database_url))) == [*acknowledged, refused]
     again = InboxWriter(
-        database_url, stored=Alarm(), spool=Spool(small_disk / "spool.sqlite3", max_bytes=10**9)
+        database_url, stored=WakeEvent(), spool=Spool(small_disk / "spool.sqlite3", max_bytes=10**9)
     )
     again.start()
     await again.store(body(999))
@@ -296,7 +296,7 @@ async def test_writer__a_full_disk_of_the_server_is_spooled(
     await pool.execute(f"CREATE TABLESPACE small_disk LOCATION '{directory}'")
     await pool.execute("ALTER TABLE inbox SET TABLESPACE small_disk")
     spool = Spool(tmp_path / "spool.sqlite3", max_bytes=10**9)
-    writer = InboxWriter(database_url, stored=Alarm(), spool=spool)
+    writer = InboxWriter(database_url, stored=WakeEvent(), spool=spool)
     writer.start()
     noise = iter(range(10_000))
     while not spool.waiting:

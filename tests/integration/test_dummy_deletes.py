@@ -11,20 +11,20 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from indexer.background.loop import Loop
 from indexer.ingest.worker import IngestWorker
-from indexer.inventory.changes import DueKind
-from indexer.loop import Loop
+from indexer.inventory.changes import WorkKind
 from indexer.oci.digest import digest_of
 from indexer.oci.media_types import DOCKER_MANIFEST
 from indexer.oci.reference import RepositoryName
-from indexer.store import due, inbox
+from indexer.store import inbox, work_items
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from reconciler.drift.plan import make_plan
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.protocol import Registry
 from reconciler.registry.transport import TransportSettings
@@ -47,8 +47,8 @@ APP = RepositoryName("group/project")
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks a moment apart."""
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
-    monkeypatch.setattr(due, "LOOK_SPACING", moment)
+    monkeypatch.setattr(work_items, "FIRST_OBSERVATION_DELAY", moment)
+    monkeypatch.setattr(work_items, "OBSERVATION_SPACING", moment)
     monkeypatch.setattr(decide, "SPACING", moment)
 
 
@@ -65,9 +65,9 @@ async def take_in(pool: Pool, lookups: Lookups, events: list[dict[str, Any]], *,
         pass
 
 
-async def drain(pool: Pool, loop: Loop, kind: DueKind) -> None:
+async def drain(pool: Pool, loop: Loop, kind: WorkKind) -> None:
     async with asyncio.timeout(60):
-        while await pool.fetchval("SELECT count(*) FROM due WHERE kind = $1", kind):
+        while await pool.fetchval("SELECT count(*) FROM work_item WHERE kind = $1", kind):
             if not (await loop.run_once()).items:
                 await asyncio.sleep(0.005)
 
@@ -75,10 +75,10 @@ async def drain(pool: Pool, loop: Loop, kind: DueKind) -> None:
 async def settle(pool: Pool, lookups: Lookups, registry: Registry) -> None:
     """Read, look and walk until nothing is left to do; a plan then finds nothing."""
     for _ in range(2):
-        await drain(pool, Resolver(pool, lookups, registry, concurrency=4), DueKind.RESOLVE)
-        await drain(pool, Verifier(pool, lookups, registry, concurrency=4), DueKind.VERIFY)
-    settings = WalkSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
-    assert (await Walk(pool, lookups, registry, settings).run()).outcome is RunOutcome.COMPLETE
+        await drain(pool, Resolver(pool, lookups, registry, concurrency=4), WorkKind.RESOLVE)
+        await drain(pool, Verifier(pool, lookups, registry, concurrency=4), WorkKind.VERIFY)
+    settings = RunSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
+    assert (await ReconcileRun(pool, lookups, registry, settings).run()).outcome is RunOutcome.COMPLETE
     plan = await make_plan(pool, registry, concurrency=4, scope=None, on_progress=lambda _: None)
     assert plan.differences == []
 
@@ -100,7 +100,7 @@ async def held(pool: Pool) -> set[str]:
 async def test_dummy_delete__on_a_real_registry(
     pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int, batch: int
 ) -> None:
-    """Told, looked at and walked, GitLab's deletion is one entry, and nothing of the dummy is left."""
+    """AppliedEvents, looked at and walked, GitLab's deletion is one entry, and nothing of the dummy is left."""
     events: list[dict[str, Any]] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -155,7 +155,7 @@ async def test_dummy_delete__whose_events_were_lost(pool: Pool, lookups: Lookups
     state.push(APP, b'{"schemaVersion": 2}', media_type=DOCKER_MANIFEST, tag="v1")
     await take_in(pool, lookups, events)
     state.push(APP, DUMMY, media_type=DOCKER_MANIFEST, tag="v1")
-    await pool.execute("UPDATE tag SET told_at = told_at - interval '1 minute'")
+    await pool.execute("UPDATE tag SET last_event_at = last_event_at - interval '1 minute'")
     registry = DirectRegistry(state)
     await settle(pool, lookups, registry)
     assert await recorded_tags(pool) == {}
@@ -175,7 +175,7 @@ async def test_dummy__of_an_unknown_layout_is_learned(pool: Pool, lookups: Looku
     state.push(APP, dummy, media_type=DOCKER_MANIFEST, tag="v1", request=client)
     await take_in(pool, lookups, events)
     assert set(await recorded_tags(pool)) == {(APP, "v1")}
-    await pool.execute("UPDATE tag SET told_at = told_at - interval '1 minute'")
+    await pool.execute("UPDATE tag SET last_event_at = last_event_at - interval '1 minute'")
     await settle(pool, lookups, DirectRegistry(state))
     assert await recorded_tags(pool) == {}
     assert await held(pool) == set()

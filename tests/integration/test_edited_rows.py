@@ -11,16 +11,16 @@ from indexer.store import repositories
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
-from reconciler.measure import Measurer
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
+from reconciler.sizes.loop import Measurer
 from tests.fixtures.invariants import miscounted
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState
 from tools.sample_images import docker_image
 
 APP, OTHER = RepositoryName("team/app"), RepositoryName("team/other")
-SETTINGS = WalkSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
+SETTINGS = RunSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
 
 EDITS = {
     "tags taken": "DELETE FROM tag WHERE name IN ('v1', 'v2')",
@@ -42,7 +42,7 @@ async def registry(pool: Pool, lookups: Lookups) -> DirectRegistry:
             image = docker_image(content)
             state.push(repository, image.manifest.data, media_type=image.media_type, tag=tag)
     registry = DirectRegistry(state)
-    assert (await Walk(pool, lookups, registry, SETTINGS).run()).outcome is RunOutcome.COMPLETE
+    assert (await ReconcileRun(pool, lookups, registry, SETTINGS).run()).outcome is RunOutcome.COMPLETE
     assert await miscounted(pool) == []
     return registry
 
@@ -55,7 +55,7 @@ async def test_walk__counts_anew(pool: Pool, lookups: Lookups, registry: DirectR
 
     # What is said to be deleted is asked for by the first walk, and on record with the second.
     for _ in range(2):
-        assert (await Walk(pool, lookups, registry, SETTINGS).run()).outcome is RunOutcome.COMPLETE
+        assert (await ReconcileRun(pool, lookups, registry, SETTINGS).run()).outcome is RunOutcome.COMPLETE
 
     assert await miscounted(pool) == []
 
@@ -64,14 +64,14 @@ async def test_walk__measures_what_was_miscounted(
     pool: Pool, lookups: Lookups, registry: DirectRegistry
 ) -> None:
     """Where the counters were off the size may be, too: it is measured anew, and only there."""
-    await pool.execute("DELETE FROM due")
+    await pool.execute("DELETE FROM work_item")
     await pool.execute("UPDATE repository SET manifest_count = 9, size_bytes = 1 WHERE name = $1", APP)
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     due = await pool.fetch(
-        "SELECT r.name FROM due JOIN repository AS r ON r.id = repository_id WHERE kind = 'measure'"
+        "SELECT r.name FROM work_item JOIN repository AS r ON r.id = repository_id WHERE kind = 'measure'"
     )
     assert [row["name"] for row in due] == [APP]
-    await pool.execute("UPDATE due SET due_at = now()")
+    await pool.execute("UPDATE work_item SET due_at = now()")
     await Measurer(pool).run_once()
     held = "SELECT sum(m.size_bytes) FROM repository_manifest JOIN manifest AS m ON m.id = manifest_id"
     size = await pool.fetchval(f"{held} JOIN repository AS r ON r.id = repository_id WHERE r.name = $1", APP)
@@ -84,7 +84,7 @@ async def test_recount__of_what_became_large(
     """A repository that has more tags than was counted is large from then on, with its tags."""
     monkeypatch.setattr(repositories, "SORTED_WHOLE", 2)
     await pool.execute("UPDATE repository SET tag_count = 1 WHERE name = $1", APP)
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     large = (
         "SELECT bool_and(t.large AND r.large) FROM tag AS t JOIN repository AS r ON r.id = t.repository_id"
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.local import identity as identities
 from indexer.local.binaries import find_binaries
 from indexer.local.identity import Identity, Strategy, can_run, choose_identity, nobody_identity

@@ -14,14 +14,14 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from indexer.api import long_bodies
-from indexer.api.live import STREAMS
 from indexer.api.routes import ApiSettings, add_api
+from indexer.api.stream_slots import STREAMS
 from indexer.api.v1 import feed as room
-from indexer.audit.bell import Bell
-from indexer.audit.fits import fits
-from indexer.audit.present import show_entry
+from indexer.audit.entry_filter import fits
+from indexer.audit.notifier import SealNotifier
 from indexer.audit.seal import seal
-from indexer.rfc3339 import parse_time
+from indexer.audit.serialize import show_entry
+from indexer.common.rfc3339 import parse_time
 from indexer.store.listing.audit import EVERY_ENTRY, AuditFilter, head_position
 from indexer.store.listing.feeds import stream_entries
 from indexer.store.pool import Pool
@@ -244,17 +244,17 @@ async def test_feed__is_for_who_may_read_the_log(api: Api) -> None:
 
 
 @asynccontextmanager
-async def small(pool: Pool, bell: Bell, places: int) -> AsyncIterator[Api]:
+async def small(pool: Pool, notifier: SealNotifier, places: int) -> AsyncIterator[Api]:
     app = web.Application()
     settings = ApiSettings(api_tokens=frozenset({TOKEN}), streams=places, connections=2)
-    add_api(app, pool=pool, settings=settings, sealed=bell)
+    add_api(app, pool=pool, settings=settings, sealed=notifier)
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield Api(client, pool)
 
 
 async def test_stream__their_number_is_bounded(pool: Pool) -> None:
     """Who finds no place is told to come later; a place is free again when a client goes, and pages need none."""
-    async with small(pool, Bell(), 2) as api:
+    async with small(pool, SealNotifier(), 2) as api:
         async with stream(api) as first, stream(api) as second:
             await asyncio.gather(block(first), block(second))
             refused = await api.get(FEED, headers=SSE)
@@ -275,12 +275,12 @@ async def test_stream__their_number_is_bounded(pool: Pool) -> None:
 async def test_stream__is_woken_by_the_bell(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would look again by himself here: what is sealed arrives because the sealer's bell rings."""
     monkeypatch.setattr(room, "KEEP_ALIVE_SECONDS", 3600.0)
-    bell = Bell()
-    async with small(pool, bell, 2) as api, stream(api) as response:
+    notifier = SealNotifier()
+    async with small(pool, notifier, 2) as api, stream(api) as response:
         await block(response)
         for number in range(5):
             await write_log(pool, f"team/app:{number}")
-            bell.ring()
+            notifier.wake()
             assert [f"team/app:{number}"] == [event["subject"] for event in await events(response, 1)]
 
 
@@ -288,8 +288,8 @@ async def test_stream__those_that_have_caught_up_share_one_reading(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is new is read once for all of them, each gets what its filter leaves; nobody reads it for himself."""
-    bell = Bell()
-    async with small(pool, bell, 10) as api, AsyncExitStack() as stack:
+    notifier = SealNotifier()
+    async with small(pool, notifier, 10) as api, AsyncExitStack() as stack:
         opened = [
             await stack.enter_async_context(stream(api, tag=tag))
             for tag in ("a", "b", None, "a")
@@ -308,7 +308,7 @@ async def test_stream__those_that_have_caught_up_share_one_reading(
         monkeypatch.setattr(room, "_read", refused)
         for _ in range(3):
             await write_log(pool, "team/app:a", "team/app:b", "team/app:c")
-            bell.ring()
+            notifier.wake()
             found = [await events(response, 3 if n in (4, 5) else 1) for n, response in enumerate(opened)]
             seen = ["".join(event["subject"][-1] for event in each) for each in found]
             assert ["a", "a", "b", "b", "abc", "abc", "a", "a"] == seen

@@ -14,13 +14,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from indexer import service as harness
-from indexer.errors import Postponed
+from indexer.background import service as harness
+from indexer.background.loop import IterationResult, WakeEvent
+from indexer.background.service import Service
+from indexer.common.errors import Postponed
 from indexer.feeds import dispatcher as room
 from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.http import signature_headers, signing_key
-from indexer.loop import Alarm, Round
-from indexer.service import Service
 from indexer.store import feeds
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import Collector, MakeFeed, deliver_all, write_log
@@ -196,7 +196,7 @@ async def test_http__what_is_refused_is_found_and_set_aside(
     await deliver_all(pool, feed)
     assert [n for n in range(1, 21) if n not in bad] == collector.positions
     async with pool.acquire() as held:
-        letters = await feeds.list_dead(held, name="siem", after=0, limit=10)
+        letters = await feeds.list_dead_letters(held, name="siem", after=0, limit=10)
     assert sorted(bad) == [letter.position for letter in letters]
     assert {f"the sink answers {status}: 'no good'"} == {letter.reason for letter in letters}
 
@@ -215,11 +215,11 @@ async def test_dead_letters__are_tried_again_when_asked(
         web.Response(status=422) if events[0]["sequence"].endswith("4") else None
     )
     async with pool.acquire() as held:
-        assert 2 == await feeds.retry_dead(held, name="siem", positions=None)
+        assert 2 == await feeds.retry_dead_letters(held, name="siem", positions=None)
     await deliver_all(pool, feed)
     assert [1, 3, 5, 2] == collector.positions
     async with pool.acquire() as held:
-        letters = await feeds.list_dead(held, name="siem", after=0, limit=10)
+        letters = await feeds.list_dead_letters(held, name="siem", after=0, limit=10)
     assert [(4, False)] == [(letter.position, letter.retry) for letter in letters]
 
 
@@ -231,7 +231,7 @@ async def dead_letter(pool: Pool, collector: Collector, feed: Dispatcher) -> Non
     await write_log(pool, *tags(5))
     await deliver_all(pool, feed)
     async with pool.acquire() as held:
-        assert 1 == await feeds.retry_dead(held, name="siem", positions=None)
+        assert 1 == await feeds.retry_dead_letters(held, name="siem", positions=None)
 
 
 async def test_dead_letters__one_without_an_answer_holds_up_nothing(
@@ -267,7 +267,7 @@ async def test_dead_letters__a_sink_that_is_away_is_not_asked_for_each_of_them(
     feed = make_feed(kind="http", url=collector.url)
     await deliver_all(pool, feed)
     async with pool.acquire() as held:
-        assert 5 == await feeds.retry_dead(held, name="siem", positions=None)
+        assert 5 == await feeds.retry_dead_letters(held, name="siem", positions=None)
     collector.answer = lambda _: web.Response(status=503)
     monkeypatch.setattr(room, "FIRST_WAIT_SECONDS", 600.0)
     monkeypatch.setattr(room, "LONGEST_WAIT_SECONDS", 600.0)
@@ -311,7 +311,7 @@ async def test_http__a_sink_that_refuses_everything_is_stopped(
     assert "5 entries in a row were refused" in row["stopped"]
     collector.answer = lambda _: None
     async with pool.acquire() as held:
-        await feeds.retry_dead(held, name="siem", positions=None)
+        await feeds.retry_dead_letters(held, name="siem", positions=None)
     await deliver_all(pool, feed)
     assert [*range(6, 51), *range(1, 6)] == collector.positions
 
@@ -531,15 +531,15 @@ async def test_harness__comes_again_when_a_round_said(pool: Pool, monkeypatch: p
         name = "failing"
         rounds = 0
 
-        async def run_once(self) -> Round:
+        async def run_once(self) -> IterationResult:
             self.rounds += 1
             if self.rounds > 1:
                 again.set()
-                return Round(items=0, rest_seconds=3600)
+                return IterationResult(items=0, rest_seconds=3600)
             raise Postponed("not yet", rest_seconds=0.01)
 
     service = Service(pool, program="tests")
-    service.start(Failing(), Alarm())
+    service.start(Failing(), WakeEvent())
     async with asyncio.timeout(60):
         await again.wait()
     await service.stop()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.errors import Postponed
+from indexer.common.errors import Postponed
 from indexer.feeds.file import rotated
 from indexer.store import feeds
 from indexer.store.pool import Pool

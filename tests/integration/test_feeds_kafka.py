@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from indexer.errors import Postponed
+from indexer.common.errors import Postponed
 from indexer.store import feeds
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
@@ -159,7 +159,7 @@ async def test_kafka__too_large_a_record_is_a_dead_letter(
     arrived = sorted({n for positions in in_order(await kafka.records("small")).values() for n in positions})
     assert [n for n in range(1, 13) if n != 7] == arrived
     async with pool.acquire() as held:
-        letters = await feeds.list_dead(held, name="siem", after=0, limit=9)
+        letters = await feeds.list_dead_letters(held, name="siem", after=0, limit=9)
     assert [(7, "the topic does not take so large a record")] == [
         (letter.position, letter.reason) for letter in letters
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from indexer.errors import Postponed
+from indexer.common.errors import Postponed
 from indexer.store import feeds
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
@@ -138,7 +138,7 @@ async def test_nats__too_large_a_message_is_a_dead_letter(
     await deliver_all(pool, make_feed(kind="nats", servers=url(server)))
     assert [1] == sequences(await stored(server))
     async with pool.acquire() as held:
-        letters = await feeds.list_dead(held, name="siem", after=0, limit=9)
+        letters = await feeds.list_dead_letters(held, name="siem", after=0, limit=9)
     assert [(2, "the stream refuses: message size exceeds maximum allowed"),
             (3, "the event is larger than the server takes")] == [
         (letter.position, letter.reason) for letter in letters

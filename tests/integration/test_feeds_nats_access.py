@@ -140,11 +140,11 @@ async def test_nats__server_asks_for_our_certificate(
 
 async def test_nats__no_password_in_the_clear(pool: Pool, make_feed: MakeFeed, tmp_path: Path) -> None:
     """Whoever stands between and leaves TLS out of the server's greeting is told nothing by a ``tls://`` feed."""
-    heard = bytearray()
+    announced = bytearray()
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b'INFO {"version": "2.9.10", "headers": true, "auth_required": true}\r\n')
-        heard.extend(await reader.read())
+        announced.extend(await reader.read())
         writer.close()
 
     await write_log(pool, "team/app:v1")
@@ -153,4 +153,4 @@ async def test_nats__no_password_in_the_clear(pool: Pool, make_feed: MakeFeed, t
         table = {"kind": "nats", "servers": [f"tls://127.0.0.1:{port}"], "user": "feeds"}
         feed = make_feed(**table, password_file=secret(tmp_path, RIGHT), timeout="3s")
         said = await refusal(pool, feed)
-    assert ("the server offers no TLS, and tls:// was asked for", b"") == (said, bytes(heard))
+    assert ("the server offers no TLS, and tls:// was asked for", b"") == (said, bytes(announced))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from indexer.errors import Postponed
+from indexer.common.errors import Postponed
 from indexer.store.pool import Pool
 from tests.fixtures.feeding import MakeFeed, deliver_all, write_log
 from tests.fixtures.sinks import Certificates, Rsyslog

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from indexer.audit.seal import Sealer
-from indexer.errors import StoreUnavailable
-from indexer.housekeeping import Housekeeper, Retention
+from indexer.background.housekeeping import Housekeeper, Retention
+from indexer.background.loop import WakeEvent
+from indexer.common.errors import StoreUnavailable
 from indexer.ingest import worker as workers
 from indexer.ingest import writer as writers
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.loop import Alarm
 from indexer.store import apply, inbox
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
@@ -149,7 +149,7 @@ async def test_pulls__counts_stay_exact_while_two_servers_coalesce(
     pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the batches and whoever moves them, the log counts as many pulls as the tags; late ones add up."""
-    monkeypatch.setattr("indexer.housekeeping.PULLS_BATCH", 130)
+    monkeypatch.setattr("indexer.background.housekeeping.PULLS_BATCH", 130)
     await put(pool, [*floods.pushes(5), *floods.pulls(2000, nodes=40, tags=5)])
     worker = IngestWorker(pool, lookups)
     await drain(worker)
@@ -248,16 +248,16 @@ async def test_worker__sets_aside_the_delivery_that_failed_and_no_other(
     """While a pull that cannot be applied is taken alone, a push arrives: the pull is quarantined, not the push."""
     push = delivery(event("push", tag="good", at=EPOCH, number=1), can_wait=False)
     worker = IngestWorker(pool, lookups)
-    real = apply.tell_all
+    real = apply.apply_events
 
     async def fail_on_pulls(held: Any, words: Any, batch: Any, **named: Any) -> Any:
         if any(each.action == "pull" for each in batch):
-            if worker._doubted:
+            if worker._one_by_one:
                 await put(pool, [push])
             raise ValueError("cannot be applied")
         return await real(held, words, batch, **named)
 
-    monkeypatch.setattr(apply, "tell_all", fail_on_pulls)
+    monkeypatch.setattr(apply, "apply_events", fail_on_pulls)
     await put(pool, floods.pulls(1))
     await worker.run_once()
     await worker.run_once()
@@ -272,7 +272,7 @@ async def test_worker__sets_aside_one_of_a_backlog(
 ) -> None:
     """While whole batches wait, a failing one is not tried again as a whole: its deliveries are, one at a time."""
     worker = IngestWorker(pool, lookups, batch=4)
-    real, failed = apply.tell_all, []
+    real, failed = apply.apply_events, []
 
     async def fail_on_one(held: Any, words: Any, batch: Any, **named: Any) -> Any:
         if any(each.tag == "v17" for each in batch):
@@ -280,7 +280,7 @@ async def test_worker__sets_aside_one_of_a_backlog(
             raise ValueError("cannot be applied")
         return await real(held, words, batch, **named)
 
-    monkeypatch.setattr(apply, "tell_all", fail_on_one)
+    monkeypatch.setattr(apply, "apply_events", fail_on_one)
     told = [event("push", tag=f"v{n}", at=EPOCH + timedelta(seconds=n), number=n) for n in range(40)]
     await put(pool, [delivery(each, can_wait=False) for each in told])
     await drain(worker)
@@ -299,10 +299,12 @@ async def test_housekeeping__forgets_by_age_in_small_batches(pool: Pool, lookups
     ]
     await put(pool, gone)
     await drain(IngestWorker(pool, lookups))
-    await pool.execute("UPDATE due SET attempts = 3, since = now() - interval '8 days' WHERE kind = 'verify'")
+    await pool.execute(
+        "UPDATE work_item SET attempts = 3, since = now() - interval '8 days' WHERE kind = 'verify'"
+    )
     keeper = Housekeeper(pool, retention(inbox=timedelta(0), due=timedelta(days=7)), batch=4)
     assert (await keeper.run_once()).rest_seconds == 0
-    kept = "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM due WHERE kind = 'verify')"
+    kept = "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM work_item WHERE kind = 'verify')"
     row = await pool.fetchrow(kept)
     assert row is not None
     assert tuple(row) == (8, 2)
@@ -324,7 +326,7 @@ async def test_writer__holds_no_more_than_its_bound(
     """What waits for a commit is bounded in number and in bytes; what is beyond is refused, the rest is stored."""
     monkeypatch.setattr(writers, bound, limit)
     writer = InboxWriter(
-        database_url, stored=Alarm(), spool=Spool(tmp_path / "spool.sqlite3", max_bytes=10_000_000)
+        database_url, stored=WakeEvent(), spool=Spool(tmp_path / "spool.sqlite3", max_bytes=10_000_000)
     )
     waiting = [
         asyncio.create_task(writer.store(Delivery(received_at=EPOCH, body=b"0123456789"))) for _ in range(5)

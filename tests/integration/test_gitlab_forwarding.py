@@ -16,12 +16,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from indexer.errors import GitlabUnavailable
-from indexer.feeds import gitlab
-from indexer.feeds.answers import ANSWER_BYTES
-from indexer.feeds.gitlab import PATH, Forwarder, GitlabSettings, open_client
+from indexer.background.loop import WakeEvent
+from indexer.common.errors import GitlabUnavailable
+from indexer.feeds.response_body import ANSWER_BYTES
+from indexer.gitlab_forwarding import forwarder
+from indexer.gitlab_forwarding.forwarder import PATH, Forwarder, GitlabSettings, open_client
 from indexer.ingest.worker import Forwarding, IngestWorker
-from indexer.loop import Alarm
 from indexer.store import forwarding, inbox
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
@@ -48,7 +48,7 @@ class Gitlab:
         self.requests += 1
         if request.headers.get("Authorization") != SECRET:
             return web.Response(status=401)
-        if request.content_type != gitlab.CONTENT_TYPE:
+        if request.content_type != forwarder.CONTENT_TYPE:
             return web.Response(status=415)
         events = (await request.json())["events"]
         if any(each["action"] not in ("push", "delete", "pull") for each in events):
@@ -78,13 +78,13 @@ async def there() -> AsyncIterator[tuple[Gitlab, str]]:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gitlab, "LONGEST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(gitlab, "FIRST_DEFERRAL_SECONDS", 0.05)
-    monkeypatch.setattr(gitlab, "REQUEST_DEADLINE_SECONDS", 1.0)
-    monkeypatch.setattr(gitlab, "BOUND_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(forwarder, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(forwarder, "FIRST_DEFERRAL_SECONDS", 0.05)
+    monkeypatch.setattr(forwarder, "REQUEST_DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(forwarder, "BOUND_EVERY_SECONDS", 0.0)
 
 
-def forwarder(
+def forwarder_of(
     pool: Pool, url: str, *, token: str = SECRET, longest_queue: int = 1000, **named: Any
 ) -> Forwarder:
     settings = GitlabSettings(
@@ -97,13 +97,13 @@ def forwarder(
     return Forwarder(pool, OPENED[-1], settings)
 
 
-async def tell(pool: Pool, lookups: Lookups, *events: dict[str, Any]) -> None:
+async def apply_event(pool: Pool, lookups: Lookups, *events: dict[str, Any]) -> None:
     """Apply events, each a delivery of its own."""
     async with pool.acquire() as connection:
         await inbox.put_deliveries(
             connection, deliveries=[delivery(e, can_wait=e["action"] == "pull") for e in events]
         )
-    worker = IngestWorker(pool, lookups, forwarded=Forwarding(queued=Alarm(), pulls=True))
+    worker = IngestWorker(pool, lookups, forwarded=Forwarding(queued=WakeEvent(), pulls=True))
     while (await worker.run_once()).items:
         pass
 
@@ -134,12 +134,12 @@ async def test_forwarding__an_authority_of_ones_own(
     await server.start_server(ssl=server_side)
     try:
         url = str(server.make_url(PATH))
-        await tell(pool, lookups, push(1))
+        await apply_event(pool, lookups, push(1))
         with pytest.raises(GitlabUnavailable):
-            await forwarder(pool, url).run_once()
+            await forwarder_of(pool, url).run_once()
         assert 0 == fake.requests
         await pool.execute("UPDATE gitlab_forwarding SET lease_until = '-infinity'")
-        await until_empty(pool, forwarder(pool, url, ca_file=str(certificates.ca)))
+        await until_empty(pool, forwarder_of(pool, url, ca_file=str(certificates.ca)))
         assert 1 == len(fake.events)
     finally:
         while OPENED:
@@ -156,8 +156,8 @@ async def test_forwarding__what_gitlab_wants_and_nothing_else(
     deleted = push(2, action="delete")
     deleted["target"] = {"digest": "", "mediaType": "", "size": 0, "repository": "team/app", "tag": "v1"}
     mount = push(4, action="mount")
-    await tell(pool, lookups, pushed, deleted, mount, pulled, pushed)
-    await until_empty(pool, forwarder(pool, url))
+    await apply_event(pool, lookups, pushed, deleted, mount, pulled, pushed)
+    await until_empty(pool, forwarder_of(pool, url))
     stripped = deleted | {"target": {"repository": "team/app", "tag": "v1"}}
     assert fake.events == [pushed, stripped, pulled]
 
@@ -167,12 +167,12 @@ async def test_forwarding__a_wrong_token_loses_nothing(
 ) -> None:
     """401 is about us, not about the event: the loop fails and says why, and all arrives once the token is right."""
     fake, url = there
-    await tell(pool, lookups, *(push(n) for n in range(5)))
+    await apply_event(pool, lookups, *(push(n) for n in range(5)))
     with pytest.raises(GitlabUnavailable, match=r"401.*INDEXER_GITLAB_TOKEN") as told:
-        await forwarder(pool, url, token="wrong-secret").run_once()
+        await forwarder_of(pool, url, token="wrong-secret").run_once()
     assert "wrong-secret" not in str(told.value)
     await pool.execute("UPDATE gitlab_forwarding SET lease_until = '-infinity'")
-    await until_empty(pool, forwarder(pool, url))
+    await until_empty(pool, forwarder_of(pool, url))
     assert fake.ids() == [push(n)["id"] for n in range(5)]
 
 
@@ -182,18 +182,18 @@ async def test_forwarding__at_least_once_and_in_order_through_trouble(
 ) -> None:
     """While GitLab fails, hangs or is away, everything waits; then every tag's events arrive in their order."""
     fake, url = there
-    loop = forwarder(pool, "http://127.0.0.1:1" + PATH if trouble == "down" else url)
+    loop = forwarder_of(pool, "http://127.0.0.1:1" + PATH if trouble == "down" else url)
     if trouble == "503":
         fake.answer = lambda _: web.Response(status=503)
     fake.slow = trouble == "slow"
     told = [push(n, tag=f"v{n % 3}") for n in range(12)]
-    await tell(pool, lookups, *told)
+    await apply_event(pool, lookups, *told)
     for _ in range(3):
         with pytest.raises(GitlabUnavailable):
             await loop.run_once()
     assert fake.events == []
     fake.answer, fake.slow = (lambda _: None), False
-    loop._settings = forwarder(pool, url)._settings
+    loop._settings = forwarder_of(pool, url)._settings
     await until_empty(pool, loop)
     assert set(fake.ids()) == {each["id"] for each in told}
     for tag in ("v0", "v1", "v2"):
@@ -214,8 +214,8 @@ async def test_forwarding__one_bad_event_holds_up_no_other_tag(  # noqa: PLR0917
     fake.answer = lambda events: (
         web.Response(status=status, headers=headers) if bad in [e["id"] for e in events] else None
     )
-    await tell(pool, lookups, *told)
-    loop = forwarder(pool, url)
+    await apply_event(pool, lookups, *told)
+    loop = forwarder_of(pool, url)
     others = {each["id"] for each in told if each["target"]["tag"] == "v1"}
     async with asyncio.timeout(60):
         while not others <= set(fake.ids()):
@@ -239,7 +239,7 @@ async def test_forwarding__reads_no_more_of_an_answer_than_it_shows(
     """A refusal with an endless body is a refusal; its beginning is the reason."""
     fake, url = there
     fake.answer = lambda _: web.Response(status=400, body=b"no. " * (16 * 1024 * 1024))
-    await tell(pool, lookups, push(1))
+    await apply_event(pool, lookups, push(1))
     read = 0
     real = httpx.Response.aiter_bytes
 
@@ -251,7 +251,7 @@ async def test_forwarding__reads_no_more_of_an_answer_than_it_shows(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx.Response, "aiter_bytes", counted)
-        await until_empty(pool, forwarder(pool, url))
+        await until_empty(pool, forwarder_of(pool, url))
     assert ANSWER_BYTES < read < 4 * ANSWER_BYTES
     assert "GitLab answers 400: 'no. no." in await pool.fetchval("SELECT reason FROM gitlab_event")
 
@@ -262,8 +262,8 @@ async def test_forwarding__comes_again_when_gitlab_asked(
     """``Retry-After`` is kept: no request is made before, and the loop says what it waits for."""
     fake, url = there
     fake.answer = lambda _: web.Response(status=429, headers={"Retry-After": "600"})
-    await tell(pool, lookups, push(1))
-    loop = forwarder(pool, url)
+    await apply_event(pool, lookups, push(1))
+    loop = forwarder_of(pool, url)
     for _ in range(3):
         with pytest.raises(GitlabUnavailable):
             await loop.run_once()
@@ -279,12 +279,14 @@ async def test_forwarding__is_bounded_and_counts_what_it_drops(
 ) -> None:
     """Beyond its number the queue drops pulls first, then the oldest; beyond its age everything; all is counted."""
     fake, url = there
-    await tell(pool, lookups, push(1), push(2), push(3), push(4, action="pull"), push(5, action="pull"))
-    loop = forwarder(pool, url, longest_queue=2)
+    await apply_event(
+        pool, lookups, push(1), push(2), push(3), push(4, action="pull"), push(5, action="pull")
+    )
+    loop = forwarder_of(pool, url, longest_queue=2)
     await until_empty(pool, loop)
     assert fake.ids() == [push(2)["id"], push(3)["id"]]
-    await tell(pool, lookups, push(6))
-    loop._settings = forwarder(pool, url, longest_wait=timedelta(0))._settings
+    await apply_event(pool, lookups, push(6))
+    loop._settings = forwarder_of(pool, url, longest_wait=timedelta(0))._settings
     await until_empty(pool, loop)
     row = await pool.fetchrow("SELECT forwarded, dropped FROM gitlab_forwarding")
     assert row is not None
@@ -296,12 +298,12 @@ async def test_forwarding__another_process_takes_over_what_a_killed_one_left(
 ) -> None:
     """One process forwards at a time; killed between GitLab's answer and its note, the next sends again."""
     fake, url = there
-    await tell(pool, lookups, push(1), push(2))
+    await apply_event(pool, lookups, push(1), push(2))
 
     async def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    dying, other = forwarder(pool, url), forwarder(pool, url)
+    dying, other = forwarder_of(pool, url), forwarder_of(pool, url)
     with monkeypatch.context() as patch:
         patch.setattr(forwarding, "finish_events", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -310,6 +312,6 @@ async def test_forwarding__another_process_takes_over_what_a_killed_one_left(
     await pool.execute("UPDATE gitlab_forwarding SET lease_until = clock_timestamp()")
     await until_empty(pool, other)
     assert fake.ids() == 2 * [push(1)["id"], push(2)["id"]]
-    assert json.loads(gitlab.envelope([b'{"id":"1","target":{"size":0,"digest":"sha256:0"}}'])) == {
+    assert json.loads(forwarder.envelope([b'{"id":"1","target":{"size":0,"digest":"sha256:0"}}'])) == {
         "events": [{"id": "1", "target": {"size": 0, "digest": "sha256:0"}}]
     }

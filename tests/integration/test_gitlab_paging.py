@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from indexer.api.gitlab.markers import make_marker
 from indexer.store.gitlab import Place, TagsWanted, page_statement
-from indexer.store.listing.statement import Statement
+from indexer.store.listing.statement import SqlStatement
 from indexer.store.pool import connect
 from tests.fixtures.postgres import filled_once
 from tests.fixtures.rows import TagRow, at, put_repository, put_tags
@@ -78,7 +78,7 @@ async def plan(connection: Connection, repository: str, **wanted: Any) -> Any:
     return await explain(connection, statement, text)
 
 
-async def explain(connection: Connection, statement: Statement, text: str) -> Any:
+async def explain(connection: Connection, statement: SqlStatement, text: str) -> Any:
     found = await connection.fetchval(
         f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {text}", *statement.values
     )

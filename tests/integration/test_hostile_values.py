@@ -18,18 +18,18 @@ from aiohttp.test_utils import TestClient
 from structlog.testing import capture_logs
 from yarl import URL
 
+from indexer.access_log.endpoint import add_access_endpoint
 from indexer.api.routes import ApiSettings, add_api
-from indexer.ingest.access_endpoint import add_access_endpoint
+from indexer.background.loop import WakeEvent
 from indexer.ingest.endpoint import add_endpoint
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.inventory.changes import DueKind
-from indexer.loop import Alarm
+from indexer.inventory.changes import WorkKind
 from indexer.oci import media_types
 from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName
-from indexer.store import due
+from indexer.store import work_items
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from reconciler.resolve.loop import Resolver
@@ -98,7 +98,7 @@ async def client(
     # What is there was put under numbers of its own, which the log goes on to give.
     await pool.execute("SELECT setval(pg_get_serial_sequence('audit_staged', 'id'), 1000)")
     spool = Spool(tmp_path / "spool.sqlite3", max_bytes=100_000_000)
-    writer = InboxWriter(database_url, stored=Alarm(), spool=spool)
+    writer = InboxWriter(database_url, stored=WakeEvent(), spool=spool)
     writer.start()
     app = web.Application()
     add_endpoint(app, writer=writer, token=TOKEN)
@@ -349,14 +349,16 @@ async def test_contents__with_members_of_any_kind(
     now = datetime.now(UTC)
     await pool.execute("INSERT INTO repository (name, created_at) VALUES ($1, $2)", name, now)
     number = await pool.fetchval("SELECT id FROM repository WHERE name = $1", name)
-    keys = [due.DueKey(kind=DueKind.RESOLVE, repository_id=number, key=each) for each in sorted(digests)]
+    keys = [
+        work_items.WorkKey(kind=WorkKind.RESOLVE, repository_id=number, key=each) for each in sorted(digests)
+    ]
     async with pool.acquire() as held:
-        await due.make_due(held, keys=keys, now=now, due_at=now - timedelta(seconds=1))
+        await work_items.enqueue(held, keys=keys, now=now, due_at=now - timedelta(seconds=1))
     resolver = Resolver(pool, lookups, DirectRegistry(state), concurrency=4)
     while (await resolver.run_once()).items:
         pass
 
-    waiting = {row["key"] for row in await pool.fetch("SELECT key FROM due WHERE kind = 'resolve'")}
+    waiting = {row["key"] for row in await pool.fetch("SELECT key FROM work_item WHERE kind = 'resolve'")}
     assert set() == waiting & digests
     rows = await pool.fetch("SELECT content, count(*) FROM manifest WHERE read_at IS NOT NULL GROUP BY 1")
     by_content = {row["content"]: row["count"] for row in rows}

@@ -15,16 +15,16 @@ import pytest
 
 from indexer.audit.export import export
 from indexer.audit.seal import seal
-from indexer.ingest.import_history import Imported, Importer, find_rules
-from indexer.ingest.import_reading import read_lines
+from indexer.history_import.importer import Imported, Importer, find_rules
+from indexer.history_import.reading import read_lines
 from indexer.ingest.worker import IngestWorker
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.migrate import migrate
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool, open_pool
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
 from tests.fixtures import captures
 from tests.fixtures.ingesting import check_counters, check_history, ingest, recorded_tags
 from tests.fixtures.postgres import PostgresServer
@@ -34,8 +34,8 @@ from tests.simulators.state import RegistryState
 OPERATOR = Operator(name="alice", host="host", command="indexer audit import")
 TABLES = {
     "tag_history": "name, valid_from, valid_to, from_source, to_source, event_key",
-    "tag": "name, published_at, published_source, told_at, evidence",
-    "tag_tombstone": "name, deleted_at, told_at",
+    "tag": "name, published_at, published_source, last_event_at, evidence",
+    "tag_tombstone": "name, deleted_at, last_event_at",
     "tag_pull": "name, last_pulled_at, pull_count",
 }
 
@@ -122,7 +122,7 @@ async def test_import__of_an_export(
     await ingest(pool, lookups, capture, batch=200)
     await pool.execute(
         "INSERT INTO audit_staged (occurred_at, recorded_at, action, source)"
-        " VALUES (now(), now(), 'operator.walked', 'operator')"
+        " VALUES (now(), now(), 'operator.reconciled', 'operator')"
     )
     parts: list[bytes] = []
 
@@ -147,14 +147,14 @@ async def test_import__beside_a_live_registry(pool: Pool, lookups: Lookups, name
     """What is on record from a walk stays as it is; the next walk leaves the inventory equal to the registry."""
     capture = captures.load(name)
     registry = DirectRegistry(RegistryState.from_truth(capture.truth))
-    settings = WalkSettings(mode=RunMode.ONCE, concurrency=8, brake_share=1.0, reread_after=timedelta(0))
-    assert (await Walk(pool, lookups, registry, settings).run()).outcome == RunOutcome.COMPLETE
+    settings = RunSettings(mode=RunMode.ONCE, concurrency=8, brake_share=1.0, reread_after=timedelta(0))
+    assert (await ReconcileRun(pool, lookups, registry, settings).run()).outcome == RunOutcome.COMPLETE
     before = await recorded_tags(pool)
     await import_all(pool, lookups, lines_of(capture))
     assert before == await recorded_tags(pool)
     await check_history_of_walked(pool)
     await check_counters(pool, settled=False)
-    assert (await Walk(pool, lookups, registry, settings).run()).outcome == RunOutcome.COMPLETE
+    assert (await ReconcileRun(pool, lookups, registry, settings).run()).outcome == RunOutcome.COMPLETE
     readable = {key: digest for key, digest in capture.tags.items() if key not in capture.broken}
     assert readable == {k: d for k, d in (await recorded_tags(pool)).items() if k not in capture.broken}
     await check_history_of_walked(pool)

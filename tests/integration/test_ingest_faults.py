@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from indexer.errors import Postponed, StoreError, StoreTimedOut
+from indexer.common.errors import Postponed, StoreError, StoreTimedOut
 from indexer.ingest import envelope
 from indexer.ingest import worker as workers
 from indexer.ingest.decide import ALIKE_IN_A_ROW, SLOW_ATTEMPTS
@@ -60,16 +60,16 @@ async def found(pool: Pool) -> dict[str, int]:
 
 def failing_on(monkeypatch: pytest.MonkeyPatch, tags: set[str], error: Callable[[], Exception]) -> list[int]:
     """Let a batch fail that tells of one of the tags; return the sizes of those that did."""
-    real = apply.tell_all
+    real = apply.apply_events
     failed: list[int] = []
 
-    async def tell_all(held: Any, words: Any, events: Any, **named: Any) -> Any:
+    async def apply_events(held: Any, words: Any, events: Any, **named: Any) -> Any:
         if any(each.tag in tags for each in events):
             failed.append(len(events))
             raise error()
         return await real(held, words, events, **named)
 
-    monkeypatch.setattr(apply, "tell_all", tell_all)
+    monkeypatch.setattr(apply, "apply_events", apply_events)
     return failed
 
 

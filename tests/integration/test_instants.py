@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from indexer.rfc3339 import format_time
+from indexer.common.rfc3339 import format_time
 from indexer.store.instants import FOR_EVER, NEVER, read_instant, show_instant
 from indexer.store.pool import connect
 

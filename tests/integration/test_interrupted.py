@@ -9,14 +9,14 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.listing.runs import latest_runs
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connect
-from indexer.store.walks import Worker
-from reconciler.drift.entering import enter
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
+from indexer.store.reconcile_runs import Worker
+from reconciler.drift.joining import enter
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState
 
-SETTINGS = WalkSettings(mode=RunMode.ONCE, concurrency=2, brake_share=0.1, reread_after=timedelta(0))
+SETTINGS = RunSettings(mode=RunMode.ONCE, concurrency=2, brake_share=0.1, reread_after=timedelta(0))
 
 
 async def outcomes(pool: Pool) -> list[str | None]:
@@ -30,20 +30,20 @@ async def test_interrupted__shown_and_closed(pool: Pool, lookups: Lookups, datab
     await enter(Worker(session), replace(SETTINGS, mode=RunMode.RUN))
     assert await outcomes(pool) == [None]
     registry = DirectRegistry(RegistryState())
-    assert (await Walk(pool, lookups, registry, SETTINGS).run()).outcome is RunOutcome.COMPLETE
+    assert (await ReconcileRun(pool, lookups, registry, SETTINGS).run()).outcome is RunOutcome.COMPLETE
     assert await outcomes(pool) == ["complete", None]
     walker = session.get_server_pid()
     session.terminate()
     while await pool.fetchval("SELECT true FROM pg_stat_activity WHERE pid = $1", walker):
         pass
     assert await outcomes(pool) == ["complete", "interrupted"]
-    assert await pool.fetchval("SELECT count(*) FROM drift_run WHERE finished_at IS NULL") == 1
-    await Walk(pool, lookups, registry, SETTINGS).run()
+    assert await pool.fetchval("SELECT count(*) FROM reconcile_run WHERE finished_at IS NULL") == 1
+    await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     assert await outcomes(pool) == ["complete", "complete", "interrupted"]
-    assert await pool.fetchval("SELECT count(*) FROM drift_run WHERE finished_at IS NULL") == 0
+    assert await pool.fetchval("SELECT count(*) FROM reconcile_run WHERE finished_at IS NULL") == 0
 
 
 async def test_interrupted__a_walk_lets_go(pool: Pool, lookups: Lookups) -> None:
     """A walk that ended holds no lock on its pooled connection."""
-    await Walk(pool, lookups, DirectRegistry(RegistryState()), SETTINGS).run()
+    await ReconcileRun(pool, lookups, DirectRegistry(RegistryState()), SETTINGS).run()
     assert await pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0

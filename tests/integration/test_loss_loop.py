@@ -15,16 +15,16 @@ from threading import Thread
 import pytest
 from aiohttp import web
 
-from indexer.housekeeping import Housekeeper, Retention
+from indexer.background.housekeeping import Housekeeper, Retention
+from indexer.background.loop import WakeEvent
 from indexer.ingest import writer as writers
 from indexer.ingest.endpoint import add_endpoint
-from indexer.ingest.presence import Presence
+from indexer.ingest.receiver_heartbeat import ReceiverHeartbeat
 from indexer.ingest.spool import Spool
 from indexer.ingest.worker import IngestWorker
 from indexer.ingest.writer import InboxWriter
-from indexer.inventory.loss import Door, Downtime, LossState, Statement
-from indexer.loop import Alarm
-from indexer.store import doors, loss
+from indexer.inventory.loss import Downtime, LossState, LossStatement, ReceiverSession
+from indexer.store import loss, receiver_sessions
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection
 from reconciler.loss import decide as deciding
@@ -43,10 +43,10 @@ APP = "team/app"
 
 
 @asynccontextmanager
-async def door(database_url: str, directory: Path) -> AsyncIterator[tuple[str, InboxWriter]]:
+async def session(database_url: str, directory: Path) -> AsyncIterator[tuple[str, InboxWriter]]:
     """Our own door, its writer and its spool, on a port of its own."""
     spool = Spool(directory / "spool.sqlite3", max_bytes=10_000_000)
-    writer = InboxWriter(database_url, stored=Alarm(), spool=spool)
+    writer = InboxWriter(database_url, stored=WakeEvent(), spool=spool)
     writer.start()
     app = web.Application()
     add_endpoint(app, writer=writer, token=TOKEN)
@@ -80,7 +80,7 @@ async def until_empty(worker: IngestWorker) -> None:
         pass
 
 
-async def claims(pool: Pool) -> list[Statement]:
+async def claims(pool: Pool) -> list[LossStatement]:
     """What was claimed by counters, the latest first."""
     async with connection(pool) as held:
         found = await loss.list_processes(held, limit=10)
@@ -120,10 +120,10 @@ async def test_spool__that_empties_slowly_is_no_loss(
 ) -> None:
     """What waits in a spool, or in the inbox, however long, is not counted as lost; once it is applied, nothing was."""
     monkeypatch.setattr(deciding, "PATIENCE", timedelta(0))
-    async with door(proxied_url, tmp_path) as (url, writer):
+    async with session(proxied_url, tmp_path) as (url, writer):
         registry = start_registry(registry_version, notifications=[Endpoint(url, token=TOKEN)])
         accountant = Accountant(pool, debug_urls=[registry.debug_url], token=TOKEN)
-        worker, presence = IngestWorker(pool, lookups), Presence(pool, writer)
+        worker, presence = IngestWorker(pool, lookups), ReceiverHeartbeat(pool, writer)
         await presence.run_once()
         await push(registry, "first")
         await until_applied(worker)
@@ -142,7 +142,7 @@ async def test_spool__that_empties_slowly_is_no_loss(
             await accountant.run_once()
         async with connection(pool) as held:
             (account,) = (await loss.list_accounts(held)).values()
-        assert (3, 2, None) == (account.delivered, account.missing, account.doubted_at)
+        assert (3, 2, None) == (account.delivered, account.missing, account.suspected_at)
         proxy.resume()
         async with asyncio.timeout(60):
             while writer.spooled:
@@ -156,15 +156,15 @@ async def test_spool__that_empties_slowly_is_no_loss(
     assert {"nothing_lost"} == {claim.state for claim in await claims(pool)}
     async with connection(pool) as held:
         (account,) = (await loss.list_accounts(held)).values()
-        assert await loss.newest_doubt(held) is None
-    assert (account.read_at, 0) == (account.settled_at, account.missing)
+        assert await loss.newest_suspicion(held) is None
+    assert (account.read_at, 0) == (account.accounted_until, account.missing)
 
 
 async def test_spool__of_a_process_that_is_gone_is_waited_for(
     start_registry: StartRegistry, pool: Pool, lookups: Lookups, tmp_path: Path, database_url: str
 ) -> None:
     """While no process of the server says a word, nothing is called lost: who knows what waits in its spool."""
-    async with door(database_url, tmp_path) as (url, writer):
+    async with session(database_url, tmp_path) as (url, writer):
         registry = start_registry(3, notifications=[Endpoint(url, token=TOKEN)])
         accountant = Accountant(pool, debug_urls=[registry.debug_url], token=TOKEN)
         await push(registry, "v1")
@@ -173,7 +173,7 @@ async def test_spool__of_a_process_that_is_gone_is_waited_for(
         for _ in range(3):
             await accountant.run_once()
         assert [] == await claims(pool)
-        await Presence(pool, writer).run_once()
+        await ReceiverHeartbeat(pool, writer).run_once()
         for _ in range(2):
             await accountant.run_once()
         assert ["nothing_lost"] == [claim.state for claim in await claims(pool)]
@@ -209,11 +209,11 @@ async def test_prometheus__alone_is_enough_on_3(
     start_registry: StartRegistry, pool: Pool, lookups: Lookups, tmp_path: Path, database_url: str
 ) -> None:
     """Where only Prometheus' text is there, 3.x is accounted for all the same, and a restart is seen."""
-    async with door(database_url, tmp_path) as (url, writer):
+    async with session(database_url, tmp_path) as (url, writer):
         registry = start_registry(3, notifications=[Endpoint(url, token=TOKEN)])
         with prometheus_only(registry) as address:
             accountant = Accountant(pool, debug_urls=[address], token=TOKEN)
-            await Presence(pool, writer).run_once()
+            await ReceiverHeartbeat(pool, writer).run_once()
             await push(registry, "v1")
             await until_applied(IngestWorker(pool, lookups))
             await until_delivered(pool, accountant, 1)
@@ -234,7 +234,7 @@ async def test_prometheus__alone_is_enough_on_3(
     found = await claims(pool)
     assert {"unknown", "nothing_lost"} == {claim.state for claim in found}
     (unknown,) = [claim for claim in found if claim.state == "unknown"]
-    assert unknown.walk
+    assert unknown.reconcile
     assert "ended" in (unknown.because or "")
 
 
@@ -242,18 +242,18 @@ async def test_prometheus__alone_is_nothing_on_2(
     start_registry: StartRegistry, pool: Pool, tmp_path: Path, database_url: str
 ) -> None:
     """2.8 counts no notifications for Prometheus: it is never taken for a registry that made none."""
-    async with door(database_url, tmp_path) as (url, writer):
+    async with session(database_url, tmp_path) as (url, writer):
         registry = start_registry(2, notifications=[Endpoint(url, token=TOKEN)])
         with prometheus_only(registry) as address:
             accountant = Accountant(pool, debug_urls=[address], token=TOKEN)
-            await Presence(pool, writer).run_once()
+            await ReceiverHeartbeat(pool, writer).run_once()
             await push(registry, "v1")
             for _ in range(3):
                 await accountant.run_once()
     assert "nothing_lost" not in {claim.state for claim in await claims(pool)}
 
 
-async def heard(pool: Pool, instance: str, *, at: datetime, address: str = "registry:5000") -> None:
+async def announced(pool: Pool, instance: str, *, at: datetime, address: str = "registry:5000") -> None:
     await pool.execute(
         "INSERT INTO registry_instance (key, instance, address, first_seen_at, last_seen_at, first_event_at,"
         " last_event_at, events) VALUES ($1, $2, $3, $4, $4, $4, $4, 1)",
@@ -267,15 +267,17 @@ async def heard(pool: Pool, instance: str, *, at: datetime, address: str = "regi
 async def open_doors(pool: Pool, *spans: tuple[datetime, datetime]) -> None:
     async with connection(pool) as held:
         for opened, last in spans:
-            found = Door(opened_at=opened, open_at=last)
-            await doors.keep_door(held, process=uuid.uuid4(), door=found, spooled=0)
+            found = ReceiverSession(opened_at=opened, open_at=last)
+            await receiver_sessions.record_receiver_session(
+                held, process=uuid.uuid4(), session=found, spooled=0
+            )
 
 
 async def test_downtime__is_decided_once(pool: Pool) -> None:
     """A silent registry after a downtime is unknown for that interval, calls for a walk, and is said once."""
     now = datetime.now(UTC)
     began, ended = now - PATIENCE * 4, now - PATIENCE * 2
-    await heard(pool, "one", at=began - timedelta(seconds=1))
+    await announced(pool, "one", at=began - timedelta(seconds=1))
     await open_doors(pool, (began - timedelta(hours=1), began), (ended, now))
     accountant = Accountant(pool, debug_urls=(), token=TOKEN)
     for _ in range(3):
@@ -283,8 +285,8 @@ async def test_downtime__is_decided_once(pool: Pool) -> None:
     async with connection(pool) as held:
         number = await held.fetchval("SELECT id FROM registry_instance")
         found = await loss.list_instance_statements(held, instance_ids=[number], limit=5)
-        doubt = await loss.newest_doubt(held)
-    assert [(began, ended, True)] == [(each.from_at, each.to_at, each.walk) for each in found[number]]
+        doubt = await loss.newest_suspicion(held)
+    assert [(began, ended, True)] == [(each.from_at, each.to_at, each.reconcile) for each in found[number]]
     assert doubt is not None
     assert ended == doubt.at
 
@@ -303,8 +305,8 @@ async def test_downtime__is_taken_back_where_it_was_counted(
     """Counters that turn out to be an instance's own speak for the time that they cover, and nothing else does."""
     now = datetime.now(UTC)
     gap = Downtime(from_at=now - timedelta(seconds=60), to_at=now - timedelta(seconds=50))
-    await heard(pool, "one", at=gap.from_at - timedelta(seconds=1))
-    statement = Statement(state=LossState.UNKNOWN, from_at=gap.from_at, to_at=gap.to_at, because="away")
+    await announced(pool, "one", at=gap.from_at - timedelta(seconds=1))
+    statement = LossStatement(state=LossState.UNKNOWN, from_at=gap.from_at, to_at=gap.to_at, because="away")
     counters = EndpointCounters(events=3, successes=3, pending=0, statuses={202: 3})
     first = Sample(at=gap.from_at - counted_for, counters=counters, process=ProcessMark())
     account = deciding.open_account(first, address="http://registry:5001")
@@ -314,7 +316,7 @@ async def test_downtime__is_taken_back_where_it_was_counted(
         process = await loss.save_account(held, account=account)
         await loss.withdraw_counted(held)
         assert 1 == len((await loss.list_instance_statements(held, instance_ids=[number], limit=5))[number])
-        linked = replace(account, id=process, instance_id=number, settled_at=now)
+        linked = replace(account, id=process, instance_id=number, accounted_until=now)
         await loss.save_account(held, account=linked)
         await loss.withdraw_counted(held)
         found = (await loss.list_instance_statements(held, instance_ids=[number], limit=5))[number]
@@ -325,7 +327,7 @@ async def test_downtime__is_found_however_long_it_was(pool: Pool) -> None:
     """Housekeeping forgets no door whose end is the beginning of a downtime that nobody has decided yet."""
     now = datetime.now(UTC)
     began, ended = now - timedelta(days=40), now - PATIENCE * 2
-    await heard(pool, "one", at=began - timedelta(seconds=1))
+    await announced(pool, "one", at=began - timedelta(seconds=1))
     await open_doors(
         pool,
         (began - timedelta(days=2), began - timedelta(days=1)),
@@ -336,13 +338,13 @@ async def test_downtime__is_found_however_long_it_was(pool: Pool) -> None:
     keep = Retention(inbox=day, events=day, tombstones=day, due=day, pull_detail=day)
     await Housekeeper(pool, keep).run_once()
     async with connection(pool) as held:
-        assert 2 == len(await doors.list_doors(held))
+        assert 2 == len(await receiver_sessions.list_receiver_sessions(held))
     await Accountant(pool, debug_urls=(), token=TOKEN).run_once()
     async with connection(pool) as held:
         assert ended == await loss.decided_until(held)
     await Housekeeper(pool, keep).run_once()
     async with connection(pool) as held:
-        assert 1 == len(await doors.list_doors(held))
+        assert 1 == len(await receiver_sessions.list_receiver_sessions(held))
         assert ended == await loss.decided_until(held)
 
 
@@ -352,9 +354,9 @@ async def test_downtime__a_process_that_spooled_all_the_time_leaves_none(pool: P
     process = uuid.uuid4()
     async with connection(pool) as held:
         for last in (now - timedelta(hours=1), now):
-            found = Door(opened_at=now - timedelta(hours=2), open_at=last)
-            await doors.keep_door(held, process=process, door=found, spooled=0)
-    await heard(pool, "one", at=now - timedelta(hours=2))
+            found = ReceiverSession(opened_at=now - timedelta(hours=2), open_at=last)
+            await receiver_sessions.record_receiver_session(held, process=process, session=found, spooled=0)
+    await announced(pool, "one", at=now - timedelta(hours=2))
     await Accountant(pool, debug_urls=(), token=TOKEN).run_once()
     async with connection(pool) as held:
         assert await loss.decided_until(held) is None

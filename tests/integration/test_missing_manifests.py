@@ -10,22 +10,22 @@ from typing import Any
 import orjson
 import pytest
 
+from indexer.background.loop import Loop
 from indexer.ingest.worker import IngestWorker
-from indexer.inventory.changes import DriftKind, DueKind
+from indexer.inventory.changes import DriftKind, WorkKind
 from indexer.inventory.precedence import CLOCK_MARGIN
 from indexer.inventory.records import ManifestRecord
-from indexer.loop import Loop
 from indexer.oci.digest import Digest, digest_of, digest_to_bytes, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store import due, inbox, manifests
+from indexer.store import inbox, manifests, work_items
 from indexer.store.drift import RunMode, RunOutcome
-from indexer.store.due import DueKey
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, transaction
+from indexer.store.work_items import WorkKey
 from reconciler.drift.plan import Difference, make_plan
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
 from reconciler.registry.answers import ManifestRead, NotFound, NotFoundCode
 from reconciler.resolve.loop import Resolver
 from reconciler.verify import decide
@@ -46,13 +46,13 @@ HOUR = timedelta(hours=1)
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
-    monkeypatch.setattr(due, "LOOK_SPACING", moment)
+    monkeypatch.setattr(work_items, "FIRST_OBSERVATION_DELAY", moment)
+    monkeypatch.setattr(work_items, "OBSERVATION_SPACING", moment)
     monkeypatch.setattr(decide, "SPACING", moment)
 
 
-def settings(reread_after: timedelta = timedelta(0)) -> WalkSettings:
-    return WalkSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=reread_after)
+def settings(reread_after: timedelta = timedelta(0)) -> RunSettings:
+    return RunSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=reread_after)
 
 
 def store(state: RegistryState, image: Image, tag: str | None) -> None:
@@ -62,7 +62,7 @@ def store(state: RegistryState, image: Image, tag: str | None) -> None:
 
 
 async def walk(pool: Pool, lookups: Lookups, registry: DirectRegistry, **more: timedelta) -> dict[str, int]:
-    report = await Walk(pool, lookups, registry, settings(**more)).run()
+    report = await ReconcileRun(pool, lookups, registry, settings(**more)).run()
     assert RunOutcome.COMPLETE is report.outcome
     return dict(report.counts)
 
@@ -74,22 +74,24 @@ async def work_off(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> No
         Resolver(pool, lookups, registry, concurrency=4),
     ]
     async with asyncio.timeout(60):
-        while await pool.fetchval("SELECT count(*) FROM due WHERE kind <> 'measure'"):
+        while await pool.fetchval("SELECT count(*) FROM work_item WHERE kind <> 'measure'"):
             await hurry_up(pool)
             for loop in loops:
                 await loop.run_once()
 
 
 async def hurry_up(pool: Pool) -> None:
-    await pool.execute("UPDATE due SET due_at = now() - interval '1 s', looked_at = now() - interval '1 h'")
+    await pool.execute(
+        "UPDATE work_item SET due_at = now() - interval '1 s', observed_at = now() - interval '1 h'"
+    )
 
 
-async def make_due(pool: Pool, kind: DueKind, key: str) -> None:
+async def enqueue(pool: Pool, kind: WorkKind, key: str) -> None:
     number = await pool.fetchval("SELECT id FROM repository")
     async with pool.acquire() as connection:
         now = datetime.now(UTC)
-        keys = [DueKey(kind=kind, repository_id=number, key=key)]
-        await due.make_due(connection, keys=keys, now=now, due_at=now)
+        keys = [WorkKey(kind=kind, repository_id=number, key=key)]
+        await work_items.enqueue(connection, keys=keys, now=now, due_at=now)
 
 
 async def take_in(
@@ -130,7 +132,7 @@ async def call_gone(pool: Pool, digest: Digest, *, unread: bool = True) -> None:
         await pool.execute(
             "UPDATE manifest SET content = 'unreadable', read_at = now() WHERE digest = $1", row
         )
-        await pool.execute("DELETE FROM due WHERE key = $1", digest)
+        await pool.execute("DELETE FROM work_item WHERE key = $1", digest)
 
 
 async def by_thorough_walk(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> None:
@@ -142,12 +144,12 @@ async def by_quick_walk(pool: Pool, lookups: Lookups, registry: DirectRegistry) 
 
 
 async def by_verification(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> None:
-    await make_due(pool, DueKind.VERIFY, V1)
+    await enqueue(pool, WorkKind.VERIFY, V1)
     await Verifier(pool, lookups, registry, concurrency=4).run_once()
 
 
 async def by_reading(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> None:
-    await make_due(pool, DueKind.RESOLVE, FIRST_DIGEST)
+    await enqueue(pool, WorkKind.RESOLVE, FIRST_DIGEST)
     await Resolver(pool, lookups, registry, concurrency=4).run_once()
 
 
@@ -184,7 +186,7 @@ async def test_unreadable__is_asked_for_again_by_a_walk(pool: Pool, lookups: Loo
     store(state, FIRST, "v1")
     registry = DirectRegistry(state)
     await walk(pool, lookups, registry)
-    await pool.execute("DELETE FROM due")
+    await pool.execute("DELETE FROM work_item")
     await pool.execute("UPDATE manifest SET content = 'unreadable', read_at = now()")
     await walk(pool, lookups, registry, reread_after=HOUR)
     await work_off(pool, lookups, registry)
@@ -200,9 +202,9 @@ class Lagging(DirectRegistry):
         """Answer 404 for as long as it lags."""
         if not self.lags:
             return await super().get_manifest(repository, digest)
-        looked_at, registry_clock = self._begin("get_manifest", repository, digest)
+        observed_at, registry_clock = self._begin("get_manifest", repository, digest)
         return NotFound(
-            looked_at=looked_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
+            observed_at=observed_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
         )
 
 
@@ -217,10 +219,10 @@ async def test_lagging_replica__makes_nothing_gone(pool: Pool, lookups: Lookups)
     for attempts in range(1, 6):
         await hurry_up(pool)
         await resolver.run_once()
-        assert attempts == await pool.fetchval("SELECT attempts FROM due WHERE kind = 'resolve'")
+        assert attempts == await pool.fetchval("SELECT attempts FROM work_item WHERE kind = 'resolve'")
     assert (await hold_on(pool, FIRST_DIGEST)).present
     assert 0 == await logged(pool, "manifest.deleted")
-    assert 1 == await pool.fetchval("SELECT count(*) FROM due WHERE kind = 'verify'")
+    assert 1 == await pool.fetchval("SELECT count(*) FROM work_item WHERE kind = 'verify'")
     registry.lags = False
     await work_off(pool, lookups, registry)
     await check_counters(pool, read=True)
@@ -280,7 +282,7 @@ async def pushed_by_digest(
     events.clear()
     state.clock = lambda: datetime.now(UTC)
     state.repositories[APP].manifests.clear()
-    await pool.execute("UPDATE due SET attempts = 1, due_at = now() WHERE kind = 'resolve'")
+    await pool.execute("UPDATE work_item SET attempts = 1, due_at = now() WHERE kind = 'resolve'")
     return state, events
 
 
@@ -300,7 +302,7 @@ async def test_missing__beside_a_push_that_is_being_applied(pool: Pool, lookups:
     record = await hold_on(pool, FIRST_DIGEST)
     assert record.present
     assert record.as_of > datetime.now(UTC) - CLOCK_MARGIN
-    assert 1 == await pool.fetchval("SELECT count(*) FROM due WHERE kind = 'resolve'")
+    assert 1 == await pool.fetchval("SELECT count(*) FROM work_item WHERE kind = 'resolve'")
     await check_counters(pool)
 
 
@@ -344,7 +346,7 @@ async def test_hold__is_never_written_over_younger_evidence(pool: Pool, lookups:
     )
     (ids,) = await pool.fetch("SELECT repository_id, manifest_id FROM repository_manifest")
     async with transaction(pool) as held:
-        written = await manifests.hold_manifests(
+        written = await manifests.put_repository_manifests(
             held,
             records=[older],
             repository_ids={APP: ids["repository_id"]},
@@ -362,8 +364,8 @@ async def test_walk__what_it_saw_is_dated_by_the_look(pool: Pool, lookups: Looku
     events.clear()
 
     class Deleted(DirectRegistry):
-        async def look_at_manifest(self, repository: RepositoryName, digest: Digest) -> Any:
-            answer = await super().look_at_manifest(repository, digest)
+        async def head_manifest(self, repository: RepositoryName, digest: Digest) -> Any:
+            answer = await super().head_manifest(repository, digest)
             self.state.delete_manifest(repository, digest)
             await take_in(pool, lookups, events, received_at=datetime.now(UTC))
             return answer
@@ -422,7 +424,7 @@ async def test_new_tag__after_a_walk_is_dated_by_what_is_known(
         )
         await take_in(pool, lookups, events, received_at=datetime.now(UTC))
     else:
-        await make_due(pool, DueKind.VERIFY, V1)
+        await enqueue(pool, WorkKind.VERIFY, V1)
     await work_off(pool, lookups, registry)
     (row,) = await pool.fetch(
         "SELECT t.published_at, t.published_source, t.image_created, h.not_before FROM tag AS t"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from indexer.audit.seal import Sealer
-from indexer.housekeeping import Housekeeper, Retention
+from indexer.background.housekeeping import Housekeeper, Retention
 from indexer.ingest.worker import IngestWorker
 from indexer.inventory.own_requests import signed
 from indexer.oci.user_agent import user_agent
@@ -14,7 +14,7 @@ from indexer.store import inbox
 from indexer.store.lookups import Lookups
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool
-from reconciler.announced import Asked, PullWatch
+from reconciler.pulls.announced import Asked, PullWatch
 from tests.fixtures.asking import Api
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event, pushes
 

@@ -60,10 +60,10 @@ def test_registry__asks_for_a_password(start_registry: StartRegistry, registry_v
 
 async def test_registry__posts_notifications(start_registry: StartRegistry, registry_version: int) -> None:
     """A push arrives at the endpoint with its token; the blobs' events stay away."""
-    heard: asyncio.Queue[tuple[str, dict[str, list[dict[str, str]]]]] = asyncio.Queue()
+    announced: asyncio.Queue[tuple[str, dict[str, list[dict[str, str]]]]] = asyncio.Queue()
 
     async def receive(request: web.Request) -> web.Response:
-        heard.put_nowait((request.headers["Authorization"], await request.json()))
+        announced.put_nowait((request.headers["Authorization"], await request.json()))
         return web.Response(status=202)
 
     application = web.Application()
@@ -76,9 +76,9 @@ async def test_registry__posts_notifications(start_registry: StartRegistry, regi
         endpoint = Endpoint(f"http://127.0.0.1:{port}/notifications", token="word")
         server = start_registry(registry_version, notifications=[endpoint])
         with closing(Pusher(server.url)) as pusher:
-            await asyncio.to_thread(pusher.push, "app", oci_image("told"), "v1")
+            await asyncio.to_thread(pusher.push, "app", oci_image("event"), "v1")
         async with asyncio.timeout(60):
-            authorization, envelope = await heard.get()
+            authorization, envelope = await announced.get()
     finally:
         await runner.cleanup()
     assert authorization == "Bearer word"

@@ -8,21 +8,21 @@ from typing import Any, cast
 
 import pytest
 
-from indexer.errors import StoreRefused
-from indexer.housekeeping import Housekeeper, Retention
-from indexer.inventory.changes import DueKind
+from indexer.background.housekeeping import Housekeeper, Retention
+from indexer.common.errors import StoreRefused
+from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
 from indexer.settings import Settings
-from indexer.store import contents, due
-from indexer.store.contents import ReadManifest
+from indexer.store import manifest_contents, work_items
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
+from indexer.store.manifest_contents import ReadManifest
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool
-from reconciler.announced import Asked
-from reconciler.app import Rooms, once
-from reconciler.drift.report import WalkSettings
-from reconciler.drift.walk import Walk
+from reconciler.app import Components, once
+from reconciler.drift.report import RunSettings
+from reconciler.drift.run import ReconcileRun
+from reconciler.pulls.announced import Asked
 from reconciler.registry.client import RegistryClient
 from reconciler.resolve import loop as room
 from reconciler.resolve.loop import Resolver
@@ -47,14 +47,14 @@ def hold(state: RegistryState, repository: str, image: Image, tag: str) -> None:
 
 async def walked(pool: Pool, lookups: Lookups, state: RegistryState) -> Resolver:
     """Walk it, so that everything tagged is due to be read."""
-    settings = WalkSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
-    report = await Walk(pool, lookups, DirectRegistry(state), settings).run()
+    settings = RunSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
+    report = await ReconcileRun(pool, lookups, DirectRegistry(state), settings).run()
     assert RunOutcome.COMPLETE is report.outcome
     return Resolver(pool, lookups, DirectRegistry(state), concurrency=4)
 
 
 async def still_due(pool: Pool) -> list[str]:
-    rows = await pool.fetch("SELECT key FROM due WHERE kind = $1 ORDER BY key", DueKind.RESOLVE)
+    rows = await pool.fetch("SELECT key FROM work_item WHERE kind = $1 ORDER BY key", WorkKind.RESOLVE)
     return [row["key"] for row in rows]
 
 
@@ -113,7 +113,7 @@ async def test_batch__one_that_cannot_be_stored(
     for image, tag in ((AMD, "amd"), (ARM, "arm"), (oci_image("third"), "third")):
         hold(state, APP, image, tag)
     resolver = await walked(pool, lookups, state)
-    store = contents.store_manifests
+    store = manifest_contents.store_manifests
 
     async def refuse(pool: Pool, lookups: Lookups, reads: Iterable[ReadManifest], **named: Any) -> None:
         reads = list(reads)
@@ -122,19 +122,21 @@ async def test_batch__one_that_cannot_be_stored(
         await store(pool, lookups, reads, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(contents, "store_manifests", refuse)
+        patch.setattr(manifest_contents, "store_manifests", refuse)
         waits = []
         for attempts in range(1, 4):
             await resolver.run_once()
             assert await still_due(pool) == [ARM.digest]
-            (row,) = await pool.fetch("SELECT attempts, due_at, now() AS now FROM due WHERE kind = 'resolve'")
+            (row,) = await pool.fetch(
+                "SELECT attempts, due_at, now() AS now FROM work_item WHERE kind = 'resolve'"
+            )
             assert row["attempts"] == attempts
             waits.append(row["due_at"] - row["now"])
             assert 0 == (await resolver.run_once()).items
-            await pool.execute("UPDATE due SET due_at = now() WHERE kind = 'resolve'")
+            await pool.execute("UPDATE work_item SET due_at = now() WHERE kind = 'resolve'")
         assert timedelta(0) < waits[0] < waits[1] < waits[2]
         async with pool.acquire() as connection:
-            assert 1 == (await due.backlog(connection))[DueKind.RESOLVE].failing
+            assert 1 == (await work_items.backlog(connection))[WorkKind.RESOLVE].failing
     await resolver.run_once()
     assert await still_due(pool) == []
     assert (ARM.size_bytes, ["linux/arm64"]) == (await shown(pool))[APP, "arm"]
@@ -142,14 +144,14 @@ async def test_batch__one_that_cannot_be_stored(
 
 
 async def test_batch__one_that_fails_for_ever_is_given_up(pool: Pool, lookups: Lookups) -> None:
-    """However often a manifest failed, its wait is bounded; after INDEXER_DUE_RETENTION it is given up."""
+    """However often a manifest failed, its wait is bounded; after INDEXER_WORK_RETENTION it is given up."""
     state = RegistryState()
     hold(state, APP, AMD, "amd")
     resolver = await walked(pool, lookups, state)
     state.repositories[APP].manifests.clear()
-    await pool.execute("UPDATE due SET attempts = 2000, since = now() - interval '31 days'")
+    await pool.execute("UPDATE work_item SET attempts = 2000, since = now() - interval '31 days'")
     await resolver.run_once()
-    (row,) = await pool.fetch("SELECT attempts, due_at - now() AS wait FROM due WHERE kind = 'resolve'")
+    (row,) = await pool.fetch("SELECT attempts, due_at - now() AS wait FROM work_item WHERE kind = 'resolve'")
     assert 2001 == row["attempts"]
     assert row["wait"] <= room.LONGEST_RETRY
     month = timedelta(days=30)
@@ -165,7 +167,7 @@ async def test_once__says_what_could_not_be_stored(
     state = RegistryState()
     for image, tag in ((AMD, "amd"), (ARM, "arm")):
         hold(state, APP, image, tag)
-    store = contents.store_manifests
+    store = manifest_contents.store_manifests
 
     async def refuse(pool: Pool, lookups: Lookups, reads: Iterable[ReadManifest], **named: Any) -> None:
         reads = list(reads)
@@ -173,24 +175,24 @@ async def test_once__says_what_could_not_be_stored(
             raise StoreRefused("value out of int64 range")
         await store(pool, lookups, reads, **named)
 
-    monkeypatch.setattr(contents, "store_manifests", refuse)
+    monkeypatch.setattr(manifest_contents, "store_manifests", refuse)
     for name in ("RETRY", "LONGEST_RETRY"):
         monkeypatch.setattr(room, name, timedelta(milliseconds=1))
-    monkeypatch.setattr(due, "MEASURE_DELAY", timedelta(0))
-    monkeypatch.setattr(due, "LOOK_SPACING", timedelta(milliseconds=1))
+    monkeypatch.setattr(work_items, "MEASURE_DELAY", timedelta(0))
+    monkeypatch.setattr(work_items, "OBSERVATION_SPACING", timedelta(milliseconds=1))
     registry = cast("RegistryClient", DirectRegistry(state))
     settings = Settings.read({"RECONCILER_REGISTRY_URL": "http://127.0.0.1:5000"}, config=None)
-    rooms = Rooms(
+    components = Components(
         settings=settings,
         database_url="",
         pool=pool,
         lookups=lookups,
         registry=registry,
         asked=Asked(),
-        walking=registry,
+        reconciling=registry,
     )
     report = await once(
-        rooms,
+        components,
         scope=None,
         release_brake=False,
         thorough=True,

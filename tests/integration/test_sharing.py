@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from indexer.audit.seal import seal
+from indexer.background.loop import Loop
 from indexer.ingest.worker import IngestWorker
-from indexer.inventory.changes import DueKind
-from indexer.loop import Loop
-from indexer.store import due, inbox
-from indexer.store.due import Deferred, DueKey
+from indexer.inventory.changes import WorkKind
+from indexer.store import inbox, work_items
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
+from indexer.store.work_items import Deferred, WorkKey
 from reconciler.verify.loop import Verifier
 from tests.fixtures import captures
 from tests.fixtures.captures import Capture
@@ -77,7 +77,7 @@ async def test_reconcile__two_of_each_share_the_looks(
 ) -> None:
     """Every due tag is looked at by one verifier at a time, and the two together settle all."""
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr("indexer.store.due.LOOK_SPACING", moment)
+    monkeypatch.setattr("indexer.store.work_items.OBSERVATION_SPACING", moment)
     monkeypatch.setattr("reconciler.verify.decide.SPACING", moment)
     capture = captures.load("random-workload-a.3.1.1")
     await deliver(pool, capture)
@@ -86,20 +86,20 @@ async def test_reconcile__two_of_each_share_the_looks(
     loops: list[Loop] = [Verifier(pool, lookups, registry, concurrency=4) for _ in range(2)]
 
     async def drain(loop: Loop) -> None:
-        while await pool.fetchval("SELECT count(*) FROM due WHERE kind = 'verify'"):
+        while await pool.fetchval("SELECT count(*) FROM work_item WHERE kind = 'verify'"):
             if not (await loop.run_once()).items:
                 await asyncio.sleep(0.005)
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(drain(loop) for loop in loops))
-    looks = [call[1:3] for call in registry.asked if call[0] == "look_at_tag"]
+    observations = [call[1:3] for call in registry.asked if call[0] == "head_tag"]
     spoken_of = {
         (event["target"]["repository"], event["target"]["tag"])
         for delivery in capture.deliveries
         for event in (delivery["body"] or {}).get("events", [])
         if event["target"].get("tag")
     }
-    assert {tag: looks.count(tag) for tag in spoken_of} == dict.fromkeys(spoken_of, 2)
+    assert {tag: observations.count(tag) for tag in spoken_of} == dict.fromkeys(spoken_of, 2)
     assert await recorded_tags(pool) == capture.tags
 
 
@@ -110,12 +110,18 @@ async def test_resolve__a_dead_workers_lease_runs_out(pool: Pool, lookups: Looku
     now = datetime.now(UTC)
     async with pool.acquire() as connection:
         lease = timedelta(seconds=30)
-        taken = await due.take_due(connection, kind=DueKind.RESOLVE, now=now, lease=lease, limit=100)
+        taken = await work_items.lease_work(
+            connection, kind=WorkKind.RESOLVE, now=now, lease=lease, limit=100
+        )
         assert taken
-        again = await due.take_due(connection, kind=DueKind.RESOLVE, now=now, lease=lease, limit=100)
+        again = await work_items.lease_work(
+            connection, kind=WorkKind.RESOLVE, now=now, lease=lease, limit=100
+        )
         assert again == []
         later = now + timedelta(seconds=31)
-        after = await due.take_due(connection, kind=DueKind.RESOLVE, now=later, lease=lease, limit=100)
+        after = await work_items.lease_work(
+            connection, kind=WorkKind.RESOLVE, now=later, lease=lease, limit=100
+        )
     assert {row.key for row in taken} == {row.key for row in after}
 
 
@@ -128,33 +134,37 @@ async def repository(pool: Pool) -> int:
 
 async def test_due__made_due_while_running_runs_once_more(pool: Pool) -> None:
     """News that arrives during a look is not lost, and makes exactly one more look."""
-    key = DueKey(kind=DueKind.VERIFY, repository_id=await repository(pool), key="v1")
+    key = WorkKey(kind=WorkKind.VERIFY, repository_id=await repository(pool), key="v1")
     lease = timedelta(seconds=30)
     async with pool.acquire() as connection:
-        await due.make_due(connection, keys=[key], now=NOW, due_at=NOW)
-        (row,) = await due.take_due(connection, kind=key.kind, now=NOW, lease=lease, limit=9)
-        await due.make_due(connection, keys=[key], now=NOW, due_at=NOW)
-        await due.make_due(connection, keys=[key], now=NOW, due_at=NOW)
-        assert await due.take_due(connection, kind=key.kind, now=NOW, lease=lease, limit=9) == []
-        await due.finish_due(connection, rows=[row], now=NOW)
-        soon = NOW + due.LOOK_SPACING
-        (again,) = await due.take_due(connection, kind=key.kind, now=soon, lease=lease, limit=9)
-        await due.finish_due(connection, rows=[again], now=soon)
-        assert await due.next_due(connection, kind=key.kind) is None
+        await work_items.enqueue(connection, keys=[key], now=NOW, due_at=NOW)
+        (row,) = await work_items.lease_work(connection, kind=key.kind, now=NOW, lease=lease, limit=9)
+        await work_items.enqueue(connection, keys=[key], now=NOW, due_at=NOW)
+        await work_items.enqueue(connection, keys=[key], now=NOW, due_at=NOW)
+        assert await work_items.lease_work(connection, kind=key.kind, now=NOW, lease=lease, limit=9) == []
+        await work_items.complete(connection, rows=[row], now=NOW)
+        soon = NOW + work_items.OBSERVATION_SPACING
+        (again,) = await work_items.lease_work(connection, kind=key.kind, now=soon, lease=lease, limit=9)
+        await work_items.complete(connection, rows=[again], now=soon)
+        assert await work_items.next_due_at(connection, kind=key.kind) is None
 
 
 async def test_due__a_tag_that_never_rests_is_looked_at_once_a_second(pool: Pool) -> None:
     """Fifty pushes a second make a row due fifty times; its looks stay apart."""
-    key = DueKey(kind=DueKind.VERIFY, repository_id=await repository(pool), key="busy")
+    key = WorkKey(kind=WorkKind.VERIFY, repository_id=await repository(pool), key="busy")
     lease = timedelta(seconds=30)
-    looks = 0
+    observations = 0
     async with pool.acquire() as connection:
         for number in range(150):
             now = NOW + timedelta(milliseconds=20 * number)
-            await due.make_due(connection, keys=[key], now=now, due_at=now + timedelta(milliseconds=150))
-            rows = await due.take_due(connection, kind=key.kind, now=now, lease=lease, limit=9)
-            looks += len(rows)
-            await due.defer_due(
-                connection, deferred=[Deferred(row=row, due_at=now + lease, looks=1) for row in rows], now=now
+            await work_items.enqueue(
+                connection, keys=[key], now=now, due_at=now + timedelta(milliseconds=150)
             )
-    assert 2 <= looks <= 4
+            rows = await work_items.lease_work(connection, kind=key.kind, now=now, lease=lease, limit=9)
+            observations += len(rows)
+            await work_items.reschedule(
+                connection,
+                deferred=[Deferred(row=row, due_at=now + lease, observations=1) for row in rows],
+                now=now,
+            )
+    assert 2 <= observations <= 4

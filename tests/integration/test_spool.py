@@ -13,11 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer.errors import StoreUnavailable
+from indexer.background.loop import WakeEvent
+from indexer.common.errors import StoreUnavailable
 from indexer.ingest import writer as writers
 from indexer.ingest.spool import Spool
 from indexer.ingest.writer import InboxWriter
-from indexer.loop import Alarm
 from indexer.store.inbox import Delivery
 from tests.fixtures.fault_proxy import FaultProxy
 
@@ -61,7 +61,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(database_url: str, directory: Path, *, max_bytes: int = 10_000_000) -> InboxWriter:
     writer = InboxWriter(
-        database_url, stored=Alarm(), spool=Spool(directory / "spool.sqlite3", max_bytes=max_bytes)
+        database_url, stored=WakeEvent(), spool=Spool(directory / "spool.sqlite3", max_bytes=max_bytes)
     )
     writer.start()
     return writer

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.inventory.changes import DueKind
+from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
-from indexer.store import checkpoints, checks, due, inbox, loops, loss, repositories, walks
+from indexer.store import checkpoints, checks, inbox, loops, loss, reconcile_runs, repositories, work_items
 from indexer.store.drift import RunMode, RunOutcome
-from indexer.store.inbox import Delivery, Refused
+from indexer.store.inbox import Delivery, Quarantine
 from indexer.store.migrate import migrate
 from indexer.store.pool import connect
 from indexer.store.traits import Trait, note_trait
@@ -79,13 +79,15 @@ async def test_status__of_trouble(migrated: str) -> None:
     try:
         old = Delivery(received_at=now - timedelta(minutes=10), body=b"{}")
         await inbox.put_deliveries(held, deliveries=[old])
-        await inbox.quarantine(held, refused=[Refused(delivery=old, reason="odd")], now=now)
-        await repositories.add_repositories(held, heard={RepositoryName("team/app"): now})
+        await inbox.quarantine(held, refused=[Quarantine(delivery=old, reason="odd")], now=now)
+        await repositories.add_repositories(held, announced={RepositoryName("team/app"): now})
         async with held.transaction():
             ids = await repositories.lock_repositories(held, names=[RepositoryName("team/app")])
-            key = due.DueKey(kind=DueKind.VERIFY, repository_id=ids[RepositoryName("team/app")], key="latest")
-            await due.make_due(held, keys=[key], now=now - timedelta(hours=3), due_at=now)
-        run = await walks.begin_run(
+            key = work_items.WorkKey(
+                kind=WorkKind.VERIFY, repository_id=ids[RepositoryName("team/app")], key="latest"
+            )
+            await work_items.enqueue(held, keys=[key], now=now - timedelta(hours=3), due_at=now)
+        run = await reconcile_runs.begin_run(
             held,
             mode=RunMode.RUN,
             at=now - timedelta(minutes=5),
@@ -93,7 +95,7 @@ async def test_status__of_trouble(migrated: str) -> None:
             cause=None,
             thorough=False,
         )
-        await walks.end_run(
+        await reconcile_runs.end_run(
             held,
             run_id=run.id,
             at=now,
@@ -160,13 +162,13 @@ async def test_status__of_processes_that_were_ended(migrated: str) -> None:
     held = await connect(migrated, application="tests")
     try:
         for process in ("reconciler run host:1", "reconciler run host:2"):
-            await loops.report(held, loop="walk", process=process, at=now, outcome="good", error=None)
+            await loops.report(held, loop="reconcile", process=process, at=now, outcome="good", error=None)
             await loops.end_process(held, process=process)
         ended = list(picture_lines(await look(migrated)))
         rows = await held.fetchval("SELECT count(*) FROM loop_state")
         await loops.report(
             held,
-            loop="walk",
+            loop="reconcile",
             process="reconciler run host:3",
             at=now + timedelta(seconds=1),
             outcome="good",

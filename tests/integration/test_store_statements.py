@@ -15,16 +15,16 @@ async def test_statements__all_prepare_against_the_schema(database_url: str) -> 
     connection = await asyncpg.connect(database_url)
     refused, foreign = {}, []
     try:
-        for noun in queries.nouns():
-            for name, statement in queries.load(noun).items():
+        for resource in queries.statement_files():
+            for name, statement in queries.load(resource).items():
                 try:
                     prepared = await connection.prepare(statement)
                 except asyncpg.PostgresError as error:
-                    refused[f"{noun}.{name}"] = str(error)
+                    refused[f"{resource}.{name}"] = str(error)
                     continue
                 types = (*prepared.get_parameters(), *(a.type for a in prepared.get_attributes()))
                 if any(one.schema != "pg_catalog" for one in types):
-                    foreign.append(f"{noun}.{name}")
+                    foreign.append(f"{resource}.{name}")
     finally:
         await connection.close()
     assert refused == {}

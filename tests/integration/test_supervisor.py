@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with the developer's tools; its stubs do not
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.local.pid_file import PidFile
 from indexer.local.processes import birth
 from indexer.local.supervisor import UpSettings, announcement, notifications_token, reachable_url, up
@@ -58,7 +58,7 @@ http.server.ThreadingHTTPServer((host, int(port)), Handler).serve_forever()
 UP = """
 import asyncio, os, sys
 from pathlib import Path
-from indexer.errors import IndexerError
+from indexer.common.errors import IndexerError
 from indexer.local import supervisor
 supervisor.python = lambda module, verb: [sys.executable, sys.argv[1], module]
 settings = supervisor.UpSettings(data_dir=Path(sys.argv[2]), registry_url="http://127.0.0.1:1",

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.errors import RegistryUnavailable
-from indexer.housekeeping import Housekeeper, Retention
+from indexer.background.housekeeping import Housekeeper, Retention
+from indexer.common.errors import RegistryUnavailable
 from indexer.inventory.latency import bucket_of
 from indexer.oci.reference import RepositoryName
-from indexer.store import due, verified
+from indexer.store import verification_latency, work_items
 from indexer.store.listing import status
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection
@@ -31,8 +31,8 @@ CAPTURE = "push-by-tag-oci.3.1.1"
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
-    monkeypatch.setattr(due, "LOOK_SPACING", moment)
+    monkeypatch.setattr(work_items, "FIRST_OBSERVATION_DELAY", moment)
+    monkeypatch.setattr(work_items, "OBSERVATION_SPACING", moment)
     monkeypatch.setattr(decide, "SPACING", moment)
 
 
@@ -46,7 +46,7 @@ class Away(DirectRegistry):
 
 async def until_verified(pool: Pool, verifiers: Sequence[Verifier]) -> None:
     async with asyncio.timeout(60):
-        while await pool.fetchval("SELECT count(*) FROM due WHERE kind = 'verify'"):
+        while await pool.fetchval("SELECT count(*) FROM work_item WHERE kind = 'verify'"):
             await asyncio.gather(*(verifier.run_once() for verifier in verifiers))
             await asyncio.sleep(0.005)
 
@@ -56,7 +56,7 @@ async def test_away__burns_no_attempts(pool: Pool, lookups: Lookups) -> None:
     capture = captures.load(CAPTURE)
     await ingest(pool, lookups, capture, batch=50)
     state = RegistryState.from_truth(capture.truth)
-    waiting = "SELECT key, attempts, looks, agreed, lease_until FROM due WHERE kind = 'verify' ORDER BY key"
+    waiting = "SELECT key, attempts, observations, confirmations, lease_until FROM work_item WHERE kind = 'verify' ORDER BY key"
     before = await pool.fetch(waiting)
     assert before
     away = Away(state)
@@ -73,14 +73,16 @@ async def test_lengths__each_push_counts_once(pool: Pool, lookups: Lookups) -> N
     """Every tag that was told and then verified counts once, by the time since its event, whoever verified it."""
     capture = captures.load("random-workload-a.3.1.1")
     await ingest(pool, lookups, capture, batch=50)
-    told = await pool.fetch("SELECT told_at FROM tag WHERE verified_at IS NULL AND told_at > '-infinity'")
+    told = await pool.fetch(
+        "SELECT last_event_at FROM tag WHERE verified_at IS NULL AND last_event_at > '-infinity'"
+    )
     registry = DirectRegistry(RegistryState.from_truth(capture.truth))
     await until_verified(pool, [Verifier(pool, lookups, registry, concurrency=4) for _ in range(2)])
     async with connection(pool) as held:
-        counted = await verified.sum_verified(held, since=datetime.now(UTC) - timedelta(hours=1))
+        counted = await verification_latency.sum_verified(held, since=datetime.now(UTC) - timedelta(hours=1))
         shown = await status.verification(held, tags=len(told), now=datetime.now(UTC))
     assert len(told) == sum(counted.values()) == shown.pushes
-    youngest = min((datetime.now(UTC) - row["told_at"]).total_seconds() for row in told)
+    youngest = min((datetime.now(UTC) - row["last_event_at"]).total_seconds() for row in told)
     assert min(counted) >= bucket_of(youngest) - 1
     assert shown.median_seconds is not None
     assert shown.p99_seconds is not None
@@ -92,7 +94,9 @@ async def test_lengths__are_forgotten(pool: Pool) -> None:
     now = datetime.now(UTC)
     async with connection(pool) as held:
         for hours in (0, 2, 30):
-            await verified.count_verified(held, seconds=[0.3, 0.3, 7.0], at=now - timedelta(hours=hours))
+            await verification_latency.count_verified(
+                held, seconds=[0.3, 0.3, 7.0], at=now - timedelta(hours=hours)
+            )
         shown = await status.verification(held, tags=0, now=now)
     assert (3, 0.31, 7.2) == (
         shown.pushes,

@@ -10,16 +10,16 @@ from typing import Any
 import orjson
 import pytest
 
-from indexer.errors import StoreUnavailable
+from indexer.common.errors import StoreUnavailable
 from indexer.ingest.worker import IngestWorker
-from indexer.inventory.changes import DueKind
+from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store import apply, due, inbox
-from indexer.store.apply import Look, Stored
+from indexer.store import apply, inbox, work_items
+from indexer.store.apply import ObservedRevision, Stored
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
-from reconciler.registry.answers import TagLook
+from reconciler.registry.answers import TagAnswer
 from reconciler.verify import decide
 from reconciler.verify.loop import Verifier
 from tests.fixtures.ingesting import check_counters, check_history, recorded_tags
@@ -35,8 +35,8 @@ FIRST, SECOND = oci_image("first"), oci_image("second")
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = timedelta(milliseconds=5)
-    monkeypatch.setattr(due, "FIRST_LOOK_DELAY", moment)
-    monkeypatch.setattr(due, "LOOK_SPACING", moment)
+    monkeypatch.setattr(work_items, "FIRST_OBSERVATION_DELAY", moment)
+    monkeypatch.setattr(work_items, "OBSERVATION_SPACING", moment)
     monkeypatch.setattr(decide, "SPACING", moment)
 
 
@@ -64,14 +64,14 @@ async def pushed(pool: Pool, lookups: Lookups, *tags: str) -> tuple[RegistryStat
 
 
 async def attempts(pool: Pool) -> dict[str, int]:
-    rows = await pool.fetch("SELECT key, attempts FROM due WHERE kind = 'verify'")
+    rows = await pool.fetch("SELECT key, attempts FROM work_item WHERE kind = 'verify'")
     return {row["key"]: row["attempts"] for row in rows}
 
 
 async def rounds(pool: Pool, verifier: Verifier, *, until: int) -> None:
     """Look until so many tags are left, as soon as they may be."""
     async with asyncio.timeout(60):
-        while until < await pool.fetchval("SELECT count(*) FROM due WHERE kind = 'verify'"):
+        while until < await pool.fetchval("SELECT count(*) FROM work_item WHERE kind = 'verify'"):
             await verifier.run_once()
             await asyncio.sleep(0.005)
 
@@ -81,29 +81,31 @@ async def test_tag__that_cannot_be_stored_holds_up_no_other(
 ) -> None:
     """Whatever is wrong with one look is that tag's failure: it is counted, and waits longer each time."""
     state, _ = await pushed(pool, lookups, *TAGS)
-    see_all = apply.see_all
+    apply_observations = apply.apply_observations
 
-    async def refuse(held: Any, words: Lookups, looks: Sequence[Look], **named: Any) -> list[Stored]:
-        if "bad" in {look.observation.tag for look in looks}:
+    async def refuse(
+        held: Any, words: Lookups, observations: Sequence[ObservedRevision], **named: Any
+    ) -> list[Stored]:
+        if "bad" in {look.observation.tag for look in observations}:
             raise ValueError("refused")
-        return await see_all(held, words, looks, **named)
+        return await apply_observations(held, words, observations, **named)
 
     verifier = Verifier(pool, lookups, DirectRegistry(state), concurrency=4)
     waits = []
     with monkeypatch.context() as patch:
-        patch.setattr(apply, "see_all", refuse)
+        patch.setattr(apply, "apply_observations", refuse)
         await rounds(pool, verifier, until=1)
         for count in range(1, 4):
             assert {"bad": count} == await attempts(pool)
-            waits.append(await pool.fetchval("SELECT due_at - now() FROM due WHERE kind = 'verify'"))
+            waits.append(await pool.fetchval("SELECT due_at - now() FROM work_item WHERE kind = 'verify'"))
             assert 0 == (await verifier.run_once()).items
-            await pool.execute("UPDATE due SET due_at = now()")
+            await pool.execute("UPDATE work_item SET due_at = now()")
             await verifier.run_once()
         async with pool.acquire() as connection:
-            assert 1 == (await due.backlog(connection))[DueKind.VERIFY].failing
+            assert 1 == (await work_items.backlog(connection))[WorkKind.VERIFY].failing
     assert timedelta(0) < waits[0] < waits[1] < waits[2]
     assert 1 == await pool.fetchval("SELECT count(*) FROM tag WHERE verified_at IS NULL")
-    await pool.execute("UPDATE due SET due_at = now()")
+    await pool.execute("UPDATE work_item SET due_at = now()")
     await rounds(pool, verifier, until=0)
     assert 0 == await pool.fetchval("SELECT count(*) FROM tag WHERE verified_at IS NULL")
 
@@ -113,10 +115,10 @@ async def test_tag__that_cannot_be_looked_at_holds_up_no_other(pool: Pool, looku
     state, _ = await pushed(pool, lookups, *TAGS)
 
     class Odd(DirectRegistry):
-        async def look_at_tag(self, repository: RepositoryName, tag: TagName, **more: Any) -> TagLook:
+        async def head_tag(self, repository: RepositoryName, tag: TagName, **more: Any) -> TagAnswer:
             if tag == "bad":
                 raise ValueError("odd")
-            return await super().look_at_tag(repository, tag, **more)
+            return await super().head_tag(repository, tag, **more)
 
     await rounds(pool, Verifier(pool, lookups, Odd(state), concurrency=4), until=1)
     assert {"bad": 1} == await attempts(pool)
@@ -134,7 +136,7 @@ async def test_database__that_is_away_is_no_tags_fault(
 
     await asyncio.sleep(0.01)
     with monkeypatch.context() as patch:
-        patch.setattr(apply, "see_all", away)
+        patch.setattr(apply, "apply_observations", away)
         with pytest.raises(StoreUnavailable):
             await Verifier(pool, lookups, DirectRegistry(state), concurrency=4).run_once()
     assert dict.fromkeys(TAGS, 0) == await attempts(pool)
@@ -142,13 +144,13 @@ async def test_database__that_is_away_is_no_tags_fault(
 
 @pytest.mark.parametrize("back", [timedelta(minutes=1), timedelta(hours=1)])
 @pytest.mark.parametrize("registry_too", [False, True], ids=["ours", "both"])
-@pytest.mark.parametrize("told", [True, False], ids=["told", "not-told"])
+@pytest.mark.parametrize("event", [True, False], ids=["event", "not-told"])
 async def test_clock__that_is_set_back_delays_nothing(
     pool: Pool, lookups: Lookups, *, back: timedelta, registry_too: bool, told: bool
 ) -> None:
     """A tag that moves after our clock went back is right after a few looks, and not called verified until then."""
     state, events = await pushed(pool, lookups, "v1")
-    await pool.execute("UPDATE tag SET told_at = now()")  # told just before the clock went back
+    await pool.execute("UPDATE tag SET last_event_at = now()")  # told just before the clock went back
     registry = DirectRegistry(state)
     verifier = Verifier(pool, lookups, registry, concurrency=4)
     await rounds(pool, verifier, until=0)
@@ -162,7 +164,7 @@ async def test_clock__that_is_set_back_delays_nothing(
         assert 1 == await pool.fetchval("SELECT count(*) FROM tag WHERE verified_at IS NULL")
     else:
         await pool.execute(
-            "INSERT INTO due (kind, repository_id, key, due_at, since)"
+            "INSERT INTO work_item (kind, repository_id, key, due_at, since)"
             " SELECT 'verify', repository_id, name, now(), now() FROM tag"
         )
     await rounds(pool, verifier, until=0)

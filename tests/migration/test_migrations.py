@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from indexer.errors import ConfigurationError, StoreFault, StoreOutdated, StoreRefused
+from indexer.common.errors import ConfigurationError, StoreFault, StoreOutdated, StoreRefused
 from indexer.store import migrate as migrations
 from indexer.store import pool as pools
 from indexer.store.migrate import Migration, check, migrate

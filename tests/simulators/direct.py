@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from indexer.errors import RegistryError, RegistryMisbehaved
+from indexer.common.errors import RegistryError, RegistryMisbehaved
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
 from reconciler.registry.answers import (
@@ -18,16 +18,16 @@ from reconciler.registry.answers import (
     Confirmed,
     Deletion,
     Found,
+    ManifestAnswer,
     ManifestContent,
-    ManifestLook,
     ManifestRead,
     NotFound,
     NotFoundCode,
     Ping,
+    TagAnswer,
     TagListing,
-    TagLook,
 )
-from reconciler.registry.cache import Kind, Nature
+from reconciler.registry.cache import CacheKind, RegistryKind
 from reconciler.registry.names import TagNames
 from reconciler.registry.protocol import WritableRegistry
 from tests.simulators.events import Version
@@ -50,31 +50,33 @@ class DirectRegistry:
 
     async def ping(self) -> Ping:
         """Answer as ``/v2/``."""
-        looked_at, registry_clock = self._begin("ping")
-        return Ping(looked_at=looked_at, registry_clock=registry_clock, api_version="registry/2.0")
+        observed_at, registry_clock = self._begin("ping")
+        return Ping(observed_at=observed_at, registry_clock=registry_clock, api_version="registry/2.0")
 
-    async def kind(self, *, afresh: bool = False) -> Kind:  # noqa: ARG002 - as the protocol has it
+    async def kind(self, *, afresh: bool = False) -> RegistryKind:  # noqa: ARG002 - as the protocol has it
         """Tell whether it is a cache; mostly a memory of the client's, so no call is counted."""
-        nature = Nature.CACHE if self.is_cache else Nature.STORE
-        return Kind(nature=nature, because="the test says so")
+        nature = CacheKind.CACHE if self.is_cache else CacheKind.STORE
+        return RegistryKind(nature=nature, because="the test says so")
 
     async def list_repositories(
         self, *, on_names: Callable[[Sequence[RepositoryName]], None] | None = None
     ) -> CatalogListing:
         """List what one page of any size would show."""
-        looked_at, registry_clock = self._begin("list_repositories")
+        observed_at, registry_clock = self._begin("list_repositories")
         texts, _ = self.state.catalog_page(10**9, "")
         names = tuple(sorted({parse_repository_name(text) for text in texts}))
         if on_names is not None and names:
             on_names(names)
-        return CatalogListing(looked_at=looked_at, registry_clock=registry_clock, names=names, complete=True)
+        return CatalogListing(
+            observed_at=observed_at, registry_clock=registry_clock, names=names, complete=True
+        )
 
     async def list_tags(self, repository: RepositoryName) -> TagListing:
         """List a repository's tags."""
-        looked_at, registry_clock = self._begin("list_tags", repository)
+        observed_at, registry_clock = self._begin("list_tags", repository)
         listed = self.state.list_tags(repository)
         return TagListing(
-            looked_at=looked_at,
+            observed_at=observed_at,
             registry_clock=registry_clock,
             names=TagNames.of(parse_tag_name(text) for text in listed or ()),
             complete=True,
@@ -89,40 +91,40 @@ class DirectRegistry:
         names = self.state.list_tags_page(repository, size, last)
         return [parse_tag_name(text) for text in sorted(names, key=lambda name: f"{name}/")]
 
-    async def look_at_tag(
+    async def head_tag(
         self,
         repository: RepositoryName,
         tag: TagName,
         *,
         if_digest: Digest | None = None,
         on_record: Digest | None = None,  # noqa: ARG002 - nothing here converts
-    ) -> TagLook:
+    ) -> TagAnswer:
         """Look at a tag; the condition is answered from the link alone, as the registries do."""
-        looked_at, registry_clock = self._begin("look_at_tag", repository, tag)
+        observed_at, registry_clock = self._begin("head_tag", repository, tag)
         digest = self.state.link_of(repository, tag)
         if digest is None:
             return NotFound(
-                looked_at=looked_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
+                observed_at=observed_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
             )
         if digest == if_digest:
-            return Confirmed(looked_at=looked_at, registry_clock=registry_clock, digest=digest)
-        return self._found(repository, digest, looked_at, registry_clock)
+            return Confirmed(observed_at=observed_at, registry_clock=registry_clock, digest=digest)
+        return self._found(repository, digest, observed_at, registry_clock)
 
-    async def look_at_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestLook:
+    async def head_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestAnswer:
         """Look at a manifest."""
-        looked_at, registry_clock = self._begin("look_at_manifest", repository, digest)
-        return self._found(repository, digest, looked_at, registry_clock)
+        observed_at, registry_clock = self._begin("head_manifest", repository, digest)
+        return self._found(repository, digest, observed_at, registry_clock)
 
     async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRead:
         """Read a manifest; not found also where a capture holds no bytes of it."""
-        looked_at, registry_clock = self._begin("get_manifest", repository, digest)
+        observed_at, registry_clock = self._begin("get_manifest", repository, digest)
         stored = self.state.manifest(repository, digest)
         if stored is None or stored.content is None:
             return NotFound(
-                looked_at=looked_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
+                observed_at=observed_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
             )
         return ManifestContent(
-            looked_at=looked_at,
+            observed_at=observed_at,
             registry_clock=registry_clock,
             digest=digest,
             media_type=stored.media_type,
@@ -170,22 +172,22 @@ class DirectRegistry:
     def _begin(self, *call: str) -> tuple[datetime, datetime]:
         """Date a call, let the world change, fail if a failure is due; the registry's clock has seconds."""
         self.asked.append(call)
-        looked_at, registry_clock = self.clock(), self.state.clock().replace(microsecond=0)
+        observed_at, registry_clock = self.clock(), self.state.clock().replace(microsecond=0)
         self.before_answer()
         if self.failures:
             raise self.failures.popleft()
-        return looked_at, registry_clock
+        return observed_at, registry_clock
 
     def _found(
-        self, repository: str, digest: Digest, looked_at: datetime, registry_clock: datetime
-    ) -> ManifestLook:
+        self, repository: str, digest: Digest, observed_at: datetime, registry_clock: datetime
+    ) -> ManifestAnswer:
         stored = self.state.manifest(repository, digest)
         if stored is None:
             return NotFound(
-                looked_at=looked_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
+                observed_at=observed_at, registry_clock=registry_clock, code=NotFoundCode.MANIFEST_UNKNOWN
             )
         return Found(
-            looked_at=looked_at,
+            observed_at=observed_at,
             registry_clock=registry_clock,
             digest=digest,
             media_type=stored.media_type,

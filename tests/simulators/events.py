@@ -47,7 +47,7 @@ class Source:
 
 
 def content_target(
-    repository: str, *, digest: str, media_type: str, size: int, tag: str | None, host: str, noun: str
+    repository: str, *, digest: str, media_type: str, size: int, tag: str | None, host: str, resource: str
 ) -> dict[str, Any]:
     """Return the target of a push, pull or mount: both versions write it alike."""
     target = {
@@ -56,7 +56,7 @@ def content_target(
         "size": size,
         "length": size,
         "repository": repository,
-        "url": f"http://{host}/v2/{repository}/{noun}/{digest}",
+        "url": f"http://{host}/v2/{repository}/{resource}/{digest}",
     }
     return target if tag is None else {**target, "tag": tag}
 

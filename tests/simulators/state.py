@@ -241,7 +241,7 @@ class RegistryState:
         """Return one catalog page and whether it has a link, by the walk the registries really do."""
         names: list[str] = []
         linked = False
-        for repository in self._walk():
+        for repository in self._iterate_pages():
             if repository is None:
                 # Only an ordinary directory makes the walk notice that the page is full. What follows a full
                 # page at once without one (a parent after its last child) costs 2.8 the link and kills 3.x.
@@ -259,7 +259,7 @@ class RegistryState:
             return names[: self.catalog_ends_after], False
         return names, linked
 
-    def _walk(self) -> Iterator[str | None]:
+    def _iterate_pages(self) -> Iterator[str | None]:
         """Visit directories in order: a repository's name at its marker directory, None at any other."""
         marker = "_manifests" if self.version is Version.V3 else "_layers"
         markers = set[tuple[str, ...]]()
@@ -296,18 +296,18 @@ class RegistryState:
             size=size,
             tag=tag,
             host=request.host,
-            noun="blobs" if media_type == OCTET_STREAM else "manifests",
+            resource="blobs" if media_type == OCTET_STREAM else "manifests",
         )
         if mounted_from is not None:
             target["fromRepository"] = mounted_from
-        self._tell(action, target, request)
+        self._apply(action, target, request)
 
     def _tell_deletion(
         self, repository: str, *, request: RequestInfo, digest: Digest | None = None, tag: str | None = None
     ) -> None:
-        self._tell("delete", deletion_target(self.version, repository, digest=digest, tag=tag), request)
+        self._apply("delete", deletion_target(self.version, repository, digest=digest, tag=tag), request)
 
-    def _tell(self, action: str, target: dict[str, Any], request: RequestInfo) -> None:
+    def _apply(self, action: str, target: dict[str, Any], request: RequestInfo) -> None:
         event = make_event(action, target, request=request, source=self.source, at=self.clock())
         for listener in self.listeners:
             listener(event)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis.stateful import rule
 
+from indexer.inventory.apply_observation import TagObservation, as_deletion
 from indexer.inventory.dummies import DUMMIES
 from indexer.inventory.records import TagRecord
-from indexer.inventory.seen import TagObservation, as_deletion
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.media_types import DOCKER_MANIFEST
 from indexer.oci.reference import TagName

@@ -19,12 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from indexer.ingest.envelope import decode
 from indexer.inventory import history
+from indexer.inventory.apply_event import Known, apply_event
+from indexer.inventory.apply_observation import TagObservation, TagState, apply_observation
 from indexer.inventory.changes import AuditSource, Entry
-from indexer.inventory.held import ManifestObservation, observe_manifest
-from indexer.inventory.precedence import Judgement
+from indexer.inventory.precedence import ObservationVerdict
 from indexer.inventory.records import ManifestRecord, TagRecord
-from indexer.inventory.seen import Outcome, TagObservation, see
-from indexer.inventory.told import Known, tell
+from indexer.inventory.repository_manifests import ManifestObservation, observe_manifest
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.media_types import OCI_MANIFEST
 from indexer.oci.reference import RepositoryName, TagName
@@ -55,7 +55,7 @@ class InventoryMachine(RuleBasedStateMachine):
         self.pending: list[dict[str, Any]] = []
         self.delivered: list[dict[str, Any]] = []
         self.links: list[tuple[TagName, Digest]] = []
-        self.looks: list[tuple[TagObservation, int]] = []
+        self.observations: list[tuple[TagObservation, int]] = []
         self.answers: list[ManifestObservation] = []
         self.newest: dict[str, dict[str, datetime | None]] = {}
         self.known = Known()
@@ -156,7 +156,7 @@ class InventoryMachine(RuleBasedStateMachine):
             if each.id in self.seen_ids:
                 continue
             self.seen_ids.add(each.id)
-            changes = tell(self.known, each)
+            changes = apply_event(self.known, each)
             self.entries += [change for change in changes if isinstance(change, Entry)]
         self.delivered.append(event)
 
@@ -165,12 +165,12 @@ class InventoryMachine(RuleBasedStateMachine):
     @rule(tag=tags)
     def look(self, tag: TagName) -> None:
         """A look is made now and stored later, if nothing changed in between."""
-        self.looks.append((self.observe(tag), self.revision(tag)))
+        self.observations.append((self.observe(tag), self.revision(tag)))
 
-    @precondition(lambda self: self.looks)
+    @precondition(lambda self: self.observations)
     @rule(data=st.data())
     def store_look(self, data: st.DataObject) -> None:
-        observation, revision = self.looks.pop(data.draw(st.integers(0, len(self.looks) - 1)))
+        observation, revision = self.observations.pop(data.draw(st.integers(0, len(self.observations) - 1)))
         self.store(observation, revision)
 
     @rule(content=contents)
@@ -188,36 +188,36 @@ class InventoryMachine(RuleBasedStateMachine):
             repository=REPOSITORY,
             digest=digest,
             served=self.registry.manifest(REPOSITORY, digest) is not None,
-            looked_at=self.clock,
+            observed_at=self.clock,
             as_of=min(self.clock, self.registry.clock().replace(microsecond=0)),
         )
 
-    def store_manifest(self, observation: ManifestObservation, *, waited: bool = False) -> Judgement:
+    def store_manifest(self, observation: ManifestObservation, *, waited: bool = False) -> ObservationVerdict:
         key = (REPOSITORY, observation.digest)
         record = self.known.manifests.get(key)
         judged = observe_manifest(record, observation, source=AuditSource.WALK, waited=waited)
         for change in judged.changes:
             self.known.fold(change)
-        if judged.judgement is Judgement.CONFIRMED and record is not None:
-            as_of = max(record.as_of, observation.looked_at)
+        if judged.judgement is ObservationVerdict.CONFIRMED and record is not None:
+            as_of = max(record.as_of, observation.observed_at)
             self.known.manifests[key] = replace(record, as_of=as_of)
         return judged.judgement
 
     def observe(self, tag: TagName) -> TagObservation:
         digest = self.registry.link_of(REPOSITORY, tag)
         if digest is None:
-            outcome = Outcome.ABSENT
+            outcome = TagState.ABSENT
         elif self.registry.manifest(REPOSITORY, digest) is None:
-            outcome = Outcome.BROKEN
+            outcome = TagState.BROKEN
         else:
-            outcome = Outcome.POINTS
+            outcome = TagState.POINTS
         return TagObservation(
             repository=REPOSITORY,
             tag=tag,
             outcome=outcome,
-            looked_at=self.clock,
+            observed_at=self.clock,
             as_of=min(self.clock, self.registry.clock().replace(microsecond=0)),
-            digest=digest if outcome is Outcome.POINTS else None,
+            digest=digest if outcome is TagState.POINTS else None,
         )
 
     def store(
@@ -227,11 +227,11 @@ class InventoryMachine(RuleBasedStateMachine):
         *,
         waited: bool = False,
         verified_before: datetime | None = None,
-    ) -> Judgement | None:
+    ) -> ObservationVerdict | None:
         key = (REPOSITORY, observation.tag)
         if self.revision(observation.tag) != revision:
             return None
-        seen = see(
+        seen = apply_observation(
             self.known.tags.get(key),
             self.known.histories.get(key, ()),
             observation,
@@ -277,8 +277,8 @@ class InventoryMachine(RuleBasedStateMachine):
         """Of every tag and manifest, the instants that only ever grow; one that is not known may become so again."""
         found: dict[str, dict[str, datetime | None]] = {
             tag: {
-                "told_at": record.told_at,
-                "seen_at": record.seen_at,
+                "last_event_at": record.last_event_at,
+                "last_observed_at": record.last_observed_at,
                 "verified_at": record.verified_at,
             }
             for (_, tag), record in self.known.tags.items()
@@ -300,11 +300,11 @@ class InventoryMachine(RuleBasedStateMachine):
             self.take(event)
         self.now += QUIET
         for tag in TAGS:
-            looks = [self.verify(tag) for _ in range(2)]
-            assert looks[-1] is Judgement.CONFIRMED
+            observations = [self.verify(tag) for _ in range(2)]
+            assert observations[-1] is ObservationVerdict.CONFIRMED
         for digest in [digest for (_, digest), held in self.known.manifests.items() if held.present]:
             observation = self.observe_manifest(digest)
-            assert self.store_manifest(observation, waited=True) is not Judgement.DOUBTED
+            assert self.store_manifest(observation, waited=True) is not ObservationVerdict.INCONCLUSIVE
         stored = self.registry.repositories.get(REPOSITORY)
         links = dict(stored.tags) if stored is not None else {}
         for tag in TAGS:
@@ -312,7 +312,7 @@ class InventoryMachine(RuleBasedStateMachine):
         self.intervals_never_overlap()
         self.the_open_interval_is_what_is_on_record()
 
-    def verify(self, tag: TagName) -> Judgement | None:
+    def verify(self, tag: TagName) -> ObservationVerdict | None:
         """Look as verification does, once it has waited, and ask for the manifest as resolving does."""
         record = self.known.tags.get((REPOSITORY, tag))
         observation = self.observe(tag)

@@ -14,12 +14,12 @@ from hypothesis import settings
 from hypothesis.stateful import invariant
 
 from indexer.ingest.envelope import decode
+from indexer.inventory.apply_observation import TagObservation
 from indexer.inventory.changes import AuditSource
-from indexer.inventory.held import ManifestObservation
-from indexer.inventory.seen import TagObservation
+from indexer.inventory.repository_manifests import ManifestObservation
 from indexer.oci.digest import digest_from_bytes
 from indexer.store import apply, repositories
-from indexer.store.apply import Look, Stored
+from indexer.store.apply import ObservedRevision, Stored
 from indexer.store.instants import known
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, open_pool, transaction
@@ -30,7 +30,7 @@ from tests.stateful.test_inventory_machine import REPOSITORY, InventoryMachine
 
 TABLES = (
     "tag, tag_tombstone, tag_history, tag_pull, tag_check, pull_check, repository_manifest, audit_staged, event_seen,"
-    " due, drift_finding, repository"
+    " work_item, drift_finding, repository"
 )
 
 
@@ -48,7 +48,7 @@ class StoreMachine(InventoryMachine):
     async def _begin(self) -> None:
         async with transaction(self.pool) as held:
             await held.execute(f"TRUNCATE {TABLES} CASCADE")
-            await repositories.add_repositories(held, heard={REPOSITORY: self.now})
+            await repositories.add_repositories(held, announced={REPOSITORY: self.now})
 
     def take(self, event: dict[str, Any]) -> None:
         decoded = decode(
@@ -58,7 +58,7 @@ class StoreMachine(InventoryMachine):
         async def ingest() -> None:
             await apply.prepare(self.lookups, decoded.events)
             async with transaction(self.pool) as held:
-                await apply.tell_all(held, self.lookups, decoded.events, now=self.now)
+                await apply.apply_events(held, self.lookups, decoded.events, now=self.now)
 
         self.runner.run(ingest())
         super().take(event)
@@ -66,18 +66,18 @@ class StoreMachine(InventoryMachine):
     def store(self, observation: TagObservation, revision: int, **how: Any) -> Any:
         judgement = super().store(observation, revision, **how)
 
-        async def see() -> Stored:
+        async def apply_observation() -> Stored:
             async with transaction(self.pool) as held:
-                (stored,) = await apply.see_all(
+                (stored,) = await apply.apply_observations(
                     held,
                     self.lookups,
-                    [Look(observation=observation, revision=revision, **how)],
+                    [ObservedRevision(observation=observation, revision=revision, **how)],
                     source=AuditSource.VERIFY,
                     now=self.now,
                 )
             return stored
 
-        stored = self.runner.run(see())
+        stored = self.runner.run(apply_observation())
         assert stored.value == ("overtaken" if judgement is None else judgement.value)
         return judgement
 
@@ -85,7 +85,7 @@ class StoreMachine(InventoryMachine):
         judgement = super().store_manifest(observation, waited=waited)
         key = (observation.repository, observation.digest)
 
-        async def see() -> Stored:
+        async def apply_observation() -> Stored:
             async with transaction(self.pool) as held:
                 (stored,) = await apply.see_manifests(
                     held,
@@ -97,7 +97,7 @@ class StoreMachine(InventoryMachine):
                 )
             return stored
 
-        assert self.runner.run(see()).value == judgement.value
+        assert self.runner.run(apply_observation()).value == judgement.value
         return judgement
 
     @invariant()
@@ -106,15 +106,15 @@ class StoreMachine(InventoryMachine):
 
     async def _compare(self) -> None:
         rows = await self.pool.fetch(
-            "SELECT t.name, m.digest, t.revision, t.told_at, t.seen_at, t.published_at, t.broken_reason, t.verified_at"
+            "SELECT t.name, m.digest, t.revision, t.last_event_at, t.last_observed_at, t.published_at, t.broken_reason, t.verified_at"
             " FROM tag AS t LEFT JOIN manifest AS m ON m.id = t.manifest_id"
         )
         live = {
             row["name"]: (
                 digest_from_bytes(row["digest"]) if row["digest"] else None,
                 row["revision"],
-                known(row["told_at"]),
-                known(row["seen_at"]),
+                known(row["last_event_at"]),
+                known(row["last_observed_at"]),
                 row["published_at"],
                 row["broken_reason"],
                 row["verified_at"],
@@ -125,8 +125,8 @@ class StoreMachine(InventoryMachine):
             record.name: (
                 record.digest,
                 record.revision,
-                record.told_at,
-                record.seen_at,
+                record.last_event_at,
+                record.last_observed_at,
                 record.published_at,
                 record.broken_reason,
                 record.verified_at,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from indexer.ingest.access_decide import Outcome, judge
-from indexer.ingest.access_line import LONGEST_LINE, Line, Unreadable, parse_line
+from indexer.access_log.decide import RequestOutcome, judge
+from indexer.access_log.line import LONGEST_LINE, AccessLine, Unreadable, parse_line
 from indexer.inventory.own_requests import signed
 from indexer.oci.user_agent import user_agent
 
@@ -44,7 +44,7 @@ def completed(status: object, **more: object) -> dict[str, object]:
     return REQUEST | {"msg": said, "http.response.status": status} | more
 
 
-def parse(source: object) -> Line | None:
+def parse(source: object) -> AccessLine | None:
     return parse_line(orjson.dumps(source), now=NOW)
 
 
@@ -59,12 +59,12 @@ def test_line__of_distribution() -> None:
     line = parse(
         completed(400, **{"err.code": "manifest invalid", "auth.user.name": "alice", "instance.id": "i1"})
     )
-    assert line == Line(
+    assert line == AccessLine(
         at=datetime(2026, 11, 24, 13, 42, 4, 714508, tzinfo=UTC),
         status=400,
         method="PUT",
         repository="team/app",
-        noun="manifests",
+        resource="manifests",
         reference="v1",
         address="192.0.2.7",
         port=42668,
@@ -185,28 +185,28 @@ def test_line__nothing_in_it_is_trusted() -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        (completed(201), Outcome.SUCCEEDED),
-        (completed(304), Outcome.SUCCEEDED),
-        (REQUEST | {"msg": REFUSED + "invalid authorization credential"}, Outcome.CHALLENGED),
-        (REQUEST | {"msg": "error authorizing context: authorization token required"}, Outcome.CHALLENGED),
-        (REQUEST | {"msg": "error authorizing context: insufficient scope"}, Outcome.CHALLENGED),
-        (REQUEST | {"msg": REFUSED + "authentication failure"}, Outcome.DENIED),
-        (completed(403), Outcome.DENIED),
-        (completed(404), Outcome.FAILED),
-        (completed(404, **{"http.request.method": "HEAD"}), Outcome.NOTHING),
-        (completed(404, **{"http.request.method": "OPTIONS"}), Outcome.NOTHING),
-        (completed(404, **{"http.request.method": "GET", "http.request.uri": "/v2/a/blobs/sha256:0"}), Outcome.NOTHING),
-        (completed(400), Outcome.FAILED),
-        (completed(405), Outcome.FAILED),
-        (completed(429), Outcome.FAILED),
-        (completed(503, **{"http.request.uri": "/v2/a/blobs/uploads/1"}), Outcome.FAILED),
-        (completed(403, **{"http.request.useragent": "registry-indexer-reconciler/1"}), Outcome.DENIED),
-        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1")}), Outcome.NOTHING),
-        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v2")}), Outcome.DENIED),
-        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1", b"other")}), Outcome.DENIED),
+        (completed(201), RequestOutcome.SUCCEEDED),
+        (completed(304), RequestOutcome.SUCCEEDED),
+        (REQUEST | {"msg": REFUSED + "invalid authorization credential"}, RequestOutcome.CHALLENGED),
+        (REQUEST | {"msg": "error authorizing context: authorization token required"}, RequestOutcome.CHALLENGED),
+        (REQUEST | {"msg": "error authorizing context: insufficient scope"}, RequestOutcome.CHALLENGED),
+        (REQUEST | {"msg": REFUSED + "authentication failure"}, RequestOutcome.DENIED),
+        (completed(403), RequestOutcome.DENIED),
+        (completed(404), RequestOutcome.FAILED),
+        (completed(404, **{"http.request.method": "HEAD"}), RequestOutcome.NOTHING),
+        (completed(404, **{"http.request.method": "OPTIONS"}), RequestOutcome.NOTHING),
+        (completed(404, **{"http.request.method": "GET", "http.request.uri": "/v2/a/blobs/sha256:0"}), RequestOutcome.NOTHING),
+        (completed(400), RequestOutcome.FAILED),
+        (completed(405), RequestOutcome.FAILED),
+        (completed(429), RequestOutcome.FAILED),
+        (completed(503, **{"http.request.uri": "/v2/a/blobs/uploads/1"}), RequestOutcome.FAILED),
+        (completed(403, **{"http.request.useragent": "registry-indexer-reconciler/1"}), RequestOutcome.DENIED),
+        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1")}), RequestOutcome.NOTHING),
+        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v2")}), RequestOutcome.DENIED),
+        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1", b"other")}), RequestOutcome.DENIED),
     ],
 )  # fmt: skip
-def test_judge__by_status_and_noun(source: dict[str, object], expected: Outcome) -> None:
+def test_judge__by_status_and_noun(source: dict[str, object], expected: RequestOutcome) -> None:
     """What the registry's clients do every day is nothing; what they were not given is an entry."""
     assert expected == outcome(source)
 
@@ -225,16 +225,18 @@ def of_caddy(asks: object, *, given: bool) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        (of_nginx("alice"), Outcome.DENIED),
-        (of_nginx(""), Outcome.CHALLENGED),
-        (of_nginx("-"), Outcome.CHALLENGED),
-        (of_caddy(['Basic realm="registry"'], given=True), Outcome.DENIED),
-        (of_caddy(['Basic realm="registry"'], given=False), Outcome.CHALLENGED),
-        (of_caddy(['Bearer realm="https://auth.example"'], given=True), Outcome.CHALLENGED),
-        (of_caddy("Basic", given=True), Outcome.CHALLENGED),
-        (of_caddy(None, given=True), Outcome.CHALLENGED),
+        (of_nginx("alice"), RequestOutcome.DENIED),
+        (of_nginx(""), RequestOutcome.CHALLENGED),
+        (of_nginx("-"), RequestOutcome.CHALLENGED),
+        (of_caddy(['Basic realm="registry"'], given=True), RequestOutcome.DENIED),
+        (of_caddy(['Basic realm="registry"'], given=False), RequestOutcome.CHALLENGED),
+        (of_caddy(['Bearer realm="https://auth.example"'], given=True), RequestOutcome.CHALLENGED),
+        (of_caddy("Basic", given=True), RequestOutcome.CHALLENGED),
+        (of_caddy(None, given=True), RequestOutcome.CHALLENGED),
     ],
 )
-def test_judge__a_refused_password_in_a_proxys_log(source: dict[str, object], expected: Outcome) -> None:
+def test_judge__a_refused_password_in_a_proxys_log(
+    source: dict[str, object], expected: RequestOutcome
+) -> None:
     """A password that was refused is no challenge; a token that does not reach is: the client gets another."""
     assert expected == outcome(source)

@@ -19,7 +19,7 @@ from indexer.api.patterns import whole_name_matcher
 from indexer.api.sorting import parse_sort
 from indexer.api.v1.audit import AuditQuery
 from indexer.api.v1.tags import TagsQuery
-from indexer.errors import CallerError
+from indexer.common.errors import CallerError
 from indexer.store.listing import repositories
 from indexer.store.listing.keyset import Position, orders_of
 from indexer.store.listing.tags import COLUMNS

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from indexer.api.answers import Shape, accepts_gzip
+from indexer.api.responses import Shape, accepts_gzip
 from indexer.api.tables import columns_of, to_csv
 from indexer.api.v1.audit import AuditEntry
-from indexer.api.v1.history import Held
+from indexer.api.v1.history import HistoryAt
 from indexer.api.v1.tags import Tag
 
 
 def test_columns__follow_the_items_of_a_list() -> None:
     """Each member is a column, of an object each of its own; a member is called as it is shown."""
     assert list(Tag.model_fields) == list(columns_of(Tag))
-    assert columns_of(Held)[:2] == ("digest", "from")
+    assert columns_of(HistoryAt)[:2] == ("digest", "from")
     columns = columns_of(AuditEntry)
     assert {"actor.name", "request.user_agent", "occurred_between", "detail"} <= set(columns)
     assert "actor" not in columns

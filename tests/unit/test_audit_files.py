@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from indexer.audit.files import Standing, appended, find_standing, whole
+from indexer.audit.files import FileStanding, appended, find_standing, whole
 from indexer.cli_export import _begin
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_standing__what_is_no_export_is_refused(tmp_path: Path, text: bytes) -> 
         find_standing(file, format="ndjson")
 
 
-TO_500 = Standing(first=1, last=500)
+TO_500 = FileStanding(first=1, last=500)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ TO_500 = Standing(first=1, last=500)
     ],
 )
 def test_begin__a_file_stays_one_export(
-    tmp_path: Path, standing: Standing | None, given: dict[str, int], begin: int | None
+    tmp_path: Path, standing: FileStanding | None, given: dict[str, int], begin: int | None
 ) -> None:
     """A file that holds entries is gone on with where it ends, by an explicit word, or not touched."""
     asked = {"after": None, "until": None, "append": False, "filtered": False} | given

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from indexer import service
-from indexer.backoff import growing_wait, spread
+from indexer.background import service
+from indexer.common.backoff import growing_wait, spread
 from indexer.feeds import dispatcher
 from indexer.ingest import decide as ingest
-from indexer.inventory.changes import DueKind
+from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import parse_repository_name
-from indexer.store.due import DueRow
+from indexer.store.work_items import WorkItem
 from reconciler.resolve import loop as resolve
 from reconciler.verify import decide as verify
 
@@ -33,17 +33,17 @@ def test_spread__is_half_to_all_of_a_wait() -> None:
     assert all(5 <= wait <= 10 for wait in waits)
 
 
-def row(attempts: int) -> DueRow:
-    return DueRow(
-        kind=DueKind.RESOLVE,
+def row(attempts: int) -> WorkItem:
+    return WorkItem(
+        kind=WorkKind.RESOLVE,
         repository_id=1,
         repository=parse_repository_name("team/app"),
         key="sha256:" + "a" * 64,
         generation=1,
         attempts=attempts,
-        looks=0,
-        agreed=0,
-        last_seen=None,
+        observations=0,
+        confirmations=0,
+        last_observation=None,
         since=NOW,
     )
 

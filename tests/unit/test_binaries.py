@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.local import binaries
 
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ from indexer.inventory.changes import DriftCause, DriftKind, Finding
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.drift import RunOutcome
 from reconciler.cli import _print_report
-from reconciler.drift.report import Report
+from reconciler.drift.report import RunReport
 
 
-def report(tags: int) -> Report:
-    return Report(
+def report(tags: int) -> RunReport:
+    return RunReport(
         outcome=RunOutcome.BRAKED,
         counts=Counter(repositories=2, tags=tags, held_back=tags),
         brake="too many",

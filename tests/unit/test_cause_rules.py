@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.inventory.causes import LONGEST_PATIENCE, PATIENCE, Counted, Question, explain
+from indexer.inventory.causes import LONGEST_PATIENCE, PATIENCE, Counted, UnexplainedFinding, explain
 from indexer.inventory.changes import DriftCause
-from indexer.inventory.loss import LossState, Statement
+from indexer.inventory.loss import LossState, LossStatement
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -19,15 +19,17 @@ def at(seconds: float) -> datetime:
 
 
 def claim(
-    state: LossState, from_at: float = 0, to_at: float = 300, *, waited: int = 0, walk: bool = False
-) -> Statement:
+    state: LossState, from_at: float = 0, to_at: float = 300, *, waited: int = 0, reconcile: bool = False
+) -> LossStatement:
     lost = 1 if state is LossState.AT_MOST else None
-    return Statement(state=state, from_at=at(from_at), to_at=at(to_at), lost=lost, waited=waited, walk=walk)
+    return LossStatement(
+        state=state, from_at=at(from_at), to_at=at(to_at), lost=lost, waited=waited, reconcile=reconcile
+    )
 
 
 NOTHING = claim(LossState.NOTHING_LOST)
-ALIVE = Counted(began_at=at(0), settled_at=at(300), ended_at=None)
-PROVED = Question(
+ALIVE = Counted(began_at=at(0), accounted_until=at(300), ended_at=None)
+PROVED = UnexplainedFinding(
     detected_at=at(200),
     not_before=at(100),
     collected=None,
@@ -58,25 +60,25 @@ VERY_LATE = PROVED.detected_at + LONGEST_PATIENCE
             replace(PROVED, announced=True), SOON, DriftCause.LATE_NOTIFICATION, id="an event came after all"
         ),
         pytest.param(
-            replace(PROVED, claims=[NOTHING, claim(LossState.AT_MOST, walk=True)]),
+            replace(PROVED, claims=[NOTHING, claim(LossState.AT_MOST, reconcile=True)]),
             SOON,
             DriftCause.LOST_NOTIFICATION,
             id="deliveries ended elsewhere",
         ),
         pytest.param(
-            replace(PROVED, claims=[claim(LossState.UNKNOWN, waited=3, walk=True)]),
+            replace(PROVED, claims=[claim(LossState.UNKNOWN, waited=3, reconcile=True)]),
             SOON,
             DriftCause.LOST_NOTIFICATION,
             id="a process ended with events waiting",
         ),
         pytest.param(
-            replace(PROVED, claims=[claim(LossState.UNKNOWN, waited=3, walk=True)], not_before=None),
+            replace(PROVED, claims=[claim(LossState.UNKNOWN, waited=3, reconcile=True)], not_before=None),
             LATE,
             DriftCause.UNANNOUNCED,
             id="who knows whether it was before that",
         ),
         pytest.param(
-            replace(PROVED, claims=[claim(LossState.UNKNOWN, walk=True)]),
+            replace(PROVED, claims=[claim(LossState.UNKNOWN, reconcile=True)]),
             LATE,
             DriftCause.UNANNOUNCED,
             id="a process ended, and nobody knows with what",
@@ -99,14 +101,14 @@ VERY_LATE = PROVED.detected_at + LONGEST_PATIENCE
             id="one of them ended",
         ),
         pytest.param(
-            replace(PROVED, accounts=[replace(ALIVE, settled_at=at(150))]),
+            replace(PROVED, accounts=[replace(ALIVE, accounted_until=at(150))]),
             VERY_LATE,
             DriftCause.UNANNOUNCED,
             id="never settled",
         ),
     ],
 )
-def test_cause__of_an_interval(question: Question, now: datetime, expected: DriftCause) -> None:
+def test_cause__of_an_interval(question: UnexplainedFinding, now: datetime, expected: DriftCause) -> None:
     """Only proof gives a cause; whatever leaves a doubt stays unannounced."""
     assert expected is explain(question, now=now)
 
@@ -116,10 +118,12 @@ def test_cause__of_an_interval(question: Question, now: datetime, expected: Drif
     [
         pytest.param(replace(PROVED, accounts=[], claims=[]), SOON, id="an event may be on its way"),
         pytest.param(
-            replace(PROVED, accounts=[replace(ALIVE, settled_at=at(150))]), LATE, id="counters are behind"
+            replace(PROVED, accounts=[replace(ALIVE, accounted_until=at(150))]),
+            LATE,
+            id="counters are behind",
         ),
     ],
 )
-def test_cause__waits(question: Question, now: datetime) -> None:
+def test_cause__waits(question: UnexplainedFinding, now: datetime) -> None:
     """What may still become known is waited for."""
     assert explain(question, now=now) is None

@@ -9,7 +9,7 @@ import pytest
 
 from indexer.oci.digest import digest_of
 from reconciler.checkpoints.artifact import ARTIFACT_TYPE, EMPTY, artifact_of, size_of
-from reconciler.checkpoints.decide import Outcome, Situation, decide
+from reconciler.checkpoints.decide import PushOutcome, Situation, decide
 
 NEWEST, OLDER = digest_of(b"newest"), digest_of(b"older")
 AT = datetime(2026, 5, 1, tzinfo=UTC)
@@ -18,15 +18,15 @@ AT = datetime(2026, 5, 1, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("standing", "size", "others", "outcome"),
     [
-        (None, None, False, Outcome.PUSHED),
-        (OLDER, None, True, Outcome.FOREIGN),
-        (NEWEST, 7, False, Outcome.PRESENT),
-        (OLDER, 5, True, Outcome.PUSHED),
-        (OLDER, 5, False, Outcome.OWN_ENTRIES_ONLY),
+        (None, None, False, PushOutcome.PUSHED),
+        (OLDER, None, True, PushOutcome.FOREIGN),
+        (NEWEST, 7, False, PushOutcome.PRESENT),
+        (OLDER, 5, True, PushOutcome.PUSHED),
+        (OLDER, 5, False, PushOutcome.OWN_ENTRIES_ONLY),
     ],
 )
 def test_decide__pushes_what_is_new_over_nothing_but_its_own(
-    standing: str | None, size: int | None, others: bool, outcome: Outcome
+    standing: str | None, size: int | None, others: bool, outcome: PushOutcome
 ) -> None:
     """Every rule of the page above, one row each."""
     situation = Situation(newest=NEWEST, standing=standing, size=size, others=others)  # type: ignore[arg-type]

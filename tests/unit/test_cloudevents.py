@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from indexer.audit.cloudevents import Event, Origin, cloud_event
+from indexer.audit.cloudevents import DeliveredEvent, Origin, cloud_event
 from indexer.feeds.http import encode, message_id, signature_headers, signing_key
 
 LOG = UUID("6f1f2a34-0000-4000-8000-000000000001")
@@ -24,7 +24,7 @@ ENTRY: dict[str, Any] = {
 }
 
 
-def event(**members: Any) -> Event:
+def event(**members: Any) -> DeliveredEvent:
     return cloud_event(ENTRY | members, Origin(log=LOG))
 
 

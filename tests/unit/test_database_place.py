@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.errors import StoreUnavailable
+from indexer.common.errors import StoreUnavailable
 from indexer.store.pool import connect, connection, open_pool
 from tools.ports import free_port
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.errors import (
+from indexer.common.errors import (
     RegistryDenied,
     RegistryMisbehaved,
     RegistryUnavailable,
@@ -18,23 +18,23 @@ from indexer.errors import (
 from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.canary import Arrived, CanaryState
-from indexer.store.traits import Shown
+from indexer.store.traits import TraitState
 from reconciler.doctor import decide
-from reconciler.doctor.canary import read_news
+from reconciler.doctor.canary import read_events
 from reconciler.doctor.chain import _why_idle_one, judge_push, judge_trail
 from reconciler.doctor.endpoints import judge_endpoints
 from reconciler.doctor.facts import (
     Canary,
+    CanaryEvents,
     Database,
-    Door,
     Failure,
     Family,
     HttpAnswer,
     Instance,
-    Listing,
+    ListingFact,
     LogState,
     LoopState,
-    News,
+    ReceiverFact,
     RegistryFacts,
     SchemaState,
     Surroundings,
@@ -42,15 +42,15 @@ from reconciler.doctor.facts import (
 )
 from reconciler.doctor.present import check_text, report_json, verdict_text
 from reconciler.doctor.pulls import ignores_pulls, judge_pulls
-from reconciler.doctor.report import Cause, Check, Link, Outcome, Report, failed, ok, skipped, warning
+from reconciler.doctor.report import Cause, Check, Diagnosis, Link, LinkOutcome, failed, ok, skipped, warning
 from reconciler.registry.answers import Deletion, Ping, TagListing
-from reconciler.registry.cache import Kind, Nature
+from reconciler.registry.cache import CacheKind, RegistryKind
 from reconciler.registry.endpoint_counters import (
     DebugReading,
     DebugSource,
-    Endpoint,
     EndpointConfiguration,
     EndpointCounters,
+    EndpointReading,
 )
 from reconciler.registry.names import TagNames
 
@@ -78,7 +78,7 @@ WELL = EndpointCounters(events=9, successes=9, statuses={202: 9})
 
 
 def instance(
-    *endpoints: Endpoint, source: DebugSource = DebugSource.EXPVAR, probe: HttpAnswer | None = None
+    *endpoints: EndpointReading, source: DebugSource = DebugSource.EXPVAR, probe: HttpAnswer | None = None
 ) -> Instance:
     reading = DebugReading(address="http://debug", read_at=NOW, source=source, endpoints=endpoints)
     return Instance(
@@ -88,8 +88,8 @@ def instance(
 
 def endpoint(
     counters: EndpointCounters = WELL, configuration: EndpointConfiguration | None = CONFIGURATION
-) -> Endpoint:
-    return Endpoint(name="indexer", counters=counters, configuration=configuration)
+) -> EndpointReading:
+    return EndpointReading(name="indexer", counters=counters, configuration=configuration)
 
 
 def answer(status: int | None, *, location: str | None = None, said: str = "") -> HttpAnswer:
@@ -106,13 +106,13 @@ def first_cause(check: Check) -> str:
 @pytest.mark.parametrize(
     ("fact", "outcome"),
     [
-        (Database(version_number=180001, version="18.1", ahead_seconds=0), Outcome.OK),
-        (Database(version_number=150000, version="15.0", ahead_seconds=0), Outcome.OK),
-        (Database(version_number=140012, version="14.12", ahead_seconds=0), Outcome.FAILED),
-        ("the database does not answer", Outcome.FAILED),
+        (Database(version_number=180001, version="18.1", ahead_seconds=0), LinkOutcome.OK),
+        (Database(version_number=150000, version="15.0", ahead_seconds=0), LinkOutcome.OK),
+        (Database(version_number=140012, version="14.12", ahead_seconds=0), LinkOutcome.FAILED),
+        ("the database does not answer", LinkOutcome.FAILED),
     ],
 )
-def test_database__version_and_reach(fact: Database | str, outcome: Outcome) -> None:
+def test_database__version_and_reach(fact: Database | str, outcome: LinkOutcome) -> None:
     """PostgreSQL 15 or newer, reachable: all else is broken."""
     assert outcome == decide.judge_database(fact).outcome
 
@@ -129,21 +129,25 @@ FAILING = LoopState(
 @pytest.mark.parametrize(
     ("log", "outcome", "found"),
     [
-        (LogState(), Outcome.OK, "not yet compared"),
-        (LogState(compared_at=NOW), Outcome.OK, "as it was sealed and signed"),
+        (LogState(), LinkOutcome.OK, "not yet compared"),
+        (LogState(compared_at=NOW), LinkOutcome.OK, "as it was sealed and signed"),
         (
             LogState(damaged=1, first="entry 7 is missing", compared_at=NOW),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "entry 7 is missing",
         ),
-        (LogState(damaged=3, first="entry 7 is missing"), Outcome.FAILED, "entry 7 is missing, and 2 more"),
-        (LogState(conflicts=["80 entries were signed"]), Outcome.FAILED, "80 entries were signed"),
-        (LogState(signing=[FAILING]), Outcome.WARNING, "nothing signs it: AnotherKeySigns"),
-        (LogState(signing=[FAILING, replace(FAILING, outcome="good")]), Outcome.OK, ""),
-        (LogState(signing=[replace(FAILING, age_seconds=4000)]), Outcome.OK, ""),
+        (
+            LogState(damaged=3, first="entry 7 is missing"),
+            LinkOutcome.FAILED,
+            "entry 7 is missing, and 2 more",
+        ),
+        (LogState(conflicts=["80 entries were signed"]), LinkOutcome.FAILED, "80 entries were signed"),
+        (LogState(signing=[FAILING]), LinkOutcome.WARNING, "nothing signs it: AnotherKeySigns"),
+        (LogState(signing=[FAILING, replace(FAILING, outcome="good")]), LinkOutcome.OK, ""),
+        (LogState(signing=[replace(FAILING, age_seconds=4000)]), LinkOutcome.OK, ""),
     ],
 )
-def test_log__damaged_put_back_or_not_signed(log: LogState, outcome: Outcome, found: str) -> None:
+def test_log__damaged_put_back_or_not_signed(log: LogState, outcome: LinkOutcome, found: str) -> None:
     """What the server found of its log breaks no push, and is told all the same."""
     check = decide.judge_log(log)
     assert (outcome, True) == (check.outcome, found in check.found)
@@ -152,14 +156,14 @@ def test_log__damaged_put_back_or_not_signed(log: LogState, outcome: Outcome, fo
 @pytest.mark.parametrize(
     ("ready", "outcome", "cause"),
     [
-        (answer(200), Outcome.OK, ""),
-        (answer(None, said="connection refused"), Outcome.FAILED, "does not run"),
-        (answer(301, location="https://x/"), Outcome.FAILED, "redirects"),
-        (answer(503, said="not ready"), Outcome.FAILED, "lost its database"),
-        (answer(404), Outcome.FAILED, "another service"),
+        (answer(200), LinkOutcome.OK, ""),
+        (answer(None, said="connection refused"), LinkOutcome.FAILED, "does not run"),
+        (answer(301, location="https://x/"), LinkOutcome.FAILED, "redirects"),
+        (answer(503, said="not ready"), LinkOutcome.FAILED, "lost its database"),
+        (answer(404), LinkOutcome.FAILED, "another service"),
     ],
 )
-def test_indexer__readiness(ready: HttpAnswer, outcome: Outcome, cause: str) -> None:
+def test_indexer__readiness(ready: HttpAnswer, outcome: LinkOutcome, cause: str) -> None:
     """What ``/readyz`` answers tells whether the server is there, well, and itself."""
     check = decide.judge_indexer("http://indexer", ready)
     assert outcome == check.outcome
@@ -183,32 +187,44 @@ def test_indexer__readiness(ready: HttpAnswer, outcome: Outcome, cause: str) -> 
 )
 def test_door__token(with_token: HttpAnswer, without_token: HttpAnswer, cause: str | None) -> None:
     """The door takes our token with 202, refuses its absence with 401, and never redirects."""
-    check = decide.judge_door(
-        Door(url="http://x/notifications", with_token=with_token, without_token=without_token)
+    check = decide.judge_receiver(
+        ReceiverFact(url="http://x/notifications", with_token=with_token, without_token=without_token)
     )
-    assert (Outcome.OK if cause is None else Outcome.FAILED) == check.outcome
+    assert (LinkOutcome.OK if cause is None else LinkOutcome.FAILED) == check.outcome
     assert (cause or "") in first_cause(check)
 
 
 def ping() -> Ping:
-    return Ping(looked_at=NOW, registry_clock=NOW, api_version="registry/2.0")
+    return Ping(observed_at=NOW, registry_clock=NOW, api_version="registry/2.0")
 
 
 @pytest.mark.parametrize(
     ("seen", "has_credentials", "registry", "credentials", "cause"),
     [
-        (ping(), False, Outcome.OK, Outcome.OK, ""),
-        (ping(), True, Outcome.OK, Outcome.OK, ""),
-        (Failure.of(RegistryDenied("401")), False, Outcome.OK, Outcome.FAILED, "no user name"),
-        (Failure.of(RegistryDenied("401")), True, Outcome.OK, Outcome.FAILED, "is wrong"),
-        (Failure.of(RegistryUnavailable("refused")), True, Outcome.FAILED, Outcome.SKIPPED, ""),
-        (Failure.of(RegistryMisbehaved("<html>")), True, Outcome.FAILED, Outcome.SKIPPED, ""),
-        (Failure.of(TokenServerUnavailable("refused")), True, Outcome.OK, Outcome.FAILED, "auth.token.realm"),
-        (Failure.of(TokenServerMisbehaved("<html>")), True, Outcome.OK, Outcome.FAILED, "auth.token.realm"),
+        (ping(), False, LinkOutcome.OK, LinkOutcome.OK, ""),
+        (ping(), True, LinkOutcome.OK, LinkOutcome.OK, ""),
+        (Failure.of(RegistryDenied("401")), False, LinkOutcome.OK, LinkOutcome.FAILED, "no user name"),
+        (Failure.of(RegistryDenied("401")), True, LinkOutcome.OK, LinkOutcome.FAILED, "is wrong"),
+        (Failure.of(RegistryUnavailable("refused")), True, LinkOutcome.FAILED, LinkOutcome.SKIPPED, ""),
+        (Failure.of(RegistryMisbehaved("<html>")), True, LinkOutcome.FAILED, LinkOutcome.SKIPPED, ""),
+        (
+            Failure.of(TokenServerUnavailable("refused")),
+            True,
+            LinkOutcome.OK,
+            LinkOutcome.FAILED,
+            "auth.token.realm",
+        ),
+        (
+            Failure.of(TokenServerMisbehaved("<html>")),
+            True,
+            LinkOutcome.OK,
+            LinkOutcome.FAILED,
+            "auth.token.realm",
+        ),
     ],
 )
 def test_registry__one_ping_tells_two_links(
-    seen: Ping | Failure, has_credentials: bool, registry: Outcome, credentials: Outcome, cause: str
+    seen: Ping | Failure, has_credentials: bool, registry: LinkOutcome, credentials: LinkOutcome, cause: str
 ) -> None:
     """A refusal is the registry's answer: it is there, and the credentials are what is broken."""
     facts = RegistryFacts(url="http://r", has_credentials=has_credentials, ping=seen)
@@ -221,37 +237,37 @@ def test_registry__one_ping_tells_two_links(
 @pytest.mark.parametrize(
     ("fact", "outcome", "cause"),
     [
-        (None, Outcome.OK, ""),
-        (Failure.of(RegistryDenied("401")), Outcome.FAILED, "the token lacks registry:catalog:*"),
-        (Failure.of(RegistryMisbehaved("404")), Outcome.FAILED, "hides _catalog"),
-        (Failure.of(RegistryUnavailable("slow")), Outcome.FAILED, "too slow"),
+        (None, LinkOutcome.OK, ""),
+        (Failure.of(RegistryDenied("401")), LinkOutcome.FAILED, "the token lacks registry:catalog:*"),
+        (Failure.of(RegistryMisbehaved("404")), LinkOutcome.FAILED, "hides _catalog"),
+        (Failure.of(RegistryUnavailable("slow")), LinkOutcome.FAILED, "too slow"),
     ],
 )
-def test_catalog__scope(fact: Failure | None, outcome: Outcome, cause: str) -> None:
+def test_catalog__scope(fact: Failure | None, outcome: LinkOutcome, cause: str) -> None:
     """Refused for the catalog alone, the token lacks its scope."""
     check = decide.judge_catalog(fact)
     assert outcome == check.outcome
     assert cause in first_cause(check)
     denied = fact is not None and "lacks" in cause
     accepted = decide.judge_catalog(fact, accepted=True).outcome
-    assert accepted == (Outcome.WARNING if denied else outcome)
+    assert accepted == (LinkOutcome.WARNING if denied else outcome)
 
 
 @pytest.mark.parametrize(
     ("registry_ahead", "database_ahead", "outcome"),
     [
-        (0.4, 0.0, Outcome.OK),
-        (-4.9, 4.9, Outcome.OK),
-        (5.5, 0.0, Outcome.WARNING),
-        (-5.5, None, Outcome.WARNING),
-        (0.0, 7.0, Outcome.WARNING),
-        (61.0, 0.0, Outcome.FAILED),
-        (None, -3600.0, Outcome.FAILED),
-        (None, None, Outcome.SKIPPED),
+        (0.4, 0.0, LinkOutcome.OK),
+        (-4.9, 4.9, LinkOutcome.OK),
+        (5.5, 0.0, LinkOutcome.WARNING),
+        (-5.5, None, LinkOutcome.WARNING),
+        (0.0, 7.0, LinkOutcome.WARNING),
+        (61.0, 0.0, LinkOutcome.FAILED),
+        (None, -3600.0, LinkOutcome.FAILED),
+        (None, None, LinkOutcome.SKIPPED),
     ],
 )
 def test_clocks__difference(
-    registry_ahead: float | None, database_ahead: float | None, outcome: Outcome
+    registry_ahead: float | None, database_ahead: float | None, outcome: LinkOutcome
 ) -> None:
     """Seconds are noted, more than a minute is broken, in either direction and for either clock."""
     assert outcome == decide.judge_clocks(registry_ahead, database_ahead).outcome
@@ -260,13 +276,13 @@ def test_clocks__difference(
 @pytest.mark.parametrize(
     ("fact", "outcome"),
     [
-        (Deletion.ABSENT, Outcome.OK),
-        (Deletion.UNSUPPORTED, Outcome.WARNING),
-        (Deletion.ACCEPTED, Outcome.WARNING),
-        (Failure.of(RegistryDenied("403")), Outcome.WARNING),
+        (Deletion.ABSENT, LinkOutcome.OK),
+        (Deletion.UNSUPPORTED, LinkOutcome.WARNING),
+        (Deletion.ACCEPTED, LinkOutcome.WARNING),
+        (Failure.of(RegistryDenied("403")), LinkOutcome.WARNING),
     ],
 )
-def test_deletes__probe(fact: Deletion | Failure, outcome: Outcome) -> None:
+def test_deletes__probe(fact: Deletion | Failure, outcome: LinkOutcome) -> None:
     """Deleting what cannot exist is "absent" where deletes are allowed; all else is a warning, never a failure."""
     assert outcome == decide.judge_deletes(fact).outcome
 
@@ -274,18 +290,18 @@ def test_deletes__probe(fact: Deletion | Failure, outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     ("fact", "outcome", "said"),
     [
-        (Kind(nature=Nature.STORE, because="400"), Outcome.OK, "keeps what is pushed"),
-        (Kind(nature=Nature.CACHE, because="405"), Outcome.WARNING, "pull-through cache"),
-        (Kind(nature=Nature.UNTOLD, because="403"), Outcome.WARNING, "403"),
-        (Failure.of(RegistryUnavailable("away")), Outcome.WARNING, "away"),
+        (RegistryKind(nature=CacheKind.STORE, because="400"), LinkOutcome.OK, "keeps what is pushed"),
+        (RegistryKind(nature=CacheKind.CACHE, because="405"), LinkOutcome.WARNING, "pull-through cache"),
+        (RegistryKind(nature=CacheKind.UNTOLD, because="403"), LinkOutcome.WARNING, "403"),
+        (Failure.of(RegistryUnavailable("away")), LinkOutcome.WARNING, "away"),
     ],
 )
-def test_kind__of_registry(fact: Kind | Failure, outcome: Outcome, said: str) -> None:
+def test_kind__of_registry(fact: RegistryKind | Failure, outcome: LinkOutcome, said: str) -> None:
     """A cache is worth a warning, and so is what cannot be told from one, with the setting that says it."""
     check = decide.judge_kind(fact)
     assert outcome == check.outcome
     assert said in check.found
-    if outcome is Outcome.WARNING:
+    if outcome is LinkOutcome.WARNING:
         assert "RECONCILER_REGISTRY_IS_CACHE" in "".join(
             cause.likely + cause.remedy for cause in check.causes
         )
@@ -294,35 +310,42 @@ def test_kind__of_registry(fact: Kind | Failure, outcome: Outcome, said: str) ->
 @pytest.mark.parametrize(
     ("fact", "outcome"),
     [
-        (TagListing(looked_at=NOW, registry_clock=None, names=TagNames(), complete=True), Outcome.WARNING),
+        (
+            TagListing(observed_at=NOW, registry_clock=None, names=TagNames(), complete=True),
+            LinkOutcome.WARNING,
+        ),
         (
             TagListing(
-                looked_at=NOW, registry_clock=None, names=TagNames(), complete=True, unknown_repository=True
+                observed_at=NOW, registry_clock=None, names=TagNames(), complete=True, unknown_repository=True
             ),
-            Outcome.OK,
+            LinkOutcome.OK,
         ),
-        (Failure.of(RegistryDenied("403")), Outcome.SKIPPED),
+        (Failure.of(RegistryDenied("403")), LinkOutcome.SKIPPED),
     ],
 )
-def test_tag_listing__of_a_repository_that_never_was(fact: TagListing | Failure, outcome: Outcome) -> None:
+def test_tag_listing__of_a_repository_that_never_was(
+    fact: TagListing | Failure, outcome: LinkOutcome
+) -> None:
     """A registry that has "no tags" where it should know nothing leaves out tags elsewhere."""
     assert outcome == decide.judge_tag_listing(fact).outcome
 
 
 @pytest.mark.parametrize(
     ("family", "outcome"),
-    [(Family.V2, Outcome.OK), (Family.V3, Outcome.OK), (Family.UNKNOWN, Outcome.WARNING)],
+    [(Family.V2, LinkOutcome.OK), (Family.V3, LinkOutcome.OK), (Family.UNKNOWN, LinkOutcome.WARNING)],
 )
-def test_version__family(family: Family, outcome: Outcome) -> None:
+def test_version__family(family: Family, outcome: LinkOutcome) -> None:
     """What is no Distribution is worth a warning."""
     assert outcome == decide.judge_version(family).outcome
 
 
 @pytest.mark.parametrize(
     ("problems", "remarks", "outcome"),
-    [([], [], Outcome.OK), ([], ["r"], Outcome.WARNING), (["p"], ["r"], Outcome.FAILED)],
+    [([], [], LinkOutcome.OK), ([], ["r"], LinkOutcome.WARNING), (["p"], ["r"], LinkOutcome.FAILED)],
 )
-def test_settings__problems_and_remarks(problems: list[str], remarks: list[str], outcome: Outcome) -> None:
+def test_settings__problems_and_remarks(
+    problems: list[str], remarks: list[str], outcome: LinkOutcome
+) -> None:
     """A wrong setting breaks the chain, a missing one that only shortens the examination does not."""
     assert outcome == decide.judge_settings(problems, remarks).outcome
 
@@ -330,7 +353,7 @@ def test_settings__problems_and_remarks(problems: list[str], remarks: list[str],
 # the registry's endpoint
 
 
-def told(**changes: object) -> Endpoint:
+def told(**changes: object) -> EndpointReading:
     """Our endpoint, configured otherwise."""
     return endpoint(configuration=replace(CONFIGURATION, **changes))  # type: ignore[arg-type]  # a test's shorthand
 
@@ -341,140 +364,152 @@ NEVER = EndpointCounters(pending=2, events=2)
 @pytest.mark.parametrize(
     ("seen", "outcome", "cause"),
     [
-        pytest.param(instance(endpoint()), Outcome.OK, "", id="well"),
-        pytest.param(instance(endpoint(QUIET)), Outcome.OK, "", id="no-event-yet"),
-        pytest.param(instance(), Outcome.FAILED, "not configured", id="no-endpoint"),
+        pytest.param(instance(endpoint()), LinkOutcome.OK, "", id="well"),
+        pytest.param(instance(endpoint(QUIET)), LinkOutcome.OK, "", id="no-event-yet"),
+        pytest.param(instance(), LinkOutcome.FAILED, "not configured", id="no-endpoint"),
         pytest.param(
             instance(told(authorization=("Basic x",), url="http://chat/hook")),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "posts to others",
             id="only-others",
         ),
         pytest.param(
             instance(told(timeout_seconds=500e-9)),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "500 nanoseconds",
             id="timeout-without-unit",
         ),
-        pytest.param(instance(told(authorization=())), Outcome.FAILED, "no Authorization", id="no-token"),
+        pytest.param(instance(told(authorization=())), LinkOutcome.FAILED, "no Authorization", id="no-token"),
         pytest.param(
-            instance(told(authorization=("Bearer other",))), Outcome.FAILED, "another token", id="wrong-token"
+            instance(told(authorization=("Bearer other",))),
+            LinkOutcome.FAILED,
+            "another token",
+            id="wrong-token",
         ),
         pytest.param(
-            instance(told(authorization=(f"bearer  {TOKEN}",))), Outcome.OK, "", id="scheme-in-any-case"
+            instance(told(authorization=(f"bearer  {TOKEN}",))), LinkOutcome.OK, "", id="scheme-in-any-case"
         ),
         pytest.param(
-            instance(told(authorization=("Basic x", f"Bearer {TOKEN}"))), Outcome.OK, "", id="second-header"
+            instance(told(authorization=("Basic x", f"Bearer {TOKEN}"))),
+            LinkOutcome.OK,
+            "",
+            id="second-header",
         ),
         pytest.param(
             instance(told(ignored_media_types=frozenset({CANARY.media_type}))),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "swallows pushes",
             id="manifests-ignored",
         ),
         pytest.param(
             instance(told(ignored_actions=frozenset({"pull", "delete"}))),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "swallows delete events",
             id="deletes-ignored",
         ),
         pytest.param(
             instance(told(ignored_media_types=frozenset({"", "application/octet-stream"}))),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "swallows deletes",
             id="empty-type-ignored",
         ),
         pytest.param(
             instance(told(ignored_media_types=frozenset())),
-            Outcome.WARNING,
+            LinkOutcome.WARNING,
             "no effect",
             id="actions-alone",
         ),
         pytest.param(
             instance(told(backoff_seconds=1e-9)),
-            Outcome.WARNING,
+            LinkOutcome.WARNING,
             "without a pause",
             id="backoff-without-unit",
         ),
         pytest.param(
             instance(endpoint(replace(NEVER, failures=7, statuses={401: 7}))),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "token is wrong",
             id="never-delivered-401",
         ),
         pytest.param(
             instance(endpoint(replace(NEVER, failures=7, statuses={405: 7}))),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "not the indexer's door",
             id="never-delivered-405",
         ),
         pytest.param(
             instance(endpoint(replace(NEVER, failures=7, statuses={502: 7}))),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "proxy",
             id="never-delivered-502",
         ),
         pytest.param(
             instance(endpoint(replace(NEVER, errors=7))),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "without any answer",
             id="never-reached",
         ),
         pytest.param(
             instance(endpoint(EndpointCounters(events=9, successes=9, statuses={200: 2, 202: 7}))),
-            Outcome.WARNING,
+            LinkOutcome.WARNING,
             "2 attempts answered 200",
             id="some-redirected",
         ),
         pytest.param(
             instance(endpoint(replace(WELL, failures=50, errors=9, statuses={202: 9, 503: 50}))),
-            Outcome.OK,
+            LinkOutcome.OK,
             "",
             id="trouble-that-passed",
         ),
         pytest.param(
             instance(endpoint(replace(WELL, pending=4, failures=50, statuses={202: 9, 503: 50}))),
-            Outcome.WARNING,
+            LinkOutcome.WARNING,
             "not make it durable",
             id="trouble-now",
         ),
         pytest.param(
             instance(endpoint(), probe=answer(301, location="https://x/")),
-            Outcome.FAILED,
+            LinkOutcome.FAILED,
             "answers 301 → https://x/",
             id="probe-redirected",
         ),
         pytest.param(
-            instance(endpoint(), probe=answer(401)), Outcome.FAILED, "drops the header", id="probe-refused"
+            instance(endpoint(), probe=answer(401)),
+            LinkOutcome.FAILED,
+            "drops the header",
+            id="probe-refused",
         ),
         pytest.param(
-            instance(endpoint(), probe=answer(200)), Outcome.FAILED, "not the indexer's", id="probe-stranger"
+            instance(endpoint(), probe=answer(200)),
+            LinkOutcome.FAILED,
+            "not the indexer's",
+            id="probe-stranger",
         ),
-        pytest.param(instance(endpoint(), probe=answer(202)), Outcome.OK, "", id="probe-well"),
+        pytest.param(instance(endpoint(), probe=answer(202)), LinkOutcome.OK, "", id="probe-well"),
         pytest.param(
             instance(endpoint(), probe=answer(None, said="no such host")),
-            Outcome.OK,
+            LinkOutcome.OK,
             "",
             id="probe-unreachable",
         ),
         pytest.param(
             instance(endpoint(configuration=None), source=DebugSource.PROMETHEUS),
-            Outcome.OK,
+            LinkOutcome.OK,
             "",
             id="prometheus-well",
         ),
         pytest.param(
-            instance(source=DebugSource.PROMETHEUS), Outcome.OK, "", id="prometheus-nothing-follows"
+            instance(source=DebugSource.PROMETHEUS), LinkOutcome.OK, "", id="prometheus-nothing-follows"
         ),
         pytest.param(
             Instance(address="http://debug", reading=Failure.of(RegistryUnavailable("refused"))),
-            Outcome.WARNING,
+            LinkOutcome.WARNING,
             "not the registry's debug address",
             id="not-readable",
         ),
     ],
 )
-def test_endpoint__one_instance(seen: Instance, outcome: Outcome, cause: str) -> None:
+def test_endpoint__one_instance(seen: Instance, outcome: LinkOutcome, cause: str) -> None:
     """What a registry process says of its endpoint, and what is broken by it."""
     check = judge_endpoints([seen], token=TOKEN)
     assert outcome == check.outcome
@@ -485,38 +520,38 @@ def test_endpoint__one_instance(seen: Instance, outcome: Outcome, cause: str) ->
 def test_endpoint__worst_instance_counts() -> None:
     """Of several processes one that is broken breaks the link, and each is told of."""
     check = judge_endpoints([instance(endpoint()), instance()], token=TOKEN)
-    assert Outcome.FAILED == check.outcome
+    assert LinkOutcome.FAILED == check.outcome
     assert 2 == check.found.count("http://debug: ")
 
 
 def test_endpoint__ours_among_others() -> None:
     """Ours is the one with our token, wherever it posts to, and what others suffer is theirs."""
-    other = Endpoint(
+    other = EndpointReading(
         name="chat",
         counters=replace(NEVER, errors=9),
         configuration=replace(CONFIGURATION, authorization=(), url="http://chat/notifications"),
     )
     ours = told(url="https://proxy/registry-events")
-    assert Outcome.OK == judge_endpoints([instance(other, ours)], token=TOKEN).outcome
+    assert LinkOutcome.OK == judge_endpoints([instance(other, ours)], token=TOKEN).outcome
 
 
 def test_endpoint__without_our_token() -> None:
     """Where the token is not known here, nothing is said about the registry's."""
-    assert Outcome.OK == judge_endpoints([instance(endpoint())], token=None).outcome
+    assert LinkOutcome.OK == judge_endpoints([instance(endpoint())], token=None).outcome
 
 
 def test_endpoint__not_asked() -> None:
     """Without debug addresses nothing is claimed."""
-    assert Outcome.SKIPPED == judge_endpoints([], token=TOKEN).outcome
+    assert LinkOutcome.SKIPPED == judge_endpoints([], token=TOKEN).outcome
 
 
 # the canary's way
 
-RECORDED = CanaryState(live=True, digest=DIGEST, evidence="told", content="heard")
+RECORDED = CanaryState(live=True, digest=DIGEST, evidence="event", content="announced")
 VERIFIED = replace(RECORDED, verified_at=NOW + timedelta(seconds=2))
 READ = replace(VERIFIED, content="read")
 NOTHING = CanaryState(live=False)
-ARRIVED = News(push_seconds=0.1, applied=True)
+ARRIVED = CanaryEvents(push_seconds=0.1, applied=True)
 
 
 def trail(**changes: object) -> Trail:
@@ -528,9 +563,9 @@ def trail(**changes: object) -> Trail:
         inventory=RECORDED,
         verified=VERIFIED,
         read=READ,
-        listing=Listing(by_store=True, api=answer(200), by_api=True),
+        listing=ListingFact(by_store=True, api=answer(200), by_api=True),
         removal=Deletion.ACCEPTED,
-        news_after_removal=replace(ARRIVED, delete=True),
+        events_after_removal=replace(ARRIVED, delete=True),
         gone=True,
     )
     return replace(well, **changes)  # type: ignore[arg-type]  # a test's shorthand
@@ -542,13 +577,13 @@ def loop(name: str, *, outcome: str = "good", age: float = 1, error: str | None 
 
 
 def broken(checks: list[Check]) -> Check | None:
-    return Report(tuple(checks)).broken
+    return Diagnosis(tuple(checks)).broken
 
 
 def test_trail__came_through() -> None:
     """A canary that came all the way leaves every link whole."""
     checks = judge_trail(trail(), token=TOKEN)
-    assert {Outcome.OK} == {check.outcome for check in checks}
+    assert {LinkOutcome.OK} == {check.outcome for check in checks}
     assert [
         Link.PUSHED,
         Link.NOTIFIED,
@@ -622,13 +657,13 @@ def test_trail__came_through() -> None:
             id="reconciler-cannot-reach-the-registry",
         ),
         pytest.param(
-            {"verified": replace(RECORDED, last_look="absent"), "surroundings": loop("verify")},
+            {"verified": replace(RECORDED, last_observation="absent"), "surroundings": loop("verify")},
             Link.VERIFIED,
             "another registry",
             id="reconciler-of-another-registry",
         ),
         pytest.param(
-            {"verified": replace(RECORDED, failed_looks=2), "surroundings": loop("verify")},
+            {"verified": replace(RECORDED, failed_observations=2), "surroundings": loop("verify")},
             Link.VERIFIED,
             "with other rights",
             id="looks-denied",
@@ -645,24 +680,26 @@ def test_trail__came_through() -> None:
         pytest.param(
             {"read": replace(VERIFIED, content="partly-read")}, Link.READ, "changes content", id="partly-read"
         ),
-        pytest.param({"listing": Listing(by_store=False)}, Link.LISTED, "a fault of ours", id="not-in-store"),
         pytest.param(
-            {"listing": Listing(by_store=True, api=answer(401))},
+            {"listing": ListingFact(by_store=False)}, Link.LISTED, "a fault of ours", id="not-in-store"
+        ),
+        pytest.param(
+            {"listing": ListingFact(by_store=True, api=answer(401))},
             Link.LISTED,
             "other INDEXER_API_TOKENS",
             id="api-refuses",
         ),
         pytest.param(
-            {"listing": Listing(by_store=True, api=answer(200))},
+            {"listing": ListingFact(by_store=True, api=answer(200))},
             Link.LISTED,
             "another database",
             id="api-of-another-database",
         ),
         pytest.param(
-            {"listing": Listing(by_store=True, api=answer(500))}, Link.LISTED, "failed", id="api-fails"
+            {"listing": ListingFact(by_store=True, api=answer(500))}, Link.LISTED, "failed", id="api-fails"
         ),
         pytest.param(
-            {"news_after_removal": ARRIVED}, Link.DELETION, "swallows deletes", id="deletes-ignored"
+            {"events_after_removal": ARRIVED}, Link.DELETION, "swallows deletes", id="deletes-ignored"
         ),
         pytest.param(
             {"gone": False, "surroundings": loop("ingest", age=50)},
@@ -680,21 +717,21 @@ def test_trail__broken(changes: dict[str, object], link: Link, cause: str) -> No
     assert (link, True) == (check.link, cause in first_cause(check))
     order = list(Link)
     between = [c for c in checks if order.index(link) < order.index(c.link) < order.index(Link.REMOVED)]
-    assert {Outcome.SKIPPED} >= {check.outcome for check in between}
+    assert {LinkOutcome.SKIPPED} >= {check.outcome for check in between}
 
 
 @pytest.mark.parametrize(
     ("removal", "outcome"),
     [
-        (Deletion.UNSUPPORTED, Outcome.WARNING),
-        (Deletion.ABSENT, Outcome.WARNING),
-        (Failure.of(RegistryDenied("403")), Outcome.WARNING),
+        (Deletion.UNSUPPORTED, LinkOutcome.WARNING),
+        (Deletion.ABSENT, LinkOutcome.WARNING),
+        (Failure.of(RegistryDenied("403")), LinkOutcome.WARNING),
     ],
 )
-def test_trail__not_removed(removal: Deletion | Failure, outcome: Outcome) -> None:
+def test_trail__not_removed(removal: Deletion | Failure, outcome: LinkOutcome) -> None:
     """A canary that stays is a warning, and no news of its deletion is waited for."""
     checks = {check.link: check for check in judge_trail(trail(removal=removal), token=TOKEN)}
-    assert (outcome, Outcome.SKIPPED) == (checks[Link.REMOVED].outcome, checks[Link.DELETION].outcome)
+    assert (outcome, LinkOutcome.SKIPPED) == (checks[Link.REMOVED].outcome, checks[Link.DELETION].outcome)
 
 
 @pytest.mark.parametrize(
@@ -707,9 +744,9 @@ def test_trail__not_removed(removal: Deletion | Failure, outcome: Outcome) -> No
 def test_push__refused(error: RegistryDenied | RegistryUnavailable, cause: str) -> None:
     """A push that is refused ends the canary's way before it began."""
     first, *rest = judge_push(Failure.of(error))
-    assert (Link.PUSHED, Outcome.FAILED) == (first.link, first.outcome)
+    assert (Link.PUSHED, LinkOutcome.FAILED) == (first.link, first.outcome)
     assert cause in first_cause(first)
-    assert {Outcome.SKIPPED} == {check.outcome for check in rest}
+    assert {LinkOutcome.SKIPPED} == {check.outcome for check in rest}
 
 
 # the silence after a push
@@ -727,9 +764,9 @@ def counted(**counts: object) -> Surroundings:
     ("surroundings", "delete", "cause"),
     [
         pytest.param(Surroundings(), False, "no endpoint", id="nothing-known"),
-        pytest.param(Surroundings(door={202: 5}), False, "no endpoint", id="others-arrive"),
-        pytest.param(Surroundings(door={401: 3}), False, "refused at our door", id="door-refused"),
-        pytest.param(Surroundings(door={503: 3}), False, "not be made durable", id="door-not-durable"),
+        pytest.param(Surroundings(receiver={202: 5}), False, "no endpoint", id="others-arrive"),
+        pytest.param(Surroundings(receiver={401: 3}), False, "refused at our door", id="door-refused"),
+        pytest.param(Surroundings(receiver={503: 3}), False, "not be made durable", id="door-not-durable"),
         pytest.param(Surroundings(), True, "ignore block swallows manifests", id="deletion-came"),
         pytest.param(Surroundings(after=[instance()]), False, "not configured", id="no-endpoint"),
         pytest.param(counted(), False, "made no event", id="no-event"),
@@ -795,12 +832,12 @@ def counted(**counts: object) -> Surroundings:
 def test_silence__why(surroundings: Surroundings, delete: bool, cause: str) -> None:
     """Counters weigh more than our door, a deletion that came tells an ignore block, and the usual is left."""
     silent = trail(
-        news=News(),
+        news=CanaryEvents(),
         inventory=NOTHING,
         verified=NOTHING,
         read=NOTHING,
         listing=None,
-        news_after_removal=News(delete=delete),
+        events_after_removal=CanaryEvents(delete=delete),
         surroundings=surroundings,
     )
     check = broken(judge_trail(silent, token=TOKEN))
@@ -811,7 +848,7 @@ def test_silence__why(surroundings: Surroundings, delete: bool, cause: str) -> N
 
 def test_silence__usual_causes_in_order() -> None:
     """With nothing to go by the commonest causes come first, and how to learn more comes last."""
-    silent = trail(news=News(), inventory=NOTHING, news_after_removal=News())
+    silent = trail(news=CanaryEvents(), inventory=NOTHING, events_after_removal=CanaryEvents())
     check = broken(judge_trail(silent, token=None))
     assert check is not None
     words = ["address", "token", "timeout", "ignore block", "proxy redirects", "queue", "cannot be seen"]
@@ -837,54 +874,57 @@ def event(action: str, *, repository: str = "probe", tag: str = "canary-1") -> d
 @pytest.mark.parametrize(
     ("arrived", "news"),
     [
-        ([], News()),
-        ([delivery(event("push"))], News(push_seconds=1, applied=True)),
-        ([delivery(event("push"), done=False)], News(push_seconds=1)),
-        ([delivery(event("push"), event("delete"))], News(push_seconds=1, applied=True, delete=True)),
-        ([delivery(event("delete"))], News(delete=True)),
-        ([delivery(event("pull"))], News()),
-        ([delivery(event("push", repository="another"))], News()),
-        ([delivery(event("push"), reason="odd")], News(push_seconds=1, applied=True, quarantined="odd")),
-        ([replace(delivery(), body=b"canary-1")], News()),
-        ([replace(delivery(), body=b'["canary-1"]')], News()),
-        ([replace(delivery(), body=b'{"events": [1, {"target": "canary-1"}]}')], News()),
+        ([], CanaryEvents()),
+        ([delivery(event("push"))], CanaryEvents(push_seconds=1, applied=True)),
+        ([delivery(event("push"), done=False)], CanaryEvents(push_seconds=1)),
+        ([delivery(event("push"), event("delete"))], CanaryEvents(push_seconds=1, applied=True, delete=True)),
+        ([delivery(event("delete"))], CanaryEvents(delete=True)),
+        ([delivery(event("pull"))], CanaryEvents()),
+        ([delivery(event("push", repository="another"))], CanaryEvents()),
+        (
+            [delivery(event("push"), reason="odd")],
+            CanaryEvents(push_seconds=1, applied=True, quarantined="odd"),
+        ),
+        ([replace(delivery(), body=b"canary-1")], CanaryEvents()),
+        ([replace(delivery(), body=b'["canary-1"]')], CanaryEvents()),
+        ([replace(delivery(), body=b'{"events": [1, {"target": "canary-1"}]}')], CanaryEvents()),
     ],
 )
-def test_news__of_the_canary(arrived: list[Arrived], news: News) -> None:
+def test_news__of_the_canary(arrived: list[Arrived], news: CanaryEvents) -> None:
     """Only events about the canary's own tag count, whatever else mentions it."""
-    assert news == read_news(CANARY, arrived)
+    assert news == read_events(CANARY, arrived)
 
 
 # pulls
 
 
-def shown(*, holds: bool, because: str = "none of ours") -> Shown:
-    return Shown(holds=holds, because=because, since=NOW, observed_at=NOW)
+def shown(*, holds: bool, because: str = "none of ours") -> TraitState:
+    return TraitState(holds=holds, because=because, since=NOW, observed_at=NOW)
 
 
 @pytest.mark.parametrize(
     ("fact", "ignored", "outcome", "said"),
     [
-        pytest.param(shown(holds=True), False, Outcome.OK, "announced: the last", id="announced"),
+        pytest.param(shown(holds=True), False, LinkOutcome.OK, "announced: the last", id="announced"),
         pytest.param(
-            shown(holds=False), False, Outcome.WARNING, "not announced: none of ours", id="passed over"
+            shown(holds=False), False, LinkOutcome.WARNING, "not announced: none of ours", id="passed over"
         ),
-        pytest.param(None, False, Outcome.WARNING, "none was announced yet", id="not known"),
-        pytest.param(None, True, Outcome.WARNING, "as the registry is configured", id="ignored"),
+        pytest.param(None, False, LinkOutcome.WARNING, "none was announced yet", id="not known"),
+        pytest.param(None, True, LinkOutcome.WARNING, "as the registry is configured", id="ignored"),
         pytest.param(
-            shown(holds=True), True, Outcome.WARNING, "as the registry is configured", id="ignored now"
+            shown(holds=True), True, LinkOutcome.WARNING, "as the registry is configured", id="ignored now"
         ),
     ],
 )
 def test_pulls__announced_or_what_it_costs(
-    fact: Shown | None, ignored: bool, outcome: Outcome, said: str
+    fact: TraitState | None, ignored: bool, outcome: LinkOutcome, said: str
 ) -> None:
     """Where pulls are not announced, or not known to be, the line says what that costs and what to do."""
     check = judge_pulls(fact, ignored=ignored)
     assert (Link.PULLS, outcome) == (check.link, check.outcome)
     assert said in check.found
     costs = "every tag shows as never pulled" in check.found
-    assert costs is (outcome is Outcome.WARNING)
+    assert costs is (outcome is LinkOutcome.WARNING)
     assert [True] * len(check.causes) == ["connect-a-registry.md" in cause.remedy for cause in check.causes]
     assert bool(check.causes) is costs
 
@@ -922,7 +962,7 @@ def test_pulls__left_out_by_configuration(instances: list[Instance], ignored: bo
 
 def test_report__first_broken_link() -> None:
     """The first failure in the chain's order is the verdict, with its likeliest cause."""
-    report = Report(
+    report = Diagnosis(
         (
             ok(Link.DATABASE, "PostgreSQL 18"),
             warning(Link.DELETES, "off", Cause("default", "nothing")),
@@ -937,7 +977,9 @@ def test_report__first_broken_link() -> None:
 
 def test_report__well_says_what_was_not_tried() -> None:
     """Being well is said with the number of warnings and of what was skipped."""
-    report = Report((ok(Link.DATABASE, "x"), warning(Link.DELETES, "off"), skipped(Link.ENDPOINT, "unset")))
+    report = Diagnosis(
+        (ok(Link.DATABASE, "x"), warning(Link.DELETES, "off"), skipped(Link.ENDPOINT, "unset"))
+    )
     assert "all is well (1 warning, 1 skipped)\n" == verdict_text(report)
 
 
@@ -967,7 +1009,7 @@ def test_check__a_line_and_its_causes() -> None:
 def test_schema__what_to_do(state: SchemaState, do: str) -> None:
     """What is to be done about a schema goes by why it is not ours, and not always by migrating."""
     check = decide.judge_schema(state)
-    assert Outcome.FAILED is check.outcome
+    assert LinkOutcome.FAILED is check.outcome
     assert do in check.causes[0].remedy
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from reconciler.diagnosis import parse_patience, prepare
 from reconciler.doctor.settings import DoctorSettings
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from indexer.ingest.envelope import decode
+from indexer.inventory.apply_event import Known, apply_event
 from indexer.inventory.changes import AuditAction, Entry, ManifestChanged
 from indexer.inventory.dummies import DUMMIES, MOST_BYTES, is_dummy_content
-from indexer.inventory.told import Known, tell
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.manifest import parse_manifest
 from indexer.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST
@@ -62,14 +62,14 @@ class World:
             self.registry.push(REPOSITORY, dummy, media_type=DOCKER_MANIFEST, tag=tag, request=GITLAB)
         self.registry.delete_manifest(REPOSITORY, digest_of(dummy), request=GITLAB)
 
-    def tell(self, events: list[dict[str, Any]] | None = None) -> None:
+    def apply_event(self, events: list[dict[str, Any]] | None = None) -> None:
         """Tell the events so far, or these; each batch forgets what only the batch knew."""
         for event in self.events if events is None else events:
             self.known.dummies = set(DUMMIES)
             (decoded,) = decode(
                 json.dumps({"events": [event]}).encode(), content_encoding="", received_at=self.now
             ).events
-            changes = tell(self.known, decoded)
+            changes = apply_event(self.known, decoded)
             self.entries += [change for change in changes if isinstance(change, Entry)]
             self.held += [change for change in changes if isinstance(change, ManifestChanged)]
         if events is None:
@@ -97,10 +97,10 @@ def test_dummy_delete__is_one_deletion(version: Version) -> None:
     world = World(version)
     world.push("v1", b"one")
     world.push("v2", b"one")
-    world.tell()
+    world.apply_event()
     world.held.clear()
     world.delete_as_gitlab("v1")
-    world.tell()
+    world.apply_event()
     assert world.live() == {"v2"}
     assert world.actions("v1") == [AuditAction.TAG_CREATED, AuditAction.TAG_DELETED]
     entry = world.entries[-1]
@@ -121,7 +121,7 @@ def test_dummy_delete__of_many_tags() -> None:
     for number in range(5):
         world.push(f"v{number}", b"%d" % number)
     world.delete_as_gitlab("v0", "v1", "v2")
-    world.tell()
+    world.apply_event()
     assert world.live() == {"v3", "v4"}
     for tag in ("v0", "v1", "v2"):
         assert world.actions(tag) == [AuditAction.TAG_CREATED, AuditAction.TAG_DELETED]
@@ -135,7 +135,7 @@ def test_dummy_delete__ends_the_history_at_the_push() -> None:
     pushed_at = next(
         event["timestamp"] for event in world.events if event["target"]["digest"] == digest_of(DUMMY)
     )
-    world.tell()
+    world.apply_event()
     (interval,) = world.known.histories[REPOSITORY, TagName("v1")]
     assert interval.digest == digest_of(b"one")
     assert interval.valid_to == datetime.fromisoformat(pushed_at)
@@ -147,11 +147,11 @@ def test_dummy_delete__then_pushed_again() -> None:
     world.push("v1", b"one")
     world.delete_as_gitlab("v1")
     world.push("v1", b"two")
-    world.tell()
+    world.apply_event()
     record = world.known.tags[REPOSITORY, TagName("v1")]
     assert (record.live, record.alive_since, record.deleted_by_dummy) == (True, record.published_at, False)
     world.registry.delete_tag(REPOSITORY, "v1")
-    world.tell()
+    world.apply_event()
     created, deleted = AuditAction.TAG_CREATED, AuditAction.TAG_DELETED
     assert world.actions("v1") == [created, deleted, created, deleted]
 
@@ -161,10 +161,10 @@ def test_dummy_delete__told_in_any_order(order: tuple[int, ...]) -> None:
     """The push, the delete of the dummy and the tag's own delete are one deletion in whatever order they come."""
     world = World()
     world.push("v1", b"one")
-    world.tell()
+    world.apply_event()
     world.delete_as_gitlab("v1")
     events = [event for event in world.events if event["target"]["mediaType"] != "application/octet-stream"]
-    world.tell([events[at] for at in order])
+    world.apply_event([events[at] for at in order])
     assert world.live() == set()
     assert world.actions("v1") == [AuditAction.TAG_CREATED, AuditAction.TAG_DELETED]
 
@@ -173,7 +173,7 @@ def test_dummy_delete__of_a_tag_nobody_knew() -> None:
     """A tag whose push was lost is deleted all the same, once, and nothing is listed."""
     world = World()
     world.delete_as_gitlab("v1")
-    world.tell()
+    world.apply_event()
     assert world.live() == set()
     assert world.actions("v1") == [AuditAction.TAG_DELETED]
 
@@ -186,7 +186,7 @@ def test_dummy_delete__in_another_layout_is_known_by_its_shape() -> None:
     world = World()
     world.push("v1", b"one")
     world.delete_as_gitlab("v1", dummy=dummy, config=config)
-    world.tell()
+    world.apply_event()
     assert world.live() == set()
     assert world.actions("v1") == [AuditAction.TAG_CREATED, AuditAction.TAG_DELETED]
     assert is_dummy_content(parse_manifest(dummy, DOCKER_MANIFEST), config)
@@ -205,7 +205,7 @@ def test_push__of_something_else_is_a_push(user_agent: str, size: int, media_typ
     world = World()
     request = RequestInfo(user_agent=user_agent)
     world.registry.push(REPOSITORY, b"x" * size, media_type=media_type, tag="v1", request=request)
-    world.tell()
+    world.apply_event()
     assert world.live() == {"v1"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.local import identity
 from indexer.local.binaries import Binaries
 from indexer.local.identity import Identity, Strategy, choose_identity, nobody_identity, shared_account

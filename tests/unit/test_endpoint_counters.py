@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from indexer.errors import RegistryMisbehaved
+from indexer.common.errors import RegistryMisbehaved
 from reconciler.registry.endpoint_counters import (
-    Endpoint,
     EndpointConfiguration,
     EndpointCounters,
+    EndpointReading,
     parse_expvar,
     parse_prometheus,
 )
@@ -60,7 +60,7 @@ def expvar(*endpoints: Any) -> bytes:
 
 def test_expvar__reads_counters_beside_configuration() -> None:
     """Counters, statuses as numbers, durations in seconds, and both ways to ignore are read."""
-    expected = Endpoint(
+    expected = EndpointReading(
         name="indexer",
         counters=EndpointCounters(
             pending=1, events=3, successes=2, failures=5, errors=0, statuses={200: 1, 202: 1, 401: 5}

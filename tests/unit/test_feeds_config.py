@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.feeds.config import KINDS, Feed, FeedBase, FeedsFile, HttpFeed, TlsFeed
 from indexer.feeds.sinks import MODULES, read_feeds
 

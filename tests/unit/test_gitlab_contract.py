@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from indexer.api.gitlab import present
-from indexer.api.gitlab.door import access_of
+from indexer.api.gitlab import serialize
+from indexer.api.gitlab.handlers import access_of
 from indexer.api.gitlab.links import link_header
 from indexer.api.gitlab.markers import make_marker, read_marker
 from indexer.api.gitlab.parameters import read_last_repository, read_size, read_tags_question
-from indexer.api.gitlab.paths import Endpoint, Named, read_path
+from indexer.api.gitlab.paths import GitlabEndpoint, GitlabPath, read_path
 from indexer.api.registry_errors import Refusal
 from indexer.oci.digest import digest_to_bytes
 from indexer.store.gitlab import Place, Referrer, RepositoryRow
-from indexer.store.listing.words import FacetRow
+from indexer.store.listing.interned import FacetRow
 from tests.fixtures.rows import OCI_INDEX, OCI_MANIFEST, digest
 
 AT = datetime(2022, 6, 7, 12, 10, 12, 412999, tzinfo=UTC)
@@ -31,17 +31,20 @@ VALUE, TYPE = "INVALID_QUERY_PARAMETER_VALUE", "INVALID_QUERY_PARAMETER_TYPE"
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/gitlab/v1/", Named(Endpoint.PROBE)),
-        ("/gitlab/v1/statistics/", Named(Endpoint.STATISTICS)),
-        ("/gitlab/v1/repositories/a/", Named(Endpoint.REPOSITORY, "a")),
-        ("/gitlab/v1/repositories/a/b/c/", Named(Endpoint.REPOSITORY, "a/b/c")),
-        ("/gitlab/v1/repositories/a/b/tags/list/", Named(Endpoint.TAGS, "a/b")),
-        ("/gitlab/v1/repositories/a/b/tags/detail/v1/", Named(Endpoint.TAG, "a/b", "v1")),
-        ("/gitlab/v1/repositories/tags/list/", Named(Endpoint.REPOSITORY, "tags/list")),
-        ("/gitlab/v1/repositories/tags/list/tags/list/", Named(Endpoint.TAGS, "tags/list")),
-        ("/gitlab/v1/repositories/a/tags/", Named(Endpoint.REPOSITORY, "a/tags")),
-        ("/gitlab/v1/repositories/a/tags/detail/", Named(Endpoint.REPOSITORY, "a/tags/detail")),
-        ("/gitlab/v1/repository-paths/a/b/repositories/list/", Named(Endpoint.SUB_REPOSITORIES, "a/b")),
+        ("/gitlab/v1/", GitlabPath(GitlabEndpoint.PROBE)),
+        ("/gitlab/v1/statistics/", GitlabPath(GitlabEndpoint.STATISTICS)),
+        ("/gitlab/v1/repositories/a/", GitlabPath(GitlabEndpoint.REPOSITORY, "a")),
+        ("/gitlab/v1/repositories/a/b/c/", GitlabPath(GitlabEndpoint.REPOSITORY, "a/b/c")),
+        ("/gitlab/v1/repositories/a/b/tags/list/", GitlabPath(GitlabEndpoint.TAGS, "a/b")),
+        ("/gitlab/v1/repositories/a/b/tags/detail/v1/", GitlabPath(GitlabEndpoint.TAG, "a/b", "v1")),
+        ("/gitlab/v1/repositories/tags/list/", GitlabPath(GitlabEndpoint.REPOSITORY, "tags/list")),
+        ("/gitlab/v1/repositories/tags/list/tags/list/", GitlabPath(GitlabEndpoint.TAGS, "tags/list")),
+        ("/gitlab/v1/repositories/a/tags/", GitlabPath(GitlabEndpoint.REPOSITORY, "a/tags")),
+        ("/gitlab/v1/repositories/a/tags/detail/", GitlabPath(GitlabEndpoint.REPOSITORY, "a/tags/detail")),
+        (
+            "/gitlab/v1/repository-paths/a/b/repositories/list/",
+            GitlabPath(GitlabEndpoint.SUB_REPOSITORIES, "a/b"),
+        ),
         ("/gitlab/v1/repository-paths/a/", None),
         ("/gitlab/v1/repositories/", None),
         ("/gitlab/v1/import/a/", None),
@@ -50,7 +53,7 @@ VALUE, TYPE = "INVALID_QUERY_PARAMETER_VALUE", "INVALID_QUERY_PARAMETER_TYPE"
         ("/gitlab/v2/", None),
     ],
 )
-def test_path__in_the_order_of_the_routes(path: str, expected: Named | None) -> None:
+def test_path__in_the_order_of_the_routes(path: str, expected: GitlabPath | None) -> None:
     """The tag routes come before the repository's; every path ends in a slash (1.1)."""
     assert read_path(path) == expected
 
@@ -279,7 +282,7 @@ def row(**changed: Any) -> Any:
 
 def test_tag__of_an_image() -> None:
     """All fields of an image's tag; times have three digits, cut off (1.1, 1.5)."""
-    assert present.tag(row(), FACETS, {}) == {
+    assert serialize.tag(row(), FACETS, {}) == {
         "name": "v1",
         "digest": digest("one"),
         "config_digest": digest("config"),
@@ -292,13 +295,13 @@ def test_tag__of_an_image() -> None:
 
 def test_tag__of_an_index() -> None:
     """An index has no config and size 0 (1.5)."""
-    shown = present.tag(row(facet_id=2), FACETS, {})
+    shown = serialize.tag(row(facet_id=2), FACETS, {})
     assert (shown["size_bytes"], "config_digest" in shown) == (0, False)
 
 
 def test_tag__of_a_manifest_nobody_knows() -> None:
     """Neither digest nor size is ever null, or GitLab asks the registry once per tag (1.5)."""
-    shown = present.tag(row(digest=None, config_digest=None, facet_id=3, size_bytes=0), FACETS, {})
+    shown = serialize.tag(row(digest=None, config_digest=None, facet_id=3, size_bytes=0), FACETS, {})
     assert (shown["digest"], shown["size_bytes"], shown["media_type"]) == ("", 0, "")
     assert "config_digest" not in shown
 
@@ -306,9 +309,9 @@ def test_tag__of_a_manifest_nobody_knows() -> None:
 def test_tag__with_referrers() -> None:
     """Referrers are shown where there are any, in camel case (1.5)."""
     found = {digest_to_bytes(digest("one")): [Referrer(digest("sbom"), "application/spdx+json")]}
-    shown = present.tag(row(), FACETS, found)
+    shown = serialize.tag(row(), FACETS, found)
     assert shown["referrers"] == [{"artifactType": "application/spdx+json", "digest": digest("sbom")}]
-    assert "referrers" not in present.tag(row(), FACETS, {})
+    assert "referrers" not in serialize.tag(row(), FACETS, {})
 
 
 @pytest.mark.parametrize(
@@ -324,12 +327,12 @@ def test_tag_times__updated_only_where_it_moved(
     since: datetime | None, created: datetime, updated: datetime | None
 ) -> None:
     """``updated_at`` is there only for a tag that moved; ``published_at`` is the later of the two (1.5)."""
-    shown = present.tag_times(row(alive_since=since))
-    assert shown["created_at"] == present.timestamp(created)
-    assert shown.get("updated_at") == (None if updated is None else present.timestamp(updated))
+    shown = serialize.tag_times(row(alive_since=since))
+    assert shown["created_at"] == serialize.timestamp(created)
+    assert shown.get("updated_at") == (None if updated is None else serialize.timestamp(updated))
     assert (
         shown["published_at"]
-        == present.timestamp(AT)
+        == serialize.timestamp(AT)
         == max(shown["created_at"], shown.get("updated_at", ""))
     )
 
@@ -337,7 +340,7 @@ def test_tag_times__updated_only_where_it_moved(
 def test_repository__with_and_without_a_publish_time() -> None:
     """Name, path and times; what was never published has no time of it (1.4)."""
     found = RepositoryRow(id=1, name="a/b", created_at=AT, last_published_at=AT)
-    assert present.repository(found) == {
+    assert serialize.repository(found) == {
         "name": "b",
         "path": "a/b",
         "created_at": "2022-06-07T12:10:12.412Z",
@@ -345,10 +348,10 @@ def test_repository__with_and_without_a_publish_time() -> None:
     }
     never = datetime.min  # noqa: DTZ901 - what the driver reads '-infinity' as
     empty = RepositoryRow(id=1, name="a", created_at=AT, last_published_at=never)
-    assert "last_published_at" not in present.repository(empty)
-    assert present.base_path("a/b") == {"name": "b", "path": "a/b", "created_at": ""}
-    assert present.size(5, estimated=False) == {"size_bytes": 5, "size_precision": "default"}
-    assert present.size(5, estimated=True) == {"size_bytes": 5, "size_precision": "untagged"}
+    assert "last_published_at" not in serialize.repository(empty)
+    assert serialize.base_path("a/b") == {"name": "b", "path": "a/b", "created_at": ""}
+    assert serialize.size(5, estimated=False) == {"size_bytes": 5, "size_precision": "default"}
+    assert serialize.size(5, estimated=True) == {"size_bytes": 5, "size_precision": "untagged"}
 
 
 def test_detail__of_an_index_of_indexes() -> None:
@@ -369,10 +372,10 @@ def test_detail__of_an_index_of_indexes() -> None:
             platform="windows/amd64", parent_id=14, child_id=15, facet_id=3, config_digest=None, size_bytes=0
         ),
     ]
-    found = present.Detail(
+    found = serialize.Detail(
         repository="a/b", row=row(manifest_id=10, facet_id=2), descendants=rows, facets=FACETS
     )
-    shown = present.detail(found)
+    shown = serialize.detail(found)
     assert (shown["repository"], shown["name"], shown["published_at"]) == (
         "a/b",
         "v1",
@@ -395,8 +398,8 @@ def test_detail__of_an_index_of_indexes() -> None:
 
 def test_detail__of_a_plain_image_has_no_references() -> None:
     """Only indexes have references (1.6)."""
-    found = present.Detail(repository="a", row=row(manifest_id=1), descendants=(), facets=FACETS)
-    image = present.detail(found)["image"]
+    found = serialize.Detail(repository="a", row=row(manifest_id=1), descendants=(), facets=FACETS)
+    image = serialize.detail(found)["image"]
     assert (image["size_bytes"], "references" in image["manifest"]) == (1500, False)
     assert image["config"]["platform"] == {"architecture": "amd64", "os": "linux"}
 
@@ -405,30 +408,30 @@ def test_detail__of_a_plain_image_has_no_references() -> None:
 def test_detail__a_platform_that_is_none(stated: str) -> None:
     """A platform that cannot be read is left out, whoever wrote it."""
     child = row(platform=stated, parent_id=1, child_id=2, facet_id=5)
-    found = present.Detail(
+    found = serialize.Detail(
         repository="a", row=row(manifest_id=1, facet_id=2), descendants=[child], facets=FACETS
     )
-    (reference,) = present.detail(found)["image"]["manifest"]["references"]
+    (reference,) = serialize.detail(found)["image"]["manifest"]["references"]
     assert "platform" not in reference["config"]
 
 
 @pytest.mark.parametrize(
     ("named", "method", "size", "scope"),
     [
-        (Named(Endpoint.PROBE), "GET", None, []),
-        (Named(Endpoint.STATISTICS), "GET", None, ["registry:statistics:*"]),
-        (Named(Endpoint.REPOSITORY, "a/b"), "GET", None, ["repository:a/b:pull"]),
-        (Named(Endpoint.REPOSITORY, "a/b"), "GET", "self", ["repository:a/b:pull"]),
-        (Named(Endpoint.REPOSITORY, "a/b"), "GET", "self_with_descendants",
+        (GitlabPath(GitlabEndpoint.PROBE), "GET", None, []),
+        (GitlabPath(GitlabEndpoint.STATISTICS), "GET", None, ["registry:statistics:*"]),
+        (GitlabPath(GitlabEndpoint.REPOSITORY, "a/b"), "GET", None, ["repository:a/b:pull"]),
+        (GitlabPath(GitlabEndpoint.REPOSITORY, "a/b"), "GET", "self", ["repository:a/b:pull"]),
+        (GitlabPath(GitlabEndpoint.REPOSITORY, "a/b"), "GET", "self_with_descendants",
          ["repository:a/b:pull", "repository:a/b/*:pull"]),
-        (Named(Endpoint.REPOSITORY, "a/b"), "PATCH", None,
+        (GitlabPath(GitlabEndpoint.REPOSITORY, "a/b"), "PATCH", None,
          ["repository:a/b:pull", "repository:a/b:push", "repository:a/b/*:pull"]),
-        (Named(Endpoint.TAGS, "a/b"), "GET", None, ["repository:a/b:pull"]),
-        (Named(Endpoint.TAG, "a/b", "v1"), "GET", None, ["repository:a/b:pull"]),
-        (Named(Endpoint.SUB_REPOSITORIES, "a/b"), "GET", None, ["repository:a/b:pull", "repository:a/b/*:pull"]),
+        (GitlabPath(GitlabEndpoint.TAGS, "a/b"), "GET", None, ["repository:a/b:pull"]),
+        (GitlabPath(GitlabEndpoint.TAG, "a/b", "v1"), "GET", None, ["repository:a/b:pull"]),
+        (GitlabPath(GitlabEndpoint.SUB_REPOSITORIES, "a/b"), "GET", None, ["repository:a/b:pull", "repository:a/b/*:pull"]),
     ],
 )  # fmt: skip
-def test_access__of_every_call(named: Named, method: str, size: str | None, scope: list[str]) -> None:
+def test_access__of_every_call(named: GitlabPath, method: str, size: str | None, scope: list[str]) -> None:
     """What each call takes (1.2)."""
     access = access_of(named, method=method, size=size)
     assert [f"{each.type}:{each.name}:{each.action}" for each in access] == scope

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from indexer.errors import RegistryDenied, RegistryUnavailable
+from indexer.common.errors import RegistryDenied, RegistryUnavailable
 from indexer.oci.reference import RepositoryName, TagName, parse_tag_name
 from reconciler.drift import hidden
 from reconciler.drift.hidden import HiddenTags

@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from indexer.ingest import import_reading
-from indexer.ingest.import_reading import read_lines
-from indexer.ingest.import_recognise import joined, recognise
+from indexer.history_import import reading
+from indexer.history_import.reading import read_lines
+from indexer.history_import.recognise import joined, recognise
 
 EVENT = {"id": "1", "action": "push", "target": {"repository": "a/b"}}
 ENTRY = {
@@ -77,7 +77,7 @@ def test_read_lines__one_document_over_many_lines() -> None:
 
 def test_read_lines__a_line_too_long_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands before and after a line that is too long is read."""
-    monkeypatch.setattr(import_reading, "MAX_LINE_BYTES", 20)
+    monkeypatch.setattr(reading, "MAX_LINE_BYTES", 20)
     content = b'{"a": 1}\n' + b'"' + b"x" * 100 + b'"\n{"b": 2}\n'
     lines = list(read_lines(io.BytesIO(content), name="f"))
     assert [line.value for line in lines] == [{"a": 1}, None, {"b": 2}]

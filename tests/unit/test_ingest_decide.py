@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from indexer.errors import (
+from indexer.common.errors import (
     ConfigurationError,
     RegistryUnavailable,
     StoreBusy,
@@ -15,7 +15,16 @@ from indexer.errors import (
     StoreTimedOut,
     StoreUnavailable,
 )
-from indexer.ingest.decide import ALIKE_IN_A_ROW, Blame, Streak, Verdict, blame, judge, kind_of, wait_after
+from indexer.ingest.decide import (
+    ALIKE_IN_A_ROW,
+    Blame,
+    FailureAction,
+    Streak,
+    blame,
+    judge,
+    kind_of,
+    wait_after,
+)
 from indexer.store.pool import error_of_ours, translated
 
 
@@ -85,21 +94,21 @@ async def test_errors_of_the_driver(error: Exception, expected: type[Exception])
 @pytest.mark.parametrize(
     ("error", "attempts", "in_a_row", "expected"),
     [
-        (StoreRefused("x"), 1, 1, Verdict.QUARANTINE),
-        (StoreRefused("x"), 1, ALIKE_IN_A_ROW - 1, Verdict.QUARANTINE),
-        (StoreRefused("x"), 1, ALIKE_IN_A_ROW, Verdict.STOP),
-        (StoreTimedOut("x"), 1, 1, Verdict.LATER),
-        (StoreTimedOut("x"), 2, 1, Verdict.LATER),
-        (StoreTimedOut("x"), 3, 1, Verdict.QUARANTINE),
-        (StoreTimedOut("x"), 3, 2, Verdict.LATER),
-        (StoreTimedOut("x"), 9, ALIKE_IN_A_ROW, Verdict.STOP),
-        (KeyError("x"), 1, 1, Verdict.LATER),
-        (KeyError("x"), 99, 1, Verdict.LATER),
-        (KeyError("x"), 1, ALIKE_IN_A_ROW, Verdict.STOP),
-        (StoreFault("x"), 99, 1, Verdict.LATER),
+        (StoreRefused("x"), 1, 1, FailureAction.QUARANTINE),
+        (StoreRefused("x"), 1, ALIKE_IN_A_ROW - 1, FailureAction.QUARANTINE),
+        (StoreRefused("x"), 1, ALIKE_IN_A_ROW, FailureAction.STOP),
+        (StoreTimedOut("x"), 1, 1, FailureAction.LATER),
+        (StoreTimedOut("x"), 2, 1, FailureAction.LATER),
+        (StoreTimedOut("x"), 3, 1, FailureAction.QUARANTINE),
+        (StoreTimedOut("x"), 3, 2, FailureAction.LATER),
+        (StoreTimedOut("x"), 9, ALIKE_IN_A_ROW, FailureAction.STOP),
+        (KeyError("x"), 1, 1, FailureAction.LATER),
+        (KeyError("x"), 99, 1, FailureAction.LATER),
+        (KeyError("x"), 1, ALIKE_IN_A_ROW, FailureAction.STOP),
+        (StoreFault("x"), 99, 1, FailureAction.LATER),
     ],
 )
-def test_judge(error: Exception, attempts: int, in_a_row: int, expected: Verdict) -> None:
+def test_judge(error: Exception, attempts: int, in_a_row: int, expected: FailureAction) -> None:
     """Content is quarantined, slowness after three times beside others that work, our own faults never."""
     streak = Streak(kind=kind_of(error), count=in_a_row - 1)
     streak.failed(error)

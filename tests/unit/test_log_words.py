@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.command import actions_of
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from indexer.inventory.changes import AuditAction
 
 

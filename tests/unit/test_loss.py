@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.inventory.loss import Account, LossState, Statement, current_statement, without_counters
+from indexer.inventory.loss import Account, LossState, LossStatement, current_statement, without_counters
 from reconciler.loss.decide import PATIENCE, Received, Sample, decide, find_instances, open_account
 from reconciler.loss.observe import shown_address
 from reconciler.registry.endpoint_counters import (
@@ -105,9 +105,9 @@ def test_claim__of_two_readings(
     """Two readings of an address, and what was received, allow this claim and no stronger one: state, lost, walk."""
     account = account_of(first)
     if ours is None:
-        account = replace(account, doubted_at=START - PATIENCE)  # long enough to be told whose they are
+        account = replace(account, suspected_at=START - PATIENCE)  # long enough to be told whose they are
     (claimed,) = decide(account, then, address=ADDRESS, received=ours).statements
-    assert expected == (claimed.state, claimed.lost, claimed.walk)
+    assert expected == (claimed.state, claimed.lost, claimed.reconcile)
     assert (first.at, then.at) == (claimed.from_at, claimed.to_at)
 
 
@@ -162,7 +162,7 @@ def test_claim__missing_for_long() -> None:
 def test_claim__under_steady_load() -> None:
     """A queue that is never empty is settled all the same: what was made up to the mark is delivered."""
     account = account_of(sample(0, 3, 2))
-    found: list[Statement] = []
+    found: list[LossStatement] = []
     for number in range(1, 5):
         decision = decide(
             account,
@@ -186,7 +186,7 @@ def test_restart__says_what_waited() -> None:
     )
     (claimed,) = decision.statements
     assert decision.ended
-    assert (LossState.UNKNOWN, START, True) == (claimed.state, claimed.from_at, claimed.walk)
+    assert (LossState.UNKNOWN, START, True) == (claimed.state, claimed.from_at, claimed.reconcile)
     assert claimed.because is not None
     assert "3 waited" in claimed.because
     assert (0, None) == (decision.account.id, decision.account.instance_id)
@@ -263,7 +263,7 @@ def test_spool__has_all_the_time_it_takes() -> None:
         )
         assert (4, None, ()) == (
             decision.account.missing,
-            decision.account.doubted_at,
+            decision.account.suspected_at,
             decision.statements,
         )
         account = decision.account
@@ -338,7 +338,7 @@ STEPS = (
 @given(st.lists(st.sampled_from(STEPS), min_size=10, max_size=60), st.booleans())
 def test_claims__never_false(steps: Sequence[str], linked: bool) -> None:
     """Whatever happens: no event made in an interval that lost nothing is lost, and no more than *at most*."""
-    world, account, claims = World(), None, list[Statement]()
+    world, account, claims = World(), None, list[LossStatement]()
     for step in [*steps, "read", "wait", "read", "read"]:
         world.now += 90 if step == "wait" else 1
         if not step.startswith("read"):

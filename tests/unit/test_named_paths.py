@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from indexer.app import _check_files
-from indexer.errors import ConfigurationError
-from indexer.named_paths import Found, judge_directory, judge_log
+from indexer.common.errors import ConfigurationError
+from indexer.common.named_paths import NamedPath, judge_directory, judge_log
 from indexer.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ABSENT = Found(there=False, directory=False, readable=False, writable=False)
-DIRECTORY = Found(there=True, directory=True, readable=True, writable=True)
-FOREIGN = Found(there=True, directory=True, readable=True, writable=False)
-FILE = Found(there=True, directory=False, readable=True, writable=True)
-SECRET = Found(there=True, directory=False, readable=False, writable=False)
+ABSENT = NamedPath(there=False, directory=False, readable=False, writable=False)
+DIRECTORY = NamedPath(there=True, directory=True, readable=True, writable=True)
+FOREIGN = NamedPath(there=True, directory=True, readable=True, writable=False)
+FILE = NamedPath(there=True, directory=False, readable=True, writable=True)
+SECRET = NamedPath(there=True, directory=False, readable=False, writable=False)
 
 
 def settings(tmp_path: Path, **given: str) -> Settings:
@@ -34,7 +34,7 @@ def settings(tmp_path: Path, **given: str) -> Settings:
         (FOREIGN, "cannot be written to"),
     ],
 )
-def test_directory__files_are_made_in_it(found: Found, says: str | None) -> None:
+def test_directory__files_are_made_in_it(found: NamedPath, says: str | None) -> None:
     """It is there, is one, and is ours to write to."""
     said = judge_directory(found)
     assert (said is None) if says is None else (says in (said or ""))
@@ -50,7 +50,7 @@ def test_directory__files_are_made_in_it(found: Found, says: str | None) -> None
         (DIRECTORY, DIRECTORY, "is a directory"),
     ],
 )
-def test_log__is_read_or_may_still_come(file: Found, parent: Found, says: str | None) -> None:
+def test_log__is_read_or_may_still_come(file: NamedPath, parent: NamedPath, says: str | None) -> None:
     """A log that its writer has not begun is waited for; one that we may not read never comes."""
     said = judge_log(file, parent)
     assert (said is None) if says is None else (says in (said or ""))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.common.rfc3339 import EARLIEST, LATEST
 from indexer.oci.config import (
     CREATED_ANNOTATION,
     ImageConfig,
@@ -18,7 +19,6 @@ from indexer.oci.config import (
     pick_created,
 )
 from indexer.oci.platform import Platform, make_platform, parse_platform
-from indexer.rfc3339 import EARLIEST, LATEST
 
 
 def config(**fields: Any) -> ImageConfig:

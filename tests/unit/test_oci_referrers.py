@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.api.oci.paths import Endpoint, Named, read_path
+from indexer.api.oci.paths import OciEndpoint, OciPath, read_path
 from indexer.oci.digest import Digest
 from indexer.oci.referrers import cosign_tags, fallback_tag
 
@@ -29,10 +29,10 @@ def test_tags__of_a_sha512_digest() -> None:
 @pytest.mark.parametrize(
     ("path", "named"),
     [
-        ("/v2/app/tags/list", Named(Endpoint.TAGS, "app")),
-        ("/v2/tags/list/tags/list", Named(Endpoint.TAGS, "tags/list")),
-        ("/v2/a/b/referrers/sha256:x", Named(Endpoint.REFERRERS, "a/b", "sha256:x")),
-        ("/v2/a/referrers/referrers/x", Named(Endpoint.REFERRERS, "a/referrers", "x")),
+        ("/v2/app/tags/list", OciPath(OciEndpoint.TAGS, "app")),
+        ("/v2/tags/list/tags/list", OciPath(OciEndpoint.TAGS, "tags/list")),
+        ("/v2/a/b/referrers/sha256:x", OciPath(OciEndpoint.REFERRERS, "a/b", "sha256:x")),
+        ("/v2/a/referrers/referrers/x", OciPath(OciEndpoint.REFERRERS, "a/referrers", "x")),
         ("/v2/a/referrers/", None),
         ("/v2/tags/list", None),
         ("/v2/referrers/sha256:x", None),
@@ -40,6 +40,6 @@ def test_tags__of_a_sha512_digest() -> None:
         ("/v2/", None),
     ],
 )
-def test_path__read_from_the_right(path: str, named: Named | None) -> None:
+def test_path__read_from_the_right(path: str, named: OciPath | None) -> None:
     """A repository's name may hold the very words that end a path."""
     assert named == read_path(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from indexer.errors import RegistryDenied, RegistryMisbehaved
+from indexer.common.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.auth import Authenticator, Credentials, repository_scope
 from reconciler.registry.auth import TokenServer as Configured

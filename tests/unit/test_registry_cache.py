@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from indexer.errors import RegistryUnavailable
+from indexer.common.errors import RegistryUnavailable
 from reconciler.registry import cache
-from reconciler.registry.cache import CacheWatch, Nature
+from reconciler.registry.cache import CacheKind, CacheWatch
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.retrying import RetryPolicy
-from reconciler.registry.transport import Answer, Transport, TransportSettings
+from reconciler.registry.transport import RegistryResponse, Transport, TransportSettings
 from tests.simulators.faults import Fault
 from tests.simulators.registry import SimulatedRegistry
 
@@ -35,10 +35,10 @@ async def transport(simulated: SimulatedRegistry) -> AsyncIterator[Transport]:
         yield connected
 
 
-def answer(status: int, body: Any) -> Answer:
+def answer(status: int, body: Any) -> RegistryResponse:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(
-        looked_at=datetime.now(UTC),
+    return RegistryResponse(
+        observed_at=datetime.now(UTC),
         registry_clock=None,
         status=status,
         headers=CIMultiDictProxy(CIMultiDict()),
@@ -54,17 +54,17 @@ def errors(code: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("status", "body", "nature"),
     [
-        pytest.param(405, errors("UNSUPPORTED"), Nature.CACHE, id="a cache"),
-        pytest.param(400, errors("MANIFEST_BLOB_UNKNOWN"), Nature.STORE, id="a registry"),
-        pytest.param(400, errors("MANIFEST_INVALID"), Nature.STORE, id="one that reads more closely"),
-        pytest.param(404, errors("NAME_UNKNOWN"), Nature.STORE, id="one that wants projects first"),
-        pytest.param(405, b"Method not allowed\n", Nature.UNTOLD, id="read-only"),
-        pytest.param(405, b"<html>405</html>", Nature.UNTOLD, id="a proxy that takes no PUT"),
-        pytest.param(405, errors("DENIED"), Nature.UNTOLD, id="405 for another reason"),
-        pytest.param(404, b"not found", Nature.UNTOLD, id="no registry there"),
+        pytest.param(405, errors("UNSUPPORTED"), CacheKind.CACHE, id="a cache"),
+        pytest.param(400, errors("MANIFEST_BLOB_UNKNOWN"), CacheKind.STORE, id="a registry"),
+        pytest.param(400, errors("MANIFEST_INVALID"), CacheKind.STORE, id="one that reads more closely"),
+        pytest.param(404, errors("NAME_UNKNOWN"), CacheKind.STORE, id="one that wants projects first"),
+        pytest.param(405, b"Method not allowed\n", CacheKind.UNTOLD, id="read-only"),
+        pytest.param(405, b"<html>405</html>", CacheKind.UNTOLD, id="a proxy that takes no PUT"),
+        pytest.param(405, errors("DENIED"), CacheKind.UNTOLD, id="405 for another reason"),
+        pytest.param(404, b"not found", CacheKind.UNTOLD, id="no registry there"),
     ],
 )
-def test_judge__by_the_registrys_own_words(status: int, body: Any, nature: Nature) -> None:
+def test_judge__by_the_registrys_own_words(status: int, body: Any, nature: CacheKind) -> None:
     """Only the registry's own refusal makes it a cache; what stands before it cannot."""
     assert cache.judge(answer(status, body)).nature is nature
 
@@ -73,7 +73,7 @@ async def test_kind__leaves_nothing_behind(simulated: SimulatedRegistry, transpo
     """A registry that is no cache is told from one by something that it cannot store."""
     kind = await CacheWatch(transport, said=None).kind()
 
-    assert (kind.nature, kind.is_cache) == (Nature.STORE, False)
+    assert (kind.nature, kind.is_cache) == (CacheKind.STORE, False)
     assert simulated.state.repositories == {}
 
 
@@ -114,7 +114,7 @@ async def test_kind__not_ours_to_push_to(
 
     kind = await CacheWatch(transport, said=None).kind()
 
-    assert (kind.nature, kind.is_cache) == (Nature.UNTOLD, False)
+    assert (kind.nature, kind.is_cache) == (CacheKind.UNTOLD, False)
     assert str(status) in kind.because
 
 
@@ -125,7 +125,7 @@ async def test_kind__of_what_lets_nobody_in(
     """An answer is one, also that of something that is no registry: whoever asks more of it is told why."""
     simulated.faults.append(Fault(status=status, times=9))
 
-    assert (await CacheWatch(transport, said=None).kind()).nature is Nature.UNTOLD
+    assert (await CacheWatch(transport, said=None).kind()).nature is CacheKind.UNTOLD
 
 
 async def test_kind__a_registry_that_is_away(simulated: SimulatedRegistry, transport: Transport) -> None:

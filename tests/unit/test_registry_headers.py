@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.retry_after import parse_http_date, parse_retry_after
+from indexer.common.retry_after import parse_http_date, parse_retry_after
 from reconciler.registry.answers import Dated
 from reconciler.registry.error_body import error_codes
 from reconciler.registry.headers import next_page_marker
@@ -128,4 +128,4 @@ def test_as_of__the_clock_that_is_behind(seconds: int | None, expected: datetime
         else (NOW + timedelta(seconds=seconds)).astimezone(timezone(timedelta(hours=3)))
     )
 
-    assert Dated(looked_at=NOW, registry_clock=clock).as_of == expected
+    assert Dated(observed_at=NOW, registry_clock=clock).as_of == expected

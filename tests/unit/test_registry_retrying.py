@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.errors import RegistryDenied, RegistryError, RegistryMisbehaved, RegistryUnavailable
+from indexer.common.errors import RegistryDenied, RegistryError, RegistryMisbehaved, RegistryUnavailable
 from reconciler.registry.retrying import Retrier, RetryPolicy
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.rfc3339 import EARLIEST, LATEST, clamp, format_time, parse_moment, parse_time
+from indexer.common.rfc3339 import EARLIEST, LATEST, clamp, format_time, parse_moment, parse_time
 
 
 @pytest.mark.parametrize(

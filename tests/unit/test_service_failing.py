@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from indexer import service
-from indexer.errors import Postponed
-from indexer.loop import Alarm, Round
-from indexer.service import Service, wait_after
+from indexer.background import service
+from indexer.background.loop import IterationResult, WakeEvent
+from indexer.background.service import Service, wait_after
+from indexer.common.errors import Postponed
 
 
 class Failing:
@@ -22,7 +22,7 @@ class Failing:
         self.rounds = 0
         self.failed = asyncio.Event()
 
-    async def run_once(self) -> Round:
+    async def run_once(self) -> IterationResult:
         """Fail."""
         self.rounds += 1
         self.failed.set()
@@ -37,11 +37,11 @@ async def test_failing__is_not_woken_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(service, "connection", connection)
     monkeypatch.setattr(service, "DEAF_SECONDS", 3600)
-    running, loop, alarm = Service(None, program="test"), Failing(), Alarm()  # type: ignore[arg-type]
+    running, loop, alarm = Service(None, program="test"), Failing(), WakeEvent()  # type: ignore[arg-type]
     running.start(loop, alarm)
     await loop.failed.wait()
     for _ in range(100):
-        alarm.ring()
+        alarm.wake()
         await asyncio.sleep(0)
     assert loop.rounds == 1
     await running.stop()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
+from indexer.common.values import Secret
 from indexer.settings import Settings
-from indexer.values import Secret
 
 
 def test_read__nothing_set() -> None:

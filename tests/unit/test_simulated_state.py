@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from indexer.errors import RegistryUnavailable
+from indexer.common.errors import RegistryUnavailable
 from indexer.oci import media_types
 from indexer.oci.digest import digest_of, parse_digest
 from indexer.oci.reference import RepositoryName, TagName
@@ -43,13 +43,13 @@ async def test_from_truth__answers_looks() -> None:
     """A capture's truth is enough to settle every look, and a tag without its manifest stays broken."""
     registry = DirectRegistry(RegistryState.from_truth(TRUTH))
 
-    look = await registry.look_at_tag(APP, LATEST)
+    look = await registry.head_tag(APP, LATEST)
     assert isinstance(look, Found)
     assert (look.digest, look.size, look.media_type) == (HERE, 401, media_types.OCI_MANIFEST)
-    assert isinstance(await registry.look_at_tag(APP, LATEST, if_digest=HERE), Confirmed)
-    assert isinstance(await registry.look_at_tag(APP, TagName("broken")), NotFound)
-    assert isinstance(await registry.look_at_tag(APP, TagName("broken"), if_digest=GONE), Confirmed)
-    assert isinstance(await registry.look_at_manifest(APP, GONE), NotFound)
+    assert isinstance(await registry.head_tag(APP, LATEST, if_digest=HERE), Confirmed)
+    assert isinstance(await registry.head_tag(APP, TagName("broken")), NotFound)
+    assert isinstance(await registry.head_tag(APP, TagName("broken"), if_digest=GONE), Confirmed)
+    assert isinstance(await registry.head_manifest(APP, GONE), NotFound)
     assert isinstance(await registry.get_manifest(APP, HERE), NotFound)
     assert (await registry.list_repositories()).names == ("emptied", "team/app")
     assert set((await registry.list_tags(APP)).names) == {"latest", "broken"}
@@ -63,11 +63,11 @@ async def test_from_truth__over_http() -> None:
         SimulatedRegistry(RegistryState.from_truth(TRUTH)) as simulated,
         RegistryClient(TransportSettings(base_url=simulated.url)) as client,
     ):
-        look = await client.look_at_tag(APP, LATEST)
+        look = await client.head_tag(APP, LATEST)
         assert isinstance(look, Found)
         assert (look.digest, look.size, look.media_type) == (HERE, 401, media_types.OCI_MANIFEST)
-        assert isinstance(await client.look_at_tag(APP, LATEST, if_digest=HERE), Confirmed)
-        assert isinstance(await client.look_at_tag(APP, TagName("broken")), NotFound)
+        assert isinstance(await client.head_tag(APP, LATEST, if_digest=HERE), Confirmed)
+        assert isinstance(await client.head_tag(APP, TagName("broken")), NotFound)
         assert isinstance(await client.get_manifest(APP, HERE), NotFound)
         assert (await client.list_repositories()).names == ("emptied", "team/app")
 
@@ -144,13 +144,13 @@ async def test_direct__failures_and_changes_under_way() -> None:
     registry = DirectRegistry(state)
     registry.failures.append(RegistryUnavailable("down"))
     with pytest.raises(RegistryUnavailable):
-        await registry.look_at_tag(APP, TagName("t"))
+        await registry.head_tag(APP, TagName("t"))
 
     registry.before_answer = lambda: state.remove_silently(APP, tag="t")
-    look = await registry.look_at_tag(APP, TagName("t"))
+    look = await registry.head_tag(APP, TagName("t"))
 
     assert isinstance(look, NotFound)
-    assert registry.asked == [("look_at_tag", APP, "t")] * 2
+    assert registry.asked == [("head_tag", APP, "t")] * 2
 
 
 @pytest.mark.parametrize(

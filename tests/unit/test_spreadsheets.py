@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.spreadsheets import safe_cell
+from indexer.common.spreadsheets import safe_cell
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from indexer.telemetry import configure_logs
+from indexer.common.telemetry import configure_logs
 
 
 @pytest.fixture(autouse=True)

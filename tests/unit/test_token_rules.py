@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
+from indexer.common.token_rules import judge_tokens
 from indexer.settings import Settings
-from indexer.token_rules import judge_tokens
 
 GOOD = {"INDEXER_NOTIFICATIONS_TOKEN": "n" * 20, "INDEXER_API_TOKENS": "first-token,second-token"}
 

@@ -19,7 +19,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from indexer.api.auth import AUDIT, Access, Authenticator, Challenge, Principal, Unauthorized, pull_of
 from indexer.api.tokens import ALGORITHMS, LEEWAY_SECONDS, SignedTokens
 from indexer.api.trust import Trust, load_keys, read_trust
-from indexer.errors import CallerError, ConfigurationError
+from indexer.common.errors import CallerError, ConfigurationError
 from indexer.settings import Settings
 from tests.fixtures.tokens import (
     ISSUER,

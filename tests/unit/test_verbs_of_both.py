@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from indexer import cli as indexer
-from indexer.errors import ConfigurationError
+from indexer.common.errors import ConfigurationError
 from reconciler import cli as reconciler
 
 

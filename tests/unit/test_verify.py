@@ -15,8 +15,8 @@ from indexer.audit.leaf import commit, leaf_of
 from indexer.audit.merkle import consistency_ranges, nodes_of
 from indexer.audit.note import Checkpoint
 from indexer.audit.proofs import (
-    Part,
     PartProof,
+    ProofPart,
     ProofRefused,
     check_consistency,
     encode_hash,
@@ -25,7 +25,7 @@ from indexer.audit.proofs import (
     parse_part,
 )
 from indexer.audit.tiles import Tiles, grow
-from indexer.audit.verify import Fault, NotProvable, Verdict, verify_export
+from indexer.audit.verify import NotProvable, VerifyFault, VerifyResult, verify_export
 from tests.fixtures.merkle import root_of
 
 SIZE = 300
@@ -51,7 +51,7 @@ CHECKPOINT = Checkpoint(origin="log", size=SIZE, root=root_of(LEAVES))
 
 def proof_of(first: int, last: int) -> PartProof:
     """A proof that went through its written form."""
-    part = Part(first=first, last=last, size=SIZE)
+    part = ProofPart(first=first, last=last, size=SIZE)
     text = encode_part(
         part,
         before=[TILES.hash_of(node) for node in nodes_of(*part.before)],
@@ -66,7 +66,7 @@ def line_of(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def verified(entries: list[dict[str, Any]], proof: PartProof | None) -> Verdict:
+def verified(entries: list[dict[str, Any]], proof: PartProof | None) -> VerifyResult:
     return verify_export([line_of(one) for one in entries], checkpoint=CHECKPOINT, proof=proof)
 
 
@@ -91,7 +91,7 @@ def test_part__verifies_against_the_whole(data: st.DataObject) -> None:
     )
     shorter = verified(ENTRIES[first - 1 : last - 1], proof).problem
     assert shorter is not None
-    assert (Fault.MISSING, last) == (shorter.fault, shorter.position)
+    assert (VerifyFault.MISSING, last) == (shorter.fault, shorter.position)
 
 
 def put(value: Any, *names: str) -> Any:
@@ -141,7 +141,7 @@ def test_entry__altered_is_named(name: str) -> None:
     ALTERATIONS[name](entries[40])
     problem = verified(entries, proof_of(101, 200)).problem
     assert problem is not None
-    assert (Fault.ALTERED, 141) == (problem.fault, problem.position)
+    assert (VerifyFault.ALTERED, 141) == (problem.fault, problem.position)
 
 
 def test_salt__of_another_length_opens_no_commitment() -> None:
@@ -152,7 +152,7 @@ def test_salt__of_another_length_opens_no_commitment() -> None:
     assert commit(SALT + b"a", "lice") == entries[4]["commitments"]["actor"]
     problem = verified(entries, proof_of(1, 10)).problem
     assert problem is not None
-    assert (Fault.ALTERED, 5) == (problem.fault, problem.position)
+    assert (VerifyFault.ALTERED, 5) == (problem.fault, problem.position)
 
 
 WRITTEN_ANEW = {
@@ -174,7 +174,7 @@ def test_line__is_what_the_exporter_writes_or_altered(name: str) -> None:
     lines[3] = WRITTEN_ANEW[name](lines[3].rstrip()) + b"\n"
     problem = verify_export(lines, checkpoint=CHECKPOINT, proof=proof_of(1, 10)).problem
     assert problem is not None
-    assert (Fault.ALTERED, 4) == (problem.fault, problem.position)
+    assert (VerifyFault.ALTERED, 4) == (problem.fault, problem.position)
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
@@ -189,7 +189,7 @@ def test_export__that_was_made_without_a_proof_is_not_called_altered(form: str) 
         verify_export(lines, checkpoint=CHECKPOINT, proof=proof_of(1, 10))
     problem = verified([*ENTRIES[:3], plain[3]], proof_of(1, 10)).problem
     assert problem is not None
-    assert (Fault.ALTERED, 4) == (problem.fault, problem.position)
+    assert (VerifyFault.ALTERED, 4) == (problem.fault, problem.position)
 
 
 def renumbered(entries: list[dict[str, Any]], first: int) -> list[dict[str, Any]]:
@@ -202,7 +202,7 @@ def test_entry__taken_out_is_named(hidden: bool) -> None:
     entries = ENTRIES[:50] + ENTRIES[51:]
     problem = verified(renumbered(entries, 1) if hidden else entries, proof_of(1, SIZE)).problem
     assert problem is not None
-    assert (Fault.MISSING, 51) == (problem.fault, problem.position)
+    assert (VerifyFault.MISSING, 51) == (problem.fault, problem.position)
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -213,14 +213,14 @@ def test_entry__put_in_is_named(hidden: bool) -> None:
     problem = verified(renumbered(entries, 1) if hidden else entries, proof_of(1, SIZE)).problem
     assert problem is not None
     # Two entries of one position: the forged one comes first, and is the one that does not fit.
-    assert (Fault.INSERTED, 51) == (problem.fault, problem.position)
+    assert (VerifyFault.INSERTED, 51) == (problem.fault, problem.position)
 
 
 def test_entry__behind_the_end_is_named() -> None:
     """What was appended behind the proven part is not covered by its proof."""
     problem = verified(ENTRIES[:11], proof_of(1, 10)).problem
     assert problem is not None
-    assert (Fault.INSERTED, 11) == (problem.fault, problem.position)
+    assert (VerifyFault.INSERTED, 11) == (problem.fault, problem.position)
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"position": "1"}', b'{"position": 1, "salts": 3}'])
@@ -228,7 +228,7 @@ def test_line__that_is_no_entry_is_named(line: bytes) -> None:
     """Junk in an export is an altered entry, not a crash."""
     problem = verify_export([line], checkpoint=CHECKPOINT, proof=proof_of(1, 1)).problem
     assert problem is not None
-    assert (Fault.ALTERED, 1) == (problem.fault, problem.position)
+    assert (VerifyFault.ALTERED, 1) == (problem.fault, problem.position)
 
 
 def test_whole_log__altered_without_a_proof_is_found() -> None:
@@ -238,7 +238,9 @@ def test_whole_log__altered_without_a_proof_is_found() -> None:
     found = [verified(entries, None).problem]
     entries[9]["leaf_hash"] = encode_hash(leaf_of(entries[9]))
     found.append(verified(entries, None).problem)
-    assert [(Fault.ALTERED, 10), (Fault.ALTERED, None)] == [(p.fault, p.position) for p in found if p]
+    assert [(VerifyFault.ALTERED, 10), (VerifyFault.ALTERED, None)] == [
+        (p.fault, p.position) for p in found if p
+    ]
 
 
 def test_proof__of_another_log_proves_nothing() -> None:
@@ -250,12 +252,12 @@ def test_proof__of_another_log_proves_nothing() -> None:
         PartProof(part=proof.part, before=proof.before, behind=proof.behind[::-1], leaves=proof.leaves),
         PartProof(part=proof.part, before=proof.before, behind=proof.behind[1:], leaves=proof.leaves),
         PartProof(
-            part=Part(first=3, last=40, size=SIZE - 1), before=proof.before, behind=proof.behind, leaves=proof.leaves
+            part=ProofPart(first=3, last=40, size=SIZE - 1), before=proof.before, behind=proof.behind, leaves=proof.leaves
         ),
     ):  # fmt: skip
         problem = verified(ENTRIES[2:40], wrong).problem
         assert problem is not None
-        assert (Fault.PROOF, None) == (problem.fault, problem.position)
+        assert (VerifyFault.PROOF, None) == (problem.fault, problem.position)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tools.registry_binary import FoundRegistry
 
 MAIN_JOB: Final = ("demo", "tools")
-"""Rooms of the source tree that the main job needs beside the product."""
+"""Components of the source tree that the main job needs beside the product."""
 NOT_HANDED_ON: Final = ("INDEXER_", "RECONCILER_", "PYTHON", "VIRTUAL_ENV")
 PIN: Final = re.compile(r"^([a-z0-9.-]+)==([^\s;]+)", re.MULTILINE)
 DISTRIBUTIONS: Final = """

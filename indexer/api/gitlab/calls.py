@@ -7,23 +7,23 @@ from typing import Any
 
 from multidict import MultiMapping
 
-from indexer.store.listing.words import Words
+from indexer.store.listing.interned import Interned
 from indexer.store.reading import Readers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class GitlabCall:
     """One question, whose asker may ask it."""
 
     repository: str
     tag: str
     query: MultiMapping[str]
     readers: Readers
-    words: Words
+    interned: Interned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class GitlabAnswer:
     """A body, and a Link header where there are other pages."""
 
     body: Any

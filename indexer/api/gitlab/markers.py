@@ -11,7 +11,7 @@ import binascii
 import re
 from datetime import datetime
 
-from indexer.rfc3339 import format_time, parse_time
+from indexer.common.rfc3339 import format_time, parse_time
 from indexer.store.gitlab import Place
 
 _TIME = re.compile(r"\d+-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\Z", re.ASCII)

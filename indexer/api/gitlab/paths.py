@@ -14,7 +14,7 @@ ROOT = "/gitlab/v1/"
 REPOSITORIES = f"{ROOT}repositories/"
 
 
-class Endpoint(Enum):
+class GitlabEndpoint(Enum):
     """What can be asked; the value is its label in metrics."""
 
     PROBE = "/gitlab/v1/"
@@ -26,30 +26,30 @@ class Endpoint(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class GitlabPath:
     """An endpoint with the repository (or path of repositories) and tag that its path names."""
 
-    endpoint: Endpoint
+    endpoint: GitlabEndpoint
     repository: str = ""
     tag: str = ""
 
 
-def read_path(path: str) -> Named | None:  # noqa: PLR0911 - one per endpoint
+def read_path(path: str) -> GitlabPath | None:  # noqa: PLR0911 - one per endpoint
     """Return what a path (not escaped) names; None where there is nothing."""
     if not path.startswith(ROOT) or not path.endswith("/"):
         return None
     match path[len(ROOT) - 1 : -1].split("/")[1:]:
         case []:
-            return Named(Endpoint.PROBE)
+            return GitlabPath(GitlabEndpoint.PROBE)
         case ["statistics"]:
-            return Named(Endpoint.STATISTICS)
+            return GitlabPath(GitlabEndpoint.STATISTICS)
         case ["repositories", *name, "tags", "list"] if any(name):
-            return Named(Endpoint.TAGS, "/".join(name))
+            return GitlabPath(GitlabEndpoint.TAGS, "/".join(name))
         case ["repositories", *name, "tags", "detail", tag] if any(name):
-            return Named(Endpoint.TAG, "/".join(name), tag)
+            return GitlabPath(GitlabEndpoint.TAG, "/".join(name), tag)
         case ["repositories", *name] if any(name):
-            return Named(Endpoint.REPOSITORY, "/".join(name))
+            return GitlabPath(GitlabEndpoint.REPOSITORY, "/".join(name))
         case ["repository-paths", *name, "repositories", "list"] if any(name):
-            return Named(Endpoint.SUB_REPOSITORIES, "/".join(name))
+            return GitlabPath(GitlabEndpoint.SUB_REPOSITORIES, "/".join(name))
         case _:
             return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from indexer.api.gitlab import present
-from indexer.api.gitlab.calls import Answer, Call
+from indexer.api.gitlab import serialize
+from indexer.api.gitlab.calls import GitlabAnswer, GitlabCall
 from indexer.api.gitlab.links import link_header
 from indexer.api.gitlab.parameters import read_last_repository, read_limit, read_size
 from indexer.api.gitlab.paths import ROOT
@@ -16,7 +16,7 @@ from indexer.store.pool import Connection
 from indexer.store.reading import StoreTooSlow
 
 
-async def get_repository(call: Call) -> Answer:
+async def get_repository(call: GitlabCall) -> GitlabAnswer:
     """Show a repository, with its size where asked for (section 1.4)."""
     size = read_size(call.query)
     descendants = size == "self_with_descendants"
@@ -24,33 +24,33 @@ async def get_repository(call: Call) -> Answer:
     async with call.readers.reading() as held:
         shown = await _repository(held, name, descendants=descendants)
     if size is None:
-        return Answer(body=shown)
-    return Answer(body=shown | await _size(call, name, descendants=descendants))
+        return GitlabAnswer(body=shown)
+    return GitlabAnswer(body=shown | await _size(call, name, descendants=descendants))
 
 
 async def _repository(connection: Connection, name: str, *, descendants: bool) -> dict[str, Any]:
     found = await store.find_repository(connection, name=name)
     if found is not None:
-        return present.repository(found)
+        return serialize.repository(found)
     if not descendants:
         raise name_unknown(name=name)
     await _require_namespace(connection, name)
-    return present.base_path(name)
+    return serialize.base_path(name)
 
 
-async def _size(call: Call, name: str, *, descendants: bool) -> dict[str, Any]:
+async def _size(call: GitlabCall, name: str, *, descendants: bool) -> dict[str, Any]:
     """Sum up the layers; where that takes too long, show the maintained sum for an estimate, as the fork does."""
     try:
         async with call.readers.reading() as held:
             exact = await store.size_of(held, name=name, descendants=descendants)
-        return present.size(exact, estimated=False)
+        return serialize.size(exact, estimated=False)
     except StoreTooSlow:
         async with call.readers.reading() as held:
             estimate = await store.estimated_size(held, name=name, descendants=descendants)
-        return present.size(estimate, estimated=True)
+        return serialize.size(estimate, estimated=True)
 
 
-async def list_sub_repositories(call: Call) -> Answer:
+async def list_sub_repositories(call: GitlabCall) -> GitlabAnswer:
     """List the repositories with tags that are a path or below it (section 1.7).
 
     The link is there whenever the page is full, and may lead to an empty one.
@@ -63,8 +63,8 @@ async def list_sub_repositories(call: Call) -> Answer:
         rows = await store.list_repositories_under(held, path=path, after=last, limit=limit)
     following = {"last": rows[-1]["name"], "n": str(limit)} if len(rows) == limit else None
     address = f"{ROOT}repository-paths/{path}/repositories/list/"
-    return Answer(
-        body=[present.sub_repository(row) for row in rows], link=link_header(address, [("next", following)])
+    return GitlabAnswer(
+        body=[serialize.sub_repository(row) for row in rows], link=link_header(address, [("next", following)])
     )
 
 

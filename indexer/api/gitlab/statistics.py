@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from indexer import __version__
-from indexer.api.gitlab.calls import Answer, Call
+from indexer.api.gitlab.calls import GitlabAnswer, GitlabCall
 
 VERSION = f"{__version__}-registry-indexer"
 
@@ -14,11 +14,11 @@ _STATISTICS = {
 }
 
 
-async def probe(_call: Call) -> Answer:
+async def probe(_call: GitlabCall) -> GitlabAnswer:
     """Say that this API is here."""
-    return Answer(body={})
+    return GitlabAnswer(body={})
 
 
-async def get_statistics(_call: Call) -> Answer:
+async def get_statistics(_call: GitlabCall) -> GitlabAnswer:
     """Say what is behind it."""
-    return Answer(body=_STATISTICS)
+    return GitlabAnswer(body=_STATISTICS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from indexer.api.gitlab import present
-from indexer.api.gitlab.calls import Answer, Call
+from indexer.api.gitlab import serialize
+from indexer.api.gitlab.calls import GitlabAnswer, GitlabCall
 from indexer.api.gitlab.links import link_header
 from indexer.api.gitlab.markers import make_marker
 from indexer.api.gitlab.parameters import TagsQuestion, read_tags_question
@@ -15,11 +15,11 @@ from indexer.api.gitlab.repositories import known_name
 from indexer.oci.reference import parse_tag_name
 from indexer.store import gitlab as store
 from indexer.store.gitlab import Referrer, TagsFound, TagsWanted
-from indexer.store.listing.walk import Row
+from indexer.store.listing.page_query import Row
 from indexer.store.pool import Connection
 
 
-async def list_tags(call: Call) -> Answer:
+async def list_tags(call: GitlabCall) -> GitlabAnswer:
     """List a page of tags with links to the pages beside it (section 1.5)."""
     question = read_tags_question(call.query)
     name = known_name(call.repository)
@@ -27,13 +27,13 @@ async def list_tags(call: Call) -> Answer:
         repository_id = await _repository_id(held, name)
         found = await _find(held, repository_id, question)
         referrers = await _referrers(held, repository_id, question, found.rows)
-        facets = await call.words.facets(held, (row["facet_id"] for row in found.rows))
-    return Answer(
-        body=[present.tag(row, facets, referrers) for row in found.rows], link=_link(name, question, found)
+        facets = await call.interned.facets(held, (row["facet_id"] for row in found.rows))
+    return GitlabAnswer(
+        body=[serialize.tag(row, facets, referrers) for row in found.rows], link=_link(name, question, found)
     )
 
 
-async def get_tag(call: Call) -> Answer:
+async def get_tag(call: GitlabCall) -> GitlabAnswer:
     """Show a tag with its image, and of an index every image below it (section 1.6)."""
     try:
         tag = parse_tag_name(call.tag)
@@ -51,9 +51,9 @@ async def get_tag(call: Call) -> Answer:
                 held, repository_id=repository_id, manifest_id=row["manifest_id"]
             )
         known = (each["facet_id"] for each in [row, *descendants] if each["facet_id"] is not None)
-        facets = await call.words.facets(held, known)
-    found = present.Detail(repository=name, row=row, descendants=descendants, facets=facets)
-    return Answer(body=present.detail(found))
+        facets = await call.interned.facets(held, known)
+    found = serialize.Detail(repository=name, row=row, descendants=descendants, facets=facets)
+    return GitlabAnswer(body=serialize.detail(found))
 
 
 async def _repository_id(connection: Connection, name: str) -> int:

@@ -12,7 +12,7 @@ from indexer.store.reading import Readers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class OciCall:
     """One question, whose asker may ask it; ``digest`` is "" where the path has none."""
 
     repository: str
@@ -23,7 +23,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class OciAnswer:
     """An encoded body, its media type, and further headers."""
 
     body: bytes

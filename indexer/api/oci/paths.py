@@ -12,7 +12,7 @@ from enum import Enum
 ROOT = "/v2/"
 
 
-class Endpoint(Enum):
+class OciEndpoint(Enum):
     """What can be asked; the value is its label in metrics."""
 
     REFERRERS = "/v2/{name}/referrers/{digest}"
@@ -20,20 +20,20 @@ class Endpoint(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class OciPath:
     """An endpoint with the repository and digest of its path, as they were written."""
 
-    endpoint: Endpoint
+    endpoint: OciEndpoint
     repository: str
     digest: str = ""
 
 
-def read_path(path: str) -> Named | None:
+def read_path(path: str) -> OciPath | None:
     """Return what a path (unescaped) names; None where it is none of ours."""
     match path.removeprefix(ROOT).split("/"):
         case [*name, "referrers", digest] if name and digest:
-            return Named(Endpoint.REFERRERS, "/".join(name), digest)
+            return OciPath(OciEndpoint.REFERRERS, "/".join(name), digest)
         case [*name, "tags", "list"] if name:
-            return Named(Endpoint.TAGS, "/".join(name))
+            return OciPath(OciEndpoint.TAGS, "/".join(name))
         case _:
             return None

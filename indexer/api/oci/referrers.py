@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from indexer.api.oci.calls import Answer, Call, next_page
+from indexer.api.oci.calls import OciAnswer, OciCall, next_page
 from indexer.api.registry_errors import Refusal
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.media_types import OCI_INDEX
@@ -23,7 +23,7 @@ _FRAME_BYTES = 200
 """For what stands around the descriptors."""
 
 
-async def list_referrers(call: Call) -> Answer:
+async def list_referrers(call: OciCall) -> OciAnswer:
     """List the referrers of a digest as an image index; empty where nobody knows of any.
 
     Never a 404, not even for a repository that is not there: clients take one to mean that there is no such API, and
@@ -47,7 +47,7 @@ async def list_referrers(call: Call) -> Answer:
     if len(shown) < len(found):
         kept = {"artifactType": artifact_type} if artifact_type else {}
         headers["Link"] = next_page(call.path, kept | {"last": found[len(shown) - 1].digest})
-    return Answer(body=_index(shown), media_type=OCI_INDEX, headers=headers)
+    return OciAnswer(body=_index(shown), media_type=OCI_INDEX, headers=headers)
 
 
 def _digest(text: str, where: str) -> Digest:

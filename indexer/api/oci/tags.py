@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 from multidict import MultiMapping
 
-from indexer.api.oci.calls import Answer, Call, next_page
+from indexer.api.oci.calls import OciAnswer, OciCall, next_page
 from indexer.api.registry_errors import Refusal
 from indexer.store.tag_names import repository_number, tag_names
 
@@ -20,7 +20,7 @@ beyond."""
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 
-async def list_tag_names(call: Call) -> Answer:
+async def list_tag_names(call: OciCall) -> OciAnswer:
     """List names after ``last``, at most ``n``; a link leads on where, and only where, there are more."""
     limit, last = _limit(call.query), call.query.get("last", "")
     async with call.readers.reading() as held:
@@ -39,7 +39,7 @@ async def list_tag_names(call: Call) -> Answer:
     headers = {}
     if names and len(found) > limit:
         headers["Link"] = next_page(call.path, {"last": names[-1], "n": str(limit)})
-    return Answer(body=orjson.dumps({"name": call.repository, "tags": names}), headers=headers)
+    return OciAnswer(body=orjson.dumps({"name": call.repository, "tags": names}), headers=headers)
 
 
 def _limit(query: MultiMapping[str]) -> int:

@@ -8,21 +8,21 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from indexer.api.answers import CSV, NDJSON, Items, Out, Stream
 from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Flag, Query, Several, Text, Texts, Time, WholeNumber
+from indexer.api.responses import CSV, NDJSON, Items, Out, Stream
 from indexer.audit.export import Export, export_from
-from indexer.audit.present import show_entry
+from indexer.audit.serialize import show_entry
 from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.oci.digest import Digest
 from indexer.store.listing.audit import AuditFilter, audit_entries
 from indexer.store.listing.freshness import freshness
+from indexer.store.listing.page_query import fetch_page
 from indexer.store.listing.scopes import find_scope
-from indexer.store.listing.walk import fetch_page
 
 SCOPE = "audit"
 
@@ -38,8 +38,8 @@ class AuditFilterQuery(Query):
     actor: Text | None = Field(default=None, description="Who did it.")
     source: Several[AuditSource] | None = Field(default=None, description="How we know.")
     address: Text | None = Field(default=None, description="The client's address, without the port.")
-    occurred_after: Time | None = Field(default=None, description="Exclusive.")
-    occurred_before: Time | None = Field(default=None, description="Exclusive.")
+    occurred_after: Time | None = Field(default=None, description="LockKey.")
+    occurred_before: Time | None = Field(default=None, description="LockKey.")
     other_names: ClassVar[Mapping[str, str]] = {
         "after_time": "occurred_after",
         "before_time": "occurred_before",
@@ -116,7 +116,7 @@ class AuditEntry(Shown):
 
 
 @operation("/audit", query=AuditQuery, result=Listed[AuditEntry], item=AuditEntry)
-async def list_audit(call: Call[AuditQuery]) -> Items:
+async def list_audit(call: ApiCall[AuditQuery]) -> Items:
     """List what happened, newest first.
 
     A filter that no index serves (tag, digest, source, address, several actions, or an action that comes with every
@@ -137,7 +137,7 @@ async def list_audit(call: Call[AuditQuery]) -> Items:
 
 
 @operation("/audit/export", query=ExportQuery, result=AuditEntry, media_types=(NDJSON, CSV))
-async def export_audit(call: Call[ExportQuery]) -> Stream:
+async def export_audit(call: ApiCall[ExportQuery]) -> Stream:
     """Export sealed entries in the order of their positions, as NDJSON or CSV.
 
     Ends where the log ended when the export began. Taken up again with `after_position` = the last position

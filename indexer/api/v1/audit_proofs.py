@@ -6,21 +6,21 @@ from datetime import datetime
 
 from pydantic import Field
 
-from indexer.api.answers import NDJSON, TEXT, Items, Out, Stream, Thing
 from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Query, WholeNumber
+from indexer.api.responses import NDJSON, TEXT, Document, Items, Out, Stream
 from indexer.audit.proofs import encode_hash, show_consistency
 from indexer.audit.prove import part_to_prove, prove_consistency, prove_inclusion, write_part
-from indexer.errors import CallerError
-from indexer.rfc3339 import format_time
+from indexer.common.errors import CallerError
+from indexer.common.rfc3339 import format_time
 from indexer.store.checkpoints import newest_checkpoint
 from indexer.store.listing.checkpoints import checkpoints
 from indexer.store.listing.freshness import freshness
-from indexer.store.listing.walk import fetch_page
+from indexer.store.listing.page_query import fetch_page
 
 SCOPE = "checkpoints"
 SIZE = "Of the log that it is proven against: so many entries. None is the newest checkpoint's."
@@ -85,7 +85,7 @@ class ConsistencyShown(Shown):
 
 
 @operation("/audit/checkpoint", query=NewestQuery, result=CheckpointShown, media_types=(TEXT,), missing=True)
-async def get_checkpoint(call: Call[NewestQuery]) -> Stream:
+async def get_checkpoint(call: ApiCall[NewestQuery]) -> Stream:
     """Show the newest checkpoint as the signed note that it is: 404 while none was signed.
 
     In the form of C2SP's tlog-checkpoint, so whatever reads transparency logs can follow it.
@@ -104,7 +104,7 @@ async def get_checkpoint(call: Call[NewestQuery]) -> Stream:
 
 
 @operation("/audit/checkpoints", query=CheckpointsQuery, result=Listed[CheckpointShown], item=CheckpointShown)
-async def list_checkpoints(call: Call[CheckpointsQuery]) -> Items:
+async def list_checkpoints(call: ApiCall[CheckpointsQuery]) -> Items:
     """List what the log was signed to be, the newest first."""
     call.principal.require(AUDIT)
     query = call.query
@@ -126,13 +126,13 @@ async def list_checkpoints(call: Call[CheckpointsQuery]) -> Items:
 
 
 @operation("/audit/proof/inclusion", query=InclusionQuery, result=InclusionShown, missing=True)
-async def get_inclusion(call: Call[InclusionQuery]) -> Thing:
+async def get_inclusion(call: ApiCall[InclusionQuery]) -> Document:
     """Prove that an entry is in the log; its `leaf_hash` is that of the export with `proof=true`."""
     call.principal.require(AUDIT)
     query = call.query
     async with call.readers.reading() as held:
         proof = await prove_inclusion(held, position=query.position, size=query.size)
-    return Thing(
+    return Document(
         body={
             "position": query.position,
             "leaf_index": query.position - 1,
@@ -145,17 +145,17 @@ async def get_inclusion(call: Call[InclusionQuery]) -> Thing:
 
 
 @operation("/audit/proof/consistency", query=ConsistencyQuery, result=ConsistencyShown, missing=True)
-async def get_consistency(call: Call[ConsistencyQuery]) -> Thing:
+async def get_consistency(call: ApiCall[ConsistencyQuery]) -> Document:
     """Prove that a larger log begins with a smaller one: nothing of it was changed since."""
     call.principal.require(AUDIT)
     query = call.query
     async with call.readers.reading() as held:
         path = await prove_consistency(held, first=query.first, second=query.second)
-    return Thing(body=show_consistency(first=query.first, second=query.second, path=path))
+    return Document(body=show_consistency(first=query.first, second=query.second, path=path))
 
 
 @operation("/audit/proof/part", query=PartQuery, result=ConsistencyShown, media_types=(NDJSON,), missing=True)
-async def get_part(call: Call[PartQuery]) -> Stream:
+async def get_part(call: ApiCall[PartQuery]) -> Stream:
     """Prove a part of the log, for `indexer audit verify --proof`, as NDJSON.
 
     The first line holds `first`, `last` and `size`, the hashes of what stands before and behind the part (complete

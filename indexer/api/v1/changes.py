@@ -8,20 +8,20 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Text, Texts, Time
+from indexer.api.responses import Items
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import digest_from_bytes
-from indexer.rfc3339 import format_time
 from indexer.store.identifiers import event_text
 from indexer.store.listing.changes import changes_between, held_at
 from indexer.store.listing.freshness import freshness
+from indexer.store.listing.page_query import Row, fetch_page
 from indexer.store.listing.scopes import find_scope
-from indexer.store.listing.walk import Row, fetch_page
 
 SCOPE = "changes"
 
@@ -64,7 +64,7 @@ class ChangesPage(Listed[TagChange]):
 
 
 @operation("/changes", query=ChangesQuery, result=ChangesPage, item=TagChange)
-async def list_changes(call: Call[ChangesQuery]) -> Items:
+async def list_changes(call: ApiCall[ChangesQuery]) -> Items:
     """List the tags that differ between two instants, the latest change first.
 
     The difference is net: a tag that moved and came back is not listed, one that moved ten times once. Every single

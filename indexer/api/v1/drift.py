@@ -8,20 +8,20 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Several, Text, Texts, Time, WholeNumber
+from indexer.api.responses import Items
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import DriftCause, DriftKind
 from indexer.oci.digest import digest_from_bytes
-from indexer.rfc3339 import format_time
 from indexer.store.listing.drift import FindingFilter, drift_findings
 from indexer.store.listing.freshness import freshness
+from indexer.store.listing.page_query import Row, fetch_page
 from indexer.store.listing.runs import latest_runs
 from indexer.store.listing.scopes import find_scope
-from indexer.store.listing.walk import Row, fetch_page
 
 SCOPE = "drift"
 RUNS = 20
@@ -38,8 +38,8 @@ class DriftQuery(ListQuery):
     kind: Several[DriftKind] | None = Field(default=None, description="How they differed.")
     cause: Several[DriftCause] | None = Field(default=None, description="Why, as far as it can be told.")
     repaired: Flag | None = Field(default=None, description="Whether the inventory was repaired.")
-    detected_after: Time | None = Field(default=None, description="Exclusive.")
-    detected_before: Time | None = Field(default=None, description="Exclusive.")
+    detected_after: Time | None = Field(default=None, description="LockKey.")
+    detected_before: Time | None = Field(default=None, description="LockKey.")
     other_names: ClassVar[Mapping[str, str]] = {
         "after_time": "detected_after",
         "before_time": "detected_before",
@@ -99,7 +99,7 @@ class DriftPage(Listed[DriftFinding]):
 
 
 @operation("/drift", query=DriftQuery, result=DriftPage, item=DriftFinding)
-async def list_drift(call: Call[DriftQuery]) -> Items:
+async def list_drift(call: ApiCall[DriftQuery]) -> Items:
     """List what differed between the registry and the inventory, newest first, with the newest runs."""
     query = call.query
     wanted = FindingFilter(

@@ -12,22 +12,22 @@ from uuid import UUID
 import orjson
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from indexer.api.answers import JSON, NDJSON, SSE, Out, Stream, Thing, preferred
 from indexer.api.auth import AUDIT
 from indexer.api.models import Shown
-from indexer.api.openapi import Call, RequestHeader, operation
+from indexer.api.openapi import ApiCall, RequestHeader, operation
 from indexer.api.parameters import ALLOWED, whole_number, wrong_parameter
+from indexer.api.responses import JSON, NDJSON, SSE, Document, Out, Stream, preferred
 from indexer.api.v1.audit import AuditEntry, AuditFilterQuery, audit_filter
-from indexer.audit.cloudevents import SEQUENCE_DIGITS, Event, Origin, cloud_event, event_id
-from indexer.audit.fits import fits
-from indexer.audit.present import show_entry
+from indexer.audit.cloudevents import SEQUENCE_DIGITS, DeliveredEvent, Origin, cloud_event, event_id
+from indexer.audit.entry_filter import fits
 from indexer.audit.prove import leaf_at, leaves_of
-from indexer.errors import CallerError
-from indexer.loop import Alarm
+from indexer.audit.serialize import show_entry
+from indexer.background.loop import WakeEvent
+from indexer.common.errors import CallerError
+from indexer.common.values import parse_duration
 from indexer.store.feeds import log_identity
 from indexer.store.listing.audit import head_position
 from indexer.store.listing.feeds import stream_entries
-from indexer.values import parse_duration
 
 WINDOW = 20_000
 """Positions that one statement looks at: what a filter leaves of them may be nothing."""
@@ -102,13 +102,13 @@ class FeedPage(Shown):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FeedEntries:
     """What was read: events, and the position that was reached of a log that ends at ``head``.
 
     ``leaf``: the hash of the entry that was reached.
     """
 
-    events: Sequence[Event]
+    events: Sequence[DeliveredEvent]
     reached: int
     head: int
     leaf: bytes | None
@@ -127,7 +127,7 @@ class Found:
         ),
     ),
 )
-async def get_feed(call: Call[FeedQuery]) -> Thing | Stream:
+async def get_feed(call: ApiCall[FeedQuery]) -> Document | Stream:
     """Follow the sealed log, from any position, as CloudEvents.
 
     `Accept: text/event-stream` is a stream without end, to be taken up again with `Last-Event-ID`; it is ended
@@ -145,10 +145,10 @@ async def get_feed(call: Call[FeedQuery]) -> Thing | Stream:
     if wanted == NDJSON:
         return _lines(found.events, following)
     items = [orjson.Fragment(event.body) for event in found.events]
-    return Thing(body={"items": items, "next": following})
+    return Document(body={"items": items, "next": following})
 
 
-async def _begins(call: Call[FeedQuery]) -> tuple[UUID, int]:
+async def _begins(call: ApiCall[FeedQuery]) -> tuple[UUID, int]:
     """Return which log this is, and the position behind which the caller begins."""
     async with call.readers.reading() as held:
         log, head = await log_identity(held), await head_position(held)
@@ -197,7 +197,7 @@ def _within(position: int, head: int, *, name: str) -> int:
     return position
 
 
-async def _next(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -> Found:
+async def _next(call: ApiCall[FeedQuery], origin: Origin, after: int, limit: int) -> FeedEntries:
     """Return what comes behind a position: from what all streams share, or a window of the database."""
     recent = await call.live.tail.behind(after)
     if recent is None:
@@ -205,27 +205,27 @@ async def _next(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -
     wanted = audit_filter(call.query)
     events = [event for event in recent.events if fits(event.entry, wanted)][:limit]
     if len(events) == limit:
-        return Found(events=events, reached=events[-1].position, head=recent.head, leaf=events[-1].leaf)
-    return Found(events=events, reached=recent.head, head=recent.head, leaf=recent.leaf)
+        return FeedEntries(events=events, reached=events[-1].position, head=recent.head, leaf=events[-1].leaf)
+    return FeedEntries(events=events, reached=recent.head, head=recent.head, leaf=recent.leaf)
 
 
-async def _read(call: Call[FeedQuery], origin: Origin, after: int, limit: int) -> Found:
+async def _read(call: ApiCall[FeedQuery], origin: Origin, after: int, limit: int) -> FeedEntries:
     """Read one window behind a position."""
     async with call.readers.reading() as held:
         head = await head_position(held)
         until = min(after + WINDOW, head)
         if until <= after:
-            return Found(events=(), reached=after, head=head, leaf=await leaf_at(held, after))
+            return FeedEntries(events=(), reached=after, head=head, leaf=await leaf_at(held, after))
         rows = await stream_entries(
             held, wanted=audit_filter(call.query), after=after, until=until, limit=limit
         )
         reached = rows[-1]["position"] if len(rows) == limit else until
         leaves = await leaves_of(held, first=after + 1, last=reached)
     events = [cloud_event(show_entry(row), origin, leaf=leaves[row["position"] - after - 1]) for row in rows]
-    return Found(events=events, reached=reached, head=head, leaf=leaves[-1])
+    return FeedEntries(events=events, reached=reached, head=head, leaf=leaves[-1])
 
 
-async def _page(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
+async def _page(call: ApiCall[FeedQuery], origin: Origin, after: int) -> FeedEntries:
     found = await _look(call, origin, after)
     if found.events or not call.query.wait:
         return found
@@ -238,7 +238,7 @@ async def _page(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
     return found
 
 
-async def _look(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
+async def _look(call: ApiCall[FeedQuery], origin: Origin, after: int) -> FeedEntries:
     for _ in range(WINDOWS):
         found = await _next(call, origin, after, call.query.limit)
         if found.events or found.reached >= found.head:
@@ -247,7 +247,7 @@ async def _look(call: Call[FeedQuery], origin: Origin, after: int) -> Found:
     return found
 
 
-def _lines(events: Sequence[Event], following: int) -> Stream:
+def _lines(events: Sequence[DeliveredEvent], following: int) -> Stream:
     async def write(out: Out) -> None:
         if events:
             await out(b"".join(event.body + b"\n" for event in events))
@@ -255,7 +255,7 @@ def _lines(events: Sequence[Event], following: int) -> Stream:
     return Stream(media_type=NDJSON, write=write, headers={"Link": f'<?from={following}>; rel="next"'})
 
 
-def _stream(call: Call[FeedQuery], origin: Origin, after: int) -> Stream:
+def _stream(call: ApiCall[FeedQuery], origin: Origin, after: int) -> Stream:
     async def write(out: Out) -> None:
         with call.live.place() as alarm:
             await _follow(call, origin, after, alarm, out)
@@ -264,7 +264,7 @@ def _stream(call: Call[FeedQuery], origin: Origin, after: int) -> Stream:
     return Stream(media_type=f"{SSE}; charset=utf-8", write=write, headers=headers)
 
 
-async def _follow(call: Call[FeedQuery], origin: Origin, after: int, alarm: Alarm, out: Out) -> None:
+async def _follow(call: ApiCall[FeedQuery], origin: Origin, after: int, alarm: WakeEvent, out: Out) -> None:
     ends = time.monotonic() + LONGEST_STREAM_SECONDS
     async with call.readers.reading() as held:
         leaf = await leaf_at(held, after)

@@ -7,21 +7,21 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Time
 from indexer.api.paths import HISTORY
 from indexer.api.problems import not_found
+from indexer.api.responses import Items
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import digest_from_bytes
-from indexer.rfc3339 import format_time
 from indexer.store.identifiers import event_text
 from indexer.store.instants import known
 from indexer.store.listing.history import history_of_tag, is_tag_known
-from indexer.store.listing.walk import Row, fetch_page
+from indexer.store.listing.page_query import Row, fetch_page
 
 SCOPE = "history"
 
@@ -33,12 +33,12 @@ class HistoryQuery(ListQuery):
     at: Time | None = Field(default=None, description="Only what the tag pointed to at that instant.")
 
 
-class Held(Shown):
+class HistoryAt(Shown):
     """A tag pointed to a digest for a time."""
 
     digest: str
     from_: datetime = Field(alias="from", description="Inclusive.")
-    to: datetime | None = Field(description="Exclusive; null: it still does.")
+    to: datetime | None = Field(description="LockKey; null: it still does.")
     from_source: TimeSource = Field(description="How the start is known.")
     not_before: datetime | None = Field(
         description="Where the start is only known to lie between this instant and `from`."
@@ -51,8 +51,8 @@ class Held(Shown):
     )
 
 
-@operation(HISTORY, query=HistoryQuery, result=Listed[Held], item=Held)
-async def list_history(call: Call[HistoryQuery]) -> Items:
+@operation(HISTORY, query=HistoryQuery, result=Listed[HistoryAt], item=HistoryAt)
+async def list_history(call: ApiCall[HistoryQuery]) -> Items:
     """List what a tag pointed to, newest first, also of a tag that is gone.
 
     With `at`, the list has the one interval that holds that instant, or nothing where the tag did not exist.

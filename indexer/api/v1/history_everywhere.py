@@ -8,20 +8,20 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Text, Texts, Time
-from indexer.api.v1.history import Held, show_interval
+from indexer.api.responses import Items
+from indexer.api.v1.history import HistoryAt, show_interval
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import Digest, digest_from_bytes
-from indexer.rfc3339 import format_time
 from indexer.store.listing.freshness import freshness
 from indexer.store.listing.history import history_everywhere, replacements
+from indexer.store.listing.page_query import fetch_page
 from indexer.store.listing.scopes import find_scope
-from indexer.store.listing.walk import fetch_page
 
 SCOPE = "history-everywhere"
 SCOPE_MOVED = "moved"
@@ -37,7 +37,7 @@ class HistoryEverywhereQuery(ListQuery):
     at: Time | None = Field(default=None, description="Only what held at that instant.")
 
 
-class HeldSomewhere(Held):
+class HeldSomewhere(HistoryAt):
     """A tag of a repository pointed to a digest for a time."""
 
     repository: str
@@ -45,7 +45,7 @@ class HeldSomewhere(Held):
 
 
 @operation("/history", query=HistoryEverywhereQuery, result=Listed[HeldSomewhere], item=HeldSomewhere)
-async def list_history_everywhere(call: Call[HistoryEverywhereQuery]) -> Items:
+async def list_history_everywhere(call: ApiCall[HistoryEverywhereQuery]) -> Items:
     """List what tags pointed to, by repository, tag and time, also of tags that are gone.
 
     With `repository` and `at`: the repository as it was. With `digest`: every tag that ever pointed to it.
@@ -87,8 +87,8 @@ class MovedQuery(ListQuery):
 
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
-    moved_after: Time | None = Field(default=None, description="Exclusive.")
-    moved_before: Time | None = Field(default=None, description="Exclusive.")
+    moved_after: Time | None = Field(default=None, description="LockKey.")
+    moved_before: Time | None = Field(default=None, description="LockKey.")
     other_names: ClassVar[Mapping[str, str]] = MOVED_NAMES
 
 
@@ -105,7 +105,7 @@ class Moved(HeldSomewhere):
 
 
 @operation("/history/moved", query=MovedQuery, result=Listed[Moved], item=Moved)
-async def list_moved(call: Call[MovedQuery]) -> Items:
+async def list_moved(call: ApiCall[MovedQuery]) -> Items:
     """List tags that look immutable and were moved, or deleted and made again at another digest; newest first.
 
     Full versions look immutable: `1.2.3`, `v1.2.3-rc.1`, `1.2.3_build5`; `1.2` and `v1` do not.

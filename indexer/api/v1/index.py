@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from indexer import __version__
-from indexer.api.answers import Thing
 from indexer.api.models import Shown
-from indexer.api.openapi import ROOT, Call, operation, operations
+from indexer.api.openapi import ROOT, ApiCall, operation, operations
 from indexer.api.parameters import Query
+from indexer.api.responses import Document
 
 
 class NoQuery(Query):
@@ -34,9 +34,9 @@ class ApiIndex(Shown):
 
 
 @operation("", query=NoQuery, result=ApiIndex)
-async def show_index(_call: Call[NoQuery]) -> Thing:
+async def show_index(_call: ApiCall[NoQuery]) -> Document:
     """Show what there is to ask for."""
-    return Thing(
+    return Document(
         body={
             "title": "Registry indexer",
             "version": __version__,

@@ -8,25 +8,25 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import DigestText, Flag, Platforms, Query, Several, Texts
 from indexer.api.paths import MANIFEST, MANIFESTS
 from indexer.api.problems import not_found
+from indexer.api.responses import Document, Items
+from indexer.common.rfc3339 import format_time
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.kinds import Kind
-from indexer.rfc3339 import format_time
 from indexer.store.instants import known
 from indexer.store.listing import manifests as store
-from indexer.store.listing.walk import Row
-from indexer.store.listing.words import FacetRow
+from indexer.store.listing.interned import FacetRow
+from indexer.store.listing.page_query import Row
 
 SCOPE = "manifests"
 
-Content = Literal["heard", "read", "partly-read", "unreadable"]
+Content = Literal["announced", "read", "partly-read", "unreadable"]
 CONTENT = "Whether its bytes, and those of its image config, were read."
 UNREAD = (
     "Where content is partly-read: the parts that could not be read, like layers[3].size or config.blob.created. "
@@ -172,7 +172,7 @@ class ManifestWithTags(Manifest):
 
 
 @operation(MANIFESTS, query=ManifestsQuery, result=Listed[ManifestListed], item=ManifestListed)
-async def list_manifests(call: Call[ManifestsQuery]) -> Items:
+async def list_manifests(call: ApiCall[ManifestsQuery]) -> Items:
     """List the manifests that a repository holds."""
     query = call.query
     wanted = store.ManifestFilter(
@@ -189,7 +189,7 @@ async def list_manifests(call: Call[ManifestsQuery]) -> Items:
             held, repository=repository, descending=query.sort.startswith("-"), wanted=wanted
         )
         page = await store.fetch_manifests(
-            held, call.words, listing, call.cursors.page_of(query, SCOPE, listing.orders)
+            held, call.interned, listing, call.cursors.page_of(query, SCOPE, listing.orders)
         )
         count = await counted(held, call, listing)
     shown = [_show_listed(row, page) for row in page.found.rows]
@@ -199,7 +199,7 @@ async def list_manifests(call: Call[ManifestsQuery]) -> Items:
 
 
 @operation(MANIFEST, query=NoQuery, result=ManifestWithTags)
-async def get_manifest(call: Call[NoQuery]) -> Thing:
+async def get_manifest(call: ApiCall[NoQuery]) -> Document:
     """Show one manifest with its content and what points to it."""
     content = None
     async with call.readers.reading() as held:
@@ -209,11 +209,11 @@ async def get_manifest(call: Call[NoQuery]) -> Thing:
         )
         if number is not None:
             content = await store.manifest_content(
-                held, call.words, repository_id=repository.id, manifest_id=number
+                held, call.interned, repository_id=repository.id, manifest_id=number
             )
     if content is None:
         raise not_found("the repository holds no such manifest, as far as is on record")
-    return Thing(
+    return Document(
         body=show_manifest(content)
         | {
             "repository": repository.name,

@@ -7,21 +7,21 @@ from typing import Any
 
 from pydantic import Field
 
-from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of
 from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Query, Text
 from indexer.api.paths import REPOSITORY
 from indexer.api.problems import not_found
+from indexer.api.responses import Document, Items
 from indexer.api.sorting import parse_sort, sort_field
+from indexer.common.rfc3339 import format_time
 from indexer.oci.reference import RepositoryName
-from indexer.rfc3339 import format_time
 from indexer.store.instants import known
 from indexer.store.listing import repositories as store
 from indexer.store.listing.freshness import freshness
-from indexer.store.listing.walk import Row, fetch_page
+from indexer.store.listing.page_query import Row, fetch_page
 
 SCOPE = "repositories"
 
@@ -62,7 +62,7 @@ class RepositoryAlone(Repository):
 
 
 @operation("/repositories", query=RepositoriesQuery, result=Listed[Repository], item=Repository)
-async def list_repositories(call: Call[RepositoriesQuery]) -> Items:
+async def list_repositories(call: ApiCall[RepositoriesQuery]) -> Items:
     """List the repositories on record."""
     query = call.query
     wanted = store.RepositoryFilter(
@@ -79,7 +79,7 @@ async def list_repositories(call: Call[RepositoriesQuery]) -> Items:
 
 
 @operation(REPOSITORY, query=NoQuery, result=RepositoryAlone)
-async def get_repository(call: Call[NoQuery]) -> Thing:
+async def get_repository(call: ApiCall[NoQuery]) -> Document:
     """Show one repository."""
     name = RepositoryName(call.path["repository"])
     row = None
@@ -89,7 +89,7 @@ async def get_repository(call: Call[NoQuery]) -> Thing:
             row = await store.find_repository(held, name=name)
     if row is None:
         raise not_found("there is no such repository on record")
-    return Thing(
+    return Document(
         body=_show(row) | {"pulls_known": fresh.pulls_known, "walked_at": format_time(row["walked_at"])}
     )
 

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from indexer.api.answers import Items, Thing
 from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import (
     Bytes,
@@ -28,6 +27,7 @@ from indexer.api.parameters import (
 from indexer.api.paths import TAG, TAGS
 from indexer.api.patterns import whole_name_matcher
 from indexer.api.problems import not_found
+from indexer.api.responses import Document, Items
 from indexer.api.sorting import parse_sort, sort_field
 from indexer.api.v1.manifests import Manifest, Referrer, show_manifest, show_referrer
 from indexer.inventory.records import BrokenReason, TimeSource
@@ -35,6 +35,7 @@ from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.kinds import Kind
 from indexer.store.instants import show_instant
 from indexer.store.listing import manifests as store
+from indexer.store.listing.page_query import PageRows, Row
 from indexer.store.listing.tags import (
     COLUMNS,
     TagFilter,
@@ -42,9 +43,8 @@ from indexer.store.listing.tags import (
     fetch_tags,
     find_tag,
     tags_of_repository,
-    with_words,
+    with_interned,
 )
-from indexer.store.listing.walk import Found, Row
 
 SCOPE = "tags"
 
@@ -71,10 +71,10 @@ class TagFilterQuery(ListQuery):
     kind: Several[Kind] | None = Field(default=None, description="What the manifest is to a person.")
     platform: Platforms | None = Field(default=None, description="Tags that run on any of these platforms.")
     pushed_by: Text | None = Field(default=None, description="Who pushed what the tag points to.")
-    published_after: Time | None = Field(default=None, description="Exclusive.")
-    published_before: Time | None = Field(default=None, description="Exclusive.")
-    created_after: Time | None = Field(default=None, description="Exclusive; by the image's own config.")
-    created_before: Time | None = Field(default=None, description="Exclusive; by the image's own config.")
+    published_after: Time | None = Field(default=None, description="LockKey.")
+    published_before: Time | None = Field(default=None, description="LockKey.")
+    created_after: Time | None = Field(default=None, description="LockKey; by the image's own config.")
+    created_before: Time | None = Field(default=None, description="LockKey; by the image's own config.")
     pulled_after: Time | None = Field(default=None, description="Last pulled after; exclusive.")
     pulled_before: Time | None = Field(
         default=None, description="Last pulled before; exclusive. Tags never pulled do not match."
@@ -144,7 +144,7 @@ class NoQuery(Query):
 
 
 @operation(TAGS, query=TagsQuery, result=Listed[Tag], item=Tag)
-async def list_tags(call: Call[TagsQuery]) -> Items:
+async def list_tags(call: ApiCall[TagsQuery]) -> Items:
     """List the tags of a repository.
 
     Sorted and filtered. In a repository of more than 50,000 tags a search that no index serves looks at
@@ -157,7 +157,7 @@ async def list_tags(call: Call[TagsQuery]) -> Items:
             held, repository=repository, sort=parse_sort(call.query.sort, COLUMNS), wanted=wanted
         )
         page = await fetch_tags(
-            held, call.words, listing, call.cursors.page_of(call.query, SCOPE, listing.orders)
+            held, call.interned, listing, call.cursors.page_of(call.query, SCOPE, listing.orders)
         )
         count = await counted(held, call, listing)
     return items_of(
@@ -166,27 +166,27 @@ async def list_tags(call: Call[TagsQuery]) -> Items:
 
 
 @operation(TAG, query=NoQuery, result=TagWithContent)
-async def get_tag(call: Call[NoQuery]) -> Thing:
+async def get_tag(call: ApiCall[NoQuery]) -> Document:
     """Show one tag with what it points to."""
     async with call.readers.reading() as held:
         repository = await readable_repository(held, call)
         row = await find_tag(held, repository_id=repository.id, name=call.path["tag"])
         if row is None:
             raise not_found("there is no such tag on record")
-        page = await with_words(held, call.words, Found(rows=[row], next=None, previous=None))
+        page = await with_interned(held, call.interned, PageRows(rows=[row], next=None, previous=None))
         content = None
         if row["manifest_id"] is not None:
             content = await store.manifest_content(
-                held, call.words, repository_id=repository.id, manifest_id=row["manifest_id"]
+                held, call.interned, repository_id=repository.id, manifest_id=row["manifest_id"]
             )
     shown = show_tag(row, page) | {
         "repository": repository.name,
         "pulls_known": repository.freshness.pulls_known,
     }
     if content is None:
-        return Thing(body=shown | {"manifest": None, "referrers": [], "sibling_tags": []})
+        return Document(body=shown | {"manifest": None, "referrers": [], "sibling_tags": []})
     siblings = [name for name in content.tags if name != row["name"]]
-    return Thing(
+    return Document(
         body=shown
         | {
             "manifest": show_manifest(content),

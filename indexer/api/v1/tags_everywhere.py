@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from indexer.api.answers import Items
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed
-from indexer.api.openapi import Call, operation
+from indexer.api.openapi import ApiCall, operation
 from indexer.api.parameters import Text, Texts
+from indexer.api.responses import Items
 from indexer.api.sorting import parse_sort, sort_field
 from indexer.api.v1.tags import Tag, TagFilterQuery, show_tag, tag_filter
 from indexer.store.listing.freshness import freshness
@@ -34,7 +34,7 @@ class TagSomewhere(Tag):
 
 
 @operation("/tags", query=TagsEverywhereQuery, result=Listed[TagSomewhere], item=TagSomewhere)
-async def list_tags_everywhere(call: Call[TagsEverywhereQuery]) -> Items:
+async def list_tags_everywhere(call: ApiCall[TagsEverywhereQuery]) -> Items:
     """List tags across repositories, newest first.
 
     Any key sorts; repositories settle ties in the order they were first heard of, then the name. A search that no index
@@ -53,7 +53,9 @@ async def list_tags_everywhere(call: Call[TagsEverywhereQuery]) -> Items:
         listing = await tags_everywhere(
             held, scope=scope, sort=parse_sort(query.sort, COLUMNS), wanted=wanted
         )
-        page = await fetch_tags(held, call.words, listing, call.cursors.page_of(query, SCOPE, listing.orders))
+        page = await fetch_tags(
+            held, call.interned, listing, call.cursors.page_of(query, SCOPE, listing.orders)
+        )
         count = await counted(held, call, listing)
     shown = [{"repository": row["repository"], **show_tag(row, page)} for row in page.found.rows]
     return items_of(call, SCOPE, listing, page.found, items=shown, freshness=fresh, count=count)

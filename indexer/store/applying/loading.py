@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from indexer.inventory.apply_event import Known
+from indexer.inventory.apply_observation import TagObservation, agrees
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.precedence import CLOCK_MARGIN, absence
 from indexer.inventory.records import ManifestKey, TagKey
-from indexer.inventory.seen import TagObservation, agrees
-from indexer.inventory.told import Known
 from indexer.oci.reference import RepositoryName
-from indexer.store import events, history, imported, manifests, repositories, tags
+from indexer.store import events, history, import_absence, manifests, repositories, tags
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection
 
@@ -84,7 +84,7 @@ async def _find_absences(writing: Writing, fresh: Sequence[Event]) -> None:
     }
     if not unknown:
         return
-    walked = await imported.find_walked(
+    walked = await import_absence.find_reconciled(
         writing.connection, repository_ids=[writing.repository_ids[repository] for repository, _ in unknown]
     )
     for key in unknown:
@@ -106,7 +106,7 @@ def repositories_tags(fresh: Sequence[Event]) -> dict[TagKey, datetime]:
     return earliest
 
 
-async def load_for_looks(writing: Writing, observations: Sequence[TagObservation]) -> None:
+async def load_for_observations(writing: Writing, observations: Sequence[TagObservation]) -> None:
     """Load what is on record of tags that were looked at; the history only of those that differ."""
     ids = writing.repository_ids
     keys = [(observation.repository, observation.tag) for observation in observations]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from indexer.inventory.changes import Change, Due, DueKind
+from indexer.inventory.changes import Change, WorkKind, WorkRequested
 from indexer.inventory.records import TagRecord, TimeSource
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.kinds import Kind
 from indexer.oci.media_types import is_index
 from indexer.oci.reference import RepositoryName
-from indexer.store import audit, contents, drift, due, history, manifests, repositories, tags
+from indexer.store import audit, drift, history, manifest_contents, manifests, repositories, tags, work_items
+from indexer.store.applying.by_kind import Sorted, sort
 from indexer.store.applying.loading import Writing
-from indexer.store.applying.sorting import Sorted, sort
-from indexer.store.due import DueKey
 from indexer.store.instants import FOR_EVER, NEVER
 from indexer.store.lookups import Facet
 from indexer.store.repositories import Counted
+from indexer.store.work_items import WorkKey
 
 
 async def write(
@@ -39,7 +39,7 @@ async def write(
     await _write_pulls(writing, by, counted)
     if by.entries:
         await _write_entries(writing, by, manifest_ids, actor_ids, counted, pulls_apart=pulls_apart)
-    await _write_due(writing, by, manifest_rows, now=now)
+    await _write_work(writing, by, manifest_rows, now=now)
     if counted:
         await repositories.count_repositories(
             writing.connection, counted=counted, never=NEVER, for_ever=FOR_EVER
@@ -61,7 +61,7 @@ def _actors(by: Sorted) -> set[str]:
 async def _write_content(writing: Writing, by: Sorted) -> dict[Digest, manifests.ManifestRow]:
     """Add the manifests and blobs that anything written here refers to."""
     wanted: set[Digest] = {digest for _, digest in by.held}
-    wanted |= {Digest(item.key) for item in by.dues if item.kind is DueKind.RESOLVE and not item.held}
+    wanted |= {Digest(item.key) for item in by.dues if item.kind is WorkKind.RESOLVE and not item.held}
     for change in by.tags.values():
         wanted |= {part.digest for part in change.history}
         if change.after.digest is not None:
@@ -77,21 +77,21 @@ async def _write_content(writing: Writing, by: Sorted) -> dict[Digest, manifests
     if not wanted:
         return {}
     facets = {
-        digest: Facet(media_type=heard.media_type, kind=told_kind(heard.media_type))
+        digest: Facet(media_type=announced.media_type, kind=announced_kind(announced.media_type))
         for digest in wanted
-        for heard in [by.heard.get(digest, manifests.Heard())]
+        for announced in [by.announced.get(digest, manifests.Announced())]
     }
     facet_ids = await writing.lookups.facets(facets.values())
     return await manifests.add_manifests(
         writing.connection,
-        heard={
-            digest: (by.heard[digest].size_bytes if digest in by.heard else 0, facet_ids[facet])
+        announced={
+            digest: (by.announced[digest].size_bytes if digest in by.announced else 0, facet_ids[facet])
             for digest, facet in facets.items()
         },
     )
 
 
-def told_kind(media_type: str) -> str:
+def announced_kind(media_type: str) -> str:
     """An index is known by its media type; what else a manifest is, only its content tells."""
     return Kind.INDEX if is_index(media_type) else Kind.UNKNOWN
 
@@ -105,7 +105,7 @@ async def _write_held(
 ) -> None:
     if not by.held:
         return
-    written = await manifests.hold_manifests(
+    written = await manifests.put_repository_manifests(
         writing.connection,
         records=list(by.held.values()),
         repository_ids=writing.repository_ids,
@@ -133,10 +133,10 @@ async def _write_tags(
     live = [change.after for change in by.tags.values() if change.after.live]
     dead = [change.after for change in by.tags.values() if not change.after.live]
     before = writing.loaded.tags
-    buried = [record.key for record in live if record.key in before and not before[record.key].live]
+    known = [record.key for record in live if record.key in before and not before[record.key].live]
     ended = [record.key for record in dead if record.key in before and before[record.key].live]
-    if buried:
-        await tags.drop_tombstones(held, keys=buried, repository_ids=ids)
+    if known:
+        await tags.drop_tombstones(held, keys=known, repository_ids=ids)
     if ended:
         await tags.drop_tags(held, keys=ended, repository_ids=ids)
     if dead:
@@ -163,7 +163,7 @@ async def _write_tags(
     # After the history: what a manifest says of its age counts only where nothing tells that the tag came later.
     weak = [r.digest for r in live if r.published_source is TimeSource.FIRST_SEEN and r.digest]
     if weak:
-        await contents.describe_tags(held, manifest_ids=[manifest_ids[digest] for digest in weak])
+        await manifest_contents.describe_tags(held, manifest_ids=[manifest_ids[digest] for digest in weak])
     for key, change in by.tags.items():
         row = _counted(writing, counted, key[0])
         _count_tag(row, before.get(key), change.after)
@@ -246,45 +246,48 @@ async def _write_entries(
         await audit.stage_pulls(writing.connection, entries=apart, ids=ids)
     for event in told:
         row = _counted(writing, counted, event.repository)
-        row.heard_at = min(row.heard_at or event.occurred_at, event.occurred_at)
+        row.announced_at = min(row.announced_at or event.occurred_at, event.occurred_at)
 
 
-async def _write_due(
+async def _write_work(
     writing: Writing, by: Sorted, manifest_rows: dict[Digest, manifests.ManifestRow], *, now: datetime
 ) -> None:
     ids = writing.repository_ids
     looks = {
-        DueKey(kind=item.kind, repository_id=ids[item.repository], key=item.key)
+        WorkKey(kind=item.kind, repository_id=ids[item.repository], key=item.key)
         for item in by.dues
-        if item.kind is DueKind.VERIFY
+        if item.kind is WorkKind.VERIFY
     }
     if by.doubtful:
         keys = [(item.repository, item.digest) for item in by.doubtful]
         found = await tags.tags_of_digests(writing.connection, keys=keys, repository_ids=ids)
-        looks |= {DueKey(kind=DueKind.VERIFY, repository_id=number, key=tag) for number, tag in found}
+        looks |= {WorkKey(kind=WorkKind.VERIFY, repository_id=number, key=tag) for number, tag in found}
     wanted = [
-        (DueKey(kind=DueKind.RESOLVE, repository_id=ids[item.repository], key=item.key), item.unless_due)
+        (
+            WorkKey(kind=WorkKind.RESOLVE, repository_id=ids[item.repository], key=item.key),
+            item.unless_waiting,
+        )
         for item in by.dues
-        if item.kind is DueKind.RESOLVE and _is_to_be_read(item, manifest_rows)
+        if item.kind is WorkKind.RESOLVE and _is_to_be_read(item, manifest_rows)
     ]
-    reads = {key for key, unless_due in wanted if not unless_due}
-    missing = {key for key, unless_due in wanted if unless_due} - reads
+    reads = {key for key, unless_waiting in wanted if not unless_waiting}
+    missing = {key for key, unless_waiting in wanted if unless_waiting} - reads
     measures = {
-        DueKey(kind=DueKind.MEASURE, repository_id=ids[repository], key="") for repository, _ in by.held
+        WorkKey(kind=WorkKind.MEASURE, repository_id=ids[repository], key="") for repository, _ in by.held
     }
-    due_at = dict.fromkeys(looks, now + due.FIRST_LOOK_DELAY) | dict.fromkeys(reads, now)
-    due_at |= dict.fromkeys(measures, now + due.MEASURE_DELAY)
-    await due.make_due_at(writing.connection, due_at=due_at, now=now)
-    await due.add_due(writing.connection, keys=missing, now=now)
+    due_at = dict.fromkeys(looks, now + work_items.FIRST_OBSERVATION_DELAY) | dict.fromkeys(reads, now)
+    due_at |= dict.fromkeys(measures, now + work_items.MEASURE_DELAY)
+    await work_items.enqueue_at(writing.connection, due_at=due_at, now=now)
+    await work_items.add_work(writing.connection, keys=missing, now=now)
 
 
 def _counted(writing: Writing, counted: dict[int, Counted], repository: RepositoryName) -> Counted:
     return counted.setdefault(writing.repository_ids[repository], Counted())
 
 
-def _is_to_be_read(item: Due, rows: dict[Digest, manifests.ManifestRow]) -> bool:
+def _is_to_be_read(item: WorkRequested, rows: dict[Digest, manifests.ManifestRow]) -> bool:
     """Tell whether to read a manifest: one that is pushed also if it was read in part, one confirmed if not at all."""
     if item.held:
         return True
     row = rows[Digest(item.key)]
-    return not row.read if item.unless_due else row.content != "read"
+    return not row.read if item.unless_waiting else row.content != "read"

@@ -9,11 +9,11 @@ from datetime import datetime
 from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.audit import BLOB_ACTIONS
-from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.keyset import Column, KeyPart, orders_of
+from indexer.store.listing.page_query import PageQuery, Row
 from indexer.store.listing.scopes import Scope, cover, of_repositories
-from indexer.store.listing.statement import NOTHING, Condition, Statement
-from indexer.store.listing.walk import Listing, Row
-from indexer.store.listing.words import SQL as WORDS
+from indexer.store.listing.statement import NOTHING, Condition, SqlStatement
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -102,7 +102,7 @@ class AuditFilter:
 EVERY_ENTRY = AuditFilter()
 
 
-async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: AuditFilter) -> Listing:
+async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: AuditFilter) -> PageQuery:
     """Return the list of entries, newest first; ``scope`` are the repositories that the filter leaves."""
     conditions = await _conditions(connection, wanted)
     asked = (wanted.tag, wanted.digest, wanted.sources or None, wanted.address)
@@ -111,7 +111,7 @@ async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: 
         several or not COMMON_ACTIONS.isdisjoint(wanted.actions) or any(value is not None for value in asked)
     )
     covered = cover(scope, searches=searches)
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=covered.scope,
         orders=orders_of(COLUMNS, [("occurred_at", True)], ties=["occurred_at", "id"]),
@@ -142,7 +142,7 @@ async def sealed_entries(
     conditions = (*await _conditions(connection, wanted), *more)
     if scope is not None:
         conditions += (of_repositories(scope),)
-    statement = Statement()
+    statement = SqlStatement()
     where = statement.where(
         Condition("t.position > {}", (after,)), Condition("t.position <= {}", (until,)), *conditions
     )
@@ -166,7 +166,7 @@ async def head_position(connection: Connection) -> int:
     return int(await connection.fetchval(SQL["head_position"]))
 
 
-def _source(_part: Part) -> str:
+def _source(_part: KeyPart) -> str:
     return _SOURCE
 
 
@@ -193,9 +193,9 @@ async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Cond
     return conditions
 
 
-def _any_of(column: str, words: Sequence[AuditAction] | Sequence[AuditSource]) -> str:
+def _any_of(column: str, interned: Sequence[AuditAction] | Sequence[AuditSource]) -> str:
     """Return a condition with words of ours written out."""
-    quoted = ", ".join(f"'{word}'" for word in dict.fromkeys(words))
+    quoted = ", ".join(f"'{word}'" for word in dict.fromkeys(interned))
     return f"{column} IN ({quoted})"
 
 

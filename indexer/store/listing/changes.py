@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.keyset import Column, KeyPart, orders_of
+from indexer.store.listing.page_query import PageQuery, Row
 from indexer.store.listing.scopes import Scope, cover
 from indexer.store.listing.statement import Condition, look_up
-from indexer.store.listing.walk import Listing, Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -52,11 +52,11 @@ _JOINS = (
 )
 
 
-def changes_between(*, scope: Scope | None, since: datetime, until: datetime) -> Listing:
+def changes_between(*, scope: Scope | None, since: datetime, until: datetime) -> PageQuery:
     """Return the list of tags that differ at ``until`` from what they were at ``since``, the latest first."""
     covered = cover(scope, searches=False)
     few = scope is not None and len(scope.ids) > 1 and covered.each is not None
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=(
             *covered.scope,
@@ -106,5 +106,5 @@ def _net(since: datetime, until: datetime) -> tuple[Condition, ...]:
     )
 
 
-def _source(_part: Part) -> str:
+def _source(_part: KeyPart) -> str:
     return _SOURCE

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from indexer.store.listing.keyset import Column, Part, orders_of
-from indexer.store.listing.walk import Listing
+from indexer.store.listing.keyset import Column, KeyPart, orders_of
+from indexer.store.listing.page_query import PageQuery
 
 COLUMNS: Mapping[str, Column] = {"id": Column(name="id", sql="t.id", type="bigint")}
 
 _OUTER = "c.id, c.size, c.signed_at, c.verifier, c.note"
 
 
-def checkpoints() -> Listing:
+def checkpoints() -> PageQuery:
     """Return the list of checkpoints, newest first."""
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=(),
         orders=orders_of(COLUMNS, [("id", True)], ties=["id"]),
@@ -25,5 +25,5 @@ def checkpoints() -> Listing:
     )
 
 
-def _source(_part: Part) -> str:
+def _source(_part: KeyPart) -> str:
     return "audit_checkpoint AS t"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.keyset import Column, KeyPart, orders_of
+from indexer.store.listing.page_query import PageQuery
 from indexer.store.listing.scopes import Scope
 from indexer.store.listing.statement import Condition, look_up
-from indexer.store.listing.walk import Listing
 
 COLUMNS: Mapping[str, Column] = {
     "detected_at": Column(name="detected_at", sql="t.detected_at", type="timestamptz"),
@@ -36,7 +36,7 @@ class FindingFilter:
     detected_before: datetime | None = None
 
 
-def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> Listing:
+def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> PageQuery:
     """Return the list of findings, newest first."""
     plain: tuple[tuple[str, object], ...] = (
         ("t.run_id = {}", wanted.run_id),
@@ -48,7 +48,7 @@ def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> Listing:
         ("t.detected_at < {}", wanted.detected_before),
         ("t.repository_id = ANY ({}::integer[])", None if scope is None else list(scope.ids)),
     )
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=(),
         orders=orders_of(COLUMNS, [("detected_at", True)], ties=["detected_at", "id"]),
@@ -59,5 +59,5 @@ def drift_findings(*, scope: Scope | None, wanted: FindingFilter) -> Listing:
     )
 
 
-def _source(_part: Part) -> str:
+def _source(_part: KeyPart) -> str:
     return "drift_finding AS t"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexer.store.listing.audit import EVERY_ENTRY, AuditFilter, sealed_entries
+from indexer.store.listing.page_query import Row
 from indexer.store.listing.scopes import find_scope
 from indexer.store.listing.statement import Condition
-from indexer.store.listing.walk import Row
 from indexer.store.pool import Connection
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from indexer.oci.digest import Digest, digest_to_bytes
-from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.keyset import Column, KeyPart, orders_of
+from indexer.store.listing.page_query import PageQuery
 from indexer.store.listing.scopes import Scope, cover
 from indexer.store.listing.statement import NOTHING, Condition, look_up
-from indexer.store.listing.walk import Listing
-from indexer.store.listing.words import SQL as WORDS
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -54,12 +54,12 @@ _BEFORE = (
 )
 
 
-def history_of_tag(*, repository_id: int, tag: str, at: datetime | None, descending: bool) -> Listing:
+def history_of_tag(*, repository_id: int, tag: str, at: datetime | None, descending: bool) -> PageQuery:
     """Return the list of a tag's intervals by their start; ``at``: only the one that holds that instant."""
     conditions: tuple[Condition, ...] = ()
     if at is not None:
         conditions = (Condition("t.valid_from <= {}", (at,)), Condition("t.valid_to > {}", (at,)))
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=(Condition("t.repository_id = {}", (repository_id,)), Condition("t.name = {}", (tag,))),
         orders=orders_of(COLUMNS, [("from", descending)], ties=["from"]),
@@ -77,7 +77,7 @@ async def history_everywhere(
     tag: str | None = None,
     digest: Digest | None = None,
     at: datetime | None = None,
-) -> Listing:
+) -> PageQuery:
     """Return the list of intervals by repository, tag and start, of what the filters leave.
 
     ``at``: those that hold that instant, so that a scope's list is what it looked like then.
@@ -92,7 +92,7 @@ async def history_everywhere(
     if at is not None:
         filters += (Condition("t.valid_from <= {}", (at,)), Condition("t.valid_to > {}", (at,)))
     covered = cover(scope, searches=bool(filters))
-    return Listing(
+    return PageQuery(
         source=_source if digest is None else _pointing,
         scope=(*covered.scope, *within),
         orders=orders_of(
@@ -109,7 +109,7 @@ async def history_everywhere(
     )
 
 
-def replacements(*, scope: Scope | None, after: datetime | None, before: datetime | None) -> Listing:
+def replacements(*, scope: Scope | None, after: datetime | None, before: datetime | None) -> PageQuery:
     """Return the list of intervals, newest first, whose tag looks immutable and had another digest before."""
     within: tuple[Condition, ...] = (Condition("t.replaces"),)
     if after is not None:
@@ -117,7 +117,7 @@ def replacements(*, scope: Scope | None, after: datetime | None, before: datetim
     if before is not None:
         within += (Condition("t.valid_from < {}", (before,)),)
     covered = cover(scope, searches=False)
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=(*covered.scope, *within),
         orders=orders_of(COLUMNS, [("from", True)], ties=["from", "repository", "tag"]),
@@ -138,11 +138,11 @@ async def is_tag_known(connection: Connection, *, repository_id: int, tag: str) 
     return bool(await connection.fetchval(SQL["tag_known"], repository_id, tag))
 
 
-def _source(_part: Part) -> str:
+def _source(_part: KeyPart) -> str:
     return "tag_history AS t"
 
 
-def _pointing(_part: Part) -> str:
+def _pointing(_part: KeyPart) -> str:
     return _POINTING
 
 

@@ -20,7 +20,7 @@ from indexer.store.instants import read_instant
 from indexer.store.listing.statement import Condition
 
 
-class Part(Enum):
+class KeyPart(Enum):
     """Which rows a segment has, by its first key: all, those whose value is known, or those whose is not."""
 
     ALL = "all"
@@ -71,20 +71,20 @@ class Order:
         return self.column.absent is not None and (self.column.apart or not forward_descending)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[KeyPart, ...]:
         """The parts of the list in the order they are read."""
         if not self.splits:
-            return (Part.ALL,)
-        return (Part.ABSENT, Part.KNOWN) if self.backwards else (Part.KNOWN, Part.ABSENT)
+            return (KeyPart.ALL,)
+        return (KeyPart.ABSENT, KeyPart.KNOWN) if self.backwards else (KeyPart.KNOWN, KeyPart.ABSENT)
 
     def reverse(self) -> Order:
         """Return the order to read a page backwards."""
         return Order(self.column, not self.descending, not self.backwards)
 
-    def sql(self, column: str, part: Part) -> str:
+    def sql(self, column: str, part: KeyPart) -> str:
         """Return the ORDER BY of this key, under the name ``column``, within a part."""
         direction = "DESC" if self.descending else "ASC"
-        if not (self.splits and part is Part.ALL):
+        if not (self.splits and part is KeyPart.ALL):
             return f"{column} {direction}"
         absent_last = "DESC" if self.backwards else "ASC"
         return f"({column} = {self.column.absent}) {absent_last}, {column} {direction}"
@@ -109,16 +109,16 @@ class Segment:
     """
 
     conditions: tuple[Condition, ...]
-    part: Part
+    part: KeyPart
     start: int
-    first: Part
+    first: KeyPart
 
     def order_by(self, orders: Sequence[Order], columns: Sequence[str]) -> str:
         """Return the ORDER BY, with the keys under the names ``columns``."""
         rest = list(zip(orders, columns, strict=True))[self.start :]
         (leading, column), *others = rest
         return ", ".join(
-            [leading.sql(column, self.first), *(order.sql(name, Part.ALL) for order, name in others)]
+            [leading.sql(column, self.first), *(order.sql(name, KeyPart.ALL) for order, name in others)]
         )
 
 
@@ -141,10 +141,10 @@ def segments(orders: Sequence[Order], position: Position | None) -> Iterator[Seg
 
 
 def _segment(
-    orders: Sequence[Order], conditions: tuple[Condition, ...], part: Part, start: int, first: Part
+    orders: Sequence[Order], conditions: tuple[Condition, ...], part: KeyPart, start: int, first: KeyPart
 ) -> Segment:
-    if first is Part.ABSENT and start + 1 < len(orders):  # the same in all rows, and so no order
-        return Segment(conditions, part, start + 1, Part.ALL)
+    if first is KeyPart.ABSENT and start + 1 < len(orders):  # the same in all rows, and so no order
+        return Segment(conditions, part, start + 1, KeyPart.ALL)
     return Segment(conditions, part, start, first)
 
 
@@ -161,17 +161,17 @@ def _runs(orders: Sequence[Order]) -> list[list[Order]]:
 
 def _after(
     run: Sequence[Order], values: Sequence[object], *, inclusive: bool
-) -> Iterator[tuple[Part, tuple[Condition, ...]]]:
+) -> Iterator[tuple[KeyPart, tuple[Condition, ...]]]:
     """Yield what follows ``values`` within a run of keys."""
     first = run[0]
     if not first.splits:
-        yield Part.ALL, (_compare(run, values, inclusive=inclusive),)
+        yield KeyPart.ALL, (_compare(run, values, inclusive=inclusive),)
         return
     here = _part_of(first, values[0])
     for part in first.parts[first.parts.index(here) :]:
         if part is not here:
             yield part, _class(first, part)
-        elif part is Part.KNOWN:
+        elif part is KeyPart.KNOWN:
             yield part, (*_class(first, part), _compare(run, values, inclusive=inclusive))
         elif len(run) > 1:
             yield part, (*_class(first, part), _compare(run[1:], values[1:], inclusive=inclusive))
@@ -179,16 +179,16 @@ def _after(
             yield part, _class(first, part)
 
 
-def _part_of(order: Order, value: object) -> Part:
+def _part_of(order: Order, value: object) -> KeyPart:
     if not order.splits:
-        return Part.ALL
-    return Part.ABSENT if value is None else Part.KNOWN
+        return KeyPart.ALL
+    return KeyPart.ABSENT if value is None else KeyPart.KNOWN
 
 
-def _class(order: Order, part: Part) -> tuple[Condition, ...]:
-    if part is Part.ALL:
+def _class(order: Order, part: KeyPart) -> tuple[Condition, ...]:
+    if part is KeyPart.ALL:
         return ()
-    comparison = ">" if part is Part.KNOWN else "="
+    comparison = ">" if part is KeyPart.KNOWN else "="
     return (Condition(f"{order.column.sql} {comparison} {order.column.absent}"),)
 
 

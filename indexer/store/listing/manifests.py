@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.freshness import RepositoryRef
-from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.interned import FacetRow, Interned
+from indexer.store.listing.keyset import Column, KeyPart, orders_of
+from indexer.store.listing.page_query import Page, PageQuery, PageRows, Row, fetch_page
 from indexer.store.listing.statement import NOTHING, Condition, look_up
 from indexer.store.listing.tags import SEARCHED_TO_THE_END, STEP
 from indexer.store.listing.tags import SQL as TAGS
-from indexer.store.listing.walk import Found, Listing, Page, Row, fetch_page
-from indexer.store.listing.words import SQL as WORDS
-from indexer.store.listing.words import FacetRow, Words
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -65,7 +65,7 @@ class ManifestFilter:
 class ManifestPage:
     """Rows of a page with the words they use."""
 
-    found: Found
+    found: PageRows
     facets: Mapping[int, FacetRow]
     actors: Mapping[int | None, str | None]
 
@@ -88,10 +88,10 @@ class ManifestContent:
 
 async def manifests_of_repository(
     connection: Connection, *, repository: RepositoryRef, descending: bool, wanted: ManifestFilter
-) -> Listing:
+) -> PageQuery:
     """Return the list of the manifests a repository holds, by when they were pushed."""
     searches = wanted != ManifestFilter()
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=(Condition("t.repository_id = {}", (repository.id,)),),
         orders=orders_of(COLUMNS, [("pushed_at", descending)], ties=["manifest"]),
@@ -103,13 +103,15 @@ async def manifests_of_repository(
     )
 
 
-async def fetch_manifests(connection: Connection, words: Words, listing: Listing, page: Page) -> ManifestPage:
+async def fetch_manifests(
+    connection: Connection, interned: Interned, listing: PageQuery, page: Page
+) -> ManifestPage:
     """Return one page of manifests."""
     found = await fetch_page(connection, listing, page)
     return ManifestPage(
         found=found,
-        facets=await words.facets(connection, (row["facet_id"] for row in found.rows)),
-        actors=await words.actors(connection, (row["pushed_by"] for row in found.rows)),
+        facets=await interned.facets(connection, (row["facet_id"] for row in found.rows)),
+        actors=await interned.actors(connection, (row["pushed_by"] for row in found.rows)),
     )
 
 
@@ -122,7 +124,7 @@ async def find_held_manifest(connection: Connection, *, repository_id: int, dige
 
 
 async def manifest_content(
-    connection: Connection, words: Words, *, repository_id: int, manifest_id: int
+    connection: Connection, interned: Interned, *, repository_id: int, manifest_id: int
 ) -> ManifestContent | None:
     """Return a manifest with its content, and what of the repository points to it."""
     row = await connection.fetchrow(SQL["manifest"], repository_id, manifest_id, WORDS_BYTES)
@@ -144,8 +146,8 @@ async def manifest_content(
         parents=parents[:MANY],
         referrers=referrers[:MANY],
         tags=[tag["name"] for tag in tags[:MANY]],
-        facets=await words.facets(connection, facet_ids),
-        pushed_by=(await words.actors(connection, [row["pushed_by"]]))[row["pushed_by"]],
+        facets=await interned.facets(connection, facet_ids),
+        pushed_by=(await interned.actors(connection, [row["pushed_by"]]))[row["pushed_by"]],
         left_out=[
             name
             for name, beyond in (
@@ -167,7 +169,7 @@ def _known(children: Sequence[Row]) -> list[int]:
     return [child["facet_id"] for child in children if child["facet_id"] is not None]
 
 
-def _source(_part: Part) -> str:
+def _source(_part: KeyPart) -> str:
     return "(SELECT h.* FROM repository_manifest AS h WHERE h.deleted_at IS NULL) AS t"
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from indexer.oci.reference import RepositoryName
-from indexer.store.listing.keyset import Column, Part, orders_of
+from indexer.store.listing.keyset import Column, KeyPart, orders_of
+from indexer.store.listing.page_query import PageQuery, Row
 from indexer.store.listing.statement import Condition, contains, starts_with
-from indexer.store.listing.walk import Listing, Row
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -44,7 +44,7 @@ class RepositoryFilter:
     granted: Iterable[str] | None = None
 
 
-def repositories(sort: Sequence[tuple[str, bool]], wanted: RepositoryFilter) -> Listing:
+def repositories(sort: Sequence[tuple[str, bool]], wanted: RepositoryFilter) -> PageQuery:
     """Return the list of repositories, to be paged or counted."""
     conditions: tuple[Condition, ...] = ()
     if wanted.prefix is not None:
@@ -55,7 +55,7 @@ def repositories(sort: Sequence[tuple[str, bool]], wanted: RepositoryFilter) -> 
         conditions += (Condition("t.tag_count > 0" if wanted.has_tags else "t.tag_count = 0"),)
     if wanted.granted is not None:
         conditions += (Condition("t.name = ANY ({}::text[])", (sorted(wanted.granted),)),)
-    return Listing(
+    return PageQuery(
         source=_source,
         scope=(),
         orders=orders_of(COLUMNS, sort, ties=["name"]),
@@ -71,5 +71,5 @@ async def find_repository(connection: Connection, *, name: RepositoryName) -> Ro
     return await connection.fetchrow(SQL["find_repository"], name)
 
 
-def _source(_part: Part) -> str:
+def _source(_part: KeyPart) -> str:
     return "repository AS t"

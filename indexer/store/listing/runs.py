@@ -9,7 +9,7 @@ from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 if TYPE_CHECKING:  # a status is asked for at the command line, and lists nothing page by page
-    from indexer.store.listing.walk import Row
+    from indexer.store.listing.page_query import Row
 
 SQL = load("listing_drift")
 

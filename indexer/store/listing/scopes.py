@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from indexer.store.listing.statement import NOTHING, Condition, Statement, starts_with
+from indexer.store.listing.statement import NOTHING, Condition, SqlStatement, starts_with
 from indexer.store.pool import Connection
 
 SPREAD_AT_MOST = 300
@@ -42,7 +42,7 @@ async def find_scope(
         conditions.append(Condition("name = ANY ({}::text[])", (sorted(granted),)))
     if not conditions:
         return None
-    statement = Statement()
+    statement = SqlStatement()
     where = statement.where(*conditions)
     rows = await connection.fetch(f"SELECT id, tag_count, large FROM repository {where}", *statement.values)
     return Scope(

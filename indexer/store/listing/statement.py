@@ -20,7 +20,7 @@ NOTHING = Condition("false")
 """Matches no row: a filter names a digest, an actor or a kind that is not on record."""
 
 
-class Statement:
+class SqlStatement:
     """Collects the values of one statement and hands out their ``$n``."""
 
     def __init__(self) -> None:

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from indexer.inventory.latency import quantile
-from indexer.inventory.loss import Account, Statement, current_statement, without_counters
-from indexer.store import loops, loss, traits, verified
+from indexer.inventory.loss import Account, LossStatement, current_statement, without_counters
+from indexer.store import loops, loss, traits, verification_latency
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 if TYPE_CHECKING:  # a status is asked for at the command line, and lists nothing page by page
-    from indexer.store.listing.walk import Row
+    from indexer.store.listing.page_query import Row
 
 SQL = load("listing_status")
 
@@ -37,17 +37,17 @@ MEASURED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class ProcessRow:
     """One registry process by its debug address; ``intervals``: the latest first."""
 
     account: Account
     ended_at: datetime | None
-    now: Statement
-    intervals: Sequence[Statement]
+    now: LossStatement
+    intervals: Sequence[LossStatement]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
+class StatusRows:
     """One look at everything, as rows."""
 
     ingest: Row
@@ -59,24 +59,24 @@ class Status:
 
     loops: Sequence[Row]
     totals: Row
-    processes: Sequence[Process]
-    downtimes: Mapping[int, Sequence[Statement]]
+    processes: Sequence[ProcessRow]
+    downtimes: Mapping[int, Sequence[LossStatement]]
     """What our own downtimes may have cost, by instance: of those whose counters were not read."""
 
-    traits: Mapping[traits.Trait, traits.Shown]
+    traits: Mapping[traits.Trait, traits.TraitState]
     """What the registry was found to be like."""
 
-    def intervals_of(self, instance: Row) -> Sequence[Statement]:
+    def intervals_of(self, instance: Row) -> Sequence[LossStatement]:
         """Return what was claimed of an instance's events, by its counters or without, the latest first."""
         process = self.process_of(instance)
         found = [*(process.intervals if process is not None else ()), *self.downtimes[instance["id"]]]
         return sorted(found, key=lambda each: each.to_at, reverse=True)[:INTERVALS]
 
-    def process_of(self, instance: Row) -> Process | None:
+    def process_of(self, instance: Row) -> ProcessRow | None:
         """Return the process that is known to be an instance."""
         return next((each for each in self.processes if each.account.instance_id == instance["id"]), None)
 
-    def loss_of(self, instance: Row) -> Statement:
+    def loss_of(self, instance: Row) -> LossStatement:
         """Return what can be said now of an instance's events."""
         process = self.process_of(instance)
         if process is not None:
@@ -104,22 +104,22 @@ class Verification:
     p99_seconds: float | None
 
 
-async def newest_walks(connection: Connection, *, limit: int) -> Sequence[Row]:
+async def newest_reconciles(connection: Connection, *, limit: int) -> Sequence[Row]:
     """Return what the newest walks of everything that came to an end found, the latest first."""
     return list(await connection.fetch(SQL["trend"], limit))
 
 
-async def status(connection: Connection) -> Status:
+async def status(connection: Connection) -> StatusRows:
     """Return how everything is doing."""
     backlog = await connection.fetch(SQL["backlog"])
     instances = await connection.fetch(SQL["instances"], INSTANCES)
     ids = [row["id"] for row in instances]
-    return Status(
+    return StatusRows(
         ingest=await connection.fetchrow(SQL["ingest"]),
         backlog={row["kind"]: row for row in backlog},
         instances=instances,
         last_walk=await connection.fetchrow(SQL["last_walk"]),
-        trend=await newest_walks(connection, limit=TREND),
+        trend=await newest_reconciles(connection, limit=TREND),
         loops=await loops.list_loops(connection),
         totals=await connection.fetchrow(SQL["totals"]),
         processes=await _processes(connection),
@@ -136,7 +136,7 @@ async def verification(connection: Connection, *, tags: int, now: datetime) -> V
         row: Row = await connection.fetchrow(SQL["verified_sample"], *since, 100 * COUNTED_EXACTLY / tags)
     else:
         row = await connection.fetchrow(SQL["verified"], *since)
-    lengths = await verified.sum_verified(connection, since=now - MEASURED)
+    lengths = await verification_latency.sum_verified(connection, since=now - MEASURED)
     return Verification(
         pushes=sum(lengths.values()),
         median_seconds=quantile(lengths, 0.5),
@@ -155,12 +155,12 @@ async def count_tags(connection: Connection) -> int:
     return int(row["tags"])
 
 
-async def _processes(connection: Connection) -> list[Process]:
+async def _processes(connection: Connection) -> list[ProcessRow]:
     found = await loss.list_processes(connection, limit=PROCESSES)
     ids = [account.id for account, _ in found]
     statements = await loss.list_statements(connection, process_ids=ids, limit=INTERVALS)
     return [
-        Process(
+        ProcessRow(
             account=account,
             ended_at=ended_at,
             now=_now(account, ended_at, statements[account.id]),
@@ -170,7 +170,7 @@ async def _processes(connection: Connection) -> list[Process]:
     ]
 
 
-def _now(account: Account, ended_at: datetime | None, statements: Sequence[Statement]) -> Statement:
+def _now(account: Account, ended_at: datetime | None, statements: Sequence[LossStatement]) -> LossStatement:
     """Of a process that ended, the last word is what was said of its end."""
     if ended_at is not None and statements:
         return statements[0]

@@ -9,7 +9,10 @@ from functools import partial
 
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.freshness import RepositoryRef
-from indexer.store.listing.keyset import Column, Order, Part, orders_of
+from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.interned import FacetRow, Interned
+from indexer.store.listing.keyset import Column, KeyPart, Order, orders_of
+from indexer.store.listing.page_query import Matcher, Page, PageQuery, PageRows, Row, fetch_page
 from indexer.store.listing.scopes import Cover, Scope, cover
 from indexer.store.listing.statement import (
     NOTHING,
@@ -19,9 +22,6 @@ from indexer.store.listing.statement import (
     matches_glob,
     starts_with,
 )
-from indexer.store.listing.walk import Found, Listing, Matcher, Page, Row, fetch_page
-from indexer.store.listing.words import SQL as WORDS
-from indexer.store.listing.words import FacetRow, Words
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -183,7 +183,7 @@ class TagFilter:
 class TagPage:
     """Rows of a page with the words they use."""
 
-    found: Found
+    found: PageRows
     facets: Mapping[int, FacetRow]
     actors: Mapping[int | None, str | None]
 
@@ -194,7 +194,7 @@ async def tags_of_repository(
     repository: RepositoryRef,
     sort: Sequence[tuple[str, bool]],
     wanted: TagFilter,
-) -> Listing:
+) -> PageQuery:
     """Return the list of a repository's tags, to be paged or counted."""
     orders = orders_of(COLUMNS, sort, ties=["name"])
     of_large = orders[0].column.name in OF_LARGE
@@ -205,7 +205,7 @@ async def tags_of_repository(
     late = any(order.column.apart for order in orders) or (of_large and not repository.large)
     within, filters = await _conditions(connection, wanted, orders[0].column)
     bounded = repository.tag_count > SEARCHED_TO_THE_END and wanted.searches and not wanted.has_index
-    return Listing(
+    return PageQuery(
         source=partial(_source, orders, wanted),
         scope=(*scope, *within),
         orders=orders,
@@ -225,14 +225,14 @@ async def tags_everywhere(
     scope: Scope | None,
     sort: Sequence[tuple[str, bool]],
     wanted: TagFilter,
-) -> Listing:
+) -> PageQuery:
     """Return the list of all repositories' tags, to be paged or counted; ``scope`` restricts the repositories."""
     orders = orders_of(EVERYWHERE, sort, ties=["repository", "name"])
     within, conditions = await _conditions(connection, wanted, orders[0].column)
     covered = _cover_everywhere(orders[0].column, scope, wanted)
     apart = orders[0].column.apart
     plain = orders[0].column.name in WITH_REPOSITORY
-    return Listing(
+    return PageQuery(
         source=partial(_source_everywhere if apart else _source, orders, wanted),
         scope=(*covered.scope, *within),
         orders=orders,
@@ -266,18 +266,18 @@ def _cover_everywhere(key: Column, scope: Scope | None, wanted: TagFilter) -> Co
     return cover(scope, searches=True)
 
 
-async def fetch_tags(connection: Connection, words: Words, listing: Listing, page: Page) -> TagPage:
+async def fetch_tags(connection: Connection, interned: Interned, listing: PageQuery, page: Page) -> TagPage:
     """Return one page of tags."""
     found = await fetch_page(connection, listing, page)
-    return await with_words(connection, words, found)
+    return await with_interned(connection, interned, found)
 
 
-async def with_words(connection: Connection, words: Words, found: Found) -> TagPage:
+async def with_interned(connection: Connection, interned: Interned, found: PageRows) -> TagPage:
     """Return rows of tags with the words they use."""
     return TagPage(
         found=found,
-        facets=await words.facets(connection, (row["facet_id"] for row in found.rows)),
-        actors=await words.actors(connection, (row["pushed_by"] for row in found.rows)),
+        facets=await interned.facets(connection, (row["facet_id"] for row in found.rows)),
+        actors=await interned.actors(connection, (row["pushed_by"] for row in found.rows)),
     )
 
 
@@ -286,17 +286,17 @@ async def find_tag(connection: Connection, *, repository_id: int, name: str) -> 
     return await connection.fetchrow(SQL["find_tag"], repository_id, name)
 
 
-def _source(orders: Sequence[Order], wanted: TagFilter, part: Part) -> str:
+def _source(orders: Sequence[Order], wanted: TagFilter, part: KeyPart) -> str:
     """Return where tags come from: pulls are joined only where they are asked for."""
-    if orders[0].column.apart and part is not Part.ALL:
-        return _PULLED if part is Part.KNOWN else _NEVER_PULLED
+    if orders[0].column.apart and part is not KeyPart.ALL:
+        return _PULLED if part is KeyPart.KNOWN else _NEVER_PULLED
     asks_pulls = wanted.asks_pulls or any(order.column.apart for order in orders)
     return _WITH_PULLS if asks_pulls else _PLAIN
 
 
-def _source_everywhere(orders: Sequence[Order], wanted: TagFilter, part: Part) -> str:
+def _source_everywhere(orders: Sequence[Order], wanted: TagFilter, part: KeyPart) -> str:
     """Return the same of tags across repositories by when they were pulled: none of its parts hides tags."""
-    if part is Part.ABSENT:
+    if part is KeyPart.ABSENT:
         return _PERHAPS_PULLED
     return f"(SELECT t.*, false AS elsewhere FROM {_source(orders, wanted, part)}) AS t"
 

@@ -102,7 +102,7 @@ CREATE TABLE manifest (
     facet_id           integer NOT NULL REFERENCES facet,
     config_media_type_id integer REFERENCES media_type,
     config_size_bytes  bigint,                               -- as this manifest claims
-    content            text NOT NULL DEFAULT 'heard' CHECK (content IN ('heard', 'read', 'partly-read', 'unreadable')),
+    content            text NOT NULL DEFAULT 'announced' CHECK (content IN ('announced', 'read', 'partly-read', 'unreadable')),
     digest             bytea NOT NULL UNIQUE,
     config_digest      bytea,
     subject_digest     bytea,
@@ -172,8 +172,8 @@ CREATE TABLE tag (
     published_at    timestamptz NOT NULL,
     image_created   timestamptz NOT NULL DEFAULT '-infinity',
     first_seen_at   timestamptz NOT NULL,
-    told_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest event, by the registry's clock
-    seen_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest look, min(our clock, the registry's Date)
+    last_event_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest event, by the registry's clock
+    last_observed_at         timestamptz NOT NULL DEFAULT '-infinity',  -- newest look, min(our clock, the registry's Date)
     verified_at     timestamptz,                               -- a look agreed with this record; null = only told
     read_at         timestamptz,                               -- a look that also proved the manifest readable
     alive_since     timestamptz,                               -- exists without a gap since; null: since published_at
@@ -182,7 +182,7 @@ CREATE TABLE tag (
     pushed_by       integer REFERENCES actor,
     revision        integer NOT NULL DEFAULT 1,
     published_source text NOT NULL CHECK (published_source IN ('event', 'storage', 'image-config', 'first-seen')),
-    evidence        text NOT NULL CHECK (evidence IN ('told', 'seen')),
+    evidence        text NOT NULL CHECK (evidence IN ('event', 'observation')),
     large           boolean NOT NULL DEFAULT false,            -- the same as of its repository
     name            text COLLATE "C" NOT NULL,
     semver_key      bytea NOT NULL DEFAULT '',
@@ -208,12 +208,12 @@ CREATE INDEX tag_by_semver_everywhere ON tag (semver_key);
 
 -- Precedence needs to know what a deletion rested on; trimmed by age.
 CREATE TABLE tag_tombstone (
-    told_at        timestamptz NOT NULL DEFAULT '-infinity',
-    seen_at        timestamptz NOT NULL DEFAULT '-infinity',
+    last_event_at        timestamptz NOT NULL DEFAULT '-infinity',
+    last_observed_at        timestamptz NOT NULL DEFAULT '-infinity',
     deleted_at     timestamptz NOT NULL,
     repository_id  integer NOT NULL REFERENCES repository,
     revision       integer NOT NULL,
-    evidence       text NOT NULL CHECK (evidence IN ('told', 'seen')),
+    evidence       text NOT NULL CHECK (evidence IN ('event', 'observation')),
     verified       boolean NOT NULL DEFAULT false,
     by_dummy       boolean NOT NULL DEFAULT false,             -- GitLab deleted it by one of its dummy manifests
     name           text COLLATE "C" NOT NULL,
@@ -302,7 +302,7 @@ CREATE TYPE audit_action AS ENUM (
     'operator.audit_key_replaced',
     'operator.brake_released', 'operator.feed_removed', 'operator.feed_replayed', 'operator.feed_retried',
     'operator.history_imported', 'operator.inbox_discarded', 'operator.inbox_retried', 'operator.people_erased',
-    'operator.walked'
+    'operator.reconciled'
 );
 CREATE TYPE audit_source AS ENUM (
     'notification', 'walk', 'verify', 'storage', 'policy', 'operator', 'access-log'
@@ -419,15 +419,15 @@ CREATE TABLE audit_checkpoint_push (
     size       bigint NOT NULL,
     digest     text NOT NULL,                -- of the manifest
     pushed_at  timestamptz NOT NULL,
-    looked_at  timestamptz NOT NULL
+    observed_at  timestamptz NOT NULL
 );
 
 -- One row: how far the entries were last compared with the tree. It begins again where it ends.
 CREATE TABLE audit_check (
     one           boolean PRIMARY KEY DEFAULT true CHECK (one),
     position      bigint NOT NULL DEFAULT 0,
-    lap_began_at  timestamptz,
-    lap_ended_at  timestamptz
+    pass_began_at  timestamptz,
+    pass_ended_at  timestamptz
 );
 
 INSERT INTO audit_check DEFAULT VALUES;
@@ -441,7 +441,7 @@ CREATE TABLE audit_damage (
 );
 
 -- Where a checkpoint stands that this log did not grow out of: a file of a server, or a repository of the registry. The
--- log was put back, or is another. Told again by each round that finds it; gone once a round there finds all well.
+-- log was put back, or is another. AppliedEvents again by each round that finds it; gone once a round there finds all well.
 CREATE TABLE audit_conflict (
     place     text PRIMARY KEY,
     found_at  timestamptz NOT NULL,
@@ -539,7 +539,7 @@ CREATE INDEX own_request_by_age ON own_request USING brin (received_at);
 
 -- When somebody received: one row per process of `indexer serve`, by its own clock. Where no row reaches, nobody did.
 -- loop_state cannot tell: it knows processes by host and number, which a container has again after its restart.
-CREATE TABLE door (
+CREATE TABLE receiver_session (
     opened_at  timestamptz NOT NULL,
     open_at    timestamptz NOT NULL,                     -- the last time it said so
     spooled    bigint NOT NULL,                          -- deliveries in its spool then
@@ -577,36 +577,36 @@ CREATE TABLE access_file (
 -- due -----------------------------------------------------------------------------------------------------
 
 -- Work that waits. Made due again while leased, a row bumps its generation and runs exactly once more.
-CREATE TABLE due (
+CREATE TABLE work_item (
     due_at         timestamptz NOT NULL,
-    looked_at      timestamptz NOT NULL DEFAULT '-infinity',  -- spaces the looks of a tag that never rests
+    observed_at      timestamptz NOT NULL DEFAULT '-infinity',  -- spaces the looks of a tag that never rests
     lease_until    timestamptz,
     since          timestamptz NOT NULL,               -- when it became due, for the age of the backlog
     repository_id  integer NOT NULL REFERENCES repository,
     attempts       integer NOT NULL DEFAULT 0,
     generation     integer NOT NULL DEFAULT 0,
-    looks          integer NOT NULL DEFAULT 0,          -- made since the last news
-    agreed         integer NOT NULL DEFAULT 0,          -- of these, in a row, that agreed with the record
+    observations   integer NOT NULL DEFAULT 0,          -- made since the last news
+    confirmations  integer NOT NULL DEFAULT 0,          -- of these, in a row, that agreed with the record
     kind           text NOT NULL CHECK (kind IN ('verify', 'resolve', 'measure')),
     key            text COLLATE "C" NOT NULL,           -- verify: the tag; resolve: the digest; measure: ''
-    last_seen      text,                                -- what the last look saw: a digest, 'absent' or 'broken'
+    last_observation text,                                -- what the last look saw: a digest, 'absent' or 'broken'
     PRIMARY KEY (kind, repository_id, key)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
-CREATE INDEX due_by_time ON due (kind, due_at);
-CREATE INDEX due_failing ON due (since) WHERE attempts > 0;
+CREATE INDEX work_item_by_time ON work_item (kind, due_at);
+CREATE INDEX work_item_failing ON work_item (since) WHERE attempts > 0;
 
 -- drift ---------------------------------------------------------------------------------------------------
 
-CREATE TABLE drift_run (
+CREATE TABLE reconcile_run (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     started_at   timestamptz NOT NULL,
-    listed_at    timestamptz,                            -- its repositories are in drift_repository
+    listed_at    timestamptz,                            -- its repositories are in reconcile_repository
     finished_at  timestamptz,
     mode         text NOT NULL CHECK (mode IN ('run', 'once', 'plan')),
     outcome      text CHECK (outcome IN ('complete', 'incomplete', 'braked', 'failed', 'interrupted')),
     thorough     boolean NOT NULL DEFAULT false,         -- reads every manifest again
-    first_walk   boolean NOT NULL DEFAULT false,         -- none before it was complete
+    first_reconcile   boolean NOT NULL DEFAULT false,         -- none before it was complete
     deletes      boolean,                                -- what the brake said; null: not asked yet
     scope        text[],                                 -- repositories asked for, sorted; null = all
     counts       jsonb NOT NULL DEFAULT '{}',
@@ -617,13 +617,13 @@ CREATE TABLE drift_run (
 );
 
 -- Every answer says when the last complete walk of everything ended.
-CREATE INDEX drift_run_complete ON drift_run (finished_at)
+CREATE INDEX reconcile_run_complete ON reconcile_run (finished_at)
     WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan';
 
 -- The repositories of a walk under way, shared by its workers, until it ends. A worker is a connection that holds
 -- an advisory lock under its number: what a dead one had taken is free at once (docs/adr/0016).
-CREATE TABLE drift_repository (
-    run_id     bigint NOT NULL REFERENCES drift_run,
+CREATE TABLE reconcile_repository (
+    run_id     bigint NOT NULL REFERENCES reconcile_run,
     done_at    timestamptz,
     position   integer NOT NULL,                         -- the longest not compared first
     worker     integer,
@@ -633,12 +633,12 @@ CREATE TABLE drift_repository (
     PRIMARY KEY (run_id, name)
 ) WITH (fillfactor = 70);
 
-CREATE INDEX drift_repository_left ON drift_repository (run_id, position) WHERE done_at IS NULL;
+CREATE INDEX reconcile_repository_left ON reconcile_repository (run_id, position) WHERE done_at IS NULL;
 
 -- Deletions that wait for the end of a walk and its brake.
-CREATE TABLE drift_held (
-    run_id       bigint NOT NULL REFERENCES drift_run,
-    looked_at    timestamptz NOT NULL,
+CREATE TABLE pending_deletion (
+    run_id       bigint NOT NULL REFERENCES reconcile_run,
+    observed_at    timestamptz NOT NULL,
     as_of        timestamptz NOT NULL,
     revision     integer NOT NULL,                       -- of the tag before the look
     is_manifest  boolean NOT NULL,
@@ -651,7 +651,7 @@ CREATE TABLE drift_held (
 
 CREATE TABLE drift_finding (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id         bigint REFERENCES drift_run,           -- null: found by verification
+    run_id         bigint REFERENCES reconcile_run,           -- null: found by verification
     detected_at    timestamptz NOT NULL,
     repaired_at    timestamptz,
     not_before     timestamptz,                           -- it came to differ after this; null: not known
@@ -775,9 +775,9 @@ CREATE TABLE registry_process (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     began_at         timestamptz NOT NULL,
     read_at          timestamptz NOT NULL,
-    settled_at       timestamptz NOT NULL,               -- events made before are accounted for
+    accounted_until       timestamptz NOT NULL,               -- events made before are accounted for
     mark_at          timestamptz NOT NULL,               -- what is accounted for next: the events up to here
-    doubted_at       timestamptz,                        -- since when we hold fewer than were delivered
+    suspected_at       timestamptz,                        -- since when we hold fewer than were delivered
     ended_at         timestamptz,                        -- another process answers at the address
     events           bigint NOT NULL,
     delivered        bigint NOT NULL,
@@ -785,8 +785,8 @@ CREATE TABLE registry_process (
     pending          bigint NOT NULL,
     mark_events      bigint NOT NULL,
     mark_lost        bigint NOT NULL,
-    settled_lost     bigint NOT NULL,
-    settled_events   bigint NOT NULL,
+    accounted_lost     bigint NOT NULL,
+    accounted_events   bigint NOT NULL,
     missing          bigint NOT NULL,                    -- delivered and not received, at most
     collections      bigint NOT NULL,
     collected_at     bigint,                             -- nanoseconds since 1970
@@ -809,7 +809,7 @@ CREATE TABLE loss_interval (
     waited       bigint NOT NULL DEFAULT 0,              -- in the memory of a process that ended, when last read
     instance_id  integer REFERENCES registry_instance,
     state        text NOT NULL CHECK (state IN ('nothing_lost', 'at_most', 'unknown')),
-    walk         boolean NOT NULL,                       -- a walk is called for
+    reconcile    boolean NOT NULL,                       -- a walk is called for
     because      text,
     CHECK (num_nonnulls(process_id, instance_id) = 1)
 );
@@ -818,7 +818,7 @@ CREATE INDEX loss_interval_by_process ON loss_interval (process_id, to_at) WHERE
 CREATE INDEX loss_interval_by_instance ON loss_interval (instance_id, to_at) WHERE instance_id IS NOT NULL;
 CREATE INDEX loss_interval_by_end ON loss_interval (to_at);
 
--- Intervals in which no door was open, of which it is decided what they may have cost.
+-- Intervals in which no receiver_session was open, of which it is decided what they may have cost.
 CREATE TABLE downtime (
     to_at    timestamptz PRIMARY KEY,
     from_at  timestamptz NOT NULL

@@ -1,4 +1,4 @@
--- name: forget_settled
+-- name: forget_resolved
 -- Forgets the challenges that were followed by something else, by handshakes $1.
 DELETE FROM access_pending WHERE handshake = ANY ($1::uuid[])
 

@@ -16,9 +16,9 @@ WHERE i.id > $1 AND position($2::bytea IN i.body) > 0 ORDER BY i.id LIMIT $3
 -- name: find_state
 -- What the inventory holds of tag $2 of repository $1, and what is still due for it.
 SELECT t.name IS NOT NULL AS live, m.digest, t.evidence, t.verified_at, t.broken_reason IS NOT NULL AS broken,
-       coalesce(m.content, '') AS content, v.last_seen, coalesce(v.attempts, 0) AS attempts
+       coalesce(m.content, '') AS content, v.last_observation, coalesce(v.attempts, 0) AS attempts
 FROM repository AS r
 LEFT JOIN tag AS t ON t.repository_id = r.id AND t.name = $2
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
-LEFT JOIN due AS v ON v.kind = 'verify' AND v.repository_id = r.id AND v.key = $2
+LEFT JOIN work_item AS v ON v.kind = 'verify' AND v.repository_id = r.id AND v.key = $2
 WHERE r.name = $1

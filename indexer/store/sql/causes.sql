@@ -18,11 +18,11 @@ SELECT EXISTS (
 
 -- name: claims_between
 -- What is claimed of any process or instance that touches ($1, $2].
-SELECT state, from_at, to_at, lost, because, walk, waited FROM loss_interval WHERE to_at > $1 AND from_at < $2
+SELECT state, from_at, to_at, lost, because, reconcile, waited FROM loss_interval WHERE to_at > $1 AND from_at < $2
 
 -- name: accounts_between
 -- The processes whose counters were read, and that are not known to have ended before $1 or begun after $2.
-SELECT began_at, settled_at, ended_at FROM registry_process
+SELECT began_at, accounted_until, ended_at FROM registry_process
 WHERE (ended_at IS NULL OR ended_at > $1) AND began_at <= $2
 
 -- name: uncounted_between

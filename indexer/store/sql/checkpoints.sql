@@ -16,21 +16,21 @@ INSERT INTO audit_checkpoint (size, signed_at, verifier, note) VALUES ($1, $2, $
 
 -- name: last_push
 -- What stood last in repository $1.
-SELECT repository, size, digest, pushed_at, looked_at FROM audit_checkpoint_push WHERE repository = $1
+SELECT repository, size, digest, pushed_at, observed_at FROM audit_checkpoint_push WHERE repository = $1
 
 -- name: newest_push
 -- What was pushed last, whereto.
-SELECT repository, size, digest, pushed_at, looked_at FROM audit_checkpoint_push ORDER BY pushed_at DESC LIMIT 1
+SELECT repository, size, digest, pushed_at, observed_at FROM audit_checkpoint_push ORDER BY pushed_at DESC LIMIT 1
 
 -- name: record_push
 -- In repository $1 stands the checkpoint of $2 entries, digest $3, pushed at $4 and looked at then.
-INSERT INTO audit_checkpoint_push (repository, size, digest, pushed_at, looked_at) VALUES ($1, $2, $3, $4, $4)
+INSERT INTO audit_checkpoint_push (repository, size, digest, pushed_at, observed_at) VALUES ($1, $2, $3, $4, $4)
 ON CONFLICT (repository) DO UPDATE
-SET size = excluded.size, digest = excluded.digest, pushed_at = excluded.pushed_at, looked_at = excluded.looked_at
+SET size = excluded.size, digest = excluded.digest, pushed_at = excluded.pushed_at, observed_at = excluded.observed_at
 
--- name: record_push_looked_at
+-- name: record_push_observed
 -- What stands in repository $1 was looked at, at $2.
-UPDATE audit_checkpoint_push SET looked_at = $2 WHERE repository = $1
+UPDATE audit_checkpoint_push SET observed_at = $2 WHERE repository = $1
 
 -- name: has_other_entries
 -- Whether the log has entries behind position $1 and up to $2 that are not about repository $3.

@@ -1,10 +1,10 @@
 -- name: lock_check
 -- Becomes the only one who checks until the transaction ends; null where another is.
-SELECT position, lap_began_at, lap_ended_at FROM audit_check FOR UPDATE SKIP LOCKED
+SELECT position, pass_began_at, pass_ended_at FROM audit_check FOR UPDATE SKIP LOCKED
 
 -- name: move_check
 -- The entries up to position $1 were compared, in a lap that began at $2; the last complete one ended at $3.
-UPDATE audit_check SET position = $1, lap_began_at = $2, lap_ended_at = $3
+UPDATE audit_check SET position = $1, pass_began_at = $2, pass_ended_at = $3
 
 -- name: extent
 -- The first and the last position that entries have, and that they must have.
@@ -27,7 +27,7 @@ ON CONFLICT (position) DO UPDATE SET fault = excluded.fault, what = excluded.wha
 
 -- name: check_state
 -- How far the entries were compared, and what does not fit.
-SELECT c.position, c.lap_began_at, c.lap_ended_at, (SELECT count(*) FROM audit_damage) AS damaged,
+SELECT c.position, c.pass_began_at, c.pass_ended_at, (SELECT count(*) FROM audit_damage) AS damaged,
        d.position AS damage_position, d.found_at, d.fault, d.what
 FROM audit_check AS c
 LEFT JOIN LATERAL (SELECT * FROM audit_damage ORDER BY position LIMIT 1) AS d ON true

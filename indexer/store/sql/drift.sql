@@ -10,5 +10,5 @@ FROM unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $
 
 -- name: last_complete_run
 -- The newest walk of everything that ended complete.
-SELECT id, started_at, finished_at, counts FROM drift_run
+SELECT id, started_at, finished_at, counts FROM reconcile_run
 WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' ORDER BY finished_at DESC LIMIT 1

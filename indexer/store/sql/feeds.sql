@@ -22,7 +22,7 @@ UPDATE feed SET position = $5, delivered = delivered + $6, attempts = 0, retry_a
 WHERE name = $1 AND holder = $2 AND position = $3 AND replays = $4
 RETURNING name
 
--- name: bury_entry
+-- name: add_dead_letter
 -- Feed $1, held by $2, at position $3 of replay $4: its sink refused entry $6 because of $8, at $7; goes on behind $5.
 -- Returns how many were refused in a row.
 WITH moved AS (
@@ -68,11 +68,11 @@ SELECT f.name, f.kind, f.position, f.delivered, f.attempts, f.replays, f.created
        (SELECT count(*) FROM feed_dead_letter AS d WHERE d.feed = f.name) AS dead
 FROM feed AS f, log_head AS h ORDER BY f.name
 
--- name: list_dead
+-- name: list_dead_letters
 -- At most $3 entries that the sink of feed $1 refused, behind position $2.
 SELECT position, died_at, retry, reason FROM feed_dead_letter WHERE feed = $1 AND position > $2 ORDER BY position LIMIT $3
 
--- name: retry_dead
+-- name: retry_dead_letters
 -- Asks to try the dead letters of feed $1 again: those at positions $2, null: all; returns how many.
 WITH asked AS (
     UPDATE feed_dead_letter SET retry = true, attempts = 0, retry_at = NULL
@@ -83,22 +83,22 @@ WITH asked AS (
 )
 SELECT count(*) FROM asked
 
--- name: dead_to_retry
+-- name: dead_letters_to_retry
 -- At most $2 positions of feed $1 that an operator wants to be tried again, now, and how often that was tried in vain.
 SELECT position, attempts FROM feed_dead_letter
 WHERE feed = $1 AND retry AND (retry_at IS NULL OR retry_at <= clock_timestamp()) ORDER BY position LIMIT $2
 
--- name: defer_dead
+-- name: delay_dead_letter
 -- The sink of feed $1 gave no answer to entry $2, because of $4: it is tried again after $3.
 UPDATE feed_dead_letter SET attempts = attempts + 1, retry_at = clock_timestamp() + $3::interval, reason = $4
 WHERE feed = $1 AND position = $2
 
--- name: raise_dead
+-- name: resolve_dead_letter
 -- The sink of feed $1 took entry $2 after all.
 WITH gone AS (DELETE FROM feed_dead_letter WHERE feed = $1 AND position = $2 RETURNING 1)
 UPDATE feed SET delivered = delivered + (SELECT count(*) FROM gone) WHERE name = $1
 
--- name: keep_dead
+-- name: dead_letter_again
 -- Entry $2 of feed $1 was refused again, at $3 because of $4.
 UPDATE feed_dead_letter SET retry = false, retry_at = NULL, died_at = $3, reason = $4 WHERE feed = $1 AND position = $2
 

@@ -35,7 +35,7 @@ UPDATE gitlab_forwarding SET forwarded = forwarded + (SELECT count(*) FROM gone)
 -- Event $1 is tried again at $2.
 UPDATE gitlab_event SET due_at = $2, attempts = attempts + 1 WHERE id = $1
 
--- name: bury_event
+-- name: add_dead_event
 -- GitLab refused the event $1 for good, at $2, because of $3.
 UPDATE gitlab_event SET dead_at = $2, reason = $3, attempts = attempts + 1 WHERE id = $1
 

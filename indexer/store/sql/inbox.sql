@@ -10,7 +10,7 @@ FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[], $5::boolean[
 ORDER BY place
 ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 
--- name: take_lanes
+-- name: lock_partitions
 -- Keeps every other worker away, until the transaction ends, from lanes in which something waits that can wait or not
 -- ($1): from all that are free where less than $2 waits, else from the one with the oldest. $3 is the class of the
 -- locks, $4 how many lanes there are.

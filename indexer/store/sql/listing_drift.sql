@@ -6,4 +6,4 @@ SELECT r.id, r.started_at, r.finished_at, r.mode,
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) THEN 'interrupted' ELSE r.outcome END AS outcome,
        r.scope, r.counts, r.undecided, r.cause, r.note,
        (SELECT count(*) FROM drift_finding AS f WHERE f.run_id = r.id) AS findings
-FROM drift_run AS r ORDER BY r.id DESC LIMIT $1
+FROM reconcile_run AS r ORDER BY r.id DESC LIMIT $1

@@ -1,7 +1,7 @@
 -- name: freshness
 -- How far the inbox has been applied, and the end of the last complete walk of everything.
 SELECT coalesce((SELECT received_at FROM inbox WHERE done_at IS NULL ORDER BY id LIMIT 1), clock_timestamp()) AS as_of,
-       (SELECT finished_at FROM drift_run
+       (SELECT finished_at FROM reconcile_run
         WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan'
         ORDER BY finished_at DESC LIMIT 1) AS walked_at,
        coalesce((SELECT holds FROM registry_trait WHERE trait = 'announces_pulls'), false) AS pulls_known

@@ -15,7 +15,7 @@ SELECT clock_timestamp() AS now,
 -- Per kind of work: how many rows wait, how many are due now, since when the oldest, how many failed before.
 SELECT kind, count(*) AS waiting, count(*) FILTER (WHERE due_at <= clock_timestamp()) AS due,
        count(*) FILTER (WHERE attempts > 0) AS failing, min(since) AS since
-FROM due GROUP BY kind
+FROM work_item GROUP BY kind
 
 -- name: instances
 -- The registry processes that sent us something, the latest first. One without events is known by imported history alone.
@@ -24,12 +24,12 @@ FROM registry_instance WHERE events > 0 ORDER BY last_seen_at DESC, id DESC LIMI
 
 -- name: last_walk
 -- The newest complete walk of everything.
-SELECT id, started_at, finished_at, counts FROM drift_run
+SELECT id, started_at, finished_at, counts FROM reconcile_run
 WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' ORDER BY finished_at DESC LIMIT 1
 
 -- name: trend
 -- What the newest $1 walks of everything that came to an end found, the latest first.
-SELECT id, started_at, finished_at, outcome, counts, undecided FROM drift_run
+SELECT id, started_at, finished_at, outcome, counts, undecided FROM reconcile_run
 WHERE outcome IN ('complete', 'incomplete', 'braked') AND scope IS NULL AND mode <> 'plan' ORDER BY id DESC LIMIT $1
 
 -- name: totals

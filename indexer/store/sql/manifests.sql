@@ -8,7 +8,7 @@ SELECT id, digest, size_bytes, total_bytes, image_created, facet_id, content FRO
 INSERT INTO manifest (digest, size_bytes, facet_id)
 SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::integer[]) AS new (digest, size_bytes, facet_id) ORDER BY digest
 ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes, facet_id = excluded.facet_id
-WHERE manifest.content = 'heard' AND manifest.size_bytes = 0 AND excluded.size_bytes > 0
+WHERE manifest.content = 'announced' AND manifest.size_bytes = 0 AND excluded.size_bytes > 0
 RETURNING id, digest, content
 
 -- name: find_held_manifests
@@ -19,7 +19,7 @@ JOIN manifest AS m ON m.digest = wanted.digest
 JOIN repository_manifest AS h ON h.repository_id = wanted.repository_id AND h.manifest_id = m.id
 LEFT JOIN actor AS a ON a.id = h.pushed_by
 
--- name: hold_manifests
+-- name: put_repository_manifests
 -- Records what repositories hold: repositories $1, manifests $2, pushed at $3, as of $4, deleted at $5, pushed by $6; but
 -- nothing over evidence that is younger. Returns what it wrote.
 INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of, deleted_at, pushed_by)

@@ -16,7 +16,7 @@ SELECT name, id FROM repository WHERE name = ANY ($1::text[]) ORDER BY id FOR NO
 WITH new AS (
     SELECT * FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
                          $8::timestamptz[])
-        AS new (id, tags, manifests, published_at, pulled_at, heard_at, checked_at)
+        AS new (id, tags, manifests, published_at, pulled_at, announced_at, checked_at)
 ), grown AS (
     SELECT r.id FROM new JOIN repository AS r ON r.id = new.id WHERE NOT r.large AND r.tag_count + new.tags > $7
 ), counted AS (
@@ -26,16 +26,16 @@ WITH new AS (
         last_published_at = greatest(r.last_published_at, new.published_at),
         last_pulled_at = greatest(r.last_pulled_at, new.pulled_at),
         last_checked_at = greatest(r.last_checked_at, new.checked_at),
-        created_at = least(r.created_at, new.heard_at),
+        created_at = least(r.created_at, new.announced_at),
         large = r.large OR r.tag_count + new.tags > $7
     FROM new
     WHERE r.id = new.id
       AND (new.tags <> 0 OR new.manifests <> 0 OR new.published_at > r.last_published_at
-           OR new.pulled_at > r.last_pulled_at OR new.checked_at > r.last_checked_at OR new.heard_at < r.created_at)
+           OR new.pulled_at > r.last_pulled_at OR new.checked_at > r.last_checked_at OR new.announced_at < r.created_at)
 )
 UPDATE tag AS t SET large = true FROM grown WHERE t.repository_id = grown.id
 
--- name: mark_walked
+-- name: mark_reconciled
 -- A walk of repository $1 that began at $2 compared it in full.
 UPDATE repository SET walked_at = greatest(walked_at, $2) WHERE name = $1
 
@@ -82,6 +82,6 @@ WHERE id = $1
 -- Ids of the repositories $1 names.
 SELECT name, id FROM repository WHERE name = ANY ($1::text[])
 
--- name: last_walked
+-- name: last_reconciled
 -- When repository $1 (name) was last compared in full; null: never.
 SELECT walked_at FROM repository WHERE name = $1

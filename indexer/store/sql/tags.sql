@@ -1,8 +1,8 @@
 -- name: find_tags
 -- What is on record of the tags $2 of the repositories $1, live or deleted.
 SELECT wanted.repository_id, wanted.name, t.name IS NOT NULL AS live, m.digest,
-       coalesce(t.revision, d.revision) AS revision, coalesce(t.told_at, d.told_at) AS told_at,
-       coalesce(t.seen_at, d.seen_at) AS seen_at, coalesce(t.evidence, d.evidence) AS evidence,
+       coalesce(t.revision, d.revision) AS revision, coalesce(t.last_event_at, d.last_event_at) AS last_event_at,
+       coalesce(t.last_observed_at, d.last_observed_at) AS last_observed_at, coalesce(t.evidence, d.evidence) AS evidence,
        coalesce(t.published_at, d.deleted_at) AS published_at, t.published_source,
        coalesce(t.first_seen_at, d.deleted_at) AS first_seen_at, a.name AS pushed_by, t.verified_at, t.read_at,
        t.broken_reason, t.alive_since, d.by_dummy
@@ -26,23 +26,23 @@ ORDER BY t.repository_id, t.name LIMIT $2
 -- seen at $7, verified at $8, read at $9, pushed by $10, revisions $11, publish sources $12, evidence $13,
 -- why broken $14, semver keys $15, alive since $17. What the manifest says (size, creation time, facet) comes from the manifest;
 -- $16 is the facet of a tag whose manifest was never announced.
-INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
+INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, last_event_at, last_observed_at, verified_at, read_at,
                  pushed_by, revision, published_source, evidence, broken_reason, semver_key, alive_since,
                  size_bytes, image_created, facet_id, large)
-SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.told_at, new.seen_at,
+SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.last_event_at, new.last_observed_at,
        new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source, new.evidence, new.broken_reason,
        new.semver_key, new.alive_since, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16),
        r.large
 FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::integer[], $12::text[],
             $13::text[], $14::text[], $15::bytea[], $17::timestamptz[])
-    AS new (repository_id, name, manifest_id, published_at, first_seen_at, told_at, seen_at, verified_at, read_at,
+    AS new (repository_id, name, manifest_id, published_at, first_seen_at, last_event_at, last_observed_at, verified_at, read_at,
             pushed_by, revision, published_source, evidence, broken_reason, semver_key, alive_since)
 JOIN repository AS r ON r.id = new.repository_id
 LEFT JOIN manifest AS m ON m.id = new.manifest_id
 ON CONFLICT (repository_id, name) DO UPDATE
 SET manifest_id = excluded.manifest_id, published_at = excluded.published_at, first_seen_at = excluded.first_seen_at,
-    told_at = excluded.told_at, seen_at = excluded.seen_at, verified_at = excluded.verified_at,
+    last_event_at = excluded.last_event_at, last_observed_at = excluded.last_observed_at, verified_at = excluded.verified_at,
     read_at = excluded.read_at, pushed_by = excluded.pushed_by, revision = excluded.revision,
     published_source = excluded.published_source, evidence = excluded.evidence,
     broken_reason = excluded.broken_reason, alive_since = excluded.alive_since,
@@ -56,11 +56,11 @@ WHERE t.repository_id = gone.repository_id AND t.name = gone.name
 -- name: put_tombstones
 -- Writes tombstones: repositories $1, names $2, deleted at $3, told at $4, seen at $5, revisions $6, evidence $7, verified $8,
 -- by a dummy $9.
-INSERT INTO tag_tombstone (repository_id, name, deleted_at, told_at, seen_at, revision, evidence, verified, by_dummy)
+INSERT INTO tag_tombstone (repository_id, name, deleted_at, last_event_at, last_observed_at, revision, evidence, verified, by_dummy)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
                      $6::integer[], $7::text[], $8::boolean[], $9::boolean[])
 ON CONFLICT (repository_id, name) DO UPDATE
-SET deleted_at = excluded.deleted_at, told_at = excluded.told_at, seen_at = excluded.seen_at,
+SET deleted_at = excluded.deleted_at, last_event_at = excluded.last_event_at, last_observed_at = excluded.last_observed_at,
     revision = excluded.revision, evidence = excluded.evidence, verified = excluded.verified,
     by_dummy = excluded.by_dummy
 
@@ -85,7 +85,7 @@ JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id
 
 -- name: list_recorded
 -- The live tags of repository $1 (name), by name after $2, at most $3, and whether their manifest is on record as held.
-SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.told_at, t.seen_at,
+SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.last_event_at, t.last_observed_at,
        t.broken_reason IS NOT NULL AS broken, h.manifest_id IS NOT NULL AS held
 FROM repository AS r
 JOIN tag AS t ON t.repository_id = r.id

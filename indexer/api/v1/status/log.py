@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field
 
 from indexer.api.models import Shown
-from indexer.audit.verify import Fault
-from indexer.rfc3339 import format_time
+from indexer.audit.verify import VerifyFault
+from indexer.common.rfc3339 import format_time
 from indexer.store.checkpoints import Conflict, Pushed, Signed
 from indexer.store.checks import CheckState
 
@@ -26,7 +26,7 @@ class AuditDamage(Shown):
     """What of the log does not fit its tree."""
 
     position: int = Field(description="Of the first entry; 0: it is the tree as a whole.")
-    fault: Fault
+    fault: VerifyFault
     what: str
     found_at: datetime
 
@@ -69,8 +69,8 @@ def show_proof(
         "pushed_position": 0 if pushed is None else pushed.size,
         "pushed_at": None if pushed is None else format_time(pushed.pushed_at),
         "pushed_to": None if pushed is None else pushed.repository,
-        "checked_position": checked.lap.position,
-        "checked_at": format_time(checked.lap.lap_ended_at),
+        "checked_position": checked.current.position,
+        "checked_at": format_time(checked.current.pass_ended_at),
         "damaged": checked.damaged,
         "first_damage": None
         if first is None

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import Field
 
 from indexer.api.models import Shown
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.loss import LossState
-from indexer.rfc3339 import format_time
 from indexer.store.instants import known
 from indexer.store.listing import status as store
-from indexer.store.listing.walk import Row
+from indexer.store.listing.page_query import Row
 
 
 class Loss(Shown):
@@ -26,7 +26,7 @@ class Loss(Shown):
     because: str | None
 
 
-class Process(Shown):
+class ProcessShown(Shown):
     """A registry process by its own counters, read at its debug address."""
 
     address: str
@@ -60,12 +60,12 @@ class Instance(Shown):
     intervals: list[Loss] = Field(description="The latest first; at most 5.")
 
 
-def show_instances(found: store.Status) -> Sequence[dict[str, Any]]:
+def show_instances(found: store.StatusRows) -> Sequence[dict[str, Any]]:
     """Return each :class:`Instance` as it is answered."""
     return [_show_instance(found, row) for row in found.instances]
 
 
-def _show_instance(found: store.Status, row: Row) -> dict[str, Any]:
+def _show_instance(found: store.StatusRows, row: Row) -> dict[str, Any]:
     process = found.process_of(row)
     return {
         "instance_id": row["instance"],
@@ -81,7 +81,7 @@ def _show_instance(found: store.Status, row: Row) -> dict[str, Any]:
     }
 
 
-def show_processes(found: store.Status) -> Sequence[dict[str, Any]]:
+def show_processes(found: store.StatusRows) -> Sequence[dict[str, Any]]:
     """Return each :class:`Process` as it is answered."""
     names = {row["id"]: row["instance"] for row in found.instances}
     return [

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from indexer.api.models import Shown
 from indexer.api.v1.status.ages import age
-from indexer.rfc3339 import format_time
+from indexer.common.rfc3339 import format_time
 from indexer.store.feeds import FeedState
 from indexer.store.forwarding import ForwardingBacklog
 

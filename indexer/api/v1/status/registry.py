@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from indexer.api.models import Shown
-from indexer.rfc3339 import format_time
+from indexer.common.rfc3339 import format_time
 from indexer.store import traits
 from indexer.store.traits import Trait
 
@@ -35,12 +35,12 @@ class RegistryShown(Shown):
     )
 
 
-def show_registry(found: Mapping[Trait, traits.Shown]) -> dict[str, Any]:
+def show_registry(found: Mapping[Trait, traits.TraitState]) -> dict[str, Any]:
     """Return a :class:`RegistryShown` as it is answered."""
     return {trait.value: show_trait(found.get(trait)) for trait in Trait}
 
 
-def show_trait(shown: traits.Shown | None) -> dict[str, Any] | None:
+def show_trait(shown: traits.TraitState | None) -> dict[str, Any] | None:
     """Return a :class:`TraitShown` as it is answered."""
     if shown is None:
         return None

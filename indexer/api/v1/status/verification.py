@@ -36,7 +36,7 @@ class VerificationShown(Shown):
 
 
 async def counted_verification(
-    held: Connection, memory: MutableMapping[str, Any], found: store.Status
+    held: Connection, memory: MutableMapping[str, Any], found: store.StatusRows
 ) -> store.Verification:
     """Return the shares, counted now or not long ago; ``memory`` is the process's."""
     kept = memory.get("verification")

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from indexer.api.models import Shown
 from indexer.api.v1.status.ages import age
-from indexer.inventory.changes import DueKind
-from indexer.rfc3339 import format_time
+from indexer.common.rfc3339 import format_time
+from indexer.inventory.changes import WorkKind
 from indexer.store.listing import status as store
 
 
@@ -25,7 +25,7 @@ class Backlog(Shown):
     age_seconds: float | None
 
 
-class Loop(Shown):
+class LoopStatus(Shown):
     """A background loop of one process."""
 
     loop: str
@@ -37,7 +37,7 @@ class Loop(Shown):
     outcome: str | None
 
 
-def show_backlog(found: store.Status, kind: DueKind, now: datetime) -> dict[str, Any]:
+def show_backlog(found: store.StatusRows, kind: WorkKind, now: datetime) -> dict[str, Any]:
     """Return a :class:`Backlog` as it is answered."""
     row = found.backlog.get(kind)
     if row is None:
@@ -51,11 +51,11 @@ def show_backlog(found: store.Status, kind: DueKind, now: datetime) -> dict[str,
     }
 
 
-def show_loops(found: store.Status) -> Sequence[dict[str, Any]]:
+def show_loops(found: store.StatusRows) -> Sequence[dict[str, Any]]:
     """Return each :class:`Loop` as it is answered."""
     times = ("started_at", "last_run_at", "last_good_at")
-    words = ("loop", "process", "last_error", "outcome")
+    interned = ("loop", "process", "last_error", "outcome")
     return [
-        {name: row[name] for name in words} | {name: format_time(row[name]) for name in times}
+        {name: row[name] for name in interned} | {name: format_time(row[name]) for name in times}
         for row in found.loops
     ]

@@ -1,0 +1,104 @@
+"""Requests below ``/v2/`` → calls → answers, with the registry's own challenge and words of refusal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from indexer.api import registry_errors
+from indexer.api.auth import Authenticator, pull_of
+from indexer.api.long_bodies import sized
+from indexer.api.oci.calls import OciAnswer, OciCall
+from indexer.api.oci.paths import OciEndpoint, OciPath, read_path
+from indexer.api.oci.referrers import list_referrers
+from indexer.api.oci.tags import list_tag_names
+from indexer.api.registry_errors import Refusal
+from indexer.api.request_metrics import ROUTE
+from indexer.oci.reference import parse_repository_name
+from indexer.store.reading import Readers
+
+_READS = ("GET", "HEAD")
+_ENDPOINTS: Mapping[OciEndpoint, Callable[[OciCall], Awaitable[OciAnswer]]] = {
+    OciEndpoint.REFERRERS: list_referrers,
+    OciEndpoint.TAGS: list_tag_names,
+}
+
+
+def add_oci(app: web.Application, *, readers: Readers, authenticator: Authenticator) -> None:
+    """Add everything below ``/v2/``."""
+    handlers = _Handlers(readers, authenticator)
+    app.router.add_route("*", "/v2/{rest:.*}", handlers.handle)
+
+
+class _Handlers:
+    """Handles every request below ``/v2/``."""
+
+    def __init__(self, readers: Readers, authenticator: Authenticator) -> None:
+        self._readers = readers
+        self._authenticator = authenticator
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer, whatever comes of it."""
+        try:
+            return await self._answer(request)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
+            no = registry_errors.refused(error, request, challenge=self._authenticator.challenge)
+            return _json(no.status, no.body, **no.headers)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        named = read_path(request.path)
+        if named is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "UNSUPPORTED", "this is answered by the registry alone", None)
+        request[ROUTE] = named.endpoint.value
+        if request.method not in _READS:
+            body = registry_errors.body("UNSUPPORTED", "the operation is unsupported", None)
+            return _json(HTTPStatus.METHOD_NOT_ALLOWED, body, Allow=", ".join(_READS))
+        call = OciCall(
+            repository=_repository(named),
+            digest=named.digest,
+            path=request.rel_url.raw_path,
+            query=request.query,
+            readers=self._readers,
+        )
+        await self._authorize(request, call.repository)
+        answer = await _ENDPOINTS[named.endpoint](call)
+        return _response(HTTPStatus.OK, answer.body, answer.media_type, answer.headers)
+
+    async def _authorize(self, request: web.Request, repository: str) -> None:
+        access = pull_of(repository)
+        principal = await self._authenticator.authenticate(
+            request.headers.getall("Authorization", []), access=(access,)
+        )
+        principal.require(access)
+
+
+def _repository(named: OciPath) -> str:
+    try:
+        return parse_repository_name(named.repository)
+    except ValueError:
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST,
+            "NAME_INVALID",
+            "invalid repository name",
+            {"name": named.repository[:255]},
+        ) from None
+
+
+def _json(status: int, body: Any, **headers: str) -> web.Response:
+    return _response(status, orjson.dumps(body), "application/json", headers)
+
+
+def _response(status: int, body: bytes, media_type: str, headers: Mapping[str, str]) -> web.Response:
+    always = {
+        "Content-Type": media_type,
+        "Cache-Control": "no-store",
+        "Docker-Distribution-Api-Version": "registry/2.0",
+    }
+    return web.Response(status=status, body=sized(body), headers=always | dict(headers))

@@ -1,0 +1,111 @@
+"""How everything is doing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from indexer.api.models import Shown
+from indexer.api.openapi import ApiCall, operation
+from indexer.api.parameters import Query
+from indexer.api.responses import Document
+from indexer.api.v1.status.ages import age
+from indexer.api.v1.status.log import AuditProof, Unsealed, show_proof
+from indexer.api.v1.status.losses import Instance, ProcessShown, show_instances, show_processes
+from indexer.api.v1.status.receivers import FeedShown, ForwardingShown, show_feed, show_forwarding
+from indexer.api.v1.status.reconciles import Reconcile, ReconcileFindings, show_found, show_reconcile
+from indexer.api.v1.status.registry import RegistryShown, show_registry
+from indexer.api.v1.status.verification import VerificationShown, counted_verification, show_verification
+from indexer.api.v1.status.work import Backlog, LoopStatus, show_backlog, show_loops
+from indexer.common.errors import CallerError
+from indexer.common.rfc3339 import format_time
+from indexer.inventory.changes import WorkKind
+from indexer.store.checkpoints import list_conflicts, newest_checkpoint, newest_push
+from indexer.store.checks import check_state
+from indexer.store.feeds import list_feeds
+from indexer.store.forwarding import forwarding_backlog
+from indexer.store.listing import status as store
+from indexer.store.listing.freshness import freshness
+
+
+class NoQuery(Query):
+    """No parameters."""
+
+
+class Status(Shown):
+    """How everything is doing."""
+
+    now: datetime
+    as_of: datetime = Field(description="Every notification received before this instant has been applied.")
+    walked_at: datetime | None
+    ingest_lag_seconds: float = Field(description="Age of the oldest delivery that waits; 0: none does.")
+    inbox: int = Field(description="Deliveries that wait.")
+    inbox_failing: int = Field(
+        description="Of these, those that failed by a fault of the database or of ours; they are tried again."
+    )
+    quarantine: int = Field(description="Deliveries and events that could not be applied.")
+    backlog: dict[str, Backlog] = Field(description="By kind of work.")
+    audit_position: int = Field(description="Of the newest sealed entry.")
+    unsealed: Unsealed
+    audit_proof: AuditProof
+    repositories: int
+    tags: int
+    manifests: int
+    verification: VerificationShown
+    instances: list[Instance] = Field(description="The latest first; at most 100.")
+    processes: list[ProcessShown] = Field(
+        description="By debug address, the latest reading first; at most 100."
+    )
+    registry: RegistryShown
+    last_walk: Reconcile | None
+    trend: list[ReconcileFindings] = Field(
+        description="What the newest walks of everything found that came to an end, the latest first."
+    )
+    gitlab_forwarding: ForwardingShown
+    feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
+    loops: list[LoopStatus]
+
+
+@operation("/status", query=NoQuery, result=Status)
+async def get_status(call: ApiCall[NoQuery]) -> Document:
+    """Show how everything is doing: what waits, who told us how much, how well the tags are verified."""
+    if call.principal.repositories is not None:
+        raise CallerError("the status is for operators", status=403, code="forbidden")
+    async with call.readers.reading() as held:
+        fresh = await freshness(held)
+        found = await store.status(held)
+        verification = await counted_verification(held, call.memory, found)
+        forwarded = await forwarding_backlog(held)
+        signed = await newest_checkpoint(held)
+        pushed = await newest_push(held)
+        checked = await check_state(held)
+        conflicts = await list_conflicts(held)
+        feeds = await list_feeds(held)
+    ingest, now = found.ingest, found.ingest["now"]
+    body = {
+        "now": format_time(now),
+        "as_of": format_time(fresh.as_of),
+        "walked_at": format_time(fresh.walked_at),
+        "ingest_lag_seconds": age(ingest["waiting_since"], now) or 0.0,
+        "inbox": ingest["waiting"],
+        "inbox_failing": ingest["failing"],
+        "quarantine": ingest["quarantined"],
+        "backlog": {kind.value: show_backlog(found, kind, now) for kind in WorkKind},
+        "audit_position": ingest["position"],
+        "unsealed": {"entries": ingest["unsealed"], "since": format_time(ingest["unsealed_since"])},
+        "audit_proof": show_proof(signed, pushed, checked, conflicts),
+        "repositories": found.totals["repositories"],
+        "tags": found.totals["tags"],
+        "manifests": found.totals["manifests"],
+        "verification": show_verification(verification),
+        "instances": show_instances(found),
+        "processes": show_processes(found),
+        "registry": show_registry(found.traits),
+        "last_walk": show_reconcile(found),
+        "trend": [show_found(row) for row in found.trend],
+        "gitlab_forwarding": show_forwarding(forwarded, now),
+        "feeds": [show_feed(feed, now) for feed in feeds],
+        "loops": show_loops(found),
+    }
+    return Document(body=body)

@@ -1,0 +1,1 @@
+"""Notifications passed on to GitLab, from a queue of their own."""

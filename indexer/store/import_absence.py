@@ -1,0 +1,46 @@
+"""What is on record already of an older history that is imported: see docs/adr/0036."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from indexer.inventory.events import Event
+from indexer.store.identifiers import event_key
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("import_absence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBounds:
+    """When the log began, and until when its months have left it (None: none has)."""
+
+    began_at: datetime
+    left_until: datetime | None
+
+
+async def find_reconciled(connection: Connection, *, repository_ids: Collection[int]) -> dict[int, datetime]:
+    """Return when repositories were last compared in full: what is on no record was not there then."""
+    rows = await connection.fetch(SQL["find_reconciled"], sorted(repository_ids))
+    return {row["id"]: row["walked_at"] for row in rows if row["walked_at"] is not None}
+
+
+async def find_known(connection: Connection, *, events: Sequence[Event]) -> set[uuid.UUID]:
+    """Return the keys of the events that were applied before, as far as that is remembered or stands in the log."""
+    rows = await connection.fetch(
+        SQL["find_known"],
+        [event_key(event.id) for event in events],
+        [event.repository for event in events],
+        [event.occurred_at for event in events],
+    )
+    return {row["event_key"] for row in rows}
+
+
+async def log_bounds(connection: Connection) -> LogBounds:
+    """Return what the log covers."""
+    row = await connection.fetchrow(SQL["log_bounds"])
+    return LogBounds(**dict(row))  # type: ignore[arg-type]  # an aggregate always has a row

@@ -1,0 +1,74 @@
+"""Deletions that a walk holds back until its end, when the brake is asked; kept outside of every process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from indexer.oci.digest import Digest, digest_from_bytes
+from indexer.oci.reference import RepositoryName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("pending_deletions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingDeletion:
+    """A deletion that waits; ``key`` is the tag or the manifest's digest."""
+
+    repository: RepositoryName
+    key: str
+    revision: int
+    observed_at: datetime
+    as_of: datetime
+    expected: Digest | None
+
+
+async def count_held_back(held: Connection, *, run_id: int) -> dict[tuple[bool, bool], int]:
+    """Return how much a walk holds back, by (is a manifest, its repository vanished)."""
+    rows = await held.fetch(SQL["count_held_back"], run_id)
+    return {(row["is_manifest"], row["vanished"]): row["held"] for row in rows}
+
+
+async def list_held_back(
+    held: Connection, *, run_id: int, manifests: bool, limit: int
+) -> list[PendingDeletion]:
+    """Return the first of what a walk holds back."""
+    return [
+        PendingDeletion(
+            repository=RepositoryName(row["repository"]),
+            key=row["key"],
+            revision=row["revision"],
+            observed_at=row["observed_at"],
+            as_of=row["as_of"],
+            expected=digest_from_bytes(row["expected"]) if row["expected"] else None,
+        )
+        for row in await held.fetch(SQL["list_held_back"], run_id, manifests, limit)
+    ]
+
+
+async def drop_held_back(
+    held: Connection, *, run_id: int, done: Sequence[PendingDeletion], manifests: bool
+) -> None:
+    """Forget deletions that were carried out or reported."""
+    names, keys = [item.repository for item in done], [item.key for item in done]
+    await held.execute(SQL["drop_held_back"], run_id, names, keys, manifests)
+
+
+async def decide_deletes(held: Connection, *, run_id: int, deletes: bool, brake: str | None) -> None:
+    """Keep what the brake said: whoever brings the walk to its end abides by it."""
+    await held.execute(SQL["decide_deletes"], run_id, deletes, brake)
+
+
+async def count_unrepaired(held: Connection, *, run_id: int, limit: int) -> dict[str, int]:
+    """Return the repositories with the most tags that a walk reported without repairing them, and how many of each."""
+    rows = await held.fetch(SQL["count_unrepaired"], run_id, limit)
+    return {row["repository"]: row["tags"] for row in rows}
+
+
+async def unrepaired(held: Connection, *, run_id: int, limit: int) -> list[Any]:
+    """Return the first tags that a walk reported without repairing them; ``all_of_them`` says how many there are."""
+    return list(await held.fetch(SQL["unrepaired"], run_id, limit))

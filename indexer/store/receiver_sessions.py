@@ -1,0 +1,31 @@
+"""When somebody received: since when each process takes deliveries, and until when it is known to have."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from indexer.inventory.loss import ReceiverSession
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("receiver_sessions")
+
+
+async def record_receiver_session(
+    connection: Connection, *, process: uuid.UUID, session: ReceiverSession, spooled: int
+) -> None:
+    """Say that a process still takes deliveries, and how many wait in its spool."""
+    await connection.execute(
+        SQL["record_receiver_session"], process, session.opened_at, session.open_at, spooled
+    )
+
+
+async def list_receiver_sessions(connection: Connection) -> list[ReceiverSession]:
+    """Return when each process received."""
+    return [ReceiverSession(**dict(row)) for row in await connection.fetch(SQL["list_receiver_sessions"])]
+
+
+async def trim_receiver_sessions(connection: Connection, *, before: datetime) -> None:
+    """Forget doors last open before an instant that tell nothing more."""
+    await connection.execute(SQL["trim_receiver_sessions"], before)

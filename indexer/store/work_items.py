@@ -1,0 +1,260 @@
+"""Work that waits: taken with a lease by any number of workers, repeated, or done.
+
+due ──take──▶ leased ──finish──▶ gone
+ ▲              │ │
+ │   defer ─────┘ └── made due again meanwhile ──▶ due, exactly once more
+ └── lease runs out (the worker died)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from indexer.inventory.changes import WorkKind
+from indexer.oci.reference import RepositoryName
+from indexer.store.pool import Connection
+from indexer.store.queries import load
+
+SQL = load("work_items")
+
+CHANNEL = "work_item"
+"""Notified whenever something became due; a listener that missed it polls."""
+
+FIRST_OBSERVATION_DELAY = timedelta(milliseconds=150)
+"""A registry announces a push before it writes the tag's link: p99 23 ms on a local disk, more on object stores."""
+
+MEASURE_DELAY = timedelta(seconds=1)
+"""Sizes of a repository are recomputed this long after its manifests changed, once for all changes since."""
+
+OBSERVATION_SPACING = timedelta(seconds=1)
+"""Looks at one key stay this far apart, however often it is made due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkKey:
+    """What is due."""
+
+    kind: WorkKind
+    repository_id: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkItem:
+    """A leased row. ``looks`` and ``agreed`` count since the last news; ``last_seen`` is what the last look saw."""
+
+    kind: WorkKind
+    repository_id: int
+    repository: RepositoryName
+    key: str
+    generation: int
+    attempts: int
+    observations: int
+    confirmations: int
+    last_observation: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """A leased row to be repeated, and what to remember of this attempt."""
+
+    row: WorkItem
+    due_at: datetime
+    attempts: int = 0
+    observations: int = 0
+    confirmations: int = 0
+    last_observation: str | None = None
+
+    @classmethod
+    def given_back(cls, row: WorkItem, *, due_at: datetime) -> Deferred:
+        """Return a row as it was leased: no attempt counts where everything was away."""
+        return cls(
+            row=row,
+            due_at=due_at,
+            attempts=row.attempts,
+            observations=row.observations,
+            confirmations=row.confirmations,
+            last_observation=row.last_observation,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How much of one kind waits; ``since`` is when the oldest became due."""
+
+    waiting: int
+    failing: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """Work that has failed ``attempts`` times, and goes on to be tried ever more rarely."""
+
+    repository: RepositoryName
+    key: str
+    attempts: int
+
+
+async def enqueue(
+    connection: Connection, *, keys: Iterable[WorkKey], now: datetime, due_at: datetime
+) -> None:
+    """Make work due, and wake the workers when the transaction commits."""
+    await enqueue_at(connection, due_at=dict.fromkeys(keys, due_at), now=now)
+
+
+async def enqueue_once(connection: Connection, *, keys: Sequence[WorkKey], now: datetime) -> None:
+    """Make work due now that is not due in any way yet; what is keeps its attempts and its instant."""
+    if not keys:
+        return
+    await connection.execute(
+        SQL["enqueue_once"],
+        [key.kind for key in keys],
+        [key.repository_id for key in keys],
+        [key.key for key in keys],
+        now,
+    )
+    await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def enqueue_at(connection: Connection, *, due_at: Mapping[WorkKey, datetime], now: datetime) -> None:
+    """Make work due, each at its own instant, and wake the workers when the transaction commits."""
+    if not due_at:
+        return
+    await connection.execute(
+        SQL["enqueue"],
+        [key.kind for key in due_at],
+        [key.repository_id for key in due_at],
+        [key.key for key in due_at],
+        now,
+        list(due_at.values()),
+        OBSERVATION_SPACING,
+    )
+    await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def add_work(connection: Connection, *, keys: Iterable[WorkKey], now: datetime) -> None:
+    """Make work due now that does not wait already; what waits keeps its time and its attempts."""
+    keys = sorted(keys, key=lambda key: (key.kind, key.repository_id, key.key))
+    if not keys:
+        return
+    await connection.execute(
+        SQL["add_work"],
+        [key.kind for key in keys],
+        [key.repository_id for key in keys],
+        [key.key for key in keys],
+        now,
+    )
+    await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+async def lease_work(
+    connection: Connection,
+    *,
+    kind: WorkKind,
+    now: datetime,
+    lease: timedelta,
+    limit: int,
+    repositories: Sequence[RepositoryName] | None = None,
+) -> list[WorkItem]:
+    """Lease what is due, the longest due first; of ``repositories`` only, where given."""
+    if repositories is None:
+        rows = await connection.fetch(SQL["lease_work"], kind, limit, now, now + lease)
+    else:
+        rows = await connection.fetch(SQL["lease_work_of"], kind, limit, now, now + lease, list(repositories))
+    return [
+        WorkItem(
+            kind=kind,
+            repository_id=row["repository_id"],
+            repository=RepositoryName(row["repository"]),
+            key=row["key"],
+            generation=row["generation"],
+            attempts=row["attempts"],
+            observations=row["observations"],
+            confirmations=row["confirmations"],
+            last_observation=row["last_observation"],
+            since=row["since"],
+        )
+        for row in rows
+    ]
+
+
+async def complete(connection: Connection, *, rows: Sequence[WorkItem], now: datetime) -> None:
+    """Remove rows that are done; those made due again meanwhile run once more."""
+    if not rows:
+        return
+    kinds = [row.kind for row in rows]
+    repositories = [row.repository_id for row in rows]
+    keys = [row.key for row in rows]
+    await connection.execute(SQL["complete"], kinds, repositories, keys, [row.generation for row in rows])
+    await connection.execute(SQL["release_due"], kinds, repositories, keys, now, OBSERVATION_SPACING)
+
+
+async def reschedule(connection: Connection, *, deferred: Sequence[Deferred], now: datetime) -> None:
+    """Give rows back for another attempt."""
+    if not deferred:
+        return
+    await connection.execute(
+        SQL["reschedule"],
+        [item.row.kind for item in deferred],
+        [item.row.repository_id for item in deferred],
+        [item.row.key for item in deferred],
+        [item.row.generation for item in deferred],
+        [item.due_at for item in deferred],
+        [item.attempts for item in deferred],
+        [item.observations for item in deferred],
+        [item.confirmations for item in deferred],
+        [item.last_observation for item in deferred],
+        now,
+        OBSERVATION_SPACING,
+    )
+
+
+async def next_due_at(connection: Connection, *, kind: WorkKind) -> datetime | None:
+    """Return when the next row of a kind can be taken."""
+    at: datetime | None = await connection.fetchval(SQL["next_due_at"], kind)
+    return at
+
+
+async def backlog(connection: Connection) -> dict[WorkKind, Backlog]:
+    """Return how much of each kind waits."""
+    rows = await connection.fetch(SQL["backlog"])
+    found = {
+        WorkKind(row["kind"]): Backlog(waiting=row["waiting"], failing=row["failing"], since=row["since"])
+        for row in rows
+    }
+    return {kind: found.get(kind, Backlog(waiting=0, failing=0, since=None)) for kind in WorkKind}
+
+
+async def waiting(
+    connection: Connection, *, repositories: Sequence[RepositoryName] | None
+) -> dict[WorkKind, int]:
+    """Return how much of each kind waits in some repositories (None: all), without what failed repeatedly."""
+    rows = await connection.fetch(SQL["waiting"], None if repositories is None else list(repositories))
+    return {WorkKind(row["kind"]): row["waiting"] for row in rows}
+
+
+async def list_failing(
+    connection: Connection,
+    *,
+    repositories: Sequence[RepositoryName] | None,
+    kind: WorkKind,
+    limit: int,
+) -> tuple[int, list[Failing]]:
+    """Return how much of a kind has failed repeatedly in some repositories (None: all), and the first of it."""
+    rows = await connection.fetch(
+        SQL["list_failing"], None if repositories is None else list(repositories), limit, kind
+    )
+    found = [
+        Failing(repository=RepositoryName(row["repository"]), key=row["key"], attempts=row["attempts"])
+        for row in rows
+    ]
+    return (rows[0]["all_of_them"] if rows else 0), found
+
+
+async def trim_work(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Give up work that has been due since before an instant and kept failing; return how much."""
+    return int((await connection.execute(SQL["trim_work"], before, limit)).rsplit(" ", 1)[1])

@@ -1,0 +1,199 @@
+"""The end of a walk, once nothing is left to compare: the brake is asked once, then deletions are made or reported.
+
+Every step may be repeated: a deletion leaves the list of what is held back in the transaction that makes it, and the
+brake's word is kept, so that another worker can go on where one died.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from indexer.inventory.apply_observation import TagObservation, TagState
+from indexer.inventory.changes import AuditAction, AuditSource, DriftCause, DriftKind, Finding
+from indexer.inventory.repository_manifests import ManifestObservation
+from indexer.oci.digest import parse_digest
+from indexer.oci.reference import TagName
+from indexer.store import apply, drift, manifests, pending_deletions, reconcile_runs, repositories, tags
+from indexer.store.apply import ObservedRevision, Stored
+from indexer.store.drift import RunOutcome
+from indexer.store.lookups import Lookups
+from indexer.store.pending_deletions import PendingDeletion
+from indexer.store.pool import Pool, connection, transaction
+from indexer.store.reconcile_runs import Run
+from reconciler.drift.decide import BrakePulled, Losses, brake
+from reconciler.drift.exceptions import spoiling
+from reconciler.drift.operator_log import record_operator_action
+from reconciler.drift.repair import STORE_CHUNK, Repairer, ask_for_manifests
+from reconciler.drift.report import RunSettings, add_undecided, examples
+
+log = structlog.get_logger()
+
+HELD_BACK: Final = "held back by the brake"
+
+
+class Finisher:
+    """Brings one walk to its end."""
+
+    def __init__(
+        self, pool: Pool, lookups: Lookups, settings: RunSettings, run: Run, repairer: Repairer
+    ) -> None:
+        self._pool = pool
+        self._lookups = lookups
+        self._settings = settings
+        self._run = run
+        self._repairer = repairer
+        self._counts: Counter[str] = Counter()
+
+    async def end(self) -> None:
+        """Ask the brake, delete or report, close the walk."""
+        async with connection(self._pool) as held:
+            deletes = (await reconcile_runs.result_of(held, run_id=self._run.id)).deletes
+        if deletes is None:
+            pulled = await self._check_brake()
+            deletes = pulled is None or self._settings.release_brake
+            async with transaction(self._pool) as held:
+                reason = None if pulled is None or deletes else pulled.reason
+                await pending_deletions.decide_deletes(
+                    held, run_id=self._run.id, deletes=deletes, brake=reason
+                )
+                if pulled is not None and deletes:
+                    await record_operator_action(
+                        held,
+                        self._settings,
+                        AuditAction.OPERATOR_BRAKE_RELEASED,
+                        run_id=self._run.id,
+                        brake=pulled.reason,
+                    )
+        if deletes:
+            await self._delete_tags()
+            await self._delete_manifests()
+        else:
+            await self._report_held_back()
+        await self._close(braked=not deletes)
+
+    async def _check_brake(self) -> BrakePulled | None:
+        async with connection(self._pool) as held:
+            kept = await pending_deletions.count_held_back(held, run_id=self._run.id)
+            live = await tags.count_live(held)
+            stored = await manifests.count_held(held)
+        for resource, on_record, is_manifest in (("tags", live, False), ("manifests", stored, True)):
+            losses = Losses(
+                resource=resource,
+                on_record=on_record,
+                vanished=kept.get((is_manifest, True), 0),
+                missing=kept.get((is_manifest, False), 0),
+            )
+            pulled = brake(losses, share=self._settings.brake_share)
+            if pulled is not None:
+                return pulled
+        return None
+
+    async def _delete_tags(self) -> None:
+        while chunk := await self._next(manifests_=False):
+            observations = [
+                ObservedRevision(observation=_absence(item), revision=item.revision) for item in chunk
+            ]
+            now = datetime.now(UTC)
+            async with transaction(self._pool) as held:
+                stored = await apply.apply_observations(
+                    held, self._lookups, observations, source=AuditSource.WALK, now=now, run_id=self._run.id
+                )
+                await pending_deletions.drop_held_back(held, run_id=self._run.id, done=chunk, manifests=False)
+            self._counts.update(became.value for became in stored)
+            again = (Stored.INCONCLUSIVE, Stored.OVERTAKEN)
+            await self._repairer.observe_again(
+                [
+                    look.observation
+                    for look, became in zip(observations, stored, strict=True)
+                    if became in again
+                ]
+            )
+
+    async def _delete_manifests(self) -> None:
+        while chunk := await self._next(manifests_=True):
+            for item in chunk:
+                await self._delete_manifest(item)
+
+    async def _delete_manifest(self, item: PendingDeletion) -> None:
+        now = datetime.now(UTC)
+        observation = ManifestObservation(
+            repository=item.repository,
+            digest=parse_digest(item.key),
+            served=False,
+            observed_at=item.observed_at,
+            as_of=item.as_of,
+        )
+        async with transaction(self._pool) as held:
+            (stored,) = await apply.see_manifests(
+                held, self._lookups, [observation], source=AuditSource.WALK, now=now, run_id=self._run.id
+            )
+            if stored is Stored.INCONCLUSIVE:
+                await ask_for_manifests(held, [observation], now=now)
+            self._counts["changed"] += stored is Stored.CHANGED
+            await pending_deletions.drop_held_back(held, run_id=self._run.id, done=[item], manifests=True)
+
+    async def _report_held_back(self) -> None:
+        while chunk := await self._next(manifests_=False):
+            findings = [
+                Finding(
+                    kind=DriftKind.TAG_EXTRA,
+                    cause=DriftCause.UNANNOUNCED,
+                    repository=item.repository,
+                    tag=TagName(item.key),
+                    detected_at=item.observed_at,
+                    repaired=False,
+                    expected=item.expected,
+                )
+                for item in chunk
+            ]
+            async with transaction(self._pool) as held:
+                ids = await repositories.find_ids(held, names={item.repository for item in chunk})
+                await drift.add_findings(
+                    held, findings=findings, run_id=self._run.id, repository_ids=ids, note=HELD_BACK
+                )
+                await pending_deletions.drop_held_back(held, run_id=self._run.id, done=chunk, manifests=False)
+
+    async def _next(self, *, manifests_: bool) -> list[PendingDeletion]:
+        async with connection(self._pool) as held:
+            return await pending_deletions.list_held_back(
+                held, run_id=self._run.id, manifests=manifests_, limit=STORE_CHUNK
+            )
+
+    async def _close(self, *, braked: bool) -> None:
+        async with transaction(self._pool) as held:
+            before = await reconcile_runs.result_of(held, run_id=self._run.id)
+            undecided = before.undecided
+            for more in await reconcile_runs.list_undecided(held, run_id=self._run.id):
+                add_undecided(undecided, more)
+            counts = self._counts + await reconcile_runs.sum_counts(held, run_id=self._run.id)
+            if braked:
+                kept = await pending_deletions.count_held_back(held, run_id=self._run.id)
+                reported = await pending_deletions.unrepaired(held, run_id=self._run.id, limit=1)
+                counts["held_back"] = sum(kept.values()) + sum(row["all_of_them"] for row in reported)
+            open_kinds = spoiling(undecided, counts, share=self._settings.brake_share)
+            outcome = RunOutcome.INCOMPLETE if open_kinds else RunOutcome.COMPLETE
+            outcome = RunOutcome.BRAKED if braked else outcome
+            await reconcile_runs.end_run(
+                held,
+                run_id=self._run.id,
+                at=datetime.now(UTC),
+                outcome=outcome,
+                counts=counts,
+                undecided=undecided,
+                note="; ".join(filter(None, [before.brake, *examples(undecided)])) or None,
+            )
+        log.info("walk_finished", run_id=self._run.id, outcome=outcome, **counts)
+
+
+def _absence(item: PendingDeletion) -> TagObservation:
+    return TagObservation(
+        repository=item.repository,
+        tag=TagName(item.key),
+        outcome=TagState.ABSENT,
+        observed_at=item.observed_at,
+        as_of=item.as_of,
+    )

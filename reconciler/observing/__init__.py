@@ -1,0 +1,1 @@
+"""Asking the registry about tags, and what its answers prove."""
