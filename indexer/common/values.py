@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB)?\Z")
-_BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\Z", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z", re.ASCII)
+_BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _KEY_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]+\Z")
 _WHOLE = re.compile(r"[+-]?[0-9]+\Z")
 _ON = ("true", "yes", "on", "1")
@@ -41,12 +41,12 @@ class Secret:
 
 
 def parse_duration(value: object) -> timedelta:
-    """Return ``500ms``, ``30s``, ``15m``, ``24h`` or ``7d`` as a timedelta; a bare number is refused."""
+    """Return ``500ms``, ``30s``, ``15m``, ``24h``, ``7d`` or ``2w`` as a timedelta; a bare number is refused."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.match(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"a duration needs a unit, like 500ms, 30s, 15m, 24h or 7d; got {value!r}")
+        raise ValueError(f"a duration needs a unit, like 500ms, 30s, 15m, 24h, 7d or 2w; got {value!r}")
     try:
         return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
     except OverflowError:
@@ -59,7 +59,7 @@ def parse_pull_detail(value: object) -> timedelta | None:
 
 
 def parse_size(value: object) -> int:
-    """Return ``512MiB``, ``1GiB`` or a plain number of bytes as an int."""
+    """Return ``512MiB``, ``1GiB``, ``2TiB`` or a plain number of bytes as an int."""
     if isinstance(value, str) and (match := _SIZE.match(value.strip())):
         return int(match[1]) * _BYTES[match[2] or ""]
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:

@@ -8,6 +8,7 @@ has no version and the empty key.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _VERSION = re.compile(
     r"[vV]?(?P<numbers>\d{1,18}(?:\.\d{1,18}){0,3})(?:-(?P<pre>[0-9A-Za-z.-]+))?(?:[+_][0-9A-Za-z._-]*)?\Z",
@@ -40,6 +41,25 @@ def semver_key(tag: str) -> bytes:
     if match["pre"] is None:
         return key + _RELEASE
     return key + b"".join(_identifier(part) for part in match["pre"][:_MAX_PRERELEASE].split("."))
+
+
+class Version(NamedTuple):
+    """A full version. ``key`` orders as :func:`semver_key` does: build metadata makes no difference (§10)."""
+
+    major: int
+    minor: int
+    patch: int
+    prerelease: bool
+    key: bytes
+
+
+def parse_version(tag: str) -> Version | None:
+    """Return the full version that a tag is, a ``v`` before it and ``_`` for ``+`` allowed; else None."""
+    if not looks_immutable(tag):
+        return None
+    key = semver_key(tag)
+    numbers = [int.from_bytes(key[at : at + 8], "big") for at in (0, 8, 16)]
+    return Version(numbers[0], numbers[1], numbers[2], not key.endswith(_RELEASE), key)
 
 
 def looks_immutable(tag: str) -> bool:
