@@ -1,6 +1,7 @@
 """The verbs of ``indexer``: up, serve, migrate, openapi, jwks. Each imports only what it needs.
 
-The groups of verbs are loaded when one of theirs is asked for: ``cli_inbox``, ``cli_audit``, ``cli_feeds``.
+The groups of verbs are loaded when one of theirs is asked for: ``cli_inbox``, ``cli_audit``, ``cli_feeds``,
+``cli_policies``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ app = cyclopts.App(
 app.command("indexer.cli_inbox:app", name="inbox", help="Deliveries that could not be applied.")
 app.command("indexer.cli_audit:app", name="audit", help="The audit log.")
 app.command("indexer.cli_feeds:app", name="feeds", help="Where the audit log is delivered to.")
+app.command("indexer.cli_policies:app", name="policies", help="The file of policies.")
 
 
 def main() -> None:

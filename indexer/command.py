@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
+EXIT_USAGE = 64
+"""What was typed cannot be meant, as sysexits.h has it: of the verbs that plan and act, whose 2 is a plan's."""
 EXIT_INTERRUPTED = 130
 
 

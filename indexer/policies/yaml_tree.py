@@ -98,7 +98,7 @@ def read_tree(content: bytes) -> Node:
     """Return the tree of a file; an empty one is an empty mapping. Raises ``PoliciesRefused``."""
     if len(content) > MAX_BYTES:
         raise _refused(
-            1, f"the file has {len(content)} bytes, more than {MAX_BYTES} are not read: make it smaller"
+            1, f"the file has more than {MAX_BYTES} bytes, and no larger one is read: make it smaller"
         )
     try:
         text = content.decode("utf-8-sig")

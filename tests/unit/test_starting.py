@@ -64,6 +64,7 @@ LOADS = {
     "indexer audit archive --before 2026-01 --drop": ASKING | SIGNATURES | LOGS,
     "indexer audit verify a-file --key a-file": SIGNATURES,
     "indexer audit verify --database": ASKING | SIGNATURES | LOGS,
+    "indexer policies check a-file": {"pydantic"},
     "indexer jwks a-file": {"cryptography", "joserfc"},
     "reconciler status": ASKING,
     "reconciler once": REGISTRY,

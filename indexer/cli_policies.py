@@ -1,0 +1,74 @@
+"""The verbs of ``indexer policies``: check. They read a file and ask nobody: no database, no settings, no registry."""
+
+from __future__ import annotations
+
+import sys
+from json import dumps as json_dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+
+from indexer.command import EXIT_FAILED, EXIT_USAGE
+from indexer.common.terminal import printable, write_lines
+
+if TYPE_CHECKING:
+    from indexer.policies.document import Policies
+
+AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
+
+app = cyclopts.App(name="policies", help="The file of policies.")
+
+
+@app.command(name="check")
+def policies_check(
+    file: Annotated[Path, cyclopts.Parameter(help="The file of policies, YAML.")],
+    /,
+    *,
+    json: AsJson = False,
+) -> int:
+    """Check a file of policies: every problem with its line, and what would be right. Exit 1: there are some."""
+    from indexer.policies.document import read_policies  # noqa: PLC0415
+    from indexer.policies.problems import PoliciesRefused  # noqa: PLC0415
+
+    content = _read(file)
+    if content is None:
+        return EXIT_USAGE
+    try:
+        policies = read_policies(content, name=str(file))
+    except PoliciesRefused as refused:
+        problems = [{"line": each.line, "key": each.key, "text": each.text} for each in refused.problems]
+        _print(json, {"file": str(file), "valid": False, "problems": problems}, str(refused).splitlines())
+        return EXIT_FAILED
+    found = {"file": str(file), "valid": True, "problems": [], **_summary(policies)}
+    _print(json, found, [f"{file}: {_summary_text(policies)}"])
+    return 0
+
+
+def _summary(policies: Policies) -> dict[str, Any]:
+    cleanup = [{"id": policy.id, "mode": policy.mode} for policy in policies.cleanup]
+    return {"sha256": policies.sha256, "cleanup": cleanup}
+
+
+def _summary_text(policies: Policies) -> str:
+    named = ", ".join(f"{policy.id} ({policy.mode})" for policy in policies.cleanup)
+    return f"valid; cleanup policies: {named}" if named else "valid; no cleanup policies"
+
+
+def _read(file: Path) -> bytes | None:
+    """Return what a file holds, a little more than is taken at most; None where it cannot be read, which is said."""
+    from indexer.policies.yaml_tree import MAX_BYTES  # noqa: PLC0415
+
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        sys.stderr.write(printable(f"indexer: {file} cannot be read: {error.strerror}") + "\n")
+        return None
+
+
+def _print(as_json: bool, value: dict[str, Any], lines: list[str]) -> None:
+    if as_json:
+        sys.stdout.write(json_dumps(value) + "\n")
+    else:
+        write_lines(lines)
