@@ -49,6 +49,7 @@ def generate(repository: str) -> list[TagRow]:
             created_at=chance.choice([None, at(chance.randrange(5))]),
             first_seen_at=at(chance.randrange(9)),
             last_pulled_at=chance.choice([None, at(chance.randrange(9))]),
+            last_checked_at=chance.choice([None, at(chance.randrange(9))]),
             seed=chance.choice([None, "shared"]),
         )
         for name in names
@@ -115,6 +116,15 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
     ({"never_pulled": False}, lambda tag: tag.last_pulled_at is not None),
     ({"not_pulled_since": at(4)}, lambda tag: tag.last_pulled_at is None or tag.last_pulled_at < at(4)),
     ({"pulled_before": at(4)}, lambda tag: tag.last_pulled_at is not None and tag.last_pulled_at < at(4)),
+    ({"checked_before": at(4)}, lambda tag: tag.last_checked_at is not None and tag.last_checked_at < at(4)),
+    (
+        {"not_checked_since": at(4), "pulled_after": at(2)},
+        lambda tag: (
+            (tag.last_checked_at is None or tag.last_checked_at < at(4))
+            and tag.last_pulled_at is not None
+            and tag.last_pulled_at > at(2)
+        ),
+    ),
     ({"size_min": "1MiB", "name_regex": "v.*"}, lambda tag: tag.size_bytes >= 2**20 and tag.name[0] == "v"),
 ]
 
@@ -173,6 +183,14 @@ async def test_filters__what_was_not_pulled(api: Api) -> None:
                 assert expected(world, sort) == shown, (query, scope, sort)
             counted = await api.json(PATH, count="exact", limit=1, sort="last_pulled_at", **scope, **query)
             assert counted["count"] == len(world), (query, scope)
+
+
+async def test_sort__by_checks_across_repositories_is_none(api: Api) -> None:
+    """No index has the order of checks, and all tags of a registry are not sorted for a page."""
+    for path in (PATH, "/api/v1/repositories"):
+        refused = await api.problem(path, 400, sort="last_checked_at")
+        assert (refused["code"], refused["parameter"]) == ("invalid_parameter", "sort")
+        assert "last_checked_at" not in refused["allowed"]
 
 
 async def test_filters__what_was_not_pulled_of_one_repository(api: Api) -> None:

@@ -116,6 +116,19 @@ async def test_tags__a_small_repository_is_sorted_whole(connection: Connection) 
         assert all(node["Actual Rows"] <= small.tag_count for node in nodes(found)), kinds(found)
 
 
+async def test_tags__by_checks_the_repository_is_sorted_and_no_other(connection: Connection) -> None:
+    """No index has the order of checks: a page reads those of its repository, and looks up what it shows."""
+    small = await repository(connection, "small")
+    for descending in (False, True):
+        listing = await store.tags_of_repository(
+            connection, repository=small, sort=[("last_checked_at", descending)], wanted=TagFilter()
+        )
+        found = await plan(connection, listing)
+        assert "Sort" in kinds(found)
+        assert all(node["Actual Rows"] * node["Actual Loops"] <= small.tag_count for node in nodes(found))
+        assert pages(found) < 4 * small.tag_count + 101 * 30
+
+
 async def test_tags__a_page_costs_the_same_in_a_large_repository(connection: Connection) -> None:
     """A page reads as many pages of the database from 10,000 tags as from 1,000, and deep as many as first."""
     sizes: dict[tuple[str, bool], int] = {}

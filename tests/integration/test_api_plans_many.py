@@ -104,6 +104,8 @@ FILTERS = (
     TagFilter(pulled_after=at(5)),
     TagFilter(never_pulled=True),
     TagFilter(not_pulled_since=at(LARGE // 2)),
+    TagFilter(checked_after=at(5)),
+    TagFilter(not_checked_since=at(LARGE)),
 )
 NEWEST = [("published_at", True)]
 

@@ -12,7 +12,7 @@ from indexer.inventory.semver import semver_key
 from indexer.store import repositories
 from indexer.store.listing import tags as store
 from tests.fixtures.everything import fill
-from tests.fixtures.rows import OCI_INDEX, TagRow, at, digest, put_repository, put_tags
+from tests.fixtures.rows import NEVER, OCI_INDEX, TagRow, at, digest, put_repository, put_tags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from tests.fixtures.asking import Api
 
 PATH = "/api/v1/repositories/team/app/tags"
-KEYS = ("name", "semver", "published_at", "created_at", "size", "last_pulled_at", "first_seen_at")
+KEYS = (
+    "name",
+    "semver",
+    "published_at",
+    "created_at",
+    "size",
+    "last_pulled_at",
+    "last_checked_at",
+    "first_seen_at",
+)
 
 
 def anything(_item: Any) -> bool:
@@ -48,6 +57,7 @@ def generate(count: int, seed: int = 7) -> list[TagRow]:
             created_at=chance.choice([None, None, at(chance.randrange(10))]),
             first_seen_at=at(chance.randrange(40)),
             last_pulled_at=chance.choice([None, at(chance.randrange(10))]),
+            last_checked_at=chance.choice([None, at(chance.randrange(10))]),
             pull_count=chance.randrange(5),
             seed=chance.choice([None, "shared-1", "shared-2"]),
             verified_at=chance.choice([None, at(5)]),
@@ -64,6 +74,7 @@ VALUES: dict[str, Any] = {
     "created_at": lambda tag: tag.created_at,
     "size": lambda tag: tag.size_bytes,
     "last_pulled_at": lambda tag: tag.last_pulled_at,
+    "last_checked_at": lambda tag: tag.last_checked_at,
     "first_seen_at": lambda tag: tag.first_seen_at,
 }
 
@@ -141,12 +152,28 @@ async def test_sort__several_keys_with_mixed_directions(api: Api) -> None:
     await put_repository(api.pool, "team/app", tags)
     chance = random.Random(3)
     sorts = ["-size,name", "size,-name", "-last_pulled_at,created_at", "created_at,-last_pulled_at,-name"]
+    sorts += ["last_pulled_at,-last_checked_at", "-last_checked_at,last_pulled_at,size"]
     sorts += [
         ",".join(chance.choice(["", "-"]) + key for key in keys)
         for keys in chance.sample([*permutations(KEYS, 2), *permutations(KEYS, 3)], 40)
     ]
     for sort in sorts:
         assert expected(tags, sort) == await forward(api, sort=sort, limit=9), sort
+
+
+async def test_sort__by_checks_has_no_index_and_so_an_end(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository of more tags than are sorted for a page is not sorted by checks, and is still filtered by them."""
+    tags = generate(60)
+    await put_repository(api.pool, "team/app", tags)
+    monkeypatch.setattr(store, "SORTED_BY_CHECKS", 59)
+    for sort in ("last_checked_at", "-last_checked_at,name"):
+        refused = await api.problem(PATH, 400, sort=sort)
+        assert (refused["code"], refused["parameter"]) == ("too_many_to_sort", "sort")
+        assert "not_checked_since" in refused["allowed"]
+    unused = [tag.name for tag in tags if tag.last_checked_at is None or tag.last_checked_at < at(4)]
+    assert unused == await forward(api, sort="name", limit=20, not_checked_since=at(4))
+    monkeypatch.setattr(store, "SORTED_BY_CHECKS", 60)
+    assert expected(tags, "-last_checked_at") == await forward(api, sort="-last_checked_at", limit=20)
 
 
 async def test_tag__shows_the_fields_of_the_interface(api: Api) -> None:
@@ -221,6 +248,17 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
     ({"created_before": at(4)}, lambda t: t.created_at is not None and t.created_at < at(4)),
     ({"pulled_after": at(4)}, lambda t: t.last_pulled_at is not None and t.last_pulled_at > at(4)),
     ({"pulled_before": at(4)}, lambda t: t.last_pulled_at is not None and t.last_pulled_at < at(4)),
+    ({"checked_after": at(4)}, lambda t: t.last_checked_at is not None and t.last_checked_at > at(4)),
+    ({"checked_before": at(4)}, lambda t: t.last_checked_at is not None and t.last_checked_at < at(4)),
+    ({"not_checked_since": at(4)}, lambda t: t.last_checked_at is None or t.last_checked_at < at(4)),
+    (
+        {"not_checked_since": at(6), "not_pulled_since": at(6)},
+        lambda t: all(used is None or used < at(6) for used in (t.last_pulled_at, t.last_checked_at)),
+    ),
+    (
+        {"checked_after": at(2), "pulled_before": at(8)},
+        lambda t: (t.last_checked_at or NEVER) > at(2) and (t.last_pulled_at or at(9)) < at(8),
+    ),
     ({"size_min": 200}, lambda t: t.size_bytes >= 200),
     ({"size_max": 200}, lambda t: t.size_bytes <= 200),
     ({"size_min": 100, "size_max": 200}, lambda t: 100 <= t.size_bytes <= 200),
@@ -260,7 +298,14 @@ async def test_filters__leave_what_a_reference_leaves(api: Api) -> None:
     await put_repository(api.pool, "team/app", tags)
     for query, keeps in FILTERS:
         kept = [tag for tag in tags if keeps(tag)]
-        for sort in ("name", "-published_at", "created_at", "-last_pulled_at", "-size,name"):
+        for sort in (
+            "name",
+            "-published_at",
+            "created_at",
+            "-last_pulled_at",
+            "-last_checked_at",
+            "-size,name",
+        ):
             assert expected(kept, sort) == await forward(api, sort=sort, limit=11, **query), (query, sort)
         counted = await api.json(PATH, count="exact", limit=1, **query)
         assert counted["count"] == len(kept), query

@@ -30,14 +30,17 @@ from indexer.api.problems import not_found
 from indexer.api.responses import Document, Items
 from indexer.api.sorting import parse_sort, sort_field
 from indexer.api.v1.manifests import Manifest, Referrer, show_manifest, show_referrer
+from indexer.common.errors import CallerError
 from indexer.inventory.records import BrokenReason, TimeSource
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.kinds import Kind
 from indexer.store.instants import show_instant
 from indexer.store.listing import manifests as store
+from indexer.store.listing import tags as store_tags
+from indexer.store.listing.freshness import RepositoryRef
 from indexer.store.listing.page_query import PageRows, Row
 from indexer.store.listing.tags import (
-    COLUMNS,
+    OF_REPOSITORY,
     TagFilter,
     TagPage,
     fetch_tags,
@@ -86,6 +89,14 @@ class TagFilterQuery(ListQuery):
     not_pulled_since: Time | None = Field(
         default=None, description="Not pulled at that instant or later; tags never pulled match, too."
     )
+    checked_after: Time | None = Field(default=None, description="Last asked for by HEAD after; exclusive.")
+    checked_before: Time | None = Field(
+        default=None, description="Last asked for by HEAD before; exclusive. Tags never checked do not match."
+    )
+    not_checked_since: Time | None = Field(
+        default=None,
+        description="Not asked for by HEAD at that instant or later; tags never checked match, too.",
+    )
     size_min: Bytes | None = Field(default=None, description="Bytes, inclusive.")
     size_max: Bytes | None = Field(default=None, description="Bytes, inclusive.")
     broken: Flag | None = Field(default=None, description="Listed by the registry, but cannot be read.")
@@ -95,7 +106,7 @@ class TagFilterQuery(ListQuery):
 class TagsQuery(TagFilterQuery):
     """The tags of one repository."""
 
-    sort: str = sort_field(COLUMNS, default="name")
+    sort: str = sort_field(OF_REPOSITORY, default="name")
     name: Text | None = Field(default=None, description="Tags that have this in them.")
 
 
@@ -148,14 +159,15 @@ async def list_tags(call: ApiCall[TagsQuery]) -> Items:
     """List the tags of a repository.
 
     Sorted and filtered. In a repository of more than 50,000 tags a search that no index serves looks at
-    20,000 of them per request: the page may then be short, or empty, and still have a `next`.
+    20,000 of them per request: the page may then be short, or empty, and still have a `next`. By
+    `last_checked_at` first, a repository of at most 10,000 tags is sorted.
     """
     wanted = tag_filter(call.query, name=call.query.name)
+    sort = parse_sort(call.query.sort, OF_REPOSITORY)
     async with call.readers.reading() as held:
         repository = await readable_repository(held, call)
-        listing = await tags_of_repository(
-            held, repository=repository, sort=parse_sort(call.query.sort, COLUMNS), wanted=wanted
-        )
+        _refuse_to_sort(repository, sort[0][0])
+        listing = await tags_of_repository(held, repository=repository, sort=sort, wanted=wanted)
         page = await fetch_tags(
             held, call.interned, listing, call.cursors.page_of(call.query, SCOPE, listing.orders)
         )
@@ -196,6 +208,17 @@ async def get_tag(call: ApiCall[NoQuery]) -> Document:
     )
 
 
+def _refuse_to_sort(repository: RepositoryRef, key: str) -> None:
+    """Raise ``CallerError`` where no index has the order and the tags are too many to be sorted for each page."""
+    if key == "last_checked_at" and repository.tag_count > store_tags.SORTED_BY_CHECKS:
+        raise CallerError(
+            f"a repository of more than {store_tags.SORTED_BY_CHECKS} tags is not sorted by last_checked_at",
+            code="too_many_to_sort",
+            parameter="sort",
+            allowed="another key first; checked_after, checked_before and not_checked_since filter by it",
+        )
+
+
 def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
     """Return what a question asks of tags; raise ``CallerError`` for a bad regular expression."""
     matches = None
@@ -220,6 +243,9 @@ def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
         pulled_before=query.pulled_before,
         never_pulled=query.never_pulled,
         not_pulled_since=query.not_pulled_since,
+        checked_after=query.checked_after,
+        checked_before=query.checked_before,
+        not_checked_since=query.not_checked_since,
         size_min=query.size_min,
         size_max=query.size_max,
         broken=query.broken,
