@@ -107,7 +107,7 @@ CREATE TABLE manifest (
     facet_id           integer NOT NULL REFERENCES facet,
     config_media_type_id integer REFERENCES media_type,
     config_size_bytes  bigint,                               -- as this manifest claims
-    content            text NOT NULL DEFAULT 'heard' CHECK (content IN ('heard', 'read', 'partly-read', 'unreadable')),
+    content            text NOT NULL DEFAULT 'announced' CHECK (content IN ('announced', 'read', 'partly-read', 'unreadable')),
     digest             bytea NOT NULL UNIQUE,
     config_digest      bytea,
     subject_digest     bytea,
@@ -187,7 +187,7 @@ CREATE TABLE tag (
     pushed_by       integer REFERENCES actor,
     revision        integer NOT NULL DEFAULT 1,
     published_source text NOT NULL CHECK (published_source IN ('event', 'storage', 'image-config', 'first-seen')),
-    evidence        text NOT NULL CHECK (evidence IN ('told', 'seen')),
+    evidence        text NOT NULL CHECK (evidence IN ('event', 'observation')),
     large           boolean NOT NULL DEFAULT false,            -- the same as of its repository
     name            text COLLATE "C" NOT NULL,
     semver_key      bytea NOT NULL DEFAULT '',
@@ -218,7 +218,7 @@ CREATE TABLE tag_tombstone (
     deleted_at     timestamptz NOT NULL,
     repository_id  integer NOT NULL REFERENCES repository,
     revision       integer NOT NULL,
-    evidence       text NOT NULL CHECK (evidence IN ('told', 'seen')),
+    evidence       text NOT NULL CHECK (evidence IN ('event', 'observation')),
     verified       boolean NOT NULL DEFAULT false,
     by_dummy       boolean NOT NULL DEFAULT false,             -- GitLab deleted it by one of its dummy manifests
     name           text COLLATE "C" NOT NULL,
@@ -544,7 +544,7 @@ CREATE INDEX own_request_by_age ON own_request USING brin (received_at);
 
 -- When somebody received: one row per process of `indexer serve`, by its own clock. Where no row reaches, nobody did.
 -- loop_state cannot tell: it knows processes by host and number, which a container has again after its restart.
-CREATE TABLE door (
+CREATE TABLE receiver_session (
     opened_at  timestamptz NOT NULL,
     open_at    timestamptz NOT NULL,                     -- the last time it said so
     spooled    bigint NOT NULL,                          -- deliveries in its spool then
@@ -582,7 +582,7 @@ CREATE TABLE access_file (
 -- due -----------------------------------------------------------------------------------------------------
 
 -- Work that waits. Made due again while leased, a row bumps its generation and runs exactly once more.
-CREATE TABLE due (
+CREATE TABLE work_item (
     due_at         timestamptz NOT NULL,
     observed_at      timestamptz NOT NULL DEFAULT '-infinity',  -- spaces the looks of a tag that never rests
     lease_until    timestamptz,
@@ -590,16 +590,16 @@ CREATE TABLE due (
     repository_id  integer NOT NULL REFERENCES repository,
     attempts       integer NOT NULL DEFAULT 0,
     generation     integer NOT NULL DEFAULT 0,
-    looks          integer NOT NULL DEFAULT 0,          -- made since the last news
-    agreed         integer NOT NULL DEFAULT 0,          -- of these, in a row, that agreed with the record
+    observations   integer NOT NULL DEFAULT 0,          -- made since the last news
+    confirmations  integer NOT NULL DEFAULT 0,          -- of these, in a row, that agreed with the record
     kind           text NOT NULL CHECK (kind IN ('verify', 'resolve', 'measure')),
     key            text COLLATE "C" NOT NULL,           -- verify: the tag; resolve: the digest; measure: ''
-    last_seen      text,                                -- what the last look saw: a digest, 'absent' or 'broken'
+    last_observation text,                                -- what the last look saw: a digest, 'absent' or 'broken'
     PRIMARY KEY (kind, repository_id, key)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
-CREATE INDEX work_item_by_time ON due (kind, due_at);
-CREATE INDEX work_item_failing ON due (since) WHERE attempts > 0;
+CREATE INDEX work_item_by_time ON work_item (kind, due_at);
+CREATE INDEX work_item_failing ON work_item (since) WHERE attempts > 0;
 
 -- drift ---------------------------------------------------------------------------------------------------
 
@@ -814,7 +814,7 @@ CREATE TABLE loss_interval (
     waited       bigint NOT NULL DEFAULT 0,              -- in the memory of a process that ended, when last read
     instance_id  integer REFERENCES registry_instance,
     state        text NOT NULL CHECK (state IN ('nothing_lost', 'at_most', 'unknown')),
-    walk         boolean NOT NULL,                       -- a walk is called for
+    reconcile    boolean NOT NULL,                       -- a walk is called for
     because      text,
     CHECK (num_nonnulls(process_id, instance_id) = 1)
 );
@@ -823,7 +823,7 @@ CREATE INDEX loss_interval_by_process ON loss_interval (process_id, to_at) WHERE
 CREATE INDEX loss_interval_by_instance ON loss_interval (instance_id, to_at) WHERE instance_id IS NOT NULL;
 CREATE INDEX loss_interval_by_end ON loss_interval (to_at);
 
--- Intervals in which no door was open, of which it is decided what they may have cost.
+-- Intervals in which no receiver_session was open, of which it is decided what they may have cost.
 CREATE TABLE downtime (
     to_at    timestamptz PRIMARY KEY,
     from_at  timestamptz NOT NULL

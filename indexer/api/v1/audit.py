@@ -38,8 +38,8 @@ class AuditFilterQuery(Query):
     actor: Text | None = Field(default=None, description="Who did it.")
     source: Several[AuditSource] | None = Field(default=None, description="How we know.")
     address: Text | None = Field(default=None, description="The client's address, without the port.")
-    occurred_after: Time | None = Field(default=None, description="LockKey.")
-    occurred_before: Time | None = Field(default=None, description="LockKey.")
+    occurred_after: Time | None = Field(default=None, description="Exclusive.")
+    occurred_before: Time | None = Field(default=None, description="Exclusive.")
     other_names: ClassVar[Mapping[str, str]] = {
         "after_time": "occurred_after",
         "before_time": "occurred_before",

@@ -38,8 +38,8 @@ class DriftQuery(ListQuery):
     kind: Several[DriftKind] | None = Field(default=None, description="How they differed.")
     cause: Several[DriftCause] | None = Field(default=None, description="Why, as far as it can be told.")
     repaired: Flag | None = Field(default=None, description="Whether the inventory was repaired.")
-    detected_after: Time | None = Field(default=None, description="LockKey.")
-    detected_before: Time | None = Field(default=None, description="LockKey.")
+    detected_after: Time | None = Field(default=None, description="Exclusive.")
+    detected_before: Time | None = Field(default=None, description="Exclusive.")
     other_names: ClassVar[Mapping[str, str]] = {
         "after_time": "detected_after",
         "before_time": "detected_before",

@@ -38,7 +38,7 @@ class HistoryAt(Shown):
 
     digest: str
     from_: datetime = Field(alias="from", description="Inclusive.")
-    to: datetime | None = Field(description="LockKey; null: it still does.")
+    to: datetime | None = Field(description="Exclusive; null: it still does.")
     from_source: TimeSource = Field(description="How the start is known.")
     not_before: datetime | None = Field(
         description="Where the start is only known to lie between this instant and `from`."

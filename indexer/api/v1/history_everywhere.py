@@ -87,8 +87,8 @@ class MovedQuery(ListQuery):
 
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
     prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
-    moved_after: Time | None = Field(default=None, description="LockKey.")
-    moved_before: Time | None = Field(default=None, description="LockKey.")
+    moved_after: Time | None = Field(default=None, description="Exclusive.")
+    moved_before: Time | None = Field(default=None, description="Exclusive.")
     other_names: ClassVar[Mapping[str, str]] = MOVED_NAMES
 
 

@@ -74,10 +74,10 @@ class TagFilterQuery(ListQuery):
     kind: Several[Kind] | None = Field(default=None, description="What the manifest is to a person.")
     platform: Platforms | None = Field(default=None, description="Tags that run on any of these platforms.")
     pushed_by: Text | None = Field(default=None, description="Who pushed what the tag points to.")
-    published_after: Time | None = Field(default=None, description="LockKey.")
-    published_before: Time | None = Field(default=None, description="LockKey.")
-    created_after: Time | None = Field(default=None, description="LockKey; by the image's own config.")
-    created_before: Time | None = Field(default=None, description="LockKey; by the image's own config.")
+    published_after: Time | None = Field(default=None, description="Exclusive.")
+    published_before: Time | None = Field(default=None, description="Exclusive.")
+    created_after: Time | None = Field(default=None, description="Exclusive; by the image's own config.")
+    created_before: Time | None = Field(default=None, description="Exclusive; by the image's own config.")
     pulled_after: Time | None = Field(default=None, description="Last pulled after; exclusive.")
     pulled_before: Time | None = Field(
         default=None, description="Last pulled before; exclusive. Tags never pulled do not match."
