@@ -33,7 +33,7 @@ EDITS = {
     "manifests taken": "DELETE FROM repository_manifest",
     "manifests called deleted": "UPDATE repository_manifest SET deleted_at = now()",
     "a tag added": "INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, facet_id, "
-    "published_source, evidence) SELECT repository_id, 'v9', manifest_id, now(), now(), facet_id, 'event', 'told' "
+    "published_source, evidence) SELECT repository_id, 'v9', manifest_id, now(), now(), facet_id, 'event', 'event' "
     "FROM tag WHERE name = 'v1'",
     "counters changed": "UPDATE repository SET tag_count = 7, manifest_count = 7",
 }
