@@ -24,8 +24,8 @@ ON CONFLICT DO NOTHING
 """
 
 _TAGS = """
-INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, image_created, first_seen_at, last_event_at,
-                 last_observed_at, verified_at, facet_id, published_source, evidence, semver_key, large)
+INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, image_created, first_seen_at,
+                 last_event_at, last_observed_at, verified_at, facet_id, published_source, evidence, semver_key, large)
 SELECT $1, CASE WHEN n % 5 = 0 THEN 'v1.' || n / 50 || '.' || n % 50 ELSE 'build-' || lpad(n::text, 8, '0') END,
        m.id, m.total_bytes, at, m.image_created, at, at, at + '1s', at + '1s', m.facet_id, 'event', 'observation',
        CASE WHEN n % 5 = 0 THEN int8send(1) || int8send(n / 50) || int8send(n % 50) || int8send(0) || '\\xff'::bytea
@@ -42,7 +42,8 @@ SELECT repository_id, name, published_at, manifest_id, 'event' FROM tag WHERE re
 
 _HELD = """
 INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of)
-SELECT repository_id, manifest_id, min(published_at), max(last_observed_at) FROM tag WHERE repository_id = $1 GROUP BY 1, 2
+SELECT repository_id, manifest_id, min(published_at), max(last_observed_at)
+FROM tag WHERE repository_id = $1 GROUP BY 1, 2
 """
 
 
@@ -55,8 +56,8 @@ FROM generate_series(1, $2::bigint) AS n
 """
 
 _MANY_TAGS = """
-INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, image_created, first_seen_at, last_event_at,
-                 last_observed_at, verified_at, facet_id, published_source, evidence, semver_key, large)
+INSERT INTO tag (repository_id, name, manifest_id, size_bytes, published_at, image_created, first_seen_at,
+                 last_event_at, last_observed_at, verified_at, facet_id, published_source, evidence, semver_key, large)
 SELECT $1 + r, CASE WHEN n % 5 = 0 THEN 'v1.' || n / 50 || '.' || n % 50 ELSE 'build-' || lpad(n::text, 8, '0') END,
        m.id, m.total_bytes, at, m.image_created, at, at, at + '1s', at + '1s', m.facet_id, 'event', 'observation',
        CASE WHEN n % 5 = 0 THEN int8send(1) || int8send(n / 50) || int8send(n % 50) || int8send(0) || '\\xff'::bytea
@@ -76,7 +77,8 @@ SELECT repository_id, name, published_at, manifest_id, 'event' FROM tag WHERE re
 
 _MANY_HELD = """
 INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of)
-SELECT repository_id, manifest_id, min(published_at), max(last_observed_at) FROM tag WHERE repository_id > $1 GROUP BY 1, 2
+SELECT repository_id, manifest_id, min(published_at), max(last_observed_at)
+FROM tag WHERE repository_id > $1 GROUP BY 1, 2
 """
 
 

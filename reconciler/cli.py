@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from reconciler.drift.plan import Plan
     from reconciler.drift.report import Progress, RunReport
 
-INDEXER_VERBS = frozenset({"up", "serve", "migrate", "openapi", "jwks", "inbox", "audit", "feeds", "policies"})
+INDEXER_VERBS = frozenset(
+    {"up", "serve", "migrate", "openapi", "jwks", "inbox", "audit", "feeds", "policies"}
+)
 LINES_OF_BRAKE = 20
 EXIT_DRIFT = 2
 EXIT_BRAKE = 3

@@ -22,7 +22,7 @@ import orjson
 from indexer.audit.checkpoint import check_newest
 from indexer.audit.files import create
 from indexer.audit.leaf import leaf_of
-from indexer.audit.proofs import ProofPart
+from indexer.audit.proofs import EntryRange
 from indexer.audit.prove import write_part
 from indexer.audit.serialize import show_proven
 from indexer.audit.tiles import WIDTH, TreeDamaged, split
@@ -117,7 +117,7 @@ async def _write_proof(pool: Pool, target: Path, *, first: int, last: int) -> No
             await _DISK.run(file.write, data)
 
         await write_part(
-            partial(connection, pool), ProofPart(first=first, last=last, size=newest.size), write
+            partial(connection, pool), EntryRange(first=first, last=last, size=newest.size), write
         )
 
 

@@ -27,7 +27,7 @@ class ProofRefused(ValueError):  # noqa: N818 - a state, read as "proof refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProofPart:
+class EntryRange:
     """Entries by position, from the first to the last, inclusive, of a log of ``size`` entries."""
 
     first: int
@@ -49,7 +49,7 @@ class ProofPart:
 class PartProof:
     """A proof of a part: hashes of complete subtrees before and behind it, its own leaves one behind the other."""
 
-    part: ProofPart
+    part: EntryRange
     before: Sequence[bytes]
     behind: Sequence[bytes]
     leaves: bytes
@@ -76,7 +76,7 @@ class PartProof:
 
 
 def encode_part(
-    part: ProofPart, *, before: Sequence[bytes], behind: Sequence[bytes], note: str | None
+    part: EntryRange, *, before: Sequence[bytes], behind: Sequence[bytes], note: str | None
 ) -> bytes:
     """Return the first line of a proof of a part."""
     header = {
@@ -103,7 +103,7 @@ def parse_part(lines: Iterable[bytes]) -> PartProof:
     header = next(rows, None)
     if header is None or not all(isinstance(header.get(name), int) for name in ("first", "last", "size")):
         raise ProofRefused("not a proof of a part of a log: its first line says first, last and size")
-    part = ProofPart(first=header["first"], last=header["last"], size=header["size"])
+    part = EntryRange(first=header["first"], last=header["last"], size=header["size"])
     if not 0 < part.first <= part.last <= part.size:
         raise ProofRefused(f"there are no entries {part.first} to {part.last} in a log of {part.size}")
     leaves = bytearray()

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from indexer.audit.merkle import Range, consistency_ranges, inclusion_ranges, nodes_of
-from indexer.audit.proofs import ProofPart, encode_leaves, encode_part
+from indexer.audit.proofs import EntryRange, encode_leaves, encode_part
 from indexer.audit.tiles import WIDTH, Tiles, TreeDamaged, keys_of, split
 from indexer.common.errors import CallerError
 from indexer.store.checkpoints import checkpoint_of, newest_checkpoint
@@ -59,7 +59,7 @@ async def prove_consistency(held: Connection, *, first: int, second: int) -> lis
     return (await _tiles(held, ranges)).ranges(ranges)
 
 
-async def part_to_prove(held: Connection, *, after: int, until: int | None, size: int | None) -> ProofPart:
+async def part_to_prove(held: Connection, *, after: int, until: int | None, size: int | None) -> EntryRange:
     """Return the part of the log behind a position that can be proven, up to ``until`` or as far as it is signed.
 
     ``size`` of the log that it is proven against; None: the newest checkpoint's. Raises ``CallerError``.
@@ -75,7 +75,7 @@ async def part_to_prove(held: Connection, *, after: int, until: int | None, size
     last = size if until is None else min(until, size)
     if not 0 <= after < last:
         raise _not_provable(f"there is no entry behind {after} and up to {last} in a log of {size}")
-    return ProofPart(first=after + 1, last=last, size=size)
+    return EntryRange(first=after + 1, last=last, size=size)
 
 
 def _not_provable(why: str) -> CallerError:
@@ -100,7 +100,7 @@ async def leaf_at(held: Connection, position: int) -> bytes | None:
     return (await leaves_of(held, first=position, last=position))[0] if position > 0 else None
 
 
-async def write_part(open_connection: Open, part: ProofPart, out: Out) -> None:
+async def write_part(open_connection: Open, part: EntryRange, out: Out) -> None:
     """Write the proof of a part of the log, with the checkpoint of that size where one was signed."""
     async with open_connection() as held:
         tiles = await _tiles(held, [part.before, part.behind])

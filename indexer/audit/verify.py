@@ -22,7 +22,7 @@ import orjson
 from indexer.audit.leaf import PERSONAL, SALT_BYTES, broken_commitment, leaf_of
 from indexer.audit.merkle import Frontier
 from indexer.audit.note import Checkpoint
-from indexer.audit.proofs import PartProof, ProofPart, ProofRefused, check_part, encode_hash
+from indexer.audit.proofs import EntryRange, PartProof, ProofRefused, check_part, encode_hash
 
 RENUMBERED = 1000
 """How far entries may have been moved up to be still recognised."""
@@ -83,7 +83,9 @@ def verify_export(
         except ProofRefused as error:
             problem = VerifyProblem(fault=VerifyFault.PROOF, position=None, what=str(error))
             return _verdict(proof.part, None, problem)
-    part = proof.part if proof is not None else ProofPart(first=1, last=checkpoint.size, size=checkpoint.size)
+    part = (
+        proof.part if proof is not None else EntryRange(first=1, last=checkpoint.size, size=checkpoint.size)
+    )
     reading = _Reading(part=part, root=checkpoint.root, proof=proof)
     return _verdict(part, reading, reading.read(lines))
 
@@ -92,7 +94,7 @@ def verify_export(
 class _Reading:
     """How far the reading has come."""
 
-    part: ProofPart
+    part: EntryRange
     root: bytes
     proof: PartProof | None
     tree: Frontier = field(default_factory=Frontier)
@@ -141,7 +143,7 @@ class _Reading:
         return None
 
 
-def _verdict(part: ProofPart, reading: _Reading | None, problem: VerifyProblem | None) -> VerifyResult:
+def _verdict(part: EntryRange, reading: _Reading | None, problem: VerifyProblem | None) -> VerifyResult:
     return VerifyResult(
         first=part.first,
         last=part.last,
@@ -152,7 +154,7 @@ def _verdict(part: ProofPart, reading: _Reading | None, problem: VerifyProblem |
     )
 
 
-def _entries(lines: Iterable[bytes], part: ProofPart) -> Iterator[dict[str, Any] | VerifyProblem]:
+def _entries(lines: Iterable[bytes], part: EntryRange) -> Iterator[dict[str, Any] | VerifyProblem]:
     for number, line in enumerate(lines, start=1):
         position = part.first + number - 1
         try:
@@ -229,7 +231,7 @@ def _is_salt(text: object) -> bool:
     return isinstance(text, str) and _SALT.fullmatch(text) is not None
 
 
-def _place(entry: Mapping[str, Any], wanted: int, part: ProofPart) -> VerifyProblem | None:
+def _place(entry: Mapping[str, Any], wanted: int, part: EntryRange) -> VerifyProblem | None:
     position = entry["position"]
     if wanted > part.last:
         return VerifyProblem(

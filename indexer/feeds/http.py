@@ -24,10 +24,10 @@ import orjson
 
 from indexer.audit.cloudevents import SEQUENCE_DIGITS, DeliveredEvent
 from indexer.common.errors import SinkGone, SinkRefused, SinkUnavailable
+from indexer.common.response_body import read_start
 from indexer.common.retry_after import parse_retry_after
 from indexer.common.rfc3339 import parse_time
 from indexer.feeds.config import HttpFeed, read_secret, wrong_key
-from indexer.feeds.response_body import read_start
 from indexer.feeds.tls import tls_context
 from indexer.store.pool import describe
 

@@ -41,8 +41,8 @@ from tenacity import (
 from indexer.background.loop import IterationResult
 from indexer.common.backoff import growing_wait
 from indexer.common.errors import GitlabUnavailable
+from indexer.common.response_body import read_start
 from indexer.common.retry_after import parse_retry_after
-from indexer.feeds.response_body import read_start
 from indexer.store import forwarding
 from indexer.store.forwarding import Queued
 from indexer.store.pool import Pool, connection, describe, transaction

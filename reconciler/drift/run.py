@@ -3,7 +3,7 @@
     catalog ∪ on record ──shared out──▶ taken one by one ──compare──▶ repaired at once: created, moved, broken, readable
                                                              held back: deleted ──brake──▶ repaired, or reported only
 
-Several processes may work at one walk, and one may go on where others died (``indexer.store.reconcile_runs``). It may run
+Several processes may share one run, and one may go on where others died (``indexer.store.reconcile_runs``). It may run
 beside verification and ingest, and beside other walks: every look is stored only if the tag's revision is still what
 it was before the look.
 """

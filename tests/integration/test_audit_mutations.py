@@ -12,7 +12,7 @@ from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
 from indexer.audit.export import export
 from indexer.audit.leaf import leaf_of
 from indexer.audit.note import Checkpoint, SignerKey
-from indexer.audit.proofs import ProofPart, parse_part
+from indexer.audit.proofs import EntryRange, parse_part
 from indexer.audit.prove import root_at, write_part
 from indexer.audit.self_check import SelfCheck
 from indexer.audit.tiles import grow, split
@@ -42,7 +42,7 @@ async def verified(pool: Pool, checkpoint: Checkpoint) -> VerifyResult:
         proof.extend(data)
 
     await export(pool, format="ndjson", after_position=0, out=write_entries, until=SIZE, proof=True)
-    await write_part(partial(connection, pool), ProofPart(first=1, last=SIZE, size=SIZE), write_proof)
+    await write_part(partial(connection, pool), EntryRange(first=1, last=SIZE, size=SIZE), write_proof)
     return verify_export(
         bytes(entries).splitlines(), checkpoint=checkpoint, proof=parse_part(bytes(proof).splitlines())
     )

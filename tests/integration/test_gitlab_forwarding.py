@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 
 from indexer.background.loop import WakeEvent
 from indexer.common.errors import GitlabUnavailable
-from indexer.feeds.response_body import ANSWER_BYTES
+from indexer.common.response_body import ANSWER_BYTES
 from indexer.gitlab_forwarding import forwarder
 from indexer.gitlab_forwarding.forwarder import PATH, Forwarder, GitlabSettings, open_client
 from indexer.ingest.worker import Forwarding, IngestWorker

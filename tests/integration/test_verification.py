@@ -56,7 +56,10 @@ async def test_away__burns_no_attempts(pool: Pool, lookups: Lookups) -> None:
     capture = captures.load(CAPTURE)
     await ingest(pool, lookups, capture, batch=50)
     state = RegistryState.from_truth(capture.truth)
-    waiting = "SELECT key, attempts, observations, confirmations, lease_until FROM work_item WHERE kind = 'verify' ORDER BY key"
+    waiting = (
+        "SELECT key, attempts, observations, confirmations, lease_until FROM work_item"
+        " WHERE kind = 'verify' ORDER BY key"
+    )
     before = await pool.fetch(waiting)
     assert before
     away = Away(state)

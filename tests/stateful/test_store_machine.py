@@ -106,7 +106,8 @@ class StoreMachine(InventoryMachine):
 
     async def _compare(self) -> None:
         rows = await self.pool.fetch(
-            "SELECT t.name, m.digest, t.revision, t.last_event_at, t.last_observed_at, t.published_at, t.broken_reason, t.verified_at"
+            "SELECT t.name, m.digest, t.revision, t.last_event_at, t.last_observed_at, t.published_at, t.broken_reason,"
+            " t.verified_at"
             " FROM tag AS t LEFT JOIN manifest AS m ON m.id = t.manifest_id"
         )
         live = {

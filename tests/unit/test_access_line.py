@@ -195,7 +195,8 @@ def test_line__nothing_in_it_is_trusted() -> None:
         (completed(404), RequestOutcome.FAILED),
         (completed(404, **{"http.request.method": "HEAD"}), RequestOutcome.NOTHING),
         (completed(404, **{"http.request.method": "OPTIONS"}), RequestOutcome.NOTHING),
-        (completed(404, **{"http.request.method": "GET", "http.request.uri": "/v2/a/blobs/sha256:0"}), RequestOutcome.NOTHING),
+        (completed(404, **{"http.request.method": "GET", "http.request.uri": "/v2/a/blobs/sha256:0"}),
+         RequestOutcome.NOTHING),
         (completed(400), RequestOutcome.FAILED),
         (completed(405), RequestOutcome.FAILED),
         (completed(429), RequestOutcome.FAILED),
@@ -203,7 +204,8 @@ def test_line__nothing_in_it_is_trusted() -> None:
         (completed(403, **{"http.request.useragent": "registry-indexer-reconciler/1"}), RequestOutcome.DENIED),
         (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1")}), RequestOutcome.NOTHING),
         (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v2")}), RequestOutcome.DENIED),
-        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1", b"other")}), RequestOutcome.DENIED),
+        (completed(403, **{"http.request.useragent": own("/v2/team/app/manifests/v1", b"other")}),
+         RequestOutcome.DENIED),
     ],
 )  # fmt: skip
 def test_judge__by_status_and_noun(source: dict[str, object], expected: RequestOutcome) -> None:

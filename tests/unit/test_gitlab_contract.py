@@ -428,7 +428,8 @@ def test_detail__a_platform_that_is_none(stated: str) -> None:
          ["repository:a/b:pull", "repository:a/b:push", "repository:a/b/*:pull"]),
         (GitlabPath(GitlabEndpoint.TAGS, "a/b"), "GET", None, ["repository:a/b:pull"]),
         (GitlabPath(GitlabEndpoint.TAG, "a/b", "v1"), "GET", None, ["repository:a/b:pull"]),
-        (GitlabPath(GitlabEndpoint.SUB_REPOSITORIES, "a/b"), "GET", None, ["repository:a/b:pull", "repository:a/b/*:pull"]),
+        (GitlabPath(GitlabEndpoint.SUB_REPOSITORIES, "a/b"), "GET", None,
+         ["repository:a/b:pull", "repository:a/b/*:pull"]),
     ],
 )  # fmt: skip
 def test_access__of_every_call(named: GitlabPath, method: str, size: str | None, scope: list[str]) -> None:

@@ -78,7 +78,8 @@ def failing(row: WorkItem, *statuses: bool) -> WorkItem:
         later = after_failure(row, now=NOW, unreadable=unreadable)
         row = WorkItem(
             kind=row.kind, repository_id=1, repository=APP, key=row.key, generation=1, since=NOW,
-            attempts=later.attempts, observations=later.observations, confirmations=later.confirmations, last_observation=later.last_observation,
+            attempts=later.attempts, observations=later.observations, confirmations=later.confirmations,
+            last_observation=later.last_observation,
         )  # fmt: skip
     return row
 
@@ -99,8 +100,8 @@ def failing(row: WorkItem, *statuses: bool) -> WorkItem:
 def test_is_unreadable(statuses: list[bool], expected: bool) -> None:
     """Only failures with 500 in a row count; another one between them begins anew."""
     row = WorkItem(
-        kind=WorkKind.VERIFY, repository_id=1, repository=APP, key="v1", generation=1, attempts=0, observations=0, confirmations=0,
-        last_observation=None, since=NOW,
+        kind=WorkKind.VERIFY, repository_id=1, repository=APP, key="v1", generation=1, attempts=0, observations=0,
+        confirmations=0, last_observation=None, since=NOW,
     )  # fmt: skip
     assert is_unreadable(failing(row, *statuses)) is expected
 

@@ -15,8 +15,8 @@ from indexer.audit.leaf import commit, leaf_of
 from indexer.audit.merkle import consistency_ranges, nodes_of
 from indexer.audit.note import Checkpoint
 from indexer.audit.proofs import (
+    EntryRange,
     PartProof,
-    ProofPart,
     ProofRefused,
     check_consistency,
     encode_hash,
@@ -51,7 +51,7 @@ CHECKPOINT = Checkpoint(origin="log", size=SIZE, root=root_of(LEAVES))
 
 def proof_of(first: int, last: int) -> PartProof:
     """A proof that went through its written form."""
-    part = ProofPart(first=first, last=last, size=SIZE)
+    part = EntryRange(first=first, last=last, size=SIZE)
     text = encode_part(
         part,
         before=[TILES.hash_of(node) for node in nodes_of(*part.before)],
@@ -252,7 +252,8 @@ def test_proof__of_another_log_proves_nothing() -> None:
         PartProof(part=proof.part, before=proof.before, behind=proof.behind[::-1], leaves=proof.leaves),
         PartProof(part=proof.part, before=proof.before, behind=proof.behind[1:], leaves=proof.leaves),
         PartProof(
-            part=ProofPart(first=3, last=40, size=SIZE - 1), before=proof.before, behind=proof.behind, leaves=proof.leaves
+            part=EntryRange(first=3, last=40, size=SIZE - 1), before=proof.before, behind=proof.behind,
+            leaves=proof.leaves
         ),
     ):  # fmt: skip
         problem = verified(ENTRIES[2:40], wrong).problem
