@@ -317,14 +317,14 @@ def test_dockerfile__has_the_clients_of_feeds() -> None:
     assert all(block in lock and "--hash=sha256:" in block for block in blocks)
 
 
-@pytest.mark.parametrize("place", ["Dockerfile", "compose.yaml", "systemd/indexer.background.service"])
+@pytest.mark.parametrize("place", ["Dockerfile", "compose.yaml", "systemd/indexer.service"])
 def test_deploy__gives_the_spool_a_lasting_place(place: str) -> None:
     """What was taken while the database was away outlives a restart, however the server is deployed."""
     text = (DEPLOY / place).read_text(encoding="utf-8")
     lasting = {
         "Dockerfile": "\nVOLUME /var/lib/registry-indexer\n",
         "compose.yaml": "indexer-data:/var/lib/registry-indexer",
-        "systemd/indexer.background.service": "\nStateDirectory=registry-indexer\n",
+        "systemd/indexer.service": "\nStateDirectory=registry-indexer\n",
     }
     assert lasting[place] in text
     assert re.search(r"INDEXER_DATA_DIR=(/var/lib|%S)/registry-indexer", text) or place == "compose.yaml"
@@ -386,7 +386,7 @@ def test_docs__one_layout() -> None:
             "/var/log/registry-indexer",
         }
     )
-    unit = (DEPLOY / "systemd" / "indexer.background.service").read_text(encoding="utf-8")
+    unit = (DEPLOY / "systemd" / "indexer.service").read_text(encoding="utf-8")
     assert "\nStateDirectory=registry-indexer\n" in unit
     assert "\nLogsDirectory=registry-indexer\n" in unit
 
