@@ -1,6 +1,6 @@
-"""The server: the only place of this program that builds. Settings → pools → rooms → web application.
+"""Composition root of ``indexer serve``: settings → pools → components → web application and loops.
 
-Stop order: close the doors, drain, stop the loops, close the pools.
+Stop order: close the listener, drain, stop the loops, close the pools.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from indexer.store.pool import Pool, close_pool, open_pool
 log = structlog.get_logger()
 
 NOBODY_READS = (
-    "every question to the API is answered 401: set INDEXER_API_TOKENS, or INDEXER_AUTH_… to trust the registry's "
+    "every request to the API is answered 401: set INDEXER_API_TOKENS, or INDEXER_AUTH_… to trust the registry's "
     "tokens, or INDEXER_ANONYMOUS_READ=true"
 )
 
@@ -62,11 +62,12 @@ READ_CONNECTIONS = 8
 LOOKUP_CONNECTIONS = 2
 FEED_CONNECTIONS = 2
 ANSWER_SECONDS = STATEMENT_TIMEOUT_SECONDS + 1
-"""The database ends a question itself; where it is stopped, or the wire is dead, nobody but us does."""
+"""Of a read on our side. The database ends a statement itself after ``STATEMENT_TIMEOUT_SECONDS``, unless it is stopped
+or the network is down."""
 OPEN_REQUESTS_DEADLINE_SECONDS = 10.0
 IDLE_CONNECTION_SECONDS = 75.0
 TAKEOVER_SECONDS = 5.0
-"""A predecessor on the same data directory that is just ending is given so long."""
+"""How long a predecessor on the same data directory may take to end."""
 BACKLOG = 1024
 """Connections that wait in the kernel until they are accepted."""
 
@@ -86,7 +87,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         reads = await _pool(
             stack, database_url, size=READ_CONNECTIONS, application="indexer read", seconds=ANSWER_SECONDS
         )
-        interned = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer words")
+        lookups = await _pool(stack, database_url, size=LOOKUP_CONNECTIONS, application="indexer lookups")
         gitlab = await _gitlab(stack, work, settings)
         file, sinks = read_feeds(settings.indexer_feeds_file)
         feeds = await _feeds(stack, database_url, file, sinks)
@@ -101,33 +102,16 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         add_endpoint(app, writer=writer, token=token.get_secret_value())
         _add_access_log(app, work, settings)
         add_api(app, pool=reads, settings=_api_settings(settings, file), sealed=sealed)
-        # The doors open first: while the database is away, deliveries are spooled.
+        # The listener starts first: while the database is away, deliveries are spooled.
         await _start_listener(stack, app, settings)
-        presence = ReceiverHeartbeat(work, writer)
-        stack.callback(presence.shut)
+        heartbeat = ReceiverHeartbeat(work, writer)
+        stack.callback(heartbeat.end_session)
         if await until_current(work, stop):
-            apart = settings.indexer_pull_detail is not None
-            forwarded = None
-            if gitlab is not None:
-                forwarded = Forwarding(queued=WakeEvent(), pulls=settings.indexer_gitlab_pulls)
-                service.start(gitlab, forwarded.queued)
-            service.start(
-                IngestWorker(work, Lookups(interned), pulls_apart=apart, forwarded=forwarded), stored
-            )
-            service.start(Sealer(work), WakeEvent())
-            key = await _key(work, settings, stop)
-            service.start(Checkpointer(work, key, _checkpoints(settings)), WakeEvent())
-            if rate := settings.indexer_audit_check_rate:
-                service.start(
-                    SelfCheck(work, rate=rate, verifier=None if key is None else str(key.verifier)),
-                    WakeEvent(),
-                )
+            _start_ingest(service, work, lookups, settings, gitlab=gitlab, stored=stored)
+            await _start_audit(service, work, settings, stop)
             service.start(Housekeeper(work, _retention(settings)), WakeEvent())
-            policy = Policy(keep=settings.indexer_audit_keep, directory=settings.indexer_audit_archive_dir)
-            service.start(RetentionLoop(work, policy), WakeEvent())
-            _read_access_log(service, work, Lookups(interned), settings)
             service.start(Gauges(work), WakeEvent())
-            service.start(presence, WakeEvent())
+            service.start(heartbeat, WakeEvent())
             for feed in feeds:
                 stack.enter_context(sealed.rings(feed.wake))
                 service.start(feed, feed.alarm)
@@ -137,10 +121,42 @@ async def serve(settings: Settings, *, database_url: str) -> int:
     return 0
 
 
-async def _key(pool: Pool, settings: Settings, stop: asyncio.Event) -> SignerKey | None:
-    """Return the key that signs; say at once what is wrong with it. A server that cannot sign does all else.
+def _start_ingest(
+    service: Service,
+    work: Pool,
+    lookups: Pool,
+    settings: Settings,
+    *,
+    gitlab: Forwarder | None,
+    stored: WakeEvent,
+) -> None:
+    """Start the loops that apply what the registry and its logs report; ``lookups``: connections for interned ids."""
+    forwarded = None
+    if gitlab is not None:
+        forwarded = Forwarding(queued=WakeEvent(), pulls=settings.indexer_gitlab_pulls)
+        service.start(gitlab, forwarded.queued)
+    apart = settings.indexer_pull_detail is not None
+    service.start(IngestWorker(work, Lookups(lookups), pulls_apart=apart, forwarded=forwarded), stored)
+    if settings.indexer_access_log or settings.indexer_access_log_token is not None:
+        service.start(AccessLog(work, Lookups(lookups), settings.indexer_access_log), WakeEvent())
 
-    None: there is none here, or it was told to stop before the database answered.
+
+async def _start_audit(service: Service, work: Pool, settings: Settings, stop: asyncio.Event) -> None:
+    """Start the loops of the audit log: seal, sign, compare with the tree, drop what is too old."""
+    service.start(Sealer(work), WakeEvent())
+    key = await _key(work, settings, stop)
+    service.start(Checkpointer(work, key, _checkpoints(settings)), WakeEvent())
+    if rate := settings.indexer_audit_check_rate:
+        verifier = None if key is None else str(key.verifier)
+        service.start(SelfCheck(work, rate=rate, verifier=verifier), WakeEvent())
+    policy = Policy(keep=settings.indexer_audit_keep, directory=settings.indexer_audit_archive_dir)
+    service.start(RetentionLoop(work, policy), WakeEvent())
+
+
+async def _key(pool: Pool, settings: Settings, stop: asyncio.Event) -> SignerKey | None:
+    """Return the key that signs checkpoints, and log what is wrong with it; without one everything else still works.
+
+    None: this server has no key, or it stops before the database answers.
     """
     while await until_current(pool, stop):
         with suppress(StoreUnavailable):
@@ -153,25 +169,19 @@ async def _key(pool: Pool, settings: Settings, stop: asyncio.Event) -> SignerKey
     try:
         check_key(newest, key)
     except AnotherKeySigns as error:
-        log.error("audit_key_cannot_sign", error=str(error))  # noqa: TRY400 - expected, and told in full
+        log.error("audit_key_cannot_sign", error=str(error))  # noqa: TRY400 - an expected state, without a traceback
     return key
 
 
 def _add_access_log(app: web.Application, pool: Pool, settings: Settings) -> None:
-    """Open the door for a collector's lines, where one has a token."""
+    """Serve ``/access-log``, where a collector has a token for it."""
     if settings.indexer_access_log_token is not None:
         token = settings.indexer_access_log_token.get_secret_value()
         add_access_endpoint(app, pool=pool, token=token)
 
 
-def _read_access_log(service: Service, pool: Pool, lookups: Lookups, settings: Settings) -> None:
-    """Start what reads files and makes entries of lines, wherever they come from."""
-    if settings.indexer_access_log or settings.indexer_access_log_token is not None:
-        service.start(AccessLog(pool, lookups, settings.indexer_access_log), WakeEvent())
-
-
 async def _gitlab(stack: AsyncExitStack, pool: Pool, settings: Settings) -> Forwarder | None:
-    """Make the forwarder, where one is configured."""
+    """Make the forwarder to GitLab, where one is configured."""
     url, token = settings.indexer_gitlab_url, settings.indexer_gitlab_token
     if url is None or token is None:
         return None
@@ -216,7 +226,7 @@ def _listen(stack: AsyncExitStack, database_url: str, sealed: SealNotifier) -> N
 
 
 def _check(settings: Settings) -> None:
-    """Raise ``ConfigurationError`` where a token guards nothing or a file is wrong; say where nobody can read."""
+    """Raise ``ConfigurationError`` for tokens or files that are wrong; warn where nobody may read the API."""
     settings.check_tokens()
     _check_files(settings)
     if settings.nobody_may_read:
@@ -224,8 +234,8 @@ def _check(settings: Settings) -> None:
 
 
 def _check_files(settings: Settings) -> None:
-    """Raise ``ConfigurationError`` where a file or directory that is used later only is wrong already."""
-    find_key(settings)  # made, where there is none, once the database says whether the log has one
+    """Raise ``ConfigurationError`` for a file or directory that is wrong, also if it is used only later."""
+    find_key(settings)  # a missing one is made later, once the database says whether the log has one
     if settings.indexer_audit_archive_dir is not None:
         check_directory("INDEXER_AUDIT_ARCHIVE_DIR", settings.indexer_audit_archive_dir)
     if settings.indexer_audit_checkpoint_file is not None:
@@ -237,7 +247,7 @@ def _check_files(settings: Settings) -> None:
 async def _spool(
     stack: AsyncExitStack, settings: Settings, *, patience_seconds: float = TAKEOVER_SECONDS
 ) -> Spool:
-    """Open the spool, which is one server's alone: another on the same directory is refused before it receives."""
+    """Open the spool, under a lock: a second server on the same directory is refused before it receives anything."""
     directory = settings.indexer_data_dir
     path = directory / "spool.sqlite3"
     try:

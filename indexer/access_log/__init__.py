@@ -1,1 +1,1 @@
-"""The registry's own log of requests, read for what notifications do not tell: who was refused, and what failed."""
+"""Access logs of the registry or its proxy, read for what no notification reports: refused and failed requests."""

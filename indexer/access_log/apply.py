@@ -1,11 +1,11 @@
 """Lines of access logs → entries of the audit log about requests that were denied or failed.
 
-Distribution sends no notification for those. What is the same (who, from where, what, how it ended) within a minute is
-one entry with the exact count, so that a client that tries for ever does not fill the log; and a challenge is held
-back for as long, since mostly the client logs in and goes on.
+Distribution sends no notification for those. Equal requests (actor, client, what was requested, outcome) within a
+minute are one entry with the exact count, so that a client that retries without end does not fill the log. A challenge
+is pending for as long, since most clients log in next and succeed.
 
     line ──▶ pending (access_pending) ──a minute──▶ staged
-                  └──challenge, and the client got on──▶ forgotten
+                  └──challenge, and the client logged in──▶ forgotten
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from indexer.store.identifiers import is_canonical
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, transaction
 
-SETTLES_AFTER = timedelta(seconds=60)
+PENDING_FOR = timedelta(seconds=60)
 MOST_PENDING = 10_000
-"""Different ones within a minute; what is beyond is counted, and left out."""
+"""Different requests within a minute; further ones are counted as ``left_out``, and make no entry."""
 
 BATCH = 500
 
-LINES = Counter("indexer_access_log_lines_total", "Lines of access logs, by what they came to.", ["outcome"])
+LINES = Counter("indexer_access_log_lines_total", "Lines of access logs, by outcome.", ["outcome"])
 
 
 async def take_lines(held: Connection, lines: Iterable[bytes], *, now: datetime) -> None:
-    """Take lines in, in their order and the caller's transaction; what cannot be read is counted, never an error."""
+    """Apply lines in their order, in the caller's transaction. One that cannot be read is counted, never an error."""
     pending: dict[uuid.UUID, Pending] = {}
-    settled: set[uuid.UUID] = set()
+    resolved: set[uuid.UUID] = set()
     own_key: bytes | None = None
     for text in lines:
         try:
@@ -54,28 +54,28 @@ async def take_lines(held: Connection, lines: Iterable[bytes], *, now: datetime)
             continue
         if line.claim and own_key is None:
             own_key = await own_requests.own_key(held)
-        judged = judge(line, own_key=own_key)
-        LINES.labels(judged.outcome).inc()
+        verdict = judge(line, own_key=own_key)
+        LINES.labels(verdict.outcome).inc()
         handshake = _key(line.address, line.user_agent, line.repository)
-        if judged.settles:
-            settled.add(handshake)
+        if verdict.resolves_challenges:
+            resolved.add(handshake)
             pending = {key: one for key, one in pending.items() if one.handshake != handshake}
-        if judged.outcome in (RequestOutcome.CHALLENGED, RequestOutcome.DENIED, RequestOutcome.FAILED):
-            challenged = judged.outcome is RequestOutcome.CHALLENGED
-            one = _pending(line, judged.outcome, handshake if challenged else None)
+        if verdict.outcome in (RequestOutcome.CHALLENGED, RequestOutcome.DENIED, RequestOutcome.FAILED):
+            challenged = verdict.outcome is RequestOutcome.CHALLENGED
+            one = _pending(line, verdict.outcome, handshake if challenged else None)
             before = pending.get(one.key)
             pending[one.key] = one if before is None else before.joined(one)
-    if settled:
-        await access.forget_resolved(held, handshakes=settled)
+    if resolved:
+        await access.forget_resolved(held, handshakes=resolved)
     if pending:
         left_out = await access.put_pending(held, pending=list(pending.values()), at=now, most=MOST_PENDING)
         LINES.labels("left_out").inc(left_out)
 
 
-async def settle(pool: Pool, lookups: Lookups, *, now: datetime, limit: int = BATCH) -> int:
-    """Make entries of what was pending for long enough; return how many."""
+async def stage_pending(pool: Pool, lookups: Lookups, *, now: datetime, limit: int = BATCH) -> int:
+    """Stage entries for requests that are pending for ``PENDING_FOR``; return how many."""
     async with transaction(pool) as held:
-        ripe = await access.take_ripe(held, before=now - SETTLES_AFTER, limit=limit)
+        ripe = await access.take_ripe(held, before=now - PENDING_FOR, limit=limit)
         if not ripe:
             return 0
         lines = [AccessLine(**(dict(one.line) | {"at": one.last_at})) for one in ripe]
@@ -136,7 +136,7 @@ def _tag(line: AccessLine) -> str | None:
 
 
 def _detail(one: Pending, line: AccessLine) -> dict[str, object]:
-    """Say what no column holds. A digest may be of what never was: it is not entered among the known ones."""
+    """Return what no column holds. A digest is text here: there may be no such content, so it gets no row."""
     try:
         digest: str | None = parse_digest(line.reference) if ":" in line.reference else None
     except ValueError:

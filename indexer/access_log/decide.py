@@ -1,19 +1,19 @@
-"""What a line of an access log comes to. Pure.
+"""The outcome of a request in an access log. Pure.
 
 The rules, in their order:
 
-- our own requests, by what proves them (``inventory/own_requests``), and what is no request to a repository or the
-  catalog: nothing;
+- our own requests, which prove that they are (``inventory/own_requests``): nothing;
 - 401 because a password was wrong: denied;
-- any other 401: the challenge by which every client learns how to log in. It is denied only if the same client gets
-  nothing else of the same repository within a while: then it never did log in;
+- any other 401: challenged. Every client gets it first, to learn how to log in. It is denied only if the same client
+  gets no other answer in the same repository for ``apply.PENDING_FOR``: then it did not log in;
 - 403: denied;
-- 404 of a HEAD, or of a blob: a client that looks whether it must upload; nothing;
-- 404 of an OPTIONS: GitLab that looks how it can delete tags, as deploy/ has the proxy before a 2.8 answer it; nothing;
+- 404 to a HEAD, or for a blob: the client checks whether it must upload; nothing;
+- 404 to an OPTIONS: GitLab checks how it can delete tags, and the proxy files in deploy/ answer so before a
+  Distribution 2.8; nothing;
 - any other 4xx, and 5xx: failed;
-- the rest succeeded: the notification tells it.
+- anything else succeeded: a notification reports it.
 
-Whatever is not a 401 settles the challenges that the same client had met in that repository.
+An answer other than 401 resolves the challenges that the same client got in that repository.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIRST_FAILURE = 400
 
 
 class RequestOutcome(StrEnum):
-    """What a line comes to; also the label of the metric."""
+    """The outcome of a request; also the label of ``indexer_access_log_lines_total``."""
 
     NOTHING = "nothing"
     SUCCEEDED = "succeeded"
@@ -41,25 +41,24 @@ class RequestOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestVerdict:
-    """An outcome, and whether it settles what the client was challenged for."""
+    """An outcome, and whether it resolves earlier challenges of the client in the repository."""
 
     outcome: RequestOutcome
-    settles: bool
+    resolves_challenges: bool
 
 
 def judge(line: AccessLine, *, own_key: bytes | None) -> RequestVerdict:
-    """Decide what a line comes to. ``own_key`` None: nothing proves a request to be ours."""
+    """Decide the outcome of a request. ``own_key`` None: no request can prove to be our own."""
     if own_key is not None and _is_own(line, own_key):
-        return RequestVerdict(outcome=RequestOutcome.NOTHING, settles=False)
+        return RequestVerdict(outcome=RequestOutcome.NOTHING, resolves_challenges=False)
     if line.status == UNAUTHORIZED:
-        return RequestVerdict(
-            outcome=RequestOutcome.DENIED if line.wrong_password else RequestOutcome.CHALLENGED, settles=False
-        )
-    return RequestVerdict(outcome=_answered(line), settles=True)
+        outcome = RequestOutcome.DENIED if line.wrong_password else RequestOutcome.CHALLENGED
+        return RequestVerdict(outcome=outcome, resolves_challenges=False)
+    return RequestVerdict(outcome=_answered(line), resolves_challenges=True)
 
 
 def _is_own(line: AccessLine, key: bytes) -> bool:
-    """Tell whether we made the request. One request may be several lines, so none is refused for being the second."""
+    """Return whether we made the request. Several lines may log one request, so a claim may come more than once."""
     if not line.claim:
         return False
     return weigh_claim(line.claim, key=key, method=line.method, path=line.path, at=line.at) is Claim.OWN

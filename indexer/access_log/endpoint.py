@@ -18,20 +18,20 @@ from indexer.store.pool import Pool, transaction
 PATH = "/access-log"
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_LINES_BYTES = 16 * 1024 * 1024
-"""Of a body, unpacked."""
+"""Of a body after decompression."""
 
 MAX_READING_BYTES = 16 * 1024 * 1024
-"""Of all bodies that are being read, or wait for their turn; beyond it a collector is asked to come again."""
+"""All bodies that are being read, or wait to be applied, together; beyond it the answer is 503."""
 
 AT_A_TIME = 2
-"""Bodies that are worked on; others wait."""
+"""Bodies that are applied at a time; others wait."""
 
 BODY_DEADLINE_SECONDS = 30.0
 _GZIP = 16 + zlib.MAX_WBITS
 
 
 def add_access_endpoint(app: web.Application, *, pool: Pool, token: str) -> None:
-    """Serve the door."""
+    """Serve ``/access-log``."""
     app.router.add_post(PATH, AccessEndpoint(pool, token=token).receive)
 
 
@@ -42,19 +42,19 @@ class AccessEndpoint:
         self._pool = pool
         self._expected = token.encode()
         self._bodies = Bodies(longest_bytes=MAX_BODY_BYTES, together_bytes=MAX_READING_BYTES)
-        self._turns = asyncio.Semaphore(AT_A_TIME)
+        self._applying = asyncio.Semaphore(AT_A_TIME)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Answer 202 once the lines are taken in, 401 without the token, 400 and 413 for bodies, 503 to come again."""
+        """Answer 202 once the lines are applied, 401 without the token, 400, 408 and 413 for bodies, 503 to retry."""
         if not self._is_allowed(request):
             return _answer(401, "unauthorized", {"WWW-Authenticate": 'Bearer realm="access-log"'})
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(BODY_DEADLINE_SECONDS):
                     body = await stack.enter_async_context(self._bodies.read(request))
-                # A turn only for what has arrived: who sends slowly keeps nobody waiting.
-                async with self._turns:
-                    lines = _unpacked(body, request.headers.get("Content-Encoding", ""))
+                # Only once the body is here: a slow sender delays no other.
+                async with self._applying:
+                    lines = _decompressed(body, request.headers.get("Content-Encoding", ""))
                     async with transaction(self._pool) as held:
                         await take_lines(held, lines.splitlines(), now=datetime.now(UTC))
             except _Refused as refused:
@@ -79,7 +79,7 @@ class _Refused(Exception):  # noqa: N818 - caught here
         self.answer = answer
 
 
-def _unpacked(body: bytes, encoding: str) -> bytes:
+def _decompressed(body: bytes, encoding: str) -> bytes:
     match encoding.strip().lower():
         case "" | "identity":
             return body
@@ -100,7 +100,7 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
 
 
 def _too_large() -> web.Response:
-    what = f"at most {MAX_BODY_BYTES} bytes, {MAX_LINES_BYTES} when unpacked"
+    what = f"at most {MAX_BODY_BYTES} bytes, {MAX_LINES_BYTES} when decompressed"
     return _answer(413, what, {"Connection": "close"})
 
 

@@ -1,11 +1,11 @@
-"""One line of an access log → what was asked and how it ended. Pure, and believes nothing.
+"""One line of an access log → the request and its outcome. Pure; every value is the client's, and bounded.
 
-Understood, each a JSON object on a line of its own:
+Understood are these forms, each a JSON object on a line of its own:
 
 - Distribution's own log with ``log.formatter: json`` (2.8.2 and 3.1.1, measured): ``response completed`` and
   ``response completed with error`` carry the status; a 401 has no such line, only ``error authorizing context: …``.
   ``http.request.id`` is the ``request.id`` of the notification of the same request, to the letter.
-- Caddy's JSON access log (2.6, measured). That a request had credentials shows, but not whose.
+- Caddy's JSON access log (2.6, measured). It shows that a request had credentials, but not whose.
 - nginx with the ``log_format`` of docs/how-to/read-the-access-log.md (1.22, measured).
 
 A collector may have wrapped the line: the text in ``log`` or ``message`` is unwrapped once.
@@ -30,24 +30,25 @@ LONGEST_LINE = 64 * 1024
 LONGEST_USER_AGENT = 512
 UNAUTHORIZED = 401
 _STATUSES = range(100, 600)
-_WRONG_PASSWORD = "authentication failure"  # noqa: S105 - the registry's words, 2.8.2 and 3.1.1
+_WRONG_PASSWORD = "authentication failure"  # noqa: S105 - as the registry writes it, 2.8.2 and 3.1.1
 _REFUSED = "error authorizing context: "
 _COMPLETED = ("response completed", "response completed with error")
-_PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<noun>manifests|blobs|tags|referrers)/(?P<rest>[^/].*)?\Z")
+_PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<resource>manifests|blobs|tags|referrers)/(?P<rest>[^/].*)?\Z")
 _CATALOG = "/v2/_catalog"
 
 
 class Unreadable(ValueError):  # noqa: N818 - a state, read as "unreadable"
-    """Begins like JSON and is none, or says nothing that can be used."""
+    """The line begins like JSON and is none, is too long, or has no usable status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLine:
-    """A request and its answer. ``noun`` is ``manifests``, ``blobs``, ``tags``, ``referrers`` or ``_catalog``.
+    """A request and its answer. ``resource`` is ``manifests``, ``blobs``, ``tags``, ``referrers`` or ``_catalog``.
 
-    ``error`` is the registry's word for what went wrong, '' where the log does not say. ``wrong_password``: a name and
-    a password were given, and refused with a 401; the ``actor`` of such a line is whom the client said to be.
-    ``claim``: what the request said to prove that it is our own; None where it says nothing of us, and ``path`` is ''.
+    ``error`` is the registry's error code, '' where the log has none. ``wrong_password``: a name and a password were
+    sent, and refused with a 401; then ``actor`` is the name that the client sent, and not proved. ``claim`` is the
+    value by which a request proves to be our own (see ``inventory/own_requests``), ``path`` what it is for; None and ''
+    in the requests of others.
     """
 
     at: datetime
@@ -70,9 +71,9 @@ class AccessLine:
 
 
 def parse_line(text: bytes, *, now: datetime) -> AccessLine | None:
-    """Return the request that a line tells of; None where it tells of none, or of none to a repository.
+    """Return the request of a line; None where the line is of another kind, or not about a repository or the catalog.
 
-    Raises ``Unreadable``. A time that cannot be read, lies ahead, or long before any registry, is ``now``.
+    Raises ``Unreadable``. Where the time cannot be read, or lies in the future or before 2000, it is ``now``.
     """
     if len(text) > LONGEST_LINE:
         raise Unreadable("too long")
@@ -105,10 +106,10 @@ def _object(text: bytes) -> Mapping[str, Any] | None:
 
 
 def _of_registry(source: Mapping[str, Any], now: datetime) -> AccessLine | None:
-    said = str(source.get("msg", ""))
-    if said.startswith(_REFUSED):
-        status, error = UNAUTHORIZED, said.removeprefix(_REFUSED).rpartition(": ")[2]
-    elif said in _COMPLETED:
+    message = str(source.get("msg", ""))
+    if message.startswith(_REFUSED):
+        status, error = UNAUTHORIZED, message.removeprefix(_REFUSED).rpartition(": ")[2]
+    elif message in _COMPLETED:
         status, error = _status(source.get("http.response.status")), str(source.get("err.code", ""))
     else:
         return None
@@ -149,10 +150,10 @@ def _of_caddy(source: Mapping[str, Any], request: Mapping[str, Any], now: dateti
 
 
 def _asks_for_password(source: Mapping[str, Any]) -> bool:
-    """Tell a password that was refused from a token that does not reach: what the answer asks for says which."""
-    answered = source.get("resp_headers")
-    asks = answered.get("Www-Authenticate") if isinstance(answered, dict) else None
-    return isinstance(asks, list) and any(str(one).lower().startswith("basic") for one in asks)
+    """Return whether the answer's challenge is Basic: then a password was refused, and not a token."""
+    headers = source.get("resp_headers")
+    challenges = headers.get("Www-Authenticate") if isinstance(headers, dict) else None
+    return isinstance(challenges, list) and any(str(one).lower().startswith("basic") for one in challenges)
 
 
 def _of_nginx(source: Mapping[str, Any], now: datetime) -> AccessLine | None:
@@ -166,9 +167,7 @@ def _of_nginx(source: Mapping[str, Any], now: datetime) -> AccessLine | None:
         user_agent=source.get("user_agent"),
         actor=source.get("user"),
         request_id=source.get("request_id"),
-        wrong_password=bool(
-            _actor(source.get("user"))
-        ),  # nginx reads the name from a password alone, not from tokens
+        wrong_password=bool(_actor(source.get("user"))),  # nginx has a name only where a password was sent
     )
 
 
@@ -181,7 +180,7 @@ def _line(
         return None
     found = _PATH.match(path)
     if found is None and path != _CATALOG:
-        return None  # a ping, a health check, another's path
+        return None  # a ping, a health check, a path that is not the registry's
     address, port = split_address(_text(remote))
     user_agent, claim = split_claim(_text(texts.get("user_agent"), longest=LONGEST_USER_AGENT))
     return AccessLine(
@@ -189,7 +188,7 @@ def _line(
         status=status,
         method=_text(texts.get("method"), longest=32).upper(),
         repository=_text(found["name"]) if found else "",
-        resource=found["noun"] if found else _CATALOG.rpartition("/")[2],
+        resource=found["resource"] if found else _CATALOG.rpartition("/")[2],
         reference=_text(found["rest"]) if found else "",
         address=address,
         port=port,
@@ -214,7 +213,7 @@ def _text(value: Any, *, longest: int = 255) -> str:
 
 
 def _status(value: Any) -> int:
-    """Return a status; nginx writes a number or a text."""
+    """Return a status, which nginx writes as a number or a text; raise ``Unreadable`` where it is none."""
     try:
         status = int(value)
     except (TypeError, ValueError, OverflowError):

@@ -1,8 +1,9 @@
-"""Reads access logs from files, over rotations and restarts: how far is kept in the transaction that takes the lines.
+"""Reads access logs from files, across rotations and restarts.
 
-A file is known by device, inode and its first bytes, since a new file may get the inode of one that was removed.
-Rotated by renaming, it is found again beside its old name and read to its end before the new one is begun; emptied in
-place (copytruncate), it is begun again. What was compressed or removed before it was read is lost, and said so.
+How far a file was read is stored in the transaction that applies its lines. A file is identified by device, inode and
+its first bytes, since a new file may get the inode of one that was removed. A file that was rotated by renaming is
+found beside its old name and read to its end before the new one is begun; one that was emptied in place (copytruncate)
+is read from its start. What was compressed or removed before it was read is lost, and a warning says so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import BinaryIO
 
 import structlog
 
-from indexer.access_log.apply import LINES, settle, take_lines
+from indexer.access_log.apply import LINES, stage_pending, take_lines
 from indexer.access_log.line import LONGEST_LINE
 from indexer.background.loop import IterationResult
 from indexer.store import access
@@ -34,7 +35,7 @@ HEAD_BYTES = 512
 
 
 class AccessLog:
-    """The loop that reads the files, if there are any, and makes entries of what was pending for long enough."""
+    """The loop that reads the files, if there are any, and stages entries for what is pending for a minute."""
 
     name = "access-log"
 
@@ -45,7 +46,7 @@ class AccessLog:
         self._unreadable: set[Path] = set()
 
     async def run_once(self) -> IterationResult:
-        """Read a piece of each file, and settle a batch."""
+        """Read a piece of each file, and stage a batch of entries."""
         now = datetime.now(UTC)
         read = 0
         for path in self._paths:
@@ -56,12 +57,12 @@ class AccessLog:
                 if path not in self._unreadable:
                     log.warning("access_log_unreadable", path=str(path), error=str(error))
                 self._unreadable.add(path)
-        settled = await settle(self._pool, self._lookups, now=now)
-        return IterationResult(items=settled, rest_seconds=0 if read or settled else REST_SECONDS)
+        staged = await stage_pending(self._pool, self._lookups, now=now)
+        return IterationResult(items=staged, rest_seconds=0 if read or staged else REST_SECONDS)
 
 
 async def read_file(pool: Pool, path: Path, *, now: datetime) -> int:
-    """Take in a piece of the oldest file of a path that is not read to its end; return how many bytes."""
+    """Apply a piece of the oldest file of a path that is not read to its end; return its bytes."""
     name = str(path)
     async with connection(pool) as held:
         known = await access.file_positions(held, path=name)
@@ -96,7 +97,7 @@ async def _read_on(pool: Pool, name: str, file: Path, position: FilePosition, *,
     if not whole:
         if len(chunk) <= LONGEST_LINE:
             return 0  # still being written
-        # Nobody's line is that long: pass over what is there of it, and over its end as one that cannot be read.
+        # No log has a line that long: skip what is there of it; the rest of it is counted as unreadable later.
         LINES.labels("unreadable").inc()
         whole = len(chunk)
     async with transaction(pool) as held:
@@ -128,7 +129,7 @@ def _is(opened: BinaryIO, position: FilePosition) -> bool:
 
 
 def _find(path: Path, position: FilePosition) -> Path | None:
-    """Find a file under its new name, beside its old one."""
+    """Return where a rotated file is now, in the directory of its old name; None where it is not found."""
     for sibling in path.parent.glob(f"{path.stem}*"):
         with suppress(OSError):
             if sibling.is_file() and _is_same(sibling, position):

@@ -1,17 +1,17 @@
-"""Notifications forwarded to GitLab, which refreshes its own numbers when it hears of a push or a delete.
+"""Forwards events to GitLab, which refreshes its statistics after a push or a delete.
 
-Events wait in a table of their own (``store/forwarding``), put there by the transaction that applied them: so
-GitLab, when it asks us back, finds the inventory changed, and its being down delays nothing but itself.
+Events wait in a table of their own (``store/forwarding``), queued by the transaction that applied them: so GitLab finds
+the inventory changed when it calls our API, and while GitLab is down only this queue waits.
 
-    queued ──2xx──▶ gone, forwarded
+    queued ──2xx──▶ forwarded, removed
        │ ▲
-       │ └──5xx, 408, 429, no answer: later, the later ones of its tag after it
-       ├──any other 4xx to it alone──▶ dead, kept with the reason
-       └──waited too long, or too many wait──▶ dropped, counted
+       │ └──5xx, 408, 429, no answer: retried, before the later events of its tag
+       ├──any other 4xx to it alone──▶ dead letter, kept with the reason
+       └──waits too long, or too many wait──▶ dropped, counted
 
-An answer that is about us and not about the event (401, 403, 404 …) drops nothing: the token or the URL is wrong.
-One process forwards at a time, in order. It may end between GitLab's answer and our note of it: then GitLab gets
-an event twice, with the same id.
+An answer about the sender and not the event (401, 403, 404 …) drops nothing: the token or the URL is wrong. One process
+forwards at a time, in order. If it ends after GitLab's answer and before the row is removed, GitLab gets the event
+twice, with the same id.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ BATCH = 100
 BATCH_BYTES = 1024 * 1024
 REQUEST_DEADLINE_SECONDS = 20.0
 LEASE_SECONDS = 25.0
-"""Longer than a request may take, and renewed before each: no other process sends while an answer is waited for."""
+"""Longer than a request may take, and renewed before each: no other process sends while one waits for its answer."""
 
 ATTEMPTS = 3
-"""Sends within one round; between rounds the harness waits longer and longer."""
+"""Requests within one round; between failed rounds ``background/service`` waits longer each time."""
 
 LONGEST_PAUSE_SECONDS = 5.0
-"""A longer ``Retry-After`` is waited for between rounds."""
+"""Between attempts of one round. A longer ``Retry-After`` ends the round."""
 
 LONGEST_ASKED_SECONDS = 3600.0
 FIRST_DEFERRAL_SECONDS = 5.0
@@ -78,17 +78,17 @@ ABOUT_US = frozenset({401, 403, 404, 405, 407})
 TRY_AGAIN = frozenset({408, 425, 429})
 CLIENT_ERRORS = range(400, 500)
 
-EVENTS = Counter("indexer_gitlab_events_total", "Events for GitLab, by what became of them.", ["outcome"])
+EVENTS = Counter("indexer_gitlab_events_total", "Events for GitLab, by outcome.", ["outcome"])
 DELAY = Histogram(
     "indexer_gitlab_delay_seconds",
-    "From an event's being applied to GitLab's taking it.",
+    "From when an event was applied to when GitLab accepted it.",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86400),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitlabSettings:
-    """Where to; ``token`` is sent as it is. What waits is bounded by age and number."""
+    """Where to forward. ``token`` is sent as it is. The queue is bounded by age and by number of events."""
 
     url: str
     token: str
@@ -98,7 +98,7 @@ class GitlabSettings:
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """GitLab took what we sent for wrong, and will again."""
+    """GitLab refused the content, and would again."""
 
 
 class Forwarder:
@@ -117,12 +117,12 @@ class Forwarder:
         self._backoff = wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_SECONDS)
 
     async def run_once(self) -> IterationResult:
-        """Forward one batch. Raises ``GitlabUnavailable``; then everything still waits, in its order."""
+        """Forward one batch. Raises ``GitlabUnavailable``; then all its events still wait, in their order."""
         if not await self._lease():
             return IterationResult(items=0, rest_seconds=REST_WHILE_ANOTHER_FORWARDS_SECONDS)
         await self._drop_beyond_bounds()
         if (left := self._not_before - time.monotonic()) > 0:
-            raise GitlabUnavailable(f"GitLab asked to come again later, in {left:.0f} s")
+            raise GitlabUnavailable(f"GitLab asked to wait {left:.0f} s more (Retry-After)")
         async with connection(self._pool) as held:
             events = await forwarding.next_events(
                 held, now=datetime.now(UTC), limit=1 if self._alone else BATCH, limit_bytes=BATCH_BYTES
@@ -205,7 +205,7 @@ class Forwarder:
         async for attempt in retrying:
             with attempt:
                 if not await self._lease():
-                    raise GitlabUnavailable("another process forwards by now")
+                    raise GitlabUnavailable("another process has taken over forwarding")
                 await self._send(body)
 
     def _pause(self, state: RetryCallState) -> float:
@@ -219,18 +219,18 @@ class Forwarder:
                 asyncio.timeout(REQUEST_DEADLINE_SECONDS),
                 self._client.stream("POST", self._settings.url, content=body) as answer,
             ):
-                said = await read_start(answer)
+                text = await read_start(answer)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise GitlabUnavailable(f"GitLab cannot be reached: {describe(error)}") from error
         except (httpx.HTTPError, TimeoutError) as error:
             raise GitlabUnavailable(
                 f"GitLab does not answer: {describe(error)}", maybe_the_event=True
             ) from error
-        _judge(answer, said)
+        _raise_unless_accepted(answer, text)
 
 
-def _judge(answer: httpx.Response, said: str) -> None:
-    """Raise unless GitLab took the envelope."""
+def _raise_unless_accepted(answer: httpx.Response, text: str) -> None:
+    """Raise ``GitlabUnavailable`` or ``_Refused`` unless GitLab accepted the envelope; ``text`` is its body."""
     status = answer.status_code
     if answer.is_success:
         return
@@ -238,7 +238,7 @@ def _judge(answer: httpx.Response, said: str) -> None:
         hint = "; is INDEXER_GITLAB_TOKEN its notification secret?" if status in (401, 403) else ""
         raise GitlabUnavailable(f"GitLab answers {status} to every event{hint}")
     if status in CLIENT_ERRORS and status not in TRY_AGAIN:
-        raise _Refused(f"GitLab answers {status}: {said[:200]!r}")
+        raise _Refused(f"GitLab answers {status}: {text[:200]!r}")
     asked = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
     raise GitlabUnavailable(
         f"GitLab answers {status}", retry_after_seconds=asked, maybe_the_event=status not in TRY_AGAIN
@@ -252,7 +252,7 @@ def _worth_another_try(error: BaseException) -> bool:
 
 
 def open_client(settings: GitlabSettings) -> httpx.AsyncClient:
-    """Make the client; what the environment says of proxies and certificates is not heeded.
+    """Make the client; variables of the environment for proxies and certificates are ignored.
 
     Raises ``OSError`` or ``ssl.SSLError`` if the CA file cannot be read.
     """
@@ -275,10 +275,10 @@ def envelope(bodies: Sequence[bytes]) -> bytes:
 
 
 def stripped(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event without what is empty in its target.
+    """Return an event without the empty members of its target; the rest is as the registry sent it.
 
-    Distribution 3.x tells of a deleted tag with ``digest`` and ``mediaType`` empty and ``size`` 0; GitLab asks
-    whether a key is there, and would count a deleted manifest. Everything else is as the registry sent it.
+    Distribution 3.x reports a deleted tag with empty ``digest`` and ``mediaType`` and ``size`` 0. GitLab checks only
+    whether a key exists, and would count a deleted manifest.
     """
     target = event.get("target")
     if not isinstance(target, dict):

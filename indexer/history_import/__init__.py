@@ -1,1 +1,1 @@
-"""An older history, from log files or another export, taken in beside live notifications."""
+"""Import of an older history, from log files or an export, beside live notifications."""

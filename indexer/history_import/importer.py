@@ -1,7 +1,7 @@
-"""An older history into the inbox: what is not on record yet becomes deliveries, marked as imported, in batches.
+"""Puts an older history into the inbox: events that are not on record yet, as deliveries that are marked as imported.
 
-The ingest worker applies them like any other, behind whatever a registry tells. What became of them is remembered for
-ever, so the same history may be imported again. See docs/adr/0036.
+The ingest worker applies them like any other delivery, after the registry's own. An imported event stays known, so the
+same history may be imported again. See docs/adr/0036.
 """
 
 from __future__ import annotations
@@ -33,20 +33,23 @@ _NAMESPACE = uuid.UUID("0b1b7c7e-5f0e-4a3e-9a55-2f6f6a0f8f36")
 
 UNDECODABLE = "cannot be imported"
 TOO_OLD = "older than INDEXER_AUDIT_KEEP"
-UNCERTAIN = "may be on record already: what was remembered of that time is forgotten"
+UNCERTAIN = "may be on record already: the ids of that time's events are not kept any more"
 NO_EVENT = "an entry that no notification made"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What is left out: what happened before ``cut``, and what may have been forgotten since it was told."""
+    """Which events are left out: those before ``cut``, and those that may be on record without their id.
+
+    ``forgotten``: the ids of older events are not kept any more. ``bounds``: when the log began, and what was dropped.
+    """
 
     cut: datetime | None
     forgotten: datetime
     bounds: LogBounds
 
     def refuse(self, event: Event) -> str | None:
-        """Tell why an event that is not known is left out all the same; None: it is not."""
+        """Return why an event whose id is not known is left out; None: it is imported."""
         at = event.occurred_at
         if self.cut is not None and at < self.cut:
             return TOO_OLD
@@ -58,7 +61,7 @@ class Rules:
 
 @dataclass(slots=True, kw_only=True)
 class Imported:
-    """What became of the lines; ``events`` by action, ``left_out`` by reason, of what is new ``first``, ``last``."""
+    """What an import did: new ``events`` by action, from ``first`` to ``last``, ``left_out`` by reason."""
 
     events: Counter[str] = field(default_factory=Counter)
     known: int = 0
@@ -74,7 +77,7 @@ class _Batch:
 
 
 class Importer:
-    """One import. ``on_left_out`` is told place and reason of what is wrong; ``operator`` None: a dry run."""
+    """One import. ``on_left_out`` gets place and reason of each line that is refused. ``operator`` None: a dry run."""
 
     def __init__(
         self,
@@ -89,12 +92,12 @@ class Importer:
         self._rules = rules
         self._operator = operator
         self._files = files
-        self._say = on_left_out
+        self._on_left_out = on_left_out
         self._recorded = False
         self.done = Imported()
 
     async def take(self, lines: Iterator[HistoryLine], *, name: str) -> None:
-        """Import what a file holds, batch by batch."""
+        """Import the lines of a file, batch by batch."""
         batch = _Batch()
         for found in joined(self._recognised(lines, name)):
             if found.entry is not None:
@@ -128,7 +131,7 @@ class Importer:
 
     def _refuse(self, place: str, reason: str) -> None:
         self.done.left_out[UNDECODABLE] += 1
-        self._say(place, reason)
+        self._on_left_out(place, reason)
 
     async def _store(self, batch: _Batch) -> None:
         async with connection(self._pool) as held:
@@ -156,7 +159,7 @@ class Importer:
         done.last = at if done.last is None else max(done.last, at)
 
     async def _put(self, deliveries: list[Delivery], operator: Operator) -> None:
-        """Put a batch into the inbox; with the first one the log says that somebody imported."""
+        """Put a batch into the inbox; the first one brings the entry ``operator.history_imported``."""
         async with transaction(self._pool) as held:
             await inbox.put_deliveries(held, deliveries=deliveries)
             if not self._recorded:
@@ -176,7 +179,7 @@ def _delivery(event: Event, original: Mapping[str, Any]) -> Delivery:
         received_at=event.received_at,
         body=body,
         content_type="application/vnd.docker.distribution.events.v1+json",
-        can_wait=True,  # behind what happens now
+        can_wait=True,  # after live pushes and deletes
         spool_key=uuid.uuid5(_NAMESPACE, str(event_key(event.id))),
         imported=True,
     )
@@ -185,7 +188,7 @@ def _delivery(event: Event, original: Mapping[str, Any]) -> Delivery:
 async def find_rules(
     pool: Pool, *, keep: timedelta | None, event_retention: timedelta, now: datetime
 ) -> Rules:
-    """Return what an import leaves out."""
+    """Return which events an import leaves out, by the settings and by what the log has dropped."""
     async with connection(pool) as held:
         bounds = await import_absence.log_bounds(held)
     return Rules(cut=cut_of(keep, now), forgotten=now - event_retention, bounds=bounds)

@@ -13,12 +13,12 @@ from indexer.common.errors import ConfigurationError
 from indexer.ingest.envelope import parse_json
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""Of a delivery, as at the endpoint."""
+"""As for a delivery at the endpoint."""
 
 GZIP = b"\x1f\x8b"
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
-"""Of a file that is one document; one of lines may be of any length."""
+"""Of a file that is one JSON document; a file of lines may be of any length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +31,17 @@ class HistoryLine:
 
 
 def read_lines(file: BinaryIO, *, name: str) -> Iterator[HistoryLine]:
-    """Read one JSON value a line; or, where the first line is none, the whole file as one.
+    """Read one JSON value a line; or, where the first line is no JSON by itself, the whole file as one document.
 
     Raises ``ConfigurationError`` where the file cannot be read to its end.
     """
     try:
-        yield from _values(_unpacked(file))
+        yield from _values(_decompressed(file))
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigurationError(f"{name} cannot be read: {error}") from error
 
 
-def _unpacked(file: BinaryIO) -> io.BufferedIOBase:
+def _decompressed(file: BinaryIO) -> io.BufferedIOBase:
     head = file.read(len(GZIP))
     whole = io.BufferedReader(_Again(head, file), buffer_size=1 << 16)
     return gzip.GzipFile(fileobj=whole) if head == GZIP else whole

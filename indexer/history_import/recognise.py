@@ -1,7 +1,8 @@
 """What a line of an older history is: an envelope, an event by itself, or an entry of an exported log. Pure.
 
-An entry that a notification made is turned back into its event. One event makes one entry per noun, side by side in
-the log: those of one id become one event again, the one that names the tag.
+An entry that a notification made is turned back into its event. One event makes an entry for each resource it changed
+(tag, manifest), next to each other in the log: those of one event id become one event again, from the entry that names
+the tag.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _BLOBS = (AuditAction.BLOB_PUSHED, AuditAction.BLOB_MOUNTED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
-    """Events, as a registry sends them; or an entry that no event made. ``place`` is where it was read."""
+    """Events, as a registry sends them, or an entry that no event made. ``place`` is file and line."""
 
     place: str
     events: tuple[Any, ...] = ()
@@ -42,7 +43,7 @@ class Recognised:
 
 
 def recognise(value: Any, *, place: str) -> Recognised:
-    """Tell what a JSON value is; raise ``ValueError`` where it is nothing that can be imported."""
+    """Return the events or the entry of a JSON value; raise ``ValueError`` where it is none of the three forms."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if isinstance(value.get("events"), list):
@@ -55,7 +56,7 @@ def recognise(value: Any, *, place: str) -> Recognised:
 
 
 def joined(found: Iterator[Recognised]) -> Iterator[Recognised]:
-    """Join neighbouring entries of one event: the one that names the tag tells all that the others do."""
+    """Join neighbouring entries of one event: the one that names the tag has all that the others have."""
     waiting: Recognised | None = None
     for one in found:
         if waiting is not None and one.from_entry and _id(waiting) == _id(one) is not None:
@@ -81,15 +82,15 @@ def _entry(entry: Mapping[str, Any], place: str) -> Recognised:
 
 
 def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the event that an entry came of, as far as the entry tells it; else raise ``ValueError``."""
+    """Return the event that made an entry, with the fields that the entry has; raise ``ValueError`` where none did."""
     try:
         action = AuditAction(str(entry["action"]))
-        told = _ACTIONS[action]
+        event_action = _ACTIONS[action]
     except (ValueError, KeyError):
         raise ValueError(f"no notification makes an entry of {str(entry['action'])[:80]!r}") from None
     detail = _members(entry, "detail")
     if detail.get("inferred_from") == "pull":
-        told = EventAction.PULL
+        event_action = EventAction.PULL
     tag, digest = entry.get("tag"), entry.get("digest")
     target = {
         "mediaType": OCTET_STREAM if action in _BLOBS else entry.get("media_type"),
@@ -102,7 +103,7 @@ def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": entry["event_id"],
         "timestamp": entry["occurred_at"],
-        "action": str(told),
+        "action": str(event_action),
         "target": _known(target),
         "request": _known(
             {

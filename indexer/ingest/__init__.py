@@ -1,5 +1,6 @@
-"""The door through which the registry tells us.
+"""The receiver: notifications of the registry, from the request to the inventory.
 
-``endpoint`` makes a delivery durable and answers; ``envelope`` decodes it later; ``worker`` applies what was
-decoded. Nothing here calls the registry, and nothing a client sent is trusted, linked or fetched.
+``endpoint`` makes a delivery durable and answers, with ``writer`` and ``spool``. ``worker`` takes deliveries from the
+inbox later, ``envelope`` decodes them, ``store/apply`` applies the events. Nothing here calls the registry. Whatever a
+client sent is data: it is stored and compared, never fetched.
 """

@@ -1,4 +1,4 @@
-"""Bodies in memory: each is bounded, and all of them together."""
+"""Bodies of requests in memory: a bound for each, and one for all of them together."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from indexer.common.errors import StoreUnavailable
 
 
 class TooLarge(Exception):  # noqa: N818 - a state, caught by the endpoint
-    """The body is longer than one may be."""
+    """The body is longer than the bound for one."""
 
 
 class Bodies:
-    """The bodies that are being read or worked on."""
+    """The bodies that are being read or processed; ``held_bytes`` is their size."""
 
     def __init__(self, *, longest_bytes: int, together_bytes: int) -> None:
         self._longest = longest_bytes
@@ -24,10 +24,10 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
-        """Read a body as it was sent; it counts until the block ends.
+        """Read a body as it was sent (not decompressed); it counts until the block ends.
 
-        Raises ``TooLarge``, and ``StoreUnavailable`` where all bodies together are too large: the sender may come
-        again.
+        Raises ``TooLarge`` beyond the bound for one, and ``StoreUnavailable`` beyond the bound for all: the sender may
+        retry that.
         """
         if request.content_length is not None and request.content_length > self._longest:
             raise TooLarge

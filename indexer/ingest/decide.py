@@ -1,14 +1,15 @@
-"""Whose fault it is when deliveries cannot be applied, and what becomes of them (docs/adr/0052).
+"""What happens to a delivery that could not be applied, by the cause of the failure. Pure (docs/adr/0052).
 
-    what failed                                           the delivery, taken alone
+    cause                                                 the delivery, applied by itself
     its content cannot be stored (range, constraint)      quarantined
-    the database took too long                            waits, tried again later; quarantined after three times,
-                                                          if another was applied just before it
-    our own code, a missing table, column or right        waits, tried again later, for ever
-    the database is away, or another transaction in       the round is repeated as it is
-    the way
+    the database took too long                            retried later; quarantined at the third time-out, if
+                                                          another delivery was applied just before it
+    our own code, a missing table, column or right        retried later, without end
+    the database is away, or another transaction          the batch is repeated as it is
+    conflicts
 
-Several deliveries in a row that fail alike are no delivery's fault, whatever the error says: then all of them wait.
+Several deliveries in a row that fail with the same kind of error are not the cause, whatever the error says: then all
+of them wait.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from indexer.common.backoff import growing_wait
 from indexer.common.errors import ConfigurationError, StoreError, StoreFault, StoreRefused, StoreTimedOut
 
 ALIKE_IN_A_ROW = 5
-"""So many deliveries that fail alike, with none applied in between, are no delivery's fault."""
+"""After so many failures of one kind, with no delivery applied in between, the deliveries are not the cause."""
 
 SLOW_ATTEMPTS = 3
-"""So often the database may take too long over one delivery."""
+"""Time-outs of one delivery, after which it is quarantined."""
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 900.0
 
-HELD_BACK_SECONDS = 10.0
-"""How long the rest of a batch waits that failed alike: others get their turn meanwhile."""
+POSTPONED_SECONDS = 10.0
+"""How long the rest of a batch waits that failed alike; other deliveries are applied meanwhile."""
 
 
 class Blame(StrEnum):
-    """Whose fault an error is."""
+    """The cause of a failure; also the label of ``indexer_ingest_failures_total``."""
 
     NOBODY = "nobody"
     CONTENT = "content"
@@ -42,17 +43,17 @@ class Blame(StrEnum):
 
 
 class FailureAction(StrEnum):
-    """What becomes of a delivery that failed when it was taken alone."""
+    """What happens to a delivery that failed when it was applied by itself."""
 
     QUARANTINE = "quarantine"
     LATER = "later"
-    """It waits, and is tried again."""
+    """Retry it later."""
     STOP = "stop"
-    """As ``LATER``, and what failed with it waits, too."""
+    """Retry it later, and the rest of its batch as well."""
 
 
 def blame(error: BaseException) -> Blame:
-    """Say whose fault it is that deliveries could not be applied."""
+    """Return the cause of a failure to apply deliveries."""
     if isinstance(error, StoreTimedOut):
         return Blame.SLOW
     if isinstance(error, StoreRefused | ValueError | RecursionError | OverflowError):
@@ -64,24 +65,24 @@ def blame(error: BaseException) -> Blame:
 
 @dataclass(slots=True)
 class Streak:
-    """Deliveries that failed alike, one after the other, with none applied in between."""
+    """How many deliveries in a row failed with the same kind of error (see ``kind_of``)."""
 
     kind: str = ""
     count: int = 0
 
     def applied(self) -> None:
-        """Something was applied: database and code work."""
+        """Begin anew: a delivery was applied, so database and code work."""
         self.kind, self.count = "", 0
 
     def failed(self, error: BaseException) -> None:
-        """Count one more that failed, taken alone."""
+        """Count one more delivery that failed by itself."""
         kind = kind_of(error)
         self.count = self.count + 1 if kind == self.kind else 1
         self.kind = kind
 
 
 def judge(error: BaseException, *, attempts: int, streak: Streak) -> FailureAction:
-    """Decide what becomes of a delivery; ``attempts``: how often it failed, this one included."""
+    """Decide what happens to a delivery; ``attempts``: how often it failed, this time included."""
     if streak.count >= ALIKE_IN_A_ROW:
         return FailureAction.STOP
     whose = blame(error)
@@ -93,12 +94,12 @@ def judge(error: BaseException, *, attempts: int, streak: Streak) -> FailureActi
 
 
 def wait_after(attempts: int) -> float:
-    """Return after how many seconds a delivery is tried again that failed so often."""
+    """Return after how many seconds a delivery is retried that failed ``attempts`` times."""
     return growing_wait(attempts, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
 
 
 def kind_of(error: BaseException) -> str:
-    """Return what makes errors alike: their class, and the driver's where it is one of ours."""
+    """Return the kind of an error: its class, and the class of the driver's error where it wraps one."""
     cause = error.__cause__
     own = type(error).__name__
     return f"{own}/{type(cause).__name__}" if isinstance(error, StoreError) and cause is not None else own

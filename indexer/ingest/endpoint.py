@@ -1,8 +1,8 @@
 """``POST /notifications``: authenticate, make durable, answer.
 
-Distribution retries a refused delivery for ever and holds back everything behind it, takes any redirect for
-success, and opens one connection per event (2.8.2 and 3.1.1, measured). So: 202 for whatever can be stored raw,
-never a 4xx for content, never a redirect, and nothing is parsed here. Concurrent deliveries share a commit.
+Distribution retries a refused delivery without end and delivers nothing else meanwhile, takes any redirect for success,
+and opens one connection per event (2.8.2 and 3.1.1, measured). So: 202 for whatever can be stored raw, never a 4xx for
+content, never a redirect, and nothing is parsed here. Concurrent deliveries share a commit.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 """With ``includereferences`` a 4 MiB manifest makes an envelope of up to some 7 MB (measured)."""
 
 MAX_READING_BYTES = 32 * 1024 * 1024
-"""Of all bodies that are being read or stored; beyond it the registry is asked to come again. On its way into the
-database a body is in memory several times over."""
+"""All bodies that are being read or stored together; beyond it the answer is 503, and the registry retries. On its way
+into the database a body is in memory several times over."""
 
 BODY_DEADLINE_SECONDS = 10.0
-"""A registry that stalls in the middle of a body has given up long before: its own time-out is 1 s by default."""
+"""Longer than any registry takes: its own time-out for a delivery is 1 s by default."""
 
 RETRY_AFTER_SECONDS = "1"
 
@@ -113,10 +113,10 @@ def _canonical(value: bytes) -> bytes:
 
 
 def _has_pulls_only(body: bytes) -> bool:
-    """Guess without parsing whether a delivery may wait behind pushes and deletes in the inbox.
+    """Guess without parsing whether a delivery holds pulls only, and may wait behind pushes and deletes in the inbox.
 
-    A wrong guess costs only order: nine tenths of all events are pulls, and a rollout to thousands of nodes must
-    not keep a push waiting.
+    Nine tenths of all events are pulls, and a rollout to thousands of nodes must not delay a push. A wrong guess costs
+    only order.
     """
     return b'"pull"' in body and not any(word in body for word in (b'"push"', b'"delete"', b'"mount"'))
 

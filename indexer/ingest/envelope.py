@@ -1,8 +1,8 @@
 """Envelopes → events (Distribution notifications, ``events.v1+json`` of 2.8 and ``events.v2+json`` of 3.x).
 
-What can be decoded is decoded, however hostile its strings: PostgreSQL refuses NUL, user agents come in up to a
-megabyte, clocks and names are the client's. What was altered to be storable is said in the event's notes. What
-cannot be decoded is refused with a reason; one bad event does not take the others of its envelope with it.
+An event is decoded however hostile its strings are: PostgreSQL refuses NUL, user agents are up to a megabyte long,
+clocks and names are the client's. What had to be altered to be storable is in the event's ``notes``. What cannot be
+decoded is refused with a reason; one bad event does not affect the others of its envelope.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from indexer.oci.reference import RepositoryName, TagName, parse_repository_name
 from indexer.store.text import LONGEST, storable
 
 MAX_DECODED_BYTES = 16 * 1024 * 1024
-"""As much as a delivery may have that is not compressed."""
+"""After decompression: as much as a delivery may have that is not compressed."""
 
 MAX_EVENTS = 10_000
-"""Of one envelope. Distribution sends one event in each."""
+"""Events of one envelope. Distribution sends one in each."""
 
 MAX_VALUES = 600_000
-"""Commas of one envelope: some 60 for each of MAX_EVENTS. Millions of tiny values take a hundred times their bytes."""
+"""Commas of one envelope: some 60 for each of MAX_EVENTS. Decoded, millions of tiny values take a hundred times their
+bytes."""
 
 MAX_SIZE_BYTES = 2**63 - 1
 MAX_PORT = 65535
@@ -41,7 +42,10 @@ _INFLATE_ANY = 47  # zlib's window bits for "gzip or zlib, by its header"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedEvent:
-    """An event that could not be decoded, as an envelope of its own, and why. ``body`` None: the whole delivery."""
+    """An event that could not be decoded, and why.
+
+    ``body`` is the event as an envelope of its own; None: the whole delivery was refused, or must be kept.
+    """
 
     reason: str
     body: bytes | None = None
@@ -49,7 +53,7 @@ class RefusedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The events of one delivery in their order, the same as the registry sent them, and what was refused."""
+    """The events of one delivery in their order, ``originals`` as the registry sent them, and what was refused."""
 
     events: tuple[Event, ...] = ()
     originals: tuple[Mapping[str, Any], ...] = ()
@@ -58,7 +62,7 @@ class Decoded:
 
 @dataclass(slots=True)
 class _Notes:
-    """What had to be altered."""
+    """What was altered in an event, and what is odd about it."""
 
     altered: dict[str, str] = field(default_factory=dict)
     odd: dict[str, object] = field(default_factory=dict)
@@ -68,7 +72,7 @@ class _Notes:
 
 
 def decode(body: bytes, *, content_encoding: str, received_at: datetime, imported: bool = False) -> Decoded:
-    """Decode a delivery. Never raises: what is wrong with it is part of the result."""
+    """Decode a delivery. Never raises: what cannot be decoded is in ``refused``."""
     try:
         envelope = parse_json(_bounded(_inflate(body, content_encoding)))
     except ValueError as error:
@@ -89,7 +93,8 @@ def decode(body: bytes, *, content_encoding: str, received_at: datetime, importe
 def decode_events(sources: Iterable[Any], *, received_at: datetime, imported: bool = False) -> Decoded:
     """Decode the events of an envelope. Never raises.
 
-    ``imported``: one whose instant cannot be told is refused; it cannot have happened at its receipt.
+    ``imported``: an event without a usable timestamp is refused; it did not happen when it was read, as a live event
+    without one is taken to.
     """
     events, originals, refused = [], [], []
     for source in sources:
@@ -108,7 +113,7 @@ def decode_events(sources: Iterable[Any], *, received_at: datetime, imported: bo
 
 
 def _inflate(body: bytes, encoding: str) -> bytes:
-    """Distribution never compresses; a proxy between might."""
+    """Decompress a body; Distribution never compresses, but a proxy in between might."""
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body
     inflater = zlib.decompressobj(_INFLATE_ANY)
@@ -129,7 +134,10 @@ def _bounded(body: bytes) -> bytes:
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse JSON: strictly and fast, else as forgivingly as the standard library can."""
+    """Parse JSON with the strict, fast parser, else leniently; raise ``ValueError``.
+
+    Lenient: bytes that are no UTF-8 are replaced, and control characters in strings are taken.
+    """
     try:
         return pydantic_core.from_json(body)
     except ValueError as strict:
@@ -149,7 +157,7 @@ def _refuse_undated(event: Event) -> None:
 
 
 def _refused(source: Any, reason: str) -> RefusedEvent:
-    """Refuse one event of an envelope; where it cannot be written as one of its own the whole delivery is kept."""
+    """Refuse one event of an envelope; without ``body`` where it cannot be written as JSON again."""
     try:
         body = json.dumps({"events": [source]}, default=str).encode("utf-8", "replace")
     except (RecursionError, ValueError):
@@ -260,13 +268,13 @@ def _occurred_at(source: Mapping[str, Any], received_at: datetime, notes: _Notes
 
 
 def _claimed_at(notes: _Notes) -> datetime | None:
-    """Return the event's own timestamp where it was held back to its receipt."""
+    """Return the event's own timestamp where it lies ahead of its receipt, which then counts instead."""
     ahead = notes.odd.get("timestamp_ahead")
     return datetime.fromisoformat(ahead) if isinstance(ahead, str) else None
 
 
 def _request(source: Mapping[str, Any], notes: _Notes) -> tuple[RequestInfo, str | None]:
-    """Return the request, and what it says to prove that it is our own."""
+    """Return the request, and the claim in its user agent that it is our own."""
     address, port = split_address(_text(source, "addr", notes, name="request.addr"))
     user_agent, claim = split_claim(
         _text(source, "useragent", notes, name="request.useragent", longest=LONGEST_USER_AGENT)
@@ -286,7 +294,7 @@ def split_address(text: str) -> tuple[str, int | None]:
     """Split ``host:port`` and ``[v6]:port``; behind a proxy the registry reports an address without a port."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    # Digits beyond these are none of a port's, and int() refuses thousands of them.
+    # No port has more digits than these, and int() refuses thousands of them.
     plausible = port.isdecimal() and len(port) <= len(str(MAX_PORT)) and int(port) <= MAX_PORT
     if colon and plausible and (bracketed or ":" not in host):
         return host.removeprefix("[").removesuffix("]"), int(port)
@@ -313,7 +321,7 @@ def _text(source: Mapping[str, Any], key: str, notes: _Notes, *, name: str, long
 
 
 def _storable(text: str, notes: _Notes, *, name: str, longest: int) -> str:
-    """Make a text storable and note what was done to it."""
+    """Return a text that PostgreSQL can store, at most ``longest`` characters; note what was altered."""
     clean, done = storable(text, longest=longest)
     if done:
         notes.altered[name] = done

@@ -1,6 +1,7 @@
-"""Says in the database since when this process takes deliveries: whoever looks for downtime needs to know.
+"""Keeps the receiver session of this process in the database: since when it takes deliveries, and until when.
 
-A process that spools, since the database is away, takes deliveries too; its next word covers the interval.
+Between sessions deliveries may be lost, so the loss accounting of ``reconciler`` reads them. A process that spools
+while the database is away takes deliveries too: its next heartbeat covers that interval.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from indexer.store import receiver_sessions
 from indexer.store.pool import Pool, connection
 
 REST_SECONDS = 2.0
-"""What a killed process did in its last seconds counts as downtime."""
+"""Also how much of the session of a killed process may be missing from its record, and then counts as downtime."""
 
 
 class ReceiverHeartbeat:
-    """The loop that says so, from ``opened_at`` until the doors shut."""
+    """The loop that extends the session, until ``end_session``."""
 
     name = "receiver-heartbeat"
 
@@ -28,15 +29,15 @@ class ReceiverHeartbeat:
         self._writer = writer
         self._process = uuid.uuid4()
         self._opened_at = datetime.now(UTC)
-        self._shut = False
+        self._ended = False
 
-    def shut(self) -> None:
-        """The doors are about to shut: what was said last is the end."""
-        self._shut = True
+    def end_session(self) -> None:
+        """Record nothing more: the listener is about to close, so the last heartbeat is the end of the session."""
+        self._ended = True
 
     async def run_once(self) -> IterationResult:
-        """Say it once."""
-        if self._shut:
+        """Extend the session to now."""
+        if self._ended:
             return IterationResult(items=0, rest_seconds=REST_SECONDS)
         session = ReceiverSession(opened_at=self._opened_at, open_at=datetime.now(UTC))
         async with connection(self._pool) as held:

@@ -1,10 +1,10 @@
-"""The spool: deliveries made durable on our own disk while the database is away.
+"""The spool: deliveries on the local disk while the database is away.
 
-SQLite in WAL mode with ``synchronous=FULL``: a well-known mechanism that is durable at commit and survives a
-crash at any instant. Each delivery gets a key of its own that goes with it into the inbox, where it is unique:
-so a crash between writing to the inbox and forgetting here stores nothing twice. Bounded in size; beyond it, or
-where the disk is full, the registry is asked to come again. A file that was deleted under us is made anew with what
-waited in it: what is in a file without a name is gone with the process.
+SQLite in WAL mode with ``synchronous=FULL``: durable at commit, and consistent after a crash at any instant. Each
+delivery gets a key that goes with it into the inbox, where it is unique: so a crash between the insert into the inbox
+and the delete here stores nothing twice. The size is bounded; beyond it, or where the disk is full, ``append`` raises
+``StoreUnavailable`` and the registry retries. A file that was deleted while it is open is written anew, with the
+deliveries that wait in it: without a name it would be lost when the process ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from indexer.store.inbox import Delivery
 log = structlog.get_logger()
 
 ROW_BYTES = 256
-"""What a delivery counts beside its body, so that bodies of nothing are bounded too."""
+"""Counted for a delivery beside its body, so that empty bodies are bounded too."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS delivery (
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS delivery (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spooled:
-    """A delivery in the spool, by its number there."""
+    """A delivery in the spool, and its number there."""
 
     number: int
     delivery: Delivery
@@ -57,9 +57,8 @@ class Spool:
         count, size = self._file.execute(
             f"SELECT count(*), coalesce(sum(length(body)), 0) + count(*) * {ROW_BYTES} FROM delivery"
         ).fetchone()
-        self._moved = (
-            0  # up to this number deliveries are in the inbox, whether they could be deleted here or not
-        )
+        # Up to this number deliveries are in the inbox already, whether they could be deleted here or not.
+        self._moved = 0
         self.waiting: int = count
         self.waiting_bytes: int = size
 
@@ -68,7 +67,7 @@ class Spool:
         size = sum(map(_size, deliveries))
         if self.waiting_bytes + size > self._max_bytes:
             raise StoreUnavailable(f"the database is away and the spool is full ({self._max_bytes} bytes)")
-        self._make_anew_if_deleted()
+        self._recreate_if_deleted()
         try:
             self._file.execute("BEGIN IMMEDIATE")
             self._file.executemany(
@@ -95,24 +94,24 @@ class Spool:
             ) from error
         self.waiting += len(deliveries)
         self.waiting_bytes += size
-        self._make_anew_if_deleted()  # before the answer: what was just written may be in a file without a name
+        self._recreate_if_deleted()  # before the answer: it may just have been written to a deleted file
 
-    def _make_anew_if_deleted(self) -> None:
-        """Copy what waits to a new file where ours has lost its name: the directory was deleted, or restored.
+    def _recreate_if_deleted(self) -> None:
+        """Copy the deliveries to a new file if the open one was deleted, or replaced by a restore.
 
-        Raises ``StoreUnavailable`` where none can be made.
+        Raises ``StoreUnavailable`` where no new file can be made.
         """
         if _identity_of(self._path) == self._identity:
             return
         log.error("spool_was_deleted", path=str(self._path), waiting=self.waiting)
         try:
-            self._make_anew()
+            self._recreate()
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(
-                f"the spool was deleted from {self._path} and cannot be made anew: {error}"
+                f"the spool was deleted from {self._path} and cannot be created again: {error}"
             ) from error
 
-    def _make_anew(self) -> None:
+    def _recreate(self) -> None:
         file, identity = _open(self._path)
         columns = "key, received_at, content_type, content_encoding, can_wait, body"
         try:
@@ -131,7 +130,7 @@ class Spool:
         old.close()
 
     def first(self, *, limit: int, limit_bytes: int) -> list[Spooled]:
-        """Return the oldest deliveries, at least one if any waits."""
+        """Return the oldest deliveries, at most ``limit`` and ``limit_bytes``, but at least one if any waits."""
         found: list[Spooled] = []
         size = 0
         for number, key, received_at, content_type, content_encoding, can_wait, body in self._file.execute(
@@ -155,8 +154,8 @@ class Spool:
     def forget(self, spooled: Sequence[Spooled]) -> None:
         """Remove the oldest deliveries, which are in the inbox now.
 
-        A full disk has no room for deleting either. Then they stay in the file until it has: after a crash they
-        are moved once more, and recognised by their keys.
+        SQLite cannot delete on a full disk. Then they stay in the file until there is space; if the process crashes
+        before that, they are moved once more, and the inbox recognises them by their keys.
         """
         if not spooled:
             return
@@ -174,7 +173,7 @@ class Spool:
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
-    """Open a spool, a new one where there is none; return it and which file it is."""
+    """Open a spool, a new one where there is none; return it with device and inode of its file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)  # it holds raw notifications; SQLite gives its companions the same mode
     file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)

@@ -1,32 +1,32 @@
-"""Inbox → inventory: takes deliveries in batches, decodes them, and applies what they tell in one transaction.
+"""Inbox → inventory: takes deliveries in batches, decodes them, and applies their events in one transaction.
 
-What changes state goes first: pulls are taken only while nothing else waits, in larger batches, since what they
-change is written once per tag, manifest and repository. A batch is bounded in deliveries, bytes and events, so
-that a flood neither fills the memory nor holds up a push for longer than one batch.
+Pushes and deletes go first. Pulls are taken only while nothing else waits, in larger batches, since their effect is
+written once for each tag, manifest and repository. A batch is bounded in deliveries, bytes and events, so that a flood
+neither fills the memory nor delays a push for longer than one batch takes.
 
-The inbox has lanes, by repository, and one worker at a time is in each: while whole batches wait, each is of one
-lane, and several are applied side by side, here and by other processes; while one waits for the database, another
-decides.
+The inbox has partitions, by repository, and one worker at a time works on each. While whole batches wait, each batch is
+of one partition, and several are applied concurrently, here and by other processes: while one waits for the database,
+another decides.
 
-A delivery that breaks its batch is found by taking them one at a time. It is set aside only for what its content can
-cause; whose fault a failure is says ``decide``. Nothing stalls the queue, and nothing is lost.
+If a batch fails, its deliveries are applied one at a time, and ``decide`` says what happens to those that fail again:
+only a delivery whose content cannot be stored is quarantined, others are retried. No failure stops the inbox, and no
+delivery is lost.
 
-    waiting ──decoded, applied──▶ done ──age──▶ trimmed
+    waiting ──decoded, applied──▶ done ──INDEXER_INBOX_RETENTION──▶ trimmed
       │ ▲ │
       │ │ └──cannot be decoded or stored──▶ quarantined ──`indexer inbox retry`──▶ waiting
-      │ └── later ◀── failed by a fault of the database or of our own
-      └─────────────────▲
+      │ └── postponed ◀── failed by a fault of the database or of our own
+      └─────────────────────▲
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -34,9 +34,10 @@ from prometheus_client import Counter, Histogram
 from indexer.background.loop import IterationResult, WakeEvent
 from indexer.common.backoff import spread
 from indexer.common.errors import Postponed
+from indexer.ingest.batch import decode_batch
 from indexer.ingest.decide import (
     ALIKE_IN_A_ROW,
-    HELD_BACK_SECONDS,
+    POSTPONED_SECONDS,
     Blame,
     FailureAction,
     Streak,
@@ -44,7 +45,6 @@ from indexer.ingest.decide import (
     judge,
     wait_after,
 )
-from indexer.ingest.envelope import Decoded, decode
 from indexer.inventory.events import Event, EventAction
 from indexer.store import apply, forwarding, inbox, own_requests, traits
 from indexer.store.inbox import Delivery, Quarantine
@@ -57,46 +57,39 @@ log = structlog.get_logger()
 BATCH = 200
 PULLS_BATCH = 2000
 BATCH_BYTES = 32 * 1024 * 1024
-BATCH_EVENTS = 5000
-"""One more delivery is decoded only below this: an envelope may hold any number of events."""
 
-SIDE_BY_SIDE = 2
-"""More batches at once gained nothing on two cores."""
+CONCURRENT_BATCHES = 2
+"""More at once gained nothing on two cores (measured)."""
 
 PULLS_NOTED_EVERY_SECONDS = 60.0
-"""That the registry announces pulls is written down no more often: what is written in every batch is waited for."""
+"""How often it is recorded that the registry announces pulls. Every worker updates that row, so a record with each
+batch would make them wait for each other."""
 
 IN_A_ROW = 5
-"""So many batches before those side by side wait for each other, and what failed is looked into."""
+"""Batches that each concurrent task applies before failures of any of them are handled."""
 
 GATHER_SECONDS = 0.025
 RUSH_GATHER_SECONDS = 0.25
 RUSH_RATE = 200
-"""Pauses after a batch that left nothing waiting: a registry sends one event at a time and waits for each answer, so
-without them every delivery would be applied by itself, on the cores that should answer the next. The longer one is for
-more than ``RUSH_RATE`` deliveries a second. The first event after a rest is applied at once. What they gain is measured
-in docs/explanation/where-the-time-goes.md."""
+"""Pauses after a batch that left nothing waiting, so that deliveries gather. A registry sends one event at a time and
+waits for each answer: without a pause every delivery would be a batch by itself, on the cores that should answer the
+next one. The longer pause is for more than ``RUSH_RATE`` deliveries a second. The first event after a rest is applied
+at once. What the pauses gain is measured in docs/explanation/where-the-time-goes.md."""
 
 REST_SECONDS = 0.5
-"""Other processes store deliveries too, and do not ring our alarm."""
-
-DECODED_ASIDE_BYTES = 1024 * 1024
-"""From here on a batch is decoded in a thread: whoever else asks the event loop would wait for it."""
-
-LONGEST_LIST_OF_REFUSED = 100
-"""Events of one delivery that are quarantined each by itself."""
+"""How often the inbox is read when nothing wakes the worker: deliveries that another process stored do not."""
 
 REASON_CHARACTERS = 500
 
-EVENTS = Counter("indexer_events_total", "Events taken from the inbox, by what became of them.", ["outcome"])
+EVENTS = Counter("indexer_events_total", "Events taken from the inbox, by outcome.", ["outcome"])
 FAILURES = Counter(
     "indexer_ingest_failures_total",
-    "Deliveries that could not be applied when taken alone, by whose fault that is.",
+    "Deliveries that could not be applied by themselves, by the cause of the failure.",
     ["blame"],
 )
 CLAIMS = Counter(
     "indexer_own_requests_total",
-    "Pulls whose client says it is the reconciler, by whether it proved that (own), or why not.",
+    "Pulls whose client claims to be the reconciler: own if it proved that, else why not.",
     ["outcome"],
 )
 LAG = Histogram(
@@ -108,7 +101,7 @@ LAG = Histogram(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarding:
-    """What is applied is queued for GitLab, too; ``queued`` rings for it. ``pulls``: pulls as well."""
+    """Events are queued for GitLab, too, and ``queued`` is set for the forwarder. ``pulls``: pulls as well."""
 
     queued: WakeEvent
     pulls: bool
@@ -136,13 +129,13 @@ class IngestWorker:
         self._pulls_apart = pulls_apart
         self._forwarded = forwarded
         self._behind = False
-        self._looked_at = 0.0
+        self._last_batch_at = 0.0
         self._one_by_one: deque[int] = deque()
         self._streak = Streak()
         self._pulls_noted_at = float("-inf")
 
     async def run_once(self) -> IterationResult:
-        """Apply a batch, and several side by side while whole ones wait; none waiting is a rest."""
+        """Apply one batch; several concurrently, while whole batches wait."""
         if self._one_by_one:
             await self._apply_single()
             return IterationResult(items=1, rest_seconds=0)
@@ -155,15 +148,15 @@ class IngestWorker:
     def _pause_after(self, done: int) -> float:
         """Return for how many seconds deliveries gather before the next batch."""
         now = monotonic()
-        since, self._looked_at = self._looked_at, now
+        since, self._last_batch_at = self._last_batch_at, now
         if not done or self._behind:
             return 0.0
         return RUSH_GATHER_SECONDS if done > RUSH_RATE * (now - since) else GATHER_SECONDS
 
     async def _catch_up(self) -> int:
-        """Apply batches side by side, some after each other, while whole ones wait; return how many deliveries."""
+        """Apply batches concurrently while whole ones wait; return the number of deliveries."""
 
-        async def some() -> int:
+        async def apply_some() -> int:
             done = 0
             for _ in range(IN_A_ROW):
                 count = await self._apply_next()
@@ -172,59 +165,61 @@ class IngestWorker:
                     break
             return done
 
-        ends = await asyncio.gather(*(some() for _ in range(SIDE_BY_SIDE)), return_exceptions=True)
-        if failures := [end for end in ends if isinstance(end, BaseException)]:
+        results = await asyncio.gather(
+            *(apply_some() for _ in range(CONCURRENT_BATCHES)), return_exceptions=True
+        )
+        if failures := [result for result in results if isinstance(result, BaseException)]:
             raise failures[0]
-        return sum(end for end in ends if not isinstance(end, BaseException))
+        return sum(result for result in results if not isinstance(result, BaseException))
 
     async def _apply_next(self) -> int:
-        """Apply a batch of what waits; return how many deliveries it was."""
+        """Apply the next batch; return the number of its deliveries."""
         taken: list[Delivery] = []
         try:
             async with transaction(self._pool) as held:
-                taken = await self._take(held)
+                taken = await self._claim(held)
                 if not taken:
                     return 0
-                told = await self._apply(held, taken)
+                applied = await self._apply(held, taken)
         except Exception as error:
-            whose = blame(error)
-            if not taken or whose is Blame.NOBODY:
+            cause = blame(error)
+            if not taken or cause is Blame.NOBODY:
                 raise
-            log.warning("batch_failed_taking_one_at_a_time", error=describe(error), blame=whose)
+            log.warning("batch_failed_taking_one_at_a_time", error=describe(error), blame=cause)
             self._one_by_one.extend(delivery.id for delivery in taken)
-            if whose is Blame.SLOW:
-                raise  # the database may be what is slow: a round that failed is followed by a wait
+            if cause is Blame.SLOW:
+                raise  # the database as a whole may be slow: after a round that failed the loop waits
             return len(taken)
-        self._say(told)
-        return len(told.deliveries)
+        self._record_metrics(applied)
+        return len(applied.deliveries)
 
     async def _apply_single(self) -> None:
-        """Apply one delivery of a batch that failed, or see to it; another worker may have done so by now.
+        """Apply one delivery of a batch that failed, unless another worker has done so meanwhile.
 
         Raises ``Postponed`` where several in a row failed alike.
         """
         number = self._one_by_one[0]
-        told = None
+        applied = None
         try:
             async with transaction(self._pool) as held:
                 delivery = await inbox.take_delivery(held, number=number)
                 if delivery is not None:
-                    told = await self._apply(held, [delivery])
+                    applied = await self._apply(held, [delivery])
         except Exception as error:
             if blame(error) is Blame.NOBODY:
                 raise
-            await self._see_to(number, error)
+            await self._handle_failure(number, error)
             return
         self._one_by_one.popleft()
-        if told is not None:
-            self._say(told)
+        if applied is not None:
+            self._record_metrics(applied)
 
-    async def _see_to(self, number: int, error: Exception) -> None:
-        """Do with a delivery that failed by itself what ``judge`` says.
+    async def _handle_failure(self, number: int, error: Exception) -> None:
+        """Quarantine or postpone a delivery that failed by itself, as ``judge`` decides.
 
-        In a transaction of its own: how often it failed is counted though what it wrote is undone.
+        In a transaction of its own, so that the attempt is counted although its writes were rolled back.
         """
-        whose = blame(error)
+        cause = blame(error)
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
             delivery = await inbox.take_delivery(held, number=number)
@@ -232,7 +227,7 @@ class IngestWorker:
                 self._one_by_one.popleft()
                 return
             self._streak.failed(error)
-            FAILURES.labels(whose).inc()
+            FAILURES.labels(cause).inc()
             attempts = delivery.attempts + 1
             verdict = judge(error, attempts=attempts, streak=self._streak)
             reason = f"could not be applied: {describe(error)}"[:REASON_CHARACTERS]
@@ -247,30 +242,28 @@ class IngestWorker:
                 "delivery_put_off",
                 delivery=number,
                 attempts=attempts,
-                blame=whose,
+                blame=cause,
                 reason=reason,
                 exc_info=error,
             )
         if verdict is FailureAction.STOP:
-            raise await self._stop(reason)
+            raise await self._postpone_rest(reason)
 
-    async def _stop(self, reason: str) -> Postponed:
-        """Let what failed with the others wait, so that what else there is gets its turn; say that, and why."""
-        held_back = list(self._one_by_one)
-        if held_back:
+    async def _postpone_rest(self, reason: str) -> Postponed:
+        """Postpone the rest of the batch, so that other deliveries are applied first; return the error to raise."""
+        rest = list(self._one_by_one)
+        if rest:
             async with transaction(self._pool) as held:
-                await inbox.put_off(
-                    held, ids=held_back, seconds=HELD_BACK_SECONDS, reason=reason, failed=False
-                )
+                await inbox.put_off(held, ids=rest, seconds=POSTPONED_SECONDS, reason=reason, failed=False)
         self._one_by_one.clear()
         return Postponed(
             f"{self._streak.count} deliveries in a row failed alike, so they wait ({ALIKE_IN_A_ROW} are too many to be "
             f"their own fault); the last {reason}",
-            rest_seconds=HELD_BACK_SECONDS / 2,
+            rest_seconds=POSTPONED_SECONDS / 2,
         )
 
-    async def _take(self, held: Connection) -> list[Delivery]:
-        """Lock what comes next: what changes state, or else pulls."""
+    async def _claim(self, held: Connection) -> list[Delivery]:
+        """Lock the next deliveries: those with a push or delete, else those with pulls only."""
         for can_wait, limit in ((False, self._batch), (True, self._pulls_batch)):
             found = await inbox.take_deliveries(held, can_wait=can_wait, limit=limit, limit_bytes=BATCH_BYTES)
             if found:
@@ -279,36 +272,34 @@ class IngestWorker:
 
     async def _apply(self, held: Connection, taken: list[Delivery]) -> _Applied:
         """Decode and apply deliveries, in the caller's transaction."""
-        if sum(len(delivery.body) for delivery in taken) > DECODED_ASIDE_BYTES or any(
-            delivery.content_encoding for delivery in taken
-        ):
-            batch = await asyncio.to_thread(_decode, taken)
-        else:
-            batch = _decode(taken)
+        batch = await decode_batch(taken)
         now = datetime.now(UTC)
         await apply.prepare(self._lookups, batch.events)
-        told = await apply.apply_events(
+        applied = await apply.apply_events(
             held, self._lookups, batch.events, now=now, pulls_apart=self._pulls_apart
         )
         queued = 0
         if self._forwarded is not None:
             queued = await forwarding.enqueue_events(
-                held, events=told.fresh, originals=batch.originals, now=now, pulls=self._forwarded.pulls
+                held, events=applied.fresh, originals=batch.originals, now=now, pulls=self._forwarded.pulls
             )
         await _finish(held, batch.deliveries, batch.refused, now)
-        noted = await self._note_pulls(held, told.fresh, now)
+        noted = await self._note_pulls(held, applied.fresh, now)
         return _Applied(
             deliveries=batch.deliveries,
-            applied=told.applied,
-            repeated=told.repeated,
+            applied=applied.applied,
+            repeated=applied.repeated,
             queued=queued,
             at=now,
-            claims=tuple(own_requests.claims_of(told.fresh)),
+            claims=tuple(own_requests.claims_of(applied.fresh)),
             pulls_noted=noted,
         )
 
     async def _note_pulls(self, held: Connection, fresh: Sequence[Event], now: datetime) -> bool:
-        """Write down that the registry announces pulls, our own included; last, since every worker writes this row."""
+        """Record that the registry announces pulls (our own count); return whether this wrote the row.
+
+        Called last in the transaction, since every worker locks this row.
+        """
         if monotonic() - self._pulls_noted_at < PULLS_NOTED_EVERY_SECONDS:
             return False
         if not any(e.action is EventAction.PULL and not e.is_blob and not e.imported for e in fresh):
@@ -317,21 +308,21 @@ class IngestWorker:
         await traits.note_trait(held, trait=Trait.ANNOUNCES_PULLS, holds=True, because=because, at=now)
         return True
 
-    def _say(self, told: _Applied) -> None:
-        """Count what was committed, and wake who waits for it."""
-        if told.applied or told.repeated:
+    def _record_metrics(self, batch: _Applied) -> None:
+        """Count what was committed, and wake the forwarder."""
+        if batch.applied or batch.repeated:
             self._streak.applied()
-        if told.queued and self._forwarded is not None:
+        if batch.queued and self._forwarded is not None:
             self._forwarded.queued.wake()
-        EVENTS.labels("applied").inc(told.applied)
-        EVENTS.labels("repeated").inc(told.repeated)
-        if told.pulls_noted:
+        EVENTS.labels("applied").inc(batch.applied)
+        EVENTS.labels("repeated").inc(batch.repeated)
+        if batch.pulls_noted:
             self._pulls_noted_at = monotonic()
-        for outcome in told.claims:
+        for outcome in batch.claims:
             CLAIMS.labels(outcome).inc()
-        for delivery in told.deliveries:
+        for delivery in batch.deliveries:
             if not delivery.imported:
-                LAG.observe((told.at - delivery.received_at).total_seconds())
+                LAG.observe((batch.at - delivery.received_at).total_seconds())
 
 
 async def _finish(
@@ -346,7 +337,11 @@ async def _finish(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Applied:
-    """What a transaction came to: its deliveries, events that were new or not, those queued for GitLab, and when."""
+    """A batch that was applied.
+
+    ``applied``, ``repeated``: events that were new, or known already. ``queued``: events queued for GitLab. ``claims``:
+    the outcome of each claim to be our own request.
+    """
 
     deliveries: list[Delivery]
     applied: int
@@ -355,43 +350,3 @@ class _Applied:
     at: datetime
     claims: tuple[str, ...]
     pulls_noted: bool
-
-
-@dataclass(slots=True, kw_only=True)
-class _Batch:
-    """Deliveries that were decoded, and what they hold."""
-
-    deliveries: list[Delivery] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    originals: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    refused: list[Quarantine] = field(default_factory=list)
-
-
-def _decode(deliveries: list[Delivery]) -> _Batch:
-    """Decode deliveries until there are events enough."""
-    batch = _Batch()
-    for delivery in deliveries:
-        if len(batch.events) + len(batch.refused) >= BATCH_EVENTS:
-            break
-        decoded = decode(
-            delivery.body,
-            content_encoding=delivery.content_encoding,
-            received_at=delivery.received_at,
-            imported=delivery.imported,
-        )
-        batch.deliveries.append(delivery)
-        batch.events += decoded.events
-        for event, original in zip(decoded.events, decoded.originals, strict=True):
-            if not event.imported:  # GitLab is told what happens, not what had happened
-                batch.originals.setdefault(event.id, original)
-        batch.refused += _refused(delivery, decoded)
-    return batch
-
-
-def _refused(delivery: Delivery, decoded: Decoded) -> list[Quarantine]:
-    """Return what of a delivery is to be quarantined: event by event, or, where that would be many rows, as a whole."""
-    refused = decoded.refused
-    if len(refused) > LONGEST_LIST_OF_REFUSED:
-        reason = f"{len(refused)} of its events were refused, the first: {refused[0].reason}"
-        return [Quarantine(delivery=delivery, reason=reason)]
-    return [Quarantine(delivery=delivery, reason=each.reason, body=each.body) for each in refused]

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from indexer.access_log import apply
-from indexer.access_log.apply import SETTLES_AFTER, settle
+from indexer.access_log.apply import PENDING_FOR, stage_pending
 from indexer.access_log.endpoint import MAX_BODY_BYTES, add_access_endpoint
 from indexer.access_log.tail import AccessLog, read_file
 from indexer.audit.seal import seal
@@ -44,12 +44,12 @@ TOKEN = "collector-token-of-the-tests"
 
 def later() -> datetime:
     """When everything read so far has settled."""
-    return datetime.now(UTC) + SETTLES_AFTER * 2
+    return datetime.now(UTC) + PENDING_FOR * 2
 
 
 async def entries_of(pool: Pool, lookups: Lookups) -> list[dict[str, Any]]:
     """The log, once what was pending has settled."""
-    while await settle(pool, lookups, now=later()):
+    while await stage_pending(pool, lookups, now=later()):
         pass
     while await seal(pool, limit=1000):
         pass
@@ -286,7 +286,9 @@ async def test_entries__of_the_same_are_one_with_the_count(
     log = tmp_path / "registry.log"
     log.write_bytes(text_of(*[line(404, number=n) for n in range(30)], line(404, tag="v2", number=31)))
     await read_all(pool, log)
-    assert 0 == await settle(pool, lookups, now=datetime.now(UTC) + SETTLES_AFTER - timedelta(seconds=30))
+    assert 0 == await stage_pending(
+        pool, lookups, now=datetime.now(UTC) + PENDING_FOR - timedelta(seconds=30)
+    )
     first, second = sorted(await entries_of(pool, lookups), key=lambda entry: entry["tag"])
     assert 30 == first["detail"]["times"]
     assert ["2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:29.000000Z"] == first["occurred_between"]

@@ -13,6 +13,7 @@ from indexer.audit.seal import Sealer
 from indexer.background.housekeeping import Housekeeper, Retention
 from indexer.background.loop import WakeEvent
 from indexer.common.errors import StoreUnavailable
+from indexer.ingest import batch as batches
 from indexer.ingest import worker as workers
 from indexer.ingest import writer as writers
 from indexer.ingest.spool import Spool
@@ -201,7 +202,7 @@ async def test_batches__are_bounded_in_bytes_and_events(
     monkeypatch.setattr(workers, "BATCH_BYTES", 10)
     assert (await worker.run_once()).items == 1
     monkeypatch.setattr(workers, "BATCH_BYTES", 1_000_000)
-    monkeypatch.setattr(workers, "BATCH_EVENTS", 1)
+    monkeypatch.setattr(batches, "BATCH_EVENTS", 1)
     assert (await worker.run_once()).items == 1
     assert (await worker.run_once()).items == 1
     assert await pool.fetchval("SELECT count(*) FROM tag") == 6

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from indexer.common.errors import Postponed, StoreError, StoreTimedOut
+from indexer.ingest import batch as batches
 from indexer.ingest import envelope
-from indexer.ingest import worker as workers
 from indexer.ingest.decide import ALIKE_IN_A_ROW, SLOW_ATTEMPTS
 from indexer.ingest.worker import IngestWorker
 from indexer.store import apply, inbox
@@ -235,7 +235,7 @@ async def test_a_large_delivery__is_decoded_in_a_thread(
         threads.append(threading.current_thread() is threading.main_thread())
         return real(*given, **named)
 
-    monkeypatch.setattr(workers, "decode", decode)
+    monkeypatch.setattr(batches, "decode", decode)
     (small,) = floods.pushes(1)
     push = event("push", tag="large", at=EPOCH, number=9)
     large = delivery(push, {"x": "y" * 1024 * 1024}, can_wait=False, received_at=EPOCH)
