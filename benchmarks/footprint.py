@@ -26,9 +26,9 @@ from benchmarks._report import Report, Target, announce, command_line, say
 from benchmarks._serving import indexer, memory_mib, until_up
 from benchmarks.apply import drain, put_inbox
 from indexer.audit.seal import Sealer
-from indexer.cli import app as indexer_app
+from indexer.commands.main import app as indexer_app
 from indexer.store.pool import connect, open_pool
-from reconciler.cli import app as reconciler_app
+from reconciler.commands.main import app as reconciler_app
 
 if TYPE_CHECKING:
     import argparse

@@ -33,7 +33,7 @@ from indexer.audit.checkpoint import Checkpointer, CheckpointSettings
 from indexer.audit.commitments import Salts
 from indexer.audit.export import export
 from indexer.audit.note import Checkpoint, SignerKey
-from indexer.audit.proofs import ProofPart, parse_part
+from indexer.audit.proofs import EntryRange, parse_part
 from indexer.audit.prove import write_part
 from indexer.audit.seal import BATCH, seal
 from indexer.audit.verify import verify_export
@@ -115,7 +115,7 @@ async def verify(pool: Pool, report: Report, entries: int) -> None:
             await export(pool, format="ndjson", after_position=0, out=to(out), proof=True)
             report.add("export with proof", signed.size / (time.perf_counter() - began), "entries/s")
         with proof.open("wb") as out:  # noqa: ASYNC230 - as above
-            whole = ProofPart(first=1, last=signed.size, size=signed.size)
+            whole = EntryRange(first=1, last=signed.size, size=signed.size)
             await write_part(partial(connection, pool), whole, to(out))
         began = time.perf_counter()
         with log.open("rb") as lines:  # noqa: ASYNC230 - as above

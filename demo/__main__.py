@@ -19,7 +19,7 @@ from demo import checks, tables
 from demo.asking import Asker
 from demo.stage import DemoError, Stage, find_registry
 from demo.story import Story
-from indexer.command import operator
+from indexer.commands.common import operator
 
 if TYPE_CHECKING:
     from types import FrameType

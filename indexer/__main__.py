@@ -1,6 +1,6 @@
 """``indexer`` on the command line, and ``python -m indexer``."""
 
-from indexer.cli import main
+from indexer.commands.main import main
 
 if __name__ == "__main__":
     main()

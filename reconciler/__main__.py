@@ -1,6 +1,6 @@
 """``reconciler`` on the command line, and ``python -m reconciler``."""
 
-from reconciler.cli import main
+from reconciler.commands.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,7 @@
 """Every error that crosses a floor, split by what a catcher asks.
 
     IndexerError
-    ├── ConfigurationError        the operator must change something before we can start (exit 2)
+    ├── ConfigurationError        the operator must change something before we can start (exit 64)
     ├── RegistryError             talking to the registry failed
     │   ├── RegistryUnavailable   it did not answer, or said "not now": try again, conclude nothing
     │   │   └── TokenServerUnavailable    the same of the token server that it names

@@ -16,10 +16,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
+from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 from indexer.local import attach
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 log = structlog.get_logger(__name__)
-
-CONFIGURATION_EXIT: Final = 2
-"""How our programs end when the operator must change something; starting them again would not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ class Program:
             lasted = time.monotonic() - began
             if lasted >= self._restarting.calm_after_seconds:
                 delay, refused = self._restarting.first_delay_seconds, 0
-            refused = refused + 1 if exit_code == CONFIGURATION_EXIT else 0
+            refused = refused + 1 if exit_code == exit_codes.USAGE else 0
             if refused >= self._restarting.refusals:
                 raise ConfigurationError(f"{self.name} refuses its configuration; what it said is above")
             log.warning("process_ended", process=self.name, exit_code=exit_code, restart_in_seconds=delay)

@@ -119,7 +119,7 @@ def test_archive__what_is_not_said_is_asked_for(installation: Installation) -> N
         ),
     ):
         done = installation.run("indexer", "audit", "archive", *options)
-        assert 2 == done.exit_code
+        assert 64 == done.exit_code
         assert complaint in done.error
 
 

@@ -189,13 +189,13 @@ def test_commands__list_replay_dead_remove(installation: Installation, tmp_path:
 
 
 def test_server__does_not_start_on_a_wrong_file(installation: Installation) -> None:
-    """A wrong file of feeds is one line that names feed and key, and exit code 2."""
+    """A wrong file of feeds is one line that names feed and key, and exit code 64."""
     (installation.directory / "feeds.toml").write_text('[[feed]]\nname = "a"\nkind = "pigeon"\n')
     done = installation.run(
         "indexer", "serve", INDEXER_FEEDS_FILE=str(installation.directory / "feeds.toml"),
         INDEXER_LISTEN="127.0.0.1:0",
     )  # fmt: skip
-    assert done.exit_code == 2
+    assert done.exit_code == 64
     assert any("INDEXER_FEEDS_FILE: feed 'a': kind: must be one of" in line for line in done.error_lines)
 
 

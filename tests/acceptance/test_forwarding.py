@@ -117,6 +117,6 @@ def test_gitlab__settings_that_cannot_work_are_refused(
 ) -> None:
     """Half of the settings, or an address that is none, ends the start with one line that names it."""
     done = bare_installation.run("indexer", "serve", **settings)
-    assert done.exit_code == 2
+    assert done.exit_code == 64
     assert named in done.error
     assert SECRET not in done.error

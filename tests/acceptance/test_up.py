@@ -256,13 +256,13 @@ def usable(python: str) -> bool:
     ],
 )
 def test_up__misconfigured(directory: Path, setting: str, value: str | None, said: str) -> None:
-    """A missing, unknown or wrong setting is one line that names it, exit code 2, and nothing is made."""
+    """A missing, unknown or wrong setting is one line that names it, exit code 64, and nothing is made."""
     one = Up(directory)
     one.environment.pop(setting, None)
     if value is not None:
         one.environment[setting] = value
     done = one.run("indexer", "up")
-    assert done.returncode == 2
+    assert done.returncode == 64
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not one.data_dir.exists()

@@ -85,7 +85,7 @@ def test_architecture__lists_what_is_there(program: str) -> None:
     there = {
         f"{each.name}/" if each.is_dir() else each.name
         for each in (ROOT / program).iterdir()
-        if each.name not in {"__init__.py", "py.typed", "__pycache__"} and not each.name.startswith("cli_")
+        if each.name not in {"__init__.py", "py.typed", "__pycache__"}
     }
     assert there - named == set()
     first = re.findall(r"^      (\S+(?: \S+\.py)*|\w+/)", part[1], re.MULTILINE)

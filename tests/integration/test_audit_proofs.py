@@ -432,7 +432,7 @@ async def test_export__again_is_one_export_and_its_proof(pool: Pool, auditor: Au
     )  # fmt: skip
     held = (auditor.directory / "log").read_bytes()
     again = auditor.machine.run("indexer", "audit", "export", *files)
-    assert (2, held) == (again.exit_code, (auditor.directory / "log").read_bytes())
+    assert (64, held) == (again.exit_code, (auditor.directory / "log").read_bytes())
     assert "--append" in again.error
     assert (0, 300) == ((found := auditor.verify(*verify))[0], found[1]["entries"])
     await signed(pool, auditor.key)
@@ -443,7 +443,7 @@ async def test_export__again_is_one_export_and_its_proof(pool: Pool, auditor: Au
     plain = auditor.machine.run(
         "indexer", "audit", "export", "--output", auditor.file("plain"), *files[2:], "--append"
     )
-    assert (2, True) == (plain.exit_code, "made without --proof" in plain.error)
+    assert (64, True) == (plain.exit_code, "made without --proof" in plain.error)
     assert (2, None) == auditor.verify(auditor.file("plain"), "--proof", auditor.file("log.proof"))
     assert [] == list(auditor.directory.glob(".*unfinished"))
 
@@ -464,7 +464,7 @@ async def test_export__does_not_go_on_in_another_log(pool: Pool, auditor: Audito
             "indexer", "audit", "export", "--append", "--output", auditor.file("log"),
             "--proof", auditor.file("log.proof"),
         )  # fmt: skip
-        assert (2, kept) == (done.exit_code, (auditor.directory / "log").read_bytes())
+        assert (64, kept) == (done.exit_code, (auditor.directory / "log").read_bytes())
         assert "is not in this log" in done.error
 
 
@@ -499,7 +499,7 @@ async def test_command__says_what_it_lacks(pool: Pool, auditor: Auditor) -> None
         assert (2, None) == auditor.verify(*options), options
     for options in (("--format", "csv"), ("--tag", "v1")):
         done = auditor.machine.run("indexer", "audit", "export", "--proof", auditor.file("x"), *options)
-        assert (2, 1) == (done.exit_code, len(done.error_lines))
+        assert (64, 1) == (done.exit_code, len(done.error_lines))
     (auditor.directory / "key").write_text(str(SignerKey.generate(auditor.key.name).verifier))
     exit_code, said = auditor.verify(auditor.file("all"), "--proof", auditor.file("all.proof"))
     assert (1, "proof") == (exit_code, said["problem"]["fault"])
@@ -516,11 +516,11 @@ async def test_key__that_does_not_sign_is_not_printed(pool: Pool, auditor: Audit
         return done.exit_code, done.output.strip(), done.error
 
     nobody = ask(INDEXER_DATABASE_URL=None, **elsewhere)
-    assert (2, "", True) == (*nobody[:2], "none is made" in nobody[2])
+    assert (64, "", True) == (*nobody[:2], "none is made" in nobody[2])
     await sealed(pool, 3)
     await signed(pool, auditor.key)
     refused = ask(**elsewhere)
-    assert (2, "", True) == (
+    assert (64, "", True) == (
         *refused[:2],
         f"is signed by {auditor.key.verifier}, and there is no key" in refused[2],
     )
@@ -528,9 +528,9 @@ async def test_key__that_does_not_sign_is_not_printed(pool: Pool, auditor: Audit
     file = tmp_path / "new.key"
     made = ask("--make", str(file))
     assert (0, 0o600) == (made[0], stat.S_IMODE(file.stat().st_mode))
-    assert 2 == ask("--make", str(file))[0]
+    assert 64 == ask("--make", str(file))[0]
     other = ask(INDEXER_AUDIT_KEY_FILE=str(file))
-    assert (2, "", True) == (*other[:2], f"the key here is {made[1]}" in other[2])
+    assert (64, "", True) == (*other[:2], f"the key here is {made[1]}" in other[2])
     file.chmod(0o644)
     alone = ask(INDEXER_AUDIT_KEY_FILE=str(file), INDEXER_DATABASE_URL=None)
     assert (0, made[1], True, True) == (

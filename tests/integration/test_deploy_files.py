@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with the developer's tools; its stubs do not
 
-from indexer.command import EXIT_MISUSED
+from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 from indexer.settings import Settings
 from indexer.store.migrate import migrate
-from reconciler.diagnosis import prepare
+from reconciler.commands.examine import prepare
 from tests.fixtures.registries import VERSIONS, found_registry
 from tools.ports import free_ports
 from tools.sample_images import Pusher, oci_image
@@ -362,7 +362,7 @@ def test_systemd__unit_says_each_thing_once(unit: str) -> None:
     text = (DEPLOY / "systemd" / f"{unit}.service").read_text(encoding="utf-8")
     names = re.findall(r"^(\w+)=", text, re.MULTILINE)
     assert sorted({name for name in names if names.count(name) > 1} - {"SystemCallFilter"}) == []
-    assert f"\nRestartPreventExitStatus={EXIT_MISUSED}\n" in text
+    assert f"\nRestartPreventExitStatus={exit_codes.USAGE}\n" in text
 
 
 def test_docs__one_layout() -> None:
@@ -429,7 +429,7 @@ async def test_programs__do_not_start_with_placeholders(
         check=False,
         timeout=60,
     )
-    assert done.returncode == EXIT_MISUSED
+    assert done.returncode == exit_codes.USAGE
     assert missing in done.stderr.splitlines()[-1]
 
 

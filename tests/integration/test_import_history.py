@@ -203,7 +203,7 @@ async def test_import__one_envelope_over_many_lines(pool: Pool, lookups: Lookups
 
 
 def test_import__the_command(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    """A dry run writes nothing; the import says what became of each line; a missing file is exit code 2."""
+    """A dry run writes nothing; the import says what became of each line; a missing file is exit code 64."""
     capture = captures.load("tag-moved.3.1.1")
     file = tmp_path / "old.ndjson"
     file.write_bytes(lines_of(capture) + b"no event\n")
@@ -229,5 +229,5 @@ def test_import__the_command(postgres_server: PostgresServer, tmp_path: Path) ->
         assert sum(said["events"].values()) == len(capture.event_ids)
         assert said["left_out"] == {"cannot be imported": 1}
         assert f"left out: {file}:" in ran.stderr
-    assert run(str(tmp_path / "none")).returncode == 2
-    assert run().returncode == 2
+    assert run(str(tmp_path / "none")).returncode == 64
+    assert run().returncode == 64

@@ -30,5 +30,5 @@ def test_jwks__refuses_a_private_key(bare_installation: Installation, tmp_path: 
     file = tmp_path / "key.pem"
     file.write_bytes(rsa_key().as_pem(private=True))
     done = bare_installation.run("indexer", "jwks", str(file))
-    assert (done.exit_code, json.dumps(done.output)) == (2, '""')
+    assert (done.exit_code, json.dumps(done.output)) == (64, '""')
     assert "private key" in done.error

@@ -15,7 +15,7 @@ from indexer.store.inbox import Delivery, Quarantine
 from indexer.store.migrate import migrate
 from indexer.store.pool import connect
 from indexer.store.traits import Trait, note_trait
-from reconciler.status import look, picture_json, picture_lines, show_status
+from reconciler.commands.status_view import look, picture_json, picture_lines, show_status
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from indexer.audit.files import FileStanding, appended, find_standing, whole
-from indexer.cli_export import _begin
+from indexer.commands.audit.export import _begin
 from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:

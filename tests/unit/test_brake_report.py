@@ -10,7 +10,7 @@ import pytest
 from indexer.inventory.changes import DriftCause, DriftKind, Finding
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.drift import RunOutcome
-from reconciler.cli import _print_report
+from reconciler.commands.once import print_report
 from reconciler.drift.report import RunReport
 
 
@@ -37,7 +37,7 @@ def report(tags: int) -> RunReport:
 
 def test_brake__names_few_tags(capsys: pytest.CaptureFixture[str]) -> None:
     """A handful is listed one by one."""
-    _print_report(report(2), as_json=False)
+    print_report(report(2), as_json=False)
     said = capsys.readouterr().out
     assert "  would delete a/first:v0\n  would delete a/first:v1\n" in said
     assert "z/last" not in said
@@ -45,7 +45,7 @@ def test_brake__names_few_tags(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_brake__counts_many_tags(capsys: pytest.CaptureFixture[str]) -> None:
     """Many are told by repository, those with the most first, and not by the first names of the alphabet."""
-    _print_report(report(21), as_json=False)
+    print_report(report(21), as_json=False)
     said = capsys.readouterr().out
     assert (
         "  would delete 20 tags of z/last\n  would delete 1 tag of a/first\n  … 21 tags and manifests in all\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from indexer.common.errors import ConfigurationError
-from reconciler.diagnosis import parse_patience, prepare
+from reconciler.commands.examine import parse_patience, prepare
 from reconciler.doctor.settings import DoctorSettings
 
 DATABASE = "postgresql://user:secret-password@127.0.0.1/indexer"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.command import actions_of
+from indexer.commands.common import actions_of
 from indexer.common.errors import ConfigurationError
 from indexer.inventory.changes import AuditAction
 

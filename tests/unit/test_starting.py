@@ -11,10 +11,10 @@ from pathlib import Path
 import cyclopts
 import pytest
 
-from indexer.cli import OPENAPI
-from indexer.cli import app as indexer
+from indexer.commands.main import app as indexer
+from indexer.commands.server import OPENAPI
 from indexer.settings import PREFIXES
-from reconciler.cli import app as reconciler
+from reconciler.commands.main import app as reconciler
 
 HEAVY = (
     "aiohttp",

@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from indexer import cli as indexer
-from indexer.common.errors import ConfigurationError
-from reconciler import cli as reconciler
+from indexer.commands import main as indexer
+from indexer.common import exit_codes
+from reconciler.commands import main as reconciler
 
 
 def verbs(module: ModuleType) -> set[str]:
@@ -28,9 +28,29 @@ def test_verbs__are_known_to_the_other_program() -> None:
     ids=["indexer status", "reconciler serve"],
 )
 def test_verbs__of_the_other_program(
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, verb: str, said: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    module: ModuleType,
+    verb: str,
+    said: str,
 ) -> None:
-    """The one line that refuses a verb names the command that has it."""
+    """The one line that refuses a verb names the command that has it; that is wrong usage."""
     monkeypatch.setattr(sys, "argv", ["program", verb])
-    with pytest.raises(ConfigurationError, match=said):
-        module._run()
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == exit_codes.USAGE
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["--no-such-option", "no-such-verb"])
+@pytest.mark.parametrize("module", [indexer, reconciler], ids=["indexer", "reconciler"])
+def test_usage__is_64(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: ModuleType, wrong: str
+) -> None:
+    """What is typed wrongly ends with 64, and is named."""
+    monkeypatch.setattr(sys, "argv", ["program", wrong])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == exit_codes.USAGE
+    captured = capsys.readouterr()
+    assert wrong.removeprefix("--") in captured.err + captured.out

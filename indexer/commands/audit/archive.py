@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
-from indexer.cli import AsJson, Config, _print
-from indexer.command import database_url, operator, read_settings, run_async
+from indexer.commands.common import (
+    AsJson,
+    Config,
+    database_url,
+    operator,
+    print_result,
+    read_settings,
+    run_async,
+)
 from indexer.common.errors import ConfigurationError
 from indexer.common.named_paths import check_directory
 
@@ -121,7 +128,7 @@ def _say_leaving(found: list[Leaving], *, as_json: bool) -> int:
     free = [_shown(one.part) for one in found if one.held_by is None]
     held = [_shown(one.part) | {"held_by": one.held_by} for one in found if one.held_by is not None]
     lines = [_line(one) for one in free] + [f"{_line(one)}  held: {one['held_by']}" for one in held]
-    _print(as_json, {"would_leave": free, "held": held}, "\n".join(lines) or "nothing is old enough")
+    print_result(as_json, {"would_leave": free, "held": held}, "\n".join(lines) or "nothing is old enough")
     return 1 if held else 0
 
 
@@ -131,5 +138,5 @@ def _say_left(left: Left, *, as_json: bool) -> int:
     lines = [_line(one) for one in gone] + [f"{_line(one)}  held: {one['held_by']}" for one in held]
     if sys.stderr.isatty() and gone and not as_json:
         sys.stderr.write("\n")
-    _print(as_json, {"left": gone, "held": held}, "\n".join(lines) or "nothing is old enough")
+    print_result(as_json, {"left": gone, "held": held}, "\n".join(lines) or "nothing is old enough")
     return 1 if held else 0

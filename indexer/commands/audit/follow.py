@@ -8,8 +8,7 @@ from typing import Annotated
 
 import cyclopts
 
-from indexer.cli import AsJson, Config
-from indexer.command import actions_of, database_url, read_settings, run_async
+from indexer.commands.common import AsJson, Config, actions_of, database_url, read_settings, run_async
 
 
 def audit_follow(

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import cyclopts
 
-from indexer.command import EXIT_FAILED, database_url, read_settings, run_async
+from indexer.commands.common import (
+    AsJson,
+    database_url,
+    print_error,
+    read_settings,
+    run_async,
+)
+from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 from indexer.common.terminal import printable
 
@@ -22,10 +29,10 @@ if TYPE_CHECKING:
     from indexer.audit.note import Checkpoint, VerifierKey
     from indexer.audit.verify import VerifyResult
 
+EXIT_NOTHING_VERIFIED = 2
+
 GZIP = b"\x1f\x8b"
 """How a compressed file begins."""
-
-AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 
 
 def audit_verify(
@@ -61,12 +68,42 @@ def audit_verify(
     Exit code 0: all is as it was signed; 1: it is not, and the first entry that was altered, taken out or put in is
     named; 2: nothing was verified, since a file is missing or the export was made without --proof.
     """
-    if database:
-        if any(file is not None for file in (export, checkpoint, proof, earlier, consistency)):
-            raise ConfigurationError(
-                "--database compares the database with itself: it takes no export and no proof"
-            )
-        return verify_database(config, key=None if key is None else _key(key), json=json)
+    try:
+        if database:
+            _check_alone(export, checkpoint, proof, earlier, consistency)
+            return _verify_database(config, key=None if key is None else _key(key), json=json)
+        wanted = _read_files(
+            export,
+            key=key,
+            checkpoint=checkpoint,
+            proof=proof,
+            earlier=earlier,
+            consistency=consistency,
+            progress=not json,
+        )
+        return _print_verified(_verify(wanted), json=json)
+    except ConfigurationError as error:
+        print_error(error)
+        return EXIT_NOTHING_VERIFIED
+
+
+def _check_alone(*files: Path | None) -> None:
+    if any(file is not None for file in files):
+        raise ConfigurationError(
+            "--database compares the database with itself: it takes no export and no proof"
+        )
+
+
+def _read_files(
+    export: Path | None,
+    *,
+    key: Path | None,
+    checkpoint: Path | None,
+    proof: Path | None,
+    earlier: Path | None,
+    consistency: Path | None,
+    progress: bool,
+) -> _Files:
     if key is None:
         raise ConfigurationError(
             "--key is missing: the file with the log's public key, from `indexer audit key`"
@@ -77,27 +114,26 @@ def audit_verify(
         raise ConfigurationError("nothing to verify: name an export, or --earlier and --consistency")
     if export is not None:
         _check_readable(export)
-    files = _Files(
+    return _Files(
         export=export,
         key=_key(key),
         checkpoint=None if checkpoint is None else _text(checkpoint),
         proof=None if proof is None else _read(proof),
         earlier=None if earlier is None else _text(earlier),
         consistency=None if consistency is None else _read(consistency),
-        progress=not json,
+        progress=progress,
     )
-    return _say(_verify(files), json=json)
 
 
-def _say(said: dict[str, Any], *, json: bool) -> int:
-    """Say what verification came to; return the exit code."""
+def _print_verified(said: dict[str, Any], *, json: bool) -> int:
+    """Print what verification came to; return the exit code."""
     if json:
         sys.stdout.write(json_dumps(said) + "\n")
     elif said["problem"] is None:
         sys.stdout.write(f"verified: {_good(said)}\n")
     else:
         sys.stdout.write(f"NOT verified: {printable(said['problem']['what'])}\n")
-    return 0 if said["verified"] else EXIT_FAILED
+    return 0 if said["verified"] else exit_codes.FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +262,7 @@ def _watched(file: BinaryIO, size: int, *, progress: bool) -> Iterator[BinaryIO]
         yield watched
 
 
-def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool) -> int:
+def _verify_database(config: Path | None, *, key: VerifierKey | None, json: bool) -> int:
     """Compare the whole log in the database with its tree, and that with what was signed."""
     from functools import partial  # noqa: PLC0415
 
@@ -266,4 +302,4 @@ def verify_database(config: Path | None, *, key: VerifierKey | None, json: bool)
             "position": found[0].position or None,
             "what": found[0].what,
         }
-    return _say(said, json=json)
+    return _print_verified(said, json=json)

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import cyclopts
 
-from indexer.cli import AsJson, Config, _print
-from indexer.command import EXIT_FAILED, database_url, operator, read_settings, run_async
+from indexer.commands.common import (
+    AsJson,
+    Config,
+    database_url,
+    operator,
+    print_result,
+    read_settings,
+    run_async,
+)
+from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -87,8 +95,8 @@ def import_history(
         "from": done.first and done.first.isoformat(),
         "to": done.last and done.last.isoformat(),
     }
-    _print(json, said, _words(done, dry_run=dry_run))
-    return EXIT_FAILED if done.left_out else 0
+    print_result(json, said, _words(done, dry_run=dry_run))
+    return exit_codes.FAILED if done.left_out else 0
 
 
 def _announce(rules: Rules) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
-from indexer.command import EXIT_FAILED, EXIT_USAGE
+from indexer.commands.common import AsJson
+from indexer.common import exit_codes
 from indexer.common.terminal import printable, write_lines
 
 if TYPE_CHECKING:
     from indexer.policies.document import Policies
 
-AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 
 app = cyclopts.App(name="policies", help="The file of policies.")
 
@@ -33,13 +33,13 @@ def policies_check(
 
     content = _read(file)
     if content is None:
-        return EXIT_USAGE
+        return exit_codes.USAGE
     try:
         policies = read_policies(content, name=str(file))
     except PoliciesRefused as refused:
         problems = [{"line": each.line, "key": each.key, "text": each.text} for each in refused.problems]
         _print(json, {"file": str(file), "valid": False, "problems": problems}, str(refused).splitlines())
-        return EXIT_FAILED
+        return exit_codes.FAILED
     found = {"file": str(file), "valid": True, "problems": [], **_summary(policies)}
     _print(json, found, [f"{file}: {_summary_text(policies)}"])
     return 0

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from json import dumps as json_dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
+import cyclopts
+
+from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError, IndexerError
 from indexer.common.terminal import printable
 
@@ -24,11 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXIT_FAILED = 1
-EXIT_MISUSED = 2
-EXIT_USAGE = 64
-"""What was typed cannot be meant, as sysexits.h has it: of the verbs that plan and act, whose 2 is a plan's."""
-EXIT_INTERRUPTED = 130
+Config = Annotated[
+    Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
+]
+AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 
 
 def read_settings(config: Path | None, *, logs: bool) -> Settings:
@@ -89,6 +92,30 @@ def operator(command: str) -> Operator:
     return Operator(name=name, host=socket.gethostname(), command=command)
 
 
+def with_database(config: Path | None, work: Callable[[Any], Awaitable[int]]) -> int:
+    """Run a verb's work on a connection to a database whose schema is current; return its exit code."""
+    from indexer.store.migrate import check  # noqa: PLC0415
+    from indexer.store.pool import connect, translated  # noqa: PLC0415
+
+    settings = read_settings(config, logs=False)
+
+    async def connected() -> int:
+        connection = await connect(database_url(settings), application="indexer")
+        try:
+            async with translated():
+                await check(connection)
+                return await work(connection)
+        finally:
+            await connection.close()
+
+    return run_async(connected())
+
+
+def print_result(as_json: bool, value: dict[str, Any], text: str) -> None:
+    """Print what a verb came to: one JSON object, or lines for people."""
+    sys.stdout.write((json_dumps(value) if as_json else text) + "\n")
+
+
 def version() -> str:
     """Return this program's version."""
     import indexer  # noqa: PLC0415 - its version is looked up when asked for
@@ -125,29 +152,34 @@ def refuse_verb_of(program: str, verbs: frozenset[str]) -> None:
         )
 
 
-def run_verb(verb: Callable[[], int], *, misused: int = EXIT_MISUSED) -> NoReturn:
-    """Run a verb and exit: an expected error is one line on stderr, never a traceback.
+def run_app(app: cyclopts.App, *, refused: tuple[str, frozenset[str]]) -> NoReturn:
+    """Run a command line and exit with its code: an expected error is one line on stderr, never a traceback.
 
-    ``misused`` is the exit code where the operator must change something first.
+    A wrong option, argument or setting is ``exit_codes.USAGE``: the operator must change something before starting
+    again helps. ``refused``: the other program, and its verbs.
     """
     try:
-        code = verb()
+        refuse_verb_of(*refused)
+        code = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")
+    except cyclopts.CycloptsError:
+        code = exit_codes.USAGE  # it is printed already
     except ConfigurationError as error:
-        _say(error)
-        code = misused
+        print_error(error)
+        code = exit_codes.USAGE
     except IndexerError as error:
-        _say(error)
-        code = EXIT_FAILED
+        print_error(error)
+        code = exit_codes.FAILED
     except BrokenPipeError:
         # The reader has gone (`| head`); Python would complain again while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_FAILED
+        code = exit_codes.FAILED
     except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    raise SystemExit(code)
+        code = exit_codes.INTERRUPTED
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def _say(error: IndexerError) -> None:
+def print_error(error: IndexerError) -> None:
+    """Print an error as one line on stderr, behind the program's name."""
     program = Path(sys.argv[0])
     name = program.parent.name if program.name == "__main__.py" else program.name  # `python -m indexer`
     line = "; ".join(str(error).splitlines())

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from indexer.cli import AsJson, Config, _print, _with_database
-from indexer.command import EXIT_FAILED, operator
+from indexer.commands.common import AsJson, Config, operator, print_result, with_database
+from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 
 app = cyclopts.App(name="inbox", help="Deliveries that could not be applied.")
@@ -34,10 +34,10 @@ def inbox_list(*, config: Config = None, limit: int = 100, json: AsJson = False)
             for row in rows
         ]
         lines = [f"{row.id:>8}  {row.received_at:%Y-%m-%d %H:%M:%S}Z  {row.reason}" for row in rows]
-        _print(json, {"quarantined": shown}, "\n".join(lines) or "the quarantine is empty")
+        print_result(json, {"quarantined": shown}, "\n".join(lines) or "the quarantine is empty")
         return 0
 
-    return _with_database(config, work)
+    return with_database(config, work)
 
 
 @app.command(name="retry")
@@ -66,10 +66,10 @@ def inbox_retry(
                     detail={"deliveries": len(done), "ids": ids or None},
                 )
         absent = sorted(set(ids or ()) - set(done))
-        _print(json, {"retried": len(done)}, f"{len(done)} put back into the inbox")
+        print_result(json, {"retried": len(done)}, f"{len(done)} put back into the inbox")
         return _say_absent(absent)
 
-    return _with_database(config, work)
+    return with_database(config, work)
 
 
 @app.command(name="discard")
@@ -110,14 +110,14 @@ def inbox_discard(
                     },
                 )
         absent = sorted(set(ids or ()) - set(done))
-        _print(json, {"discarded": len(done)}, f"{len(done)} discarded")
+        print_result(json, {"discarded": len(done)}, f"{len(done)} discarded")
         return _say_absent(absent)
 
-    return _with_database(config, work)
+    return with_database(config, work)
 
 
 def _say_absent(ids: list[int]) -> int:
     """Return the exit code: 1 where something was named that is not there, which is said."""
     if ids:
         sys.stderr.write(f"not in the quarantine: {', '.join(map(str, ids))}\n")
-    return EXIT_FAILED if ids else 0
+    return exit_codes.FAILED if ids else 0

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import cyclopts
 
-from indexer import cli_audit
-from indexer.cli import AsJson, Config
-from indexer.command import actions_of, database_url, read_settings, run_async
+from indexer.commands.audit.proofs import write_proof
+from indexer.commands.common import AsJson, Config, actions_of, database_url, read_settings, run_async
 from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ async def _export(url: str, wanted: Export, files: _Files, *, shown: bool) -> _D
             if files.proof is not None:
                 out = stack.enter_context(whole(files.proof))
                 first = wanted.after_position + 1 if files.standing is None else files.standing.first
-                last = await cli_audit.write_proof(pool, out, after=first - 1, until=wanted.until)
+                last = await write_proof(pool, out, after=first - 1, until=wanted.until)
                 _check_counted(files, last)
             if files.output is None:
                 target: BinaryIO = sys.stdout.buffer

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from indexer.command import EXIT_FAILED, database_url, read_settings
+from indexer.commands.common import database_url, read_settings
+from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 from indexer.common.values import parse_duration
 from indexer.local.supervisor import TOKEN_FILE, reachable_url
@@ -92,7 +93,7 @@ async def examine(settings: DoctorSettings, *, as_json: bool) -> int:
 
     report = await Examination(settings, on_check=say).run()
     sys.stdout.write(json.dumps(report_json(report)) + "\n" if as_json else verdict_text(report))
-    return 0 if report.is_well else EXIT_FAILED
+    return 0 if report.is_well else exit_codes.FAILED
 
 
 def _repository(name: str) -> RepositoryName:

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from indexer.cli import AsJson, Config, _print, _with_database
-from indexer.command import operator
+from indexer.commands.common import AsJson, Config, operator, print_result, with_database
 from indexer.common.errors import CallerError
 from indexer.common.terminal import printable
 
@@ -25,14 +24,14 @@ def list_feeds(*, config: Config = None, json: AsJson = False) -> int:
 
     async def work(connection: Any) -> int:
         found = await feeds.list_feeds(connection)
-        _print(
+        print_result(
             json,
             {"feeds": [_shown(feed) for feed in found]},
             "\n".join(_line(feed) for feed in found) or "there are no feeds; see docs/reference/feeds.md",
         )
         return 0
 
-    return _with_database(config, work)
+    return with_database(config, work)
 
 
 @app.command
@@ -63,10 +62,12 @@ def replay(
                 raise _no_such_feed(name)
             detail = {"feed": name, "from_position": position + 1}
             await _record(connection, "operator.feed_replayed", "indexer feeds replay", detail)
-        _print(json, {"feed": name, "from": position + 1}, f"{name} goes on from position {position + 1}")
+        print_result(
+            json, {"feed": name, "from": position + 1}, f"{name} goes on from position {position + 1}"
+        )
         return 0
 
-    return _with_database(config, work)
+    return with_database(config, work)
 
 
 @app.command
@@ -94,17 +95,17 @@ def dead(
                 count = await feeds.retry_dead_letters(connection, name=name, positions=position)
                 detail = {"feed": name, "entries": count, "positions": position}
                 await _record(connection, "operator.feed_retried", "indexer feeds dead", detail)
-            _print(json, {"feed": name, "retried": count}, f"{count} will be tried again")
+            print_result(json, {"feed": name, "retried": count}, f"{count} will be tried again")
             return 0
         letters = await feeds.list_dead_letters(connection, name=name, after=after, limit=limit)
-        _print(
+        print_result(
             json,
             {"feed": name, "dead": [_letter(letter) for letter in letters]},
             "\n".join(_letter_line(letter) for letter in letters) or "nothing was refused",
         )
         return 0
 
-    return _with_database(config, work)
+    return with_database(config, work)
 
 
 @app.command
@@ -117,10 +118,10 @@ def remove(name: Name, /, *, config: Config = None, json: AsJson = False) -> int
             if not await feeds.remove_feed(connection, name=name):
                 raise _no_such_feed(name)
             await _record(connection, "operator.feed_removed", "indexer feeds remove", {"feed": name})
-        _print(json, {"removed": name}, f"{name} is forgotten")
+        print_result(json, {"removed": name}, f"{name} is forgotten")
         return 0
 
-    return _with_database(config, work)
+    return with_database(config, work)
 
 
 async def _record(connection: Any, action: str, command: str, detail: dict[str, Any]) -> None:

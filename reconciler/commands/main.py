@@ -1,0 +1,31 @@
+"""The verbs of ``reconciler``."""
+
+from __future__ import annotations
+
+import cyclopts
+
+from indexer.commands.common import run_app, version
+from reconciler.commands import checkpoint, doctor, once, plan, run, status
+
+INDEXER_VERBS = frozenset(
+    {"up", "serve", "migrate", "openapi", "jwks", "inbox", "audit", "feeds", "policies"}
+)
+
+app = cyclopts.App(
+    name="reconciler",
+    version=version,
+    help_format="plaintext",
+    help="Goes and looks: verifies tags, reads manifests, walks the registry for drift, and repairs the "
+    "inventory. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
+)
+app.command(run.run)
+app.command(once.once)
+app.command(plan.plan)
+app.command(doctor.doctor)
+app.command(checkpoint.app)
+app.command(status.status)
+
+
+def main() -> None:
+    """Run the command line."""
+    run_app(app, refused=("indexer", INDEXER_VERBS))

@@ -1,0 +1,163 @@
+"""``reconciler once``: one reconcile, and what it came to."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import cyclopts
+
+from indexer.commands.common import (
+    AsJson,
+    Config,
+    database_url,
+    name_process,
+    operator,
+    read_settings,
+    run_async,
+)
+from indexer.common import exit_codes
+from indexer.common.rfc3339 import format_time
+from indexer.common.terminal import write_lines
+from reconciler.commands.shared import (
+    OF_CACHE,
+    MaxRate,
+    Scope,
+    at_most,
+    parse_scope,
+    progress_bar,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from reconciler.drift.report import RunReport
+
+LINES_OF_BRAKE = 20
+
+_ALWAYS_COUNTED = (
+    "repositories",
+    "tags",
+    "manifests",
+    "changed",
+    "held_back",
+    "undecided",
+    "repositories_undecided",
+)
+"""What a report for machines counts even where there was none."""
+
+
+def once(
+    *,
+    repository: Scope = None,
+    quick: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(),
+            help="Ask only where tags point; do not read again the manifests that were read lately.",
+        ),
+    ] = False,
+    release_brake: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(), help="Delete what the brake held back, this once. Look at the report first."
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(),
+            help="Go on with a walk that was interrupted, or help with one under way, if there is one: what it "
+            "compared already is not compared again.",
+        ),
+    ] = False,
+    max_rate: MaxRate = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Walk the registry once and repair the inventory. Exit 0: in step; 1: failed or incomplete; 3: brake pulled."""
+    from reconciler.app import build  # noqa: PLC0415
+    from reconciler.app import once as reconcile_once  # noqa: PLC0415
+
+    settings = at_most(read_settings(config, logs=True), max_rate)
+    scope = parse_scope(repository)
+    name_process("reconciler once")
+
+    async def work() -> int:
+        async with build(settings, database_url=database_url(settings)) as components:
+            with progress_bar(quiet=json) as on_progress:
+                report = await reconcile_once(
+                    components,
+                    scope=scope,
+                    release_brake=release_brake,
+                    thorough=not quick,
+                    operator=operator("reconciler once"),
+                    resume=resume,
+                    on_progress=on_progress,
+                )
+        print_report(report, as_json=json)
+        return _exit_code(report)
+
+    return run_async(work())
+
+
+def _exit_code(report: RunReport) -> int:
+    from indexer.store.drift import RunOutcome  # noqa: PLC0415
+
+    if report.outcome is RunOutcome.BRAKED:
+        return exit_codes.BRAKE
+    unsettled = any(name.startswith("waiting_") for name, count in report.counts.items() if count)
+    return 0 if report.outcome is RunOutcome.COMPLETE and not unsettled else exit_codes.FAILED
+
+
+def print_report(report: RunReport, *, as_json: bool) -> None:
+    """Print what a reconcile came to, for people or for machines."""
+    if as_json:
+        write_json(
+            {
+                "outcome": report.outcome,
+                "counts": {name: report.counts[name] for name in _ALWAYS_COUNTED} | dict(report.counts),
+                "undecided": report.reasons,
+                "left_out": report.left_out,
+                "brake": report.brake,
+                "of_cache": report.of_cache,
+                "resumed_from": None if report.resumed_from is None else format_time(report.resumed_from),
+                "held_back": [
+                    {"repository": finding.repository, "tag": finding.tag} for finding in report.held_back
+                ],
+                "held_back_by_repository": dict(report.held_back_by_repository),
+            }
+        )
+        return
+    counts = report.counts
+    if report.resumed_from is not None:
+        write_lines([f"went on with the walk that began at {format_time(report.resumed_from)}"])
+    sys.stdout.write(
+        f"{report.outcome}: {counts['repositories']} repositories, {counts['tags']} tags compared, "
+        f"{counts['changed']} repaired, {report.undecided_count} undecided"
+        f"{f', {report.left_out_count} left out' if report.left_out_count else ''}\n"
+    )
+    if report.of_cache:
+        sys.stdout.write(OF_CACHE)
+    for reason in report.reasons:
+        write_lines([f"  undecided: {reason}"])
+    for reason in report.left_out:
+        write_lines([f"  left out: {reason}"])
+    for name, count in counts.items():
+        if name.startswith("waiting_") and count:
+            kind = name.removeprefix("waiting_")
+            write_lines([f"  not settled yet: {count} to {kind}; see `reconciler status`"])
+    if report.brake is not None:
+        _print_brake(report)
+
+
+def _print_brake(report: RunReport) -> None:
+    write_lines([f"brake pulled: {report.brake}"])
+    if report.counts["held_back"] <= LINES_OF_BRAKE:
+        write_lines(f"  would delete {finding.repository}:{finding.tag}" for finding in report.held_back)
+    else:  # by repository: the first tags by name are nearly always of one
+        write_lines(
+            f"  would delete {count} {'tag' if count == 1 else 'tags'} of {name}"
+            for name, count in report.held_back_by_repository.items()
+        )
+        write_lines([f"  … {report.counts['held_back']} tags and manifests in all"])
+    sys.stdout.write("if the registry is right, release it once: reconciler once --release-brake\n")

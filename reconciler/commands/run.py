@@ -1,0 +1,15 @@
+"""``reconciler run``: the daemon."""
+
+from __future__ import annotations
+
+from indexer.commands.common import Config, database_url, name_process, read_settings, run_async
+from reconciler.commands.shared import MaxRate, at_most
+
+
+def run(*, max_rate: MaxRate = None, config: Config = None) -> int:
+    """Keep the inventory right: verify, read and walk until stopped."""
+    from reconciler.daemon import run as run_loops  # noqa: PLC0415
+
+    settings = at_most(read_settings(config, logs=True), max_rate)
+    name_process("reconciler run")
+    return run_async(run_loops(settings, database_url=database_url(settings)))

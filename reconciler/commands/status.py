@@ -1,0 +1,13 @@
+"""``reconciler status``."""
+
+from __future__ import annotations
+
+from indexer.commands.common import AsJson, Config, database_url, read_settings, run_async
+
+
+def status(*, config: Config = None, json: AsJson = False) -> int:
+    """Show what waits, the last walk, how well the tags are verified, and how every loop fares."""
+    from reconciler.commands.status_view import show_status  # noqa: PLC0415
+
+    settings = read_settings(config, logs=False)
+    return run_async(show_status(database_url(settings), as_json=json))
