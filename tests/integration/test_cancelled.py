@@ -7,12 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from indexer.service import Service
 
 from indexer.audit import follow as room
 from indexer.audit.follow import follow
 from indexer.background import service as harness
 from indexer.background.loop import IterationResult, WakeEvent
+from indexer.background.service import Service
 from indexer.common.errors import RegistryUnavailable, StoreUnavailable
 from indexer.common.task_group import TaskGroup
 from indexer.store import pool as pools

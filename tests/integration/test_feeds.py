@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from indexer.service import Service
 
 from indexer.background import service as harness
 from indexer.background.loop import IterationResult, WakeEvent
+from indexer.background.service import Service
 from indexer.common.errors import Postponed
 from indexer.feeds import dispatcher as room
 from indexer.feeds.dispatcher import Dispatcher
