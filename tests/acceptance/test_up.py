@@ -67,9 +67,14 @@ class Up:
                 extra_groups=[] if self.user is not None else None,
             )
 
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        if self.process.poll() is None:
+        """Send a signal and wait for the end; 0 where it was never started."""
+        if self.process is None:
+            return 0
+        if self.is_running():
             self.process.send_signal(number)
         return self.process.wait(timeout=60)
 
@@ -128,9 +133,8 @@ def eventually(true: Callable[[], object], seconds: float, what: Up) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory that other users may enter, as /var/lib has them."""
+@contextlib.contextmanager
+def a_directory() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="indexer-test-"))
     path.chmod(0o711)
     yield path
@@ -138,25 +142,28 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def running(directory: Path) -> Iterator[Up]:
-    """An ``indexer up`` that is ready, while its registry is not reachable."""
-    one = Up(directory)
-    one.start()
-    try:
-        eventually(one.ready, COLD_WITHIN_SECONDS, one)
+def directory() -> Iterator[Path]:
+    """A directory that other users may enter, as /var/lib has them."""
+    with a_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Up]:
+    """An ``indexer up`` for several tests, each of which leaves it as a later start can take it."""
+    with a_directory() as path:
+        one = Up(path)
         yield one
-    finally:
         one.end()
 
 
-def test_up__serves_without_its_registry(running: Up) -> None:
-    """It starts and serves while the registry is unreachable, shows under its names, ends by one Ctrl-C."""
-    assert '"items":[]' in running.get("/api/v1/repositories").replace(" ", "")
-    # Ready is said of the server alone: the reconciler may still be loading, and then has Python's name.
-    eventually(lambda: running.titles() == ["indexer up", "indexer serve", "reconciler run"], 60, running)
-    pids = running.pids()
-    assert running.end(signal.SIGINT) == 0
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+@pytest.fixture
+def running(shared: Up) -> Up:
+    """An ``indexer up`` that is ready with all its parts, while its registry is not reachable."""
+    if not shared.is_running():
+        shared.start()
+    eventually(lambda: shared.ready() and None not in shared.pids(), COLD_WITHIN_SECONDS, shared)
+    return shared
 
 
 @pytest.mark.parametrize("name", ["serve", "run", "postgres"])
@@ -191,6 +198,16 @@ def test_up__stale_pid_file_names_a_stranger(running: Up) -> None:
             assert stranger.poll() is None
         finally:
             stranger.kill()
+
+
+def test_up__serves_without_its_registry(running: Up) -> None:
+    """It starts and serves while the registry is unreachable, shows under its names, ends by one Ctrl-C."""
+    assert '"items":[]' in running.get("/api/v1/repositories").replace(" ", "")
+    # Ready is said of the server alone: the reconciler may still be loading, and then has Python's name.
+    eventually(lambda: running.titles() == ["indexer up", "indexer serve", "reconciler run"], 60, running)
+    pids = running.pids()
+    assert running.end(signal.SIGINT) == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def test_up__reconciler_beside_it(directory: Path, registry: RegistryServer) -> None:

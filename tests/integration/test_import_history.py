@@ -6,7 +6,7 @@ import io
 import json
 import os
 import subprocess
-import sys
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from indexer.history_import.reading import read_lines
 from indexer.ingest.worker import IngestWorker
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
-from indexer.store.migrate import migrate
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool, open_pool
 from reconciler.drift.report import RunSettings
 from reconciler.drift.run import ReconcileRun
-from tests.fixtures import captures
+from tests.fixtures import captures, programs
 from tests.fixtures.ingesting import check_counters, check_history, ingest, recorded_tags
 from tests.fixtures.postgres import PostgresServer
 from tests.simulators.direct import DirectRegistry
@@ -74,25 +73,23 @@ async def imported_events(pool: Pool) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-async def other(postgres_server: PostgresServer) -> Any:
+def other_url(postgres_server: PostgresServer, schema_template: str) -> Iterator[str]:
+    url = postgres_server.run(postgres_server.create_database(template=schema_template))
+    yield url
+    postgres_server.run(postgres_server.drop_database(url))
+
+
+@pytest.fixture
+async def other(other_url: str) -> AsyncIterator[tuple[Pool, Lookups]]:
     """A second, empty database, with its words."""
-    url = await _copy(postgres_server)
-    pool, words = (
-        await open_pool(url, size=4, application="tests"),
-        await open_pool(url, size=2, application="w"),
-    )
+    pool = await open_pool(other_url, size=4, application="tests")
+    words = await open_pool(other_url, size=2, application="tests words")
     yield pool, Lookups(words)
     await pool.close()
     await words.close()
 
 
-async def _copy(server: PostgresServer) -> str:
-    url = await server.create_database()
-    await migrate(url)
-    return url
-
-
-@pytest.mark.parametrize("name", captures.names_raced_first())
+@pytest.mark.parametrize("name", captures.everyday_first())
 async def test_import__is_the_history_that_live_ingest_makes(
     pool: Pool, lookups: Lookups, other: tuple[Pool, Lookups], name: str
 ) -> None:
@@ -113,7 +110,7 @@ async def test_import__is_the_history_that_live_ingest_makes(
     assert staged == await other[0].fetchval("SELECT count(*) FROM audit_staged")
 
 
-@pytest.mark.parametrize("name", captures.names()[::4])
+@pytest.mark.parametrize("name", captures.everyday_first(captures.names()[::4]))
 async def test_import__of_an_export(
     pool: Pool, lookups: Lookups, other: tuple[Pool, Lookups], name: str
 ) -> None:
@@ -142,7 +139,7 @@ async def test_import__of_an_export(
     assert pushes == [row for row in await imported_events(other[0]) if row[1] != "manifest.pulled"]
 
 
-@pytest.mark.parametrize("name", captures.names()[1::4])
+@pytest.mark.parametrize("name", captures.everyday_first(captures.names()[1::4]))
 async def test_import__beside_a_live_registry(pool: Pool, lookups: Lookups, name: str) -> None:
     """What is on record from a walk stays as it is; the next walk leaves the inventory equal to the registry."""
     capture = captures.load(name)
@@ -202,23 +199,17 @@ async def test_import__one_envelope_over_many_lines(pool: Pool, lookups: Lookups
     assert done.events.total() == len(body["events"])
 
 
-def test_import__the_command(postgres_server: PostgresServer, tmp_path: Path) -> None:
+def test_import__the_command(database_url: str, tmp_path: Path) -> None:
     """A dry run writes nothing; the import says what became of each line; a missing file is exit code 64."""
     capture = captures.load("tag-moved.3.1.1")
     file = tmp_path / "old.ndjson"
     file.write_bytes(lines_of(capture) + b"no event\n")
 
-    url = postgres_server.run(postgres_server.create_database())
-    postgres_server.run(migrate(url))
-
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "indexer", "audit", "import", *arguments],
-            env={**os.environ, "INDEXER_DATABASE_URL": url},
+        return programs.run(
+            ["indexer", "audit", "import", *arguments],
+            env={**os.environ, "INDEXER_DATABASE_URL": database_url},
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
         )
 
     for arguments in (["--dry-run"], [], ["--dry-run"]):

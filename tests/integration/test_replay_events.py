@@ -13,7 +13,7 @@ from tests.fixtures.captures import Capture
 from tests.fixtures.ingesting import check_counters, check_history, ingest, recorded_tags
 
 
-@pytest.mark.parametrize("name", captures.names())
+@pytest.mark.parametrize("name", captures.everyday_first())
 async def test_replay__told_evidence_alone(pool: Pool, lookups: Lookups, name: str) -> None:
     """A recording, applied at once, obeys every rule; applied again in reverse, it changes nothing."""
     capture = captures.load(name)
@@ -28,7 +28,7 @@ async def test_replay__told_evidence_alone(pool: Pool, lookups: Lookups, name: s
     await check_audit(pool, capture)
 
 
-@pytest.mark.parametrize("name", captures.names_raced_first(("random",)))
+@pytest.mark.parametrize("name", captures.everyday_first(words=("random",)))
 async def test_replay__one_event_a_transaction(
     pool: Pool, lookups: Lookups, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

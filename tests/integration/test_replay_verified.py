@@ -37,7 +37,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "SPACING", moment)
 
 
-@pytest.mark.parametrize("name", captures.names_raced_first())
+@pytest.mark.parametrize("name", captures.everyday_first())
 async def test_settled__verification_and_one_walk_make_it_the_truth(
     pool: Pool, lookups: Lookups, name: str
 ) -> None:
@@ -60,7 +60,7 @@ async def test_settled__verification_and_one_walk_make_it_the_truth(
     assert plan.differences == []
 
 
-@pytest.mark.parametrize("name", captures.names_raced_first())
+@pytest.mark.parametrize("name", captures.everyday_first())
 async def test_settled__a_walk_alone_finds_every_tag(pool: Pool, lookups: Lookups, name: str) -> None:
     """Without a single notification, a walk finds every readable tag and lists the broken ones as broken."""
     capture = captures.load(name)

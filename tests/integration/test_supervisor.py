@@ -103,9 +103,20 @@ class Up:
         assert self._process is not None
         return self._process.wait(timeout=60)
 
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def end(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             self.signal(signal.SIGTERM)
+
+    def forget(self, *, but_last_starts: bool = False) -> None:
+        """Take out of the log what earlier tests did; of each program that runs its start may stay."""
+        starts = {each["kind"]: each for each in self.events() if each["event"] == "start"}
+        kept = starts.values() if but_last_starts else ()
+        self.log.write_text("".join(f"{json.dumps(each)}\n" for each in kept))
+        if not but_last_starts:
+            self.output.write_text("")
 
     def events(self) -> list[dict[str, str | int]]:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
@@ -142,32 +153,24 @@ def eventually(true: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """An ``up`` for several tests, each of which leaves it as a later start can take it."""
+    one = Up(tmp_path_factory.mktemp("up"))
+    yield one
+    one.end()
+
+
 @pytest.fixture
-def system(tmp_path: Path) -> Iterator[Up]:
-    """A running ``up`` that is ready, and whose programs have both written that they started."""
-    running = Up(tmp_path)
-    running.start()
-    try:
-        eventually(running.announced)
-        eventually(lambda: running.started("indexer") and running.started("reconciler"))
-        yield running
-    finally:
-        running.end()
-
-
-def test_up__starts_and_ends_in_order(system: Up) -> None:
-    """All are started with the same database and token; one signal ends reconciler, server, database."""
-    pids = [system.started("indexer")[0], system.started("reconciler")[0], system.postgres() or 0]
-    token_file = system.data_dir / "notifications-token"
-    assert {event["token"] for event in system.events()} == {token_file.read_text().strip()}
-    assert {str(event["url"]).partition("?")[0] for event in system.events()} == {
-        "postgresql://indexer@/indexer"
-    }
-    assert system.signal(signal.SIGINT) == 0
-    ended = [event["kind"] for event in system.events() if event["event"] == "end"]
-    assert ended == ["reconciler", "indexer"]
-    assert [birth(pid) for pid in pids] == ["", "", ""]
-    assert token_file.read_text().strip() not in system.output.read_text()
+def system(shared: Up) -> Up:
+    """A running ``up`` that is ready, and whose programs have both written that they started, once."""
+    if not shared.is_running():
+        shared.forget()
+        shared.start()
+    eventually(shared.announced)
+    eventually(lambda: shared.ready() and shared.started("indexer") and shared.started("reconciler"))
+    shared.forget(but_last_starts=True)
+    return shared
 
 
 @pytest.mark.parametrize("kind", ["indexer", "reconciler"])
@@ -220,6 +223,21 @@ def test_up__second_on_the_same_directory(system: Up) -> None:
     assert second.returncode == 1
     assert "is in use by process" in second.stderr
     assert system.ready()
+
+
+def test_up__starts_and_ends_in_order(system: Up) -> None:
+    """All are started with the same database and token; one signal ends reconciler, server, database."""
+    pids = [system.started("indexer")[0], system.started("reconciler")[0], system.postgres() or 0]
+    token_file = system.data_dir / "notifications-token"
+    assert {event["token"] for event in system.events()} == {token_file.read_text().strip()}
+    assert {str(event["url"]).partition("?")[0] for event in system.events()} == {
+        "postgresql://indexer@/indexer"
+    }
+    assert system.signal(signal.SIGINT) == 0
+    ended = [event["kind"] for event in system.events() if event["event"] == "end"]
+    assert ended == ["reconciler", "indexer"]
+    assert [birth(pid) for pid in pids] == ["", "", ""]
+    assert token_file.read_text().strip() not in system.output.read_text()
 
 
 @pytest.mark.parametrize("kind", ["indexer", "reconciler"])
