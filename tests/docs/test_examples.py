@@ -30,7 +30,6 @@ from tools.sample_images import Pusher, oci_image
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.fixtures.postgres import PostgresServer
     from tests.fixtures.registries import StartRegistry
     from tools.registry_server import RegistryServer
 
@@ -247,27 +246,19 @@ def registry(installation: Installation, start_registry: StartRegistry) -> Itera
     installation.stop()
 
 
-@pytest.fixture
-def spare_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """An empty database, $SPARE_URL in the examples."""
-    url = postgres_server.run(postgres_server.create_database())
-    yield url
-    postgres_server.run(postgres_server.drop_database(url))
-
-
 @pytest.mark.parametrize(
     "page",
     [page if str(page) in EVERYDAY else pytest.param(page, marks=pytest.mark.full) for page in PAGES],
     ids=str,
 )
 def test_page__examples_do_what_they_show(
-    page: Page, installation: Installation, registry: RegistryServer, spare_url: str, tmp_path: Path
+    page: Page, installation: Installation, registry: RegistryServer, empty_database_url: str, tmp_path: Path
 ) -> None:
     """Every example of a page, run in order on a real installation, prints what the page says it prints."""
     directory = tmp_path / "shell"
     directory.mkdir()
     given = Given(installation, registry)
-    shell = Shell(installation, registry, directory, SPARE_URL=spare_url)
+    shell = Shell(installation, registry, directory, SPARE_URL=empty_database_url)
     for step in page.steps:
         if isinstance(step, str):
             given.make(step.split())

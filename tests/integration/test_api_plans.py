@@ -19,7 +19,7 @@ from indexer.store.listing.scopes import Scope
 from indexer.store.listing.tags import TagFilter
 from indexer.store.pool import connect
 from tests.fixtures.plans import CHECKED, kinds, nodes, pages, plan
-from tests.fixtures.postgres import database_name, filled_once
+from tests.fixtures.postgres import database_name, filled_once, own_database
 from tests.fixtures.rows import EPOCH, TagRow, at, digest, put_repository
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ def filled_url(postgres_server: PostgresServer, schema_template: str) -> Iterato
 @pytest.fixture
 def database_url(postgres_server: PostgresServer, filled_url: str) -> Iterator[str]:
     """A copy of it, which a test may change."""
-    url = postgres_server.run(postgres_server.create_database(template=database_name(filled_url)))
-    yield url
-    postgres_server.run(postgres_server.drop_database(url))
+    with own_database(postgres_server, template=database_name(filled_url)) as url:
+        yield url
 
 
 @pytest_asyncio.fixture

@@ -28,7 +28,6 @@ from indexer.audit.tiles import TreeDamaged
 from indexer.common.errors import ConfigurationError
 from indexer.settings import Settings
 from indexer.store.checkpoints import list_conflicts
-from indexer.store.migrate import migrate
 from indexer.store.pool import connection
 from tests.fixtures.installation import Installation
 from tests.fixtures.merkle import root_from_inclusion
@@ -40,6 +39,12 @@ if TYPE_CHECKING:
 
 KEY = SignerKey.generate("log.example/registry")
 EAGER = CheckpointSettings(interval=timedelta(0), entries=1, file=None)
+
+
+@pytest.fixture
+def database_url(migrated_url: str) -> str:
+    """A database that says which migrations it has: commands ask."""
+    return migrated_url
 
 
 async def signed(pool: Pool, key: SignerKey = KEY) -> Checkpoint:
@@ -222,7 +227,6 @@ async def test_key__is_not_made_for_a_log_that_another_signs(pool: Pool, tmp_pat
     assert [] == list((tmp_path / "other").glob("*"))
 
 
-@pytest.mark.usefixtures("auditor")  # whose database says which migrations it has
 async def test_server__says_at_its_start_whose_key_signs(pool: Pool, tmp_path: Path) -> None:
     """A server that will sign nothing says so when it starts, with what to copy; one that signs says nothing."""
     await sealed(pool, 3)
@@ -382,9 +386,7 @@ class Auditor:
 
 
 @pytest.fixture
-async def auditor(pool: Pool, database_url: str, tmp_path: Path) -> Auditor:
-    await pool.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await migrate(database_url)
+def auditor(database_url: str, tmp_path: Path) -> Auditor:
     return Auditor(database_url, tmp_path)
 
 

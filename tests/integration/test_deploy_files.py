@@ -24,8 +24,8 @@ import yaml  # type: ignore[import-untyped]  # comes with the developer's tools;
 from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 from indexer.settings import Settings
-from indexer.store.migrate import migrate
 from reconciler.commands.examine import prepare
+from tests.fixtures import programs
 from tests.fixtures.registries import VERSIONS, found_registry
 from tools.ports import free_ports
 from tools.sample_images import Pusher, oci_image
@@ -408,27 +408,13 @@ def test_systemd__environment_is_known_and_empty(unit: str) -> None:
         ("reconciler", "run", "RECONCILER_REGISTRY_URL"),
     ],
 )
-async def test_programs__do_not_start_with_placeholders(
-    program: str, verb: str, missing: str, empty_database_url: str, tmp_path: Path
+def test_programs__do_not_start_with_placeholders(
+    program: str, verb: str, missing: str, migrated_url: str, tmp_path: Path
 ) -> None:
     """With the example's empty values a program stops at once and names what is missing."""
-    await migrate(empty_database_url)
     environment = variables(DEPLOY / "systemd" / f"{program}.env.example")
-    environment |= {"INDEXER_DATABASE_URL": empty_database_url, "PYTHONPATH": str(ROOT)}
-    environment |= {"INDEXER_DATA_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", program, verb],
-        env={
-            **os.environ,
-            **environment,
-            "INDEXER_DATABASE_URL": empty_database_url,
-            "PYTHONPATH": str(ROOT),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    environment |= {"INDEXER_DATABASE_URL": migrated_url, "INDEXER_DATA_DIR": str(tmp_path)}
+    done = programs.run([program, verb], env={**os.environ, **environment}, timeout=60)
     assert done.returncode == exit_codes.USAGE
     assert missing in done.stderr.splitlines()[-1]
 

@@ -26,7 +26,7 @@ from reconciler.drift.report import RunSettings
 from reconciler.drift.run import ReconcileRun
 from tests.fixtures import captures, programs
 from tests.fixtures.ingesting import check_counters, check_history, ingest, recorded_tags
-from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.postgres import PostgresServer, own_database
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState
 
@@ -74,9 +74,8 @@ async def imported_events(pool: Pool) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def other_url(postgres_server: PostgresServer, schema_template: str) -> Iterator[str]:
-    url = postgres_server.run(postgres_server.create_database(template=schema_template))
-    yield url
-    postgres_server.run(postgres_server.drop_database(url))
+    with own_database(postgres_server, template=schema_template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -199,7 +198,7 @@ async def test_import__one_envelope_over_many_lines(pool: Pool, lookups: Lookups
     assert done.events.total() == len(body["events"])
 
 
-def test_import__the_command(database_url: str, tmp_path: Path) -> None:
+def test_import__the_command(migrated_url: str, tmp_path: Path) -> None:
     """A dry run writes nothing; the import says what became of each line; a missing file is exit code 64."""
     capture = captures.load("tag-moved.3.1.1")
     file = tmp_path / "old.ndjson"
@@ -208,7 +207,7 @@ def test_import__the_command(database_url: str, tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return programs.run(
             ["indexer", "audit", "import", *arguments],
-            env={**os.environ, "INDEXER_DATABASE_URL": database_url},
+            env={**os.environ, "INDEXER_DATABASE_URL": migrated_url},
             cwd=tmp_path,
         )
 

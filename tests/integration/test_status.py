@@ -12,22 +12,14 @@ from indexer.oci.reference import RepositoryName
 from indexer.store import checkpoints, checks, inbox, loops, loss, reconcile_runs, repositories, work_items
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery, Quarantine
-from indexer.store.migrate import migrate
 from indexer.store.pool import connect
 from indexer.store.traits import Trait, note_trait
 from reconciler.commands.status_view import look, picture_json, picture_lines, show_status
 
 
-@pytest.fixture
-async def migrated(empty_database_url: str) -> str:
-    """URL of a database as ``indexer migrate`` leaves it."""
-    await migrate(empty_database_url)
-    return empty_database_url
-
-
-async def test_status__of_nothing(migrated: str) -> None:
+async def test_status__of_nothing(migrated_url: str) -> None:
     """A fresh database has nothing that waits, no walk, and nothing to verify; that is said without an error."""
-    picture = await look(migrated)
+    picture = await look(migrated_url)
     lines = list(picture_lines(picture))
     assert [
         "inbox        0 waiting, 0 in quarantine",
@@ -46,10 +38,10 @@ async def test_status__of_nothing(migrated: str) -> None:
     )
 
 
-async def test_status__of_a_log_that_was_changed(migrated: str) -> None:
+async def test_status__of_a_log_that_was_changed(migrated_url: str) -> None:
     """Damage of the log, and checkpoints elsewhere that it did not grow out of, are where an operator looks."""
     now = datetime.now(UTC)
-    held = await connect(migrated, application="tests")
+    held = await connect(migrated_url, application="tests")
     try:
         found = [checks.Damage(position=n, fault="missing", what=f"entry {n} is missing") for n in (7, 9)]
         await checks.put_damages(held, first=1, last=10, damages=found, at=now)
@@ -60,7 +52,7 @@ async def test_status__of_a_log_that_was_changed(migrated: str) -> None:
         await checkpoints.put_conflict(held, place="host:/b", what="of a server that is gone", at=gone)
     finally:
         await held.close()
-    picture = await look(migrated)
+    picture = await look(migrated_url)
     lines = [line for line in picture_lines(picture) if "DAMAGED" in line or "PUT BACK" in line]
     assert "audit log    DAMAGED: entry 7 is missing, and 1 more" == lines[0].partition(";")[0]
     assert ["             PUT BACK, or another: 80 entries were signed, and it has 40"] == lines[1:]
@@ -72,10 +64,10 @@ async def test_status__of_a_log_that_was_changed(migrated: str) -> None:
     } == picture_json(picture)["audit"]
 
 
-async def test_status__of_trouble(migrated: str) -> None:
+async def test_status__of_trouble(migrated_url: str) -> None:
     """What waits has its age, a pulled brake says how to release it, and a failing loop its last error."""
     now = datetime.now(UTC)
-    held = await connect(migrated, application="tests")
+    held = await connect(migrated_url, application="tests")
     try:
         old = Delivery(received_at=now - timedelta(minutes=10), body=b"{}")
         await inbox.put_deliveries(held, deliveries=[old])
@@ -109,7 +101,7 @@ async def test_status__of_trouble(migrated: str) -> None:
         )
     finally:
         await held.close()
-    picture = await look(migrated)
+    picture = await look(migrated_url)
     lines = list(picture_lines(picture))
     assert "inbox        1 waiting 10 min ago, 1 in quarantine" == lines[0]
     assert "verify       1 waiting 3 h ago, 0 failing" == lines[1]
@@ -120,7 +112,7 @@ async def test_status__of_trouble(migrated: str) -> None:
     assert ("90 of 100 tags", "braked") == (shown["brake"], shown["last_run"]["outcome"])
 
 
-async def test_status__of_processes_that_come_and_go(migrated: str) -> None:
+async def test_status__of_processes_that_come_and_go(migrated_url: str) -> None:
     """Loops that run well are one line, what fails has its own, and of the dead the last of each program is told."""
     now = datetime.now(UTC)
     ages = {
@@ -130,7 +122,7 @@ async def test_status__of_processes_that_come_and_go(migrated: str) -> None:
         "reconciler run host:4": 400,  # killed, and not started again
         "reconciler run host:5": 300,
     }
-    held = await connect(migrated, application="tests")
+    held = await connect(migrated_url, application="tests")
     try:
         for process, age in ages.items():
             for loop in ("one", "two", "three"):
@@ -147,7 +139,7 @@ async def test_status__of_processes_that_come_and_go(migrated: str) -> None:
     finally:
         await held.close()
     assert {"indexer serve host:3", "reconciler run host:5"} == shown
-    picture = await look(migrated)
+    picture = await look(migrated_url)
     assert shown == {row["process"] for row in picture_json(picture)["loops"]}
     assert [
         "loop         two       failed  1 s ago, indexer serve host:3; last error: StoreBusy: wait",
@@ -156,15 +148,15 @@ async def test_status__of_processes_that_come_and_go(migrated: str) -> None:
     ] == [line for line in picture_lines(picture) if line.startswith(("loop", "process"))]
 
 
-async def test_status__of_processes_that_were_ended(migrated: str) -> None:
+async def test_status__of_processes_that_were_ended(migrated_url: str) -> None:
     """An end by a signal takes the predecessor's rows along, and is told until another process runs."""
     now = datetime.now(UTC)
-    held = await connect(migrated, application="tests")
+    held = await connect(migrated_url, application="tests")
     try:
         for process in ("reconciler run host:1", "reconciler run host:2"):
             await loops.report(held, loop="reconcile", process=process, at=now, outcome="good", error=None)
             await loops.end_process(held, process=process)
-        ended = list(picture_lines(await look(migrated)))
+        ended = list(picture_lines(await look(migrated_url)))
         rows = await held.fetchval("SELECT count(*) FROM loop_state")
         await loops.report(
             held,
@@ -174,7 +166,7 @@ async def test_status__of_processes_that_were_ended(migrated: str) -> None:
             outcome="good",
             error=None,
         )
-        running = list(picture_lines(await look(migrated)))
+        running = list(picture_lines(await look(migrated_url)))
     finally:
         await held.close()
     assert ["process      reconciler run host:2: ended 0 s ago"] == [
@@ -186,9 +178,9 @@ async def test_status__of_processes_that_were_ended(migrated: str) -> None:
     ]
 
 
-async def test_status__of_a_registry_that_is_known_by_imported_history_alone(migrated: str) -> None:
+async def test_status__of_a_registry_that_is_known_by_imported_history_alone(migrated_url: str) -> None:
     """An instance that never sent us anything is no registry process whose losses were in question."""
-    held = await connect(migrated, application="tests")
+    held = await connect(migrated_url, application="tests")
     try:
         for name, events in (("imported", 0), ("alive", 3)):
             await held.execute(
@@ -201,13 +193,13 @@ async def test_status__of_a_registry_that_is_known_by_imported_history_alone(mig
         witnesses = await loss.list_witnesses(held)
     finally:
         await held.close()
-    assert ["alive"] == [row["instance"] for row in picture_json(await look(migrated))["instances"]]
+    assert ["alive"] == [row["instance"] for row in picture_json(await look(migrated_url))["instances"]]
     assert 1 == len(witnesses)
 
 
-async def test_status__of_foreign_text(migrated: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_status__of_foreign_text(migrated_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What a holder of the notifications token wrote moves no cursor and reverses no line of a terminal."""
-    held = await connect(migrated, application="tests")
+    held = await connect(migrated_url, application="tests")
     try:
         await held.execute(
             "INSERT INTO registry_instance (key, instance, address, first_seen_at, last_seen_at, first_event_at,"
@@ -217,23 +209,23 @@ async def test_status__of_foreign_text(migrated: str, capsys: pytest.CaptureFixt
         )
     finally:
         await held.close()
-    assert await show_status(migrated, as_json=False) == 0
+    assert await show_status(migrated_url, as_json=False) == 0
     lines = capsys.readouterr().out.split("\n")
     assert not [line for line in lines if not line.isprintable()]
     assert any("i\N{REPLACEMENT CHARACTER}[2J at reg" in line for line in lines)
     assert "loops" not in lines
 
 
-async def test_status__of_a_registry_that_hides_tags(migrated: str) -> None:
+async def test_status__of_a_registry_that_hides_tags(migrated_url: str) -> None:
     """What the registry was found to be like is said with the evidence; what was found not to hold is JSON only."""
     now = datetime.now(UTC)
-    held = await connect(migrated, application="tests")
+    held = await connect(migrated_url, application="tests")
     try:
         for trait, holds in ((Trait.HIDES_TAGS, True), (Trait.IS_CACHE, False)):
             await note_trait(held, trait=trait, holds=holds, because="app:10 is not listed beside 1", at=now)
     finally:
         await held.close()
-    picture = await look(migrated)
+    picture = await look(migrated_url)
     assert ["registry     hides tags from its own listing, known 0 s ago: app:10 is not listed beside 1"] == [
         line for line in picture_lines(picture) if line.startswith("registry")
     ]
