@@ -257,6 +257,7 @@ def test(arguments: list[str]) -> NoReturn:
     """Run the tests that this machine can run, some 10 minutes; --full: the long runs too; --coverage; pytest's."""
     ensure_environment(DEV_LOCK)
     rest = [each for each in arguments if each != "--coverage"]
+    keep_bytecode()
     if "--full" not in rest:
         keep_files_in_memory()
     pytest = ["-m", "pytest", *side_by_side(rest), *rest]
@@ -269,6 +270,12 @@ def test(arguments: list[str]) -> NoReturn:
     subprocess.run([*coverage, "combine", "--quiet"], cwd=ROOT, check=False)
     subprocess.run([*coverage, "report"], cwd=ROOT, check=False)
     sys.exit(ended)
+
+
+def keep_bytecode() -> None:
+    """Let modules be compiled once, into `.venv` where none are wanted beside the sources: a run loads them often."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(VENV / "bytecode"))
 
 
 def keep_files_in_memory() -> None:

@@ -74,6 +74,7 @@ def test_settings__are_all_described_with_their_defaults() -> None:
 # --- metrics ---------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def registered() -> dict[str, tuple[str, frozenset[str]]]:
     """Every metric of ours, with its kind and labels, as Prometheus sees them."""
     import_everything()
