@@ -1,5 +1,5 @@
-"""The reconciler: goes and looks, compares, acts.
+"""The reconciler: asks the registry, compares its answers with the inventory, and repairs the inventory.
 
-It alone talks to the registry: reads manifests the inventory has heard of, verifies doubtful tags, and
-walks the whole catalog for drift. It imports the indexer's lower floors, never its doors.
+It is the only part that sends requests to the registry. It resolves manifests, verifies tags and reconciles whole
+repositories. It may import ``indexer.store`` and what lies below; never what serves requests.
 """

@@ -1,4 +1,7 @@
-"""The reconciler builds: settings → pools, registry; and the verbs that come to an end. ``daemon`` runs the loops."""
+"""Builds what every verb needs (pools, lookups, the registry's client), and runs the verbs that end by themselves.
+
+``daemon`` runs the loops.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ from reconciler.drift.report import (
     add_undecided,
 )
 from reconciler.drift.run import ReconcileRun
-from reconciler.pulls.announced import Asked
+from reconciler.pulls.announced import OwnRequests
 from reconciler.registry.auth import Credentials, TokenServer
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
@@ -62,46 +65,46 @@ class Components:
     pool: Pool
     lookups: Lookups
     registry: RegistryClient
-    asked: Asked
+    own_requests: OwnRequests
     reconciling: RegistryClient
-    """The same client for the requests of a walk, which keep RECONCILER_MAX_RATE. Verification does not."""
+    """The same client for requests of a reconcile, which keep RECONCILER_MAX_RATE. Verification does not."""
 
 
 @asynccontextmanager
 async def build(
     settings: Settings, *, database_url: str, stop: asyncio.Event | None = None
 ) -> AsyncIterator[Components]:
-    """Open the pools and the registry's client; the database must be at this program's version.
+    """Open the pools and the registry's client; the database must have the schema of this version.
 
-    It must answer, too; with ``stop`` it is waited for until that is set.
+    With ``stop`` a database that does not answer, or is older, is waited for until ``stop`` is set; without, it raises.
     """
     async with AsyncExitStack() as stack:
         pool = await open_pool(database_url, size=CONNECTIONS, application="reconciler")
         stack.push_async_callback(close_pool, pool)
-        words = await open_pool(database_url, size=LOOKUP_CONNECTIONS, application="reconciler words")
-        stack.push_async_callback(close_pool, words)
+        lookup_pool = await open_pool(database_url, size=LOOKUP_CONNECTIONS, application="reconciler lookups")
+        stack.push_async_callback(close_pool, lookup_pool)
         if stop is None:
             async with connection(pool) as held:
                 await check(held)
         else:
             await until_current(pool, stop)
         key = await _own_key(pool, stop)
-        asked = Asked()
-        reaching = replace(registry_settings(settings), own_key=key, on_manifest=asked.note)
-        registry = await stack.enter_async_context(RegistryClient(reaching))
+        own_requests = OwnRequests()
+        transport = replace(registry_settings(settings), own_key=key, on_manifest=own_requests.note)
+        registry = await stack.enter_async_context(RegistryClient(transport))
         yield Components(
             settings=settings,
             database_url=database_url,
             pool=pool,
-            lookups=Lookups(words),
+            lookups=Lookups(lookup_pool),
             registry=registry,
-            asked=asked,
+            own_requests=own_requests,
             reconciling=registry.paced(settings.reconciler_max_rate),
         )
 
 
 async def _own_key(pool: Pool, stop: asyncio.Event | None) -> bytes | None:
-    """Return what our requests are signed with; with ``stop`` the database is waited for until that is set."""
+    """Return the key that signs our requests; with ``stop`` the database is waited for until that is set."""
     while stop is None or not stop.is_set():
         try:
             async with connection(pool) as held:
@@ -114,10 +117,10 @@ async def _own_key(pool: Pool, stop: asyncio.Event | None) -> bytes | None:
 
 
 def registry_settings(settings: Settings) -> TransportSettings:
-    """Return how to reach the registry; raise ``ConfigurationError`` if that was not said."""
+    """Return how to reach the registry; raise ``ConfigurationError`` if that is not set."""
     if settings.reconciler_registry_url is None:
         raise ConfigurationError(
-            "RECONCILER_REGISTRY_URL is not set: say where the registry is, for example http://127.0.0.1:5000"
+            "RECONCILER_REGISTRY_URL is not set: set it to the registry's address, for example http://127.0.0.1:5000"
         )
     name, password = settings.reconciler_registry_username, settings.reconciler_registry_password
     if (name is None) != (password is None):
@@ -149,7 +152,7 @@ def run_settings(
     operator: Operator | None = None,
     resume: bool = False,
 ) -> RunSettings:
-    """Return how to walk. ``thorough`` reads every manifest again, not only those not read for long."""
+    """Return how to reconcile. ``thorough``: every manifest is read again, however lately it was read."""
     return RunSettings(
         mode=mode,
         concurrency=settings.reconciler_concurrency,
@@ -174,8 +177,8 @@ async def once(
     resume: bool,
     on_progress: Callable[[Progress], None],
 ) -> RunReport:
-    """Walk once, and stay until what the walk made due is settled: then the API shows the result."""
-    walk = run_settings(
+    """Reconcile once, and wait until the work items of the run are done: then the API shows the result."""
+    reconcile_settings = run_settings(
         components.settings,
         mode=RunMode.ONCE,
         scope=scope,
@@ -185,20 +188,24 @@ async def once(
         resume=resume,
     )
     report = await ReconcileRun(
-        components.pool, components.lookups, components.reconciling, walk, on_progress=on_progress
+        components.pool,
+        components.lookups,
+        components.reconciling,
+        reconcile_settings,
+        on_progress=on_progress,
     ).run()
-    unsettled = await settle(components, scope=scope)
+    left = await drain(components, scope=scope)
     await Explainer(components.pool, components.registry).run_once()
-    report.counts.update({f"waiting_{kind}": count for kind, count in unsettled.items() if count})
+    report.counts.update({f"waiting_{kind}": count for kind, count in left.items() if count})
     return await _with_unread(components, report, scope)
 
 
 async def _with_unread(
     components: Components, report: RunReport, scope: Sequence[RepositoryName] | None
 ) -> RunReport:
-    """Name what cannot be read or stored; the log says why, and it is tried on, ever more rarely.
+    """Add manifests that cannot be read or stored; the log says why, and they are tried again, ever more rarely.
 
-    Tags that cannot be looked at are named by the walk itself.
+    Tags that cannot be observed are in the run's report already.
     """
     async with connection(components.pool) as held:
         count, found = await work_items.list_failing(
@@ -206,19 +213,19 @@ async def _with_unread(
         )
     if not count:
         return report
-    said = [
+    shown = [
         f"{each.repository}@{each.key}: could not be read and stored, tried {each.attempts} times"
         for each in found
     ]
-    add_undecided(report.undecided, {NOT_READ: {"count": count, "examples": said}})
+    add_undecided(report.undecided, {NOT_READ: {"count": count, "examples": shown}})
     report.counts["undecided"] += count
-    return replace(report, spoiling=report.spoiling | {NOT_READ})
+    return replace(report, blocking=report.blocking | {NOT_READ})
 
 
 async def plan(
     components: Components, *, scope: Sequence[RepositoryName] | None, on_progress: Callable[[Progress], None]
 ) -> Plan:
-    """Look at everything and say what a walk would change; touch nothing."""
+    """Compare everything and return what a reconcile would change; store nothing."""
     concurrency = components.settings.reconciler_concurrency
     await components.reconciling.ping()
     return await make_plan(
@@ -234,29 +241,29 @@ async def plan(
 
 
 async def push_checkpoint(components: Components) -> tuple[RepositoryName, PushResult]:
-    """Push the newest checkpoint now, whenever the last push was; say whereto and what became of it."""
+    """Push the newest checkpoint now, whenever the last push was; return the repository and the result."""
     pushing = push_settings(components.settings)
     if pushing is None:
         raise ConfigurationError(
-            "RECONCILER_CHECKPOINT_REPOSITORY is not set: say which repository checkpoints are pushed to, "
+            "RECONCILER_CHECKPOINT_REPOSITORY is not set: set it to the repository that checkpoints are pushed to, "
             "for example audit/checkpoints"
         )
     async with connection(components.pool) as held, alone(held, LockKey.PUSHING) as locked:
         if not locked:
-            raise StoreError("another process is pushing a checkpoint just now: try again")
+            raise StoreError("another process is pushing a checkpoint: try again")
         newest = await newest_checkpoint(held)
         if newest is None:
-            raise StoreError("no checkpoint was signed yet: `indexer serve` signs them")
+            raise StoreError("no checkpoint was signed yet: start `indexer serve`, which signs them")
         result = await push_newest(
             held, components.registry, repository=pushing.repository, newest=newest, now=datetime.now(UTC)
         )
     return pushing.repository, result
 
 
-async def settle(components: Components, *, scope: Sequence[RepositoryName] | None) -> dict[WorkKind, int]:
-    """Work off what is due, beside whoever else does; return what is left at the deadline.
+async def drain(components: Components, *, scope: Sequence[RepositoryName] | None) -> dict[WorkKind, int]:
+    """Do the work items that wait, beside other processes that do; return how many of each kind are left.
 
-    Each kind has a turn though nothing is waited for: what keeps failing is looked at again in it.
+    At most ``DRAIN_DEADLINE_SECONDS``. Every loop runs at least once, so items that keep failing are tried once more.
     """
     concurrency = components.settings.reconciler_concurrency
     parts = (components.pool, components.lookups, components.registry)
@@ -279,6 +286,6 @@ async def settle(components: Components, *, scope: Sequence[RepositoryName] | No
 
 
 async def _left(components: Components, scope: Sequence[RepositoryName] | None) -> dict[WorkKind, int]:
-    """What keeps failing (denied, nonsense, refused by the store) is not waited for; it counts as undecided."""
+    """Count the work items left. Those that keep failing are not among them: they count as undecided."""
     async with connection(components.pool) as held:
         return await work_items.waiting(held, repositories=scope)

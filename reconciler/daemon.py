@@ -1,4 +1,4 @@
-"""``reconciler run``: every loop, until told to stop."""
+"""``reconciler run``: every loop, until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
     """Run all loops until SIGINT or SIGTERM."""
     stop = stop_signals()
     pushing = push_settings(settings)
-    _serve_metrics(settings)  # an address that is taken is told before anything runs
+    _serve_metrics(settings)  # first: an address that is taken must end the program before anything runs
     async with build(settings, database_url=database_url, stop=stop) as components:
         if stop.is_set():
             return 0
@@ -43,15 +43,15 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service.start(Verifier(*parts, concurrency=concurrency), verify)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
         service.start(Measurer(components.pool), measure)
-        service.start(PullWatch(components.pool, components.asked), WakeEvent())
+        service.start(PullWatch(components.pool, components.own_requests), WakeEvent())
         service.start(Explainer(components.pool, components.registry), WakeEvent())
-        walk = run_settings(settings, mode=RunMode.RUN)
+        reconcile_settings = run_settings(settings, mode=RunMode.RUN)
         service.start(
             ReconcileLoop(
                 components.pool,
                 components.lookups,
                 components.reconciling,
-                walk,
+                reconcile_settings,
                 interval=settings.reconciler_interval,
                 stop=stop,
             ),

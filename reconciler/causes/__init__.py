@@ -1,1 +1,1 @@
-"""Why the registry and the inventory differed, as far as only later evidence tells (``indexer.inventory.causes``)."""
+"""Finds the cause of drift where later evidence shows it (``indexer.inventory.causes``)."""

@@ -1,4 +1,4 @@
-"""Gives findings their cause, once the counters have settled the interval or a late event has come."""
+"""Gives findings their cause, once the counters cover the interval or a late event has come."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from reconciler.registry.protocol import Registry
 REST_SECONDS = 5.0
 BATCH = 200
 MOST = 5000
-"""Findings of one round; the first walk of a large registry explains itself, so there are rarely many."""
+"""Findings of one round. There are rarely more: findings of a first reconcile have their cause from the start."""
 
 
 class Explainer:
-    """The loop that does so. Several may: what one writes first stays."""
+    """The loop that explains findings. Several processes may run it: the cause stored first stays."""
 
     name = "causes"
 
@@ -31,16 +31,16 @@ class Explainer:
 
     async def run_once(self) -> IterationResult:
         """Explain what can be explained now; raise ``RegistryUnavailable`` if the registry does not answer."""
-        explained = looked = 0
+        explained = examined = 0
         after = (BEGINNING, 0)
         async with connection(self._pool) as held:
-            while looked < MOST:
+            while examined < MOST:
                 found = await causes.list_unexplained(held, after=after, limit=BATCH)
                 if not found:
                     break
                 for finding in found:
                     explained += await self._explain(held, finding)
-                looked += len(found)
+                examined += len(found)
                 after = (found[-1].detected_at, found[-1].id)
         return IterationResult(items=explained, rest_seconds=REST_SECONDS)
 
@@ -59,9 +59,9 @@ class Explainer:
         cause = explain(question, now=now)
         if cause is None:
             return False
-        # What cannot be told stays as it was said first: of a manifest, that content was removed.
-        told = finding.cause if cause is DriftCause.UNANNOUNCED else cause
-        await causes.explain(held, finding_id=finding.id, cause=told, at=now)
+        # Without an explanation the first cause stays: of a manifest, that content was removed.
+        stored = finding.cause if cause is DriftCause.UNANNOUNCED else cause
+        await causes.explain(held, finding_id=finding.id, cause=stored, at=now)
         return True
 
     async def _collected(self, held: Connection, finding: Unexplained) -> bool | None:
@@ -75,7 +75,7 @@ class Explainer:
                 return None
             if await self._registry.has_blob(finding.repository, layer):
                 return False
-            # Of a repository whose directory is gone nothing is served, whatever is stored.
+            # Of a repository whose directory is gone the registry serves nothing, whatever its storage has.
             listing = await self._registry.list_tags(finding.repository)
         except RegistryError as error:
             await raise_if_down(self._registry, error)

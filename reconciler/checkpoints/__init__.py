@@ -1,4 +1,4 @@
-"""The newest checkpoint of the audit log, kept in the registry itself as an artifact.
+"""Pushes the newest checkpoint of the audit log into the registry, as an OCI artifact.
 
-``artifact`` makes it of what was signed, ``decide`` says whether it is pushed, ``push`` does so, ``loop`` knows when.
+``artifact`` makes the manifest, ``decide`` says whether to push it, ``push`` does, ``loop`` says when.
 """

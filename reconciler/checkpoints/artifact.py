@@ -1,7 +1,6 @@
 """A checkpoint as an OCI artifact (image spec 1.1, "Guidelines for Artifact Usage"). Pure.
 
-The same checkpoint always makes the same bytes: so a digest that stands in the registry is recognised as ours by making
-it again.
+The same checkpoint always makes the same bytes, so a digest found in the registry is recognised by making it again.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from indexer.oci.reference import TagName, parse_tag_name
 ARTIFACT_TYPE: Final = "application/vnd.registry-indexer.audit.checkpoint.v1"
 NOTE_TYPE: Final = "text/plain"
 FILE: Final = "checkpoint"
-"""What clients call the file they pull."""
+"""The name of the file that clients pull."""
 
 SIZE: Final = "registry-indexer.audit.checkpoint.size"
-"""The annotation that says how many entries the checkpoint counts, in decimal digits."""
+"""The annotation with the number of entries of the log, in decimal digits."""
 
 EMPTY: Final = b"{}"
 LATEST: Final = parse_tag_name("latest")
@@ -31,7 +30,7 @@ LATEST: Final = parse_tag_name("latest")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """What is pushed: the manifest, and the blobs that it refers to."""
+    """What is pushed: the manifest and its blobs. ``size``: entries of the log that the checkpoint covers."""
 
     size: int
     manifest: bytes
@@ -39,17 +38,17 @@ class Artifact:
 
     @property
     def digest(self) -> Digest:
-        """The manifest's."""
+        """The digest of the manifest."""
         return digest_of(self.manifest)
 
     @property
     def tag(self) -> TagName:
-        """The tag of its own: how many entries it counts."""
+        """The tag of this checkpoint: the number of entries."""
         return parse_tag_name(str(self.size))
 
 
 def artifact_of(*, size: int, signed_at: datetime, note: str) -> Artifact:
-    """Return the artifact of a checkpoint: of so many entries, when it was signed, and the signed note."""
+    """Return the artifact of a checkpoint of ``size`` entries; ``note``: the signed note (C2SP)."""
     content = note.encode()
     layer = {
         "mediaType": NOTE_TYPE,
@@ -72,7 +71,7 @@ def artifact_of(*, size: int, signed_at: datetime, note: str) -> Artifact:
 
 
 def size_of(manifest: bytes) -> int | None:
-    """Return how many entries a manifest says it counts; None where it is no checkpoint's."""
+    """Return the number of entries that a manifest states; None where it is no checkpoint's."""
     try:
         value = orjson.loads(manifest)
         if value["artifactType"] != ARTIFACT_TYPE:

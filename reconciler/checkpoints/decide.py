@@ -1,14 +1,14 @@
 """Whether the newest checkpoint is pushed. Pure.
 
-In this order:
+The rules, in the order they apply to the manifest under ``latest``:
 
-1. What stands under ``latest`` is neither what was pushed nor a checkpoint of this log: nothing is pushed over it. It
-   is somebody else's, or the log was put back to an earlier state, which is just what a checkpoint is there to show.
-2. Nothing stands there: it is pushed, for the first time or again.
-3. What stands there is the newest: nothing to do.
-4. Since what stands there the log has entries about the checkpoints' own repository only: not yet. A push makes
-   entries, and those a checkpoint: if these were reason enough to push, pushing would never end.
-5. It is pushed.
+1. It is neither what was pushed nor a checkpoint of this log: nothing is pushed over it. It is somebody else's, or the
+   log was restored to an earlier state, which checkpoints exist to prove.
+2. There is none: the newest checkpoint is pushed, for the first time or again.
+3. It is the newest checkpoint: nothing to do.
+4. All later entries of the log are about the checkpoints' own repository: not pushed yet. A push makes entries, and
+   those a new checkpoint; if that were a reason to push, pushing would never end.
+5. Otherwise the newest checkpoint is pushed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from indexer.oci.digest import Digest
 
 @unique
 class PushOutcome(StrEnum):
-    """What becomes of the newest checkpoint, and why."""
+    """What happens to the newest checkpoint, and why."""
 
     FOREIGN = "foreign"
     PUSHED = "pushed"
@@ -31,23 +31,23 @@ class PushOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What was signed last, and what is under ``latest``."""
+    """The newest checkpoint, and what is under ``latest``."""
 
     newest: Digest
-    standing: Digest | None
-    """Under ``latest``; None: nothing."""
+    present: Digest | None
+    """The digest under ``latest``; None: there is none."""
     size: int | None
-    """Of the checkpoint that it is; None: this log signed none that it could be."""
+    """The entries of the checkpoint under ``latest``; None: it is no checkpoint that this log signed."""
     others: bool
-    """Whether the log has entries since about anything but the repository of the checkpoints."""
+    """Whether the log has later entries about other repositories than that of the checkpoints."""
 
 
 def decide(situation: Situation) -> PushOutcome:
-    """Say what becomes of the newest checkpoint."""
-    if situation.standing is None:
+    """Return what happens to the newest checkpoint."""
+    if situation.present is None:
         return PushOutcome.PUSHED
     if situation.size is None:
         return PushOutcome.FOREIGN
-    if situation.standing == situation.newest:
+    if situation.present == situation.newest:
         return PushOutcome.PRESENT
     return PushOutcome.PUSHED if situation.others else PushOutcome.OWN_ENTRIES_ONLY

@@ -22,14 +22,14 @@ REFUSED_REST_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushSettings:
-    """Where checkpoints are pushed to, and how long from one push or look to the next."""
+    """The repository that checkpoints are pushed to, and the time from one push, or check, to the next."""
 
     repository: RepositoryName
     interval: timedelta
 
 
 def push_settings(settings: Settings) -> PushSettings | None:
-    """Return where to and how often; None where it was not asked for. Raises ``ConfigurationError``."""
+    """Return where to push and how often; None where that is not configured. Raises ``ConfigurationError``."""
     name = settings.reconciler_checkpoint_repository
     if name is None:
         return None
@@ -41,7 +41,7 @@ def push_settings(settings: Settings) -> PushSettings | None:
 
 
 class CheckpointPusher:
-    """Pushes the newest checkpoint into the registry, every so often; of several processes one does."""
+    """Pushes the newest checkpoint into the registry, once per interval; of several processes one does."""
 
     name = "checkpoint-push"
 
@@ -51,7 +51,7 @@ class CheckpointPusher:
         self._settings = settings
 
     async def run_once(self) -> IterationResult:
-        """Push if it is time and there is reason; raise the registry errors."""
+        """Push if the interval is over and there is something new; raise the registry errors."""
         now = datetime.now(UTC)
         async with connection(self._pool) as held, alone(held, LockKey.PUSHING) as locked:
             pushed = locked and await self._push(held, now)
@@ -61,7 +61,7 @@ class CheckpointPusher:
         repository = self._settings.repository
         newest = await checkpoints.newest_checkpoint(held)
         last = await checkpoints.last_push(held, repository=repository)
-        # An instant in the future is that of another clock, or of none: nothing waits for it.
+        # A last push in the future was dated by a wrong clock: do not wait for it.
         if newest is None or (
             last is not None and timedelta(0) <= now - last.observed_at < self._settings.interval
         ):
@@ -69,6 +69,6 @@ class CheckpointPusher:
         try:
             result = await push_newest(held, self._registry, repository=repository, newest=newest, now=now)
         except (RegistryDenied, RegistryMisbehaved) as error:
-            # It takes an operator. Meanwhile looks must not fill the log with pulls of what stands there.
+            # An operator has to act. Until then checks must not fill the log with pulls of that manifest.
             raise Postponed(str(error), rest_seconds=REFUSED_REST_SECONDS) from error
         return result.outcome is PushOutcome.PUSHED

@@ -141,7 +141,7 @@ def judge_kind(fact: RegistryKind | Failure) -> Check:
                     "the endpoint's ignore block must not name pull",
                 ),
             )
-        case CacheKind.UNTOLD:
+        case CacheKind.UNKNOWN:
             return warning(Link.KIND, fact.because, untold)
     assert_never(fact.nature)
 

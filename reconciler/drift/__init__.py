@@ -1,5 +1,6 @@
-"""The whole registry against the inventory, repository by repository.
+"""Reconciles the inventory with the registry, repository by repository.
 
-``decide`` says what must not be deleted without being asked; ``compare`` looks at one repository; ``walk`` goes
-through all of them and writes the report; ``loop`` knows when.
+``loop`` decides when a run begins, ``joining`` which run a process works at. ``run`` lists the repositories, ``worker``
+takes them one by one, ``compare`` asks the registry about one, ``repair`` stores the differences, ``finishing`` makes
+the deletions or, if the brake (``decide``) is pulled, reports them. ``plan`` compares and stores nothing.
 """

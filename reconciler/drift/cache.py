@@ -1,4 +1,4 @@
-"""A pull-through cache is not compared: its tags are its upstream's, and to ask for them would fill it."""
+"""A pull-through cache is not reconciled: it lists its upstream's tags, and fetches every manifest it is asked for."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from reconciler.registry.cache import CacheKind, RegistryKind
 log = structlog.get_logger()
 
 CACHE_NOTE: Final = (
-    "the registry is a pull-through cache: nothing is compared, what is pulled through it is on record"
+    "the registry is a pull-through cache: nothing was compared; the inventory has what is pulled through it"
 )
 
 
 async def note_kind(pool: Pool, kind: RegistryKind) -> None:
-    """Remember what the registry is; what cannot be told leaves no trace, and takes none away."""
-    if kind.nature is CacheKind.UNTOLD:
-        log.info("registry_kind_untold", because=kind.because)
+    """Record whether the registry is a cache; an unknown kind changes nothing on record."""
+    if kind.nature is CacheKind.UNKNOWN:
+        log.info("registry_kind_unknown", because=kind.because)
         return
     async with connection(pool) as held:
         now = datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""One repository, part by part: what is listed, what is on record, and a look at each tag of either.
+"""Compares one repository, one range of tags at a time: listing, record, and an observation of each tag of either.
 
-Memory is bounded by the parts, not by the repository: the listing is kept packed, the record is read in pages
-beside it, and whoever takes a part stores it before the next is made.
+A range bounds memory, not the repository: the listing is kept packed, the record is read in pages beside it, and the
+caller stores a range before the next one is observed.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from reconciler.registry.protocol import Registry
 
 PAGE: Final = 1000
 CONFIRMED_TOGETHER: Final = 20 * PAGE
-"""Tags that answered 404 wait for one listing together: a listing costs the registry its whole directory."""
+"""Tags that answered 404 share the listing that confirms them: each one costs the registry its whole directory."""
 
 UNKNOWN: Final = "neither the registry nor the inventory knows this repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagRange:
-    """Some of what one repository came to.
+    """The result of comparing some tags or manifests of one repository.
 
-    ``looks`` carry what was on record before the look. ``gone`` are manifests on record that the registry did not
-    serve, ``served`` those that it was seen to serve, ``returned`` those of them that are on record as deleted.
+    ``observations``: each with the record it was made against. ``gone``: manifests on record that the registry did not
+    serve. ``served``: manifests that it served. ``returned``: those of ``served`` that are on record as deleted.
     """
 
     observations: Sequence[tuple[TagObservation, RecordedTag | None]] = ()
@@ -67,11 +67,11 @@ class TagRange:
 
 
 class Comparer:
-    """Looks at repositories, ``limit`` requests at a time over all of them.
+    """Compares repositories; ``limit`` bounds the requests under way over all of them.
 
-    ``keeps_record``: who takes a part writes down what was served before taking the next, so that nothing is asked
-    for twice. Else the comparison remembers it (about 100 MB for a million manifests). ``hidden`` completes what the
-    registry lists.
+    ``reread_after``: a manifest that was read longer ago is read again. ``keeps_record``: the caller stores what was
+    served before it takes the next range, so nothing is requested twice. Otherwise the comparison remembers the digests
+    itself (about 100 MB for a million manifests). ``hidden`` adds tags that the registry leaves out of its listing.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class Comparer:
         self.hidden = hidden
 
     async def begin(self, repository: RepositoryName) -> Comparison:
-        """List one repository; raise ``RegistryError`` if that cannot be had."""
+        """List the tags of one repository; raise ``RegistryError`` if there is no listing."""
         began = datetime.now(UTC)
         async with self.limit:
             listing = await self.registry.list_tags(repository)
         if self.hidden is not None:
             listing = await self.hidden.complete(repository, listing)
         async with connection(self.pool) as held:
-            walked_at = await repositories.last_reconciled(held, name=repository)
-        return Comparison(self, repository, listing, began=began, walked_at=walked_at)
+            reconciled_at = await repositories.last_reconciled(held, name=repository)
+        return Comparison(self, repository, listing, began=began, reconciled_at=reconciled_at)
 
 
 class Comparison:
-    """What is being compared.
+    """The comparison of one repository.
 
-    ``began`` is when this comparison did, ``walked_at`` when the one before it did. ``vanished``: the registry does
-    not know the repository.
+    ``began``: when this comparison began. ``reconciled_at``: when the last complete one before it began. ``vanished``:
+    the registry answered that it does not know the repository.
     """
 
     def __init__(
@@ -117,19 +117,19 @@ class Comparison:
         listing: TagListing,
         *,
         began: datetime,
-        walked_at: datetime | None,
+        reconciled_at: datetime | None,
     ) -> None:
         self.repository = repository
         self.began = began
-        self.walked_at = walked_at
+        self.reconciled_at = reconciled_at
         self.vanished = listing.unknown_repository and not listing.names
         self._comparer = comparer
         self._listing = listing
-        self._remembered: set[bytes] = set()
+        self._served: set[bytes] = set()
 
     @property
     def left_out(self) -> Counted:
-        """Names in the listing that no tag can have."""
+        """The listed names that are no valid tag names."""
         if not self._listing.left_out:
             return {}
         return left_out(
@@ -141,23 +141,23 @@ class Comparison:
         )
 
     async def is_known(self) -> bool:
-        """Tell whether either side knows the repository; if not, whoever named it most likely mistyped it."""
+        """Return whether registry or inventory knows the repository; if neither does, its name is probably mistyped."""
         if not self.vanished:
             return True
         async with connection(self._comparer.pool) as held:
             return bool(await repositories.find_ids(held, names={self.repository}))
 
-    async def parts(self) -> AsyncIterator[TagRange]:
-        """Look at every tag and manifest; raise ``RegistryUnavailable`` if the registry does not answer."""
+    async def ranges(self) -> AsyncIterator[TagRange]:
+        """Observe every tag and manifest; raise ``RegistryUnavailable`` if the registry does not answer."""
         try:
-            async for part in self._tags():
-                yield part
+            async for compared in self._tags():
+                yield compared
             if not self._listing.complete:
-                # Then tags may be missing that are on no record, and the comparison is not complete.
+                # The registry may have tags that are neither listed nor on record.
                 reason = "; ".join(self._listing.reasons) or "listing incomplete"
                 yield TagRange(undecided=[Undecided(tag=TagName(""), reason=reason, kind=LISTING_INCOMPLETE)])
-            async for part in self._manifests():
-                yield part
+            async for compared in self._manifests():
+                yield compared
         except ExceptionGroup as failures:
             raise first_unavailable(failures) or failures from failures
 
@@ -165,47 +165,48 @@ class Comparison:
         missing: dict[TagName, Missing] = {}
         records: dict[TagName, RecordedTag | None] = {}
         async for page in self._pages():
-            looked = await observe_tags_once(
+            first = await observe_tags_once(
                 self._comparer.registry,
                 self.repository,
                 [self._question(tag, record) for tag, record in page.items()],
                 limit=self._comparer.limit,
             )
-            missing |= looked.missing
-            records |= {tag: page[tag] for tag in looked.missing}
-            yield await self._part(looked.answered, page)
+            missing |= first.missing
+            records |= {tag: page[tag] for tag in first.missing}
+            yield await self._range(first.answered, page)
             if len(missing) >= CONFIRMED_TOGETHER:
-                yield await self._settle(missing, records)
+                yield await self._confirm(missing, records)
                 missing, records = {}, {}
         if missing:
-            yield await self._settle(missing, records)
+            yield await self._confirm(missing, records)
 
-    async def _settle(
+    async def _confirm(
         self, missing: Mapping[TagName, Missing], records: Mapping[TagName, RecordedTag | None]
     ) -> TagRange:
-        settled = await confirm_missing(
+        confirmed = await confirm_missing(
             self._comparer.registry, self.repository, missing, limit=self._comparer.limit
         )
-        return await self._part(settled, records)
+        return await self._range(confirmed, records)
 
-    async def _part(self, answered: Answered, records: Mapping[TagName, RecordedTag | None]) -> TagRange:
+    async def _range(self, answered: Answered, records: Mapping[TagName, RecordedTag | None]) -> TagRange:
         async with connection(self._comparer.pool) as held:
             dummies = await manifests.find_dummies(held)
         observations = [
-            (as_deletion(look, dummies), records[tag]) for tag, look in answered.observations.items()
+            (as_deletion(observation, dummies), records[tag])
+            for tag, observation in answered.observations.items()
         ]
         served = {
-            look.digest: look.of_manifest(look.digest)
-            for look, _ in observations
-            if look.outcome is TagState.POINTS and look.digest is not None
+            observation.digest: observation.of_manifest(observation.digest)
+            for observation, _ in observations
+            if observation.outcome is TagState.POINTS and observation.digest is not None
         }
         if not self._comparer.keeps_record:
-            self._remembered.update(map(digest_to_bytes, served))
+            self._served.update(map(digest_to_bytes, served))
         return TagRange(observations=observations, served=list(served.values()), undecided=answered.undecided)
 
     async def _pages(self) -> AsyncIterator[dict[TagName, RecordedTag | None]]:
         page: dict[TagName, RecordedTag | None] = {}
-        async for tag, record in self._wanted():
+        async for tag, record in self._listed_or_recorded():
             page[tag] = record
             if len(page) == PAGE:
                 yield page
@@ -213,8 +214,8 @@ class Comparison:
         if page:
             yield page
 
-    async def _wanted(self) -> AsyncIterator[tuple[TagName, RecordedTag | None]]:
-        """Go through what is listed and what is on record side by side: both are sorted by byte."""
+    async def _listed_or_recorded(self) -> AsyncIterator[tuple[TagName, RecordedTag | None]]:
+        """Merge the listing and the record: both are sorted by byte."""
         listed = iter(self._listing.names)
         ahead = next(listed, None)
         async for record in self._recorded():
@@ -240,7 +241,11 @@ class Comparison:
             return await tags.list_recorded(held, repository=self.repository, after=after, limit=PAGE)
 
     def _question(self, tag: TagName, record: RecordedTag | None) -> TagQuestion:
-        """The cheap look where the manifest was read not long ago; a tag known to be broken may answer 500 for ever."""
+        """Return how to ask about a tag.
+
+        A conditional HEAD (304, no manifest is read) is enough while the manifest was read within ``reread_after``. A
+        tag on record as broken may answer 500: that is its state, not a failure.
+        """
         if record is None or record.digest is None or record.broken or record.read_at is None:
             known = None if record is None else record.digest
             return TagQuestion(tag=tag, on_record=known, unreadable=record is not None and record.broken)
@@ -250,25 +255,25 @@ class Comparison:
         return TagQuestion(tag=tag, if_digest=record.digest if fresh else None, on_record=record.digest)
 
     async def _manifests(self) -> AsyncIterator[TagRange]:
-        """Ask for the manifests on record that nothing has confirmed lately: untagged ones are in no listing."""
+        """Ask for the manifests on record that nothing confirmed lately: an untagged one is in no listing."""
         after = b""
         while page := await self._unconfirmed(after):
             after = digest_to_bytes(page[-1].digest)
-            asked = [record for record in page if digest_to_bytes(record.digest) not in self._remembered]
+            to_check = [record for record in page if digest_to_bytes(record.digest) not in self._served]
             async with TaskGroup() as group:
-                observations = [group.create_task(self._check(record)) for record in asked]
-            results = [(record, look.result()) for record, look in zip(asked, observations, strict=True)]
+                tasks = [group.create_task(self._check(record)) for record in to_check]
+            results = [(record, task.result()) for record, task in zip(to_check, tasks, strict=True)]
             found = [
-                (record, _manifest_observation(record, look))
-                for record, look in results
-                if not isinstance(look, Undecided)
+                (record, _manifest_observation(record, answer))
+                for record, answer in results
+                if not isinstance(answer, Undecided)
             ]
             yield TagRange(
                 gone=[each for record, each in found if not each.served and record.present],
                 served=[each for _, each in found if each.served],
                 returned=[each for record, each in found if each.served and not record.present],
-                undecided=[look for _, look in results if isinstance(look, Undecided)],
-                manifests_checked=len(asked),
+                undecided=[answer for _, answer in results if isinstance(answer, Undecided)],
+                manifests_checked=len(to_check),
             )
 
     async def _unconfirmed(self, after: bytes) -> list[ManifestRecord]:
@@ -291,14 +296,14 @@ class Comparison:
                 return replace(undecided, kind=MANIFEST_UNREADABLE) if answers_500(error) else undecided
 
 
-def _manifest_observation(record: ManifestRecord, look: ManifestAnswer) -> ManifestObservation:
-    found = look if isinstance(look, Found) else None
+def _manifest_observation(record: ManifestRecord, answer: ManifestAnswer) -> ManifestObservation:
+    found = answer if isinstance(answer, Found) else None
     return ManifestObservation(
         repository=record.repository,
         digest=record.digest,
         served=found is not None,
-        observed_at=look.observed_at,
-        as_of=look.as_of,
+        observed_at=answer.observed_at,
+        as_of=answer.as_of,
         media_type=found.media_type if found is not None else "",
         size_bytes=found.size if found is not None else 0,
     )

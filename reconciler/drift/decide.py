@@ -1,15 +1,15 @@
-"""The brake: when a walk must not believe what it sees. Pure.
+"""The brake: the limit on deletions that a reconcile believes at once. Pure.
 
-An empty mount looks like an empty registry, and so does another registry's URL. The rules:
+Storage that is not mounted, or a wrong registry URL, answers as an empty registry does. The rules:
 
-1. What went with a whole repository that the registry no longer knows is the suspicious kind: storage that is
-   not mounted looks so, while deleting through the API leaves the repository known (2.8.2 and 3.1.1 on a
-   filesystem). More than the configured share of all tags (or manifests) going that way pulls the brake.
-2. What is missing from repositories that still answer is ordinary drift (lost delete notifications); a handful
-   is always believed, beyond it the same share counts.
+1. Tags (or manifests) of repositories that the registry no longer knows: more than the configured share of all on
+   record pulls the brake. Storage that is not mounted answers so; deletes through the API leave the repository known
+   (2.8.2 and 3.1.1 on a filesystem).
+2. Tags (or manifests) missing from repositories that the registry still knows are ordinary drift: delete events were
+   lost. ``HANDFUL`` of them are always believed; beyond that the same share is the limit.
 
-A pulled brake holds back every deletion of the walk, says what it would have done, and is released once by
-``reconciler once --release-brake``.
+A pulled brake holds back every deletion of the run. The report lists them; ``reconciler once --release-brake`` makes
+them once.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HANDFUL = 10
-"""Ordinary deletions that are believed in an inventory of any size."""
+"""Deletions in repositories that still answer which are believed whatever the size of the inventory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """How many of one noun (tags or manifests) are on record, and how many a walk would delete."""
+    """How many tags, or manifests, are on record, and how many of them a run would delete."""
 
     resource: str
     on_record: int
     vanished: int
-    """With repositories that the registry no longer knows."""
+    """In repositories that the registry no longer knows."""
     missing: int
-    """From repositories that still answer."""
+    """In repositories that the registry still knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class BrakePulled:
 
 
 def brake(losses: Losses, *, share: float) -> BrakePulled | None:
-    """Decide whether deleting ``losses`` must be asked for first."""
+    """Return why the brake is pulled; None: the deletions are made. ``share``: of what is on record, 0 to 1."""
     allowed = losses.on_record * share
     if losses.vanished > allowed:
         return BrakePulled(

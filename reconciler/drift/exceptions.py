@@ -1,16 +1,16 @@
-"""Which of the things that could not be decided leave a walk complete. Pure.
+"""Which undecided items leave a reconcile complete. Pure.
 
-A walk that is complete says: everything was compared after it began, but for what it names. What a repetition may
-decide must keep it incomplete; what no repetition can decide must not keep it so for ever, or nobody looks any more.
-The rules:
+A complete run says: everything was compared after it began, except what it names. An item that the next run may decide
+keeps the run incomplete. An item that no run can decide must not keep it incomplete for ever, or operators stop reading
+the outcome. The rules:
 
-1. Names that no tag or repository can have are no part of what is compared. They never count.
-2. What the operator said is closed to us (``RECONCILER_ACCEPT_DENIED``) does not count either.
-3. A repository that is denied to us while others are compared is closed to us alone: GitLab's token server grants
-   nothing for a deleted project. A manifest that answers 500 while others are served is damaged in the storage. A few
-   of these leave the walk complete; more than the brake's share of what was compared, and more than a handful, do not.
-   A repository that was compared not long ago and is denied now is another matter: somebody changed rights.
-4. All else keeps the walk incomplete.
+1. Names that are no valid tag or repository names are not part of the comparison. They never count.
+2. What the operator accepts as denied (``RECONCILER_ACCEPT_DENIED``) never counts.
+3. A repository that is denied while others are compared: GitLab's token server grants nothing for a deleted project. A
+   manifest that answers 500 while others are served: its content in the storage is damaged. Up to ``HANDFUL`` of these,
+   or up to the brake's share of what was compared, leave the run complete. A repository that was compared within
+   ``RECENTLY`` and is denied now is no such exception: somebody changed permissions.
+4. Everything else keeps the run incomplete.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ NOT_A_REPOSITORY: Final = "not_a_repository"
 DENIED_ALONE: Final = "denied_alone"
 DENIED_ACCEPTED: Final = "denied_accepted"
 CATALOG: Final = "_catalog"
-"""Stands for the catalog among repositories that may be closed to us: no repository can be called so."""
+"""Stands for the catalog in ``RECONCILER_ACCEPT_DENIED``: no repository name begins with an underscore."""
 
 RECENTLY: Final = timedelta(days=7)
-"""A repository that was compared within it and is denied now was closed to us: that is news."""
+"""A repository that was compared within this time and is denied now lost a permission it had."""
 
 _NEVER: Final = frozenset({NOT_A_TAG, NOT_A_REPOSITORY, DENIED_ACCEPTED})
 _OF_WHAT: Final = {DENIED_ALONE: "repositories", MANIFEST_UNREADABLE: "manifests"}
-"""Kinds of which a few are let pass, and what they are few of, as counted by the walk."""
+"""Kinds of which a few leave a run complete, and the count of the run that they are a share of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """What is denied: ``accepted`` are the operator's patterns of names, of which ``_catalog`` is one."""
+    """What the operator accepts as denied: patterns of repository names, and ``_catalog``."""
 
     accepted: Sequence[str] = ()
 
     def accepts(self, name: str) -> bool:
-        """Tell whether the operator said that this is closed to us; ``*`` is any repository, not the catalog."""
+        """Return whether this may be denied; ``*`` matches any repository, not the catalog."""
         if name == CATALOG:
             return CATALOG in self.accepted
         return any(fnmatchcase(name, pattern) for pattern in self.accepted)
 
     def kind_of(self, name: RepositoryName, *, compared_at: datetime | None, now: datetime) -> str:
-        """Return what it is that a repository is denied to us, last compared at some instant or never."""
+        """Return the kind of a denied repository; ``compared_at``: when it was last compared, None: never."""
         if self.accepts(name):
             return DENIED_ACCEPTED
         if compared_at is not None and now - compared_at < RECENTLY:
@@ -61,15 +61,15 @@ class Closed:
         return DENIED_ALONE
 
 
-def may_pass(kind: str) -> bool:
-    """Tell whether a few of a kind leave a walk complete."""
+def is_tolerable(kind: str) -> bool:
+    """Return whether a few of a kind leave a run complete."""
     return kind in _NEVER or kind in _OF_WHAT
 
 
-def spoiling(
+def blocking_kinds(
     undecided: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int], *, share: float
 ) -> frozenset[str]:
-    """Return the kinds that keep a walk incomplete. ``counts``: what was compared; ``share``: the brake's."""
+    """Return the kinds that keep a run incomplete. ``counts``: what was compared; ``share``: the brake's, 0 to 1."""
     return frozenset(
         kind
         for kind, what in undecided.items()

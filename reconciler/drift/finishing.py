@@ -1,7 +1,7 @@
-"""The end of a walk, once nothing is left to compare: the brake is asked once, then deletions are made or reported.
+"""The end of a reconcile run, after all comparisons: the brake decides, then deletions are made or reported.
 
-Every step may be repeated: a deletion leaves the list of what is held back in the transaction that makes it, and the
-brake's word is kept, so that another worker can go on where one died.
+Every step may be repeated, so another worker can continue where one died: a pending deletion is removed in the
+transaction that makes it, and the brake's decision is stored before anything is deleted.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from indexer.store.pending_deletions import PendingDeletion
 from indexer.store.pool import Pool, connection, transaction
 from indexer.store.reconcile_runs import Run
 from reconciler.drift.decide import BrakePulled, Losses, brake
-from reconciler.drift.exceptions import spoiling
+from reconciler.drift.exceptions import blocking_kinds
 from reconciler.drift.operator_log import record_operator_action
-from reconciler.drift.repair import STORE_CHUNK, Repairer, ask_for_manifests
+from reconciler.drift.repair import OBSERVE_AGAIN, STORE_CHUNK, Repairer, resolve_again
 from reconciler.drift.report import RunSettings, add_undecided, examples
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ HELD_BACK: Final = "held back by the brake"
 
 
 class Finisher:
-    """Brings one walk to its end."""
+    """Finishes one run."""
 
     def __init__(
         self, pool: Pool, lookups: Lookups, settings: RunSettings, run: Run, repairer: Repairer
@@ -49,11 +49,11 @@ class Finisher:
         self._counts: Counter[str] = Counter()
 
     async def end(self) -> None:
-        """Ask the brake, delete or report, close the walk."""
+        """Decide on the brake, delete or report, end the run."""
         async with connection(self._pool) as held:
             deletes = (await reconcile_runs.result_of(held, run_id=self._run.id)).deletes
         if deletes is None:
-            pulled = await self._check_brake()
+            pulled = await self._decide_brake()
             deletes = pulled is None or self._settings.release_brake
             async with transaction(self._pool) as held:
                 reason = None if pulled is None or deletes else pulled.reason
@@ -75,17 +75,20 @@ class Finisher:
             await self._report_held_back()
         await self._close(braked=not deletes)
 
-    async def _check_brake(self) -> BrakePulled | None:
+    async def _decide_brake(self) -> BrakePulled | None:
         async with connection(self._pool) as held:
-            kept = await pending_deletions.count_held_back(held, run_id=self._run.id)
-            live = await tags.count_live(held)
-            stored = await manifests.count_held(held)
-        for resource, on_record, is_manifest in (("tags", live, False), ("manifests", stored, True)):
+            pending = await pending_deletions.count_held_back(held, run_id=self._run.id)
+            tag_count = await tags.count_live(held)
+            manifest_count = await manifests.count_held(held)
+        for resource, on_record, is_manifest in (
+            ("tags", tag_count, False),
+            ("manifests", manifest_count, True),
+        ):
             losses = Losses(
                 resource=resource,
                 on_record=on_record,
-                vanished=kept.get((is_manifest, True), 0),
-                missing=kept.get((is_manifest, False), 0),
+                vanished=pending.get((is_manifest, True), 0),
+                missing=pending.get((is_manifest, False), 0),
             )
             pulled = brake(losses, share=self._settings.brake_share)
             if pulled is not None:
@@ -103,13 +106,12 @@ class Finisher:
                     held, self._lookups, observations, source=AuditSource.WALK, now=now, run_id=self._run.id
                 )
                 await pending_deletions.drop_held_back(held, run_id=self._run.id, done=chunk, manifests=False)
-            self._counts.update(became.value for became in stored)
-            again = (Stored.INCONCLUSIVE, Stored.OVERTAKEN)
+            self._counts.update(result.value for result in stored)
             await self._repairer.observe_again(
                 [
-                    look.observation
-                    for look, became in zip(observations, stored, strict=True)
-                    if became in again
+                    each.observation
+                    for each, result in zip(observations, stored, strict=True)
+                    if result in OBSERVE_AGAIN
                 ]
             )
 
@@ -132,7 +134,7 @@ class Finisher:
                 held, self._lookups, [observation], source=AuditSource.WALK, now=now, run_id=self._run.id
             )
             if stored is Stored.INCONCLUSIVE:
-                await ask_for_manifests(held, [observation], now=now)
+                await resolve_again(held, [observation], now=now)
             self._counts["changed"] += stored is Stored.CHANGED
             await pending_deletions.drop_held_back(held, run_id=self._run.id, done=[item], manifests=True)
 
@@ -171,11 +173,11 @@ class Finisher:
                 add_undecided(undecided, more)
             counts = self._counts + await reconcile_runs.sum_counts(held, run_id=self._run.id)
             if braked:
-                kept = await pending_deletions.count_held_back(held, run_id=self._run.id)
+                pending = await pending_deletions.count_held_back(held, run_id=self._run.id)
                 reported = await pending_deletions.unrepaired(held, run_id=self._run.id, limit=1)
-                counts["held_back"] = sum(kept.values()) + sum(row["all_of_them"] for row in reported)
-            open_kinds = spoiling(undecided, counts, share=self._settings.brake_share)
-            outcome = RunOutcome.INCOMPLETE if open_kinds else RunOutcome.COMPLETE
+                counts["held_back"] = sum(pending.values()) + sum(row["all_of_them"] for row in reported)
+            blocking = blocking_kinds(undecided, counts, share=self._settings.brake_share)
+            outcome = RunOutcome.INCOMPLETE if blocking else RunOutcome.COMPLETE
             outcome = RunOutcome.BRAKED if braked else outcome
             await reconcile_runs.end_run(
                 held,
@@ -186,7 +188,7 @@ class Finisher:
                 undecided=undecided,
                 note="; ".join(filter(None, [before.brake, *examples(undecided)])) or None,
             )
-        log.info("walk_finished", run_id=self._run.id, outcome=outcome, **counts)
+        log.info("reconcile_finished", run_id=self._run.id, outcome=outcome, **counts)
 
 
 def _absence(item: PendingDeletion) -> TagObservation:

@@ -1,7 +1,7 @@
-"""Completes listings of tags where the registry hides some, within a bound on the requests; see ``hidden_tags``.
+"""Completes tag listings where the registry hides tags, within a bound on requests; see ``registry.hidden_tags``.
 
-What the registry is like is found out anew by each walk, at the cost of one request and of what the listings show:
-it may have been replaced since. What was found is remembered for whoever asks for the status.
+Each run finds out again whether the registry hides tags, by its listings and one request: the registry may have been
+replaced since. The result is stored as a trait of the registry, which the status shows.
 """
 
 from __future__ import annotations
@@ -30,40 +30,39 @@ from reconciler.registry.protocol import Registry
 log = structlog.get_logger()
 
 PER_REPOSITORY: Final = 1000
-"""Requests for hidden tags of one repository in one walk, give or take a few: as many as a part has tags, each of which
-is asked for anyway."""
+"""Requests for hidden tags of one repository in one run, give or take a few. A range of tags costs as many HEADs."""
 
 WITHOUT_EVIDENCE: Final = 20
-"""The same while the registry has shown neither that it hides tags nor that it does not."""
+"""The same limit while nothing shows yet whether the registry hides tags."""
 
 AT_A_TIME: Final = 8
 
 REQUESTS = Counter(
-    "reconciler_hidden_tag_requests_total", "Pages asked for to find tags that tags/list hides."
+    "reconciler_hidden_tag_requests_total", "Pages requested to find tags that tags/list hides."
 )
 FOUND = Counter(
-    "reconciler_hidden_tags_found_total", "Tags that tags/list hides and a walk found all the same."
+    "reconciler_hidden_tags_found_total", "Tags that tags/list hides and that a reconcile found all the same."
 )
 
 Remember = Callable[[bool, str], Awaitable[None]]
-"""Takes whether the registry hides tags, and the evidence in words."""
+"""Stores whether the registry hides tags, and the evidence as text."""
 
 
 @dataclass(slots=True)
 class _Search:
-    """The search through one repository: what is still to be asked about, what was found, what it may cost."""
+    """The search in one repository: tags still to ask about, hidden tags found, requests sent."""
 
     repository: RepositoryName
     listing: TagListing
     waiting: list[TagName]
     found: set[TagName]
-    asked: int = 0
+    requests: int = 0
 
 
 class HiddenTags:
-    """What one walk knows of a registry's listings.
+    """Finds hidden tags for one run.
 
-    ``requests``: how many it may send for hidden tags in all; 0: none are looked for.
+    ``requests``: how many the run may send for it in all; 0: it searches for none.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class HiddenTags:
         self._learning = asyncio.Lock()
 
     async def complete(self, repository: RepositoryName, listing: TagListing) -> TagListing:
-        """Return the listing with the hidden tags that were found; raise ``RegistryUnavailable`` without an answer."""
+        """Return the listing with the hidden tags found; raise ``RegistryUnavailable`` without an answer."""
         if not listing.names or self._left <= 0 or self._hides_nothing():
             return listing
         if await asyncio.to_thread(hidden_tags.shows_what_could_hide, listing.names):
@@ -112,11 +111,13 @@ class HiddenTags:
         try:
             async with self._limit:
                 listing = await self._registry.list_tags(hidden_tags.NEVER_THERE)
-        except RegistryError as error:  # not ours to see
+        except RegistryError as error:  # denied to us, for example: nothing is learned
             await raise_if_down(self._registry, error)
             return
         if listing.unknown_repository:
-            await self._learn(hides=False, because="a repository that never was is unknown to it")
+            await self._learn(
+                hides=False, because="it answers NAME_UNKNOWN for a repository that never existed"
+            )
         else:
             self._suspected = True
 
@@ -125,9 +126,11 @@ class HiddenTags:
             hidden_tags.worth_asking, listing.names, most=self._most, chance=self._chance
         )
         search = _Search(repository, listing, waiting, set())
-        while search.waiting and not self._hides_nothing() and search.asked < self._most and self._left > 0:
-            room = min(AT_A_TIME, self._most - search.asked, self._left)
-            batch, search.waiting = search.waiting[:room], search.waiting[room:]
+        while (
+            search.waiting and not self._hides_nothing() and search.requests < self._most and self._left > 0
+        ):
+            size = min(AT_A_TIME, self._most - search.requests, self._left)
+            batch, search.waiting = search.waiting[:size], search.waiting[size:]
             try:
                 async with TaskGroup() as group:
                     for tag in batch:
@@ -135,7 +138,7 @@ class HiddenTags:
             except ExceptionGroup as failures:
                 raise first_unavailable(failures) or failures from failures
         if search.waiting and self._hides:
-            log.warning("hidden_tags_unasked", repository=repository, tags=len(search.waiting))
+            log.warning("hidden_tags_search_cut", repository=repository, tags=len(search.waiting))
         return set() if self._hides_nothing() else search.found
 
     @property
@@ -143,12 +146,12 @@ class HiddenTags:
         return PER_REPOSITORY if self._hides or self._suspected else WITHOUT_EVIDENCE
 
     async def _ask(self, search: _Search, tag: TagName) -> None:
-        """Ask what is behind one tag. What is found may hide more, and is asked about in its turn."""
+        """Ask for the names behind one tag. A hidden tag found may hide more, so it is asked about, too."""
         last: str | None = hidden_tags.behind(tag)
         while last is not None and self._left > 0:
             try:
                 page = await self._page(search, last)
-            except RegistryError as error:  # nothing follows for this tag
+            except RegistryError as error:  # nothing is learned about this tag
                 await raise_if_down(self._registry, error)
                 return
             if hidden_tags.ignores_last(page, last=last):
@@ -160,13 +163,13 @@ class HiddenTags:
                 if name not in search.found
             ]
             if hidden and not self._hides:
-                await self._believe(search.repository, hidden[0], tag)
+                await self._confirm(search.repository, hidden[0], tag)
             search.found.update(hidden)
             search.waiting[:0] = hidden
             last = hidden_tags.next_behind(page, tag=tag)
 
-    async def _believe(self, repository: RepositoryName, hidden: TagName, tag: TagName) -> None:
-        """What is not listed may have been pushed after the listing: ask once more for all."""
+    async def _confirm(self, repository: RepositoryName, hidden: TagName, tag: TagName) -> None:
+        """List the repository again: a tag that the first listing lacks may have been pushed after it."""
         async with self._limit:
             again = await self._registry.list_tags(repository)
         if hidden not in again.names and tag in again.names:
@@ -174,7 +177,7 @@ class HiddenTags:
 
     async def _page(self, search: _Search, last: str) -> Sequence[TagName]:
         self._left -= 1
-        search.asked += 1
+        search.requests += 1
         REQUESTS.inc()
         async with self._limit:
             return await self._registry.list_tags_behind(search.repository, last=last, size=PAGE)
@@ -190,7 +193,7 @@ class HiddenTags:
 
 
 def remembering(pool: Pool) -> Remember:
-    """Return what writes down whether the registry hides tags."""
+    """Return a function that stores whether the registry hides tags."""
 
     async def remember(hides: bool, because: str) -> None:
         async with connection(pool) as held:

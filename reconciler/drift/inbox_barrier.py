@@ -1,8 +1,8 @@
-"""What the registry has told us already is applied before a look that differs is.
+"""Waits until deliveries received before an observation are applied, where the observation differs from the record.
 
-A look is faster than the ingest of a busy indexer: without this a walk would enter a tag that is being pushed as a
-finding of its own, and the notification after it as a repeated push. Once the news is applied the record has another
-revision, so the look is stored only if it still has something to say (compare-and-set).
+An observation may overtake the ingest of a busy indexer. Stored first, it would enter a tag that was just pushed as
+drift, and its event as a repeated push. Once the event is applied the record has another revision, so the observation
+is stored only if it still differs (compare-and-set).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from indexer.store.pool import Pool, connection
 log = structlog.get_logger()
 
 PATIENCE_SECONDS = 5.0
-"""Then the walk goes on without: nobody may be applying what waits."""
+"""Then the reconcile goes on without: perhaps no process applies what waits."""
 POLL_SECONDS = 0.05
 
 
 class InboxBarrier:
-    """Waits for deliveries to be applied; after one wait in vain it waits no more."""
+    """Waits for deliveries to be applied; after one wait in vain it does not wait again."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._in_vain = False
 
     async def until_applied(self, received_before: datetime) -> None:
-        """Return once nothing waits that was received before an instant and may change a tag."""
+        """Return once no delivery waits that was received before an instant and may change a tag."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._in_vain and await self._waits(received_before):
             if time.monotonic() > deadline:
                 self._in_vain = True
-                log.warning("reconcile_goes_on_without_inbox", waited_seconds=PATIENCE_SECONDS)
+                log.warning("reconcile_inbox_wait_ended", waited_seconds=PATIENCE_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
     async def _waits(self, received_before: datetime) -> bool:

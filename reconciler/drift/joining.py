@@ -1,8 +1,8 @@
-"""Which walk a process works at: one that is open, or a new one.
+"""Which run a process works at: an open one, or a new one.
 
-A walk promises that everything was compared after it began. So whoever asks for one (``once``) gets a new one, unless
-he says that an interrupted one is to be gone on with; processes that walk by themselves share the one that is open,
-and go on with it if all who worked at it are gone.
+A run says that everything was compared after it began. So ``reconciler once`` begins a new run, unless ``--resume``
+asks for an interrupted one to be continued. Processes of ``reconciler run`` share the open run, and continue it if
+every process that worked at it is gone.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from reconciler.drift.report import RunSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """The walk to work at. ``joined``: others began it."""
+    """The run to work at. ``joined``: another process began it."""
 
     run: Run
     joined: bool
 
 
 async def enter(worker: Worker, settings: RunSettings) -> Joined:
-    """Begin the walk that was asked for, or go on with the one before it."""
+    """Begin the run that was asked for, or continue an earlier one (``resume``)."""
     async with worker.deciding() as held:
         opened = await reconcile_runs.open_runs(held)
         if settings.resume:
-            fitting = [run for run in opened if _serves(run, settings)]
-            if fitting:
-                await worker.take_part(fitting[-1])
-                await _record(held, settings, fitting[-1])
-                return Joined(run=fitting[-1], joined=True)
+            suitable = [run for run in opened if _covers(run, settings)]
+            if suitable:
+                await worker.take_part(suitable[-1])
+                await _record(held, settings, suitable[-1])
+                return Joined(run=suitable[-1], joined=True)
         return await _begin(held, worker, settings, opened, cause=None)
 
 
@@ -48,7 +48,10 @@ async def join_if_due(
     young: timedelta,
     why_now: Callable[[Connection], Awaitable[str | None]],
 ) -> Joined | None:
-    """Take part in the walk that is open, begin one if there is a reason to, or return None."""
+    """Join the open run, begin one if ``why_now`` gives a reason, or return None.
+
+    ``young``: an open run that nobody works at is continued if somebody did no longer ago than this.
+    """
     async with worker.deciding() as held:
         opened = await reconcile_runs.open_runs(held)
         shared = find_shared(opened, young=young)
@@ -62,9 +65,9 @@ async def join_if_due(
 
 
 def find_shared(opened: Sequence[Run], *, young: timedelta) -> Run | None:
-    """Return the walk that whoever walks by himself works at.
+    """Return the open run that processes of ``reconciler run`` share.
 
-    One that nobody works at is gone on with if somebody did not longer than ``young`` ago.
+    One that nobody works at is continued if somebody did no longer than ``young`` ago.
     """
     for run in opened:
         is_shared = run.mode is RunMode.RUN and run.scope is None
@@ -73,8 +76,8 @@ def find_shared(opened: Sequence[Run], *, young: timedelta) -> Run | None:
     return None
 
 
-def _serves(run: Run, settings: RunSettings) -> bool:
-    """Tell whether a walk, once ended, is what was asked for."""
+def _covers(run: Run, settings: RunSettings) -> bool:
+    """Return whether a run, once ended, has done what was asked for."""
     scope = None if settings.scope is None else sorted(set(settings.scope))
     return run.scope == scope and (run.thorough or not settings.thorough)
 
@@ -82,7 +85,7 @@ def _serves(run: Run, settings: RunSettings) -> bool:
 async def _begin(
     held: Connection, worker: Worker, settings: RunSettings, opened: Sequence[Run], *, cause: str | None
 ) -> Joined:
-    """Open a walk; interrupted ones that it takes the place of are closed."""
+    """Begin a run, and end the interrupted ones that it replaces."""
     now = datetime.now(UTC)
     for run in opened:
         if not run.alive and (settings.scope is None or run.scope == sorted(set(settings.scope))):

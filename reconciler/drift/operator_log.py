@@ -1,4 +1,4 @@
-"""What an operator asked a walk for is entered in the audit log; what a loop does by itself is not an operator's."""
+"""Entries of the audit log for what an operator asked of a run; what a loop does by itself has none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.drift.report import RunSettings
 async def record_operator_action(
     held: Connection, settings: RunSettings, action: AuditAction, **detail: object
 ) -> None:
-    """Enter an action, if somebody asked for it; in the caller's transaction."""
+    """Add an entry if an operator asked for the run; in the caller's transaction."""
     if settings.operator is not None:
         now = datetime.now(UTC)
         await record_action(held, action=action, operator=settings.operator, at=now, detail=detail)

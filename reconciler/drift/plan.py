@@ -1,4 +1,4 @@
-"""A plan: what a walk would change. Looks like a walk, touches nothing."""
+"""A plan: what a reconcile would change. It observes and compares as one does, and stores nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from indexer.store import repositories
 from indexer.store.pool import Pool, connection
 from indexer.store.reconcile_runs import Undecided
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison, TagRange
-from reconciler.drift.exceptions import Closed, spoiling
+from reconciler.drift.exceptions import Closed, blocking_kinds
 from reconciler.drift.hidden import HiddenTags
 from reconciler.drift.report import UNKNOWN_REPOSITORY, Progress
 from reconciler.drift.repository_names import every_name
@@ -26,7 +26,7 @@ from reconciler.registry.protocol import Registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing a walk would change. ``tag`` is None for a manifest."""
+    """One change that a reconcile would make. ``tag`` is None for a manifest."""
 
     kind: DriftKind
     repository: RepositoryName
@@ -37,7 +37,11 @@ class Difference:
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
-    """What a walk would change, what could not be decided, and what is left out of a plan that is whole without it."""
+    """What a reconcile would change.
+
+    ``undecided``: what keeps the plan incomplete. ``left_out``: what was not decided and leaves it complete
+    (``exceptions``). Both in words for an operator.
+    """
 
     differences: list[Difference] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
@@ -48,25 +52,25 @@ class Plan:
     of_cache: bool = False
     """The registry is a pull-through cache, and nothing was compared."""
     reasons: dict[str, list[str]] = field(default_factory=dict)
-    """Everything that could not be decided, by kind."""
+    """Why each item is undecided, by kind."""
 
     def add(self, kind: str, reason: str) -> None:
-        """Take in something that could not be decided."""
+        """Add one undecided item."""
         self.reasons.setdefault(kind, []).append(reason)
 
     def add_all(self, undecided: Undecided) -> None:
-        """Take in what was counted by kind already."""
+        """Add undecided items that are counted by kind already."""
         for kind, what in undecided.items():
             for example in what["examples"]:
                 self.add(kind, example)
 
-    def sort_out(self, *, share: float) -> None:
-        """Tell what keeps the plan incomplete from what does not."""
+    def classify(self, *, share: float) -> None:
+        """Divide the undecided items into those that keep the plan incomplete and those that do not."""
         counts = {"repositories": self.repositories, "manifests": self.manifests}
         counted = {kind: {"count": len(reasons)} for kind, reasons in self.reasons.items()}
-        open_kinds = spoiling(counted, counts, share=share)
+        blocking = blocking_kinds(counted, counts, share=share)
         for kind, reasons in self.reasons.items():
-            (self.undecided if kind in open_kinds else self.left_out).extend(reasons)
+            (self.undecided if kind in blocking else self.left_out).extend(reasons)
 
 
 async def make_plan(
@@ -82,7 +86,7 @@ async def make_plan(
 ) -> Plan:
     """Compare every repository; raise ``RegistryUnavailable`` if the registry stops answering.
 
-    ``closed`` and ``share`` say what may be left out of a plan that is whole; see ``exceptions``.
+    ``closed`` and ``share`` (of the brake, 0 to 1) say what may be left out of a complete plan; see ``exceptions``.
     """
     limit = asyncio.Semaphore(concurrency)
     comparer = Comparer(
@@ -114,7 +118,7 @@ async def make_plan(
                 kind = closed.kind_of(name, compared_at=compared_at, now=datetime.now(UTC))
             made.add(kind, f"{name}: {error}")
         on_progress(Progress(repositories=made.repositories, total=len(names), tags=made.tags))
-    made.sort_out(share=share)
+    made.classify(share=share)
     made.differences.sort(key=lambda item: (item.repository, item.tag or "", item.kind, item.expected or ""))
     return made
 
@@ -123,19 +127,19 @@ async def _plan_one(made: Plan, comparison: Comparison, *, named: bool) -> None:
     if named and not await comparison.is_known():
         made.add(UNKNOWN_REPOSITORY, f"{comparison.repository}: {UNKNOWN}")
         return
-    async for part in comparison.parts():
-        made.differences += differences(comparison.repository, part)
-        for item in part.undecided:
+    async for compared in comparison.ranges():
+        made.differences += differences(comparison.repository, compared)
+        for item in compared.undecided:
             made.add(item.kind, f"{comparison.repository}:{item.tag}: {item.reason}")
-        made.tags += len(part.observations)
-        made.manifests += part.manifests_checked
+        made.tags += len(compared.observations)
+        made.manifests += compared.manifests_checked
     made.add_all(comparison.left_out)
     made.repositories += 1
 
 
-def differences(repository: RepositoryName, part: TagRange) -> Iterator[Difference]:
-    """Return what differs in a part of one repository."""
-    for observation, record in part.observations:
+def differences(repository: RepositoryName, compared: TagRange) -> Iterator[Difference]:
+    """Return what differs in a range of one repository."""
+    for observation, record in compared.observations:
         expected = record.digest if record is not None else None
         kind = _kind(
             observation.outcome,
@@ -153,7 +157,7 @@ def differences(repository: RepositoryName, part: TagRange) -> Iterator[Differen
             )
         elif record is not None and not record.held and observation.outcome is TagState.POINTS:
             yield _missing(repository, observation.tag, observation.digest)
-    for manifest in part.gone:
+    for manifest in compared.gone:
         yield Difference(
             kind=DriftKind.MANIFEST_EXTRA,
             repository=repository,
@@ -161,12 +165,12 @@ def differences(repository: RepositoryName, part: TagRange) -> Iterator[Differen
             expected=manifest.digest,
             found=None,
         )
-    for manifest in part.returned:
+    for manifest in compared.returned:
         yield _missing(repository, None, manifest.digest)
 
 
 def _missing(repository: RepositoryName, tag: TagName | None, digest: Digest | None) -> Difference:
-    """The registry serves a manifest that is not on record as held."""
+    """Return the difference of a manifest that the registry serves and the inventory does not have."""
     return Difference(
         kind=DriftKind.MANIFEST_MISSING, repository=repository, tag=tag, expected=None, found=digest
     )

@@ -1,4 +1,4 @@
-"""A part of a compared repository into the inventory: what differs is repaired at once, deletions are held back."""
+"""Stores the result of a comparison: differences are repaired at once, deletions wait for the end of the run."""
 
 from __future__ import annotations
 
@@ -28,33 +28,37 @@ from reconciler.drift.inbox_barrier import InboxBarrier
 log = structlog.get_logger()
 
 STORE_CHUNK: Final = 200
-_OBSERVE_AGAIN: Final = (Stored.INCONCLUSIVE, Stored.OVERTAKEN)
+OBSERVE_AGAIN: Final = (Stored.INCONCLUSIVE, Stored.OVERTAKEN)
+"""Observations that conclude nothing: their tags are left to verification."""
+
+FOUND: Final = "found"
+"""The count of tags that the first reconcile of a repository enters. They were there before us: no drift, no repair."""
 
 
 class Repairer:
-    """Stores what comparisons of one walk came to."""
+    """Stores the results of comparisons of one run."""
 
     def __init__(self, pool: Pool, lookups: Lookups, worker: Worker, run: Run) -> None:
         self._pool = pool
         self._lookups = lookups
         self._worker = worker
         self._run = run
-        self._news = InboxBarrier(pool)
+        self._inbox = InboxBarrier(pool)
 
-    async def repair(self, comparison: Comparison, part: TagRange) -> Counter[str]:
-        """Repair, hold back, and return how many looks became what."""
+    async def repair(self, comparison: Comparison, compared: TagRange) -> Counter[str]:
+        """Repair a range and hold back its deletions; return counts by ``Stored`` value, and ``FOUND``."""
         observations: list[ObservedRevision] = []
         gone: list[PendingDeletion] = []
-        for observation, record in part.observations:
+        for observation, record in compared.observations:
             if observation.outcome is TagState.ABSENT and record is not None:
-                gone.append(_held_tag(observation, record))
+                gone.append(_pending_tag(observation, record))
             else:
                 observations.append(
                     ObservedRevision(
                         observation=observation,
                         revision=record.revision if record is not None else 0,
-                        first_reconcile=self._run.first_reconcile and comparison.walked_at is None,
-                        absent_at=comparison.walked_at,
+                        first_reconcile=self._run.first_reconcile and comparison.reconciled_at is None,
+                        absent_at=comparison.reconciled_at,
                         verified_before=record.verified_at if record is not None else None,
                     )
                 )
@@ -68,21 +72,21 @@ class Repairer:
                 as_of=each.as_of,
                 expected=each.digest,
             )
-            for each in part.gone
+            for each in compared.gone
         ]
         await self._hold_back(comparison, lost, manifests_=True)
         counts: Counter[str] = Counter()
-        if any(_differs(observation, record) for observation, record in part.observations):
-            await self._news.until_applied(datetime.now(UTC))
+        if any(_differs(observation, record) for observation, record in compared.observations):
+            await self._inbox.until_applied(datetime.now(UTC))
         for start in range(0, len(observations), STORE_CHUNK):
             counts += await self.store(observations[start : start + STORE_CHUNK])
-        counts["changed"] += await self._store_served(part.served)
+        counts[Stored.CHANGED.value] += await self._store_served(compared.served)
         return counts
 
     async def _store_served(self, served: Sequence[ManifestObservation]) -> int:
-        """Remember which manifests the registry was seen to serve; return how many were on record as not held.
+        """Store which manifests the registry served; return of how many the inventory had no record, or a deletion.
 
-        One whose record is too young to be overruled is asked for once more, by itself.
+        A manifest whose record is too young to be changed by this is resolved again.
         """
         if not served:
             return 0
@@ -91,14 +95,14 @@ class Repairer:
             stored = await apply.see_manifests(
                 held, self._lookups, served, source=AuditSource.WALK, now=now, run_id=self._run.id
             )
-            doubted = [
-                each for each, became in zip(served, stored, strict=True) if became is Stored.INCONCLUSIVE
+            inconclusive = [
+                each for each, result in zip(served, stored, strict=True) if result is Stored.INCONCLUSIVE
             ]
-            await ask_for_manifests(held, doubted, now=now)
+            await resolve_again(held, inconclusive, now=now)
         return stored.count(Stored.CHANGED)
 
     async def finish(self, comparison: Comparison, *, in_full: bool) -> None:
-        """Bring the repository's tags in step with their manifests, and remember a comparison in full."""
+        """Copy to the repository's tags what their manifests say; ``in_full``: record that everything was compared."""
         async with connection(self._pool) as held:
             await manifests.describe_repository(held, repository=comparison.repository)
             if not in_full:
@@ -106,16 +110,16 @@ class Repairer:
             await repositories.mark_reconciled(held, name=comparison.repository, at=comparison.began)
             miscounted = await repositories.find_miscount(held, name=comparison.repository) is not None
         if miscounted:
-            await self._recount(comparison.repository)
+            await self._repair_counters(comparison.repository)
 
-    async def _recount(self, repository: RepositoryName) -> None:
-        """Put right what counters lack: rows were edited by hand, so the size may be wrong, too."""
+    async def _repair_counters(self, repository: RepositoryName) -> None:
+        """Repair counters that differ from the rows: rows were edited by hand, so the size may be wrong, too."""
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
             await repositories.lock_repositories(held, names=[repository])
             found = await repositories.find_miscount(held, name=repository)
             if found is None:
-                return  # another walk was quicker
+                return  # another run has repaired them meanwhile
             number, lacking = found
             await repositories.count_repositories(
                 held, counted={number: lacking}, never=NEVER, for_ever=FOR_EVER
@@ -123,22 +127,22 @@ class Repairer:
             key = WorkKey(kind=WorkKind.MEASURE, repository_id=number, key="")
             await work_items.enqueue(held, keys=[key], now=now, due_at=now)
         log.warning(
-            "counters_put_right", repository=repository, tags=lacking.tags, manifests=lacking.manifests
+            "counters_repaired", repository=repository, tags=lacking.tags, manifests=lacking.manifests
         )
 
     async def store(self, observations: Sequence[ObservedRevision]) -> Counter[str]:
-        """Store looks in one transaction; return how many became what."""
+        """Store observations in one transaction; return counts by ``Stored`` value, and ``FOUND``."""
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
             stored = await apply.apply_observations(
                 held, self._lookups, observations, source=AuditSource.WALK, now=now, run_id=self._run.id
             )
-        again = [look for look, became in zip(observations, stored, strict=True) if became in _OBSERVE_AGAIN]
-        await self.observe_again([look.observation for look in again])
-        return Counter(became.value for became in stored)
+        results = list(zip(observations, stored, strict=True))
+        await self.observe_again([each.observation for each, result in results if result in OBSERVE_AGAIN])
+        return Counter(_count_as(each, result) for each, result in results)
 
     async def observe_again(self, observations: Sequence[TagObservation]) -> None:
-        """What news overtook, or an event spoke of too recently, is for verification to settle."""
+        """Leave to verification the tags that an event changed meanwhile, or named too recently."""
         if not observations:
             return
         now = datetime.now(UTC)
@@ -153,7 +157,7 @@ class Repairer:
             )
 
     async def verify_later(self, comparison: Comparison, tags: Sequence[TagName]) -> None:
-        """Let verification ask again and again for tags that answer 500; what is due already keeps its count."""
+        """Have tags verified that answered 500; a work item that is there already keeps its attempts."""
         if not tags:
             return
         now = datetime.now(UTC)
@@ -177,10 +181,10 @@ class Repairer:
         )
 
 
-async def ask_for_manifests(
+async def resolve_again(
     held: Connection, observations: Sequence[ManifestObservation], *, now: datetime
 ) -> None:
-    """Have the registry asked whether it serves manifests on whose record close evidence contradicts what was seen."""
+    """Have manifests resolved whose observation contradicts evidence of nearly the same time."""
     ids = await repositories.find_ids(held, names={each.repository for each in observations})
     keys = [
         WorkKey(kind=WorkKind.RESOLVE, repository_id=ids[each.repository], key=each.digest)
@@ -193,7 +197,12 @@ def _differs(observation: TagObservation, record: RecordedTag | None) -> bool:
     return record is None or record.digest != observation.digest
 
 
-def _held_tag(observation: TagObservation, record: RecordedTag) -> PendingDeletion:
+def _count_as(observed: ObservedRevision, result: Stored) -> str:
+    is_new = observed.first_reconcile and observed.revision == 0
+    return FOUND if is_new and result is Stored.CHANGED else result.value
+
+
+def _pending_tag(observation: TagObservation, record: RecordedTag) -> PendingDeletion:
     return PendingDeletion(
         repository=observation.repository,
         key=observation.tag,

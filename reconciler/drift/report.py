@@ -1,4 +1,4 @@
-"""How a walk is to be made, and what it says while it goes and when it is over."""
+"""The settings of a reconcile run, its progress, and its report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from indexer.store.reconcile_runs import Undecided
 from reconciler.drift.exceptions import Closed
 
 EXAMPLES: Final = 5
-"""Of what could not be decided, kept in full for each kind of reason."""
+"""Undecided items that are kept in full for each kind of reason."""
 
 CATALOG_INCOMPLETE: Final = "catalog_incomplete"
 CATALOG_DENIED: Final = "catalog_denied"
@@ -26,7 +26,7 @@ NOT_READ: Final = "not_read"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a walk is."""
+    """How far a run is: repositories compared of ``total``, and tags compared."""
 
     repositories: int
     total: int
@@ -35,18 +35,19 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What a walk did.
+    """The result of a run.
 
-    ``undecided`` counts by kind of reason what could not be decided, with the first few in full; ``spoiling`` are the
-    kinds that keep the walk incomplete (``exceptions``). ``held_back`` are the first tags that the brake saved,
-    ``held_back_by_repository`` the repositories of most of them, with how many of each.
-    ``resumed_from``: when the walk began that this one went on with.
+    ``counts``: among others ``repositories``, ``tags`` and ``manifests`` compared; ``found``: tags entered by the first
+    reconcile of their repository; ``changed``: records repaired; ``held_back``: deletions not made.
+    ``undecided``: items by kind of reason, counted, the first few in full. ``blocking``: the kinds that keep the run
+    incomplete (``exceptions``). ``held_back``: the first tags that the brake kept, ``held_back_by_repository``: the
+    repositories with most of them. ``resumed_from``: when the run began that this process continued.
     """
 
     outcome: RunOutcome
     counts: Counter[str]
     undecided: Undecided = field(default_factory=dict)
-    spoiling: frozenset[str] = frozenset()
+    blocking: frozenset[str] = frozenset()
     brake: str | None = None
     held_back: Sequence[Finding] = ()
     held_back_by_repository: Mapping[str, int] = field(default_factory=dict)
@@ -56,63 +57,67 @@ class RunReport:
 
     @property
     def reasons(self) -> list[str]:
-        """The examples of what keeps the walk incomplete."""
-        return examples({kind: what for kind, what in self.undecided.items() if kind in self.spoiling})
+        """Examples of what keeps the run incomplete."""
+        return examples({kind: what for kind, what in self.undecided.items() if kind in self.blocking})
 
     @property
     def left_out(self) -> list[str]:
-        """The examples of what was left out of a comparison that is complete without it."""
-        return examples({kind: what for kind, what in self.undecided.items() if kind not in self.spoiling})
+        """Examples of what was left out of a comparison that is complete without it."""
+        return examples({kind: what for kind, what in self.undecided.items() if kind not in self.blocking})
 
     @property
     def undecided_count(self) -> int:
-        """How much keeps the walk incomplete."""
-        return sum(what["count"] for kind, what in self.undecided.items() if kind in self.spoiling)
+        """The number of items that keep the run incomplete."""
+        return sum(what["count"] for kind, what in self.undecided.items() if kind in self.blocking)
 
     @property
     def left_out_count(self) -> int:
-        """How much was left out."""
-        return sum(what["count"] for kind, what in self.undecided.items() if kind not in self.spoiling)
+        """The number of items that were left out."""
+        return sum(what["count"] for kind, what in self.undecided.items() if kind not in self.blocking)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How to walk."""
+    """How to reconcile.
+
+    ``reread_after``: manifests that were read longer ago are read again. ``brake_share``: 0 to 1. ``scope``: only these
+    repositories; None: all. ``concurrency``: requests under way at once.
+    """
 
     mode: RunMode
     concurrency: int
     brake_share: float
     reread_after: timedelta
     hidden_tag_requests: int = 0
-    """How many requests may be made for tags that the registry does not list; 0: none."""
+    """How many requests a run may send to find tags that the registry does not list; 0: none."""
     scope: Sequence[RepositoryName] | None = None
     release_brake: bool = False
     operator: Operator | None = None
-    """Who asked for it; None: nobody did, it began by itself."""
+    """Who asked for the run; None: it began by itself."""
     closed: Closed = Closed()  # noqa: RUF009 - frozen
-    """What the operator said is denied to us."""
+    """What the operator accepts as denied."""
     resume: bool = False
-    """Go on with a walk that was interrupted, or take part in one under way, rather than begin another."""
+    """Continue an interrupted run, or take part in one under way, instead of beginning another."""
 
     @property
     def thorough(self) -> bool:
-        """Every manifest is read again."""
+        """Whether every manifest is read again."""
         return self.reread_after == timedelta(0)
 
 
 def one_undecided(kind: str, example: str) -> Undecided:
-    """Return one thing that could not be decided."""
+    """Return one undecided item."""
     return {kind: {"count": 1, "examples": [example]}}
 
 
 def left_out(kind: str, count: int, what: str, shown: Sequence[str], *, where: str = "") -> Undecided:
-    """Return names that were left out: how many, of what, the first few, and in which repository."""
+    """Return names that were left out: how many (``count``) of what, the first few, and a prefix of the sentence."""
     named = ", ".join(map(repr, shown)) + (", …" if count > len(shown) else "")
     return {kind: {"count": count, "examples": [f"{where}{count} {what} were left out: {named}"]}}
 
 
 def add_undecided(into: Undecided, more: Undecided) -> None:
-    """Add counts; the first examples stay."""
+    """Add ``more`` to ``into``; of the examples the first ``EXAMPLES`` stay."""
     for kind, what in more.items():
         kept = into.setdefault(kind, {"count": 0, "examples": []})
         kept["count"] += what["count"]

@@ -1,4 +1,4 @@
-"""Which repositories there are: what the catalog lists, and what is on record."""
+"""Which repositories a run compares: those that the catalog lists, and those on record."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ NAMES_PAGE: Final = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryNames:
-    """Every repository either side knows; ``undecided`` says what the catalog is known to lack."""
+    """Every repository that the registry or the inventory knows; ``undecided``: what the catalog is known to lack."""
 
     names: Sequence[RepositoryName]
     undecided: Undecided
 
 
 async def every_name(pool: Pool, registry: Registry, *, closed: Closed) -> RepositoryNames:
-    """Merge the catalog with what is on record: a catalog omits repositories, on every version in some layout.
+    """Merge the catalog with the repositories on record: in some layouts every version omits repositories.
 
-    Where it cannot be had though the registry answers, what is on record is all that is known.
+    If the registry answers but gives no catalog, only those on record are returned.
     """
     listed, undecided = await _list(registry, closed)
     names = set(listed)
@@ -64,6 +64,6 @@ async def _list(registry: Registry, closed: Closed) -> tuple[Sequence[Repository
 
 
 async def put_on_record(pool: Pool, names: Iterable[RepositoryName]) -> None:
-    """Add repositories that are new to the record, heard of now."""
+    """Add the repositories that are not on record yet, first known now."""
     async with connection(pool) as held:
         await repositories.add_repositories(held, announced=dict.fromkeys(names, datetime.now(UTC)))

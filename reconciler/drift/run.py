@@ -1,11 +1,11 @@
-"""A walk: catalog → repositories → tags, differences repaired as they are found, deletions held back to the end.
+"""A reconcile run: catalog → repositories → tags. Differences are repaired as they are found, deletions at the end.
 
-    catalog ∪ on record ──shared out──▶ taken one by one ──compare──▶ repaired at once: created, moved, broken, readable
-                                                             held back: deleted ──brake──▶ repaired, or reported only
+    catalog ∪ on record ──listed──▶ taken one by one ──compare──▶ repaired at once: created, moved, broken, readable
+                                                         held back: deleted ──brake──▶ repaired, or reported only
 
-Several processes may share one run, and one may go on where others died (``indexer.store.reconcile_runs``). It may run
-beside verification and ingest, and beside other walks: every look is stored only if the tag's revision is still what
-it was before the look.
+Several processes may share one run, and one may continue where others died (``indexer.store.reconcile_runs``). It may
+run beside verification, ingest and other runs: an observation is stored only if the tag's revision is still the one
+that it was made against.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from indexer.store.pool import Pool, connection, transaction
 from indexer.store.reconcile_runs import Run, Undecided, Worker
 from reconciler.drift.cache import CACHE_NOTE, note_kind
 from reconciler.drift.compare import Comparer
-from reconciler.drift.exceptions import spoiling
+from reconciler.drift.exceptions import blocking_kinds
 from reconciler.drift.finishing import Finisher
 from reconciler.drift.hidden import HiddenTags, remembering
 from reconciler.drift.joining import Joined, enter
@@ -49,7 +49,7 @@ REPOSITORIES_SHOWN: Final = 20
 
 
 class ReconcileRun:
-    """One process's part in one walk; not to be used twice."""
+    """One process's part in one run; not to be used twice."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ReconcileRun:
         settings: RunSettings,
         *,
         on_progress: Callable[[Progress], None] = lambda _: None,
-        spread: Pacing | None = None,
+        pacing: Pacing | None = None,
         stop: asyncio.Event | None = None,
     ) -> None:
         self._pool = pool
@@ -67,28 +67,28 @@ class ReconcileRun:
         self._registry = registry
         self._settings = settings
         self._on_progress = on_progress
-        self._spread = spread
+        self._pacing = pacing
         self._stop = stop
 
     async def run(self) -> RunReport:
-        """Walk, repair and report; raise ``RegistryError`` if the registry does not answer."""
+        """Reconcile and report; raise ``RegistryError`` if the registry does not answer."""
         await self._registry.ping()
         async with reconcile_runs.working(self._pool) as worker:
             entered = await enter(worker, self._settings)
             if entered.joined:
-                log.info("walk_resumed", run_id=entered.run.id, began=entered.run.started_at)
+                log.info("reconcile_resumed", run_id=entered.run.id, began=entered.run.started_at)
             return await self.take_part(worker, entered)
 
     async def take_part(self, worker: Worker, entered: Joined) -> RunReport:
-        """Work at a walk until it has ended, or until told to stop."""
+        """Work at a run until it has ended, or until ``stop`` is set."""
         run = entered.run
         try:
             kind = await self._registry.kind(afresh=True)
             await note_kind(self._pool, kind)
             if kind.is_cache:
-                await self._leave(run, kind)
+                await self._end_for_cache(run, kind)
                 return replace(await self._report(entered), of_cache=True)
-            await self._share_out(worker, run)
+            await self._list_repositories(worker, run)
             repairer = Repairer(self._pool, self._lookups, worker, run)
             work = Work(
                 self._pool,
@@ -98,13 +98,13 @@ class ReconcileRun:
                 run=run,
                 closed=self._settings.closed,
                 on_progress=self._on_progress,
-                spread=self._spread,
+                pacing=self._pacing,
                 stop=self._stop,
             )
             if await work.work():
-                await self._end(worker, run, repairer)
+                await self._finish(worker, run, repairer)
         except RegistryError as error:
-            await self._stopped(worker, entered, error)
+            await self._fail(worker, entered, error)
             raise
         return await self._report(entered)
 
@@ -123,8 +123,8 @@ class ReconcileRun:
             ),
         )
 
-    async def _share_out(self, worker: Worker, run: Run) -> None:
-        """Make the repositories work for all who take part, or wait until another has."""
+    async def _list_repositories(self, worker: Worker, run: Run) -> None:
+        """Store the run's repositories, for every process that takes part, or wait until another process has."""
         while not (await self._state(run)).listed:
             async with worker.leading(run.id) as leads:
                 if leads and not (await self._state(run)).listed:
@@ -150,8 +150,8 @@ class ReconcileRun:
         async with connection(self._pool) as held:
             return await reconcile_runs.state_of(held, run_id=run.id)
 
-    async def _end(self, worker: Worker, run: Run, repairer: Repairer) -> None:
-        """Bring the walk to its end, or wait until another has."""
+    async def _finish(self, worker: Worker, run: Run, repairer: Repairer) -> None:
+        """Finish the run, or wait until another process has."""
         while not (await self._state(run)).ended:
             async with worker.leading(run.id) as leads:
                 if leads and not (await self._state(run)).ended:
@@ -159,11 +159,11 @@ class ReconcileRun:
             if not leads:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _stopped(self, worker: Worker, entered: Joined, error: RegistryError) -> None:
-        """The registry does not answer us. A walk that was asked for has failed, if nobody else is at it.
+    async def _fail(self, worker: Worker, entered: Joined, error: RegistryError) -> None:
+        """The registry does not answer us: end a run of ``once`` as failed, if no other process works at it.
 
-        Whoever walks by himself goes on later. A walk that others began is theirs: they may reach the registry, and
-        what they have compared of it is not to be dropped.
+        A run of ``reconciler run`` is continued later. A run that another process began stays open: that process may
+        reach the registry, and what it has compared must not be lost.
         """
         is_ours_alone = (
             entered.run.mode is RunMode.ONCE
@@ -180,9 +180,9 @@ class ReconcileRun:
             else:
                 await reconcile_runs.note_run(held, run_id=run_id, note=note)
 
-    async def _leave(self, run: Run, kind: RegistryKind) -> None:
-        """Compare nothing with a pull-through cache, and delete nothing: its listings are its upstream's."""
-        log.info("walk_of_a_cache", run_id=run.id, because=kind.because)
+    async def _end_for_cache(self, run: Run, kind: RegistryKind) -> None:
+        """End a run against a pull-through cache without comparing or deleting: it lists its upstream's tags."""
+        log.info("reconcile_skipped_cache", run_id=run.id, because=kind.because)
         async with transaction(self._pool) as held:
             now = datetime.now(UTC)
             await reconcile_runs.give_up_run(
@@ -193,21 +193,21 @@ class ReconcileRun:
         run_id = entered.run.id
         async with connection(self._pool) as held:
             result = await reconcile_runs.result_of(held, run_id=run_id)
-            saved = (
+            pending = (
                 await pending_deletions.unrepaired(held, run_id=run_id, limit=HELD_BACK_SHOWN)
                 if result.brake
                 else []
             )
             of_each = (
                 await pending_deletions.count_unrepaired(held, run_id=run_id, limit=REPOSITORIES_SHOWN)
-                if saved
+                if pending
                 else {}
             )
         return RunReport(
             outcome=result.outcome or RunOutcome.INTERRUPTED,
             counts=Counter(result.counts),
             undecided=result.undecided,
-            spoiling=spoiling(result.undecided, result.counts, share=self._settings.brake_share),
+            blocking=blocking_kinds(result.undecided, result.counts, share=self._settings.brake_share),
             brake=result.brake,
             held_back=[
                 Finding(
@@ -219,7 +219,7 @@ class ReconcileRun:
                     repaired=False,
                     expected=digest_from_bytes(row["expected"]) if row["expected"] else None,
                 )
-                for row in saved
+                for row in pending
             ],
             held_back_by_repository=of_each,
             resumed_from=entered.run.started_at if entered.joined else None,

@@ -1,4 +1,4 @@
-"""One process's work at a walk: it takes one repository after the other, until none is left to anybody."""
+"""One process's work at a run: it takes one repository after the other until none is left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from indexer.store import reconcile_runs, repositories
 from indexer.store.pool import Pool, connection
 from indexer.store.reconcile_runs import Run, Undecided, Worker
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison
-from reconciler.drift.exceptions import Closed, may_pass
+from reconciler.drift.exceptions import Closed, is_tolerable
 from reconciler.drift.pacing import Pacing
 from reconciler.drift.repair import Repairer
 from reconciler.drift.report import UNKNOWN_REPOSITORY, Progress, add_undecided, one_undecided
@@ -36,7 +36,7 @@ POLL_SECONDS: Final = 0.2
 
 @dataclass(slots=True)
 class _Tally:
-    """What one repository came to so far."""
+    """The counts of one repository so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
     undecided: Undecided = field(default_factory=dict)
@@ -51,12 +51,12 @@ class _Tally:
 
     @property
     def is_in_full(self) -> bool:
-        """Whether all was compared that can be."""
-        return all(map(may_pass, self.undecided))
+        """Whether everything was compared that can be."""
+        return all(map(is_tolerable, self.undecided))
 
 
 class Work:
-    """The repositories that this process takes of one walk."""
+    """The repositories that this process takes of one run."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Work:
         run: Run,
         closed: Closed,
         on_progress: Callable[[Progress], None],
-        spread: Pacing | None = None,
+        pacing: Pacing | None = None,
         stop: asyncio.Event | None = None,
     ) -> None:
         self._pool = pool
@@ -78,7 +78,7 @@ class Work:
         self._run = run
         self._closed = closed
         self._on_progress = on_progress
-        self._spread = spread
+        self._pacing = pacing
         self._stop = stop
         self._under_way: dict[RepositoryName, _Tally] = {}
         self._freed = asyncio.Event()
@@ -89,7 +89,7 @@ class Work:
         self._counted_at = float("-inf")
 
     async def work(self) -> bool:
-        """Take and compare until nothing is left; False if told to stop before.
+        """Take and compare until nothing is left; return False if ``stop`` was set before.
 
         Raises ``RegistryError`` if the registry does not answer.
         """
@@ -108,7 +108,7 @@ class Work:
         return self._stop is not None and self._stop.is_set()
 
     async def _dispatch(self, group: TaskGroup) -> bool:
-        """Take one more, or wait; tell whether anything is left."""
+        """Take one more repository, or wait for one; return False once nothing is left, or at a stop."""
         self._freed.clear()
         if self._is_stopping:
             return False
@@ -119,27 +119,27 @@ class Work:
                 self._under_way[name] = _Tally()
                 group.create_task(self._compare(name))
                 return True
-            if await self._is_nothing_left(waits_its_turn=of_first is not None):
+            if await self._is_nothing_left(is_paced=of_first is not None):
                 return False
-            # What is left others have, who may die, and then it is free; or its turn has not come.
+            # Other processes have the rest, and it is free again if they die; or the pace does not allow the next yet.
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self._freed.wait()
         return True
 
     async def _of_first(self) -> int | None:
-        """Return how many of the walk's repositories may have been taken by now; None: all."""
-        if self._spread is None or self._at_start is None or self._at_start.listed_at is None:
+        """Return how many of the run's repositories may have been taken by now; None: all."""
+        if self._pacing is None or self._at_start is None or self._at_start.listed_at is None:
             return None
-        may = await self._spread.may_be_taken(
+        allowed = await self._pacing.may_be_taken(
             total=self._at_start.total, listed_at=self._at_start.listed_at, now=datetime.now(UTC)
         )
-        return may if may < self._at_start.total else None
+        return allowed if allowed < self._at_start.total else None
 
-    async def _is_nothing_left(self, *, waits_its_turn: bool) -> bool:
-        """Count what is left; where the next only waits for its turn, now and then: others may be faster."""
+    async def _is_nothing_left(self, *, is_paced: bool) -> bool:
+        """Count what is left; only every few seconds where the pace makes us wait: other processes take some, too."""
         now = time.monotonic()
-        if waits_its_turn and now - self._counted_at < PROGRESS_EVERY_SECONDS:
+        if is_paced and now - self._counted_at < PROGRESS_EVERY_SECONDS:
             return False
         self._counted_at = now
         return not (await self._state()).left
@@ -182,15 +182,15 @@ class Work:
                 tally.add(UNKNOWN_REPOSITORY, f"{name}: {UNKNOWN}")
                 return
             await put_on_record(self._pool, [name])
-        async for part in comparison.parts():
-            tally.counts += await self._repairer.repair(comparison, part)
-            tally.counts["tags"] += len(part.observations)
-            tally.counts["manifests"] += part.manifests_checked
-            tally.counts["undecided"] += len(part.undecided)
-            for item in part.undecided:
+        async for compared in comparison.ranges():
+            tally.counts += await self._repairer.repair(comparison, compared)
+            tally.counts["tags"] += len(compared.observations)
+            tally.counts["manifests"] += compared.manifests_checked
+            tally.counts["undecided"] += len(compared.undecided)
+            for item in compared.undecided:
                 tally.add(item.kind, f"{name}:{item.tag}: {item.reason}")
             await self._repairer.verify_later(
-                comparison, [item.tag for item in part.undecided if item.kind == UNREADABLE]
+                comparison, [item.tag for item in compared.undecided if item.kind == UNREADABLE]
             )
             await self._log_progress()
         tally.add_all(comparison.left_out)
@@ -198,7 +198,7 @@ class Work:
         tally.counts["repositories"] += 1
 
     async def _log_progress(self) -> None:
-        """Tell the caller at once, and every few seconds whoever asks for the report of a walk under way."""
+        """Report to the caller at once, and every few seconds to the stored run, which the API shows."""
         mine = sum((tally.counts for tally in self._under_way.values()), self._done)
         done = self._done["repositories"] + self._done["repositories_undecided"]
         self._on_progress(

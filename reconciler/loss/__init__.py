@@ -1,4 +1,4 @@
-"""What was lost between the registry and us: its counters held against ours, interval by interval.
+"""Finds events lost between the registry and us, interval by interval, by comparing the registry's counters with ours.
 
-Nothing here looks at content; what may be lost calls for a walk.
+Only counters are read, no content. Where events may be lost, ``reconciler.drift`` begins a run.
 """

@@ -1,21 +1,22 @@
-"""What can be claimed of a registry process's events: nothing lost, at most so many, or unknown. Pure.
+"""What a registry process's counters prove about lost events: none lost, at most so many, or unknown. Pure.
 
-One account per process and debug address. The rules, in the order they apply to a new reading of the address:
+There is one account per process and debug address: the last reading, and how far events are accounted for. The rules,
+in the order they apply to a new reading of the address:
 
-1. Nothing on record of the address: an account begins; of what was before nothing is claimed.
-2. It is another process, or that cannot be told, or a counter went back: what the account had not settled is
-   *unknown*, since the queue lives in memory and what it held after the last reading nobody counted.
-3. Our inbox or a spool is not empty yet, or (for a minute after that) we hold fewer events than were delivered, or
-   cannot tell yet whose counters these are: wait.
-4. The process delivers in the order it queues, and never gives up. So once it delivered as many as it had
-   queued at the mark, everything made up to the mark is settled:
-   nothing new was made: *nothing lost*;
-   it is not known whose counters these are: *unknown*, unless no delivery was answered 202;
-   successes other than our 202, or more 202s than we hold events: *at most* so many lost;
-   else *nothing lost*. The next mark is this reading, or this reading is settled at once if nothing waits.
+1. No account of the address: one begins; nothing is stated about the time before.
+2. It is another process, or that is uncertain, or a counter went back: what was not accounted for is *unknown*. A
+   process queues events in memory, and events after its last reading were never counted.
+3. Our inbox or a spool is not empty yet; or, for a minute after that, we have fewer events than were delivered, or do
+   not know yet which instance the counters belong to: wait.
+4. A process delivers in the order of its queue, and repeats a failed delivery for ever. So once it has delivered as
+   many events as it had queued at the mark, every event up to the mark is accounted for:
+   no new events: *nothing lost*;
+   the instance is not known: *unknown*, unless no delivery was answered 202;
+   successes other than our 202, or more 202s than events received: *at most* so many lost;
+   otherwise *nothing lost*. This reading becomes the next mark; if nothing is pending, it is accounted for at once.
 
-What we hold is counted *before* the reading: what arrives in between must not hide what is missing. An event
-that was received while its 202 is still on the way is held against us, for the same reason.
+Received events are counted *before* the reading, so that one arriving in between cannot hide one that is missing. An
+event whose 202 is still under way counts as missing, for the same reason.
 """
 
 from __future__ import annotations
@@ -30,22 +31,24 @@ from reconciler.registry.endpoint_counters import EndpointCounters, ProcessMark
 
 ACCEPTED: Final = 202
 KEPT_COLLECTIONS: Final = 256
-"""Go remembers so many ends of collections."""
+"""Go's runtime remembers the ends of so many garbage collections."""
 
-UNLINKED: Final = "it cannot be told which instance these counters are of: none sent us as many events"
-ELSEWHERE: Final = "answered by something else than our door (a redirect, a proxy)"
+UNLINKED: Final = (
+    "it is not known which registry instance these counters belong to: none sent us as many events"
+)
+ELSEWHERE: Final = "answered by something other than our endpoint (a redirect, a proxy)"
 SHORT: Final = "answered 202, and not among the events applied here"
 
 PATIENCE: Final = timedelta(minutes=1)
-"""Deliveries under way are no loss yet."""
+"""Deliveries under way are not lost yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One reading of our endpoint's counters at a debug address.
 
-    ``blank``: there are none. Prometheus' text has an endpoint's from its first event on in 3.x, and never in 2.8:
-    so this is a process that made nothing, or one of which nothing is known.
+    ``blank``: there are none. Prometheus' text has an endpoint's counters from its first event on in 3.x, and never in
+    2.8. So the process made no event, or nothing is known about its events.
     """
 
     at: datetime
@@ -55,20 +58,20 @@ class Sample:
 
     @property
     def accepted(self) -> int:
-        """Answered 202, as our door and no redirect does."""
+        """Events answered 202, as only our endpoint answers."""
         return self.counters.statuses.get(ACCEPTED, 0)
 
     @property
     def elsewhere(self) -> int:
-        """Taken for delivered, and not answered by our door."""
+        """Events that count as delivered, and were not answered by our endpoint."""
         return max(0, self.counters.successes - self.accepted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """Distinct events of one instance, counted before and after a reading.
+    """Distinct events of one instance that we have, counted before and after a reading.
 
-    ``complete``: nothing received before waits in the inbox or in a spool.
+    ``complete``: no delivery received before the reading waits in the inbox or in a spool.
     """
 
     before: int
@@ -78,7 +81,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The account after a reading. ``ended``: the account before it is closed, and this is a new one."""
+    """The account after a reading. ``ended``: the earlier account is closed, and this one is new."""
 
     account: Account
     statements: tuple[LossStatement, ...] = ()
@@ -93,17 +96,19 @@ def decide(
     received: Received | None,
     caught_up: bool = True,
 ) -> Decision:
-    """Hold a reading against the account; ``received`` is None while nobody knows whose counters these are.
+    """Compare a reading with the account.
 
-    ``caught_up``: nothing received before waits in the inbox or in a spool. Whose counters these are is found out by
-    what was applied.
+    ``received``: None while the instance of the counters is not known; it is found by the number of events applied.
+    ``caught_up``: no delivery received before the reading waits in the inbox or in a spool.
     """
     if account is None:
         return Decision(account=open_account(sample, address=address))
     broken = _broken(account, sample)
     if broken is not None:
         waiting = max(0, account.events - account.delivered)
-        because = f"{broken}; {waiting} waited when it was last read, and what came after was not counted"
+        because = (
+            f"{broken}; {waiting} events waited at its last reading, and events after that were not counted"
+        )
         statement = LossStatement(
             state=LossState.UNKNOWN,
             from_at=account.accounted_until,
@@ -114,11 +119,11 @@ def decide(
         )
         return Decision(account=open_account(sample, address=address), statements=(statement,), ended=True)
     missing = account.missing if received is None else _missing(sample, received)
-    # What waits here, in the inbox or in a spool, is no loss however long it takes: patience begins after it.
-    nobodys = received is None and _would_be_nobodys(account, sample)
-    under_way = not received.complete if received is not None else nobodys and not caught_up
-    doubtful = not under_way and (nobodys or (received is not None and missing))
-    suspected_at = (account.suspected_at or sample.at) if doubtful else None
+    # A delivery that waits in our inbox or a spool is not lost, however long it waits: patience begins after that.
+    unlinked = received is None and _needs_instance(account, sample)
+    under_way = not received.complete if received is not None else unlinked and not caught_up
+    suspected = not under_way and (unlinked or (received is not None and missing))
+    suspected_at = (account.suspected_at or sample.at) if suspected else None
     known = replace(
         account,
         read_at=sample.at,
@@ -135,11 +140,11 @@ def decide(
     )
     if under_way or not _may_account(account, sample, suspected_at):
         return Decision(account=known)
-    return _settle(known, sample, received)
+    return _account(known, sample, received)
 
 
 def open_account(sample: Sample, *, address: str) -> Account:
-    """Begin: what waits now is still to be delivered, what was lost before is not spoken of."""
+    """Return a new account: events pending now are still to be delivered, about earlier losses nothing is stated."""
     return Account(
         id=0,
         address=address,
@@ -168,16 +173,16 @@ def open_account(sample: Sample, *, address: str) -> Account:
 def find_instances(
     samples: Mapping[str, Sample], received: Mapping[int, Received], taken: Sequence[int]
 ) -> dict[str, int]:
-    """Tell whose counters these are: the one instance of which we hold as many events as were accepted.
+    """Return the instance of each address's counters: the one that sent us as many events as were accepted.
 
-    ``samples`` of addresses without an instance. The registry itself never says; both sides count from the
-    process's start. Nothing is concluded where two processes, or two instances, would fit.
+    ``samples``: of addresses without an instance. The registry does not show its instance id beside the counters; both
+    sides count from the process's start. Nothing is concluded where two addresses, or two instances, would fit.
     """
     fitting = {
         address: [
             number
-            for number, held in received.items()
-            if number not in taken and sample.accepted and held.before - 1 <= sample.accepted <= held.after
+            for number, count in received.items()
+            if number not in taken and sample.accepted and count.before - 1 <= sample.accepted <= count.after
         ]
         for address, sample in samples.items()
     }
@@ -190,13 +195,13 @@ def find_instances(
 
 
 def _broken(account: Account, sample: Sample) -> str | None:
-    """Return why the reading does not continue the account, if so."""
+    """Return why the reading does not continue the account; None: it does."""
     counters = sample.counters
     if counters.events < account.events or counters.successes < account.delivered:
         return "the registry process ended: its counters began anew"
     same = _same_process(account, sample.process)
     if same is None:
-        return "it cannot be told whether the registry process is still the same"
+        return "it is not certain that the registry process is still the same"
     return None if same else "the registry process ended: another one answers"
 
 
@@ -215,8 +220,8 @@ def _missing(sample: Sample, received: Received) -> int:
     return max(0, sample.accepted + under_way - received.before)
 
 
-def _would_be_nobodys(account: Account, sample: Sample) -> bool:
-    """Tell whether settling now would leave events unknown for no other reason than that their sender is."""
+def _needs_instance(account: Account, sample: Sample) -> bool:
+    """Return whether events would be stated as unknown now only because the instance is not known."""
     everything = sample.counters.successes >= sample.counters.events
     made = (sample.counters.events if everything else account.mark_events) - account.accounted_events
     return made > 0 and sample.elsewhere <= account.accounted_lost
@@ -228,21 +233,21 @@ def _may_account(account: Account, sample: Sample, suspected_at: datetime | None
     return suspected_at is None or sample.at - suspected_at >= PATIENCE
 
 
-def _settle(known: Account, sample: Sample, received: Received | None) -> Decision:
-    """Claim what is settled. New losses are the most that can be gone now less the least that was gone then."""
+def _account(known: Account, sample: Sample, received: Received | None) -> Decision:
+    """Account for events. New losses are the most that can be lost by now less the least that was lost before."""
     everything = sample.counters.successes >= sample.counters.events
     lost = max(0, sample.elsewhere + known.missing - known.accounted_lost)
     certain = sample.elsewhere + (max(0, sample.accepted - received.after) if received is not None else 0)
     until = sample.at if everything else known.mark_at
     made = (sample.counters.events if everything else known.mark_events) - known.accounted_events
     statement = (
-        _claim(
+        _state(
             known, sample, received, made=made, lost=lost, certain=certain > known.accounted_lost, until=until
         )
         if made
         else LossStatement(state=LossState.NOTHING_LOST, from_at=known.accounted_until, to_at=until)
     )
-    settled = replace(
+    accounted = replace(
         known,
         accounted_until=until,
         accounted_events=sample.counters.events if everything else known.mark_events,
@@ -252,10 +257,10 @@ def _settle(known: Account, sample: Sample, received: Received | None) -> Decisi
         mark_lost=certain,
         suspected_at=None,
     )
-    return Decision(account=settled, statements=() if until == known.accounted_until else (statement,))
+    return Decision(account=accounted, statements=() if until == known.accounted_until else (statement,))
 
 
-def _claim(
+def _state(
     known: Account,
     sample: Sample,
     received: Received | None,

@@ -1,19 +1,19 @@
-"""What our own downtime may have cost, registry instance by registry instance. Pure.
+"""What our own downtime may have lost, for each registry instance. Pure.
 
-A door is open from its first instant to the last time it said so. Where the doors of all processes leave a gap,
-nobody received. Distribution (2.8.2 and 3.1.1) tries a delivery for ever, and in order: so a gap alone loses
-nothing, unless the registry process ended before it could deliver. A process whose last word is a few seconds old may
-be alive and about to speak again: a gap after it is believed only then. The rules, in the order they apply to an
-instance that was heard before the gap ended:
+A receiver session lasts from its start to its last heartbeat. A downtime is a gap between the sessions of all
+processes. Distribution (2.8.2 and 3.1.1) repeats a failed delivery for ever and keeps the order, so a downtime alone
+loses nothing, unless the registry process ended before it could deliver. A session whose last heartbeat is a few
+seconds old may still be alive, so a gap after it counts only later (``SPEAKS_AGAIN``). The rules, in the order they
+apply to an instance that sent events before the downtime ended:
 
-1. Another process had taken its address before the gap, or it had been silent for a day and is not the last that
-   was heard: it is not taken for alive, and nothing is said.
-2. Counters that are its own were read before the gap and after it: they say what was lost (``decide``). They
-   are given half a minute to be read again, and to be known as its own. What is claimed here is taken back where they
-   are later (``store/loss.py``): of one time there are never two claims.
-3. It was heard since: it outlived the gap, and what waits is still to come. Unknown all the same, since nobody
-   counted what something else, a proxy for instance, may have answered in our place. No walk is called for.
-4. It stays silent as long: unknown, and a walk is called for. It may have ended with what it held.
+1. Another instance had taken its address before the downtime; or it had sent nothing for a day, and is not the last
+   that did: it is considered ended before, and nothing is stated.
+2. Its own counters were read before the downtime and after it: they show what was lost (``decide``). They have half a
+   minute to be read again, and to be linked to the instance. A statement made here is withdrawn where counters cover
+   the time later (``store/loss.py``): there are never two statements about one time.
+3. It has sent events since: the process outlived the downtime, and repeats what it could not deliver. Still unknown:
+   something else, a proxy for example, may have answered in our place, and nobody counted that. No run is needed.
+4. It sends nothing for that long: unknown, and a run is needed. It may have ended and lost its queue.
    Until then: wait.
 """
 
@@ -26,23 +26,23 @@ from typing import Final
 from indexer.inventory.loss import Downtime, LossState, LossStatement, ReceiverSession, Witness
 
 PATIENCE: Final = timedelta(seconds=30)
-"""A registry whose delivery was refused tries again after its ``backoff``, a second unless configured."""
+"""A registry repeats a refused delivery after its ``backoff``, by default a second."""
 
 SPEAKS_AGAIN: Final = timedelta(seconds=10)
-"""A process of the server says every two seconds that it receives; on a machine that is busy it takes longer."""
+"""A server's heartbeat comes every two seconds; on a busy machine it takes longer."""
 
 ALIVE: Final = timedelta(days=1)
 
 AWAY: Final = "no indexer was receiving"
 OUTLIVED: Final = (
-    f"{AWAY}; the registry process outlived that and tries for ever, "
-    "but its counters are not read, so that nobody knows whether something else answered in our place"
+    f"{AWAY}; the registry process outlived that and repeats its deliveries, "
+    "but its counters are not read, so it is not known whether something else answered in our place"
 )
-SILENT: Final = f"{AWAY}; the registry process was not heard since, and if it ended, what it held is gone"
+SILENT: Final = f"{AWAY}; the registry process sent nothing since, and if it ended, its queue is lost"
 
 
 def downtimes(sessions: Iterable[ReceiverSession]) -> list[Downtime]:
-    """Return the gaps that doors leave between them, the oldest first."""
+    """Return the gaps between receiver sessions, the oldest first."""
     found: list[Downtime] = []
     until: datetime | None = None
     for session in sorted(sessions, key=lambda each: each.opened_at):
@@ -55,13 +55,13 @@ def downtimes(sessions: Iterable[ReceiverSession]) -> list[Downtime]:
 def after_downtime(
     downtime: Downtime, witnesses: Sequence[Witness], *, now: datetime, some_unlinked: bool = False
 ) -> Mapping[int, LossStatement] | None:
-    """Return what is claimed of a downtime, by instance; None: it is too early to tell.
+    """Return the statements about a downtime, by instance id; None: it is too early.
 
-    ``some_unlinked``: counters are read of which it is not known yet whose they are.
+    ``some_unlinked``: counters are read whose instance is not known yet.
     """
     if now < downtime.from_at + SPEAKS_AGAIN:
         return None
-    claims: dict[int, LossStatement] = {}
+    statements: dict[int, LossStatement] = {}
     for witness in _alive(downtime, witnesses):
         if _counted(downtime, witness):
             continue
@@ -70,14 +70,14 @@ def after_downtime(
         to_be_read = some_unlinked if counted is None else counted <= downtime.from_at
         if now < downtime.to_at + PATIENCE and (to_be_read or not announced):
             return None
-        claims[witness.id] = LossStatement(
+        statements[witness.id] = LossStatement(
             state=LossState.UNKNOWN,
             from_at=downtime.from_at,
             to_at=downtime.to_at,
             because=OUTLIVED if announced else SILENT,
             reconcile=not announced,
         )
-    return claims
+    return statements
 
 
 def _counted(downtime: Downtime, witness: Witness) -> bool:
@@ -90,7 +90,7 @@ def _counted(downtime: Downtime, witness: Witness) -> bool:
 
 
 def _alive(downtime: Downtime, witnesses: Sequence[Witness]) -> list[Witness]:
-    """Return the instances that may have lived when the downtime began."""
+    """Return the instances that may have been running when the downtime began."""
     concerned = [each for each in witnesses if each.first_seen_at < downtime.to_at]
     if not concerned:
         return []

@@ -1,6 +1,6 @@
-"""Reads every debug address every few seconds and keeps the accounts, and decides what our own downtime may have cost.
+"""Reads the debug addresses every few seconds, keeps one account of each, and states what our downtime may have lost.
 
-One process does at a time.
+One process at a time does.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from reconciler.loss.observe import Unread, sample_all, shown_address
 log = structlog.get_logger()
 
 REST_SECONDS: Final = 5.0
-"""What a process makes after its last reading is not known once it ended, so the readings are close."""
+"""Events that a process makes after its last reading are not counted if it ends, so readings are close together."""
 
 DEADLINE_SECONDS: Final = 5.0
-SETTLE_SECONDS: Final = 2.0
+INBOX_WAIT_SECONDS: Final = 2.0
 SESSION_STALE: Final = timedelta(seconds=15)
-"""A process of the server that said nothing for so long is gone, and its spool with it, until it is back."""
+"""A server without a heartbeat for so long is gone, and its spool with it, until it is back."""
 
 POLL_SECONDS: Final = 0.05
 
 
 class Accountant:
-    """The loop that keeps the accounts."""
+    """The loop that keeps an account for each registry process."""
 
     name = "loss"
 
@@ -50,7 +50,7 @@ class Accountant:
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
     async def run_once(self) -> IterationResult:
-        """Read every address once and write what follows, unless another process does."""
+        """Read every address once and store what follows, unless another process does."""
         async with connection(self._pool) as held, alone(held, LockKey.ACCOUNTS) as accountant:
             if not accountant:
                 return IterationResult(items=0, rest_seconds=REST_SECONDS)
@@ -82,18 +82,18 @@ class Accountant:
                 known = None if account is None else replace(account, instance_id=number)
                 ours = None if number is None else received.get(number)
                 decision = decide(known, sample, address=address, received=ours, caught_up=caught_up)
-                await _write(held, known, decision, begin=not sample.blank)
+                await _store(held, known, decision, begin=not sample.blank)
             await loss.withdraw_counted(held)
         return IterationResult(items=len(samples), rest_seconds=REST_SECONDS)
 
     async def _received(
         self, held: Connection, before: Mapping[int, int]
     ) -> tuple[dict[int, Received], bool]:
-        """Count again once the inbox has caught up with the reading, or say that it has not."""
+        """Count the events received again; the second value: the inbox has caught up with the reading."""
         read_at = datetime.now(UTC)
         received_since = read_at - SESSION_STALE
         lags = await loss.waits_since_before(held, before=read_at, received_since=received_since)
-        for _ in range(int(SETTLE_SECONDS / POLL_SECONDS)):
+        for _ in range(int(INBOX_WAIT_SECONDS / POLL_SECONDS)):
             if not lags:
                 break
             await asyncio.sleep(POLL_SECONDS)
@@ -107,48 +107,50 @@ class Accountant:
 
 
 async def _decide_downtimes(held: Connection, accounts: Iterable[Account]) -> None:
-    """Say what our own downtimes may have cost, the oldest first, as soon as that can be told."""
+    """State what our own downtimes may have lost, the oldest first, each as soon as that is possible."""
     unlinked = any(account.instance_id is None for account in accounts)
     decided = await loss.decided_until(held)
     for downtime in downtimes(await receiver_sessions.list_receiver_sessions(held)):
         if decided is not None and downtime.to_at <= decided:
             continue
         now = datetime.now(UTC)
-        claims = after_downtime(downtime, await loss.list_witnesses(held), now=now, some_unlinked=unlinked)
-        if claims is None:
+        statements = after_downtime(
+            downtime, await loss.list_witnesses(held), now=now, some_unlinked=unlinked
+        )
+        if statements is None:
             return
         async with held.transaction():
-            await loss.add_downtime(held, downtime=downtime, statements=claims)
+            await loss.add_downtime(held, downtime=downtime, statements=statements)
         log.warning(
-            "downtime",
+            "receiver_downtime",
             from_at=downtime.from_at.isoformat(),
             to_at=downtime.to_at.isoformat(),
-            unknown=len(claims),
-            reconcile=any(claim.reconcile for claim in claims.values()),
+            unknown=len(statements),
+            reconcile=any(each.reconcile for each in statements.values()),
         )
 
 
 async def _drop(held: Connection, account: Account) -> None:
-    """Nobody reads an address any more: what its account had not settled stays unknown."""
+    """End the account of an address that is no longer configured: what it had not accounted for stays unknown."""
     now = datetime.now(UTC)
     statement = LossStatement(
         state=LossState.UNKNOWN,
         from_at=account.accounted_until,
         to_at=now,
-        because="its counters are read no more",
+        because="its address is no longer in RECONCILER_REGISTRY_DEBUG_URLS",
     )
     async with held.transaction():
         await loss.end_account(held, address=account.address, at=now)
         await loss.add_statement(held, process_id=account.id, statement=statement)
 
 
-async def _write(held: Connection, before: Account | None, decision: Decision, *, begin: bool) -> None:
-    """Write what follows; ``begin``: a new account may begin with this reading."""
+async def _store(held: Connection, before: Account | None, decision: Decision, *, begin: bool) -> None:
+    """Store a decision; ``begin``: a new account may begin with this reading."""
     account = decision.account
     async with held.transaction():
         if decision.ended:
             await loss.end_account(held, address=account.address, at=account.began_at)
-        # What ended an account is said of the process that ended.
+        # A statement that ends an account is about the process that ended.
         about = before.id if before is not None else 0
         if not decision.ended or begin:
             number = await loss.save_account(held, account=account)
@@ -169,7 +171,7 @@ async def _write(held: Connection, before: Account | None, decision: Decision, *
 def _instances(
     accounts: Mapping[str, Account], samples: Mapping[str, Sample], received: Mapping[int, Received]
 ) -> dict[str, int]:
-    """Return whose counters each address shows: as on record, or found out now."""
+    """Return the instance of each address's counters: the one on record, or the one found now."""
     known = {
         address: account.instance_id
         for address, account in accounts.items()

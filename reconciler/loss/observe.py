@@ -1,4 +1,4 @@
-"""Readings of the debug addresses: our endpoint's counters, or why there are none."""
+"""Reads the debug addresses: our endpoint's counters, or why there are none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconciler.registry.our_endpoint import find_ours
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """An address that told nothing, and why."""
+    """An address without a reading, and why."""
 
     because: str
 
@@ -36,9 +36,9 @@ async def sample_all(
     token: str | None,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> dict[str, Sample | Unread]:
-    """Read every address, and return what was found by how it is shown.
+    """Read every address; the keys are the addresses as they are shown.
 
-    One that fails, or does not come to an end, takes no other with it.
+    One that fails, or answers without end, does not affect the others.
     """
     found = await asyncio.gather(
         *(_sample(client, address, token, deadline_seconds) for address in addresses)

@@ -1,1 +1,1 @@
-"""Asking the registry about tags, and what its answers prove."""
+"""Observes tags: sends the requests, and concludes from the answers what is certain."""

@@ -1,8 +1,8 @@
-"""Looks at tags: the registry's answers, made into observations that `inventory.seen` can judge.
+"""Observes tags: turns the registry's answers into observations for ``inventory.apply_observation``.
 
-A 404 is not yet an observation: the tag may be gone, or its link may dangle. Which of the two, only a listing
-that was made after the look tells; and a name that such a listing has is looked at once more, since it may have
-been pushed in between.
+A 404 alone is no observation: the tag may be deleted, or its link may point to a manifest that is gone. A listing made
+after the 404 distinguishes the two. A tag in that listing is asked for once more, since it may have been pushed in
+between.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ LISTING_INCOMPLETE = "listing_incomplete"
 _FAILED = 500
 
 WORKERS = 64
-"""Looks of one repository under way; how many requests that makes is the caller's limit."""
+"""Questions about one repository under way at once; the caller's limit bounds the requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagQuestion:
-    """Look at one tag. With ``if_digest`` the cheap look at the link; without, one that reads the manifest.
+    """How to ask about one tag.
 
-    ``on_record``: where it is thought to point. ``unreadable``: a 500 for this tag is an answer by now, since it is on
-    record as broken or has answered so often enough; if it is listed, it is broken.
+    ``if_digest``: a conditional HEAD, for which the registry reads the tag's link alone; None: one that reads the
+    manifest. ``on_record``: the digest on record. ``unreadable``: a 500 counts as an answer, since the tag is on record
+    as broken or has answered 500 often enough; if it is listed, it is broken.
     """
 
     tag: TagName
@@ -50,7 +51,7 @@ class TagQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
-    """A look from which nothing follows, and why: in full, and the kind of reason in a word."""
+    """A question from whose answer nothing follows: why (``reason``, for an operator), and the kind of reason."""
 
     tag: TagName
     reason: str
@@ -59,18 +60,18 @@ class Undecided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable(Undecided):
-    """The registry answered 500 for this tag, though it answers. An empty or damaged link does that for ever."""
+    """500 for this tag, though the registry answers others. An empty or damaged link answers so for ever."""
 
     observed_at: datetime
 
 
 Missing = NotFound | Unreadable
-"""What a listing has to judge."""
+"""Answers that need a listing before anything follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What looks at tags of one repository found. ``vanished``: the registry does not know the repository."""
+    """Observations of tags of one repository. ``vanished``: the registry does not know the repository."""
 
     observations: Mapping[TagName, TagObservation]
     undecided: tuple[Undecided, ...] = ()
@@ -79,10 +80,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstAnswers:
-    """What one look each came to; ``missing`` answered 404, or 500 where that is an answer by now.
-
-    These are for :func:`confirm_missing` to judge.
-    """
+    """The first answer for each tag. ``missing``: 404, or 500 where it counts; see :func:`confirm_missing`."""
 
     answered: Answered
     missing: Mapping[TagName, Missing]
@@ -95,15 +93,15 @@ async def observe_tags(
     *,
     limit: asyncio.Semaphore,
 ) -> Answered:
-    """Look at tags of one repository, ``limit`` at a time; raise ``RegistryUnavailable`` if it does not answer."""
-    looked = await observe_tags_once(registry, repository, questions, limit=limit)
-    if not looked.missing:
-        return looked.answered
-    settled = await confirm_missing(registry, repository, looked.missing, limit=limit)
+    """Observe tags of one repository, ``limit`` at a time; raise ``RegistryUnavailable`` if it does not answer."""
+    first = await observe_tags_once(registry, repository, questions, limit=limit)
+    if not first.missing:
+        return first.answered
+    confirmed = await confirm_missing(registry, repository, first.missing, limit=limit)
     return Answered(
-        observations={**looked.answered.observations, **settled.observations},
-        undecided=looked.answered.undecided + settled.undecided,
-        vanished=settled.vanished,
+        observations={**first.answered.observations, **confirmed.observations},
+        undecided=first.answered.undecided + confirmed.undecided,
+        vanished=confirmed.vanished,
     )
 
 
@@ -114,21 +112,21 @@ async def observe_tags_once(
     *,
     limit: asyncio.Semaphore,
 ) -> FirstAnswers:
-    """Look once at each tag; raise ``RegistryUnavailable`` if the registry does not answer."""
-    looks = await _head_all(registry, repository, questions, limit=limit)
+    """Ask once about each tag; raise ``RegistryUnavailable`` if the registry does not answer."""
+    answers = await _head_all(registry, repository, questions, limit=limit)
     observations = {
         tag: observation
-        for tag, look in looks.items()
-        if (observation := _observation(repository, tag, look)) is not None
+        for tag, answer in answers.items()
+        if (observation := _observation(repository, tag, answer)) is not None
     }
-    answers = {question.tag for question in questions if question.unreadable}
+    unreadable = {question.tag for question in questions if question.unreadable}
     missing = {
-        tag: look
-        for tag, look in looks.items()
-        if isinstance(look, NotFound) or (isinstance(look, Unreadable) and tag in answers)
+        tag: answer
+        for tag, answer in answers.items()
+        if isinstance(answer, NotFound) or (isinstance(answer, Unreadable) and tag in unreadable)
     }
     undecided = tuple(
-        look for tag, look in looks.items() if isinstance(look, Undecided) and tag not in missing
+        answer for tag, answer in answers.items() if isinstance(answer, Undecided) and tag not in missing
     )
     return FirstAnswers(answered=Answered(observations=observations, undecided=undecided), missing=missing)
 
@@ -140,7 +138,10 @@ async def confirm_missing(
     *,
     limit: asyncio.Semaphore,
 ) -> Answered:
-    """Tell what tags that answered 404, or 500 once more, are, by a listing made after it."""
+    """Decide by a listing made now whether tags that answered 404, or 500, are absent or broken.
+
+    Raises ``RegistryUnavailable`` if the registry does not answer.
+    """
     async with limit:
         try:
             listing = await registry.list_tags(repository)
@@ -154,31 +155,31 @@ async def confirm_missing(
     observations: dict[TagName, TagObservation] = {}
     undecided: list[Undecided] = []
     for tag, first in missing.items():
-        look: TagAnswer | Undecided = again.get(tag, first)
-        if isinstance(first, Unreadable) and isinstance(look, Unreadable) and tag in listed:
+        answer: TagAnswer | Undecided = again.get(tag, first)
+        if isinstance(first, Unreadable) and isinstance(answer, Unreadable) and tag in listed:
             observations[tag] = TagObservation(
                 repository=repository,
                 tag=tag,
                 outcome=TagState.BROKEN,
-                observed_at=look.observed_at,
-                as_of=look.observed_at,
+                observed_at=answer.observed_at,
+                as_of=answer.observed_at,
                 unreadable=True,
             )
-        elif isinstance(look, Undecided):
-            undecided.append(look)
-        elif isinstance(look, NotFound) and tag not in listed and not listing.complete:
+        elif isinstance(answer, Undecided):
+            undecided.append(answer)
+        elif isinstance(answer, NotFound) and tag not in listed and not listing.complete:
             reason = "; ".join(listing.reasons) or "listing incomplete"
             undecided.append(Undecided(tag=tag, reason=reason, kind=LISTING_INCOMPLETE))
-        elif isinstance(look, NotFound):
+        elif isinstance(answer, NotFound):
             outcome = TagState.BROKEN if tag in listed else TagState.ABSENT
             observations[tag] = TagObservation(
                 repository=repository,
                 tag=tag,
                 outcome=outcome,
-                observed_at=look.observed_at,
-                as_of=look.as_of,
+                observed_at=answer.observed_at,
+                as_of=answer.as_of,
             )
-        elif (observation := _observation(repository, tag, look)) is not None:
+        elif (observation := _observation(repository, tag, answer)) is not None:
             observations[tag] = observation
     return Answered(
         observations=observations, undecided=tuple(undecided), vanished=listing.unknown_repository
@@ -192,7 +193,7 @@ async def _head_all(
     *,
     limit: asyncio.Semaphore,
 ) -> dict[TagName, TagAnswer | Undecided]:
-    async def look(question: TagQuestion) -> TagAnswer | Undecided:
+    async def head(question: TagQuestion) -> TagAnswer | Undecided:
         async with limit:
             observed_at = datetime.now(UTC)
             try:
@@ -207,60 +208,60 @@ async def _head_all(
                     )
                 return undecided_by(question.tag, error)
 
-    looks: dict[TagName, TagAnswer | Undecided] = {}
+    answers: dict[TagName, TagAnswer | Undecided] = {}
     waiting = iter(questions)
 
     async def work() -> None:
         for question in waiting:
-            looks[question.tag] = await look(question)
+            answers[question.tag] = await head(question)
 
     # A few tasks that share the questions: one task each would be half a million for the largest repositories.
     async with TaskGroup() as group:
         for _ in range(min(WORKERS, len(questions))):
             group.create_task(work())
-    return looks
+    return answers
 
 
 def _observation(
-    repository: RepositoryName, tag: TagName, look: TagAnswer | Undecided
+    repository: RepositoryName, tag: TagName, answer: TagAnswer | Undecided
 ) -> TagObservation | None:
-    match look:
+    match answer:
         case Found():
             return TagObservation(
                 repository=repository,
                 tag=tag,
                 outcome=TagState.POINTS,
-                observed_at=look.observed_at,
-                as_of=look.as_of,
-                digest=look.digest,
-                media_type=look.media_type,
-                size_bytes=look.size,
+                observed_at=answer.observed_at,
+                as_of=answer.as_of,
+                digest=answer.digest,
+                media_type=answer.media_type,
+                size_bytes=answer.size,
             )
         case Confirmed():
             return TagObservation(
                 repository=repository,
                 tag=tag,
                 outcome=TagState.CONFIRMED,
-                observed_at=look.observed_at,
-                as_of=look.as_of,
-                digest=look.digest,
+                observed_at=answer.observed_at,
+                as_of=answer.as_of,
+                digest=answer.digest,
             )
         case _:
             return None  # a 404, or no answer
 
 
 def undecided_by(tag: TagName, error: RegistryError) -> Undecided:
-    """Nothing follows from a look that ended so."""
+    """Return a question that ended with an error: nothing follows from it."""
     return Undecided(tag=tag, reason=str(error), kind=kind_of(error))
 
 
 def answers_500(error: RegistryError) -> bool:
-    """Tell whether the registry itself answered that it failed; 502, 503 and 504 are a proxy's, or pass."""
+    """Return whether the registry itself answered 500; 502, 503 and 504 are a proxy's, or pass."""
     return isinstance(error, RegistryUnavailable) and error.status == _FAILED
 
 
 def kind_of(error: RegistryError) -> str:
-    """Return in a word why a question has no answer."""
+    """Return the kind of reason why a question has no answer."""
     match error:
         case RegistryUnavailable():
             return NO_ANSWER
@@ -273,8 +274,8 @@ def kind_of(error: RegistryError) -> str:
 async def raise_if_down(registry: Registry, error: RegistryError) -> None:
     """Raise ``error`` if the registry as a whole does not answer; return if only this question has no answer.
 
-    An empty link file, left by a crash, answers 500 for ever (distribution issue 4489): one such tag must not
-    end every walk.
+    An empty link file, left by a crash, answers 500 for ever (distribution issue 4489): one such tag must not make
+    every run fail.
     """
     if isinstance(error, RegistryUnavailable):
         try:
@@ -284,7 +285,7 @@ async def raise_if_down(registry: Registry, error: RegistryError) -> None:
 
 
 def first_unavailable(group: BaseExceptionGroup[BaseException]) -> RegistryUnavailable | None:
-    """Return the first "the registry does not answer" among what failed together."""
+    """Return the first ``RegistryUnavailable`` of an exception group."""
     for error in group.exceptions:
         if isinstance(error, RegistryUnavailable):
             return error

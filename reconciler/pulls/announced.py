@@ -1,7 +1,7 @@
-"""Whether the registry announces pulls: our own requests must have been announced, too.
+"""Whether the registry sends events of pulls, concluded from our own requests.
 
-That it does is written down by the ingest, with any pull. That it does not is found here: we fetched or checked a
-manifest, which makes an event on any registry that announces pulls, and none came though nothing waits to be applied.
+The ingest stores that it does, with any pull event. That it does not is concluded here: we sent a GET or HEAD of a
+manifest, of which such a registry sends an event, and none came although every delivery received is applied.
 """
 
 from __future__ import annotations
@@ -16,65 +16,70 @@ from indexer.store.pool import Pool, transaction
 from indexer.store.traits import Trait, TraitState, find_traits, note_trait
 
 REST_SECONDS = 60.0
-NOTED_LATE = timedelta(seconds=90)
-"""The ingest writes a pull down once a minute; one before ours by less may be the last one written."""
+STORED_LATE = timedelta(seconds=90)
+"""The ingest stores the newest pull once a minute, so the one stored may be this much older than ours."""
 
 PATIENCE = timedelta(minutes=10)
-"""Distribution sends an event within milliseconds, and tries again for as long as it must."""
+"""Distribution sends an event within milliseconds, and repeats a failed delivery for ever."""
 
 
 @dataclass(slots=True)
-class Asked:
-    """Since when manifests were asked for, and got, that no pull is known to have been announced of."""
+class OwnRequests:
+    """When the first of our requests was served a manifest for which no pull event is known; None: there is none."""
 
     since: datetime | None = None
 
     def note(self, at: datetime) -> None:
-        """Remember a manifest that the registry served to us."""
+        """Record that the registry served us a manifest."""
         if self.since is None:
             self.since = at
 
 
 class PullAnnouncement(Enum):
-    """What our own requests show."""
+    """What our own requests show about events of pulls."""
 
     ANNOUNCED = "announced"
-    PASSED_OVER = "passed over"
+    NOT_ANNOUNCED = "not announced"
     UNDECIDED = "undecided"
 
 
 def decide(
     since: datetime, shown: TraitState | None, *, applied_until: datetime, now: datetime
 ) -> PullAnnouncement:
-    """Decide on requests made since ``since``. ``applied_until``: what was received before is applied."""
-    if shown is not None and shown.holds and shown.observed_at >= since - NOTED_LATE:
+    """Decide about requests sent since ``since``.
+
+    ``shown``: what is on record of the registry. ``applied_until``: every delivery received before it is applied.
+    """
+    if shown is not None and shown.holds and shown.observed_at >= since - STORED_LATE:
         return PullAnnouncement.ANNOUNCED
     if now - since < PATIENCE or applied_until < since + PATIENCE:
         return PullAnnouncement.UNDECIDED
-    return PullAnnouncement.PASSED_OVER
+    return PullAnnouncement.NOT_ANNOUNCED
 
 
 class PullWatch:
-    """The loop that finds out that pulls are not announced (any more)."""
+    """The loop that notices that the registry sends no events of pulls (any more)."""
 
     name = "pulls"
 
-    def __init__(self, pool: Pool, asked: Asked) -> None:
+    def __init__(self, pool: Pool, own_requests: OwnRequests) -> None:
         self._pool = pool
-        self._asked = asked
+        self._own_requests = own_requests
 
     async def run_once(self) -> IterationResult:
-        """Decide on what was asked until now."""
-        since, now = self._asked.since, datetime.now(UTC)
+        """Decide about the requests sent until now."""
+        since, now = self._own_requests.since, datetime.now(UTC)
         if since is None:
             return IterationResult(items=0, rest_seconds=REST_SECONDS)
         async with transaction(self._pool) as held:
             applied_until = (await freshness(held)).as_of
             shown = (await find_traits(held)).get(Trait.ANNOUNCES_PULLS)
             verdict = decide(since, shown, applied_until=applied_until, now=now)
-            if verdict is PullAnnouncement.PASSED_OVER:
-                because = "manifests were read, and the registry announced no pull of them"
+            if verdict is PullAnnouncement.NOT_ANNOUNCED:
+                because = "we read manifests, and the registry sent no event of that"
                 await note_trait(held, trait=Trait.ANNOUNCES_PULLS, holds=False, because=because, at=now)
         if verdict is not PullAnnouncement.UNDECIDED:
-            self._asked.since = None
-        return IterationResult(items=int(verdict is PullAnnouncement.PASSED_OVER), rest_seconds=REST_SECONDS)
+            self._own_requests.since = None
+        return IterationResult(
+            items=int(verdict is PullAnnouncement.NOT_ANNOUNCED), rest_seconds=REST_SECONDS
+        )

@@ -51,7 +51,7 @@ class CacheKind(Enum):
     CACHE = "cache"
     STORE = "store"
     """It keeps what is pushed to it."""
-    UNTOLD = "untold"
+    UNKNOWN = "unknown"
     """Its answer is that of neither; it is treated as a store."""
 
 
@@ -78,7 +78,8 @@ def judge(answer: RegistryResponse) -> RegistryKind:
             nature=CacheKind.STORE, because=f"it looks at what is pushed ({answer.status} {', '.join(codes)})"
         )
     return RegistryKind(
-        nature=CacheKind.UNTOLD, because=f"a push is answered {answer.status}, and not by the registry itself"
+        nature=CacheKind.UNKNOWN,
+        because=f"a push is answered {answer.status}, and not by the registry itself",
     )
 
 
@@ -137,7 +138,7 @@ class CacheWatch:
             # Not ours to push to, or something between takes no pushes. If nothing is answered at all, this raises.
             with suppress(RegistryDenied, RegistryMisbehaved):
                 await self._ping()
-            return RegistryKind(nature=CacheKind.UNTOLD, because=str(error))
+            return RegistryKind(nature=CacheKind.UNKNOWN, because=str(error))
 
     async def _ping(self) -> None:
         await self._transport.send(

@@ -1,1 +1,1 @@
-"""Manifests the inventory has heard of but not read: one GET by digest, once per digest for ever."""
+"""Resolves manifests: reads each one, and an image's config, once, by its digest."""

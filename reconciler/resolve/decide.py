@@ -1,4 +1,4 @@
-"""What a manifest's bytes, and its image config's, say: as the store keeps it. Pure."""
+"""What the store keeps of a manifest and its image config. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from indexer.store.manifest_contents import ReadBlob, ReadChild, ReadManifest
 from indexer.store.text import LONGEST, storable, storable_map
 
 MAX_CONFIG_BYTES = 8 * 1024 * 1024
-"""A larger "image config" is not read: an image's is a few kB. A descriptor that says less than is there does not
-count, since no registry compares the two."""
+"""A larger "image config" is not read: an image's is a few kB. The bytes received are counted, too, since no registry
+compares a descriptor's size with the blob."""
 
 CONFIG_PART: Final = "config.blob"
-"""How what could not be read of the image config is named; the config's descriptor is ``config``."""
+"""Names the image config among the parts that could not be read; ``config`` is its descriptor."""
 
 MOST_PARTS = 50
 AND_MORE: Final = "and more"
 
 
 def config_to_read(manifest: ParsedManifest) -> Descriptor | None:
-    """Return the config that must be read too: an image's, for its creation time, platform and labels."""
+    """Return the config that must be read, too: an image's, for its creation time, platform and labels."""
     config = manifest.config
     return config if config is not None and is_image_config(config.media_type) else None
 
@@ -34,9 +34,9 @@ def config_to_read(manifest: ParsedManifest) -> Descriptor | None:
 def describe(
     manifest: ParsedManifest, config: ImageConfig | None, *, digest: Digest, size_bytes: int
 ) -> ReadManifest:
-    """Put together what was read, ``config`` being None where it could not be or is no image's.
+    """Return what is stored of a manifest; ``config`` is None where it could not be read or is no image's.
 
-    Every text a client wrote is made storable.
+    Text that a client wrote is changed so that PostgreSQL can store it.
     """
     return ReadManifest(
         digest=digest,
@@ -58,7 +58,7 @@ def describe(
 
 
 def unreadable(media_type: str, *, digest: Digest, size_bytes: int) -> ReadManifest:
-    """Describe a manifest that is there but makes no sense: known by its media type and size alone."""
+    """Return what is stored of a manifest that cannot be parsed: its media type and size."""
     return ReadManifest(
         digest=digest,
         size_bytes=size_bytes,
@@ -69,15 +69,15 @@ def unreadable(media_type: str, *, digest: Digest, size_bytes: int) -> ReadManif
 
 
 def is_read_as_manifest(child: ReadChild) -> bool:
-    """Tell whether a child of an index is asked for among the manifests.
+    """Return whether a child of an index can be read as a manifest.
 
-    Build caches are indexes of layers: a registry answers 404 or 500 when it is asked for one as a manifest.
+    Build caches are indexes of layers: a registry answers 404 or 500 if a layer is requested as a manifest.
     """
     return not child.media_type or is_manifest(bare(child.media_type))
 
 
 def _unread(manifest: ParsedManifest, config: ImageConfig | None) -> Iterable[str]:
-    """Name what the bytes do not say in a way that can be read."""
+    """Return the names of parts that could not be parsed, or read."""
     yield from (each.part for each in manifest.unread)
     if config is not None:
         yield from (f"{CONFIG_PART}.{each.part}" for each in config.unread)
@@ -86,7 +86,7 @@ def _unread(manifest: ParsedManifest, config: ImageConfig | None) -> Iterable[st
 
 
 def _cut(manifest: ParsedManifest, config: ImageConfig | None) -> Iterable[str]:
-    """Name what is too long to be kept whole: RFC 6838 gives a media type 255 characters."""
+    """Return the names of parts too long to be kept whole: RFC 6838 gives a media type 255 characters."""
     if len(manifest.artifact_type) > LONGEST:
         yield "artifactType"
     for key, descriptors in (
@@ -105,7 +105,7 @@ def _cut(manifest: ParsedManifest, config: ImageConfig | None) -> Iterable[str]:
 
 
 def _first(parts: Iterable[str]) -> Sequence[str]:
-    """Return the parts, the first of them where they are very many."""
+    """Return the parts, at most ``MOST_PARTS`` of them."""
     found = list(parts)
     return found if len(found) <= MOST_PARTS else [*found[:MOST_PARTS], AND_MORE]
 

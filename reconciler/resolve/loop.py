@@ -1,4 +1,4 @@
-"""The loop that reads manifests: those told of, then their children."""
+"""The loop that resolves manifests: those named by events and observations, then their children."""
 
 from __future__ import annotations
 
@@ -42,25 +42,25 @@ log = structlog.get_logger()
 
 BATCH = 64
 LEASE = timedelta(seconds=30)
-"""A batch takes a few seconds. Where it takes longer the work is done twice, which changes nothing; where its
-worker died it waits this long."""
+"""A batch takes a few seconds. If it takes longer, the work is done twice, which changes nothing. If its worker dies,
+the work waits this long."""
 
 MOST_LOGGED = 5
 REST_SECONDS = 1.0
 RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=30)
 ATTEMPTS_UNTIL_ABSENT = 2
-"""Reads that must say 404 before a manifest is called gone."""
+"""404 answers before a manifest is recorded as deleted."""
 CONFIG_ATTEMPTS = 10
-"""Reads of a config that the registry cannot serve, over an hour and a half. The manifest is stored after the first;
-after the last the config stays marked as unread until its manifest is pushed again."""
+"""Attempts to read a config that the registry cannot serve, over an hour and a half. The manifest is stored after the
+first; after the last the config stays marked as unread until its manifest is pushed again."""
 ATTEMPTS_UNTIL_WAITED = 3
-"""Their waits, of ``RACE_WINDOW`` and longer, are longer together than the clock margin."""
+"""The waits before them, of ``RACE_WINDOW`` and longer, add up to more than the clock margin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """What the registry served for a due row, read; ``again``: when its config is to be tried again."""
+    """What the registry served for a work item, parsed; ``again``: when its config is tried again."""
 
     row: WorkItem
     content: ManifestContent
@@ -70,18 +70,18 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Config:
-    """The bytes of an image config, None where there are none; ``failed``: the registry could not serve them."""
+    """The bytes of an image config, or None; ``failed``: the registry could not serve them."""
 
     blob: bytes | None = None
     failed: bool = False
 
 
 _Result = Deferred | BaseException | None
-"""Of a due row: when to try again, what went wrong, or nothing: it is done."""
+"""The result for a work item: when to try again, what failed, or None: it is done."""
 
 
 class Resolver:
-    """Reads what is due of kind ``resolve``."""
+    """The loop of work items of kind ``resolve``."""
 
     name = "resolve"
 
@@ -100,10 +100,10 @@ class Resolver:
         self._limit = asyncio.Semaphore(concurrency)
         self._repositories = repositories
         self._of_cache = False
-        """Whether a pull-through cache is read: then only what was pulled through it, each by its digest."""
+        """Whether the registry is a pull-through cache: then only manifests pulled through it are read, by digest."""
 
     async def run_once(self) -> IterationResult:
-        """Read one batch; raise ``RegistryUnavailable`` if the registry does not answer."""
+        """Resolve one batch; raise ``RegistryUnavailable`` if the registry does not answer."""
         async with connection(self._pool) as held:
             rows = await work_items.lease_work(
                 held,
@@ -118,28 +118,28 @@ class Resolver:
         try:
             self._of_cache = (await self._registry.kind()).is_cache
         except RegistryError as error:
-            await self._settle(rows, [error] * len(rows))
+            await self._end(rows, [error] * len(rows))
             raise
         answers = await asyncio.gather(*(self._ask(row) for row in rows), return_exceptions=True)
-        await self._settle(rows, await self._store(answers))
+        await self._end(rows, await self._store(answers))
         return IterationResult(items=len(rows), rest_seconds=0)
 
-    async def _settle(self, rows: list[WorkItem], results: Sequence[_Result]) -> None:
-        """Finish, repeat, or give back; then raise what is the matter with the registry or the database.
+    async def _end(self, rows: list[WorkItem], results: Sequence[_Result]) -> None:
+        """Complete, reschedule or give back each item; then raise an error of the registry or database as a whole.
 
-        Whatever else went wrong is that manifest's own failure: it is counted, and tried again after a growing wait.
+        Any other error counts as a failed attempt of its manifest, which is tried again after a growing wait.
         """
         now = datetime.now(UTC)
         done: list[WorkItem] = []
         later: list[Deferred] = []
-        away: list[BaseException] = []
+        unavailable: list[BaseException] = []
         for row, result in zip(rows, results, strict=True):
             if result is None:
                 done.append(row)
             elif isinstance(result, Deferred):
                 later.append(result)
-            elif _is_everybodys(result):
-                away.append(result)
+            elif _is_common(result):
+                unavailable.append(result)
                 later.append(Deferred.given_back(row, due_at=now))
             else:
                 reason = f"{type(result).__name__}: {result}"
@@ -148,11 +148,11 @@ class Resolver:
         async with transaction(self._pool) as held:
             await work_items.complete(held, rows=done, now=now)
             await work_items.reschedule(held, deferred=later, now=now)
-        for error in away:
+        for error in unavailable:
             raise error
 
     async def _ask(self, row: WorkItem) -> _Answer | Deferred | None:
-        """Read one manifest; None where nothing is left to do, else what to store, or when to try again."""
+        """Read one manifest; return what to store, when to try again, or None: nothing is left to do."""
         digest = parse_digest(row.key)
         async with self._limit:
             try:
@@ -162,7 +162,7 @@ class Resolver:
                 manifest, read, config = await self._read(row.repository, content)
             except RegistryError as error:
                 await raise_if_down(self._registry, error)
-                log.warning("manifest_unread", repository=row.repository, digest=digest, error=str(error))
+                log.warning("manifest_not_read", repository=row.repository, digest=digest, error=str(error))
                 return _later(row)
         if manifest is not None and config.blob is not None and is_dummy_content(manifest, config.blob):
             await self._store_dummy(row, read, content)
@@ -171,25 +171,25 @@ class Resolver:
         return _Answer(row=row, content=content, read=read, again=again)
 
     async def _store(self, answers: Sequence[_Answer | _Result]) -> list[_Result]:
-        """Store what was read, all at once; where that fails one by one, so that one holds up no other."""
+        """Store what was read in one transaction; if that fails one by one, so that one does not block the others."""
         results: list[_Result] = [each.again if isinstance(each, _Answer) else each for each in answers]
         to_store = {number: each for number, each in enumerate(answers) if isinstance(each, _Answer)}
         try:
             stored = await self._store_together(list(to_store.values()))
         except StoreUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - whichever of them it is about, it is told of that one
+        except Exception as error:  # noqa: BLE001 - whatever it is, it counts against the item that causes it
             if len(to_store) == 1:
                 return [error if number in to_store else each for number, each in enumerate(results)]
             for number, answer in to_store.items():
                 (results[number],) = await self._store([answer])
             return results
-        for number, became in zip(to_store, stored, strict=True):
-            results[number] = became
+        for number, result in zip(to_store, stored, strict=True):
+            results[number] = result
         return results
 
     async def _store_together(self, answers: Sequence[_Answer]) -> list[_Result]:
-        """Store what was read; return of each when to ask again, where its record is too young to be overruled."""
+        """Store what was read; return for each when to read it again, if its record is too young to be changed."""
         if not answers:
             return []
         now = datetime.now(UTC)
@@ -203,22 +203,22 @@ class Resolver:
                 now=now,
                 waited={_key(answer.row) for answer in answers if _has_waited(answer.row)},
             )
-            # Before the indexes are summed up: a hold that is taken later is not in their sums.
+            # Before the sizes of indexes are computed: a child recorded later would be missing in them.
             present = await self._present_children(held, answers)
         await manifest_contents.store_manifests(
             self._pool, self._lookups, [answer.read for answer in answers], now=now
         )
         async with connection(self._pool) as held:
-            wanted = await self._unseen_children(held, answers, present)
-            await work_items.enqueue(held, keys=wanted, now=now, due_at=now)
+            unread = await self._unread_children(held, answers, present)
+            await work_items.enqueue(held, keys=unread, now=now, due_at=now)
             numbers = {answer.row.repository_id for answer in answers}
             keys = [
                 WorkKey(kind=WorkKind.MEASURE, repository_id=number, key="") for number in sorted(numbers)
             ]
             await work_items.enqueue(held, keys=keys, now=now, due_at=now + work_items.MEASURE_DELAY)
         return [
-            _later(answer.row, retry=RACE_WINDOW) if became is Stored.INCONCLUSIVE else answer.again
-            for answer, became in zip(answers, stored, strict=True)
+            _later(answer.row, retry=RACE_WINDOW) if result is Stored.INCONCLUSIVE else answer.again
+            for answer, result in zip(answers, stored, strict=True)
         ]
 
     async def _read(
@@ -246,10 +246,10 @@ class Resolver:
         return manifest, read, blob
 
     async def _read_config(self, repository: RepositoryName, manifest: ParsedManifest) -> _Config:
-        """Read the config; a registry that cannot serve it takes nothing from the manifest."""
+        """Read the config; the manifest is stored even if the registry cannot serve it."""
         descriptor = config_to_read(manifest)
         if descriptor is None or self._of_cache:
-            return _Config()  # whether a cache holds the blob it does not say: it would fetch it
+            return _Config()  # a cache would fetch a blob that it does not have
         known = {"repository": repository, "digest": descriptor.digest}
         if descriptor.size > MAX_CONFIG_BYTES:
             log.warning("config_too_large", **known, size_bytes=descriptor.size)
@@ -258,14 +258,14 @@ class Resolver:
             blob = await self._registry.get_blob(repository, descriptor.digest, limit=MAX_CONFIG_BYTES)
         except RegistryError as error:
             await raise_if_down(self._registry, error)
-            log.warning("config_unread", **known, error=str(error))
+            log.warning("config_not_read", **known, error=str(error))
             return _Config(failed=True)
         if blob is None:
             log.warning("config_missing", **known)
         return _Config(blob=blob)
 
     async def _store_dummy(self, row: WorkItem, read: ReadManifest, content: ManifestContent) -> None:
-        """Remember a dummy of GitLab's that nobody knew: it is held by nobody, and its tags are looked at again."""
+        """Store a new dummy manifest of GitLab's: no repository has it, and its tags are verified again."""
         now = datetime.now(UTC)
         log.info("dummy_manifest_recognised", repository=row.repository, digest=read.digest)
         key = (row.repository, read.digest)
@@ -284,7 +284,7 @@ class Resolver:
     async def _present_children(
         self, held: Connection, answers: Sequence[_Answer]
     ) -> Container[tuple[RepositoryName, Digest]]:
-        """Return which children the repositories of their indexes, which are locked, are known to hold."""
+        """Return which children are on record in the repository of their index; the repositories are locked."""
         children = _children_of(answers)
         if not children:
             return ()
@@ -295,16 +295,16 @@ class Resolver:
         )
         return {key for key, record in on_record.items() if record.present}
 
-    async def _unseen_children(
+    async def _unread_children(
         self,
         held: Connection,
         answers: Sequence[_Answer],
         present: Container[tuple[RepositoryName, Digest]],
     ) -> list[WorkKey]:
-        """Return the children that are still to be read, or asked for: read elsewhere, or on record as deleted."""
+        """Return the children to resolve: not read yet, or not on record in this repository though read elsewhere."""
         children = _children_of(answers)
         if not children or self._of_cache:
-            return []  # a child that is pulled through a cache is announced by itself
+            return []  # a child that is pulled through a cache has an event of its own
         found = await manifests.find_manifests(held, digests={digest for _, digest in children})
         return [
             WorkKey(kind=WorkKind.RESOLVE, repository_id=row.repository_id, key=digest)
@@ -313,14 +313,14 @@ class Resolver:
         ]
 
     async def _missing(self, row: WorkItem, digest: Digest, answer: NotFound) -> Deferred | None:
-        """The registry says 404: believed when said twice, and not while a push may still be under way.
+        """Decide about a 404: believed the second time, and not while a push may still be under way.
 
-        A tag that points to the manifest decides it: what is served through its tag is not gone, and a tag that is
-        not served is broken first. Until the tag was looked at this is a failure like any other.
+        If a live tag points to the manifest, the tag is verified first: a manifest served through its tag is not gone,
+        and a tag that is not served is broken. Until then the 404 counts as a failed attempt.
         """
         if row.attempts + 1 < ATTEMPTS_UNTIL_ABSENT:
             return _later(row, retry=RACE_WINDOW)
-        if self._of_cache:  # says 404 of what it has forgotten and cannot fetch: that is no absence
+        if self._of_cache:  # a cache answers 404 for what it dropped and cannot fetch: that is no absence
             log.info("manifest_not_in_cache", repository=row.repository, digest=digest)
             return None
         now = datetime.now(UTC)
@@ -354,8 +354,8 @@ def _children_of(answers: Sequence[_Answer]) -> list[tuple[WorkItem, Digest]]:
     ]
 
 
-def _is_everybodys(error: BaseException) -> bool:
-    """Tell whether an error says nothing of the manifest: the registry or the database is away, or we are to stop."""
+def _is_common(error: BaseException) -> bool:
+    """Return whether an error is not about the manifest: registry or database do not answer, or we are cancelled."""
     return isinstance(error, RegistryError | StoreUnavailable) or not isinstance(error, Exception)
 
 
@@ -364,7 +364,7 @@ def _key(row: WorkItem) -> ManifestKey:
 
 
 def _has_waited(row: WorkItem) -> bool:
-    """Tell whether the manifest was asked for so often since the last news of it that the clock margin is over."""
+    """Return whether so many attempts followed the last event of the manifest that the clock margin is over."""
     return row.attempts >= ATTEMPTS_UNTIL_WAITED
 
 

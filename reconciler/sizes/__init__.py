@@ -1,1 +1,1 @@
-"""Sizes of repositories."""
+"""Measures repositories."""

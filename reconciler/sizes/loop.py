@@ -1,4 +1,4 @@
-"""Sizes of repositories: recomputed a moment after their manifests changed, once for all changes since."""
+"""Computes the size of a repository again shortly after its manifests changed, once for all changes until then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REST_SECONDS = 1.0
 
 
 class Measurer:
-    """Measures what is due of kind ``measure``."""
+    """The loop of work items of kind ``measure``."""
 
     name = "measure"
 

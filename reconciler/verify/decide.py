@@ -1,17 +1,16 @@
-"""When to look at a tag again. Pure.
+"""When a tag is observed again, and when it is verified. Pure.
 
-The rules, in the order they apply to one stored look:
+The rules, in the order they apply to a stored observation:
 
-1. News arrived while the look was under way: it counts for nothing, look again soon.
-2. The look disagrees, but an event spoke of the tag too recently: look again, further apart each time.
-3. The look agrees with the record (or the record was changed to agree with it): one agreement more; two in a
-   row settle the tag.
+1. An event arrived while it was made: it does not count; observe again soon.
+2. It disagrees with the record, and an event named the tag within the race window: observe again, further apart each
+   time.
+3. It agrees with the record, or the record was changed to agree: one confirmation. Two in a row verify the tag.
 
-How long looks have waited is told by their number, since the clock may have been set back: :func:`has_waited`.
-A look without an answer for this tag alone (denied, nonsense) is repeated ever more rarely and concludes
-nothing. But for one: a tag that is listed, and answers 500 again and again while other tags are served, is broken (an
-empty or damaged link does that for ever). A registry that does not answer at all is the harness's matter: no attempts
-are burnt.
+The number of observations shows how long a tag has waited, since a clock may be set back: :func:`has_waited`. A failure
+for this tag alone (denied, an invalid answer) concludes nothing, and the tag is observed again ever more rarely. One
+exception: a tag that is listed and answers 500 again and again while other tags are served is broken (an empty or
+damaged link answers so for ever). If the registry does not answer at all, no attempt is counted.
 """
 
 from __future__ import annotations
@@ -33,40 +32,40 @@ RETRY = timedelta(seconds=10)
 LONGEST_RETRY = timedelta(minutes=15)
 UNREADABLE = "unreadable"
 UNREADABLE_AFTER = 4
-"""Looks in a row that were answered 500, before the one that concludes: with the waits between them at least 150 s,
-longer than a storage that fails over."""
+"""Answers of 500 in a row before the one that concludes: with the waits between them at least 150 s, longer than a
+failover of the storage takes."""
 
 
 class ItemOutcome(Enum):
-    """Settled: nothing more to do."""
+    """What ends a work item."""
 
-    VERIFIED = "settled"
+    VERIFIED = "verified"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What a look at the tag came to."""
+    """The result of an observation of the tag."""
 
     stored: Stored
-    saw: str
+    state: str
     """A digest, ``absent`` or ``broken``."""
 
 
-def after_observation(row: WorkItem, look: Observed, *, now: datetime) -> Deferred | ItemOutcome:
-    """Decide whether the tag is settled, else when to look again."""
+def after_observation(row: WorkItem, observed: Observed, *, now: datetime) -> Deferred | ItemOutcome:
+    """Decide whether the tag is verified, else when to observe it again."""
     observations = row.observations + 1
-    match look.stored:
+    match observed.stored:
         case Stored.OVERTAKEN:
-            return Deferred(row=row, due_at=now + SPACING, last_observation=look.saw)
+            return Deferred(row=row, due_at=now + SPACING, last_observation=observed.state)
         case Stored.INCONCLUSIVE:
             return Deferred(
                 row=row,
                 due_at=now + spacing(observations),
                 observations=observations,
-                last_observation=look.saw,
+                last_observation=observed.state,
             )
         case Stored.CONFIRMED | Stored.CHANGED:
-            confirmations = row.confirmations + 1 if look.stored is Stored.CONFIRMED else 1
+            confirmations = row.confirmations + 1 if observed.stored is Stored.CONFIRMED else 1
             if confirmations >= AGREEMENTS:
                 return ItemOutcome.VERIFIED
             return Deferred(
@@ -74,23 +73,23 @@ def after_observation(row: WorkItem, look: Observed, *, now: datetime) -> Deferr
                 due_at=now + SPACING,
                 observations=observations,
                 confirmations=confirmations,
-                last_observation=look.saw,
+                last_observation=observed.state,
             )
-    assert_never(look.stored)
+    assert_never(observed.stored)
 
 
-def has_waited(row: WorkItem, *, saw: str) -> bool:
-    """Tell whether a look saw again what was seen before, and this long after the newest event.
+def has_waited(row: WorkItem, *, state: str) -> bool:
+    """Return whether an observation finds the same state as the one before it, after the race window.
 
-    The looks since then were 1 s and 2 s apart, so that the event is longer ago than the race window.
+    The observations since the newest event were 1 s and 2 s apart, so the event is older than the race window.
     """
-    return row.observations >= OBSERVATIONS_UNTIL_WAITED and row.last_observation == saw
+    return row.observations >= OBSERVATIONS_UNTIL_WAITED and row.last_observation == state
 
 
 def after_failure(row: WorkItem, *, now: datetime, unreadable: bool = False) -> Deferred:
-    """Decide when to repeat a look that had no answer. ``unreadable``: the registry answered 500 for this tag.
+    """Decide when to ask again after a failure. ``unreadable``: the registry answered 500 for this tag.
 
-    These are counted in a row: another failure between them begins anew.
+    Answers of 500 are counted in a row: another failure between them begins anew.
     """
     wait = growing_wait(row.attempts + 1, first=RETRY.total_seconds(), longest=LONGEST_RETRY.total_seconds())
     was_unreadable = row.last_observation == UNREADABLE
@@ -105,11 +104,11 @@ def after_failure(row: WorkItem, *, now: datetime, unreadable: bool = False) -> 
 
 
 def is_unreadable(row: WorkItem) -> bool:
-    """Tell whether a tag answered 500 so often in a row that one more is an answer: it is broken, if it is listed."""
+    """Return whether a tag answered 500 so often in a row that one more counts: it is broken, if it is listed."""
     return row.last_observation == UNREADABLE and row.attempts >= UNREADABLE_AFTER
 
 
 def spacing(observations: int) -> timedelta:
-    """Return how far apart looks are after ``looks`` of them: 1 s, 2 s, 4 s … 60 s."""
+    """Return the wait after so many observations: 1 s, 2 s, 4 s … 60 s."""
     doublings: int = 2 ** min(observations - 1, 16)
     return min(SPACING * doublings, LONGEST_SPACING)

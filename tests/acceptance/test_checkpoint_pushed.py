@@ -147,4 +147,4 @@ def test_checkpoint__that_the_registry_refuses_is_said(
     (line,) = refused.error_lines
     assert ("read-only" if why == "read-only" else "password") in line
     if why == "read-only":
-        assert f"takes no checkpoint in {REPOSITORY}" in line
+        assert f"refuses the checkpoint in {REPOSITORY}" in line

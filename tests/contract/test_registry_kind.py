@@ -18,8 +18,8 @@ READ_ONLY = {"storage": {"maintenance": {"readonly": {"enabled": True}}}}
     [
         pytest.param({}, False, CacheKind.STORE, id="plain"),
         pytest.param(None, False, CacheKind.CACHE, id="cache"),
-        pytest.param(READ_ONLY, False, CacheKind.UNTOLD, id="read-only"),
-        pytest.param({}, True, CacheKind.UNTOLD, id="not-let-in"),
+        pytest.param(READ_ONLY, False, CacheKind.UNKNOWN, id="read-only"),
+        pytest.param({}, True, CacheKind.UNKNOWN, id="not-let-in"),
     ],
 )
 async def test_kind(

@@ -212,7 +212,7 @@ async def test_push__that_is_refused_says_what_is_missing(pool: Pool, registry: 
     )
     loop = CheckpointPusher(pool, registry, ALWAYS)
     with pytest.raises(
-        Postponed, match=r"takes no checkpoint in audit/checkpoints: RECONCILER_REGISTRY_USERNAME"
+        Postponed, match=r"refuses the checkpoint in audit/checkpoints: give RECONCILER_REGISTRY_USERNAME"
     ):
         await loop.run_once()
     registry.before_answer = lambda: None

@@ -104,7 +104,7 @@ async def until_delivered(pool: Pool, accountant: Accountant, count: int) -> Non
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "COMMIT_DEADLINE_SECONDS", 1.0)
     monkeypatch.setattr(writers, "RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("reconciler.loss.loop.SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr("reconciler.loss.loop.INBOX_WAIT_SECONDS", 0.1)
 
 
 async def test_spool__that_empties_slowly_is_no_loss(

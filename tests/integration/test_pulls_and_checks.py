@@ -14,7 +14,7 @@ from indexer.store import inbox
 from indexer.store.lookups import Lookups
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool
-from reconciler.pulls.announced import Asked, PullWatch
+from reconciler.pulls.announced import OwnRequests, PullWatch
 from tests.fixtures.asking import Api
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event, pushes
 
@@ -201,7 +201,7 @@ async def test_pulls_known__by_an_announced_pull_and_no_more_by_one_passed_over(
     assert {False} == await known()
     await apply(pool, lookups, await own(pool, asks("HEAD", 1), nonce=1))
     assert {True} == await known()
-    asked = Asked()
+    asked = OwnRequests()
     asked.note(datetime.now(UTC) - timedelta(hours=1))
     await pool.execute("UPDATE registry_trait SET observed_at = observed_at - interval '2 hours'")
     await PullWatch(pool, asked).run_once()

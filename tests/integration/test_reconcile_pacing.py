@@ -73,7 +73,7 @@ async def take_part(
         entered = await join_if_due(worker, SETTINGS, young=HOUR, why_now=by_interval)
         assert entered is not None
         pace = Pacing(HOUR, is_urgent=is_urgent)
-        return await ReconcileRun(pool, lookups, registry, SETTINGS, spread=pace, stop=stop).take_part(
+        return await ReconcileRun(pool, lookups, registry, SETTINGS, pacing=pace, stop=stop).take_part(
             worker, entered
         )
 
@@ -107,7 +107,7 @@ async def test_walker__an_urgent_cause_ends_the_spread_walk_and_begins_another(
     pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A registry process that shows while a walk is spread: the walk ends at once, and one of everything begins."""
-    monkeypatch.setattr(pacing, "ASK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(pacing, "CHECK_EVERY_SECONDS", 0.0)
     registry = DirectRegistry(filled())
     walker = ReconcileLoop(pool, lookups, registry, replace(SETTINGS, concurrency=8), interval=HOUR)
     await walker.run_once()

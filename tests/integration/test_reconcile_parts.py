@@ -65,7 +65,7 @@ async def test_parts__bounded(pool: Pool, lookups: Lookups) -> None:
     comparer = Comparer(
         pool, registry, limit=asyncio.Semaphore(4), reread_after=timedelta(0), keeps_record=False
     )
-    parts: list[TagRange] = [part async for part in (await comparer.begin(APP)).parts()]
+    parts: list[TagRange] = [part async for part in (await comparer.begin(APP)).ranges()]
     assert max(len(part.observations) for part in parts) < TOGETHER + PAGE
     seen = Counter(look.tag for part in parts for look, _ in part.observations)
     assert Counter([*KEPT, *MOVED, *GONE, *NEW, OMITTED]) == seen

@@ -22,7 +22,7 @@ from indexer.store.pool import Pool
 from reconciler.app import Components, once
 from reconciler.drift.report import RunSettings
 from reconciler.drift.run import ReconcileRun
-from reconciler.pulls.announced import Asked
+from reconciler.pulls.announced import OwnRequests
 from reconciler.registry.client import RegistryClient
 from reconciler.resolve import loop as room
 from reconciler.resolve.loop import Resolver
@@ -188,7 +188,7 @@ async def test_once__says_what_could_not_be_stored(
         pool=pool,
         lookups=lookups,
         registry=registry,
-        asked=Asked(),
+        own_requests=OwnRequests(),
         reconciling=registry,
     )
     report = await once(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from indexer.store.traits import TraitState
-from reconciler.pulls.announced import NOTED_LATE, PATIENCE, PullAnnouncement, decide
+from reconciler.pulls.announced import PATIENCE, STORED_LATE, PullAnnouncement, decide
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -22,15 +22,15 @@ def shown(after: timedelta, *, holds: bool = True) -> TraitState:
     ("known", "applied", "now", "expected"),
     [
         (shown(SECOND), SECOND, SECOND, PullAnnouncement.ANNOUNCED),
-        (shown(-NOTED_LATE), SECOND, SECOND, PullAnnouncement.ANNOUNCED),  # noted once a minute
+        (shown(-STORED_LATE), SECOND, SECOND, PullAnnouncement.ANNOUNCED),  # noted once a minute
         (
-            shown(-NOTED_LATE - SECOND),
+            shown(-STORED_LATE - SECOND),
             LATER,
             LATER,
-            PullAnnouncement.PASSED_OVER,
+            PullAnnouncement.NOT_ANNOUNCED,
         ),  # they were, and are no more
-        (shown(SECOND, holds=False), LATER, LATER, PullAnnouncement.PASSED_OVER),
-        (None, LATER, LATER, PullAnnouncement.PASSED_OVER),
+        (shown(SECOND, holds=False), LATER, LATER, PullAnnouncement.NOT_ANNOUNCED),
+        (None, LATER, LATER, PullAnnouncement.NOT_ANNOUNCED),
         (None, SECOND, SECOND, PullAnnouncement.UNDECIDED),
         (None, SECOND, LATER, PullAnnouncement.UNDECIDED),  # the event may wait in the inbox
     ],

@@ -29,7 +29,7 @@ def test_decide__pushes_what_is_new_over_nothing_but_its_own(
     standing: str | None, size: int | None, others: bool, outcome: PushOutcome
 ) -> None:
     """Every rule of the page above, one row each."""
-    situation = Situation(newest=NEWEST, standing=standing, size=size, others=others)  # type: ignore[arg-type]
+    situation = Situation(newest=NEWEST, present=standing, size=size, others=others)  # type: ignore[arg-type]
     assert outcome == decide(situation)
 
 

@@ -292,7 +292,7 @@ def test_deletes__probe(fact: Deletion | Failure, outcome: LinkOutcome) -> None:
     [
         (RegistryKind(nature=CacheKind.STORE, because="400"), LinkOutcome.OK, "keeps what is pushed"),
         (RegistryKind(nature=CacheKind.CACHE, because="405"), LinkOutcome.WARNING, "pull-through cache"),
-        (RegistryKind(nature=CacheKind.UNTOLD, because="403"), LinkOutcome.WARNING, "403"),
+        (RegistryKind(nature=CacheKind.UNKNOWN, because="403"), LinkOutcome.WARNING, "403"),
         (Failure.of(RegistryUnavailable("away")), LinkOutcome.WARNING, "away"),
     ],
 )

@@ -188,7 +188,7 @@ def test_restart__says_what_waited() -> None:
     assert decision.ended
     assert (LossState.UNKNOWN, START, True) == (claimed.state, claimed.from_at, claimed.reconcile)
     assert claimed.because is not None
-    assert "3 waited" in claimed.because
+    assert "3 events waited" in claimed.because
     assert (0, None) == (decision.account.id, decision.account.instance_id)
 
 

@@ -10,7 +10,7 @@ import pytest
 from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
 from indexer.store.work_items import WorkItem
-from reconciler.drift.exceptions import Closed, spoiling
+from reconciler.drift.exceptions import Closed, blocking_kinds
 from reconciler.verify import decide
 from reconciler.verify.decide import after_failure, is_unreadable
 
@@ -24,7 +24,7 @@ def counted(**counts: int) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("undecided", "compared", "open_kinds"),
+    ("undecided", "compared", "kinds"),
     [
         ({}, {}, set()),
         (counted(not_a_tag=10**6, not_a_repository=3), {"repositories": 1}, set()),
@@ -41,11 +41,11 @@ def counted(**counts: int) -> dict[str, dict[str, Any]]:
         (counted(manifest_unreadable=11), {"repositories": 5, "manifests": 20}, {"manifest_unreadable"}),
     ],
 )
-def test_spoiling(
-    undecided: dict[str, dict[str, Any]], compared: dict[str, int], open_kinds: set[str]
+def test_blocking_kinds(
+    undecided: dict[str, dict[str, Any]], compared: dict[str, int], kinds: set[str]
 ) -> None:
     """Each kind by its rule: never, accepted, a few of what was compared, always."""
-    assert open_kinds == spoiling(undecided, compared, share=0.1)
+    assert kinds == blocking_kinds(undecided, compared, share=0.1)
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,10 @@ def errors(code: str) -> dict[str, Any]:
         pytest.param(400, errors("MANIFEST_BLOB_UNKNOWN"), CacheKind.STORE, id="a registry"),
         pytest.param(400, errors("MANIFEST_INVALID"), CacheKind.STORE, id="one that reads more closely"),
         pytest.param(404, errors("NAME_UNKNOWN"), CacheKind.STORE, id="one that wants projects first"),
-        pytest.param(405, b"Method not allowed\n", CacheKind.UNTOLD, id="read-only"),
-        pytest.param(405, b"<html>405</html>", CacheKind.UNTOLD, id="a proxy that takes no PUT"),
-        pytest.param(405, errors("DENIED"), CacheKind.UNTOLD, id="405 for another reason"),
-        pytest.param(404, b"not found", CacheKind.UNTOLD, id="no registry there"),
+        pytest.param(405, b"Method not allowed\n", CacheKind.UNKNOWN, id="read-only"),
+        pytest.param(405, b"<html>405</html>", CacheKind.UNKNOWN, id="a proxy that takes no PUT"),
+        pytest.param(405, errors("DENIED"), CacheKind.UNKNOWN, id="405 for another reason"),
+        pytest.param(404, b"not found", CacheKind.UNKNOWN, id="no registry there"),
     ],
 )
 def test_judge__by_the_registrys_own_words(status: int, body: Any, nature: CacheKind) -> None:
@@ -114,7 +114,7 @@ async def test_kind__not_ours_to_push_to(
 
     kind = await CacheWatch(transport, said=None).kind()
 
-    assert (kind.nature, kind.is_cache) == (CacheKind.UNTOLD, False)
+    assert (kind.nature, kind.is_cache) == (CacheKind.UNKNOWN, False)
     assert str(status) in kind.because
 
 
@@ -125,7 +125,7 @@ async def test_kind__of_what_lets_nobody_in(
     """An answer is one, also that of something that is no registry: whoever asks more of it is told why."""
     simulated.faults.append(Fault(status=status, times=9))
 
-    assert (await CacheWatch(transport, said=None).kind()).nature is CacheKind.UNTOLD
+    assert (await CacheWatch(transport, said=None).kind()).nature is CacheKind.UNKNOWN
 
 
 async def test_kind__a_registry_that_is_away(simulated: SimulatedRegistry, transport: Transport) -> None:
