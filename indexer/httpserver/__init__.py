@@ -1,4 +1,4 @@
-"""What a connection may hold before anybody knows who asks: bytes and seconds of a head, and connections themselves.
+"""Limits before authentication: bytes and seconds of a request's head, and the number of connections.
 
-Paths, tokens and answers are not of this package; it knows aiohttp's protocol and nothing above it.
+This package extends aiohttp's protocol. It knows nothing of paths, tokens and answers.
 """

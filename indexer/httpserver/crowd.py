@@ -1,4 +1,4 @@
-"""All connections of the server: how many there are, who has them, and which one gives way to a new one."""
+"""All connections of the server: their number, by client, and which one is closed for a new one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Member(Protocol):
 
 
 class Crowd:
-    """Connections by address, each address's in the order of when something last arrived on them."""
+    """Connections by address, the one of an address on which nothing arrived for longest first."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -46,7 +46,7 @@ class Crowd:
         self._whole_bytes = 0
 
     def join(self, member: Member) -> bool:
-        """Take in a new connection; False where there is no room, nor anything idle that could make some."""
+        """Add a new connection; False where the bound is reached and no connection is idle that could be closed."""
         group = self._groups.get(member.group, {})
         if len(group) >= self._limits.connections_per_address:
             room = self._make_room(group)
@@ -63,7 +63,7 @@ class Crowd:
         return True
 
     def leave(self, member: Member) -> None:
-        """Forget a connection that is closed; one that is not known is no error."""
+        """Remove a connection that is closed; one that is not known is no error."""
         self.finish_head(member)
         self._whole_bytes -= self._whole.pop(member, 0)
         group = self._groups.get(member.group, {})
@@ -83,9 +83,9 @@ class Crowd:
             group[member] = None
 
     def hold_head(self, member: Member, size: int) -> None:
-        """Note how many bytes of an unfinished head a connection holds; the oldest heads give way beyond the bound."""
+        """Note the bytes of an unfinished head; beyond the bound for all, the connections of the oldest are closed."""
         self._heads_bytes += size - self._heads.get(member, 0)
-        self._heads[member] = size  # keeps its place: in the order in which they began
+        self._heads[member] = size  # a known one keeps its place: they are in the order in which they began
         while self._heads_bytes > self._limits.heads_bytes:
             oldest = next(iter(self._heads))
             CLOSED.labels("heads_together_too_large").inc()
@@ -93,11 +93,11 @@ class Crowd:
             oldest.give_way()
 
     def finish_head(self, member: Member) -> None:
-        """Note that a connection holds no unfinished head."""
+        """Note that a connection has no unfinished head."""
         self._heads_bytes -= self._heads.pop(member, 0)
 
     def keep_head(self, member: Member, size: int) -> bool:
-        """Note a long head that is whole, and is kept until its connection ends; False where there are too many."""
+        """Note a complete long head, kept in memory as long as its connection; False beyond the bound for all."""
         if self._whole_bytes + size > self._limits.heads_bytes:
             return False
         self._whole_bytes += size - self._whole.get(member, 0)
@@ -115,7 +115,7 @@ class Crowd:
 
 
 def group_of(peername: object) -> str:
-    """Return whose connection it is: an address, or the /64 of one, which is one customer's."""
+    """Return the client of a connection: its address, or of IPv6 its /64, the network of one customer."""
     host = peername[0] if isinstance(peername, tuple) and peername else ""
     try:
         address = ip_address(str(host).partition("%")[0])

@@ -1,4 +1,4 @@
-"""Weighing a head while it arrives: how much of it is ``Authorization``, and how much is all else."""
+"""Counts the bytes of a head while it arrives: those of its ``Authorization`` fields, and all others."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ _AUTHORIZATION = b"authorization:"
 
 
 class HeadWeight:
-    """What has arrived of a head, in bytes. Pieces may be cut anywhere."""
+    """Bytes of a head that have arrived. Pieces may be cut anywhere."""
 
     __slots__ = ("_line", "authorization", "others")
 
     def __init__(self) -> None:
         self.authorization = 0
         self.others = 0
-        self._line = b""  # how the current line begins: as much as tells which field it is
+        self._line = b""  # the beginning of the current line, long enough to know the field
 
     @property
     def total(self) -> int:
-        """Everything that has arrived."""
+        """All bytes."""
         return self.authorization + self.others
 
     def add(self, piece: bytes) -> None:
@@ -44,7 +44,7 @@ class HeadWeight:
 
 
 def weight_of(fields: Iterable[tuple[bytes, bytes]]) -> HeadWeight:
-    """Return the weight of header fields, names and values, as they were sent but for spaces."""
+    """Return the bytes of header fields by name and value, as they were sent but for spaces."""
     weight = HeadWeight()
     for name, value in fields:
         size = len(name) + len(value) + len(b": \r\n")

@@ -1,4 +1,4 @@
-"""How much the server holds for those it does not know yet."""
+"""The limits before authentication, and how many connections the process may open."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ KIB = 1024
 MIB = 1024 * KIB
 
 RESERVED_FILES = 128
-"""For everything that is no client's connection: the database's, the spool, log files, feeds."""
+"""Open files other than clients' connections: database, spool, log files, feeds."""
 
 FEWEST_CONNECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on heads and connections, of one process.
+    """Bounds on heads and connections in one process.
 
-    A head is the request line and all header fields. Trailers of a chunked body count like a head.
+    A head is the request line and all header fields. Trailers of a chunked body count as a head.
     """
 
     head_bytes: int = 64 * KIB
@@ -29,24 +29,23 @@ class Limits:
     head_fields: int = 64
     """Header fields of a request; more are answered with 400."""
     head_seconds: float = 10.0
-    """From the first byte of a head to its last; 408 after that. nginx passes on whole heads only."""
+    """From the first byte of a head to its last; 408 after that. nginx forwards only complete heads."""
     heads_bytes: int = 16 * MIB
-    """Of all unfinished heads together; beyond it the one that was begun first is given up."""
+    """Of all unfinished heads together; beyond it the connection of the oldest one is closed."""
     connections: int = 4096
-    """Open at a time. A new one beyond it takes the place of one that does nothing."""
+    """Open at a time. Beyond it an idle one is closed for a new one."""
     connections_per_address: int = 3072
-    """Of one address (of IPv6: one /64), so that nobody alone has them all; a proxy has one address, too."""
+    """Of one address (of IPv6: one /64), so that no client has them all. A proxy has one address, too."""
     lasting_head_bytes: int = 8 * KIB
-    """After a longer head the connection is closed: aiohttp keeps a request until the next one comes."""
+    """After a longer head the connection is closed: aiohttp keeps a request in memory until the next one comes."""
     linger_seconds: float = 1.0
-    """How long the rest of a request that is already answered is still read, so that the client gets the answer."""
+    """How long the rest of a request is still read after it was answered, so that the client gets the answer."""
 
 
 def limits_for(connections: int) -> Limits:
-    """Return the limits for so many connections, fewer where the process may not open as many files.
+    """Return the limits for so many connections, or fewer where the process may not open as many files.
 
-    The soft limit on open files is raised to the hard one first, as the runtimes of other languages do: nothing
-    here uses ``select``.
+    First raises the soft limit on open files to the hard one; nothing here uses ``select``, which could not take it.
     """
     possible = max(_open_files() - RESERVED_FILES, FEWEST_CONNECTIONS)
     most = min(connections, possible)

@@ -1,7 +1,7 @@
-"""aiohttp's protocol with a measure on it: heads are weighed while they arrive and must arrive in time.
+"""aiohttp's protocol with limits on heads: their bytes are counted while they arrive, and they must arrive in time.
 
-aiohttp bounds a field and the number of fields, and gives an unfinished head as long as an idle connection. A head of
-100 fields of 4 MiB held 800 MiB that way, before anybody had asked for a token (measured).
+aiohttp bounds a field and the number of fields, and lets an unfinished head take as long as an idle connection. So a
+head of 100 fields of 4 MiB took 800 MiB of memory, before any token was checked (measured).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from indexer.httpserver.refusals import MEDIA_TYPE, body_of, detail_of, response
 
 _TOO_LARGE: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 PIECE: Final = 64 * 1024
-"""Given to the parser at a time, so that the measure is exceeded by no more. The transport reads 256 KiB at once."""
+"""Given to the parser at a time, so that a limit is exceeded by no more. The transport reads 256 KiB at once."""
 
-_THROWN_AWAY: Final = 1024 * 1024
+_DISCARDED: Final = 1024 * 1024
 """Bytes that are still read after a refusal."""
 
 
@@ -37,7 +37,7 @@ class MeasuredServer(Server):
             plain.request_handler,
             request_factory=plain.request_factory,
             handler_cancellation=plain.handler_cancellation,
-            loop=plain._loop,  # noqa: SLF001 - what the runner made of the application is nowhere else
+            loop=plain._loop,  # noqa: SLF001 - the runner keeps it nowhere else
             **plain._kwargs,  # noqa: SLF001
         )
         self.limits = limits
@@ -51,7 +51,7 @@ class MeasuredServer(Server):
 class MeasuredConnection(RequestHandler):
     """One connection."""
 
-    __slots__ = ("_deadline", "_limits", "_payload", "_refused", "_thrown_away", "_weight", "crowd", "group")
+    __slots__ = ("_deadline", "_discarded", "_limits", "_payload", "_refused", "_weight", "crowd", "group")
 
     def __init__(self, server: MeasuredServer, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
@@ -62,15 +62,15 @@ class MeasuredConnection(RequestHandler):
         self._weight: HeadWeight | None = None
         self._payload: Any = None
         self._refused = False
-        self._thrown_away = 0
+        self._discarded = 0
 
     @property
     def is_idle(self) -> bool:
-        """True while nothing is being answered: it waits for a request, or for the rest of a head."""
+        """True while no request is being answered: it waits for one, or for the rest of a head."""
         return not self._request_in_progress and not self._messages
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Find a place for the connection, or close it."""
+        """Count the connection, or close it where there are too many."""
         self.group = group_of(transport.get_extra_info("peername"))
         joined = self.crowd.join(self)
         super().connection_made(transport)
@@ -78,15 +78,13 @@ class MeasuredConnection(RequestHandler):
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Give up the place."""
-        self._settle()
+        """Count the connection no longer, and free what it holds."""
+        self._end_head()
         self.crowd.leave(self)
         self._payload = None
         super().connection_lost(exc)
         for message, _ in self._messages:
-            if isinstance(
-                message, _ErrInfo
-            ):  # of what followed a tunnel or another protocol that was declined
+            if isinstance(message, _ErrInfo):  # after a tunnel or another protocol that was declined
                 message.exc.__traceback__ = None
         self._messages.clear()
         self._message_tail = b""
@@ -98,12 +96,12 @@ class MeasuredConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Refuse what is no HTTP without a word in the log: anybody may send it, as often as they like."""
+        """Refuse what is no HTTP, and log nothing of it: any client may send it, as often as it likes."""
         if isinstance(exc, UnicodeEncodeError) and not request.headers.get("Expect", "").isascii():
-            # aiohttp repeats an expectation that it does not know in its refusal, and this one is no text.
+            # aiohttp repeats an unknown expectation in its refusal, and fails to encode this one.
             status, message = HTTPStatus.EXPECTATION_FAILED, "Unknown Expect"
         elif isinstance(exc, HttpProcessingError):
-            exc.__traceback__ = None  # see _end_with
+            exc.__traceback__ = None  # see _end_with_error
         else:
             return super().handle_error(request, status, exc, message)
         if status == HTTPStatus.BAD_REQUEST:
@@ -116,39 +114,39 @@ class MeasuredConnection(RequestHandler):
 
     def give_way(self) -> None:
         """Close the connection at once."""
-        self._settle()
+        self._end_head()
         self.force_close()
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what arrived, piece by piece, and weigh what is no body."""
+        """Give what arrived to the parser, piece by piece, and count the bytes of heads."""
         if self._refused:
-            self._throw_away(len(data))
+            self._discard(len(data))
             return
         self.crowd.moved(self)
         for begin in range(0, len(data) or 1, PIECE):
             if self._refused or self._force_close or self._close:
                 return
-            self._take(data[begin : begin + PIECE] if len(data) > PIECE else data)
+            self._parse(data[begin : begin + PIECE] if len(data) > PIECE else data)
 
-    def _take(self, piece: bytes) -> None:
+    def _parse(self, piece: bytes) -> None:
         requests, read = self._request_count, self._body_bytes()
         super().data_received(piece)
         if self._messages and isinstance(error := self._messages[-1][0], _ErrInfo):
-            self._end_with(error)
+            self._end_with_error(error)
         elif self._request_count > requests:
-            self._begun(piece)
+            self._head_complete(piece)
         elif read != self._body_bytes() or not piece:
-            self._settle()
+            self._end_head()
         else:
-            self._weigh(piece)
+            self._head_incomplete(piece)
 
-    def _end_with(self, error: _ErrInfo) -> None:
-        """Keep of what is no HTTP the reason alone, and throw away what follows.
+    def _end_with_error(self, error: _ErrInfo) -> None:
+        """Keep only the reason of a parser's error, and discard what follows.
 
-        The parser's error quotes what it could not read, and refers to frames that refer to it: a cycle, which is
-        found when all objects are gone through. That is rare: each closed connection left 300 kB behind until then.
+        The error quotes its input and is part of a reference cycle with its traceback, which only a full garbage
+        collection frees. Until then each closed connection kept 300 kB (measured).
         """
-        self._settle()
+        self._end_head()
         self._refused = True
         reason = detail_of(error.exc, error.message or "")
         short = HttpProcessingError(code=error.status, message=reason)
@@ -156,20 +154,20 @@ class MeasuredConnection(RequestHandler):
         error.exc.__traceback__ = None
 
     def _body_bytes(self) -> int:
-        """How much of the current body arrived; -1 where none is awaited."""
+        """Return how many bytes of the current body arrived; -1 where none is expected."""
         payload = self._payload
         return -1 if payload is None or payload.is_eof() else int(payload.total_bytes)
 
-    def _throw_away(self, size: int) -> None:
-        """Read a little of what follows a refusal, so that the client can read the refusal, and then no more."""
-        self._thrown_away += size
-        if self._thrown_away > _THROWN_AWAY and self.transport is not None:
+    def _discard(self, size: int) -> None:
+        """Read up to ``_DISCARDED`` bytes after a refusal, so that the client can read it, and then no more."""
+        self._discarded += size
+        if self._discarded > _DISCARDED and self.transport is not None:
             self.transport.pause_reading()
 
-    def _begun(self, piece: bytes) -> None:
-        """A head is whole: check what only the whole tells."""
+    def _head_complete(self, piece: bytes) -> None:
+        """Refuse a complete head that is too large, by itself or with those of other connections."""
         arrived = len(piece) if self._weight is None else len(piece) + self._weight.total
-        self._settle()
+        self._end_head()
         message, self._payload = self._messages[-1]
         if arrived <= self._limits.lasting_head_bytes or isinstance(message, _ErrInfo):
             return
@@ -183,15 +181,15 @@ class MeasuredConnection(RequestHandler):
                 self._replace(HTTPStatus.SERVICE_UNAVAILABLE, "heads_together_too_large")
 
     def _replace(self, status: HTTPStatus, reason: str) -> None:
-        """Have a refusal handled in place of the request that arrived last."""
+        """Answer the request that arrived last with a refusal."""
         CLOSED.labels(reason).inc()
         error = HttpProcessingError(code=status.value, message=status.phrase)
         self._messages[-1] = (_ErrInfo(status.value, error, error.message), EMPTY_PAYLOAD)
 
-    def _weigh(self, piece: bytes) -> None:
-        """A head is not whole yet, or trailers are not."""
+    def _head_incomplete(self, piece: bytes) -> None:
+        """Count the bytes of a head, or of trailers, that is not complete; begin its deadline."""
         if self._upgraded or self._buffer_paused or self._reading_paused or self._close:
-            return  # what aiohttp holds then is bounded by its own pauses
+            return  # then aiohttp itself bounds what it keeps
         if self._weight is None:
             self._weight = HeadWeight()
             self._deadline = self._loop.call_later(self._limits.head_seconds, self._too_slow)
@@ -210,8 +208,8 @@ class MeasuredConnection(RequestHandler):
         self._deadline = None
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, "head_too_slow")
 
-    def _settle(self) -> None:
-        """Nothing is held that is neither a request nor a body."""
+    def _end_head(self) -> None:
+        """Count no unfinished head any more, and end its deadline."""
         if self._weight is None:
             return
         self._weight = None
@@ -221,12 +219,12 @@ class MeasuredConnection(RequestHandler):
             self._deadline = None
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        """Answer, unless an answer is under way, and close; what still comes is thrown away meanwhile."""
+        """Answer with a refusal, unless an answer is under way, and close the connection after ``linger_seconds``."""
         CLOSED.labels(reason).inc()
         idle = self.is_idle
-        self._settle()
+        self._end_head()
         self._refused = True
-        self._parser = None  # with what it holds of the head
+        self._parser = None  # frees what it has of the head
         if self.transport is not None and idle:
             self.transport.write(response_bytes(status))
         self._loop.call_later(self._limits.linger_seconds, self.force_close)

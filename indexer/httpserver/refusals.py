@@ -1,6 +1,6 @@
-"""What is answered to a request that reaches no endpoint, because its head is no HTTP or too much of it.
+"""Answers to requests that reach no endpoint, because their head is no HTTP or too large.
 
-A problem document (RFC 9457), as everywhere in the API: who asks cannot know that these answers come from elsewhere.
+Problem documents (RFC 9457) like those of the API: a client need not know where a refusal was made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LONGEST_DETAIL: Final = 200
 
 
 def detail_of(error: BaseException | None, message: str) -> str:
-    """Return what was wrong with a head. Of a line that is too long the limit alone, not the line."""
+    """Return what was wrong with a head; of a line that is too long only the limit, not the line."""
     if isinstance(error, LineTooLong):
         return f"a line of the request's head is longer than {error.args[1]} bytes"
     return message[:_LONGEST_DETAIL]

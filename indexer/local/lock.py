@@ -1,4 +1,4 @@
-"""A lock on a directory that the kernel drops when its holder ends, however it ends."""
+"""A lock on a directory that the kernel releases when its holder ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POLL_SECONDS = 0.02
 
 
 class DirectoryLock:
-    """Keeps a second starter away. A predecessor that is just ending is given a moment."""
+    """Refuses a second process on a directory; one that is just ending may take ``patience_seconds``."""
 
     def __init__(self, path: Path, *, patience_seconds: float = 5.0) -> None:
         self._path = path
@@ -22,7 +22,7 @@ class DirectoryLock:
         self._held: int | None = None
 
     async def acquire(self) -> None:
-        """Take the lock, or say who has it."""
+        """Take the lock; raise ``ConfigurationError`` that names its holder."""
         if self._held is not None:
             return
         held = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -47,14 +47,14 @@ class DirectoryLock:
             await asyncio.sleep(POLL_SECONDS)
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
 
 def is_free(descriptor: int) -> bool:
-    """Take the lock if nobody has it."""
+    """Take the lock if no process has it; return whether it is ours now."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

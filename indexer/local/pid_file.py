@@ -1,7 +1,7 @@
-"""``postmaster.pid``, and the process behind it.
+"""``postmaster.pid``, and the process that it names.
 
-The file survives a crash, and its process id may by then be someone else's. Only a PostgreSQL that works *in*
-the data directory is ours; a stranger is neither believed nor touched.
+The file survives a crash, and its process id may belong to another program by then. Only a PostgreSQL whose working
+directory is the data directory is ours; no other process is signalled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class PidFile:
-    """What ``postmaster.pid`` says; whether it is true is another question."""
+    """The content of ``postmaster.pid``, which may be stale."""
 
     pid: int
     socket_dir: Path | None
@@ -31,7 +31,7 @@ class PidFile:
 
     @staticmethod
     def read(cluster: Path) -> PidFile | None:
-        """Read it; None where there is none, or none that can be read, or it is just being written."""
+        """Return the content; None where there is no file, or it cannot be read, or is just being written."""
         try:
             lines = (cluster / "postmaster.pid").read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
@@ -43,7 +43,7 @@ class PidFile:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process of that number exists, whoever owns it."""
+    """Return whether a process of that number exists, of whatever user."""
     try:
         os.kill(pid, 0)
     except OSError as error:
@@ -52,7 +52,7 @@ def is_alive(pid: int) -> bool:
 
 
 def runs_in(pid: int, cluster: Path) -> bool:
-    """Tell whether a process is a PostgreSQL at work in this data directory; every one of them goes there."""
+    """Return whether a process is a PostgreSQL server of this data directory, which is its working directory."""
     process = Path(f"/proc/{pid}")
     if not Path("/proc/self").exists():
         return runs_in_by_arguments(pid, cluster)
@@ -64,14 +64,14 @@ def runs_in(pid: int, cluster: Path) -> bool:
 
 
 def runs_in_by_arguments(pid: int, cluster: Path) -> bool:
-    """Tell the same where there is no /proc: the server's title keeps the arguments it was started with."""
-    asked = ["/bin/ps", "-o", "command=", "-p", str(pid)]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - a number only
+    """Return the same where there is no /proc: the server's title has the arguments it was started with."""
+    command = ["/bin/ps", "-o", "command=", "-p", str(pid)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a number only
     return f"-D {cluster} " in f"{answer.stdout.strip()} "
 
 
 def is_zombie(pid: int) -> bool:
-    """Tell whether a process has ended and only waits to be counted."""
+    """Return whether a process has ended and its parent has not read its exit code."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -80,11 +80,11 @@ def is_zombie(pid: int) -> bool:
 
 
 def disown_pid_file(cluster: Path) -> None:
-    """Make a pid file that names a stranger read as stale, without taking PostgreSQL's own safety from it.
+    """Make PostgreSQL take a pid file for stale that names a process of another program.
 
-    The server refuses to start while the named process lives, unless that is its parent: so we name
-    ourselves. Removing the file would also remove the shared memory key by which it notices backends that are
-    still alive. Called with the lock on the data directory held.
+    The server refuses to start while the named process exists, unless that is its parent: so the file gets our own id.
+    The rest of it stays, since by the shared memory key in it the server notices backends that are still alive. To be
+    called with the lock on the data directory.
     """
     path = cluster / "postmaster.pid"
     _, _, rest = path.read_text(encoding="utf-8", errors="replace").partition("\n")
@@ -94,7 +94,11 @@ def disown_pid_file(cluster: Path) -> None:
 
 
 async def end_stranded(pid: int, cluster: Path, timeout_seconds: float) -> None:
-    """Stop a server that is not our child: ask, insist, force; each time make sure it still is ours."""
+    """Stop a server that is not our child: fast shutdown, then immediate, then SIGKILL.
+
+    Before each signal it is checked that the process still is that server. Raises ``ConfigurationError`` where it does
+    not end.
+    """
     for signal_number, patience in (
         (signal.SIGINT, timeout_seconds),
         (signal.SIGQUIT, 5.0),

@@ -1,9 +1,9 @@
-"""An embedded PostgreSQL for one machine: made, started, watched and stopped by us.
+"""An embedded PostgreSQL for one machine: created, started, watched and stopped by ``indexer up``.
 
-* It runs as a user that is not root, whoever starts it (``identity``).
-* It dies with us (Linux); where that failed the next start finds the orphan and stops it (``pid_file``).
-* It listens on a Unix socket alone, in a directory that only its user can enter (``layout``).
-* A lock on the data directory keeps a second starter away (``lock``).
+* It never runs as root, whoever starts it (``identity``).
+* It ends with us (Linux); where that failed, the next start finds the orphan and stops it (``pid_file``).
+* It listens only on a Unix socket, in a directory that only its user can enter (``layout``).
+* A lock on the data directory refuses a second ``indexer up`` (``lock``).
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSettings:
-    """What an embedded server needs to know.
+    """Settings of an embedded server.
 
-    ``data_dir``: ours to fill; the cluster lies in ``postgres`` below it.
-    ``bin_dir``: where ``postgres`` and ``initdb`` are; found when not given.
-    ``durable``: commits survive a power cut; only tests may turn it off.
-    ``start_timeout_seconds``: recovery replays up to ``max_wal_size`` of log and takes its time.
-    ``stop_timeout_seconds``: what a checkpoint of a busy database takes; then connections are cut hard.
+    ``data_dir``: all files are in it; the cluster is in ``postgres``.
+    ``bin_dir``: the directory of ``postgres`` and ``initdb``; None: they are searched.
+    ``durable``: commits survive a power cut; only tests turn it off.
+    ``start_timeout_seconds``: long enough for recovery, which replays up to ``max_wal_size`` of WAL.
+    ``stop_timeout_seconds``: long enough for the checkpoint of a busy database; then it is shut down without one.
     ``lock_timeout_seconds``: how long a predecessor on the same directory may take to end.
     """
 
@@ -73,8 +73,8 @@ class EmbeddedSettings:
 class EmbeddedPostgres:
     """One server on one data directory, from ``start`` to ``stop``.
 
-    ``start`` may be called again after ``wait`` returned; it must be called from the main thread, because
-    the kernel ties the server to the thread that started it.
+    ``start`` may be called again after ``wait`` returned. It must be called from the main thread, since the kernel ends
+    the server with the thread that started it.
     """
 
     def __init__(self, settings: EmbeddedSettings) -> None:
@@ -84,7 +84,7 @@ class EmbeddedPostgres:
         self._log = self._data_dir / "postgres.log"
         self._process: asyncio.subprocess.Process | None = None
         self.shared_account: str | None = None
-        """What is wrong with the user that the server runs as, if anything; known once it was started."""
+        """A warning about the user that the server runs as, if there is one; known once it was started."""
         self._socket_dir: Path | None = None
         self._lock = DirectoryLock(
             self._data_dir / "postgres.lock", patience_seconds=settings.lock_timeout_seconds
@@ -93,20 +93,20 @@ class EmbeddedPostgres:
 
     @property
     def database_url(self) -> str:
-        """Say where the database is, as asyncpg and libpq read it."""
+        """The database's URL, for asyncpg and libpq; raises ``StoreUnavailable`` before ``start``."""
         if self._socket_dir is None:
             raise StoreUnavailable("the embedded PostgreSQL has not been started")
         return socket_url(self._socket_dir)
 
     @property
     def pid(self) -> int | None:
-        """Give the server's process id while it runs."""
+        """The server's process id while it runs, else None."""
         if self._process is None or self._process.returncode is not None:
             return None
         return self._process.pid
 
     async def start(self) -> None:
-        """Make the cluster if there is none, clear up after a predecessor, and return when it answers."""
+        """Start the server, and return once it answers. Stops an orphan first; creates the cluster if there is none."""
         binaries = find_binaries(self._settings.bin_dir)
         make_private_directory(self._data_dir)
         await self._lock.acquire()
@@ -125,7 +125,7 @@ class EmbeddedPostgres:
             raise
 
     async def stop(self) -> None:
-        """Shut down: fast, then immediate, then by force. Committed work is safe in each case."""
+        """Shut down: fast, then immediate, then SIGKILL. What is committed is safe in each case."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             await end_process(process, self._settings.stop_timeout_seconds)
@@ -141,7 +141,7 @@ class EmbeddedPostgres:
         return await self._process.wait()
 
     async def _stop_orphan(self) -> None:
-        """Stop a server that outlived its starter; make sure a stranger is not mistaken for it."""
+        """Stop a server that outlived the process that started it; never another program with its process id."""
         pid_file = PidFile.read(self._cluster)
         if pid_file is None:
             return
@@ -153,7 +153,7 @@ class EmbeddedPostgres:
             remove_temporary_directory(pid_file.socket_dir)
 
     async def _create_cluster(self, binaries: Binaries, identity: Identity) -> None:
-        """Make a cluster beside its final place and move it there whole: half a cluster is never used."""
+        """Create a cluster in ``postgres.new`` and rename it once it is complete: half a cluster is never used."""
         fresh = self._cluster.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
             sync_directory(self._data_dir)
 
     async def _run(self, identity: Identity, command: Sequence[str], text: str = "") -> None:
-        """Run one of PostgreSQL's programs to its end; its words become ours when it fails."""
+        """Run one of PostgreSQL's programs to its end; raise ``ConfigurationError`` with its output where it fails."""
         process = await asyncio.create_subprocess_exec(
             *identity.wrap(command, signal.SIGKILL),
             stdin=subprocess.PIPE,
@@ -195,24 +195,24 @@ class EmbeddedPostgres:
             await process.wait()
             raise
         if process.returncode != 0:
-            words = " ".join(output.decode("utf-8", "replace").split())
+            text = " ".join(output.decode("utf-8", "replace").split())
             raise ConfigurationError(
-                f"{Path(command[0]).name} could not make {self._cluster}: {words[-600:]}"
+                f"{Path(command[0]).name} could not create {self._cluster}: {text[-600:]}"
             )
 
     async def _launch(self, binaries: Binaries, identity: Identity) -> None:
-        """Start the server, again for a while if remains of its predecessor are still in the way."""
+        """Start the server, and retry while the last processes of its predecessor end."""
         deadline = time.monotonic() + self._settings.lock_timeout_seconds
         while True:
             written = rotate_log(self._log)
             self._process = await self._spawn(binaries, identity)
             if await self._becomes_ready(self._process):
                 return
-            words = read_log_from(self._log, written)
+            text = read_log_from(self._log, written)
             self._process = None
-            if not in_the_way(words) or time.monotonic() > deadline:
+            if not is_predecessor_ending(text) or time.monotonic() > deadline:
                 raise ConfigurationError(
-                    f"PostgreSQL did not start: {words[-600:]} (all of it in {self._log})"
+                    f"PostgreSQL did not start: {text[-600:]} (all of it in {self._log})"
                 )
             await asyncio.sleep(0.2)
 
@@ -230,13 +230,13 @@ class EmbeddedPostgres:
                 stderr=log,
                 env=server_environment(),
                 cwd="/",
-                start_new_session=True,  # a Ctrl-C is for us; we decide the order of stopping
+                start_new_session=True,  # a Ctrl-C reaches only us; we stop the programs in their order
             )
         finally:
             os.close(log)
 
     async def _becomes_ready(self, process: asyncio.subprocess.Process) -> bool:
-        """Wait until the server says so in *its own* pid file: an old one may say "ready" for ever."""
+        """Wait until the pid file of this very process says "ready"; a stale one may say so, too. False: it ended."""
         deadline = time.monotonic() + self._settings.start_timeout_seconds
         while process.returncode is None:
             pid_file = PidFile.read(self._cluster)
@@ -256,10 +256,10 @@ class EmbeddedPostgres:
 
 
 def find_running(data_dir: Path) -> str | None:
-    """Give the URL of the embedded server that runs on ``data_dir``; None where none is ready.
+    """Return the URL of the embedded server that runs on ``data_dir``; None where none is ready.
 
-    For commands that run beside ``indexer up``. Reads files only, and believes the pid file no further than
-    a process that works in the data directory bears it out.
+    For commands that run beside ``indexer up``. Reads files only. The pid file counts only if the process it names is
+    the server of that directory.
     """
     cluster = data_dir.absolute() / "postgres"
     pid_file = PidFile.read(cluster)
@@ -269,7 +269,7 @@ def find_running(data_dir: Path) -> str | None:
 
 
 async def end_process(process: asyncio.subprocess.Process, timeout_seconds: float) -> None:
-    """Stop our own server: fast shutdown, then immediate, then by force."""
+    """Stop our own server: fast shutdown, then immediate, then SIGKILL."""
     for signal_number, patience in ((signal.SIGINT, timeout_seconds), (signal.SIGQUIT, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal_number)
@@ -282,6 +282,6 @@ async def end_process(process: asyncio.subprocess.Process, timeout_seconds: floa
     await process.wait()
 
 
-def in_the_way(words: str) -> bool:
-    """Tell whether a failed start is worth repeating: a predecessor's last processes take a moment to end."""
-    return "still in use" in words or "lock file" in words
+def is_predecessor_ending(text: str) -> bool:
+    """Return whether a start failed because the last processes of a predecessor are still ending."""
+    return "still in use" in text or "lock file" in text

@@ -1,8 +1,8 @@
-"""Programs of ours that are kept running: started, restarted when they end, stopped in good time.
+"""Programs of ours that are kept running: started, restarted when they end, stopped within a time.
 
-A program ends with the process that keeps it (Linux). Where that fails, as after a SIGKILL elsewhere, the
-register of the last run tells the next one whom to end first; a process counts as registered only if it was
-born at the registered moment, since its number may by then be another's.
+A program ends with the process that started it (Linux). Where that fails, as after a SIGKILL on other systems, the
+register of the last run names the processes to end first. A process counts as registered only if it began at the
+registered time, since its id may belong to another program by then.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ log = structlog.get_logger(__name__)
 class Restarting:
     """When to start a program again.
 
-    ``first_delay_seconds`` doubles up to ``longest_delay_seconds``: a killed program is back within seconds,
-    one that dies at once does not fill the log. ``calm_after_seconds``: after so long it starts afresh.
-    ``refusals``: so many quick ends in a row with the exit code for configuration are believed.
+    ``first_delay_seconds`` doubles up to ``longest_delay_seconds``: a killed program is back within seconds, and one
+    that ends at once each time does not fill the log. It is reset after ``calm_after_seconds`` of running.
+    ``refusals``: after so many quick ends in a row with ``exit_codes.USAGE`` it is not started again.
     """
 
     first_delay_seconds: float = 0.2
@@ -53,19 +53,19 @@ class Register:
         self._lines: dict[str, str] = {}
 
     def enter(self, name: str, pid: int) -> None:
-        """Note a program that was just started."""
+        """Add a program that was just started."""
         self._lines[name] = f"{name}\t{pid}\t{birth(pid)}"
         fresh = self._path.with_suffix(".new")
         fresh.write_text("\n".join(self._lines.values()) + "\n", encoding="utf-8")
         fresh.replace(self._path)
 
     def clear(self) -> None:
-        """Forget them, once all have ended."""
+        """Remove all, once they have ended."""
         self._lines.clear()
         self._path.unlink(missing_ok=True)
 
     async def end_leftovers(self, patience_seconds: float = 3.0) -> None:
-        """End what an earlier run left running. What it acknowledged is durable, so patience can be short."""
+        """End what an earlier run left running. What those programs acknowledged is durable, so the wait is short."""
         with contextlib.suppress(FileNotFoundError):
             for line in self._path.read_text(encoding="utf-8").splitlines():
                 fields = line.split("\t")
@@ -75,7 +75,7 @@ class Register:
 
 
 async def end_leftover(name: str, pid: int, born: str, patience_seconds: float) -> None:
-    """Ask a program of an earlier run to end, then make it."""
+    """End a program of an earlier run: SIGTERM, then SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if not born or birth(pid) != born:
             return
@@ -88,7 +88,7 @@ async def end_leftover(name: str, pid: int, born: str, patience_seconds: float) 
 
 
 def birth(pid: int) -> str:
-    """Say when a process began; empty where it has ended."""
+    """Return when a process began, in clock ticks since boot; empty where it has ended."""
     try:
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -101,9 +101,9 @@ def birth(pid: int) -> str:
 
 
 def birth_by_ps(pid: int) -> str:
-    """Say the same where there is no /proc."""
-    asked = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - a number only
+    """Return the same as a date where there is no /proc."""
+    command = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 - a number only
 
 
 class Program:
@@ -126,13 +126,13 @@ class Program:
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """The process id while it runs, else None."""
         if self._process is None or self._process.returncode is not None:
             return None
         return self._process.pid
 
     async def keep_running(self) -> NoReturn:
-        """Start it, and start it again whenever it ends; give up only when it refuses its configuration."""
+        """Start the program, and again whenever it ends; raise ``ConfigurationError`` where it refuses its settings."""
         delay, refused = self._restarting.first_delay_seconds, 0
         while True:
             began = time.monotonic()
@@ -142,25 +142,25 @@ class Program:
                 delay, refused = self._restarting.first_delay_seconds, 0
             refused = refused + 1 if exit_code == exit_codes.USAGE else 0
             if refused >= self._restarting.refusals:
-                raise ConfigurationError(f"{self.name} refuses its configuration; what it said is above")
+                raise ConfigurationError(f"{self.name} refuses its configuration; its own message is above")
             log.warning("process_ended", process=self.name, exit_code=exit_code, restart_in_seconds=delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, self._restarting.longest_delay_seconds)
 
     async def _run(self) -> int:
-        tied = [sys.executable, "-I", "-S", attach.__file__, "--signal", str(int(signal.SIGTERM))]
+        launcher = [sys.executable, "-I", "-S", attach.__file__, "--signal", str(int(signal.SIGTERM))]
         self._process = await asyncio.create_subprocess_exec(
-            *(*tied, "--parent", str(os.getpid()), "--", *self._command),
+            *(*launcher, "--parent", str(os.getpid()), "--", *self._command),
             stdin=subprocess.DEVNULL,
             env=self._environment,
-            start_new_session=True,  # a Ctrl-C is for us; we decide the order of stopping
+            start_new_session=True,  # a Ctrl-C reaches only us; we stop the programs in their order
         )
         self._register.enter(self.name, self._process.pid)
         log.info("process_started", process=self.name, pid=self._process.pid)
         return await self._process.wait()
 
     async def stop(self, patience_seconds: float, hurry: asyncio.Event) -> None:
-        """Ask it to end and wait; make it end when patience is over or someone is in a hurry."""
+        """Stop the program: SIGTERM, and SIGKILL after ``patience_seconds``, or at once when ``hurry`` is set."""
         process = self._process
         if process is None or process.returncode is not None:
             return

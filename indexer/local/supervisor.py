@@ -1,8 +1,8 @@
-"""``indexer up``: everything on one machine, in one terminal, ended by one Ctrl-C.
+"""``indexer up``: all programs on one machine, in one terminal, stopped by one Ctrl-C.
 
-An embedded PostgreSQL (unless a database is named), ``indexer serve`` and ``reconciler run``, each a process
-of its own: what kills one leaves the others standing, and it is back within seconds. They are stopped in the
-order reconciler, server, database, so that each finds what it needs to finish its work.
+An embedded PostgreSQL (unless a database is named), ``indexer serve`` and ``reconciler run``, each in a process of its
+own: if one is killed, the others go on, and it is back within seconds. They are stopped in the order reconciler,
+server, database, so that each can finish its work.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"} 
 
 @dataclass(frozen=True, slots=True)
 class UpSettings:
-    """What ``indexer up`` needs to know.
+    """Settings of ``indexer up``.
 
-    ``environment``: what the programs get, with the database's URL and the token added; they read their own
-    settings from it. ``database_url``: None for the embedded server. ``notifications_token``: None to use the
-    generated one. ``listen``: where ``indexer serve`` listens, to say so.
-    ``readable``: somebody may read the API.
-    ``database_patience_seconds``: how long a database that does not answer yet is waited for at the start.
-    ``stop_patience_seconds``: what a program may take to drain before it is killed.
+    ``environment``: of the programs, which read their own settings from it; the database's URL and the token are added.
+    ``database_url``: None for the embedded server. ``notifications_token``: None for a generated one. ``listen``: the
+    address of ``indexer serve``. ``readable``: a setting lets somebody read the API.
+    ``database_patience_seconds``: how long a database may take to answer at the start.
+    ``stop_patience_seconds``: how long a program may take to drain before it is killed.
     """
 
     data_dir: Path
@@ -64,7 +63,7 @@ class UpSettings:
 
 
 async def up(settings: UpSettings) -> int:
-    """Run until a signal asks to end (then 0), or something makes going on pointless (then it is raised)."""
+    """Run until a signal, and return 0; raise where a part cannot be kept running."""
     if not settings.registry_url:
         raise ConfigurationError(
             "RECONCILER_REGISTRY_URL is not set: say where the registry is, for example "
@@ -81,7 +80,7 @@ async def up(settings: UpSettings) -> int:
 
 
 class Supervisor:
-    """The parts, from the first start to the last stop."""
+    """The database and the programs, from the first start to the last stop."""
 
     def __init__(self, settings: UpSettings, data_dir: Path) -> None:
         self._settings = settings
@@ -93,7 +92,7 @@ class Supervisor:
         self._programs: list[Program] = []
 
     async def run(self) -> int:
-        """Start all, wait for an end, stop all."""
+        """Start all parts, wait for a signal or a failure, stop all parts."""
         self._listen_for_signals()
         work = asyncio.create_task(self._work(), name="up")
         ending = asyncio.create_task(self._asked_to_end.wait(), name="ending")
@@ -109,7 +108,7 @@ class Supervisor:
         return 0
 
     async def _work(self) -> None:
-        """Start the parts in the order in which they need each other, and keep them running."""
+        """Start the parts in the order in which they depend on each other, and keep them running."""
         await self._register.end_leftovers()
         token, token_place = notifications_token(self._settings.notifications_token, self._data_dir)
         ensure_free(self._settings.listen)
@@ -149,7 +148,7 @@ class Supervisor:
             log.info("postgres_started", pid=self._postgres.pid)
 
     async def _announce(self, token_place: str) -> None:
-        """Once it answers, tell the operator where everything is and what the registry must be told."""
+        """Once the server is ready, print the addresses and the registry's configuration."""
         await until_ready(self._settings.listen)
         log.info("up_ready", listen=self._settings.listen, registry=self._settings.registry_url)
         database = "as INDEXER_DATABASE_URL says"
@@ -166,7 +165,7 @@ class Supervisor:
         sys.stdout.flush()
 
     async def _stop(self) -> None:
-        """Stop all, each within its time; a second signal shortens that to nothing."""
+        """Stop all parts, each within its time; a second signal kills the programs at once."""
         for program in reversed(self._programs):
             await program.stop(self._settings.stop_patience_seconds, self._hurry)
         self._register.clear()
@@ -178,7 +177,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup meant it; SIGINT is ignored by every background job of a script, which did not
+                continue  # as nohup wants; an ignored SIGINT says nothing: shells set it for every background job
             loop.add_signal_handler(number, self._end, number)
 
     def _end(self, number: signal.Signals) -> None:
@@ -189,7 +188,7 @@ class Supervisor:
 
 
 async def until_one_fails(*work: Coroutine[object, object, None]) -> None:
-    """Let all run; the first error ends the others and is raised as it is."""
+    """Run all; the first error cancels the others and is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.gather(*tasks)
@@ -200,7 +199,7 @@ async def until_one_fails(*work: Coroutine[object, object, None]) -> None:
 
 
 async def migrate_when_reachable(database_url: str, patience_seconds: float) -> list[str]:
-    """Bring the database up to date; one that is itself just starting is given a while."""
+    """Migrate the database, and return what was applied; one that is starting may take ``patience_seconds``."""
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -213,7 +212,7 @@ async def migrate_when_reachable(database_url: str, patience_seconds: float) -> 
 
 
 async def start_again(postgres: EmbeddedPostgres, attempts: int = 10) -> None:
-    """Start a server that ended; a machine that is short of something for a moment gets some tries."""
+    """Start a server that ended; retry, since the machine may be short of memory or disk for a moment."""
     for attempt in range(1, attempts + 1):
         try:
             await postgres.start()
@@ -227,7 +226,7 @@ async def start_again(postgres: EmbeddedPostgres, attempts: int = 10) -> None:
 
 
 def notifications_token(given: str | None, data_dir: Path) -> tuple[str, str]:
-    """Take the operator's token, else the one made at an earlier start, else make one; say where it is."""
+    """Return the token and where it is written: the operator's, else an earlier start's, else a new one."""
     if given:
         return given, "INDEXER_NOTIFICATIONS_TOKEN"
     path = data_dir / TOKEN_FILE
@@ -246,14 +245,14 @@ def notifications_token(given: str | None, data_dir: Path) -> tuple[str, str]:
 
 
 def python(module: str, verb: str) -> list[str]:
-    """Run one of our modules with this Python; what lies in the working directory is not imported (-P)."""
+    """Return the command of one of our modules; -P: nothing is imported from the working directory."""
     return [sys.executable, "-P", "-m", module, verb]
 
 
 def ensure_free(listen: str) -> None:
-    """Raise ``ConfigurationError`` where another process listens at our server's address, or it is not ours to have.
+    """Raise ``ConfigurationError`` where our server cannot listen at its address, mostly since another process does.
 
-    Asked before anything is started: that other process would answer for our server, and be announced in its place.
+    Checked before anything is started: that process would answer ``/readyz``, and be announced as our server.
     """
     host, port = parse_address(listen)
     try:
@@ -272,20 +271,20 @@ def ensure_free(listen: str) -> None:
 
 
 def reachable_url(listen: str) -> str:
-    """FeedLease an address to listen on into one to connect to."""
+    """Return the URL by which this machine reaches an address that a server listens on."""
     host, _, port = listen.rpartition(":")
     return f"http://{ANY_ADDRESS.get(host, host)}:{port}"
 
 
 async def until_ready(listen: str) -> None:
-    """Wait until ``/readyz`` says yes."""
+    """Wait until ``/readyz`` answers 200."""
     host, _, port = reachable_url(listen).removeprefix("http://").rpartition(":")
     while not await is_ready(host.strip("[]"), int(port)):  # noqa: ASYNC110 - another process gets ready
         await asyncio.sleep(POLL_SECONDS)
 
 
 async def is_ready(host: str, port: int) -> bool:
-    """Ask once; a handful of lines, since an HTTP client is more than this needs."""
+    """Return whether ``/readyz`` answers 200. Over a plain socket: an HTTP client is more than this needs."""
     try:
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection(host, port)
@@ -302,8 +301,8 @@ async def is_ready(host: str, port: int) -> bool:
 def announcement(
     *, base_url: str, registry_url: str, database: str, token_place: str, readable: bool = True
 ) -> str:
-    """Write what an operator wants to know first."""
-    closed = "" if readable else "   (closed: set INDEXER_API_TOKENS, every question is 401 until then)"
+    """Return the text for the operator: the addresses, and what to write into the registry's configuration."""
+    closed = "" if readable else "   (closed: set INDEXER_API_TOKENS, every request is 401 until then)"
     token = f"<content of {token_place}>" if "/" in token_place else "<its value>"
     return f"""
 indexer is up
@@ -312,7 +311,7 @@ indexer is up
   database   {database}
   token      {token_place}
 
-Tell the registry once, in its config.yml, and restart it:
+Add this to the registry's config.yml, once, and restart it:
 
   notifications:
     endpoints:
@@ -327,9 +326,9 @@ Tell the registry once, in its config.yml, and restart it:
           mediatypes: [application/octet-stream]
           # With pulls, as this section is: last_pulled_at, pull_count and who pulled what. One event for each GET and
           # HEAD of a manifest: 3 kB of the registry's memory until it is delivered, 2 kB here for a day, and
-          # an entry of the audit log for ever, 300 bytes, or less with INDEXER_PULL_DETAIL=7d.
+          # an entry of the audit log that stays, 300 bytes, or less with INDEXER_PULL_DETAIL=7d.
           # Without pulls, if nobody will ask what is in use: take away the # of the next line. Then answers say
-          # `pulls_known: false`, and no tag can be told to be unused.
+          # `pulls_known: false`, and nothing shows which tags are unused.
           # actions: [pull]
 
 End with Ctrl-C.
