@@ -68,7 +68,8 @@ class Settings:
     indexer_anonymous_read: bool = setting(switch, default=False)
     """Open the read APIs to everyone who can reach the address."""
     indexer_spool_bytes: int = setting(parse_size, 1024**3)
-    """How much may be spooled under the data directory while the database is away; beyond it the registry waits."""
+    """Bytes of deliveries kept on disk, under the data directory, while the database is away. Beyond it deliveries
+    get 503, and the registry sends them again."""
     indexer_auth_issuer: str | None = setting(text, None)
     """Trust the registry's own tokens: its ``auth.token.issuer``. All four of these, or none."""
     indexer_auth_service: str | None = setting(text, None)
@@ -84,9 +85,10 @@ class Settings:
     indexer_event_retention: timedelta = setting(parse_duration, timedelta(days=30))
     """How long event ids are remembered to recognise a redelivery; a registry gives up sooner, by restarting."""
     indexer_tombstone_retention: timedelta = setting(parse_duration, timedelta(days=90))
-    """How long a deletion can overrule late news of a push."""
+    """How long a deletion is remembered, so that a late event of an earlier push does not bring the tag back."""
     indexer_work_retention: timedelta = setting(parse_duration, timedelta(days=30))
-    """How long work that fails again and again is tried before it is given up; walks bring back what matters."""
+    """How long a work item that keeps failing is tried before it is dropped. The next full reconcile adds it again if
+    it matters."""
     indexer_pull_detail: timedelta | None = setting(parse_pull_detail, None)
     """``all``: each pull is an entry of the log at once, and for ever. A duration: pulls are kept beside the log as
     single entries for so long, and then the log takes them in, one entry per client and hour."""
@@ -101,16 +103,17 @@ class Settings:
     indexer_audit_checkpoint_file: Path | None = setting(absolute_path, None)
     """Where the newest checkpoint is published, too: a file, replaced as a whole."""
     indexer_audit_check_rate: int = setting(whole_number(at_least=0), 1000)
-    """How many entries a second are compared with the tree, over and over; 0: none are."""
+    """Entries a second that are compared with the tree, from the first to the last and again; 0: none."""
     indexer_access_log: tuple[Path, ...] = setting(list_of(path), ())
-    """Access logs of the registry, or of the proxy before it: what was denied or failed is entered in the audit log."""
+    """Access logs of the registry, or of the proxy in front of it. Requests that were denied or failed go into the
+    audit log."""
     indexer_access_log_token: Secret | None = setting(secret, None)
-    """What a collector must send to ``/access-log`` as ``Authorization: Bearer``. Unset: there is no such door."""
+    """What a collector must send to ``/access-log`` as ``Authorization: Bearer``. Unset: there is no such endpoint."""
     indexer_audit_keep: timedelta | None = setting(parse_duration, None)
-    """How long a month of the audit log is kept after it ended; unset: for ever. Set it together with the directory,
-    unless what is old is to be dropped without an archive."""
+    """How long a month of the audit log is kept after it ended; unset: for ever. Without
+    ``INDEXER_AUDIT_ARCHIVE_DIR`` an old month is deleted without an archive."""
     indexer_audit_archive_dir: Path | None = setting(absolute_path, None)
-    """Where what leaves the log is archived, compressed NDJSON."""
+    """Directory for months that leave the log: compressed NDJSON, with the proof of each beside it."""
     indexer_gitlab_url: str | None = setting(gitlab_url, None)
     """GitLab's base URL: notifications are forwarded there. Needs the token, too."""
     indexer_gitlab_token: Secret | None = setting(header, None)
@@ -126,7 +129,7 @@ class Settings:
     indexer_api_streams: int = setting(whole_number(at_least=0), 100)
     """Streams and long polls of ``/api/v1/feed`` that may be open at a time."""
     indexer_feeds_file: Path | None = setting(path, None)
-    """TOML that says where the audit log is delivered to; see docs/reference/feeds.md."""
+    """TOML file that lists the feeds: receivers of the audit log. See docs/reference/feeds.md."""
     indexer_log_level: str = setting(one_of("debug", "info", "warning", "error"), "info")
     indexer_log_format: str = setting(one_of("auto", "json", "console"), "auto")
     """``auto``: console on a terminal, JSON elsewhere."""
@@ -151,26 +154,28 @@ class Settings:
     reconciler_registry_debug_urls: tuple[str, ...] = setting(list_of(text), ())
     """The instances' debug addresses, for loss accounting."""
     reconciler_interval: timedelta = setting(parse_duration, timedelta(hours=1))
-    """How long a walk of the whole registry may be old before the next begins."""
+    """Time from the start of one full reconcile to the start of the next."""
     reconciler_concurrency: int = setting(whole_number(at_least=1, at_most=512), 32)
     """Requests to the registry at a time. Past 64 a single registry gets slower, not faster (measured)."""
     reconciler_max_rate: float | None = setting(rate, None)
-    """Requests a second that a walk may send, of each process; unset: as many as are answered."""
+    """Requests a second that one process may send during a reconcile; unset: no limit but the registry's answers."""
     reconciler_brake_share: float = setting(share, 0.1)
-    """A walk that would delete more than this share of all tags stops and asks."""
+    """The brake: a full reconcile that would delete more than this share of all tags deletes none, and exits with 3."""
     reconciler_accept_denied: tuple[str, ...] = setting(list_of(text), ())
-    """Patterns of repositories that may be denied to the reconciler (``old/*``), and ``_catalog``: walks are complete
-    without them."""
+    """Patterns of repositories that the registry may deny to the reconciler (``old/*``), and ``_catalog``: a
+    reconcile counts as complete without them."""
     reconciler_metrics_listen: str | None = setting(address, None)
     """Address and port for the reconciler's own Prometheus metrics; unset: none. The indexer shows every loop too."""
     reconciler_reread_after: timedelta = setting(parse_duration, timedelta(hours=24))
-    """How old the last reading of a tag's manifest may be before a walk reads it again, not only its link."""
+    """How long ago a tag's manifest may have been read before a full reconcile reads it again. In between only the
+    digest that the tag points to is compared."""
     reconciler_hidden_tag_requests: int = setting(whole_number(at_least=0), 10_000)
-    """Requests of one walk, of each process, for tags that the registry leaves out of its own listing; 0: none."""
+    """Requests that each process may spend in one reconcile on tags that the registry leaves out of its own list; 0:
+    none."""
     reconciler_checkpoint_repository: str | None = setting(text, None)
     """Where the log's checkpoints are pushed to in the registry; unset: nowhere. The user needs pull and push there."""
     reconciler_checkpoint_interval: timedelta = setting(parse_duration, timedelta(hours=1))
-    """How long from one such push, or a look at what was pushed, to the next."""
+    """How often a checkpoint is pushed, and the pushed one is compared with the log."""
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` where settings that go together do not stand together."""

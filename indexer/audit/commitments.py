@@ -55,14 +55,14 @@ class Salts:
 
 
 def actor_of(row: Any) -> Subject | None:
-    """Return whose name an entry tells; None: nobody's."""
+    """Return whose name an entry holds; None: nobody's."""
     if row["actor"] is None:
         return None
     return Subject(actor_id=row["actor_id"], client_id=NONE, day=row["occurred_at"].date())
 
 
 def client_of(row: Any) -> Subject | None:
-    """Return whose address and user agent an entry tells; None: nobody's."""
+    """Return whose address and user agent an entry holds; None: nobody's."""
     if row["address"] is None:
         return None
     actor = NONE if row["actor"] is None else row["actor_id"]

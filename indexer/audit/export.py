@@ -33,7 +33,7 @@ BATCH = 1000
 """Entries in memory at a time."""
 
 WINDOW = 20_000
-"""Positions that one statement looks at: what a filter leaves of them may be nothing."""
+"""Positions that one statement reads; a filter may leave none of them."""
 
 EVERYTHING = AuditFilter()
 

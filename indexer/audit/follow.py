@@ -19,7 +19,7 @@ from indexer.store.listing.audit import AuditFilter, head_position
 from indexer.store.pool import Pool, connection
 
 REST_SECONDS = 5.0
-"""Between two looks where no notification comes: one may be missed while its connection is made again."""
+"""Between two reads where no notification comes: one may be missed while its connection is made again."""
 
 
 async def follow(

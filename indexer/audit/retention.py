@@ -61,7 +61,7 @@ class RetentionLoop:
         self._held_by: str | None = None
 
     async def run_once(self) -> IterationResult:
-        """Begin the month's part if it is time, let go of what is old enough, and pack one that is closed."""
+        """Begin the month's part if it is time, expire parts that are old enough, and reindex one that is closed."""
         now = datetime.now(UTC)
         turned = await turn(self._pool, now=now)
         left = await self._expire_part(cut_of(self._policy.keep, now), now)
@@ -85,7 +85,7 @@ class RetentionLoop:
 async def turn(pool: Pool, *, now: datetime) -> int:
     """Close the open part and begin the next where it is time; return how many were closed.
 
-    Where a reader does not let go of the log for a while nothing is done: the open part takes what comes meanwhile.
+    While a reader holds the log nothing is done: the open part takes what comes meanwhile.
     """
     async with connection(pool) as held:
         if not _due(await _open_part(held), head=await head_position(held), now=now):

@@ -23,7 +23,7 @@ from indexer.store.tiles import find_tiles, put_tiles
 
 BATCH = 2000
 AT_A_STRETCH = 100
-"""Entries that are hashed before others get their turn: the door that receives notifications is in this process."""
+"""Entries that are hashed before other tasks run: notifications are received in the same process."""
 
 REST_SECONDS = 0.25
 REST_WHILE_ANOTHER_SEALS_SECONDS = 2.0

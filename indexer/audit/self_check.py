@@ -35,7 +35,7 @@ WINDOW = 4 * WIDTH
 """Entries that are compared at a time: whole tiles."""
 
 PASS = timedelta(minutes=10)
-"""A lap of a short log ends sooner than that; the next one waits."""
+"""A pass over a short log ends sooner; the next one waits until then."""
 
 REST_SECONDS = 5.0
 WHOLE = 0
@@ -49,15 +49,15 @@ class SelfCheck:
 
     name = "check"
 
-    def __init__(self, pool: Pool, *, rate: int, verifier: str | None, current: timedelta = PASS) -> None:
+    def __init__(self, pool: Pool, *, rate: int, verifier: str | None, pass_length: timedelta = PASS) -> None:
         """``verifier``: the public key that must have signed; None: any."""
         self._pool = pool
         self._rate = rate
         self._verifier = verifier
-        self._pass = current
+        self._pass = pass_length
 
     async def run_once(self) -> IterationResult:
-        """Compare one window of the present lap."""
+        """Compare one window of the current pass."""
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
             current = await lock_check(held)
@@ -91,7 +91,7 @@ class SelfCheck:
 
 
 def _rests(ended_at: datetime | None, *, now: datetime, rest: timedelta) -> bool:
-    """Tell whether the next lap waits. An end in the future is none: it would turn the check off until then."""
+    """Return whether the next pass waits. An end in the future counts as none: it would stop the check until then."""
     return ended_at is not None and timedelta(0) <= now - ended_at < rest
 
 
@@ -165,7 +165,7 @@ async def check_window(held: Connection, *, first: int, last: int) -> list[Damag
             damages.append(
                 _damage(position, VerifyFault.ALTERED, f"has another {subject} than it was sealed with")
             )
-    if damages:  # it is no damage that a part left the log while we looked
+    if damages:  # it is no damage that a part left the log while it was read
         dropped = (await extent(held)).dropped
         return [damage for damage in damages if damage.position > dropped]
     return await _check_above(held, first=first, last=last)

@@ -1,4 +1,4 @@
-"""What the database knows, as metrics: the backlog of every kind of work, and how every loop of every process fares.
+"""What the database knows, as metrics: the backlog of every kind of work, and the state of every loop of every process.
 
 So one scrape of the server shows the reconciler's loops too.
 """
@@ -54,11 +54,9 @@ AUDIT_SIGNED = Gauge("indexer_audit_signed_position", "Of the newest entry that 
 AUDIT_PUSHED = Gauge(
     "indexer_audit_pushed_position", "The same of the checkpoint that was pushed into the registry last."
 )
-WORK_WAITING = Gauge("indexer_work_waiting", "Work that waits, by kind.", ["kind"])
-WORK_FAILING = Gauge("indexer_work_failing", "Waiting work that failed before, by kind.", ["kind"])
-WORK_AGE = Gauge(
-    "indexer_work_oldest_age_seconds", "How long the oldest work has been due, by kind.", ["kind"]
-)
+WORK_WAITING = Gauge("indexer_work_waiting", "Work items that wait, by kind.", ["kind"])
+WORK_FAILING = Gauge("indexer_work_failing", "Waiting work items that failed before, by kind.", ["kind"])
+WORK_AGE = Gauge("indexer_work_oldest_age_seconds", "Age of the oldest work item, by kind.", ["kind"])
 GITLAB_WAITING = Gauge("indexer_gitlab_waiting", "Events that wait for GitLab.")
 GITLAB_AGE = Gauge("indexer_gitlab_oldest_age_seconds", "Age of the oldest event that waits for GitLab.")
 GITLAB_DEAD_LETTERS = Gauge("indexer_gitlab_dead", "Events that GitLab refused for good.")
@@ -76,19 +74,19 @@ LOSS_INTERVALS = Gauge(
     "indexer_loss_intervals", "Intervals on record, by what is claimed of them.", ["state"]
 )
 VERIFIED_SHARE = Gauge(
-    "indexer_tags_verified_ratio", "Share of tags that a look agreed with, within a time.", ["within"]
+    "indexer_tags_verified_ratio", "Share of tags that were verified within a time.", ["within"]
 )
 PUSH_VERIFIED = Gauge(
     "indexer_push_verified_seconds",
-    "From a push's event to the look that agreed, in the last hour.",
+    "From a push's event until its tag was verified, in the last hour.",
     ["quantile"],
 )
 LAST_COMPLETE_RECONCILE = Gauge(
-    "indexer_last_complete_reconcile_timestamp_seconds", "When the last complete walk of everything ended."
+    "indexer_last_complete_reconcile_timestamp_seconds", "When the last complete full reconcile ended."
 )
 RECONCILE_UNDECIDED = Gauge(
     "indexer_reconcile_undecided",
-    "What the newest walk of everything could not decide or left out.",
+    "What the newest full reconcile could not decide or left out.",
     ["kind"],
 )
 HIDES_TAGS = Gauge("indexer_registry_hides_tags", "1 where the registry was found to hide tags, else 0.")
@@ -187,9 +185,9 @@ async def _verification(held: Connection, now: datetime) -> None:
         VERIFIED_SHARE.labels(within).set(math.nan if share is None else share)
     for quantile, seconds in (("0.5", shares.median_seconds), ("0.99", shares.p99_seconds)):
         PUSH_VERIFIED.labels(quantile).set(math.nan if seconds is None else seconds)
-    walked = await drift.last_complete_run(held)
-    if walked is not None:
-        LAST_COMPLETE_RECONCILE.set(walked.finished_at.timestamp())
+    newest = await drift.last_complete_run(held)
+    if newest is not None:
+        LAST_COMPLETE_RECONCILE.set(newest.finished_at.timestamp())
 
 
 def _age(since: datetime | None, now: datetime) -> float:

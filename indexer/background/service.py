@@ -58,7 +58,7 @@ LOOP_ITEMS = Counter("indexer_loop_items_total", "What a background loop worked 
 
 
 class Service:
-    """Runs loops until told to stop."""
+    """Runs loops until asked to stop."""
 
     def __init__(self, pool: Pool, *, program: str) -> None:
         self._pool = pool
@@ -141,7 +141,7 @@ async def _round(loop: Loop) -> IterationResult:
 
 @dataclass(slots=True, kw_only=True)
 class _Report:
-    """Writes to the database how a loop fares, at most every few seconds unless that changes."""
+    """Writes the state of a loop to the database, at most every few seconds unless it changes."""
 
     loop: str
     process: str
@@ -183,7 +183,7 @@ def stop_signals() -> asyncio.Event:
 
 
 async def until_current(pool: Pool, stop: asyncio.Event) -> bool:
-    """Wait for a database that is at our version; False if told to stop before. Raises ``StoreOutdated``.
+    """Wait for a database that is at our version; False if asked to stop before. Raises ``StoreOutdated``.
 
     A daemon that started first, or again in the middle of an outage, must not need somebody to start it once more.
     """

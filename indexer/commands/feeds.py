@@ -12,14 +12,14 @@ from indexer.commands.common import AsJson, Config, operator, print_result, with
 from indexer.common.errors import CallerError
 from indexer.common.terminal import printable
 
-app = cyclopts.App(name="feeds", help="Where the audit log is delivered to.")
+app = cyclopts.App(name="feeds", help="Feeds: receivers of the audit log.")
 
 Name = Annotated[str, cyclopts.Parameter(help="The feed's name.")]
 
 
 @app.command(name="list")
 def list_feeds(*, config: Config = None, json: AsJson = False) -> int:
-    """List how every feed fares: how far it is, what it failed at last, when it tries again."""
+    """List every feed: how far it is, its last error, when it tries again."""
     from indexer.store import feeds  # noqa: PLC0415
 
     async def work(connection: Any) -> int:

@@ -12,7 +12,7 @@ from indexer.commands.common import AsJson, Config, operator, print_result, with
 from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 
-app = cyclopts.App(name="inbox", help="Deliveries that could not be applied.")
+app = cyclopts.App(name="inbox", help="The quarantine: deliveries that could not be applied.")
 
 
 @app.command(name="list")

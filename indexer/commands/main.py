@@ -17,9 +17,11 @@ app = cyclopts.App(
     "log in PostgreSQL, and serves them over HTTP. Settings are environment variables or a TOML file; see "
     "docs/reference/settings.md.",
 )
-app.command("indexer.commands.inbox:app", name="inbox", help="Deliveries that could not be applied.")
+app.command(
+    "indexer.commands.inbox:app", name="inbox", help="The quarantine: deliveries that could not be applied."
+)
 app.command("indexer.commands.audit:app", name="audit", help="The audit log.")
-app.command("indexer.commands.feeds:app", name="feeds", help="Where the audit log is delivered to.")
+app.command("indexer.commands.feeds:app", name="feeds", help="Feeds: receivers of the audit log.")
 app.command("indexer.commands.policies:app", name="policies", help="The file of policies.")
 app.command(server.up)
 app.command(server.serve)

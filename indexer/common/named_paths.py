@@ -19,7 +19,7 @@ class NamedPath:
     writable: bool
 
 
-def look(path: Path) -> NamedPath:
+def inspect(path: Path) -> NamedPath:
     """Look at a path with the rights of this process."""
     directory = path.is_dir()
     needed = os.X_OK if directory else 0  # of a directory, to reach what is in it
@@ -33,18 +33,18 @@ def look(path: Path) -> NamedPath:
 
 def check_directory(setting: str, path: Path) -> None:
     """Raise ``ConfigurationError`` unless files can be made in a directory."""
-    _refuse(setting, path, judge_directory(look(path)))
+    _refuse(setting, path, judge_directory(inspect(path)))
 
 
 def check_place(setting: str, path: Path) -> None:
     """Raise ``ConfigurationError`` unless a file can be put, and replaced, at a path."""
-    _refuse(setting, path, "is a directory, not a file" if look(path).directory else None)
-    _refuse(setting, path.parent, judge_directory(look(path.parent)))
+    _refuse(setting, path, "is a directory, not a file" if inspect(path).directory else None)
+    _refuse(setting, path.parent, judge_directory(inspect(path.parent)))
 
 
 def check_log(setting: str, path: Path) -> None:
     """Raise ``ConfigurationError`` unless a file that another program writes can be read, or may still come."""
-    _refuse(setting, path, judge_log(look(path), look(path.parent)))
+    _refuse(setting, path, judge_log(inspect(path), inspect(path.parent)))
 
 
 def judge_directory(found: NamedPath) -> str | None:

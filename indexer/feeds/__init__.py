@@ -1,1 +1,1 @@
-"""The door through which we tell others: feeds of what happened, and notifications forwarded to GitLab."""
+"""Feeds: delivery of the audit log to other systems."""

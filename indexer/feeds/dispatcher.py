@@ -42,7 +42,7 @@ log = structlog.get_logger()
 LEASE_SECONDS = 30.0
 """Longer than a delivery may take, and renewed before each."""
 WINDOW = 20_000
-"""Positions that one statement looks at: what a filter leaves of them may be nothing."""
+"""Positions that one statement reads; a filter may leave none of them."""
 REST_SECONDS = 5.0
 """Where no seal wakes the loop: a notification may be missed while its connection is made again."""
 REST_WHILE_ANOTHER_DELIVERS_SECONDS = 5.0
@@ -50,7 +50,7 @@ FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 300.0
 LONGEST_ASKED_SECONDS = 3600.0
 LONGEST_REST_SECONDS = 30.0
-"""A loop that waits looks so often whether an operator replayed."""
+"""How often a waiting loop checks whether an operator asked for a replay."""
 REFUSED_IN_A_ROW = 100
 """A sink that refuses so many entries one after the other refuses us: it is stopped, or the whole log would die."""
 DEAD_ATTEMPTS = 10

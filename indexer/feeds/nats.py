@@ -141,7 +141,7 @@ class NatsSink:
 
 
 def why(error: BaseException) -> str:
-    """Say who has to mend what: the password, the certificates, or the server."""
+    """Say what the operator has to repair: the password, the certificates, or the server."""
     if isinstance(error, NotSentError):
         return str(error)
     said = str(error).removeprefix("nats: ").strip("'")

@@ -14,7 +14,7 @@ def doctor(
     probe_repository: Annotated[
         str, cyclopts.Parameter(help="Where the canary is pushed; the user needs pull, push and delete.")
     ] = "registry-indexer-doctor/canary",
-    read_only: Annotated[bool, cyclopts.Parameter(negative=(), help="Push no canary; only look.")] = False,
+    read_only: Annotated[bool, cyclopts.Parameter(negative=(), help="Push no canary; only read.")] = False,
     indexer_url: Annotated[
         str | None,
         cyclopts.Parameter(help="Where `indexer serve` is reached from here, if not at INDEXER_LISTEN."),

@@ -15,8 +15,9 @@ app = cyclopts.App(
     name="reconciler",
     version=version,
     help_format="plaintext",
-    help="Goes and looks: verifies tags, reads manifests, walks the registry for drift, and repairs the "
-    "inventory. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
+    help="Keeps the inventory right: verifies tags, reads manifests, compares the whole registry with the "
+    "inventory, and repairs the inventory. Settings are environment variables or a TOML file; see "
+    "docs/reference/settings.md.",
 )
 app.command(run.run)
 app.command(once.once)

@@ -66,7 +66,7 @@ def once(
         bool,
         cyclopts.Parameter(
             negative=(),
-            help="Go on with a walk that was interrupted, or help with one under way, if there is one: what it "
+            help="Continue a reconcile that was interrupted, or help with a running one, if there is one: what it "
             "compared already is not compared again.",
         ),
     ] = False,
@@ -105,8 +105,8 @@ def _exit_code(report: RunReport) -> int:
 
     if report.outcome is RunOutcome.BRAKED:
         return exit_codes.BRAKE
-    unsettled = any(name.startswith("waiting_") for name, count in report.counts.items() if count)
-    return 0 if report.outcome is RunOutcome.COMPLETE and not unsettled else exit_codes.FAILED
+    waiting = any(name.startswith("waiting_") for name, count in report.counts.items() if count)
+    return 0 if report.outcome is RunOutcome.COMPLETE and not waiting else exit_codes.FAILED
 
 
 def print_report(report: RunReport, *, as_json: bool) -> None:
@@ -130,7 +130,7 @@ def print_report(report: RunReport, *, as_json: bool) -> None:
         return
     counts = report.counts
     if report.resumed_from is not None:
-        write_lines([f"went on with the walk that began at {format_time(report.resumed_from)}"])
+        write_lines([f"continued the reconcile that began at {format_time(report.resumed_from)}"])
     sys.stdout.write(
         f"{report.outcome}: {counts['repositories']} repositories, {counts['tags']} tags compared, "
         f"{counts['changed']} repaired, {report.undecided_count} undecided"
@@ -145,7 +145,7 @@ def print_report(report: RunReport, *, as_json: bool) -> None:
     for name, count in counts.items():
         if name.startswith("waiting_") and count:
             kind = name.removeprefix("waiting_")
-            write_lines([f"  not settled yet: {count} to {kind}; see `reconciler status`"])
+            write_lines([f"  still waiting: {count} to {kind}; see `reconciler status`"])
     if report.brake is not None:
         _print_brake(report)
 

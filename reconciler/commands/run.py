@@ -7,7 +7,7 @@ from reconciler.commands.shared import MaxRate, at_most
 
 
 def run(*, max_rate: MaxRate = None, config: Config = None) -> int:
-    """Keep the inventory right: verify, read and walk until stopped."""
+    """Keep the inventory right until stopped: verify tags, read manifests, reconcile the whole registry regularly."""
     from reconciler.daemon import run as run_loops  # noqa: PLC0415
 
     settings = at_most(read_settings(config, logs=True), max_rate)

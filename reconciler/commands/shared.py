@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.drift.report import Progress
 
 OF_CACHE = (
-    "the registry is a pull-through cache: nothing is compared; what is pulled through it is on record\n"
+    "the registry is a pull-through cache: nothing is compared; the inventory has what is pulled through it\n"
 )
 
 Scope = Annotated[
@@ -36,7 +36,8 @@ Scope = Annotated[
 MaxRate = Annotated[
     float | None,
     cyclopts.Parameter(
-        name="--max-rate", help="Requests a second that the walk may send; instead of RECONCILER_MAX_RATE."
+        name="--max-rate",
+        help="Requests a second that the reconcile may send; instead of RECONCILER_MAX_RATE.",
     ),
 ]
 

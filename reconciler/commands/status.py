@@ -6,7 +6,7 @@ from indexer.commands.common import AsJson, Config, database_url, read_settings,
 
 
 def status(*, config: Config = None, json: AsJson = False) -> int:
-    """Show what waits, the last walk, how well the tags are verified, and how every loop fares."""
+    """Show what waits, the last full reconcile, how many tags are verified, and the state of every loop."""
     from reconciler.commands.status_view import show_status  # noqa: PLC0415
 
     settings = read_settings(config, logs=False)

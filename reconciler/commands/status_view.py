@@ -1,4 +1,4 @@
-"""``reconciler status``: what waits, the last walk, how well the tags are verified, how every loop fares."""
+"""What ``reconciler status`` shows: what waits, the last full reconcile, how many tags are verified, every loop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RELEASE = "if the registry is right, release it once: reconciler once --release-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusView:
-    """Everything at one moment; ``run`` is the newest walk, ``ended`` the newest that came to its end."""
+    """Everything at one moment; ``run`` is the newest full reconcile, ``ended`` the newest that ended."""
 
     status: StatusRows
     verification: Verification
@@ -50,15 +50,15 @@ class StatusView:
 
     @property
     def brake(self) -> str | None:
-        """Why the newest walk that came to its end held back its deletions, if it did."""
+        """Why the newest full reconcile that ended held back its deletions, if it did."""
         if self.ended is None or self.ended["outcome"] != RunOutcome.BRAKED:
             return None
         return str(self.ended["note"] or "pulled")
 
 
 async def show_status(database_url: str, *, as_json: bool) -> int:
-    """Look, print, and return the exit code."""
-    picture = await look(database_url)
+    """Read, print, and return the exit code."""
+    picture = await read_view(database_url)
     if as_json:
         sys.stdout.write(json.dumps(picture_json(picture)) + "\n")
     else:
@@ -66,7 +66,7 @@ async def show_status(database_url: str, *, as_json: bool) -> int:
     return 0
 
 
-async def look(database_url: str) -> StatusView:
+async def read_view(database_url: str) -> StatusView:
     """Read everything; raise a store error where the database is away or at another version."""
     held = await connect(database_url, application="reconciler status")
     try:
@@ -120,7 +120,7 @@ def picture_json(picture: StatusView) -> dict[str, Any]:
             },
         },
         "last_run": None if picture.run is None else _run_json(picture.run),
-        "last_complete_walk_at": format_time(status.last_walk["finished_at"]) if status.last_walk else None,
+        "last_reconciled_at": format_time(status.last_walk["finished_at"]) if status.last_walk else None,
         "brake": picture.brake,
         "audit": {
             "checked_at": format_time(picture.checked.current.pass_ended_at),
@@ -203,7 +203,7 @@ def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[st
     for process, rows in by_process.items():
         last = max((row["last_run_at"] for row in rows if row["last_run_at"] is not None), default=None)
         if last is None or now - last > SILENT or all(row["outcome"] == "ended" for row in rows):
-            how = "ended" if all(row["outcome"] == "ended" for row in rows) else "not heard since"
+            how = "ended" if all(row["outcome"] == "ended" for row in rows) else "gone since"
             yield f"process      {process}: {how}{_since(last, now)}"
             continue
         failing = [row for row in rows if row["outcome"] == "failed"]
@@ -231,12 +231,12 @@ def loss_words(statement: LossStatement) -> str:
 def _reconcile_lines(picture: StatusView) -> Iterator[str]:
     run, last = picture.run, picture.status.last_walk
     if run is None:
-        yield "walk         none yet"
+        yield "reconcile    none yet"
         return
     how = run["outcome"] or "under way"
     counts = run["counts"]
     yield (
-        f"walk         {how}, by {run['mode']}, began{_since(run['started_at'], picture.now)}: "
+        f"reconcile    {how}, by {run['mode']}, began{_since(run['started_at'], picture.now)}: "
         f"{counts.get('repositories', 0)} repositories, {counts.get('tags', 0)} tags compared, "
         f"{counts.get('changed', 0)} repaired, {run['findings']} findings"
     )
@@ -246,13 +246,13 @@ def _reconcile_lines(picture: StatusView) -> Iterator[str]:
         yield f"brake        pulled; {RELEASE}"
     if run["outcome"] != RunOutcome.COMPLETE:
         complete = _since(last["finished_at"], picture.now) if last is not None else " never"
-        yield f"             last complete walk{complete}"
+        yield f"             last complete one{complete}"
 
 
 def _trait_lines(picture: StatusView) -> Iterator[str]:
     words = {
         Trait.HIDES_TAGS: "hides tags from its own listing",
-        Trait.IS_CACHE: "is a pull-through cache: walks compare nothing",
+        Trait.IS_CACHE: "is a pull-through cache: nothing is compared",
     }
     for trait, said in words.items():
         shown = picture.status.traits.get(trait)

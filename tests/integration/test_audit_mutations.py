@@ -73,9 +73,9 @@ async def test_export__shows_what_was_changed_behind_our_back(pool: Pool, name: 
 # --- the check within ------------------------------------------------------------------------------------
 
 
-async def current(pool: Pool, key: SignerKey) -> CheckState:
-    """One lap of the loop, from the beginning to the end."""
-    loop = SelfCheck(pool, rate=10**6, verifier=str(key.verifier), current=timedelta(0))
+async def check_pass(pool: Pool, key: SignerKey) -> CheckState:
+    """One pass of the loop, from the beginning to the end."""
+    loop = SelfCheck(pool, rate=10**6, verifier=str(key.verifier), pass_length=timedelta(0))
     while (await loop.run_once()).items:
         pass
     async with connection(pool) as held:
@@ -95,10 +95,10 @@ async def test_check__finds_what_was_changed_behind_our_back(pool: Pool, name: s
     """Whatever SQL does, the loop finds it within a lap and names the first entry that it made wrong."""
     mutation = MUTATIONS[name]
     key = await signed_log(pool, SIZE)
-    good = await current(pool, key)
+    good = await check_pass(pool, key)
     assert (0, SIZE) == (good.damaged, good.current.position)
     await pool.execute(mutation.sql)
-    found = await current(pool, key)
+    found = await check_pass(pool, key)
     positions = [
         row["position"] for row in await pool.fetch("SELECT position FROM audit_damage WHERE position > 0")
     ]
@@ -129,7 +129,7 @@ async def test_check__finds_what_was_done_to_the_tree(pool: Pool, name: str) -> 
     key = await signed_log(pool, 1100)
     sql, shown = TREE[name]
     await pool.execute(sql)
-    first = (await current(pool, key)).first
+    first = (await check_pass(pool, key)).first
     assert first is not None
     assert shown == first.position
 
@@ -144,10 +144,10 @@ async def test_check__finds_an_entry_changed_together_with_its_leaf(pool: Pool) 
     leaves[299] = leaf_of(row)
     async with connection(pool) as held:
         await put_tiles(held, tiles={(0, 1): b"".join(leaves[256:512])})
-    assert [257] == [found.position for found in [(await current(pool, key)).first] if found]
+    assert [257] == [found.position for found in [(await check_pass(pool, key)).first] if found]
     async with connection(pool) as held:
         await put_tiles(held, tiles=grow(0, {}, leaves))
-    first = (await current(pool, key)).first
+    first = (await check_pass(pool, key)).first
     assert first is not None
     assert (0, "proof") == (first.position, first.fault)
 
@@ -155,7 +155,7 @@ async def test_check__finds_an_entry_changed_together_with_its_leaf(pool: Pool) 
 async def test_check__another_key_is_found(pool: Pool) -> None:
     """A log that was rewritten and signed by somebody else's key is not ours."""
     await signed_log(pool, 5)
-    first = (await current(pool, SignerKey.generate("log"))).first
+    first = (await check_pass(pool, SignerKey.generate("log"))).first
     assert first is not None
     assert (0, "proof") == (first.position, first.fault)
 
@@ -164,9 +164,9 @@ async def test_check__forgets_what_was_mended(pool: Pool) -> None:
     """An entry that is again what it was is no damage any more."""
     key = await signed_log(pool, 20)
     await pool.execute("UPDATE audit_entry SET tag = 'x' || tag WHERE position IN (3, 9)")
-    assert 2 == (await current(pool, key)).damaged
+    assert 2 == (await check_pass(pool, key)).damaged
     await pool.execute("UPDATE audit_entry SET tag = substr(tag, 2) WHERE position = 3")
-    found = await current(pool, key)
+    found = await check_pass(pool, key)
     assert (1, 9) == (found.damaged, found.first.position if found.first else None)
 
 
@@ -174,7 +174,7 @@ async def test_check__keeps_a_thousand_damages_at_most(pool: Pool) -> None:
     """A log that was wiped out does not fill the database with what is to be said of it."""
     key = await signed_log(pool, 1100)
     await pool.execute("DELETE FROM audit_entry")
-    assert 1000 == (await current(pool, key)).damaged
+    assert 1000 == (await check_pass(pool, key)).damaged
 
 
 async def test_check__is_not_turned_off_by_an_instant_in_the_future(pool: Pool) -> None:
@@ -206,9 +206,9 @@ async def test_check__does_not_miss_what_left_the_log(pool: Pool) -> None:
         "UPDATE audit_part SET last_position = 300, closed_at = now(), dropped_at = now(); "
         "INSERT INTO audit_part (first_position) VALUES (301)"
     )
-    assert 0 == (await current(pool, key)).damaged
+    assert 0 == (await check_pass(pool, key)).damaged
     await pool.execute("DELETE FROM audit_entry WHERE position = 301")
-    first = (await current(pool, key)).first
+    first = (await check_pass(pool, key)).first
     assert first is not None
     assert (301, "missing") == (first.position, first.fault)
 
@@ -216,13 +216,13 @@ async def test_check__does_not_miss_what_left_the_log(pool: Pool) -> None:
 async def test_check__is_shown(api: Api) -> None:
     """The status names the first entry that does not fit."""
     key = await signed_log(api.pool, 20)
-    await current(api.pool, key)
+    await check_pass(api.pool, key)
     good = (await api.json("/api/v1/status"))["audit_proof"]
     assert (20, 20, 0, None) == (
         good["signed_position"], good["checked_position"], good["damaged"], good["first_damage"]
     )  # fmt: skip
     await api.pool.execute("DELETE FROM audit_entry WHERE position = 7")
-    await current(api.pool, key)
+    await check_pass(api.pool, key)
     damage = (await api.json("/api/v1/status"))["audit_proof"]["first_damage"]
     assert (7, "missing") == (damage["position"], damage["fault"])
 

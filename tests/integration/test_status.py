@@ -14,12 +14,12 @@ from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery, Quarantine
 from indexer.store.pool import connect
 from indexer.store.traits import Trait, note_trait
-from reconciler.commands.status_view import look, picture_json, picture_lines, show_status
+from reconciler.commands.status_view import picture_json, picture_lines, read_view, show_status
 
 
 async def test_status__of_nothing(migrated_url: str) -> None:
     """A fresh database has nothing that waits, no walk, and nothing to verify; that is said without an error."""
-    picture = await look(migrated_url)
+    picture = await read_view(migrated_url)
     lines = list(picture_lines(picture))
     assert [
         "inbox        0 waiting, 0 in quarantine",
@@ -27,7 +27,7 @@ async def test_status__of_nothing(migrated_url: str) -> None:
         "resolve      0 waiting",
         "measure      0 waiting",
         "tags         0, none to verify",
-        "walk         none yet",
+        "reconcile    none yet",
         "audit log    no damage found, not yet compared in full",
         "pulls        not known (none was announced yet): what shows as never pulled may be in use",
     ] == lines
@@ -52,7 +52,7 @@ async def test_status__of_a_log_that_was_changed(migrated_url: str) -> None:
         await checkpoints.put_conflict(held, place="host:/b", what="of a server that is gone", at=gone)
     finally:
         await held.close()
-    picture = await look(migrated_url)
+    picture = await read_view(migrated_url)
     lines = [line for line in picture_lines(picture) if "DAMAGED" in line or "PUT BACK" in line]
     assert "audit log    DAMAGED: entry 7 is missing, and 1 more" == lines[0].partition(";")[0]
     assert ["             PUT BACK, or another: 80 entries were signed, and it has 40"] == lines[1:]
@@ -101,7 +101,7 @@ async def test_status__of_trouble(migrated_url: str) -> None:
         )
     finally:
         await held.close()
-    picture = await look(migrated_url)
+    picture = await read_view(migrated_url)
     lines = list(picture_lines(picture))
     assert "inbox        1 waiting 10 min ago, 1 in quarantine" == lines[0]
     assert "verify       1 waiting 3 h ago, 0 failing" == lines[1]
@@ -139,11 +139,11 @@ async def test_status__of_processes_that_come_and_go(migrated_url: str) -> None:
     finally:
         await held.close()
     assert {"indexer serve host:3", "reconciler run host:5"} == shown
-    picture = await look(migrated_url)
+    picture = await read_view(migrated_url)
     assert shown == {row["process"] for row in picture_json(picture)["loops"]}
     assert [
         "loop         two       failed  1 s ago, indexer serve host:3; last error: StoreBusy: wait",
-        "process      reconciler run host:5: not heard since 5 min ago",
+        "process      reconciler run host:5: gone since 5 min ago",
         "loops        2 run well: indexer serve host:3",
     ] == [line for line in picture_lines(picture) if line.startswith(("loop", "process"))]
 
@@ -156,7 +156,7 @@ async def test_status__of_processes_that_were_ended(migrated_url: str) -> None:
         for process in ("reconciler run host:1", "reconciler run host:2"):
             await loops.report(held, loop="reconcile", process=process, at=now, outcome="good", error=None)
             await loops.end_process(held, process=process)
-        ended = list(picture_lines(await look(migrated_url)))
+        ended = list(picture_lines(await read_view(migrated_url)))
         rows = await held.fetchval("SELECT count(*) FROM loop_state")
         await loops.report(
             held,
@@ -166,7 +166,7 @@ async def test_status__of_processes_that_were_ended(migrated_url: str) -> None:
             outcome="good",
             error=None,
         )
-        running = list(picture_lines(await look(migrated_url)))
+        running = list(picture_lines(await read_view(migrated_url)))
     finally:
         await held.close()
     assert ["process      reconciler run host:2: ended 0 s ago"] == [
@@ -193,7 +193,7 @@ async def test_status__of_a_registry_that_is_known_by_imported_history_alone(mig
         witnesses = await loss.list_witnesses(held)
     finally:
         await held.close()
-    assert ["alive"] == [row["instance"] for row in picture_json(await look(migrated_url))["instances"]]
+    assert ["alive"] == [row["instance"] for row in picture_json(await read_view(migrated_url))["instances"]]
     assert 1 == len(witnesses)
 
 
@@ -225,7 +225,7 @@ async def test_status__of_a_registry_that_hides_tags(migrated_url: str) -> None:
             await note_trait(held, trait=trait, holds=holds, because="app:10 is not listed beside 1", at=now)
     finally:
         await held.close()
-    picture = await look(migrated_url)
+    picture = await read_view(migrated_url)
     assert ["registry     hides tags from its own listing, known 0 s ago: app:10 is not listed beside 1"] == [
         line for line in picture_lines(picture) if line.startswith("registry")
     ]

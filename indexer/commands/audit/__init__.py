@@ -45,7 +45,7 @@ _VERBS = (
     (
         "erase",
         "erase:audit_erase",
-        "Erase who did it and from where: of one person, or of everybody before an age.",
+        "Erase names, addresses and user agents: of one person, or of everybody in old entries.",
     ),
 )
 

@@ -25,7 +25,10 @@ def audit_erase(
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Erase who did it and from where: of one person, or of everybody before an age. The log verifies as before."""
+    """Erase names, addresses and user agents: of one person, or of everybody in old entries.
+
+    The log verifies as before.
+    """
     from indexer.audit.erase import erase, plan_erasure  # noqa: PLC0415
 
     if (actor is None) == (older_than is None):
