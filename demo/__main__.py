@@ -109,9 +109,11 @@ class Demo:
     def _iterate_pages(self, stage: Stage, ledger: Ledger) -> None:
         counts = stage.reconcile()["counts"]
         ledger.walked(operator("reconciler once").name)
-        changed = counts["changed"]
-        result = f"{changed} repaired" if changed else "all in step"
-        self._done(f"reconciler once: {counts['tags']} tags compared, {result}")
+        results = [f"{counts['found']} tags found"] if counts["found"] else []
+        results += [f"{counts['changed']} repaired"] if counts["changed"] else []
+        self._done(
+            f"reconciler once: {counts['tags']} tags compared, {', '.join(results) or 'nothing to repair'}"
+        )
 
     def _stay(self, stage: Stage) -> int:
         self._console.print(invitation(stage), soft_wrap=True, highlight=False)

@@ -38,6 +38,7 @@ _ALWAYS_COUNTED = (
     "repositories",
     "tags",
     "manifests",
+    "found",
     "changed",
     "held_back",
     "undecided",
@@ -131,9 +132,10 @@ def print_report(report: RunReport, *, as_json: bool) -> None:
     counts = report.counts
     if report.resumed_from is not None:
         write_lines([f"continued the reconcile that began at {format_time(report.resumed_from)}"])
+    found = f"{counts['found']} tags found, " if counts["found"] else ""
     sys.stdout.write(
         f"{report.outcome}: {counts['repositories']} repositories, {counts['tags']} tags compared, "
-        f"{counts['changed']} repaired, {report.undecided_count} undecided"
+        f"{found}{counts['changed']} repaired, {report.undecided_count} undecided"
         f"{f', {report.left_out_count} left out' if report.left_out_count else ''}\n"
     )
     if report.of_cache:

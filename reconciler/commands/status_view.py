@@ -235,10 +235,11 @@ def _reconcile_lines(picture: StatusView) -> Iterator[str]:
         return
     how = run["outcome"] or "under way"
     counts = run["counts"]
+    found = f"{counts['found']} tags found, " if counts.get("found") else ""
     yield (
         f"reconcile    {how}, by {run['mode']}, began{_since(run['started_at'], picture.now)}: "
         f"{counts.get('repositories', 0)} repositories, {counts.get('tags', 0)} tags compared, "
-        f"{counts.get('changed', 0)} repaired, {run['findings']} findings"
+        f"{found}{counts.get('changed', 0)} repaired, {run['findings']} findings"
     )
     if run["note"]:
         yield f"             {run['note']}"

@@ -498,8 +498,8 @@ async def test_status__says_how_everything_is(api: Api) -> None:
     assert (status["audit_position"], status["unsealed"]["entries"]) == (20, 20)
     assert [one["instance_id"] for one in status["instances"]] == ["inst-1"]
     assert status["last_walk"]["finished_at"] == "2026-01-01T01:11:00.000000Z"
-    assert [(one["tags"], one["repaired"], one["undecided"]) for one in status["trend"]] == [
-        (7, 0, {"denied": 2})
+    assert [(one["tags"], one["found"], one["repaired"], one["undecided"]) for one in status["trend"]] == [
+        (7, 5, 0, {"denied": 2})
     ]
     assert status["verification"] == {
         "verified": round(6 / 7, 6),

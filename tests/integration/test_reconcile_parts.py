@@ -46,12 +46,16 @@ def push(state: RegistryState, image: Image, tags: list[str]) -> None:
 
 
 async def changed_behind_our_back(pool: Pool, lookups: Lookups) -> DirectRegistry:
-    """Return a registry that was walked once, and changed in every way since."""
+    """Return a registry that was reconciled once, and changed in every way since."""
     state = RegistryState()
-    push(state, FIRST, [*KEPT, *MOVED, *GONE, OMITTED])
-    assert (
-        await ReconcileRun(pool, lookups, DirectRegistry(state), SETTINGS).run()
-    ).outcome is RunOutcome.COMPLETE
+    at_first = [*KEPT, *MOVED, *GONE, OMITTED]
+    push(state, FIRST, at_first)
+    report = await ReconcileRun(pool, lookups, DirectRegistry(state), SETTINGS).run()
+    assert (RunOutcome.COMPLETE, len(at_first), 0) == (
+        report.outcome,
+        report.counts["found"],
+        report.counts["changed"],
+    )
     push(state, SECOND, [*MOVED, *NEW])
     for tag in GONE:
         state.remove_silently(APP, tag=tag)
@@ -87,7 +91,7 @@ async def test_parts__walk_and_plan(pool: Pool, lookups: Lookups) -> None:
     registry.asked.clear()
     report = await ReconcileRun(pool, lookups, registry, SETTINGS).run()
     assert RunOutcome.COMPLETE is report.outcome
-    assert len(GONE) + len(MOVED) + len(NEW) == report.counts["changed"]
+    assert (0, len(GONE) + len(MOVED) + len(NEW)) == (report.counts["found"], report.counts["changed"])
     truth = {(APP, tag): digest for tag, digest in registry.state.repositories[APP].tags.items()}
     assert truth == await recorded_tags(pool)
     assert "head_manifest" not in {call[0] for call in registry.asked}

@@ -30,8 +30,11 @@ class ReconcileFindings(Shown):
     finished_at: datetime
     outcome: Literal["complete", "incomplete", "braked"]
     repositories: int = Field(description="Compared in full or in part.")
-    tags: int = Field(description="FirstAnswers at.")
-    repaired: int
+    tags: int = Field(description="Tags compared.")
+    found: int = Field(
+        description="Tags entered by the first reconcile of their repository: they were there before the indexer."
+    )
+    repaired: int = Field(description="Records that differed from the registry and were corrected.")
     held_back: int = Field(description="Deletions that the brake did not allow.")
     undecided: dict[str, int] = Field(description="How much could not be decided, by kind of reason.")
 
@@ -59,6 +62,7 @@ def show_found(row: Row) -> dict[str, Any]:
         "outcome": row["outcome"],
         "repositories": counts.get("repositories", 0),
         "tags": counts.get("tags", 0),
+        "found": counts.get("found", 0),
         "repaired": counts.get("changed", 0),
         "held_back": counts.get("held_back", 0),
         "undecided": {kind: what["count"] for kind, what in row["undecided"].items()},

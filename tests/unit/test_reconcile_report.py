@@ -1,7 +1,8 @@
-"""What a pulled brake tells an operator who must decide."""
+"""What the report of a reconcile tells an operator."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -52,3 +53,29 @@ def test_brake__counts_many_tags(capsys: pytest.CaptureFixture[str]) -> None:
         in said
     )
     assert "a/first:v0" not in said
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        pytest.param(
+            Counter(repositories=2, tags=500, found=500),
+            "complete: 2 repositories, 500 tags compared, 500 tags found, 0 repaired, 0 undecided\n",
+            id="a backfill",
+        ),
+        pytest.param(
+            Counter(repositories=2, tags=500, changed=3),
+            "complete: 2 repositories, 500 tags compared, 3 repaired, 0 undecided\n",
+            id="drift",
+        ),
+    ],
+)
+def test_report__found_is_not_repaired(
+    counts: Counter[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tags that were there before us are found; only what differed from the record is repaired."""
+    print_report(RunReport(outcome=RunOutcome.COMPLETE, counts=counts), as_json=False)
+    assert line == capsys.readouterr().out
+    print_report(RunReport(outcome=RunOutcome.COMPLETE, counts=counts), as_json=True)
+    shown = json.loads(capsys.readouterr().out)["counts"]
+    assert (counts["found"], counts["changed"]) == (shown["found"], shown["changed"])
