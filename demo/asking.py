@@ -67,7 +67,7 @@ class Asker:
 
     def wait_for_first_walk(self) -> None:
         """Wait until the reconciler has seen the empty registry: what it finds later is news."""
-        self._wait("the first walk", lambda: self.get(STATUS)["last_walk"] is not None)
+        self._wait("the first reconcile", lambda: self.get(STATUS)["last_reconcile"] is not None)
 
     def wait_until_settled(self, entries: int) -> None:
         """Wait until so many audit entries are sealed, and every tag and manifest was looked at."""

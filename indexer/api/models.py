@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,14 +35,21 @@ class Problem(Shown):
     allowed: str | None = Field(default=None, description="What would have been accepted.")
 
 
+def older_name(name: str) -> Any:
+    """Return the field of a member that has the same value as ``name``, and is kept for one release."""
+    description = f"Older name of `{name}`, with the same value; kept for one release."
+    return Field(description=description, json_schema_extra={"deprecated": True})
+
+
 class Index(Shown):
     """How fresh an answer is."""
 
     as_of: datetime = Field(description="Every notification received before this instant has been applied.")
-    walked_at: datetime | None = Field(
-        description="When the registry was last compared in full with the inventory: this repository, for "
-        "lists of one repository; everything, for the others."
+    last_reconciled_at: datetime | None = Field(
+        description="When a reconcile last compared the registry completely with the inventory: for lists of one "
+        "repository this repository, for the others the whole registry. Null: not yet."
     )
+    walked_at: datetime | None = older_name("last_reconciled_at")
     pulls_known: bool = Field(description=PULLS_KNOWN)
 
 

@@ -134,17 +134,17 @@ def _items(request: web.Request, answer: Items, shape: Shape) -> web.Response:
     if answer.count is not None:
         lasting["count"] = answer.count
     lasting |= answer.more
-    walked_at = format_time(answer.freshness.walked_at)
     if wanted == NDJSON:
         body = b"".join(item + b"\n" for item in items)
         return _tagged(request, body, _etag(body + repr(links).encode()), NDJSON, weak=True, links=links)
-    pulls_known = answer.freshness.pulls_known
-    etag = _etag(_encode([lasting, walked_at, pulls_known]))
-    index = {
-        "as_of": format_time(answer.freshness.as_of),
-        "walked_at": walked_at,
-        "pulls_known": pulls_known,
+    reconciled_at = format_time(answer.freshness.walked_at)
+    freshness = {
+        "last_reconciled_at": reconciled_at,
+        "walked_at": reconciled_at,
+        "pulls_known": answer.freshness.pulls_known,
     }
+    etag = _etag(_encode([lasting, freshness]))
+    index = {"as_of": format_time(answer.freshness.as_of), **freshness}
     return _tagged(request, _encode(lasting | {"index": index}), etag, JSON, weak=True, links=links)
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 
 from indexer.common.errors import ConfigurationError
 from indexer.common.values import parse_address, parse_duration, parse_size
-from indexer.inventory.changes import AuditAction, AuditSource
+from indexer.inventory.changes import OTHER_SOURCE_NAMES, AuditAction, AuditSource
 from indexer.store.listing.feeds import FeedFilter
 
 KINDS = ("http", "file", "syslog", "nats", "kafka")
@@ -40,6 +40,10 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _source(name: object) -> object:
+    return OTHER_SOURCE_NAMES.get(name, name) if isinstance(name, str) else name
+
+
 class FeedBase(_Table):
     """What every feed has."""
 
@@ -49,7 +53,7 @@ class FeedBase(_Table):
     actions: tuple[AuditAction, ...] = ()
     repositories: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = ()
     """Prefixes of names."""
-    sources: tuple[AuditSource, ...] = ()
+    sources: tuple[Annotated[AuditSource, BeforeValidator(_source)], ...] = ()
     from_: Literal["now", "beginning"] | Position = Field(default="now", alias="from")
     """Where it begins the first time it is seen; a position is that of the first entry."""
     batch: int = Field(default=100, ge=1, le=1000)

@@ -59,6 +59,10 @@ class AuditSource(StrEnum):
     ACCESS_LOG = "access-log"
 
 
+OTHER_SOURCE_NAMES = {"reconcile": AuditSource.WALK}
+"""Further names that filters accept; an entry always shows the value of the source itself."""
+
+
 class WorkKind(StrEnum):
     """Work that waits."""
 

@@ -63,7 +63,9 @@ def test_lifecycle__skopeo(
     write_layout(tmp_path / "layout", {"image": image, "index": index})
     installation.start("reconciler", "run")
     # Later than the first walk, which on a busy machine may see a tag before its notification is applied.
-    installation.until(lambda: installation.get("/api/v1/status")["last_walk"], "the reconciler's first walk")
+    installation.until(
+        lambda: installation.get("/api/v1/status")["last_reconcile"], "the first full reconcile"
+    )
     there = f"docker://{wired_registry.host}/{APP}"
 
     def copy(name: str, tag: str) -> None:
@@ -108,7 +110,9 @@ def test_lifecycle__skopeo(
 def test_lifecycle__speed(installation: Installation, wired_registry: RegistryServer, pusher: Pusher) -> None:
     """A push is listed at once and verified soon after; how soon is printed, since machines differ."""
     installation.start("reconciler", "run")
-    installation.until(lambda: installation.get("/api/v1/status")["last_walk"], "the reconciler's first walk")
+    installation.until(
+        lambda: installation.get("/api/v1/status")["last_reconcile"], "the first full reconcile"
+    )
     listed, verified = [], []
     for number in range(5):
         tag = f"v{number}"

@@ -161,7 +161,7 @@ class Given:
         def over() -> bool:
             status = self._installation.get("/api/v1/status")
             announced = [each["first_seen_at"] for each in status["instances"]]
-            last = status["last_walk"]
+            last = status["last_reconcile"]
             return bool(last and announced) and last["started_at"] > max(announced)
 
         self._installation.until(over, "the walk of a registry that was just heard of")

@@ -145,20 +145,25 @@ async def test_repositories__filters(api: Api) -> None:
 
 
 async def test_repository__one(filled: Api) -> None:
-    """One repository has the fields of the list, and when it was last compared."""
+    """One repository has the fields of the list, and when it was last reconciled, by either name."""
     one = await filled.json(APP)
     (listed,) = (await filled.json(REPOSITORIES, prefix="team/"))["items"]
-    assert one == listed | {"pulls_known": False, "walked_at": "2026-01-01T01:10:30.000000Z"}
+    reconciled = dict.fromkeys(("last_reconciled_at", "walked_at"), "2026-01-01T01:10:30.000000Z")
+    assert one == listed | {"pulls_known": False} | reconciled
     empty = await filled.json(f"{REPOSITORIES}/empty")
     assert (empty["last_published_at"], empty["last_pulled_at"]) == (None, None)
 
 
 async def test_index__says_how_fresh_the_answer_is(api: Api) -> None:
-    """as_of is the oldest waiting delivery's arrival; walked_at the repository's own, or the full walk's."""
+    """as_of is the oldest waiting delivery's arrival; last_reconciled_at the repository's own, or the registry's."""
     await fill(api.pool)
-    assert (await api.json(f"{APP}/tags"))["index"]["walked_at"] == "2026-01-01T01:10:30.000000Z"
-    assert (await api.json(REPOSITORIES))["index"]["walked_at"] == "2026-01-01T01:11:00.000000Z"
-    assert (await api.json(f"{REPOSITORIES}/other/tags"))["index"]["walked_at"] is None
+    for path, expected in (
+        (f"{APP}/tags", "2026-01-01T01:10:30.000000Z"),
+        (REPOSITORIES, "2026-01-01T01:11:00.000000Z"),
+        (f"{REPOSITORIES}/other/tags", None),
+    ):
+        index = (await api.json(path))["index"]
+        assert (expected, expected) == (index["last_reconciled_at"], index["walked_at"]), path
     assert (await api.json(REPOSITORIES))["index"]["as_of"] > "2026-01-02"
     await api.pool.execute(
         "INSERT INTO inbox (received_at, done_at, body) VALUES ($1, NULL, ''), ($2, NULL, ''), ($3, $3, '')",
@@ -308,6 +313,8 @@ AUDIT_FILTERS: list[tuple[dict[str, Any], Callable[[dict[str, Any]], bool]]] = [
     ({"actor": "alice"}, lambda e: e["actor"] == {"name": "alice"}),
     ({"actor": "nobody"}, nothing),
     ({"source": "walk"}, lambda e: e["source"] == "walk"),
+    ({"source": "reconcile"}, lambda e: e["source"] == "walk"),
+    ({"source": "reconcile,notification"}, lambda e: e["source"] in ("walk", "notification")),
     ({"address": "192.0.2.7"}, lambda e: e["request"] is not None),
     ({"after_time": at(10)}, lambda e: e["occurred_at"] > "2026-01-01T00:10:00.000000Z"),
     ({"before_time": at(10)}, lambda e: e["occurred_at"] < "2026-01-01T00:10:00.000000Z"),
@@ -392,6 +399,7 @@ async def test_audit_export__ndjson_is_the_log_by_position(
         ({"action": "tag.moved"}, [e for e in listed if e["action"] == "tag.moved"]),
         ({"repository": "other"}, []),
         ({"source": "walk", "after_position": 3}, [e for e in listed[3:] if e["source"] == "walk"]),
+        ({"source": "reconcile", "after_position": 3}, [e for e in listed[3:] if e["source"] == "walk"]),
     ):
         response = await filled.get("/api/v1/audit/export", **query)
         assert [orjson.loads(line) for line in (await response.read()).splitlines()] == kept, query
@@ -497,7 +505,9 @@ async def test_status__says_how_everything_is(api: Api) -> None:
     }
     assert (status["audit_position"], status["unsealed"]["entries"]) == (20, 20)
     assert [one["instance_id"] for one in status["instances"]] == ["inst-1"]
-    assert status["last_walk"]["finished_at"] == "2026-01-01T01:11:00.000000Z"
+    at_last = "2026-01-01T01:11:00.000000Z"
+    assert at_last == status["last_reconciled_at"] == status["last_reconcile"]["finished_at"]
+    assert (at_last, status["last_reconcile"]) == (status["walked_at"], status["last_walk"])
     assert [(one["tags"], one["found"], one["repaired"], one["undecided"]) for one in status["trend"]] == [
         (7, 5, 0, {"denied": 2})
     ]

@@ -126,6 +126,7 @@ async def test_page__filters(api: Api) -> None:
         ({"repository": "team/app"}, [1, 4]),
         ({"repository": "team"}, []),
         ({"tag": "a", "source": "notification"}, [1, 3]),
+        ({"source": "reconcile"}, [4]),
         ({"action": "tag.moved"}, [4]),
         ({"prefix": "team/", "tag": "b"}, [2]),
         ({"after_time": "2000-01-01T00:00:00Z", "before_time": "2001-01-01T00:00:00Z"}, []),

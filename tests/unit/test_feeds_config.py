@@ -61,6 +61,15 @@ def test_file__is_read(tmp_path: Path) -> None:
     assert (10, 65536, 5.0) == (siem.batch, siem.batch_bytes, siem.timeout.total_seconds())
 
 
+def test_source__has_the_names_that_the_audit_filter_has(tmp_path: Path) -> None:
+    """`reconcile` and `walk` are one source; what a delivered entry says is `walk`."""
+    both = 'sources = ["walk", "reconcile"]'
+    (siem, _) = read(tmp_path, GOOD.replace('sources = ["notification"]', both)).feed
+    assert ("walk", "walk") == siem.filter.sources
+    with pytest.raises(ConfigurationError, match=r"sources\.0"):
+        read(tmp_path, GOOD.replace('sources = ["notification"]', 'sources = ["reconciled"]'))
+
+
 NATS_USER = """
 [[feed]]
 name = "a"

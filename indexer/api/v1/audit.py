@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
-from indexer.api.parameters import DigestText, Flag, Query, Several, Text, Texts, Time, WholeNumber
+from indexer.api.parameters import (
+    MAX_VALUES,
+    DigestText,
+    Flag,
+    Query,
+    Several,
+    Text,
+    Texts,
+    Time,
+    WholeNumber,
+)
 from indexer.api.responses import CSV, NDJSON, Items, Out, Stream
 from indexer.audit.export import Export, export_from
 from indexer.audit.serialize import show_entry
-from indexer.inventory.changes import AuditAction, AuditSource
+from indexer.inventory.changes import OTHER_SOURCE_NAMES, AuditAction, AuditSource
 from indexer.oci.digest import Digest
 from indexer.store.listing.audit import AuditFilter, audit_entries
 from indexer.store.listing.freshness import freshness
@@ -25,6 +35,28 @@ from indexer.store.listing.page_query import fetch_page
 from indexer.store.listing.scopes import find_scope
 
 SCOPE = "audit"
+
+
+def _sources(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(OTHER_SOURCE_NAMES.get(name, name) for name in value.split(","))
+
+
+Sources = Annotated[
+    tuple[AuditSource, ...],
+    Field(min_length=1, max_length=MAX_VALUES),
+    BeforeValidator(_sources),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string", "enum": [*AuditSource, *OTHER_SOURCE_NAMES]},
+            "minItems": 1,
+            "maxItems": MAX_VALUES,
+        }
+    ),
+]
+"""One or more sources, each by any of its names."""
 
 
 class AuditFilterQuery(Query):
@@ -36,7 +68,10 @@ class AuditFilterQuery(Query):
     digest: DigestText | None = Field(default=None, description="About this digest.")
     action: Several[AuditAction] | None = Field(default=None, description="What happened.")
     actor: Text | None = Field(default=None, description="Who did it.")
-    source: Several[AuditSource] | None = Field(default=None, description="How we know.")
+    source: Sources | None = Field(
+        default=None,
+        description="How it is known. `reconcile` means the same as `walk`, which is what entries show.",
+    )
     address: Text | None = Field(default=None, description="The client's address, without the port.")
     occurred_after: Time | None = Field(default=None, description="Exclusive.")
     occurred_before: Time | None = Field(default=None, description="Exclusive.")
@@ -107,7 +142,7 @@ class AuditEntry(Shown):
     actor: Actor | None
     request: RequestShown | None
     registry: RegistryShown | None
-    source: AuditSource
+    source: AuditSource = Field(description="How it is known; `walk`: a reconcile observed it.")
     event_id: str | None = Field(description="The registry's id of the event.")
     occurred_between: list[datetime] | None = Field(
         description="From and to, where the instant is not known better."

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from indexer.api.lists import counted, items_of
-from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown
+from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown, older_name
 from indexer.api.openapi import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Query, Text
@@ -55,10 +55,13 @@ class Repository(Shown):
 
 
 class RepositoryAlone(Repository):
-    """One repository, and when it was last compared."""
+    """One repository, and when it was last reconciled."""
 
     pulls_known: bool = Field(description=PULLS_KNOWN)
-    walked_at: datetime | None = Field(description="When a walk last compared it in full with the registry.")
+    last_reconciled_at: datetime | None = Field(
+        description="When a reconcile last compared it completely with the registry. Null: not yet."
+    )
+    walked_at: datetime | None = older_name("last_reconciled_at")
 
 
 @operation("/repositories", query=RepositoriesQuery, result=Listed[Repository], item=Repository)
@@ -89,8 +92,14 @@ async def get_repository(call: ApiCall[NoQuery]) -> Document:
             row = await store.find_repository(held, name=name)
     if row is None:
         raise not_found("there is no such repository on record")
+    reconciled_at = format_time(row["walked_at"])
     return Document(
-        body=_show(row) | {"pulls_known": fresh.pulls_known, "walked_at": format_time(row["walked_at"])}
+        body=_show(row)
+        | {
+            "pulls_known": fresh.pulls_known,
+            "last_reconciled_at": reconciled_at,
+            "walked_at": reconciled_at,
+        }
     )
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from indexer.api.models import Shown
+from indexer.api.models import Shown, older_name
 from indexer.api.openapi import ApiCall, operation
 from indexer.api.parameters import Query
 from indexer.api.responses import Document
@@ -38,7 +38,10 @@ class Status(Shown):
 
     now: datetime
     as_of: datetime = Field(description="Every notification received before this instant has been applied.")
-    walked_at: datetime | None
+    last_reconciled_at: datetime | None = Field(
+        description="When a full reconcile last ended complete. Null: none has."
+    )
+    walked_at: datetime | None = older_name("last_reconciled_at")
     ingest_lag_seconds: float = Field(description="Age of the oldest delivery that waits; 0: none does.")
     inbox: int = Field(description="Deliveries that wait.")
     inbox_failing: int = Field(
@@ -58,9 +61,12 @@ class Status(Shown):
         description="By debug address, the latest reading first; at most 100."
     )
     registry: RegistryShown
-    last_walk: Reconcile | None
+    last_reconcile: Reconcile | None = Field(
+        description="The last full reconcile that ended complete. Null: none has."
+    )
+    last_walk: Reconcile | None = older_name("last_reconcile")
     trend: list[ReconcileFindings] = Field(
-        description="What the newest walks of everything found that came to an end, the latest first."
+        description="The newest full reconciles that have ended, the latest first."
     )
     gitlab_forwarding: ForwardingShown
     feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
@@ -83,10 +89,12 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         conflicts = await list_conflicts(held)
         feeds = await list_feeds(held)
     ingest, now = found.ingest, found.ingest["now"]
+    reconciled_at, reconcile = format_time(fresh.walked_at), show_reconcile(found)
     body = {
         "now": format_time(now),
         "as_of": format_time(fresh.as_of),
-        "walked_at": format_time(fresh.walked_at),
+        "last_reconciled_at": reconciled_at,
+        "walked_at": reconciled_at,
         "ingest_lag_seconds": age(ingest["waiting_since"], now) or 0.0,
         "inbox": ingest["waiting"],
         "inbox_failing": ingest["failing"],
@@ -102,7 +110,8 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         "instances": show_instances(found),
         "processes": show_processes(found),
         "registry": show_registry(found.traits),
-        "last_walk": show_reconcile(found),
+        "last_reconcile": reconcile,
+        "last_walk": reconcile,
         "trend": [show_found(row) for row in found.trend],
         "gitlab_forwarding": show_forwarding(forwarded, now),
         "feeds": [show_feed(feed, now) for feed in feeds],
