@@ -215,7 +215,7 @@ async def end_log_at(connection: Connection, entries: int) -> None:
         for level, index in edge_of(entries)
     }
     await put_tiles(connection, tiles=tiles)
-    await connection.execute("UPDATE log_head SET position = $1", entries)
+    await connection.execute("UPDATE audit_log_head SET position = $1", entries)
 
 
 async def seal_some(pool: Pool) -> float:
@@ -266,7 +266,7 @@ async def ingest(url: str, events: Sequence[Push], *, logged: bool) -> float:
             await drain(url, workers=1)
     took = time.perf_counter() - began
     written = await pool.fetchval(
-        "SELECT (SELECT count(*) FROM audit_staged) + (SELECT position FROM log_head)"
+        "SELECT (SELECT count(*) FROM audit_staged) + (SELECT position FROM audit_log_head)"
     )
     assert (written > 0) is logged, written
     await pool.close()

@@ -76,9 +76,9 @@ async def positions_alone(pool: Pool) -> float:
     began = time.perf_counter()
     while True:
         async with transaction(pool) as held:
-            position = await held.fetchval("SELECT position FROM log_head FOR UPDATE SKIP LOCKED")
+            position = await held.fetchval("SELECT position FROM audit_log_head FOR UPDATE SKIP LOCKED")
             done = await held.fetchval(POSITIONS_ALONE, position, BATCH)
-            await held.execute("UPDATE log_head SET position = $1", position + done)
+            await held.execute("UPDATE audit_log_head SET position = $1", position + done)
         if not done:
             return total / (time.perf_counter() - began)
         total += done

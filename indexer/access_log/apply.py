@@ -4,7 +4,7 @@ Distribution sends no notification for those. Equal requests (actor, client, wha
 minute are one entry with the exact count, so that a client that retries without end does not fill the log. A challenge
 is pending for as long, since most clients log in next and succeed.
 
-    line ──▶ pending (access_pending) ──a minute──▶ staged
+    line ──▶ pending (access_log_pending) ──a minute──▶ staged
                   └──challenge, and the client logged in──▶ forgotten
 """
 

@@ -137,7 +137,7 @@ def _items(request: web.Request, answer: Items, shape: Shape) -> web.Response:
     if wanted == NDJSON:
         body = b"".join(item + b"\n" for item in items)
         return _tagged(request, body, _etag(body + repr(links).encode()), NDJSON, weak=True, links=links)
-    reconciled_at = format_time(answer.freshness.walked_at)
+    reconciled_at = format_time(answer.freshness.last_reconciled_at)
     freshness = {
         "last_reconciled_at": reconciled_at,
         "walked_at": reconciled_at,

@@ -24,9 +24,9 @@ from indexer.audit.tiles import WIDTH, TreeDamaged, split
 from indexer.audit.verify import VerifyFault
 from indexer.background.loop import IterationResult
 from indexer.store.checkpoints import newest_checkpoint
-from indexer.store.checks import Damage, Extent, extent, lock_check, move_check, put_damages
 from indexer.store.listing.audit import AuditFilter, sealed_entries
 from indexer.store.pool import Connection, Pool, transaction
+from indexer.store.self_check import Damage, Extent, extent, lock_check, move_check, put_damages
 from indexer.store.tiles import find_tiles
 
 log = structlog.get_logger()

@@ -137,7 +137,7 @@ class Gauges:
             for kind, backlog in (await work_items.backlog(held)).items():
                 WORK_WAITING.labels(kind).set(backlog.waiting)
                 WORK_FAILING.labels(kind).set(backlog.failing)
-                WORK_AGE.labels(kind).set(_age(backlog.since, now))
+                WORK_AGE.labels(kind).set(_age(backlog.waiting_since, now))
             forwarded = await forwarding.forwarding_backlog(held)
             GITLAB_WAITING.set(forwarded.waiting)
             GITLAB_AGE.set(_age(forwarded.since, now))

@@ -12,9 +12,9 @@ from indexer.store import (
     inbox,
     loops,
     loss,
-    pull_checks,
     receiver_sessions,
     tags,
+    unmatched_checks,
     verification_latency,
     work_items,
 )
@@ -68,7 +68,9 @@ class Housekeeper:
             # With no detail wanted, what an earlier setting had kept apart goes into the log at once.
             age = keep.pull_detail if keep.pull_detail is not None else timedelta(0)
             moved = await audit.coalesce_pulls(held, before=now - age, now=now, limit=PULLS_BATCH)
-            checks = await pull_checks.trim_checks(held, before=now - CHECKS_RETENTION, limit=CHECKS_BATCH)
+            checks = await unmatched_checks.trim_checks(
+                held, before=now - CHECKS_RETENTION, limit=CHECKS_BATCH
+            )
             await loops.trim_loops(held, before=now - PROCESS_RETENTION)
             await receiver_sessions.trim_receiver_sessions(held, before=now - PROCESS_RETENTION)
             await verification_latency.trim_verified(held, before=now - PROCESS_RETENTION)

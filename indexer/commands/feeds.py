@@ -164,12 +164,12 @@ def _line(feed: Any) -> str:
 def _letter(letter: Any) -> dict[str, Any]:
     return {
         "position": letter.position,
-        "died_at": letter.died_at.isoformat(),
-        "retry": letter.retry,
+        "died_at": letter.refused_at.isoformat(),
+        "retry": letter.retry_requested,
         "reason": letter.reason,
     }
 
 
 def _letter_line(letter: Any) -> str:
-    waits = " (will be tried again)" if letter.retry else ""
-    return printable(f"{letter.position:>12}  {letter.died_at:%Y-%m-%d %H:%M:%S}Z  {letter.reason}{waits}")
+    waits = " (will be tried again)" if letter.retry_requested else ""
+    return printable(f"{letter.position:>12}  {letter.refused_at:%Y-%m-%d %H:%M:%S}Z  {letter.reason}{waits}")

@@ -122,7 +122,7 @@ class Dispatcher:
         lease = FeedLease(
             name=self._feed.name, holder=self._holder, position=leased.position, replays=leased.replays
         )
-        if leased.begun != leased.replays:
+        if leased.prepared_replay != leased.replays:
             await self._sink.begin_replay(leased.replays)
             async with connection(self._pool) as held:
                 await feeds.begin_replay(held, name=lease.name, replay=leased.replays)

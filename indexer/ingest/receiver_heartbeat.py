@@ -39,7 +39,7 @@ class ReceiverHeartbeat:
         """Extend the session to now."""
         if self._ended:
             return IterationResult(items=0, rest_seconds=REST_SECONDS)
-        session = ReceiverSession(opened_at=self._opened_at, open_at=datetime.now(UTC))
+        session = ReceiverSession(opened_at=self._opened_at, heartbeat_at=datetime.now(UTC))
         async with connection(self._pool) as held:
             await receiver_sessions.record_receiver_session(
                 held, process=self._process, session=session, spooled=self._writer.spooled

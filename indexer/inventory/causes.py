@@ -84,7 +84,7 @@ def explain(question: UnexplainedFinding, *, now: datetime) -> DriftCause | None
 
 
 def _lost(claim: LossStatement) -> bool:
-    return claim.waited > 0 or (claim.state is LossState.AT_MOST and claim.reconcile)
+    return claim.waiting_at_end > 0 or (claim.state is LossState.AT_MOST and claim.needs_reconcile)
 
 
 def _nothing_lost(question: UnexplainedFinding) -> bool:

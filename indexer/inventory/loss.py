@@ -44,18 +44,18 @@ class Account:
     accounted_lost: int
     accounted_events: int
     missing: int
-    collections: int
-    collected_at: int | None
-    started_at: float | None
+    gc_cycles: int
+    last_gc_nanoseconds: int | None
+    process_start_seconds: float | None
     error: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverSession:
-    """When one process of ours received: from ``opened_at`` to ``open_at``, the last time it said so."""
+    """When one process of ours received: from ``opened_at`` to ``heartbeat_at``, the last time it said so."""
 
     opened_at: datetime
-    open_at: datetime
+    heartbeat_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Witness:
 class LossStatement:
     """What is claimed of the events that a process made from ``from_at`` to ``to_at``.
 
-    ``lost``: at most. ``waited``: in the memory of a process that ended, when it was last read.
+    ``lost``: at most. ``waiting_at_end``: in the memory of a process that ended, when it was last read.
     """
 
     state: LossState
@@ -90,8 +90,8 @@ class LossStatement:
     to_at: datetime
     lost: int | None = None
     because: str | None = None
-    reconcile: bool = False
-    waited: int = 0
+    needs_reconcile: bool = False
+    waiting_at_end: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the API and ``reconciler status --json`` show it."""

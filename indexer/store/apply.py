@@ -22,7 +22,7 @@ from indexer.inventory.pulls import asking_of, attribute
 from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.inventory.repository_manifests import ManifestObservation, observe_manifest
 from indexer.oci.reference import RepositoryName
-from indexer.store import events, manifests, own_requests, pull_checks, repositories
+from indexer.store import events, manifests, own_requests, repositories, unmatched_checks
 from indexer.store.applying.loading import (
     Writing,
     begin,
@@ -244,10 +244,10 @@ async def _attribute_pulls(writing: Writing, fresh: Sequence[Event], *, now: dat
     asked = {asking for event in fresh if (asking := asking_of(event)) is not None}
     if not asked:
         return
-    checks = await pull_checks.find_checks(writing.connection, asked=asked)
+    checks = await unmatched_checks.find_checks(writing.connection, asked=asked)
     found = attribute(fresh, checks)
     writing.known.pulled_tags = found.tags
-    await pull_checks.put_checks(writing.connection, waiting=found.waiting, at=now)
+    await unmatched_checks.put_checks(writing.connection, waiting=found.waiting, at=now)
 
 
 async def _count_events(writing: Writing, fresh: Sequence[Event]) -> None:

@@ -22,9 +22,9 @@ class Leased:
 
     position: int
     attempts: int
-    refused: int
+    refused_in_a_row: int
     replays: int
-    begun: int
+    prepared_replay: int
     retry_at: datetime | None
     stopped: str | None
     last_error: str | None
@@ -59,8 +59,8 @@ class DeadLetter:
     """An entry that a sink refused."""
 
     position: int
-    died_at: datetime
-    retry: bool
+    refused_at: datetime
+    retry_requested: bool
     reason: str
 
 

@@ -26,7 +26,7 @@ class LogBounds:
 async def find_reconciled(connection: Connection, *, repository_ids: Collection[int]) -> dict[int, datetime]:
     """Return when repositories were last compared in full: what is on no record was not there then."""
     rows = await connection.fetch(SQL["find_reconciled"], sorted(repository_ids))
-    return {row["id"]: row["walked_at"] for row in rows if row["walked_at"] is not None}
+    return {row["id"]: row["last_reconciled_at"] for row in rows if row["last_reconciled_at"] is not None}
 
 
 async def find_known(connection: Connection, *, events: Sequence[Event]) -> set[uuid.UUID]:

@@ -144,8 +144,8 @@ def _by(ids: list[int], key: str, rows: Sequence[Row]) -> dict[int, list[LossSta
                 to_at=row["to_at"],
                 lost=row["lost"],
                 because=row["because"],
-                reconcile=row["reconcile"],
-                waited=row["waited"],
+                needs_reconcile=row["needs_reconcile"],
+                waiting_at_end=row["waiting_at_end"],
             )
         )
     return found

@@ -30,7 +30,7 @@ class PendingDeletion:
 async def count_held_back(held: Connection, *, run_id: int) -> dict[tuple[bool, bool], int]:
     """Return how much a walk holds back, by (is a manifest, its repository vanished)."""
     rows = await held.fetch(SQL["count_held_back"], run_id)
-    return {(row["is_manifest"], row["vanished"]): row["held"] for row in rows}
+    return {(row["is_manifest"], row["repository_vanished"]): row["held"] for row in rows}
 
 
 async def list_held_back(

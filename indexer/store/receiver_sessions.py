@@ -17,7 +17,7 @@ async def record_receiver_session(
 ) -> None:
     """Say that a process still takes deliveries, and how many wait in its spool."""
     await connection.execute(
-        SQL["record_receiver_session"], process, session.opened_at, session.open_at, spooled
+        SQL["record_receiver_session"], process, session.opened_at, session.heartbeat_at, spooled
     )
 
 

@@ -288,6 +288,6 @@ async def result_of(held: Connection, *, run_id: int) -> RunResult:
         outcome=RunOutcome(row["outcome"]) if row["outcome"] else None,
         counts=row["counts"],
         undecided=row["undecided"],
-        deletes=row["deletes"],
-        brake=row["brake"],
+        deletes=row["deletions_allowed"],
+        brake=row["brake_reason"],
     )

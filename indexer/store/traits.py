@@ -30,7 +30,7 @@ class TraitState:
 
     holds: bool
     because: str
-    since: datetime
+    changed_at: datetime
     observed_at: datetime
 
 

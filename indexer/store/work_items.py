@@ -54,7 +54,7 @@ class WorkItem:
     observations: int
     confirmations: int
     last_observation: str | None
-    since: datetime
+    waiting_since: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +83,11 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How much of one kind waits; ``since`` is when the oldest became due."""
+    """How much of one kind waits; ``waiting_since`` is when the oldest became due."""
 
     waiting: int
     failing: int
-    since: datetime | None
+    waiting_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ async def lease_work(
             observations=row["observations"],
             confirmations=row["confirmations"],
             last_observation=row["last_observation"],
-            since=row["since"],
+            waiting_since=row["waiting_since"],
         )
         for row in rows
     ]
@@ -223,10 +223,12 @@ async def backlog(connection: Connection) -> dict[WorkKind, Backlog]:
     """Return how much of each kind waits."""
     rows = await connection.fetch(SQL["backlog"])
     found = {
-        WorkKind(row["kind"]): Backlog(waiting=row["waiting"], failing=row["failing"], since=row["since"])
+        WorkKind(row["kind"]): Backlog(
+            waiting=row["waiting"], failing=row["failing"], waiting_since=row["waiting_since"]
+        )
         for row in rows
     }
-    return {kind: found.get(kind, Backlog(waiting=0, failing=0, since=None)) for kind in WorkKind}
+    return {kind: found.get(kind, Backlog(waiting=0, failing=0, waiting_since=None)) for kind in WorkKind}
 
 
 async def waiting(

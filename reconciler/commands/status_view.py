@@ -14,7 +14,6 @@ from indexer.common.terminal import write_lines
 from indexer.inventory.changes import WorkKind
 from indexer.inventory.loss import LossState, LossStatement
 from indexer.store.checkpoints import Conflict, list_conflicts
-from indexer.store.checks import CheckState, check_state
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
 from indexer.store.listing import status as status_store
@@ -22,6 +21,7 @@ from indexer.store.listing.runs import latest_runs
 from indexer.store.listing.status import StatusRows, Verification
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
+from indexer.store.self_check import CheckState, check_state
 from indexer.store.traits import Trait, TraitState
 
 BRAKE_CHECKED = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
@@ -258,7 +258,7 @@ def _trait_lines(picture: StatusView) -> Iterator[str]:
     for trait, said in words.items():
         shown = picture.status.traits.get(trait)
         if shown is not None and shown.holds:
-            yield f"registry     {said}, known{_since(shown.since, picture.now)}: {shown.because}"
+            yield f"registry     {said}, known{_since(shown.changed_at, picture.now)}: {shown.because}"
     pulls = picture.status.traits.get(Trait.ANNOUNCES_PULLS)
     if pulls is None or not pulls.holds:
         because = "none was announced yet" if pulls is None else pulls.because

@@ -19,11 +19,11 @@ from indexer.oci.digest import parse_digest
 from indexer.oci.reference import RepositoryName
 from indexer.store.canary import examining, find_server
 from indexer.store.checkpoints import list_conflicts
-from indexer.store.checks import check_state
 from indexer.store.listing import status as status_store
 from indexer.store.migrate import check, obstacle
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Connection
+from indexer.store.self_check import check_state
 from indexer.store.traits import Trait, TraitState, find_traits
 from reconciler.doctor.facts import (
     Database,

@@ -114,8 +114,8 @@ def decide(
             from_at=account.accounted_until,
             to_at=sample.at,
             because=because,
-            reconcile=True,
-            waited=waiting,
+            needs_reconcile=True,
+            waiting_at_end=waiting,
         )
         return Decision(account=open_account(sample, address=address), statements=(statement,), ended=True)
     missing = account.missing if received is None else _missing(sample, received)
@@ -133,9 +133,9 @@ def decide(
         pending=sample.counters.pending,
         missing=missing,
         suspected_at=suspected_at,
-        collections=sample.process.collections,
-        collected_at=sample.process.last_collected_at or account.collected_at,
-        started_at=sample.process.started_at,
+        gc_cycles=sample.process.collections,
+        last_gc_nanoseconds=sample.process.last_collected_at or account.last_gc_nanoseconds,
+        process_start_seconds=sample.process.started_at,
         error=None,
     )
     if under_way or not _may_account(account, sample, suspected_at):
@@ -163,9 +163,9 @@ def open_account(sample: Sample, *, address: str) -> Account:
         accounted_lost=sample.elsewhere,
         accounted_events=sample.counters.successes,
         missing=0,
-        collections=sample.process.collections,
-        collected_at=sample.process.last_collected_at,
-        started_at=sample.process.started_at,
+        gc_cycles=sample.process.collections,
+        last_gc_nanoseconds=sample.process.last_collected_at,
+        process_start_seconds=sample.process.started_at,
         error=None,
     )
 
@@ -206,13 +206,13 @@ def _broken(account: Account, sample: Sample) -> str | None:
 
 
 def _same_process(account: Account, now: ProcessMark) -> bool | None:
-    if account.started_at is not None and now.started_at is not None:
-        return account.started_at == now.started_at
-    if account.collected_at is None or now.last_collected_at is None:
+    if account.process_start_seconds is not None and now.started_at is not None:
+        return account.process_start_seconds == now.started_at
+    if account.last_gc_nanoseconds is None or now.last_collected_at is None:
         return None
-    if account.collected_at in now.collected_at:
+    if account.last_gc_nanoseconds in now.collected_at:
         return True
-    return None if now.collections >= account.collections + KEPT_COLLECTIONS else False
+    return None if now.collections >= account.gc_cycles + KEPT_COLLECTIONS else False
 
 
 def _missing(sample: Sample, received: Received) -> int:
@@ -277,7 +277,7 @@ def _state(
             from_at=known.accounted_until,
             to_at=until,
             because=because,
-            reconcile=certain,
+            needs_reconcile=certain,
         )
     if lost > 0:
         because = ELSEWHERE if sample.elsewhere > known.accounted_lost else SHORT
@@ -287,6 +287,6 @@ def _state(
             to_at=until,
             lost=lost,
             because=because,
-            reconcile=certain,
+            needs_reconcile=certain,
         )
     return LossStatement(state=LossState.NOTHING_LOST, from_at=known.accounted_until, to_at=until)

@@ -48,7 +48,7 @@ def downtimes(sessions: Iterable[ReceiverSession]) -> list[Downtime]:
     for session in sorted(sessions, key=lambda each: each.opened_at):
         if until is not None and session.opened_at > until:
             found.append(Downtime(from_at=until, to_at=session.opened_at))
-        until = session.open_at if until is None else max(until, session.open_at)
+        until = session.heartbeat_at if until is None else max(until, session.heartbeat_at)
     return found
 
 
@@ -75,7 +75,7 @@ def after_downtime(
             from_at=downtime.from_at,
             to_at=downtime.to_at,
             because=OUTLIVED if announced else SILENT,
-            reconcile=not announced,
+            needs_reconcile=not announced,
         )
     return statements
 

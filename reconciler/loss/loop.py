@@ -126,7 +126,7 @@ async def _decide_downtimes(held: Connection, accounts: Iterable[Account]) -> No
             from_at=downtime.from_at.isoformat(),
             to_at=downtime.to_at.isoformat(),
             unknown=len(statements),
-            reconcile=any(each.reconcile for each in statements.values()),
+            needs_reconcile=any(each.reconcile for each in statements.values()),
         )
 
 
@@ -158,7 +158,7 @@ async def _store(held: Connection, before: Account | None, decision: Decision, *
         for statement in decision.statements:
             await loss.add_statement(held, process_id=about, statement=statement)
     for statement in decision.statements:
-        if statement.reconcile:
+        if statement.needs_reconcile:
             log.warning(
                 "events_may_be_lost",
                 address=account.address,

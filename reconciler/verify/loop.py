@@ -361,4 +361,4 @@ def _state(observation: TagObservation) -> str:
 def _count(row: WorkItem, result: Stored, now: datetime) -> None:
     OBSERVATIONS.labels(result.value).inc()
     if row.confirmations == 0 and result in (Stored.CONFIRMED, Stored.CHANGED):
-        VERIFIED_SECONDS.observe((now - row.since).total_seconds())
+        VERIFIED_SECONDS.observe((now - row.waiting_since).total_seconds())

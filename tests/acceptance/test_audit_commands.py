@@ -150,9 +150,9 @@ def test_access_log__is_read_from_files_and_received(installation: Installation,
     assert 202 == REQUESTS.post(f"{installation.url}/access-log", content=other, headers=bearer).status_code
     counted = 'indexer_access_log_lines_total{outcome="denied"} 2.0'
     installation.until(lambda: counted in installation.ask("/metrics").text, "both lines")
-    waiting = "SELECT FROM access_pending"
+    waiting = "SELECT FROM access_log_pending"
     installation.until(lambda: execute(installation, waiting) == "SELECT 2", "both to be in the database")
-    execute(installation, "UPDATE access_pending SET received_at = now() - interval '2 minutes'")
+    execute(installation, "UPDATE access_log_pending SET received_at = now() - interval '2 minutes'")
     installation.until(lambda: 2 == len(installation.audit("&action=request.denied")), "the entries")
     assert {"access-log"} == {entry["source"] for entry in installation.audit("&action=request.denied")}
     assert [] == installation.get("/api/v1/repositories")["items"]

@@ -348,7 +348,7 @@ def test_doctor__worker_stopped(whole: Installation, start_registry: StartRegist
         blocker = await asyncpg.connect(whole.database_url)
         try:
             async with blocker.transaction():
-                await blocker.execute("LOCK TABLE event_seen IN ACCESS EXCLUSIVE MODE")
+                await blocker.execute("LOCK TABLE applied_event IN ACCESS EXCLUSIVE MODE")
                 return await asyncio.to_thread(whole.examine, registry, *IMPATIENT)
         finally:
             await blocker.close()

@@ -104,10 +104,12 @@ def read(installation: Installation, log: Path, *, lines: int) -> list[dict[str,
     installation.until(lambda: len(of_client()) == lines, f"{lines} lines in the log")
     size = log.stat().st_size
     installation.until(
-        lambda: ask(installation, "SELECT sum(read_to) FROM access_file") == size, "the log to be read"
+        lambda: ask(installation, "SELECT sum(read_to) FROM access_log_file") == size, "the log to be read"
     )
-    ask(installation, "UPDATE access_pending SET received_at = received_at - interval '1 hour'")
-    installation.until(lambda: ask(installation, "SELECT count(*) FROM access_pending") == 0, "the entries")
+    ask(installation, "UPDATE access_log_pending SET received_at = received_at - interval '1 hour'")
+    installation.until(
+        lambda: ask(installation, "SELECT count(*) FROM access_log_pending") == 0, "the entries"
+    )
     installation.until_applied()
     return of_client()
 

@@ -346,7 +346,7 @@ async def test_tail__over_rotations(pool: Pool, lookups: Lookups, tmp_path: Path
     entries = await entries_of(pool, lookups)
     assert ["a", "b", "c", "d"] == tags_of(entries)
     assert [] == [entry for entry in entries if "times" in entry["detail"]]
-    assert 1 == await pool.fetchval("SELECT count(*) FROM access_file")
+    assert 1 == await pool.fetchval("SELECT count(*) FROM access_log_file")
 
 
 async def test_tail__emptied_in_place_begins_again(pool: Pool, lookups: Lookups, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def generate(count: int) -> Iterator[TagRow]:
 async def repository(connection: Connection, name: str) -> RepositoryRef:
     row = await connection.fetchrow("SELECT id, tag_count, large FROM repository WHERE name = $1", name)
     assert row is not None
-    fresh = Freshness(as_of=EPOCH, walked_at=None)
+    fresh = Freshness(as_of=EPOCH, last_reconciled_at=None)
     known: RepositoryName = name  # type: ignore[assignment]  # a name that needs no parsing
     return RepositoryRef(
         id=row["id"], name=known, tag_count=row["tag_count"], large=row["large"], freshness=fresh
@@ -190,7 +190,7 @@ async def test_history__pages_come_from_indexes(connection: Connection) -> None:
     one = Scope(ids=(large,), tags=0)
     await connection.execute(
         "UPDATE tag_history SET valid_to = valid_from + interval '1 minute', to_source = 'event', "
-        "replaces = name LIKE 'v1.%' WHERE name LIKE 'v%'"
+        "is_replacement = name LIKE 'v1.%' WHERE name LIKE 'v%'"
     )
     await connection.execute("DELETE FROM tag WHERE name LIKE 'v%'")
     await connection.execute("VACUUM ANALYZE tag, tag_history")

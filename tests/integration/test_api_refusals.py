@@ -316,7 +316,7 @@ async def test_slow_question__is_given_up_with_a_problem(
         monkeypatch.setitem(
             freshness.SQL,
             "freshness",
-            "SELECT pg_sleep(10), now() AS as_of, NULL AS walked_at",
+            "SELECT pg_sleep(10), now() AS as_of, NULL AS last_reconciled_at",
         )
         response = await client.get("/api/v1/repositories")
         body = await response.json(content_type="application/problem+json")

@@ -238,7 +238,7 @@ async def test_nobody__of_that_name(pool: Pool) -> None:
     ):
         with pytest.raises(CallerError):
             await refused
-    assert 0 == await pool.fetchval("SELECT erasures FROM log_head")
+    assert 0 == await pool.fetchval("SELECT erasures FROM audit_log_head")
 
 
 async def test_command__erases_and_shows_before(bare_installation: Installation) -> None:

@@ -17,8 +17,8 @@ from indexer.audit.prove import root_at, write_part
 from indexer.audit.self_check import SelfCheck
 from indexer.audit.tiles import grow, split
 from indexer.audit.verify import VerifyResult, verify_export
-from indexer.store.checks import CheckState, check_state
 from indexer.store.pool import connection
+from indexer.store.self_check import CheckState, check_state
 from indexer.store.tiles import put_tiles
 from tests.fixtures.installation import Installation
 from tests.fixtures.mutations import MUTATIONS, SIZE
@@ -180,7 +180,7 @@ async def test_check__keeps_a_thousand_damages_at_most(pool: Pool) -> None:
 async def test_check__is_not_turned_off_by_an_instant_in_the_future(pool: Pool) -> None:
     """A lap that is said to have ended in a thousand years is no reason to wait for that."""
     key = await signed_log(pool, 20)
-    await pool.execute("UPDATE audit_check SET pass_ended_at = '2999-01-01'")
+    await pool.execute("UPDATE audit_self_check SET pass_ended_at = '2999-01-01'")
     assert 20 == (await SelfCheck(pool, rate=10**6, verifier=str(key.verifier)).run_once()).items
     await pool.execute("UPDATE audit_checkpoint SET signed_at = '2999-01-01'")
     await sealed(pool, 1)

@@ -123,7 +123,10 @@ async def test_checkpoint__is_not_signed_over_what_was_altered(pool: Pool, tampe
     assert 1 == await pool.fetchval("SELECT count(*) FROM audit_checkpoint")
 
 
-PUT_BACK = "TRUNCATE audit_entry, audit_tile, audit_checkpoint, audit_salt CASCADE; UPDATE log_head SET position = 0;"
+PUT_BACK = (
+    "TRUNCATE audit_entry, audit_tile, audit_checkpoint, audit_salt CASCADE; "
+    "UPDATE audit_log_head SET position = 0;"
+)
 """The database as it was before anything was sealed."""
 
 

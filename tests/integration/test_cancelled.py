@@ -165,7 +165,7 @@ async def test_verifier__outlives_a_registry_and_then_a_database_that_go_away(
     monkeypatch.setattr(harness, "LONGEST_WAIT_SECONDS", 0.05)
     await put_repository(pool, "team/app", [TagRow(name=name) for name in "abc"])
     await pool.execute(
-        "INSERT INTO work_item (kind, repository_id, key, due_at, since)"
+        "INSERT INTO work_item (kind, repository_id, key, due_at, waiting_since)"
         " SELECT 'verify', repository_id, name, now(), now() FROM tag"
     )
     there = await open_pool(proxied_url, size=2, application="verify")

@@ -174,7 +174,7 @@ async def test_stream__is_not_taken_up_in_a_log_that_was_put_back(api: Api, went
     async with stream(api, from_="beginning") as response:
         marks = [(await block(response))["id"]] + [event["mark"] for event in await events(response, 5)]
     await api.pool.execute(
-        "DELETE FROM audit_entry WHERE position > 2; UPDATE log_head SET position = 2; "
+        "DELETE FROM audit_entry WHERE position > 2; UPDATE audit_log_head SET position = 2; "
         "UPDATE audit_tile SET hashes = substr(hashes, 1, 64)"
     )
     await write_log(api.pool, *tags(went_on, repository="team/other"))
@@ -222,7 +222,7 @@ async def test_stream__its_id_moves_over_what_is_filtered_out(
 async def test_stream__an_id_that_is_none_is_refused(api: Api, last: str, status: int, code: str) -> None:
     """An id of another log, of no event, or beyond the end would go on at the wrong place without a word."""
     await write_log(api.pool, *tags(2))
-    log = await api.pool.fetchval("SELECT id FROM log_identity")
+    log = await api.pool.fetchval("SELECT id FROM audit_log_identity")
     response = await api.get(FEED, headers={**SSE, "Last-Event-ID": last.format(log=log)})
     problem = await response.json(content_type=None)
     assert (status, code) == (response.status, problem["code"])

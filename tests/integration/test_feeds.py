@@ -43,7 +43,7 @@ async def test_feed__delivers_everything_once_and_in_order(
     """Every entry is an event, in the log's order, whatever the size of batches; the cursor is where the log ends."""
     await write_log(pool, *tags(25))
     await deliver_all(pool, make_feed(kind="http", url=collector.url, batch=10))
-    identity = await pool.fetchval("SELECT id FROM log_identity")
+    identity = await pool.fetchval("SELECT id FROM audit_log_identity")
     assert [f"{identity}/{position:020}" for position in range(1, 26)] == [e["id"] for e in collector.events]
     assert tags(25) == [e["subject"] for e in collector.events]
     row = await row_of(pool)
@@ -220,7 +220,7 @@ async def test_dead_letters__are_tried_again_when_asked(
     assert [1, 3, 5, 2] == collector.positions
     async with pool.acquire() as held:
         letters = await feeds.list_dead_letters(held, name="siem", after=0, limit=10)
-    assert [(4, False)] == [(letter.position, letter.retry) for letter in letters]
+    assert [(4, False)] == [(letter.position, letter.retry_requested) for letter in letters]
 
 
 async def dead_letter(pool: Pool, collector: Collector, feed: Dispatcher) -> None:
@@ -248,13 +248,15 @@ async def test_dead_letters__one_without_an_answer_holds_up_nothing(
     assert [1, 3, 4, 5, 6, 7, 8] == collector.positions
     row = await row_of(pool)
     assert (0, None) == (row["attempts"], row["retry_at"])
-    letter = await pool.fetchrow("SELECT attempts, retry, retry_at > now() AS later FROM feed_dead_letter")
+    letter = await pool.fetchrow(
+        "SELECT attempts, retry_requested, retry_at > now() AS later FROM feed_dead_letter"
+    )
     assert letter is not None
-    assert (1, True) == (letter["attempts"], letter["retry"])
+    assert (1, True) == (letter["attempts"], letter["retry_requested"])
     await deliver_all(pool, feed)
-    letter = await pool.fetchrow("SELECT attempts, retry, reason FROM feed_dead_letter")
+    letter = await pool.fetchrow("SELECT attempts, retry_requested, reason FROM feed_dead_letter")
     assert letter is not None
-    assert not letter["retry"]
+    assert not letter["retry_requested"]
     assert f"tried {room.DEAD_ATTEMPTS} times in vain" in letter["reason"]
 
 

@@ -301,7 +301,7 @@ async def test_housekeeping__forgets_by_age_in_small_batches(pool: Pool, lookups
     await put(pool, gone)
     await drain(IngestWorker(pool, lookups))
     await pool.execute(
-        "UPDATE work_item SET attempts = 3, since = now() - interval '8 days' WHERE kind = 'verify'"
+        "UPDATE work_item SET attempts = 3, waiting_since = now() - interval '8 days' WHERE kind = 'verify'"
     )
     keeper = Housekeeper(pool, retention(inbox=timedelta(0), due=timedelta(days=7)), batch=4)
     assert (await keeper.run_once()).rest_seconds == 0
@@ -314,10 +314,10 @@ async def test_housekeeping__forgets_by_age_in_small_batches(pool: Pool, lookups
     assert row is not None
     assert tuple(row) == (0, 0)
     assert await pool.fetchval("SELECT count(*) FROM tag_tombstone") == 6
-    assert await pool.fetchval("SELECT count(*) FROM event_seen") == 12
+    assert await pool.fetchval("SELECT count(*) FROM applied_event") == 12
     await settle(pool, Housekeeper(pool, retention(events=timedelta(0), tombstones=timedelta(0)), batch=4))
     assert await pool.fetchval("SELECT count(*) FROM tag_tombstone") == 0
-    assert await pool.fetchval("SELECT count(*) FROM event_seen") == 0
+    assert await pool.fetchval("SELECT count(*) FROM applied_event") == 0
 
 
 @pytest.mark.parametrize(("bound", "limit"), [("MAX_WAITING", 3), ("MAX_WAITING_BYTES", 30)])

@@ -115,7 +115,7 @@ def push(number: int, *, tag: str = "v1", action: str = "push") -> dict[str, Any
 async def until_empty(pool: Pool, loop: Forwarder) -> None:
     """Run rounds as the harness does: one that fails is tried again."""
     async with asyncio.timeout(60):
-        while await pool.fetchval("SELECT count(*) FROM gitlab_event WHERE dead_at IS NULL"):
+        while await pool.fetchval("SELECT count(*) FROM gitlab_event WHERE refused_at IS NULL"):
             with suppress(GitlabUnavailable):
                 await loop.run_once()
             await asyncio.sleep(0.01)

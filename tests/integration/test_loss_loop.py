@@ -228,13 +228,13 @@ async def test_prometheus__alone_is_enough_on_3(
                 account.missing,
                 account.instance_id is not None,
             )
-            assert account.started_at is not None
+            assert account.process_start_seconds is not None
             await asyncio.to_thread(registry.restart)
             await accountant.run_once()
     found = await claims(pool)
     assert {"unknown", "nothing_lost"} == {claim.state for claim in found}
     (unknown,) = [claim for claim in found if claim.state == "unknown"]
-    assert unknown.reconcile
+    assert unknown.needs_reconcile
     assert "ended" in (unknown.because or "")
 
 
@@ -267,7 +267,7 @@ async def announced(pool: Pool, instance: str, *, at: datetime, address: str = "
 async def open_doors(pool: Pool, *spans: tuple[datetime, datetime]) -> None:
     async with connection(pool) as held:
         for opened, last in spans:
-            found = ReceiverSession(opened_at=opened, open_at=last)
+            found = ReceiverSession(opened_at=opened, heartbeat_at=last)
             await receiver_sessions.record_receiver_session(
                 held, process=uuid.uuid4(), session=found, spooled=0
             )
@@ -286,7 +286,9 @@ async def test_downtime__is_decided_once(pool: Pool) -> None:
         number = await held.fetchval("SELECT id FROM registry_instance")
         found = await loss.list_instance_statements(held, instance_ids=[number], limit=5)
         doubt = await loss.newest_suspicion(held)
-    assert [(began, ended, True)] == [(each.from_at, each.to_at, each.reconcile) for each in found[number]]
+    assert [(began, ended, True)] == [
+        (each.from_at, each.to_at, each.needs_reconcile) for each in found[number]
+    ]
     assert doubt is not None
     assert ended == doubt.at
 
@@ -354,7 +356,7 @@ async def test_downtime__a_process_that_spooled_all_the_time_leaves_none(pool: P
     process = uuid.uuid4()
     async with connection(pool) as held:
         for last in (now - timedelta(hours=1), now):
-            found = ReceiverSession(opened_at=now - timedelta(hours=2), open_at=last)
+            found = ReceiverSession(opened_at=now - timedelta(hours=2), heartbeat_at=last)
             await receiver_sessions.record_receiver_session(held, process=process, session=found, spooled=0)
     await announced(pool, "one", at=now - timedelta(hours=2))
     await Accountant(pool, debug_urls=(), token=TOKEN).run_once()

@@ -82,7 +82,7 @@ async def work_off(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> No
 
 async def hurry_up(pool: Pool) -> None:
     await pool.execute(
-        "UPDATE work_item SET due_at = now() - interval '1 s', observed_at = now() - interval '1 h'"
+        "UPDATE work_item SET due_at = now() - interval '1 s', last_observed_at = now() - interval '1 h'"
     )
 
 

@@ -117,10 +117,10 @@ async def test_checks__that_wait_are_forgotten_by_age(pool: Pool, lookups: Looku
     await apply(pool, lookups, asks("HEAD", 1))
     keep = Retention(inbox=LONG, events=LONG, tombstones=LONG, due=LONG, pull_detail=None)
     await Housekeeper(pool, keep).run_once()
-    assert 1 == await pool.fetchval("SELECT count(*) FROM pull_check")
-    await pool.execute("UPDATE pull_check SET stored_at = stored_at - interval '16 minutes'")
+    assert 1 == await pool.fetchval("SELECT count(*) FROM unmatched_check")
+    await pool.execute("UPDATE unmatched_check SET stored_at = stored_at - interval '16 minutes'")
     await Housekeeper(pool, keep).run_once()
-    assert 0 == await pool.fetchval("SELECT count(*) FROM pull_check")
+    assert 0 == await pool.fetchval("SELECT count(*) FROM unmatched_check")
 
 
 def says(event: dict[str, Any], agent: str) -> dict[str, Any]:

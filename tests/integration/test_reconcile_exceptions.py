@@ -146,7 +146,7 @@ async def test_stray_names__take_nothing_away(pool: Pool, lookups: Lookups, regi
     assert named in report.left_out
     assert named in plan.left_out
     assert await pool.fetchval("SELECT count(*) FROM tag WHERE name = 'v1'") == 1
-    assert await pool.fetchval("SELECT count(*) FROM repository WHERE walked_at IS NULL") == 0
+    assert await pool.fetchval("SELECT count(*) FROM repository WHERE last_reconciled_at IS NULL") == 0
 
 
 async def test_failing_tag__becomes_broken(pool: Pool, lookups: Lookups, registry: Damaged) -> None:

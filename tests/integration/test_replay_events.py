@@ -97,6 +97,6 @@ async def picture(pool: Pool) -> list[object]:
             "repository_manifest",
             "tag_pull",
             "tag_check",
-            "pull_check",
+            "unmatched_check",
         )
     ]

@@ -149,7 +149,7 @@ async def test_batch__one_that_fails_for_ever_is_given_up(pool: Pool, lookups: L
     hold(state, APP, AMD, "amd")
     resolver = await walked(pool, lookups, state)
     state.repositories[APP].manifests.clear()
-    await pool.execute("UPDATE work_item SET attempts = 2000, since = now() - interval '31 days'")
+    await pool.execute("UPDATE work_item SET attempts = 2000, waiting_since = now() - interval '31 days'")
     await resolver.run_once()
     (row,) = await pool.fetch("SELECT attempts, due_at - now() AS wait FROM work_item WHERE kind = 'resolve'")
     assert 2001 == row["attempts"]

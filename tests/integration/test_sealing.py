@@ -99,7 +99,7 @@ async def test_salts__of_a_transaction_that_failed_are_not_remembered(pool: Pool
     await pool.execute("ALTER TABLE audit_tile ADD CONSTRAINT full_disk CHECK (false)")
     with pytest.raises(Exception, match="full_disk"):
         await seal(pool, limit=10, salts=salts)
-    assert 0 == await pool.fetchval("SELECT position FROM log_head")
+    assert 0 == await pool.fetchval("SELECT position FROM audit_log_head")
     await pool.execute("ALTER TABLE audit_tile DROP CONSTRAINT full_disk")
     assert 3 == await seal(pool, limit=10, salts=salts)
     await check_tree(pool, size=3)
@@ -113,7 +113,7 @@ async def test_tree__that_was_cut_is_not_sealed_upon(pool: Pool) -> None:
     with pytest.raises(TreeDamaged):
         await seal(pool, limit=10)
     assert (10, 1) == tuple(
-        await pool.fetchrow("SELECT position, (SELECT count(*) FROM audit_staged) FROM log_head")  # type: ignore[arg-type]
+        await pool.fetchrow("SELECT position, (SELECT count(*) FROM audit_staged) FROM audit_log_head")  # type: ignore[arg-type]
     )
 
 

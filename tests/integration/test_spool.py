@@ -211,11 +211,11 @@ async def test_writer__begins_again_whatever_ended_it(
 async def test_writer__spools_while_the_schema_is_not_ours(database_url: str, tmp_path: Path) -> None:
     """An older process beside a newer schema acknowledges what it can keep on its disk, and moves it later."""
     connection = await asyncpg.connect(database_url)
-    await connection.execute("ALTER TABLE inbox RENAME COLUMN lane TO was_lane")
+    await connection.execute("ALTER TABLE inbox RENAME COLUMN partition TO was_partition")
     writer = start(database_url, tmp_path)
     await writer.store(delivery(1))
     assert writer.spooled == 1
-    await connection.execute("ALTER TABLE inbox RENAME COLUMN was_lane TO lane")
+    await connection.execute("ALTER TABLE inbox RENAME COLUMN was_partition TO partition")
     await connection.close()
     assert [1] == await until_stored(database_url, 1)
     await writer.close()

@@ -9,7 +9,16 @@ import pytest
 
 from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
-from indexer.store import checkpoints, checks, inbox, loops, loss, reconcile_runs, repositories, work_items
+from indexer.store import (
+    checkpoints,
+    inbox,
+    loops,
+    loss,
+    reconcile_runs,
+    repositories,
+    self_check,
+    work_items,
+)
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.inbox import Delivery, Quarantine
 from indexer.store.pool import connect
@@ -43,8 +52,8 @@ async def test_status__of_a_log_that_was_changed(migrated_url: str) -> None:
     now = datetime.now(UTC)
     held = await connect(migrated_url, application="tests")
     try:
-        found = [checks.Damage(position=n, fault="missing", what=f"entry {n} is missing") for n in (7, 9)]
-        await checks.put_damages(held, first=1, last=10, damages=found, at=now)
+        found = [self_check.Damage(position=n, fault="missing", what=f"entry {n} is missing") for n in (7, 9)]
+        await self_check.put_damages(held, first=1, last=10, damages=found, at=now)
         await checkpoints.put_conflict(
             held, place="host:/a", what="80 entries were signed, and it has 40", at=now
         )

@@ -109,7 +109,7 @@ async def test_grant__the_past_is_narrowed_to_what_may_be_pulled(
     """Questions about the past show a token what it may pull, and nothing of others, whatever it asks for."""
     await fill(trusting.pool)
     await trusting.pool.execute(
-        "WITH moved AS (UPDATE tag_history SET replaces = true, name = replace(name, 'x', 'v2.0.0') "
+        "WITH moved AS (UPDATE tag_history SET is_replacement = true, name = replace(name, 'x', 'v2.0.0') "
         "WHERE name IN ('v1.0.0', 'x') RETURNING *) "
         "INSERT INTO tag_history (repository_id, name, valid_from, valid_to, manifest_id, from_source) "
         "SELECT repository_id, name, valid_from - interval '1 hour', valid_from, (SELECT id FROM manifest WHERE "

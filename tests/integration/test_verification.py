@@ -109,7 +109,7 @@ async def test_lengths__are_forgotten(pool: Pool) -> None:
     day = timedelta(days=1)
     keep = Retention(inbox=day, events=day, tombstones=day, due=day, pull_detail=day)
     await Housekeeper(pool, keep).run_once()
-    assert 2 == await pool.fetchval("SELECT count(DISTINCT minute) FROM verified_minute")
+    assert 2 == await pool.fetchval("SELECT count(DISTINCT minute) FROM verification_latency")
 
 
 async def test_shares__of_many_tags_come_from_a_sample(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

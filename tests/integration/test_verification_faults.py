@@ -164,7 +164,7 @@ async def test_clock__that_is_set_back_delays_nothing(
         assert 1 == await pool.fetchval("SELECT count(*) FROM tag WHERE verified_at IS NULL")
     else:
         await pool.execute(
-            "INSERT INTO work_item (kind, repository_id, key, due_at, since)"
+            "INSERT INTO work_item (kind, repository_id, key, due_at, waiting_since)"
             " SELECT 'verify', repository_id, name, now(), now() FROM tag"
         )
     await rounds(pool, verifier, until=0)

@@ -29,8 +29,8 @@ from tests.fixtures.selection import examples
 from tests.stateful.test_inventory_machine import REPOSITORY, InventoryMachine
 
 TABLES = (
-    "tag, tag_tombstone, tag_history, tag_pull, tag_check, pull_check, repository_manifest, audit_staged, event_seen,"
-    " work_item, drift_finding, repository"
+    "tag, tag_tombstone, tag_history, tag_pull, tag_check, unmatched_check, repository_manifest, audit_staged,"
+    " applied_event, work_item, drift_finding, repository"
 )
 
 

@@ -15,7 +15,7 @@ LATER = PATIENCE + SECOND
 
 
 def shown(after: timedelta, *, holds: bool = True) -> TraitState:
-    return TraitState(holds=holds, because="", since=SINCE, observed_at=SINCE + after)
+    return TraitState(holds=holds, because="", changed_at=SINCE, observed_at=SINCE + after)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def row(attempts: int) -> WorkItem:
         observations=0,
         confirmations=0,
         last_observation=None,
-        since=NOW,
+        waiting_since=NOW,
     )
 
 

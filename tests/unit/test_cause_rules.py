@@ -19,11 +19,21 @@ def at(seconds: float) -> datetime:
 
 
 def claim(
-    state: LossState, from_at: float = 0, to_at: float = 300, *, waited: int = 0, reconcile: bool = False
+    state: LossState,
+    from_at: float = 0,
+    to_at: float = 300,
+    *,
+    waiting_at_end: int = 0,
+    needs_reconcile: bool = False,
 ) -> LossStatement:
     lost = 1 if state is LossState.AT_MOST else None
     return LossStatement(
-        state=state, from_at=at(from_at), to_at=at(to_at), lost=lost, waited=waited, reconcile=reconcile
+        state=state,
+        from_at=at(from_at),
+        to_at=at(to_at),
+        lost=lost,
+        waiting_at_end=waiting_at_end,
+        needs_reconcile=needs_reconcile,
     )
 
 
@@ -60,25 +70,29 @@ VERY_LATE = PROVED.detected_at + LONGEST_PATIENCE
             replace(PROVED, announced=True), SOON, DriftCause.LATE_NOTIFICATION, id="an event came after all"
         ),
         pytest.param(
-            replace(PROVED, claims=[NOTHING, claim(LossState.AT_MOST, reconcile=True)]),
+            replace(PROVED, claims=[NOTHING, claim(LossState.AT_MOST, needs_reconcile=True)]),
             SOON,
             DriftCause.LOST_NOTIFICATION,
             id="deliveries ended elsewhere",
         ),
         pytest.param(
-            replace(PROVED, claims=[claim(LossState.UNKNOWN, waited=3, reconcile=True)]),
+            replace(PROVED, claims=[claim(LossState.UNKNOWN, waiting_at_end=3, needs_reconcile=True)]),
             SOON,
             DriftCause.LOST_NOTIFICATION,
             id="a process ended with events waiting",
         ),
         pytest.param(
-            replace(PROVED, claims=[claim(LossState.UNKNOWN, waited=3, reconcile=True)], not_before=None),
+            replace(
+                PROVED,
+                claims=[claim(LossState.UNKNOWN, waiting_at_end=3, needs_reconcile=True)],
+                not_before=None,
+            ),
             LATE,
             DriftCause.UNANNOUNCED,
             id="who knows whether it was before that",
         ),
         pytest.param(
-            replace(PROVED, claims=[claim(LossState.UNKNOWN, reconcile=True)]),
+            replace(PROVED, claims=[claim(LossState.UNKNOWN, needs_reconcile=True)]),
             LATE,
             DriftCause.UNANNOUNCED,
             id="a process ended, and nobody knows with what",

@@ -899,7 +899,7 @@ def test_news__of_the_canary(arrived: list[Arrived], news: CanaryEvents) -> None
 
 
 def shown(*, holds: bool, because: str = "none of ours") -> TraitState:
-    return TraitState(holds=holds, because=because, since=NOW, observed_at=NOW)
+    return TraitState(holds=holds, because=because, changed_at=NOW, observed_at=NOW)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def at(seconds: float) -> datetime:
 
 
 def session(opened: float, last: float) -> ReceiverSession:
-    return ReceiverSession(opened_at=at(opened), open_at=at(last))
+    return ReceiverSession(opened_at=at(opened), heartbeat_at=at(last))
 
 
 GAP = Downtime(from_at=at(100), to_at=at(110))
@@ -78,10 +78,10 @@ def test_downtimes__every_second_is_in_a_door_or_a_gap(spans: list[tuple[int, in
     gaps = downtimes(sessions)
     for second in range(60):
         moment = at(second + 0.5)
-        inside = any(each.opened_at < moment < each.open_at for each in sessions)
+        inside = any(each.opened_at < moment < each.heartbeat_at for each in sessions)
         begun, over = (
             any(each.opened_at < moment for each in sessions),
-            all(each.open_at < moment and each.opened_at < moment for each in sessions),
+            all(each.heartbeat_at < moment and each.opened_at < moment for each in sessions),
         )
         gap = any(each.from_at < moment < each.to_at for each in gaps)
         assert gap == (begun and not over and not inside)
@@ -110,7 +110,7 @@ def test_claim__unknown(seen: Witness, now: datetime, reconcile: bool) -> None:
         claim.state,
         claim.from_at,
         claim.to_at,
-        claim.reconcile,
+        claim.needs_reconcile,
     )
     assert (claim.because or "").startswith("no indexer was receiving")
 
@@ -144,7 +144,7 @@ def test_claim__of_a_restart_in_the_gap() -> None:
     assert after_downtime(GAP, [before, after], now=SOON) is None
     claims = after_downtime(GAP, [before, after], now=LATE)
     assert claims is not None
-    assert [(1, True)] == [(number, claim.reconcile) for number, claim in claims.items()]
+    assert [(1, True)] == [(number, claim.needs_reconcile) for number, claim in claims.items()]
 
 
 def test_claim__waits() -> None:

@@ -107,7 +107,7 @@ def test_claim__of_two_readings(
     if ours is None:
         account = replace(account, suspected_at=START - PATIENCE)  # long enough to be told whose they are
     (claimed,) = decide(account, then, address=ADDRESS, received=ours).statements
-    assert expected == (claimed.state, claimed.lost, claimed.reconcile)
+    assert expected == (claimed.state, claimed.lost, claimed.needs_reconcile)
     assert (first.at, then.at) == (claimed.from_at, claimed.to_at)
 
 
@@ -186,7 +186,7 @@ def test_restart__says_what_waited() -> None:
     )
     (claimed,) = decision.statements
     assert decision.ended
-    assert (LossState.UNKNOWN, START, True) == (claimed.state, claimed.from_at, claimed.reconcile)
+    assert (LossState.UNKNOWN, START, True) == (claimed.state, claimed.from_at, claimed.needs_reconcile)
     assert claimed.because is not None
     assert "3 events waited" in claimed.because
     assert (0, None) == (decision.account.id, decision.account.instance_id)

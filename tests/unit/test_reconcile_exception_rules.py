@@ -77,7 +77,7 @@ def failing(row: WorkItem, *statuses: bool) -> WorkItem:
     for unreadable in statuses:
         later = after_failure(row, now=NOW, unreadable=unreadable)
         row = WorkItem(
-            kind=row.kind, repository_id=1, repository=APP, key=row.key, generation=1, since=NOW,
+            kind=row.kind, repository_id=1, repository=APP, key=row.key, generation=1, waiting_since=NOW,
             attempts=later.attempts, observations=later.observations, confirmations=later.confirmations,
             last_observation=later.last_observation,
         )  # fmt: skip
@@ -101,7 +101,7 @@ def test_is_unreadable(statuses: list[bool], expected: bool) -> None:
     """Only failures with 500 in a row count; another one between them begins anew."""
     row = WorkItem(
         kind=WorkKind.VERIFY, repository_id=1, repository=APP, key="v1", generation=1, attempts=0, observations=0,
-        confirmations=0, last_observation=None, since=NOW,
+        confirmations=0, last_observation=None, waiting_since=NOW,
     )  # fmt: skip
     assert is_unreadable(failing(row, *statuses)) is expected
 

@@ -92,7 +92,7 @@ async def get_repository(call: ApiCall[NoQuery]) -> Document:
             row = await store.find_repository(held, name=name)
     if row is None:
         raise not_found("there is no such repository on record")
-    reconciled_at = format_time(row["walked_at"])
+    reconciled_at = format_time(row["last_reconciled_at"])
     return Document(
         body=_show(row)
         | {

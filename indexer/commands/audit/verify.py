@@ -267,8 +267,8 @@ def _verify_database(config: Path | None, *, key: VerifierKey | None, json: bool
     from functools import partial  # noqa: PLC0415
 
     from indexer.audit.self_check import check_everything  # noqa: PLC0415
-    from indexer.store.checks import Damage  # noqa: PLC0415
     from indexer.store.pool import close_pool, connection, open_pool  # noqa: PLC0415
+    from indexer.store.self_check import Damage  # noqa: PLC0415
 
     settings = read_settings(config, logs=True)
 

@@ -3,7 +3,7 @@
 ``as_of``: every notification received before that instant has been applied. It is now where nothing waits,
 else the arrival of the oldest delivery that does.
 
-``walked_at``: for lists of one repository, when a walk last compared that repository in full; for lists
+``last_reconciled_at``: for lists of one repository, when a walk last compared that repository in full; for lists
 across repositories, when the last complete walk of everything ended. None: never yet.
 
 ``pulls_known``: the registry announces pulls. Where it does not, that none is on record says nothing.
@@ -26,7 +26,7 @@ class Freshness:
     """How far the inventory has come."""
 
     as_of: datetime
-    walked_at: datetime | None
+    last_reconciled_at: datetime | None
     pulls_known: bool = False
 
 
@@ -45,7 +45,9 @@ async def freshness(connection: Connection) -> Freshness:
     """Return how fresh lists across repositories are. To be asked before the list is read."""
     row = await connection.fetchrow(SQL["freshness"])
     assert row is not None  # noqa: S101 - a SELECT without FROM has a row; tells mypy
-    return Freshness(as_of=row["as_of"], walked_at=row["walked_at"], pulls_known=row["pulls_known"])
+    return Freshness(
+        as_of=row["as_of"], last_reconciled_at=row["last_reconciled_at"], pulls_known=row["pulls_known"]
+    )
 
 
 async def find_repository(connection: Connection, *, name: RepositoryName) -> RepositoryRef | None:
@@ -58,5 +60,7 @@ async def find_repository(connection: Connection, *, name: RepositoryName) -> Re
         name=name,
         tag_count=row["tag_count"],
         large=row["large"],
-        freshness=Freshness(as_of=row["as_of"], walked_at=row["walked_at"], pulls_known=row["pulls_known"]),
+        freshness=Freshness(
+            as_of=row["as_of"], last_reconciled_at=row["last_reconciled_at"], pulls_known=row["pulls_known"]
+        ),
     )

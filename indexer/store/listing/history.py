@@ -111,7 +111,7 @@ async def history_everywhere(
 
 def replacements(*, scope: Scope | None, after: datetime | None, before: datetime | None) -> PageQuery:
     """Return the list of intervals, newest first, whose tag looks immutable and had another digest before."""
-    within: tuple[Condition, ...] = (Condition("t.replaces"),)
+    within: tuple[Condition, ...] = (Condition("t.is_replacement"),)
     if after is not None:
         within += (Condition("t.valid_from > {}", (after,)),)
     if before is not None:

@@ -1,34 +1,34 @@
 -- name: forget_resolved
 -- Forgets the challenges that were followed by something else, by handshakes $1.
-DELETE FROM access_pending WHERE handshake = ANY ($1::uuid[])
+DELETE FROM access_log_pending WHERE handshake = ANY ($1::uuid[])
 
 -- name: put_pending
 -- Adds to what is pending: keys $1, handshakes $2, actions $3, first at $4, last at $5, times $6, lines $7, received at
 -- $8; at most $9 different ones. Returns the keys that were taken.
 WITH room AS (
-    SELECT greatest($9::bigint - count(*), 0) AS free FROM access_pending
+    SELECT greatest($9::bigint - count(*), 0) AS free FROM access_log_pending
 ), new AS (
-    SELECT n.*, EXISTS (SELECT FROM access_pending AS p WHERE p.key = n.key) AS known
+    SELECT n.*, EXISTS (SELECT FROM access_log_pending AS p WHERE p.key = n.key) AS known
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::integer[], $7::jsonb[])
         AS n (key, handshake, action, first_at, last_at, times, line)
 ), numbered AS (
     SELECT new.*, row_number() OVER (PARTITION BY known ORDER BY key) AS number FROM new
 )
-INSERT INTO access_pending (key, handshake, action, first_at, last_at, times, line, received_at)
+INSERT INTO access_log_pending (key, handshake, action, first_at, last_at, times, line, received_at)
 SELECT key, handshake, action, first_at, last_at, times, line, $8 FROM numbered, room
 WHERE known OR number <= room.free ORDER BY key
 ON CONFLICT (key) DO UPDATE SET
-    first_at = least(access_pending.first_at, excluded.first_at),
-    last_at = greatest(access_pending.last_at, excluded.last_at),
-    times = access_pending.times + excluded.times,
+    first_at = least(access_log_pending.first_at, excluded.first_at),
+    last_at = greatest(access_log_pending.last_at, excluded.last_at),
+    times = access_log_pending.times + excluded.times,
     line = excluded.line
 RETURNING key
 
 -- name: take_ripe
 -- Takes out at most $2 that were first received before $1, oldest first.
 WITH taken AS (
-    DELETE FROM access_pending WHERE key IN (
-        SELECT key FROM access_pending WHERE received_at < $1 ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    DELETE FROM access_log_pending WHERE key IN (
+        SELECT key FROM access_log_pending WHERE received_at < $1 ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
     ) RETURNING key, handshake, action, first_at, last_at, times, line
 )
 SELECT * FROM taken ORDER BY first_at, key
@@ -49,14 +49,14 @@ ORDER BY n.place
 
 -- name: file_positions
 -- How far files under path $1 were read.
-SELECT device, inode, read_to, head FROM access_file WHERE path = $1 ORDER BY read_at
+SELECT device, inode, read_to, head FROM access_log_file WHERE path = $1 ORDER BY read_at
 
 -- name: put_file_position
 -- Of path $1 the file of device $2 and inode $3, which begins with $6, was read up to $4, at $5.
-INSERT INTO access_file (path, device, inode, read_to, read_at, head) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO access_log_file (path, device, inode, read_to, read_at, head) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (path, device, inode) DO UPDATE SET
     read_to = excluded.read_to, read_at = excluded.read_at, head = excluded.head
 
 -- name: forget_file
 -- Forgets the file of path $1, device $2 and inode $3.
-DELETE FROM access_file WHERE path = $1 AND device = $2 AND inode = $3
+DELETE FROM access_log_file WHERE path = $1 AND device = $2 AND inode = $3

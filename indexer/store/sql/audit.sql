@@ -14,7 +14,7 @@ ORDER BY place
 
 -- name: lock_head
 -- Locks the head of the log: whoever holds it is the sealer. Null where another is.
-SELECT position, erasures FROM log_head FOR UPDATE SKIP LOCKED
+SELECT position, erasures FROM audit_log_head FOR UPDATE SKIP LOCKED
 
 -- name: seal
 -- Moves the staged entries $1 (ids, in order) into the log behind position $5; their facets $2, actors' salts $3 and
@@ -37,7 +37,7 @@ FROM taken AS t JOIN sealed AS s USING (id) LEFT JOIN facet AS f ON f.id = s.fac
 
 -- name: move_head
 -- The log now ends at position $1.
-UPDATE log_head SET position = $1
+UPDATE audit_log_head SET position = $1
 
 -- name: staged
 -- How many entries wait for their position, and since when.

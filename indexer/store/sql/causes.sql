@@ -18,7 +18,7 @@ SELECT EXISTS (
 
 -- name: claims_between
 -- What is claimed of any process or instance that touches ($1, $2].
-SELECT state, from_at, to_at, lost, because, reconcile, waited FROM loss_interval WHERE to_at > $1 AND from_at < $2
+SELECT state, from_at, to_at, lost, because, needs_reconcile, waiting_at_end FROM loss_interval WHERE to_at > $1 AND from_at < $2
 
 -- name: accounts_between
 -- The processes whose counters were read, and that are not known to have ended before $1 or begun after $2.

@@ -41,8 +41,8 @@ SELECT EXISTS (
 
 -- name: put_conflict
 -- At place $1 stands a checkpoint that this log did not grow out of: in words $2, found at $3.
-INSERT INTO audit_conflict (place, found_at, last_at, what) VALUES ($1, $3, $3, $2)
-ON CONFLICT (place) DO UPDATE SET last_at = excluded.last_at, what = excluded.what
+INSERT INTO audit_conflict (place, found_at, last_found_at, what) VALUES ($1, $3, $3, $2)
+ON CONFLICT (place) DO UPDATE SET last_found_at = excluded.last_found_at, what = excluded.what
 
 -- name: forget_conflict
 -- What stands at place $1 is a checkpoint of this log, or nothing.
@@ -50,4 +50,4 @@ DELETE FROM audit_conflict WHERE place = $1
 
 -- name: list_conflicts
 -- Where checkpoints stand that this log did not grow out of, by place: those found again within $1, and 20 at most.
-SELECT place, found_at, what FROM audit_conflict WHERE last_at > now() - $1::interval ORDER BY place LIMIT 20
+SELECT place, found_at, what FROM audit_conflict WHERE last_found_at > now() - $1::interval ORDER BY place LIMIT 20

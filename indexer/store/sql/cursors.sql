@@ -1,3 +1,3 @@
 -- name: cursor_secret
 -- What cursors are sealed with.
-SELECT secret FROM cursor_secret
+SELECT secret FROM shared_secret

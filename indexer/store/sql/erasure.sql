@@ -15,7 +15,7 @@ WHERE ($1::integer IS NULL OR e.actor_id = $1) AND ($2::date IS NULL OR e.occurr
 
 -- name: begin_erasure
 -- Keeps the sealer away until the transaction ends, and lets nobody use what he has cached of people.
-UPDATE log_head SET erasures = erasures + 1
+UPDATE audit_log_head SET erasures = erasures + 1
 
 -- name: add_nobody
 -- Adds the clients without address and user agent that take the place of all others, by host and method.

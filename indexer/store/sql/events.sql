@@ -1,13 +1,13 @@
 -- name: remember_events
 -- Remembers the event ids $1, received at $2 ('infinity': for ever); returns those that are new.
-INSERT INTO event_seen (event_key, received_at)
+INSERT INTO applied_event (event_key, received_at)
 SELECT key, at FROM unnest($1::uuid[], $2::timestamptz[]) AS new (key, at) ORDER BY key
 ON CONFLICT DO NOTHING
 RETURNING event_key
 
 -- name: trim_events
 -- Forgets at most $2 event ids received before $1: no registry redelivers what it had acknowledged that long ago.
-DELETE FROM event_seen WHERE event_key IN (SELECT event_key FROM event_seen WHERE received_at < $1 LIMIT $2)
+DELETE FROM applied_event WHERE event_key IN (SELECT event_key FROM applied_event WHERE received_at < $1 LIMIT $2)
 
 -- name: add_causes
 -- Remembers that in repositories $1 requests $2 deleted a digest, as events $3 told, received at $4.

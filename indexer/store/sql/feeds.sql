@@ -1,23 +1,23 @@
 -- name: make_feed
 -- Puts feed $1 of kind $2 on record unless it is, to begin behind position $3, null: behind the newest entry.
-INSERT INTO feed (name, kind, position) VALUES ($1, $2, coalesce($3, (SELECT position FROM log_head)))
+INSERT INTO feed (name, kind, position) VALUES ($1, $2, coalesce($3, (SELECT position FROM audit_log_head)))
 ON CONFLICT (name) DO UPDATE SET kind = excluded.kind WHERE feed.kind <> excluded.kind
 
 -- name: lease_feed
 -- Makes $2 the one that delivers feed $1, for $3 from now; no row where another is, or no such feed.
 UPDATE feed SET holder = $2, lease_until = clock_timestamp() + $3::interval
 WHERE name = $1 AND (holder = $2 OR lease_until <= clock_timestamp())
-RETURNING position, attempts, refused, replays, begun, retry_at, stopped, last_error,
-          (SELECT h.position FROM log_head AS h) AS head, (SELECT i.id FROM log_identity AS i) AS log
+RETURNING position, attempts, refused_in_a_row, replays, prepared_replay, retry_at, stopped, last_error,
+          (SELECT h.position FROM audit_log_head AS h) AS head, (SELECT i.id FROM audit_log_identity AS i) AS log
 
 -- name: begin_replay
 -- The sink of feed $1 is prepared for replay $2.
-UPDATE feed SET begun = $2 WHERE name = $1
+UPDATE feed SET prepared_replay = $2 WHERE name = $1
 
 -- name: move_feed
 -- Moves feed $1, held by $2, from position $3 of replay $4 to $5, where $6 entries were delivered at $7.
 UPDATE feed SET position = $5, delivered = delivered + $6, attempts = 0, retry_at = NULL,
-                refused = CASE WHEN $6 > 0 THEN 0 ELSE refused END,
+                refused_in_a_row = CASE WHEN $6 > 0 THEN 0 ELSE refused_in_a_row END,
                 delivered_at = CASE WHEN $6 > 0 THEN $7 ELSE delivered_at END
 WHERE name = $1 AND holder = $2 AND position = $3 AND replays = $4
 RETURNING name
@@ -26,15 +26,15 @@ RETURNING name
 -- Feed $1, held by $2, at position $3 of replay $4: its sink refused entry $6 because of $8, at $7; goes on behind $5.
 -- Returns how many were refused in a row.
 WITH moved AS (
-    UPDATE feed SET position = $5, attempts = 0, retry_at = NULL, refused = refused + 1
+    UPDATE feed SET position = $5, attempts = 0, retry_at = NULL, refused_in_a_row = refused_in_a_row + 1
     WHERE name = $1 AND holder = $2 AND position = $3 AND replays = $4
-    RETURNING refused
+    RETURNING refused_in_a_row
 ), dead AS (
-    INSERT INTO feed_dead_letter (feed, position, died_at, reason) SELECT $1, $6, $7, $8 FROM moved
-    ON CONFLICT (feed, position) DO UPDATE SET died_at = excluded.died_at, reason = excluded.reason, retry = false,
+    INSERT INTO feed_dead_letter (feed, position, refused_at, reason) SELECT $1, $6, $7, $8 FROM moved
+    ON CONFLICT (feed, position) DO UPDATE SET refused_at = excluded.refused_at, reason = excluded.reason, retry_requested = false,
         retry_at = NULL
 )
-SELECT refused FROM moved
+SELECT refused_in_a_row FROM moved
 
 -- name: fail_feed
 -- Delivering feed $1, held by $2, failed at $3 because of $5; it is tried again at $4.
@@ -51,7 +51,7 @@ UPDATE feed SET lease_until = '-infinity' WHERE name = $1 AND holder = $2
 -- name: replay_feed
 -- Feed $1 goes on behind position $2, null: from where it is, stopped or not; no row where there is no such feed.
 UPDATE feed SET position = coalesce($2, position), replays = replays + CASE WHEN $2 IS NULL THEN 0 ELSE 1 END,
-                attempts = 0, refused = 0, retry_at = NULL, stopped = NULL
+                attempts = 0, refused_in_a_row = 0, retry_at = NULL, stopped = NULL
 WHERE name = $1 RETURNING position
 
 -- name: remove_feed
@@ -66,19 +66,19 @@ SELECT f.name, f.kind, f.position, f.delivered, f.attempts, f.replays, f.created
            (SELECT e.recorded_at FROM audit_entry AS e WHERE e.position > f.position ORDER BY e.position LIMIT 1)
        END AS behind_since,
        (SELECT count(*) FROM feed_dead_letter AS d WHERE d.feed = f.name) AS dead
-FROM feed AS f, log_head AS h ORDER BY f.name
+FROM feed AS f, audit_log_head AS h ORDER BY f.name
 
 -- name: list_dead_letters
 -- At most $3 entries that the sink of feed $1 refused, behind position $2.
-SELECT position, died_at, retry, reason FROM feed_dead_letter WHERE feed = $1 AND position > $2 ORDER BY position LIMIT $3
+SELECT position, refused_at, retry_requested, reason FROM feed_dead_letter WHERE feed = $1 AND position > $2 ORDER BY position LIMIT $3
 
 -- name: retry_dead_letters
 -- Asks to try the dead letters of feed $1 again: those at positions $2, null: all; returns how many.
 WITH asked AS (
-    UPDATE feed_dead_letter SET retry = true, attempts = 0, retry_at = NULL
+    UPDATE feed_dead_letter SET retry_requested = true, attempts = 0, retry_at = NULL
     WHERE feed = $1 AND ($2::bigint[] IS NULL OR position = ANY ($2)) RETURNING 1
 ), resumed AS (
-    UPDATE feed SET attempts = 0, refused = 0, retry_at = NULL, stopped = NULL
+    UPDATE feed SET attempts = 0, refused_in_a_row = 0, retry_at = NULL, stopped = NULL
     WHERE name = $1 AND EXISTS (SELECT FROM asked)
 )
 SELECT count(*) FROM asked
@@ -86,7 +86,7 @@ SELECT count(*) FROM asked
 -- name: dead_letters_to_retry
 -- At most $2 positions of feed $1 that an operator wants to be tried again, now, and how often that was tried in vain.
 SELECT position, attempts FROM feed_dead_letter
-WHERE feed = $1 AND retry AND (retry_at IS NULL OR retry_at <= clock_timestamp()) ORDER BY position LIMIT $2
+WHERE feed = $1 AND retry_requested AND (retry_at IS NULL OR retry_at <= clock_timestamp()) ORDER BY position LIMIT $2
 
 -- name: delay_dead_letter
 -- The sink of feed $1 gave no answer to entry $2, because of $4: it is tried again after $3.
@@ -100,8 +100,8 @@ UPDATE feed SET delivered = delivered + (SELECT count(*) FROM gone) WHERE name =
 
 -- name: dead_letter_again
 -- Entry $2 of feed $1 was refused again, at $3 because of $4.
-UPDATE feed_dead_letter SET retry = false, retry_at = NULL, died_at = $3, reason = $4 WHERE feed = $1 AND position = $2
+UPDATE feed_dead_letter SET retry_requested = false, retry_at = NULL, refused_at = $3, reason = $4 WHERE feed = $1 AND position = $2
 
 -- name: log_identity
 -- Which log this is.
-SELECT id FROM log_identity
+SELECT id FROM audit_log_identity

@@ -16,9 +16,9 @@ RETURNING holder
 -- another try holds back the later ones about the same tag, and no others.
 WITH next AS (
     SELECT id, queued_at, attempts, can_wait, subject, body FROM gitlab_event AS e
-    WHERE dead_at IS NULL AND due_at <= $1 AND NOT EXISTS (
+    WHERE refused_at IS NULL AND due_at <= $1 AND NOT EXISTS (
         SELECT FROM gitlab_event AS earlier
-        WHERE earlier.subject = e.subject AND earlier.id < e.id AND earlier.dead_at IS NULL AND earlier.due_at > $1
+        WHERE earlier.subject = e.subject AND earlier.id < e.id AND earlier.refused_at IS NULL AND earlier.due_at > $1
     )
     ORDER BY can_wait, id LIMIT $2
 ), sized AS (
@@ -37,13 +37,13 @@ UPDATE gitlab_event SET due_at = $2, attempts = attempts + 1 WHERE id = $1
 
 -- name: add_dead_event
 -- GitLab refused the event $1 for good, at $2, because of $3.
-UPDATE gitlab_event SET dead_at = $2, reason = $3, attempts = attempts + 1 WHERE id = $1
+UPDATE gitlab_event SET refused_at = $2, reason = $3, attempts = attempts + 1 WHERE id = $1
 
 -- name: drop_old_events
 -- Drops at most $2 events that have waited since before $1; returns how many.
 WITH gone AS (
     DELETE FROM gitlab_event WHERE id IN (
-        SELECT id FROM gitlab_event WHERE dead_at IS NULL AND queued_at < $1 LIMIT $2
+        SELECT id FROM gitlab_event WHERE refused_at IS NULL AND queued_at < $1 LIMIT $2
     ) RETURNING 1
 ), counted AS (
     UPDATE gitlab_forwarding SET dropped = dropped + (SELECT count(*) FROM gone) WHERE EXISTS (SELECT FROM gone)
@@ -54,8 +54,8 @@ SELECT count(*) FROM gone
 -- Drops what waits beyond $1 events, at most $2 of them, pulls first, then the oldest; returns how many.
 WITH gone AS (
     DELETE FROM gitlab_event WHERE id IN (
-        SELECT id FROM gitlab_event WHERE dead_at IS NULL ORDER BY can_wait DESC, id
-        LIMIT least($2, greatest((SELECT count(*) FROM gitlab_event WHERE dead_at IS NULL) - $1, 0))
+        SELECT id FROM gitlab_event WHERE refused_at IS NULL ORDER BY can_wait DESC, id
+        LIMIT least($2, greatest((SELECT count(*) FROM gitlab_event WHERE refused_at IS NULL) - $1, 0))
     ) RETURNING 1
 ), counted AS (
     UPDATE gitlab_forwarding SET dropped = dropped + (SELECT count(*) FROM gone) WHERE EXISTS (SELECT FROM gone)
@@ -64,12 +64,12 @@ SELECT count(*) FROM gone
 
 -- name: trim_dead_events
 -- Forgets at most $2 events that GitLab refused before $1.
-DELETE FROM gitlab_event WHERE id IN (SELECT id FROM gitlab_event WHERE dead_at < $1 LIMIT $2)
+DELETE FROM gitlab_event WHERE id IN (SELECT id FROM gitlab_event WHERE refused_at < $1 LIMIT $2)
 
 -- name: forwarding_backlog
 -- What waits for GitLab, since when, what it refused; and what was forwarded and dropped since ever.
 SELECT f.forwarded, f.dropped,
-       (SELECT count(*) FROM gitlab_event WHERE dead_at IS NULL) AS waiting,
-       (SELECT min(queued_at) FROM gitlab_event WHERE dead_at IS NULL) AS since,
-       (SELECT count(*) FROM gitlab_event WHERE dead_at IS NOT NULL) AS dead
+       (SELECT count(*) FROM gitlab_event WHERE refused_at IS NULL) AS waiting,
+       (SELECT min(queued_at) FROM gitlab_event WHERE refused_at IS NULL) AS since,
+       (SELECT count(*) FROM gitlab_event WHERE refused_at IS NOT NULL) AS dead
 FROM gitlab_forwarding AS f

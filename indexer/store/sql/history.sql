@@ -34,10 +34,10 @@ SET valid_to = excluded.valid_to, not_before = excluded.not_before, manifest_id 
 -- name: mark_replacements
 -- Marks, of each tag $2 of repository $1, the intervals from $3 on whose predecessor has another manifest.
 UPDATE tag_history AS h
-SET replaces = NOT h.replaces
+SET is_replacement = NOT h.is_replacement
 FROM unnest($1::integer[], $2::text[], $3::timestamptz[]) AS changed (repository_id, name, since)
 WHERE h.repository_id = changed.repository_id AND h.name = changed.name AND h.valid_from >= changed.since
-  AND h.replaces <> coalesce((
+  AND h.is_replacement <> coalesce((
       SELECT before.manifest_id FROM tag_history AS before
       WHERE before.repository_id = h.repository_id AND before.name = h.name AND before.valid_from < h.valid_from
       ORDER BY before.valid_from DESC LIMIT 1

@@ -2,11 +2,11 @@
 -- Stores deliveries: received at $1, content types $2, content encodings $3, bodies $4, whether they can wait $5,
 -- their keys in the spool $6, whether they are imported $7, lanes $8. One that came out of the spool before is not
 -- stored again.
-INSERT INTO inbox (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, lane)
-SELECT received_at, content_type, content_encoding, body, can_wait, spool_key, imported, lane
+INSERT INTO inbox (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, partition)
+SELECT received_at, content_type, content_encoding, body, can_wait, spool_key, imported, partition
 FROM unnest($1::timestamptz[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::uuid[], $7::boolean[],
             $8::smallint[])
-    WITH ORDINALITY AS new (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, lane, place)
+    WITH ORDINALITY AS new (received_at, content_type, content_encoding, body, can_wait, spool_key, imported, partition, place)
 ORDER BY place
 ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 
@@ -15,9 +15,9 @@ ON CONFLICT (spool_key) WHERE spool_key IS NOT NULL DO NOTHING
 -- ($1): from all that are free where less than $2 waits, else from the one with the oldest. $3 is the class of the
 -- locks, $4 how many lanes there are.
 WITH waiting AS MATERIALIZED (
-    SELECT lane.number, oldest.id FROM generate_series(0, $4::integer - 1) AS lane (number)
+    SELECT partition.number, oldest.id FROM generate_series(0, $4::integer - 1) AS partition (number)
     CROSS JOIN LATERAL (
-        SELECT id FROM inbox WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = lane.number
+        SELECT id FROM inbox WHERE done_at IS NULL AND can_wait = $1 AND inbox.partition = partition.number
             AND (retry_at IS NULL OR retry_at <= clock_timestamp())
         ORDER BY id LIMIT 1
     ) AS oldest
@@ -33,9 +33,9 @@ LIMIT CASE WHEN (
 -- Locks the oldest waiting deliveries of the lanes $4 that can wait or not ($1), at most $2, but those that were put
 -- off; returns as many as make $3 bytes, at least one.
 WITH taken AS (
-    SELECT next.* FROM unnest($4::smallint[]) AS mine (lane) CROSS JOIN LATERAL (
+    SELECT next.* FROM unnest($4::smallint[]) AS mine (partition) CROSS JOIN LATERAL (
         SELECT id, received_at, content_type, content_encoding, body, can_wait, imported, attempts FROM inbox
-        WHERE done_at IS NULL AND can_wait = $1 AND inbox.lane = mine.lane
+        WHERE done_at IS NULL AND can_wait = $1 AND inbox.partition = mine.partition
             AND (retry_at IS NULL OR retry_at <= clock_timestamp())
         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
     ) AS next

@@ -1,6 +1,6 @@
 -- name: head_position
 -- The position of the newest sealed entry.
-SELECT position FROM log_head
+SELECT position FROM audit_log_head
 
 -- name: clients_at
 -- Ids of the clients at address $1.

@@ -9,12 +9,12 @@ SELECT clock_timestamp() AS now,
        (SELECT count(*) FROM quarantine) AS quarantined,
        (SELECT count(*) FROM audit_staged) AS unsealed,
        (SELECT min(recorded_at) FROM audit_staged) AS unsealed_since,
-       (SELECT position FROM log_head) AS position
+       (SELECT position FROM audit_log_head) AS position
 
 -- name: backlog
 -- Per kind of work: how many rows wait, how many are due now, since when the oldest, how many failed before.
 SELECT kind, count(*) AS waiting, count(*) FILTER (WHERE due_at <= clock_timestamp()) AS due,
-       count(*) FILTER (WHERE attempts > 0) AS failing, min(since) AS since
+       count(*) FILTER (WHERE attempts > 0) AS failing, min(waiting_since) AS since
 FROM work_item GROUP BY kind
 
 -- name: instances

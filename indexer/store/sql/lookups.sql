@@ -58,4 +58,4 @@ WHERE i.id = new.id AND locked.id = i.id
 
 -- name: erasures
 -- How often people were erased.
-SELECT erasures FROM log_head
+SELECT erasures FROM audit_log_head

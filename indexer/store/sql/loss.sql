@@ -1,8 +1,8 @@
 -- name: list_accounts
 -- The accounts of registry processes that are thought to live.
 SELECT id, address, instance_id, began_at, read_at, accounted_until, mark_at, suspected_at, events, delivered,
-       accepted, pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, collections,
-       collected_at, started_at, error
+       accepted, pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, gc_cycles,
+       last_gc_nanoseconds, process_start_seconds, error
 FROM registry_process WHERE ended_at IS NULL
 
 -- name: count_received
@@ -13,8 +13,8 @@ SELECT id, events FROM registry_instance ORDER BY last_seen_at DESC LIMIT 1000
 -- Whether a delivery that was received before $1 may not be applied yet: it waits in the inbox, or in the spool of a
 -- process heard since $2, or no process was heard since then, whose spool nobody empties.
 SELECT EXISTS (SELECT FROM inbox WHERE done_at IS NULL AND received_at < $1)
-    OR EXISTS (SELECT FROM receiver_session WHERE open_at >= $2 AND spooled > 0)
-    OR NOT EXISTS (SELECT FROM receiver_session WHERE open_at >= $2)
+    OR EXISTS (SELECT FROM receiver_session WHERE heartbeat_at >= $2 AND spooled > 0)
+    OR NOT EXISTS (SELECT FROM receiver_session WHERE heartbeat_at >= $2)
 
 -- name: list_witnesses
 -- The registry instances that sent us something, with the last account that is known to be of each: since when and until
@@ -29,18 +29,18 @@ ORDER BY i.last_seen_at DESC LIMIT 1000
 
 -- name: decided_until
 -- The end of the last downtime of ours that is decided; null if there was none.
-SELECT max(to_at) FROM downtime
+SELECT max(to_at) FROM receiver_downtime
 
 -- name: add_downtime
 -- A downtime of ours is decided: from $1 to $2.
-INSERT INTO downtime (from_at, to_at) VALUES ($1, $2)
+INSERT INTO receiver_downtime (from_at, to_at) VALUES ($1, $2)
 
 -- name: add_account
 -- Begins an account: its columns in the order of the record, without the id. Returns the id.
 INSERT INTO registry_process
     (address, instance_id, began_at, read_at, accounted_until, mark_at, suspected_at, events, delivered, accepted,
-     pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, collections, collected_at,
-     started_at, error)
+     pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, gc_cycles, last_gc_nanoseconds,
+     process_start_seconds, error)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 RETURNING id
 
@@ -48,8 +48,8 @@ RETURNING id
 -- Writes account $1: its columns in the order of the record.
 UPDATE registry_process
 SET (address, instance_id, began_at, read_at, accounted_until, mark_at, suspected_at, events, delivered, accepted,
-     pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, collections, collected_at,
-     started_at, error)
+     pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, gc_cycles, last_gc_nanoseconds,
+     process_start_seconds, error)
     = ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 WHERE id = $1
 
@@ -70,8 +70,8 @@ RETURNING true
 
 -- name: add_statement
 -- Claims of process $1 or instance $2: state $3, from $4, to $5, lost at most $6, because $7, calls for a walk $8;
--- $9 waited in its memory.
-INSERT INTO loss_interval (process_id, instance_id, state, from_at, to_at, lost, because, reconcile, waited)
+-- $9 waiting_at_end in its memory.
+INSERT INTO loss_interval (process_id, instance_id, state, from_at, to_at, lost, because, needs_reconcile, waiting_at_end)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
 -- name: drop_counted
@@ -87,19 +87,19 @@ WHERE l.instance_id = p.instance_id AND p.began_at > l.from_at AND p.began_at < 
 
 -- name: newest_suspicion
 -- The newest statement that calls for a walk.
-SELECT to_at, because FROM loss_interval WHERE reconcile ORDER BY to_at DESC LIMIT 1
+SELECT to_at, because FROM loss_interval WHERE needs_reconcile ORDER BY to_at DESC LIMIT 1
 
 -- name: list_processes
 -- The newest $1 registry processes.
 SELECT id, address, instance_id, began_at, read_at, accounted_until, mark_at, suspected_at, events, delivered,
-       accepted, pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, collections,
-       collected_at, started_at, error,
+       accepted, pending, mark_events, mark_lost, accounted_lost, accounted_events, missing, gc_cycles,
+       last_gc_nanoseconds, process_start_seconds, error,
        ended_at
 FROM registry_process ORDER BY read_at DESC, id DESC LIMIT $1
 
 -- name: list_statements
 -- The newest $2 statements of each of the processes $1, the latest first.
-SELECT s.process_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.reconcile, s.waited
+SELECT s.process_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.needs_reconcile, s.waiting_at_end
 FROM unnest($1::bigint[]) AS p (id), LATERAL (
     SELECT * FROM loss_interval AS l WHERE l.process_id = p.id ORDER BY l.to_at DESC, l.id DESC LIMIT $2
 ) AS s
@@ -107,7 +107,7 @@ ORDER BY s.process_id, s.to_at DESC, s.id DESC
 
 -- name: list_instance_statements
 -- The newest $2 statements of each of the instances $1 that no counters made, the latest first.
-SELECT s.instance_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.reconcile, s.waited
+SELECT s.instance_id, s.state, s.from_at, s.to_at, s.lost, s.because, s.needs_reconcile, s.waiting_at_end
 FROM unnest($1::integer[]) AS i (id), LATERAL (
     SELECT * FROM loss_interval AS l WHERE l.instance_id = i.id ORDER BY l.to_at DESC, l.id DESC LIMIT $2
 ) AS s
@@ -128,7 +128,7 @@ DELETE FROM loss_interval WHERE to_at < $1
 
 -- name: trim_downtimes
 -- Forgets downtimes that ended before $1, but the last.
-DELETE FROM downtime WHERE to_at < $1 AND to_at < (SELECT max(to_at) FROM downtime)
+DELETE FROM receiver_downtime WHERE to_at < $1 AND to_at < (SELECT max(to_at) FROM receiver_downtime)
 
 -- name: trim_processes
 -- Forgets processes that ended before $1.

@@ -1,6 +1,6 @@
 -- name: secret
 -- What keys follow from.
-SELECT secret FROM cursor_secret
+SELECT secret FROM shared_secret
 
 -- name: use_values
 -- Remembers that requests with the numbers $1 made events, received at $2; returns those that are new.

@@ -21,7 +21,7 @@ UPDATE audit_part SET opened_at = $2 WHERE first_position = $1 AND last_position
 -- name: unpacked_part
 -- The first of the closed parts that are in the log and were not packed.
 SELECT first_position FROM audit_part
-WHERE last_position IS NOT NULL AND dropped_at IS NULL AND packed_at IS NULL ORDER BY first_position LIMIT 1
+WHERE last_position IS NOT NULL AND dropped_at IS NULL AND reindexed_at IS NULL ORDER BY first_position LIMIT 1
 
 -- name: indexes_of_part
 -- The indexes of table $1, and which are whole: one that was being built when its builder ended is not.
@@ -31,7 +31,7 @@ WHERE i.indrelid = to_regclass($1) ORDER BY c.relname
 
 -- name: mark_packed
 -- The part that begins at $1 was packed at $2.
-UPDATE audit_part SET packed_at = $2 WHERE first_position = $1
+UPDATE audit_part SET reindexed_at = $2 WHERE first_position = $1
 
 -- name: mark_dropped
 -- The closed part that begins at $1 was dropped at $2; archived in file $3 with SHA-256 $4. Null where it was already.
@@ -40,5 +40,5 @@ WHERE first_position = $1 AND dropped_at IS NULL AND last_position IS NOT NULL R
 
 -- name: hold_head
 -- Waits for the sealer, and keeps it out.
-SELECT position FROM log_head FOR UPDATE
+SELECT position FROM audit_log_head FOR UPDATE
 

@@ -1,6 +1,6 @@
 -- name: count_held_back
 -- How much walk $1 holds back, by noun and by whether the registry knows the repository.
-SELECT is_manifest, vanished, count(*) AS held FROM pending_deletion WHERE run_id = $1 GROUP BY is_manifest, vanished
+SELECT is_manifest, repository_vanished, count(*) AS held FROM pending_deletion WHERE run_id = $1 GROUP BY is_manifest, repository_vanished
 
 -- name: list_held_back
 -- Tags (or manifests: $2) that walk $1 holds back, at most $3, by repository and key.
@@ -13,8 +13,8 @@ DELETE FROM pending_deletion AS h USING unnest($2::text[], $3::text[]) AS done (
 WHERE h.run_id = $1 AND h.is_manifest = $4 AND h.repository = done.repository AND h.key = done.key
 
 -- name: decide_deletes
--- The brake of walk $1 was asked: deletes $2, and why not $3.
-UPDATE reconcile_run SET deletes = $2, brake = $3 WHERE id = $1
+-- The brake of walk $1 was asked: deletions_allowed $2, and why not $3.
+UPDATE reconcile_run SET deletions_allowed = $2, brake_reason = $3 WHERE id = $1
 
 -- name: unrepaired
 -- The first $2 tags that walk $1 reported without repairing them, and how many those are.

@@ -47,7 +47,7 @@ RETURNING id, started_at, mode, cause, scope, thorough, first_reconcile, true AS
 -- name: share_out
 -- The repositories $2 (names) become the work of walk $1, the longest not compared first.
 INSERT INTO reconcile_repository (run_id, name, position)
-SELECT $1, n.name, row_number() OVER (ORDER BY r.walked_at NULLS FIRST, n.name)
+SELECT $1, n.name, row_number() OVER (ORDER BY r.last_reconciled_at NULLS FIRST, n.name)
 FROM unnest($2::text[]) AS n (name) LEFT JOIN repository AS r ON r.name = n.name
 ON CONFLICT DO NOTHING
 
@@ -90,14 +90,14 @@ WHERE run_id = $1 AND name = $2 AND worker = $3 AND done_at IS NULL
 -- name: hold_back
 -- Worker $10 holds back deletions of repository $2 (name), which it has of walk $1: keys $3, all of them manifests $4,
 -- revisions $5, looked at $6, as of $7, expected $8; $9: the registry does not know the repository.
-INSERT INTO pending_deletion (run_id, repository, is_manifest, vanished, key, revision, observed_at, as_of, expected)
+INSERT INTO pending_deletion (run_id, repository, is_manifest, repository_vanished, key, revision, observed_at, as_of, expected)
 SELECT d.run_id, d.name, $4, $9, new.*
 FROM reconcile_repository AS d,
      unnest($3::text[], $5::integer[], $6::timestamptz[], $7::timestamptz[], $8::bytea[]) AS new
 WHERE d.run_id = $1 AND d.name = $2 AND d.worker = $10 AND d.done_at IS NULL
 ON CONFLICT (run_id, is_manifest, repository, key) DO UPDATE
 SET revision = excluded.revision, observed_at = excluded.observed_at, as_of = excluded.as_of,
-    expected = excluded.expected, vanished = excluded.vanished
+    expected = excluded.expected, repository_vanished = excluded.repository_vanished
 
 -- name: sum_counts
 -- What the repositories of walk $1 counted together.
@@ -129,7 +129,7 @@ DELETE FROM pending_deletion WHERE run_id = $1
 
 -- name: result_of
 -- What walk $1 came to.
-SELECT outcome, counts, undecided, deletes, brake FROM reconcile_run WHERE id = $1
+SELECT outcome, counts, undecided, deletions_allowed, brake_reason FROM reconcile_run WHERE id = $1
 
 -- name: progress_run
 -- What walk $1 counted so far.

@@ -37,7 +37,7 @@ UPDATE tag AS t SET large = true FROM grown WHERE t.repository_id = grown.id
 
 -- name: mark_reconciled
 -- A walk of repository $1 that began at $2 compared it in full.
-UPDATE repository SET walked_at = greatest(walked_at, $2) WHERE name = $1
+UPDATE repository SET last_reconciled_at = greatest(last_reconciled_at, $2) WHERE name = $1
 
 -- name: find_miscount
 -- By how much the counters of repository $1 (name) differ from the rows they count; nothing if they agree. A change of rows
@@ -84,4 +84,4 @@ SELECT name, id FROM repository WHERE name = ANY ($1::text[])
 
 -- name: last_reconciled
 -- When repository $1 (name) was last compared in full; null: never.
-SELECT walked_at FROM repository WHERE name = $1
+SELECT last_reconciled_at FROM repository WHERE name = $1

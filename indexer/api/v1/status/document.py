@@ -22,7 +22,7 @@ from indexer.common.errors import CallerError
 from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import WorkKind
 from indexer.store.checkpoints import list_conflicts, newest_checkpoint, newest_push
-from indexer.store.checks import check_state
+from indexer.store.self_check import check_state
 from indexer.store.feeds import list_feeds
 from indexer.store.forwarding import forwarding_backlog
 from indexer.store.listing import status as store
@@ -89,7 +89,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         conflicts = await list_conflicts(held)
         feeds = await list_feeds(held)
     ingest, now = found.ingest, found.ingest["now"]
-    reconciled_at, reconcile = format_time(fresh.walked_at), show_reconcile(found)
+    reconciled_at, reconcile = format_time(fresh.last_reconciled_at), show_reconcile(found)
     body = {
         "now": format_time(now),
         "as_of": format_time(fresh.as_of),

@@ -12,7 +12,7 @@ from indexer.api.models import Shown
 from indexer.audit.verify import VerifyFault
 from indexer.common.rfc3339 import format_time
 from indexer.store.checkpoints import Conflict, Pushed, Signed
-from indexer.store.checks import CheckState
+from indexer.store.self_check import CheckState
 
 
 class Unsealed(Shown):

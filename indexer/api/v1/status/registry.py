@@ -47,6 +47,6 @@ def show_trait(shown: traits.TraitState | None) -> dict[str, Any] | None:
     return {
         "holds": shown.holds,
         "because": shown.because,
-        "since": format_time(shown.since),
+        "since": format_time(shown.changed_at),
         "observed_at": format_time(shown.observed_at),
     }

@@ -1,10 +1,10 @@
 -- name: lock_check
 -- Becomes the only one who checks until the transaction ends; null where another is.
-SELECT position, pass_began_at, pass_ended_at FROM audit_check FOR UPDATE SKIP LOCKED
+SELECT position, pass_began_at, pass_ended_at FROM audit_self_check FOR UPDATE SKIP LOCKED
 
 -- name: move_check
 -- The entries up to position $1 were compared, in a lap that began at $2; the last complete one ended at $3.
-UPDATE audit_check SET position = $1, pass_began_at = $2, pass_ended_at = $3
+UPDATE audit_self_check SET position = $1, pass_began_at = $2, pass_ended_at = $3
 
 -- name: extent
 -- The first and the last position that entries have, and that they must have.
@@ -12,7 +12,7 @@ SELECT (SELECT position FROM audit_entry ORDER BY position LIMIT 1) AS first,
        (SELECT position FROM audit_entry ORDER BY position DESC LIMIT 1) AS last,
        h.position AS head,
        (SELECT min(first_position) - 1 FROM audit_part WHERE dropped_at IS NULL) AS dropped
-FROM log_head AS h
+FROM audit_log_head AS h
 
 -- name: mend_damage
 -- Forgets what was found between positions $1 and $2.
@@ -29,5 +29,5 @@ ON CONFLICT (position) DO UPDATE SET fault = excluded.fault, what = excluded.wha
 -- How far the entries were compared, and what does not fit.
 SELECT c.position, c.pass_began_at, c.pass_ended_at, (SELECT count(*) FROM audit_damage) AS damaged,
        d.position AS damage_position, d.found_at, d.fault, d.what
-FROM audit_check AS c
+FROM audit_self_check AS c
 LEFT JOIN LATERAL (SELECT * FROM audit_damage ORDER BY position LIMIT 1) AS d ON true

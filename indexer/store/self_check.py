@@ -9,7 +9,7 @@ from datetime import datetime
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
-SQL = load("checks")
+SQL = load("self_check")
 
 KEPT = 1000
 """Damages on record at a time."""

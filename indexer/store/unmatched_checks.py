@@ -15,7 +15,7 @@ from indexer.oci.reference import TagName
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
-SQL = load("pull_checks")
+SQL = load("unmatched_checks")
 
 TAGS_OF_EACH = 16
 """Tags of one digest that one client may have checked before it fetches: no more are read."""
@@ -32,7 +32,7 @@ async def find_checks(
         return {}
     rows = await connection.fetch(SQL["find_checks"], list(by_key), TAGS_OF_EACH)
     return {
-        (by_key[row["asking"]], TagName(row["name"])): WaitingCheck(
+        (by_key[row["match_key"]], TagName(row["name"])): WaitingCheck(
             checks=row["checks"], oldest_at=row["oldest_at"], newest_at=row["newest_at"]
         )
         for row in rows
