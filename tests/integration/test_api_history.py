@@ -79,7 +79,7 @@ class World:
         if opened is not None:
             await self.connection.execute(
                 "INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, facet_id, "
-                "published_source, evidence) SELECT $1, $2, id, $4, $4, facet_id, 'event', 'told' "
+                "published_source, evidence) SELECT $1, $2, id, $4, $4, facet_id, 'event', 'event' "
                 "FROM manifest WHERE id = $3",
                 *identity,
                 self.manifests[opened.digest],

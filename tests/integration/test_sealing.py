@@ -56,7 +56,7 @@ async def test_media_type__that_the_facet_says_is_kept_once(pool: Pool, lookups:
         "WHERE id = (SELECT min(id) FROM audit_staged WHERE detail ? 'media_type')"
     )
     words = "SELECT id, detail ->> 'media_type' AS told FROM {} WHERE detail ? 'media_type'"
-    told = {row["id"]: row["event"] for row in await pool.fetch(words.format("audit_staged"))}
+    told = {row["id"]: row["told"] for row in await pool.fetch(words.format("audit_staged"))}
     assert len(told) > 10
     while await seal(pool, limit=37):
         pass
