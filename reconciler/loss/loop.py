@@ -126,7 +126,7 @@ async def _decide_downtimes(held: Connection, accounts: Iterable[Account]) -> No
             from_at=downtime.from_at.isoformat(),
             to_at=downtime.to_at.isoformat(),
             unknown=len(statements),
-            needs_reconcile=any(each.reconcile for each in statements.values()),
+            reconcile=any(each.needs_reconcile for each in statements.values()),
         )
 
 

@@ -22,11 +22,11 @@ from indexer.common.errors import CallerError
 from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import WorkKind
 from indexer.store.checkpoints import list_conflicts, newest_checkpoint, newest_push
-from indexer.store.self_check import check_state
 from indexer.store.feeds import list_feeds
 from indexer.store.forwarding import forwarding_backlog
 from indexer.store.listing import status as store
 from indexer.store.listing.freshness import freshness
+from indexer.store.self_check import check_state
 
 
 class NoQuery(Query):
