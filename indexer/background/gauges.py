@@ -15,13 +15,13 @@ from indexer.background.loop import IterationResult
 from indexer.store import (
     audit,
     checkpoints,
-    checks,
     drift,
     feeds,
     forwarding,
     inbox,
     loops,
     loss,
+    self_check,
     traits,
     work_items,
 )
@@ -125,7 +125,7 @@ class Gauges:
             INBOX_FAILING.set(waiting.failing)
             QUARANTINED.set(waiting.quarantined)
             UNSEALED.set((await audit.staged(held)).entries)
-            checked = await checks.check_state(held)
+            checked = await self_check.check_state(held)
             AUDIT_DAMAGED.set(checked.damaged)
             AUDIT_CONFLICTS.set(len(await checkpoints.list_conflicts(held)))
             if checked.current.pass_ended_at is not None:
