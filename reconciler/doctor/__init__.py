@@ -1,11 +1,10 @@
-"""``reconciler doctor``: "I pushed and see nothing", answered link by link.
+"""``reconciler doctor``: finds the first step between a push and its listing that fails.
 
-Nine tenths of all trouble with a sidecar is a chain broken somewhere between the registry's configuration and
-our listing, and every piece of it says "not me". So each link is tried in order, and at last a canary is
-pushed and followed: notification, inventory, verification, listing, deletion. The first broken link is named,
-with its likely causes and what to do.
+A push becomes visible only if every step works, from the registry's configuration to our listing. The doctor tests the
+steps (``Link``) in order. Then it pushes a canary and follows it: notification, inventory, verification, listing,
+deletion. It names the first step that fails, with its likely causes and what to do.
 
-``observe`` and ``canary`` look (I/O) and bring back ``facts``; ``decide``, ``endpoints``, ``silence`` and
-``chain`` judge them (pure, tested by tables); ``examination`` calls them in order; ``present`` prints. No
-secret is ever part of a finding.
+``observe`` and ``canary`` send requests and return ``facts``; ``decide``, ``endpoints``, ``pulls``, ``silence`` and
+``chain`` judge them (pure, tested by tables); ``examination`` calls them in order; ``present`` prints. No secret is
+ever part of a result.
 """

@@ -1,4 +1,4 @@
-"""The canary: a tiny artifact that is pushed, followed through our tables, and deleted again."""
+"""The canary: a tiny artifact that is pushed, followed through our tables, and deleted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ARTIFACT_TYPE: Final = "application/vnd.registry-indexer.doctor.canary.v1"
 EMPTY: Final = b"{}"
 POLL_SECONDS: Final = 0.15
 SHORT_PATIENCE_SECONDS: Final = 2.0
-"""For the news of the deletion where that of the push did not come: it would tell an ignore block."""
+"""How long to wait for the delete event where no push event came: a delete event alone proves an ignore block."""
 
 ANSWER_BYTES: Final = 64 * 1024
 """A page with one tag, annotations and all."""
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 async def push(registry: RegistryClient, repository: RepositoryName) -> Canary:
-    """Push a canary under a tag of its own; raise a registry error where that is refused."""
+    """Push a canary under a new tag; raise the registry errors if that is refused."""
     now = datetime.now(UTC)
     tag = parse_tag_name(f"canary-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}")
     content = _manifest(tag, now)
@@ -70,7 +70,11 @@ async def push(registry: RegistryClient, repository: RepositoryName) -> Canary:
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """Follows one canary. ``position``: of the inbox before the push; ``before``: the counters then."""
+    """Follows one canary.
+
+    ``position``: the inbox position before the push. ``before``: the registry's counters then. ``endpoint_before``:
+    our endpoint's answers by status, then.
+    """
 
     connection: Connection
     registry: RegistryClient
@@ -82,7 +86,7 @@ class Follower:
     _removal: Deletion | Failure | None = field(default=None, init=False)
 
     async def follow(self, canary: Canary) -> Trail:
-        """Follow the canary to the listing, remove it in any case, and follow the news of that."""
+        """Follow the canary to the listing, delete it in any case, and follow its delete event."""
         try:
             return await self._follow(canary)
         finally:
@@ -90,9 +94,9 @@ class Follower:
 
     async def _follow(self, canary: Canary) -> Trail:
         patience = self.settings.patience_seconds
-        news = await _until(lambda: self._news(canary), lambda n: n.push_seconds is not None, patience)
+        events = await _until(lambda: self._events(canary), lambda e: e.push_seconds is not None, patience)
         inventory = await self._state(
-            canary, lambda s: s.digest == canary.digest, wait=news.push_seconds is not None
+            canary, lambda s: s.digest == canary.digest, wait=events.push_seconds is not None
         )
         verified = await self._state(canary, lambda s: s.verified_at is not None, wait=inventory.live)
         read = await self._state(
@@ -100,13 +104,13 @@ class Follower:
         )
         listing = await self._listing(canary) if inventory.live else None
         surroundings = await self._surroundings()
-        news = await self._news(canary)
+        events = await self._events(canary)
         removal = await self._remove(canary)
-        after, gone = await self._deletion(canary, removal, told=news.push_seconds is not None)
+        after, gone = await self._deletion(canary, removal, announced=events.push_seconds is not None)
         return Trail(
             canary=canary,
             patience_seconds=patience,
-            news=news,
+            events=events,
             inventory=inventory,
             verified=verified,
             read=read,
@@ -120,7 +124,7 @@ class Follower:
     async def _state(
         self, canary: Canary, holds: Callable[[CanaryState], bool], *, wait: bool
     ) -> CanaryState:
-        """Read the record until it holds; once, where an earlier link is broken."""
+        """Read the record until ``holds`` returns True; only once if an earlier step failed."""
 
         async def find() -> CanaryState:
             async with store.examining():
@@ -128,7 +132,7 @@ class Follower:
 
         return await _until(find, holds, self.settings.patience_seconds if wait else 0)
 
-    async def _news(self, canary: Canary) -> CanaryEvents:
+    async def _events(self, canary: Canary) -> CanaryEvents:
         async with store.examining():
             arrived = await store.find_deliveries(self.connection, after=self.position, text=canary.tag)
         return read_events(canary, arrived)
@@ -142,7 +146,7 @@ class Follower:
         return ListingFact(
             by_store=await self._is_listed(canary),
             api=api,
-            by_api=api is not None and api.status == _OK and f'"{canary.digest}"' in api.said,
+            by_api=api is not None and api.status == _OK and f'"{canary.digest}"' in api.text,
         )
 
     async def _is_listed(self, canary: Canary) -> bool:
@@ -184,7 +188,7 @@ class Follower:
         return {status: count - self.endpoint_before.get(status, 0) for status, count in now.items()}
 
     async def _remove(self, canary: Canary) -> Deletion | Failure:
-        """Delete by digest, once: the only way that 2.x knows."""
+        """Delete by digest, once: 2.x deletes in no other way."""
         if self._removal is None:
             try:
                 self._removal = await self.registry.delete_manifest(canary.repository, canary.digest)
@@ -193,19 +197,19 @@ class Follower:
         return self._removal
 
     async def _deletion(
-        self, canary: Canary, removal: Deletion | Failure, *, told: bool
+        self, canary: Canary, removal: Deletion | Failure, *, announced: bool
     ) -> tuple[CanaryEvents, bool]:
         patience = self.settings.patience_seconds
         if removal is not Deletion.ACCEPTED:
-            return await self._news(canary), False
-        patience = patience if told else min(patience, SHORT_PATIENCE_SECONDS)
-        news = await _until(lambda: self._news(canary), lambda each: each.delete, patience)
-        state = await self._state(canary, lambda each: not each.live, wait=news.delete)
-        return news, not state.live
+            return await self._events(canary), False
+        patience = patience if announced else min(patience, SHORT_PATIENCE_SECONDS)
+        events = await _until(lambda: self._events(canary), lambda each: each.delete, patience)
+        state = await self._state(canary, lambda each: not each.live, wait=events.delete)
+        return events, not state.live
 
 
 def read_events(canary: Canary, arrived: Sequence[Arrived]) -> CanaryEvents:
-    """Read from deliveries what they tell of the canary."""
+    """Return what deliveries say about the canary."""
     pushes = [each for each in arrived if "push" in _actions(canary, each.body)]
     return CanaryEvents(
         push_seconds=max(0.0, (pushes[0].received_at - canary.pushed_at).total_seconds()) if pushes else None,
@@ -219,13 +223,13 @@ def _actions(canary: Canary, body: bytes) -> set[str]:
     """Return the actions of the events about the canary's tag."""
     return {
         str(event.get("action"))
-        for event in _events(body)
+        for event in _events_of(body)
         if isinstance(target := event.get("target"), dict)
         and (target.get("repository"), target.get("tag")) == (canary.repository, canary.tag)
     }
 
 
-def _events(body: bytes) -> Iterator[dict[str, Any]]:
+def _events_of(body: bytes) -> Iterator[dict[str, Any]]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -237,7 +241,7 @@ def _events(body: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _manifest(tag: str, now: datetime) -> bytes:
-    """Make a manifest of its own digest; the empty blob is all it needs (OCI image spec 1.1, "Guidance")."""
+    """Return a manifest with a digest of its own; it needs only the empty blob (OCI image spec 1.1, "Guidance")."""
     empty = {"mediaType": media_types.OCI_EMPTY, "digest": digest_of(EMPTY), "size": len(EMPTY)}
     return orjson.dumps(
         {
@@ -254,12 +258,12 @@ def _manifest(tag: str, now: datetime) -> bytes:
     )
 
 
-async def _until(look: Callable[[], Awaitable[T]], holds: Callable[[T], bool], seconds: float) -> T:
-    """Look until it holds or the time is up; return the last look."""
+async def _until(read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], seconds: float) -> T:
+    """Read until ``holds`` returns True or the time is up; return the last value."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
-        seen = await look()
-        if holds(seen) or loop.time() >= deadline:
-            return seen
+        value = await read()
+        if holds(value) or loop.time() >= deadline:
+            return value
         await asyncio.sleep(POLL_SECONDS)

@@ -1,18 +1,15 @@
-"""Is the registry configured to tell us, and does telling succeed? Judged by its debug address. Pure.
+"""Judges by a registry process's debug address whether it sends us notifications, and whether they arrive. Pure.
 
 The rules, in the order they apply to one registry process:
 
-1. The address cannot be read, or has no configuration to show (Prometheus): a warning at most; nothing
-   follows.
-2. No endpoint at all, or none that is ours: broken. Ours is the one that sends our token, else one that posts
-   to a path ``/notifications``.
-3. Its configuration cannot work (a time-out in nanoseconds, no or another token, news of manifests ignored):
-   broken.
-4. Asked from here, its address redirects, refuses the registry's token, or is somebody else's: broken. No
-   answer from here says nothing, since the registry may live in another network.
-5. Nothing was ever delivered though there was something to deliver: broken, and the statuses say why.
-6. Otherwise well; successes other than our 202 are a warning: events were lost that way since the process
-   began.
+1. The address cannot be read, or shows no configuration (Prometheus): a warning at most.
+2. No endpoint at all, or none that is ours: failed. Ours is the one that sends our token, else one that posts to a path
+   ``/notifications``.
+3. Its configuration cannot work (a time-out in nanoseconds, no token or another one, manifest events ignored): failed.
+4. Requested from here, its address redirects, refuses the registry's token, or is another service's: failed. No answer
+   proves nothing, since the registry may be in another network.
+5. Nothing was ever delivered though there were events: failed, and the statuses say why.
+6. Otherwise it works. Successes other than our 202 are a warning: those events were lost since the process began.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ from reconciler.registry.endpoint_counters import (
 from reconciler.registry.our_endpoint import find_ours, sends_token
 
 SHORTEST_TIMEOUT_SECONDS: Final = 0.001
-"""Nobody means less than a millisecond; ``timeout: 500`` is 500 ns."""
+"""Less than a millisecond is never meant; ``timeout: 500`` is 500 ns."""
 
 ACCEPTED: Final = 202
 _SUCCESSES: Final = range(200, 400)
@@ -50,12 +47,12 @@ TOKEN_REMEDY = (
     f"config.yml, {RESTART}"
 )
 URL_REMEDY = (
-    "name the indexer's own address, ending in /notifications, as it is reached from the registry's host or "
-    f"container (127.0.0.1 there is not 127.0.0.1 here) in the registry's config.yml, {RESTART}"
+    "in the registry's config.yml set the endpoint's url to the indexer's address as the registry reaches it, ending "
+    f"in /notifications (in a container 127.0.0.1 is the container itself), {RESTART}"
 )
 REDIRECT_REMEDY = (
-    "let the registry post to an address that answers itself: the scheme (https where http redirects), "
-    f"host and path /notifications that the indexer or its proxy serves without a redirect, {RESTART}"
+    "in the registry's config.yml set the endpoint's url to an address that answers without a redirect: https where "
+    f"http redirects, and the path /notifications without a trailing slash, {RESTART}"
 )
 SNIPPET_REMEDY = (
     "add a notifications endpoint to the registry's config.yml (url, headers, timeout with unit; "
@@ -65,34 +62,34 @@ SNIPPET_REMEDY = (
 
 @dataclass(slots=True)
 class _Findings:
-    """What is said of all processes together."""
+    """What is found of all processes together: the text, and causes for a failure and for a warning."""
 
     found: list[str] = field(default_factory=list)
-    broken: list[Cause] = field(default_factory=list)
-    doubtful: list[Cause] = field(default_factory=list)
+    failures: list[Cause] = field(default_factory=list)
+    warnings: list[Cause] = field(default_factory=list)
 
 
 def judge_endpoints(instances: Sequence[Instance], *, token: str | None) -> Check:
-    """Judge what the debug addresses told."""
+    """Judge the readings of the debug addresses."""
     if not instances:
         return skipped(
             Link.ENDPOINT,
-            "RECONCILER_REGISTRY_DEBUG_URLS is not set, so the registry's side cannot be seen (its "
-            "http.debug.addr)",
+            "RECONCILER_REGISTRY_DEBUG_URLS is not set; with the registry's http.debug.addr in it, its counters and "
+            "configuration can be examined",
         )
     findings = _Findings()
     for instance in instances:
         _judge_instance(instance, token, findings)
     found = "; ".join(findings.found)
-    if findings.broken:
-        return failed(Link.ENDPOINT, found, *findings.broken, *findings.doubtful)
-    if findings.doubtful:
-        return warning(Link.ENDPOINT, found, *findings.doubtful)
+    if findings.failures:
+        return failed(Link.ENDPOINT, found, *findings.failures, *findings.warnings)
+    if findings.warnings:
+        return warning(Link.ENDPOINT, found, *findings.warnings)
     return ok(Link.ENDPOINT, found)
 
 
 def configuration_causes(endpoint: EndpointReading, *, token: str | None) -> list[Cause]:
-    """Return what about an endpoint's configuration cannot work."""
+    """Return the faults of an endpoint's configuration."""
     configuration = endpoint.configuration
     if configuration is None:
         return []
@@ -118,15 +115,15 @@ def configuration_causes(endpoint: EndpointReading, *, token: str | None) -> lis
 
 
 def counter_causes(name: str, counters: EndpointCounters) -> list[Cause]:
-    """Return what the outcomes of deliveries say about why they fail, the surest first."""
+    """Return why deliveries fail, by their counters; the most certain cause first."""
     causes = []
     statuses = counters.statuses
     if lost := _foreign(counters):
         causes.append(
             Cause(
-                f"endpoint {name}: {_count(lost)} answered {_list(lost)} where the indexer answers 202: a "
-                "redirect (the registry follows it as a GET and takes the event for delivered: it is "
-                "lost) or another service",
+                f"endpoint {name}: {_count(lost)} answered {_list(lost)} where the indexer answers 202: another "
+                "service, or a redirect, which the registry follows as a GET and counts as delivered; these events "
+                "are lost",
                 REDIRECT_REMEDY,
             )
         )
@@ -136,9 +133,8 @@ def counter_causes(name: str, counters: EndpointCounters) -> list[Cause]:
     if counters.errors and not causes:
         causes.append(
             Cause(
-                f"endpoint {name}: {counters.errors} attempts without any answer: the address cannot be "
-                "reached from the registry, its certificate is not trusted there, or the time-out is too "
-                "short",
+                f"endpoint {name}: {counters.errors} attempts without any answer: the registry cannot reach the "
+                "address or does not trust its certificate, or the timeout is too short",
                 URL_REMEDY,
             )
         )
@@ -149,14 +145,18 @@ _STATUS_CAUSES: Final = (
     (_REFUSED, "the token is wrong or missing", TOKEN_REMEDY),
     (
         _ELSEWHERE,
-        "not the indexer's door: a wrong path, another service, or a redirect, followed as a GET",
+        "not the indexer's endpoint: a wrong path, another service, or a redirect, followed as a GET",
         REDIRECT_REMEDY,
     ),
-    (_PROXY, "a proxy in front of the indexer does not reach it", "mend the proxy's upstream address"),
+    (
+        _PROXY,
+        "a proxy in front of the indexer does not reach it",
+        "correct the indexer's address in the proxy's configuration",
+    ),
     (
         _OURS_AWAY,
-        "the indexer could not make it durable just then",
-        "look after the indexer's database; the registry repeats by itself",
+        "the indexer could not store the delivery",
+        "check the indexer's database and disk; the registry repeats the delivery by itself",
     ),
 )
 
@@ -164,18 +164,17 @@ _STATUS_CAUSES: Final = (
 def _judge_instance(instance: Instance, token: str | None, findings: _Findings) -> None:
     reading = instance.reading
     if isinstance(reading, Failure):
-        findings.found.append(f"{instance.address}: cannot be read ({reading.said})")
-        findings.doubtful.append(
+        findings.found.append(f"{instance.address}: cannot be read ({reading.message})")
+        findings.warnings.append(
             Cause(
                 f"{instance.address} is not the registry's debug address",
-                "set http.debug.addr in the registry's config.yml, and name it in "
-                "RECONCILER_REGISTRY_DEBUG_URLS",
+                "set http.debug.addr in the registry's config.yml, and RECONCILER_REGISTRY_DEBUG_URLS to that address",
             )
         )
         return
     if not reading.endpoints and reading.source is DebugSource.EXPVAR:
         findings.found.append(f"{instance.address}: no notifications endpoint")
-        findings.broken.append(
+        findings.failures.append(
             Cause("the registry is not configured to send notifications to anyone", SNIPPET_REMEDY)
         )
         return
@@ -188,7 +187,9 @@ def _judge_instance(instance: Instance, token: str | None, findings: _Findings) 
 
 def _judge_none_ours(address: str, reading: DebugReading, findings: _Findings) -> None:
     if reading.source is DebugSource.PROMETHEUS:
-        findings.found.append(f"{address}: Prometheus shows counters only, and none that is surely ours")
+        findings.found.append(
+            f"{address}: Prometheus shows counters only, and which ones are ours is not certain"
+        )
         return
     others = ", ".join(
         f"{each.name} → {each.configuration.shown_url}"
@@ -196,7 +197,7 @@ def _judge_none_ours(address: str, reading: DebugReading, findings: _Findings) -
         if each.configuration is not None
     )
     findings.found.append(f"{address}: none of its endpoints is ours ({others})")
-    findings.broken.append(Cause("the registry posts to others, not to the indexer", SNIPPET_REMEDY))
+    findings.failures.append(Cause("the registry posts to other endpoints only", SNIPPET_REMEDY))
 
 
 def _judge_ours(instance: Instance, ours: EndpointReading, token: str | None, findings: _Findings) -> None:
@@ -206,27 +207,27 @@ def _judge_ours(instance: Instance, ours: EndpointReading, token: str | None, fi
         f"{instance.address}: {ours.name}{place}: {counters.events} events, {counters.successes} delivered, "
         f"{counters.pending} pending, {counters.failures} refused and {counters.errors} unanswered attempts"
     )
-    findings.broken += configuration_causes(ours, token=token)
-    findings.broken += _probe_causes(ours, instance.probes.get(ours.name))
+    findings.failures += configuration_causes(ours, token=token)
+    findings.failures += _probe_causes(ours, instance.probes.get(ours.name))
     causes = counter_causes(ours.name, counters)
     if counters.events and not counters.successes and (counters.failures or counters.errors):
-        findings.broken += causes
+        findings.failures += causes
     elif _foreign(counters) or counters.pending:
-        findings.doubtful += causes
+        findings.warnings += causes
     if ours.configuration is not None:
-        findings.doubtful += _remarks(ours.name, ours.configuration)
+        findings.warnings += _remarks(ours.name, ours.configuration)
 
 
 def _probe_causes(ours: EndpointReading, answer: HttpAnswer | None) -> list[Cause]:
-    """Judge what the endpoint's own address answered when asked from here."""
+    """Judge what the endpoint's own address answered to a request from here."""
     if answer is None or ours.configuration is None or answer.status in {None, ACCEPTED, *_OURS_AWAY}:
         return []
-    place = f"{ours.configuration.shown_url} answers {answer.words}"
+    place = f"{ours.configuration.shown_url} answers {answer.summary}"
     if answer.is_redirect:
         return [
             Cause(
-                f"{place}: the registry follows 301, 302 and 303 as a GET, takes the answer for success, "
-                "and the event is lost",
+                f"{place}: the registry follows 301, 302 and 303 as a GET and counts the answer as success, so the "
+                "event is lost",
                 REDIRECT_REMEDY,
             )
         ]
@@ -249,22 +250,22 @@ def _ignored_causes(name: str, configuration: EndpointConfiguration) -> list[Cau
     if manifests:
         causes.append(
             Cause(
-                f"endpoint {name}: its ignore block swallows pushes of {', '.join(manifests)}",
+                f"endpoint {name}: its ignore block drops pushes of {', '.join(manifests)}",
                 f"leave only application/octet-stream in ignore.mediatypes, {RESTART}",
             )
         )
     if actions := sorted(configuration.ignored_actions & {"push", "delete"}):
         causes.append(
             Cause(
-                f"endpoint {name}: its ignore block swallows {' and '.join(actions)} events",
+                f"endpoint {name}: its ignore block drops {' and '.join(actions)} events",
                 f"leave only pull in ignore.actions, {RESTART}",
             )
         )
     if "" in configuration.ignored_media_types:
         causes.append(
             Cause(
-                f'endpoint {name}: the empty media type ("") in its ignore block swallows deletes',
-                f"take it out of ignore.mediatypes, {RESTART}",
+                f'endpoint {name}: the empty media type ("") in its ignore block drops deletes',
+                f"remove it from ignore.mediatypes, {RESTART}",
             )
         )
     return causes
@@ -275,9 +276,8 @@ def _remarks(name: str, configuration: EndpointConfiguration) -> list[Cause]:
     if configuration.ignored_actions and not configuration.ignored_media_types:
         remarks.append(
             Cause(
-                f"endpoint {name}: up to 3.0 `ignore.actions` has no effect unless a media type is ignored "
-                "too",
-                "add application/octet-stream to ignore.mediatypes; the index has no use for blob events",
+                f"endpoint {name}: up to 3.0 `ignore.actions` has no effect unless a media type is ignored, too",
+                "add application/octet-stream to ignore.mediatypes; the indexer does not use blob events",
             )
         )
     if configuration.backoff_seconds < SHORTEST_TIMEOUT_SECONDS:
@@ -291,7 +291,7 @@ def _remarks(name: str, configuration: EndpointConfiguration) -> list[Cause]:
 
 
 def _foreign(counters: EndpointCounters) -> dict[int, int]:
-    """Return the successes that were not ours."""
+    """Return the successes that our endpoint did not answer, by status."""
     return {s: count for s, count in counters.statuses.items() if s in _SUCCESSES and s != ACCEPTED}
 
 

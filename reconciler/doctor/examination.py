@@ -1,4 +1,4 @@
-"""The examination: every link in order; what depends on a broken one is skipped."""
+"""The examination: every step in order; steps that depend on a failed one are skipped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEEDED_BY_CANARY = (Link.DATABASE, Link.SCHEMA, Link.REGISTRY, Link.CREDENTIALS)
 
 
 class Examination:
-    """One run over the chain; ``on_check`` hears of every link as soon as it is judged."""
+    """One examination; ``on_check`` is called for every step as soon as it is judged."""
 
     def __init__(
         self, settings: DoctorSettings, *, on_check: Callable[[Check], None] = lambda _: None
@@ -45,7 +45,7 @@ class Examination:
         self._of_cache = False
 
     async def run(self) -> Diagnosis:
-        """Examine everything; trouble of any kind is a finding, never an exception."""
+        """Examine everything; any failure is a check of the result, never an exception."""
         settings = self._settings
         self._add(decide.judge_settings(settings.problems, settings.remarks))
         async with AsyncExitStack() as stack:
@@ -92,7 +92,7 @@ class Examination:
         self._add(decide.judge_schema(await observe.observe_schema(self._connection)))
 
     async def _examine_pulls(self) -> None:
-        """After the canary: that its manifest was read is announced where pulls are."""
+        """Examine pulls after the canary: a registry that announces pulls has announced that its manifest was read."""
         if self._connection is None or not self._holds(Link.SCHEMA):
             self._skip_record(Link.PULLS)
             return
@@ -101,17 +101,17 @@ class Examination:
             shown = await observe.observe_pulls(self._connection, wait=not ignored and self._holds(Link.READ))
             self._add(judge_pulls(shown, ignored=ignored))
         except (StoreError, ConfigurationError) as error:
-            self._add(failed(Link.PULLS, f"the database went away meanwhile: {error}"))
+            self._add(failed(Link.PULLS, f"the database stopped answering meanwhile: {error}"))
 
     async def _examine_log(self) -> None:
-        """Last: no push depends on it."""
+        """Examine the audit log last: no push depends on it."""
         if self._connection is None or not self._holds(Link.SCHEMA):
             self._skip_record(Link.LOG)
             return
         try:
             self._add(decide.judge_log(await observe.observe_log(self._connection)))
         except (StoreError, ConfigurationError) as error:
-            self._add(failed(Link.LOG, f"the database went away meanwhile: {error}"))
+            self._add(failed(Link.LOG, f"the database stopped answering meanwhile: {error}"))
 
     def _skip_record(self, link: Link) -> None:
         broken = Link.SCHEMA if self._holds(Link.DATABASE) else Link.DATABASE
@@ -133,7 +133,7 @@ class Examination:
             self._add(decide.judge_receiver(await observe.observe_endpoint(client, url, token)))
 
     async def _own_key(self) -> bytes | None:
-        """Return what tells the indexer that what is asked here is no client's; None: our pulls will count."""
+        """Return the key that marks our requests as no client's; None: they will count as pulls."""
         if self._connection is None or not self._holds(Link.SCHEMA):
             return None
         try:
@@ -187,7 +187,7 @@ class Examination:
             try:
                 self._add(*await self._canary_checks(client, registry))
             except (StoreError, ConfigurationError) as error:
-                self._add(failed(Link.NOTIFIED, f"the database went away meanwhile: {error}"))
+                self._add(failed(Link.NOTIFIED, f"the database stopped answering meanwhile: {error}"))
 
     async def _canary_checks(self, client: httpx.AsyncClient, registry: RegistryClient) -> list[Check]:
         assert self._connection is not None  # noqa: S101 - the database holds; tells mypy
@@ -224,7 +224,7 @@ _REGISTRY_LINKS = (
 
 
 def _ahead(facts: RegistryFacts) -> float | None:
-    """Return the registry's clock less ours; its Date is cut to whole seconds, so half of one is added."""
+    """Return the registry's clock less ours, in seconds; half a second is added, since ``Date`` is rounded down."""
     if isinstance(facts.ping, Failure) or facts.ping.registry_clock is None:
         return None
     return (facts.ping.registry_clock - facts.ping.observed_at).total_seconds() + 0.5

@@ -1,4 +1,4 @@
-"""What looking brought back: frozen values for the decisions. Pure."""
+"""Facts: what was observed, as frozen values for the decisions. Pure."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from reconciler.registry.endpoint_counters import DebugReading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """What our own server, or what stands in its place, answered.
+    """What our own server, or another service at its address, answered.
 
-    ``status`` None: nothing did, and ``said`` says why.
+    ``text``: the beginning of the body. ``status`` None: there was no answer, and ``text`` says why.
     """
 
     status: int | None
-    said: str = ""
+    text: str = ""
     location: str | None = None
 
     @property
     def is_redirect(self) -> bool:
-        """True for what a client would follow."""
+        """Whether a client would follow it."""
         return self.status in {301, 302, 303, 307, 308}
 
     @property
-    def words(self) -> str:
-        """The answer in a few words."""
+    def summary(self) -> str:
+        """The status and where it redirects to, or why there was no answer."""
         if self.status is None:
-            return self.said
+            return self.text
         target = f" → {self.location[:200]}" if self.location else ""
         return f"{self.status}{target}"
 
 
 @unique
 class HttpFault(StrEnum):
-    """Why the registry did not give what was asked, by kind of error."""
+    """Why the registry did not answer a request as expected, by kind of error."""
 
     UNAVAILABLE = "unavailable"
     DENIED = "denied"
     MISBEHAVED = "misbehaved"
     TOKEN_SERVER = "token_server"  # noqa: S105 - a word, not a token
-    """The registry answered; the token server that it names did not, or not as one, or may not be asked."""
+    """The registry answered; the token server that it names did not, or not as one, or must not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error of the registry's as a value."""
+    """A registry error as a value."""
 
     fault: HttpFault
-    said: str
+    message: str
 
     @classmethod
     def of(cls, error: RegistryError) -> Failure:
@@ -87,7 +87,7 @@ class Database:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaState:
-    """What is wrong with the schema; ``obstacle``: what `indexer migrate` would run into, with its remedy.
+    """What is wrong with the schema; ``obstacle``: why `indexer migrate` would fail, with its remedy.
 
     ``refused``: the database did not let us read which migrations it has.
     """
@@ -108,7 +108,7 @@ class ReceiverFact:
 
 @unique
 class Family(StrEnum):
-    """Which Distribution it is, as far as its answers tell."""
+    """Which Distribution it is, as far as its answers show."""
 
     V2 = "2.x"
     V3 = "3.x"
@@ -117,7 +117,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryFacts:
-    """The registry at the door: the ping, or why there was none."""
+    """The registry: the answer to ``/v2/``, or why there was none."""
 
     url: str
     has_credentials: bool
@@ -128,8 +128,8 @@ class RegistryFacts:
 class Instance:
     """One registry process by its debug address.
 
-    ``probes``: what each endpoint of ours answered when asked from here, with the token that the registry
-    sends it; endpoints with another token are not asked, since ours is not theirs to see.
+    ``probes``: what each endpoint of ours answered to a request from here, with the token that the registry sends to
+    it. Endpoints with another token get no request, since they must not learn ours.
     """
 
     address: str
@@ -139,7 +139,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopState:
-    """How a background loop of some process fares; ages in seconds."""
+    """The state of a background loop of one process; ages in seconds."""
 
     loop: str
     process: str
@@ -160,7 +160,7 @@ class Canary:
 
     @property
     def name(self) -> str:
-        """As an image reference has it."""
+        """The canary as an image reference."""
         return f"{self.repository}:{self.tag}"
 
 
@@ -169,7 +169,7 @@ class CanaryEvents:
     """Notifications about the canary that are in our inbox."""
 
     push_seconds: float | None = None
-    """From the push to the arrival; None: did not arrive."""
+    """From the push to the arrival of its event; None: it did not arrive."""
     delete: bool = False
     applied: bool = False
     quarantined: str | None = None
@@ -177,7 +177,7 @@ class CanaryEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListingFact:
-    """Whether the tag is in the listing, by the store and, where we may read it, by the API."""
+    """Whether the tag is in the listing: in the database and, where we have a token, by the API."""
 
     by_store: bool
     api: HttpAnswer | None = None
@@ -186,23 +186,23 @@ class ListingFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What explains a canary that was lost: counters before and after, our door's answers, loops, backlog."""
+    """What may explain a lost canary: counters before and after, our endpoint's answers, loops, backlog."""
 
     before: Sequence[Instance] = ()
     after: Sequence[Instance] = ()
     receiver: Mapping[int, int] | None = None
-    """Answers at our door since the push, by status; None where our metrics could not be read."""
+    """Answers of our endpoint since the push, by status; None where our metrics could not be read."""
     loops: Sequence[LoopState] = ()
     inbox_waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trail:
-    """How far the canary came. States are as of the deadline of their link, or of the moment it held."""
+    """How far the canary came. Each state is as of the moment its step succeeded, or of the step's deadline."""
 
     canary: Canary
     patience_seconds: float
-    news: CanaryEvents
+    events: CanaryEvents
     inventory: CanaryState
     verified: CanaryState
     read: CanaryState
@@ -215,9 +215,10 @@ class Trail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogState:
-    """The audit log: what does not fit what was sealed and signed, in words, and the loops that sign it.
+    """The audit log: differences from what was sealed and signed, in words, and the loops that sign it.
 
-    ``damaged`` entries, of which ``first`` is told; ``conflicts``: checkpoints elsewhere that it did not grow out of.
+    ``damaged``: the number of damaged entries; ``first``: the first of them. ``conflicts``: checkpoints elsewhere that
+    belong to another history.
     """
 
     damaged: int = 0

@@ -1,4 +1,4 @@
-"""The looks: at our database and server, at the registry and its debug addresses. Each brings facts."""
+"""Asks our database and server, the registry and its debug addresses, and returns facts."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ from reconciler.registry.our_endpoint import find_ours, sends_token
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
 
 SECONDS: Final = 5.0
-"""For our own server and the debug addresses."""
+"""Deadline for our own server and the debug addresses."""
 
 PULL_SECONDS: Final = 3.0
-"""A pull is announced within milliseconds, and applied after what changes tags."""
+"""How long to wait for a pull event: it is sent within milliseconds, and applied after events that change tags."""
 
 POLL_SECONDS: Final = 0.2
 
-SAID_BYTES: Final = 300
-"""Of an answer that only a person reads."""
+TEXT_BYTES: Final = 300
+"""What is kept of an answer that only a person reads."""
 
 SIGNING: Final = "checkpoint"
-"""The indexer's loop that signs the log."""
+"""The name of the indexer's loop that signs the log."""
 
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
@@ -68,14 +68,14 @@ _NOT_FOUND: Final = 404
 
 
 def http_client() -> httpx.AsyncClient:
-    """Return a client for our own server: what answers is taken as it is, redirects and all."""
+    """Return a client for our own server; it follows no redirect."""
     # httpx logs every address at info, and an endpoint's may hold a password.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     return httpx.AsyncClient(timeout=SECONDS, follow_redirects=False, trust_env=False)
 
 
 async def observe_database(connection: Connection) -> Database:
-    """Ask the database what it is, and for its clock."""
+    """Ask the database for its version and clock."""
     async with examining():
         began = datetime.now(UTC)
         found = await find_server(connection)
@@ -88,7 +88,7 @@ async def observe_database(connection: Connection) -> Database:
 
 
 async def observe_schema(connection: Connection) -> SchemaState:
-    """Return what is wrong with the schema, if anything, and what `indexer migrate` would run into."""
+    """Return what is wrong with the schema, if anything, and why `indexer migrate` would fail."""
     try:
         async with examining():
             await check(connection)
@@ -103,12 +103,12 @@ async def _obstacle(connection: Connection) -> str | None:
     try:
         async with examining():
             return await obstacle(connection)
-    except StoreError:  # of another release: nothing is to be built
+    except StoreError:  # the schema of another release: migrate has nothing to create
         return None
 
 
 async def observe_log(connection: Connection) -> LogState:
-    """Return how the audit log is."""
+    """Return the state of the audit log."""
     async with examining():
         checked = await check_state(connection)
         conflicts = await list_conflicts(connection)
@@ -123,7 +123,7 @@ async def observe_log(connection: Connection) -> LogState:
 
 
 async def observe_pulls(connection: Connection, *, wait: bool) -> TraitState | None:
-    """Return what showed whether pulls are announced; ``wait``: a manifest was just read, so one may be on its way."""
+    """Return what is on record about pull events; ``wait``: a manifest was just read, its event may be on the way."""
     deadline = monotonic() + (PULL_SECONDS if wait else 0.0)
     while True:
         async with examining():
@@ -134,13 +134,13 @@ async def observe_pulls(connection: Connection, *, wait: bool) -> TraitState | N
 
 
 async def observe_own_key(connection: Connection) -> bytes:
-    """Return what our requests to the registry are signed with."""
+    """Return the key that signs our requests to the registry."""
     async with examining():
         return await own_key(connection)
 
 
 async def observe_loops(connection: Connection) -> tuple[list[LoopState], int]:
-    """Return how every loop fares, and how many deliveries wait."""
+    """Return the state of every loop, and the number of deliveries that wait."""
     async with examining():
         status = await status_store.status(connection)
     now = status.ingest["now"]
@@ -165,25 +165,25 @@ async def ask(
     *,
     token: str | None = None,
     content: bytes | None = None,
-    keep: int = SAID_BYTES,
+    keep: int = TEXT_BYTES,
 ) -> HttpAnswer:
-    """Send one request; no answer is an answer, too."""
+    """Send one request; keep ``keep`` bytes of the body. A request without an answer is a result, too."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     if content is not None:
         headers["Content-Type"] = "application/json"
     try:
         response = await client.request(method, url, headers=headers, content=content)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return HttpAnswer(status=None, said=str(error) or type(error).__name__)
+        return HttpAnswer(status=None, text=str(error) or type(error).__name__)
     return HttpAnswer(
         status=response.status_code,
-        said=response.content[:keep].decode("utf-8", "replace").strip(),
+        text=response.content[:keep].decode("utf-8", "replace").strip(),
         location=response.headers.get("Location"),
     )
 
 
 async def observe_endpoint(client: httpx.AsyncClient, indexer_url: str, token: str) -> ReceiverFact:
-    """Deliver an empty envelope with and without the token; it is legal, and changes nothing."""
+    """Deliver an empty envelope with and without the token; it is valid, and changes nothing."""
     url = f"{indexer_url}/notifications"
     return ReceiverFact(
         url=url,
@@ -193,7 +193,7 @@ async def observe_endpoint(client: httpx.AsyncClient, indexer_url: str, token: s
 
 
 async def observe_endpoint_counts(client: httpx.AsyncClient, indexer_url: str) -> Mapping[int, int] | None:
-    """Read from our own metrics how deliveries were answered, by status; None where they cannot be read."""
+    """Return from our own metrics how many deliveries had which status; None where they cannot be read."""
     try:
         response = await client.get(f"{indexer_url}/metrics")
         response.raise_for_status()
@@ -218,7 +218,7 @@ async def observe_registry(registry: RegistryClient, settings: DoctorSettings) -
 
 
 async def observe_catalog(transport: Transport) -> Failure | None:
-    """Ask for one name of the catalog; return why it was not given."""
+    """Request one name of the catalog; return the failure, None: it was listed."""
     request = Request(
         method="GET",
         path="/v2/_catalog",
@@ -238,7 +238,7 @@ async def observe_catalog(transport: Transport) -> Failure | None:
 
 
 async def observe_kind(registry: RegistryClient) -> RegistryKind | Failure:
-    """Tell whether it is a pull-through cache."""
+    """Return whether it is a pull-through cache."""
     try:
         return await registry.kind()
     except RegistryError as error:
@@ -246,7 +246,7 @@ async def observe_kind(registry: RegistryClient) -> RegistryKind | Failure:
 
 
 async def observe_tag_listing(registry: RegistryClient) -> TagListing | Failure:
-    """Ask for the tags of a repository that never was: what is listed of it tells how it lists."""
+    """List the tags of a repository that never existed: the answer shows whether listings are complete."""
     try:
         return await registry.list_tags(NEVER_THERE)
     except RegistryError as error:
@@ -254,7 +254,7 @@ async def observe_tag_listing(registry: RegistryClient) -> TagListing | Failure:
 
 
 async def observe_family(transport: Transport, repository: RepositoryName) -> Family:
-    """Tell 2.x from 3.x by a page size that cannot be: 3.x refuses it, 2.x never looks (2.8.2, 3.1.1)."""
+    """Distinguish 2.x from 3.x by an invalid page size: 3.x refuses it, 2.x ignores it (2.8.2, 3.1.1)."""
     request = Request(
         method="GET",
         path=f"/v2/{repository}/tags/list",
@@ -274,7 +274,7 @@ async def observe_family(transport: Transport, repository: RepositoryName) -> Fa
 
 
 async def observe_deletes(registry: RegistryClient, repository: RepositoryName) -> Deletion | Failure:
-    """Ask to delete what cannot exist: 404 where deleting is allowed, 405 where not (2.8.2, 3.1.1)."""
+    """Delete a digest that cannot exist: 404 where deletes are allowed, 405 where not (2.8.2, 3.1.1)."""
     nothing = parse_digest(f"sha256:{secrets.token_hex(32)}")
     try:
         return await registry.delete_manifest(repository, nothing)
@@ -285,12 +285,12 @@ async def observe_deletes(registry: RegistryClient, repository: RepositoryName) 
 async def observe_instances(
     client: httpx.AsyncClient, addresses: Sequence[str], *, token: str | None
 ) -> list[Instance]:
-    """Read every debug address, and try the endpoints that send our token."""
+    """Read every debug address, and send a request to each endpoint that has our token."""
     return await asyncio.gather(*(_observe_instance(client, each, token) for each in addresses))
 
 
 async def read_instances(client: httpx.AsyncClient, addresses: Sequence[str]) -> list[Instance]:
-    """Read every debug address again, and try nothing."""
+    """Read every debug address again, and send no other request."""
     return await asyncio.gather(*(_observe_instance(client, each, None) for each in addresses))
 
 
@@ -305,7 +305,7 @@ async def _observe_instance(client: httpx.AsyncClient, address: str, token: str 
 async def _probe(
     client: httpx.AsyncClient, reading: DebugReading, token: str | None
 ) -> dict[str, HttpAnswer]:
-    """Post to our endpoint as the registry does, if it sends our token already: nothing is given away."""
+    """Post to our endpoint as the registry does, but only if the registry sends our token there already."""
     ours = find_ours(reading, token=token)
     if ours is None or ours.configuration is None or not sends_token(ours.configuration, token):
         return {}

@@ -20,18 +20,18 @@ def check_text(check: Check) -> str:
 
 
 def verdict_text(report: Diagnosis) -> str:
-    """Return the last lines: the first broken link, or that all is well."""
+    """Return the last lines: the first step that failed, or that all is well."""
     broken = report.broken
     if broken is None:
         return f"all is well{_remarks(report)}\n"
-    text = f"first broken link: {broken.link}: {printable(broken.found)}\n"
+    text = f"first failed step: {broken.link}: {printable(broken.found)}\n"
     if broken.causes:
         text += f"likely cause: {broken.causes[0].likely}\nwhat to do: {broken.causes[0].remedy}\n"
     return text
 
 
 def report_json(report: Diagnosis) -> dict[str, Any]:
-    """Return the report as JSON has it."""
+    """Return the report for ``--json``."""
     return {
         "ok": report.is_well,
         "broken": None if report.broken is None else report.broken.link.value,
@@ -48,10 +48,10 @@ def report_json(report: Diagnosis) -> dict[str, Any]:
 
 
 def _remarks(report: Diagnosis) -> str:
-    """Say how much was not tried, since "well" covers only what was."""
+    """Return how many steps were skipped or gave a warning."""
     counts = {
         outcome: sum(check.outcome is outcome for check in report.checks)
         for outcome in (LinkOutcome.WARNING, LinkOutcome.SKIPPED)
     }
-    said = [f"{count} {outcome}" for outcome, count in counts.items() if count]
-    return f" ({', '.join(said)})" if said else ""
+    shown = [f"{count} {outcome}" for outcome, count in counts.items() if count]
+    return f" ({', '.join(shown)})" if shown else ""

@@ -1,7 +1,7 @@
-"""Whether the registry announces pulls to us, and what it costs where it does not. Pure.
+"""Judges whether the registry sends events of pulls, and says what it means if it does not. Pure.
 
-What the registry does is on record as a trait: our own requests show it (reconciler/pulls/announced.py). What it is
-configured to do is newer than that, where the debug address tells it.
+Whether it does is on record as a trait, found by our own requests (``reconciler.pulls.announced``). Its configuration,
+where the debug address shows it, is newer than that.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ from reconciler.registry.our_endpoint import find_ours
 
 COST: Final = "every tag shows as never pulled, and who pulled what is not known"
 REMEDY: Final = (
-    "delete nothing because it shows as never pulled; to know what is pulled, take `pull` out of the endpoint's "
-    "ignore.actions and restart the registry (docs/how-to/connect-a-registry.md says what each costs)"
+    "delete no tag because it shows as never pulled; to record pulls, remove `pull` from the endpoint's "
+    "ignore.actions and restart the registry (docs/how-to/connect-a-registry.md compares the two)"
 )
 
 
 def judge_pulls(shown: TraitState | None, *, ignored: bool) -> Check:
-    """Judge what was found of the registry; ``ignored``: a process of it is configured to leave pulls out."""
+    """Judge the trait on record; ``ignored``: a registry process is configured to send no pull events."""
     if ignored:
         cause = Cause("the endpoint's ignore block names pull", REMEDY)
-        return warning(Link.PULLS, f"not announced, as the registry is configured: {COST}", cause)
+        return warning(Link.PULLS, f"not announced, by the registry's configuration: {COST}", cause)
     if shown is None:
         cause = Cause(
-            "nothing was pulled since the indexer runs, or the endpoint's ignore block names pull", REMEDY
+            "nothing was pulled since the indexer was started, or the endpoint's ignore block names pull",
+            REMEDY,
         )
-        return warning(Link.PULLS, f"none was announced yet; as long as that is so {COST}", cause)
+        return warning(Link.PULLS, f"none was announced yet; until then {COST}", cause)
     if not shown.holds:
         cause = Cause("the endpoint's ignore block names pull", REMEDY)
         return warning(Link.PULLS, f"not announced: {shown.because}. So {COST}", cause)
-    return ok(Link.PULLS, f"announced: the last that was noted came at {format_time(shown.observed_at)}")
+    return ok(Link.PULLS, f"announced: the last one was recorded at {format_time(shown.observed_at)}")
 
 
 def ignores_pulls(instances: Sequence[Instance], *, token: str | None) -> bool:
-    """Tell whether a process of the registry is configured to leave pulls out, as far as can be seen.
+    """Return whether a registry process is known to be configured to send no pull events.
 
-    Up to 3.0 ignored actions have no effect unless a media type is ignored, too: then its events tell.
+    Up to 3.0 ignored actions have no effect unless a media type is ignored, too; then the events decide.
     """
     for instance in instances:
         if not isinstance(instance.reading, DebugReading):

@@ -1,4 +1,4 @@
-"""What an examination comes to: a check for every link of the chain, in the order of the chain. Pure."""
+"""The result of an examination: a check for every step between a push and its listing, in their order. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from enum import StrEnum, unique
 
 @unique
 class Link(StrEnum):
-    """The links, in order: what is broken further up explains what is broken below."""
+    """The steps, in order: a failed step explains failures below it."""
 
     SETTINGS = "settings"
     DATABASE = "database"
     SCHEMA = "schema"
     INDEXER = "indexer"
-    RECEIVER = "notifications door"
+    RECEIVER = "receiver"
     REGISTRY = "registry"
     CREDENTIALS = "credentials"
     KIND = "registry kind"
@@ -38,7 +38,7 @@ class Link(StrEnum):
 
 @unique
 class LinkOutcome(StrEnum):
-    """``warning``: works, and something is to be known. ``skipped``: not tried, and why."""
+    """``warning``: it works, and there is something to know. ``skipped``: not tested."""
 
     OK = "ok"
     WARNING = "warning"
@@ -48,7 +48,7 @@ class LinkOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why it may be so, and what to do about it."""
+    """A likely cause, and what to do about it."""
 
     likely: str
     remedy: str
@@ -56,7 +56,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One link: how it is, what was found, and, unless it is well, causes with the likeliest first."""
+    """One step: its outcome, what was found, and the causes of a failure or warning, the likeliest first."""
 
     link: Link
     outcome: LinkOutcome
@@ -72,30 +72,30 @@ class Diagnosis:
 
     @property
     def broken(self) -> Check | None:
-        """The first broken link."""
+        """The first step that failed; None: none did."""
         return next((check for check in self.checks if check.outcome is LinkOutcome.FAILED), None)
 
     @property
     def is_well(self) -> bool:
-        """True where nothing failed; what was skipped was not asked for, or depends on what failed."""
+        """Whether nothing failed; skipped steps were not asked for, or depend on a failed one."""
         return self.broken is None
 
 
 def ok(link: Link, found: str) -> Check:
-    """Return a link that holds."""
+    """Return a step that works."""
     return Check(link=link, outcome=LinkOutcome.OK, found=found)
 
 
 def warning(link: Link, found: str, *causes: Cause) -> Check:
-    """Return a link that holds, with something to know."""
+    """Return a step that works, with something to know."""
     return Check(link=link, outcome=LinkOutcome.WARNING, found=found, causes=causes)
 
 
 def failed(link: Link, found: str, *causes: Cause) -> Check:
-    """Return a broken link."""
+    """Return a step that failed."""
     return Check(link=link, outcome=LinkOutcome.FAILED, found=found, causes=causes)
 
 
 def skipped(link: Link, why: str) -> Check:
-    """Return a link that was not tried."""
+    """Return a step that was not tested."""
     return Check(link=link, outcome=LinkOutcome.SKIPPED, found=why)

@@ -1,4 +1,4 @@
-"""What an examination needs to know. Pure."""
+"""The settings of an examination. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from reconciler.registry.transport import TransportSettings
 PROBE_REPOSITORY = RepositoryName("registry-indexer-doctor/canary")
 
 _REQUEST_SECONDS = 10.0
-"""A person waits: a registry that takes longer is unreachable for them."""
+"""A person waits, so a registry that takes longer counts as unreachable."""
 
 _LISTING_SECONDS = 60.0
-"""One name of the catalog may take long on S3: the registry walks its storage first."""
+"""One name of the catalog may take long on S3: the registry reads its whole storage first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorSettings:
-    """``problems`` are settings that are wrong or missing; what needs them is None then, and skipped.
+    """How to examine.
 
-    ``remarks`` are settings whose lack only shortens the examination.
+    ``problems``: settings that are wrong or missing; steps that need them are skipped. ``remarks``: missing settings
+    that only make the examination shorter.
     """
 
     problems: tuple[str, ...] = ()
@@ -34,16 +35,16 @@ class DoctorSettings:
     api_token: str | None = field(default=None, repr=False)
     anonymous_read: bool = False
     catalog_is_closed: bool = False
-    """The operator said that the catalog is denied to us."""
+    """The operator accepts that the catalog is denied."""
     repository: RepositoryName = PROBE_REPOSITORY
     read_only: bool = False
-    """Push no canary, and ask for no deletion."""
+    """Push no canary, and request no deletion."""
     patience_seconds: float = 15.0
-    """How long each link of the canary's way may take: the registry's backoff and our own rests fit in."""
+    """How long each step of the canary may take: longer than the registry's backoff and our own rests."""
 
     @property
     def impatient_registry(self) -> TransportSettings | None:
-        """How to ask the registry while a person waits."""
+        """The registry's settings with short time-outs, since a person waits."""
         if self.registry is None:
             return None
         return replace(

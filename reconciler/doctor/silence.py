@@ -1,13 +1,12 @@
-"""A canary was pushed and no notification came: why? Pure.
+"""Finds the likely causes where a canary was pushed and no notification arrived. Pure.
 
 Evidence in the order of its weight:
 
-1. The registry's own counters, before and after the push, for the endpoint that is ours: it made no event, it
-   could not deliver, it delivered to somebody else.
-2. What our own door answered meanwhile: 401 is a wrong token, 503 a database that was away, 202 to other
-   events a queue that is long.
-3. The deletion arrived and the push did not: an ignore block that swallows the manifest's media type.
-4. Nothing of all this: the causes that are left, the commonest first.
+1. The registry's counters of our endpoint before and after the push: it made no event, could not deliver it, or
+   delivered it elsewhere.
+2. What our own endpoint answered meanwhile: 401 is a wrong token, 503 a database that did not answer.
+3. The delete event arrived and the push event did not: an ignore block drops the manifest's media type.
+4. Without any of these: the remaining causes, the commonest first.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from reconciler.registry.endpoint_counters import DebugReading, DebugSource, End
 from reconciler.registry.our_endpoint import find_ours
 
 IGNORED = Cause(
-    "the endpoint's ignore block swallows manifests (their media type in ignore.mediatypes, or push in "
+    "the endpoint's ignore block drops manifests (their media type in ignore.mediatypes, or push in "
     "ignore.actions)",
     f"leave only application/octet-stream and pull in the ignore block, {RESTART}",
 )
 NO_EVENT = Cause(
-    "the registry made no event of the push: an ignore block swallows manifests, or an instance took the "
-    "push that RECONCILER_REGISTRY_DEBUG_URLS does not name",
-    f"leave only application/octet-stream and pull in the ignore block, {RESTART}; name every instance's "
-    "address",
+    "the registry made no event of the push: an ignore block drops manifests, or RECONCILER_REGISTRY_DEBUG_URLS "
+    "does not name the instance that received the push",
+    f"leave only application/octet-stream and pull in the ignore block, {RESTART}; set "
+    "RECONCILER_REGISTRY_DEBUG_URLS to the addresses of all instances",
 )
 USUAL = (
     Cause("no endpoint, or one with an address that the registry cannot reach", URL_REMEDY),
@@ -47,19 +46,19 @@ USUAL = (
     Cause("the endpoint's timeout has no unit: `timeout: 500` means 500 nanoseconds", TIMEOUT_REMEDY),
     IGNORED,
     Cause(
-        "a proxy redirects (http → https, a trailing slash): the registry takes that for success",
+        "a proxy redirects (http → https, a trailing slash): the registry counts that as success",
         REDIRECT_REMEDY,
     ),
     Cause(
-        "the registry's queue is long or an older event is refused: everything waits behind it",
-        "wait and examine again; restarting the registry empties the queue, and the next walk repairs what "
-        "it loses",
+        "the registry's queue is long, or an older event is refused and all others wait behind it",
+        "wait and run the doctor again; a restart of the registry empties the queue, and the next reconcile repairs "
+        "what is lost by it",
     ),
 )
-WHERE_TO_LOOK = Cause(
-    "the registry's side cannot be seen from here",
-    "set RECONCILER_REGISTRY_DEBUG_URLS to its http.debug.addr, and examine again: its counters tell which "
-    "it is",
+NO_COUNTERS = Cause(
+    "the registry's counters are not known, so these causes cannot be told apart",
+    "set RECONCILER_REGISTRY_DEBUG_URLS to the registry's http.debug.addr, and run the doctor again: the counters show "
+    "which one it is",
 )
 
 
@@ -67,12 +66,12 @@ def why_silent(trail: Trail, *, token: str | None) -> tuple[Cause, ...]:
     """Return the likely causes, the likeliest first."""
     causes = _by_counters(trail, token)
     causes += _by_receiver(trail)
-    if trail.events_after_removal.delete and trail.news.push_seconds is None:
+    if trail.events_after_removal.delete and trail.events.push_seconds is None:
         causes.insert(0, IGNORED)
     if causes:
         return tuple(dict.fromkeys(causes))
-    seen = any(isinstance(each.reading, DebugReading) for each in trail.surroundings.after)
-    return USUAL if seen else (*USUAL, WHERE_TO_LOOK)
+    counted = any(isinstance(each.reading, DebugReading) for each in trail.surroundings.after)
+    return USUAL if counted else (*USUAL, NO_COUNTERS)
 
 
 def _by_counters(trail: Trail, token: str | None) -> list[Cause]:
@@ -118,9 +117,9 @@ def _has_no_endpoint(instance: Instance) -> bool:
 
 
 def _before(then: Instance | None, ours: EndpointReading) -> EndpointCounters | None:
-    """Return the endpoint's counters before the push, None where they are not known: then nothing is claimed.
+    """Return the endpoint's counters before the push; None: they are not known.
 
-    Prometheus does not show an endpoint before its first event, and a restart begins at 0 again.
+    Prometheus does not show an endpoint before its first event, and after a restart counters begin at 0.
     """
     if then is None or isinstance(then.reading, Failure):
         return None
@@ -137,7 +136,8 @@ def _delivered_elsewhere(ours: EndpointReading, statuses: Mapping[int, int]) -> 
         Cause(
             f"endpoint {ours.name} delivered, and was answered 202: by an indexer with another database than "
             "INDEXER_DATABASE_URL names",
-            "name the database that the indexer at that address uses, or correct the endpoint's address",
+            "set INDEXER_DATABASE_URL to the database of the indexer at that address, or correct the endpoint's "
+            "address",
         )
     ]
 
@@ -148,15 +148,15 @@ def _by_receiver(trail: Trail) -> list[Cause]:
     if receiver.get(401):
         causes.append(
             Cause(
-                f"{receiver[401]} deliveries were refused at our door meanwhile: their token is wrong or missing",
+                f"{receiver[401]} deliveries were refused by our endpoint meanwhile: their token is wrong or missing",
                 TOKEN_REMEDY,
             )
         )
     if receiver.get(503):
         causes.append(
             Cause(
-                f"{receiver[503]} deliveries could not be made durable meanwhile",
-                "look after the indexer's database; the registry repeats by itself",
+                f"{receiver[503]} deliveries could not be stored meanwhile",
+                "check the indexer's database and disk; the registry repeats the deliveries by itself",
             )
         )
     return causes

@@ -204,7 +204,7 @@ def test_doctor__for_people(whole: Installation, start_registry: StartRegistry) 
     done = whole.run("doctor", RECONCILER_REGISTRY_URL=registry.url)
     assert done.returncode == 0, done.stdout
     lines = done.stdout.splitlines()
-    assert lines[0] == "ok       settings              all that the chain needs is set"
+    assert lines[0] == "ok       settings              complete"
     assert lines[-1] == "all is well (1 warning, 1 skipped)"
     (pulls,) = [line for line in lines if line.startswith("warning  pulls")]
     assert "every tag shows as never pulled" in pulls
@@ -246,7 +246,7 @@ def test_doctor__timeout_without_unit_unseen(
     assert examined.broken == "notification arrived"
     causes = examined.causes("notification arrived")
     assert any("500 nanoseconds" in cause for cause in causes)
-    assert causes[-1] == "the registry's side cannot be seen from here"
+    assert causes[-1] == "the registry's counters are not known, so these causes cannot be told apart"
 
 
 def test_doctor__registry_sends_another_token(
@@ -270,7 +270,7 @@ def test_doctor__registry_sends_another_token_unseen(
     registry = start_registry(3, notifications=[Endpoint(server_only.door, "another")])
     examined = server_only.examine(registry, *IMPATIENT, debug=False)
     assert examined.broken == "notification arrived"
-    assert "refused at our door" in examined.causes("notification arrived")[0]
+    assert "refused by our endpoint" in examined.causes("notification arrived")[0]
 
 
 @pytest.mark.full
@@ -313,10 +313,10 @@ def test_doctor__ignore_block_swallows_manifests(
     )
     examined = server_only.examine(registry, *IMPATIENT)
     assert examined.broken == "registry's endpoint"
-    assert "swallows pushes" in examined.causes("registry's endpoint")[0]
+    assert "drops pushes" in examined.causes("registry's endpoint")[0]
     unseen = server_only.examine(registry, *IMPATIENT, debug=False)
     assert unseen.broken == "notification arrived"
-    assert "ignore block swallows manifests" in unseen.causes("notification arrived")[0]
+    assert "ignore block drops manifests" in unseen.causes("notification arrived")[0]
 
 
 @pytest.mark.full
@@ -337,7 +337,10 @@ def test_doctor__nobody_verifies(server_only: Installation, start_registry: Star
     assert examined.outcomes["tag in inventory"] == "ok"
     assert examined.broken == "tag verified"
     assert "no `reconciler run` has ever run" in examined.causes("tag verified")[0]
-    assert examined.found("deletion arrived") == "told, and the tag is gone from the inventory"
+    assert (
+        examined.found("deletion arrived")
+        == "the delete event arrived, and the tag is gone from the inventory"
+    )
 
 
 def test_doctor__worker_stopped(whole: Installation, start_registry: StartRegistry) -> None:
@@ -365,8 +368,8 @@ def test_doctor__server_has_another_token(server_only: Installation, start_regis
     examined = server_only.examine(
         registry, "--read-only", INDEXER_NOTIFICATIONS_TOKEN="not-the-servers-token"
     )
-    assert examined.broken == "notifications door"
-    assert "another INDEXER_NOTIFICATIONS_TOKEN" in examined.causes("notifications door")[0]
+    assert examined.broken == "receiver"
+    assert "another INDEXER_NOTIFICATIONS_TOKEN" in examined.causes("receiver")[0]
 
 
 def test_doctor__server_away(server_only: Installation, start_registry: StartRegistry) -> None:
@@ -375,7 +378,7 @@ def test_doctor__server_away(server_only: Installation, start_registry: StartReg
     nowhere = f"http://127.0.0.1:{free_port()}"
     examined = server_only.examine(registry, "--read-only", "--indexer-url", nowhere)
     assert examined.broken == "indexer"
-    assert examined.outcomes["notifications door"] == "skipped"
+    assert examined.outcomes["receiver"] == "skipped"
 
 
 def test_doctor__registry_unreachable(server_only: Installation) -> None:

@@ -92,8 +92,8 @@ def endpoint(
     return EndpointReading(name="indexer", counters=counters, configuration=configuration)
 
 
-def answer(status: int | None, *, location: str | None = None, said: str = "") -> HttpAnswer:
-    return HttpAnswer(status=status, location=location, said=said)
+def answer(status: int | None, *, location: str | None = None, text: str = "") -> HttpAnswer:
+    return HttpAnswer(status=status, location=location, text=text)
 
 
 def first_cause(check: Check) -> str:
@@ -142,7 +142,7 @@ FAILING = LoopState(
             "entry 7 is missing, and 2 more",
         ),
         (LogState(conflicts=["80 entries were signed"]), LinkOutcome.FAILED, "80 entries were signed"),
-        (LogState(signing=[FAILING]), LinkOutcome.WARNING, "nothing signs it: AnotherKeySigns"),
+        (LogState(signing=[FAILING]), LinkOutcome.WARNING, "it is not signed: AnotherKeySigns"),
         (LogState(signing=[FAILING, replace(FAILING, outcome="good")]), LinkOutcome.OK, ""),
         (LogState(signing=[replace(FAILING, age_seconds=4000)]), LinkOutcome.OK, ""),
     ],
@@ -157,9 +157,9 @@ def test_log__damaged_put_back_or_not_signed(log: LogState, outcome: LinkOutcome
     ("ready", "outcome", "cause"),
     [
         (answer(200), LinkOutcome.OK, ""),
-        (answer(None, said="connection refused"), LinkOutcome.FAILED, "does not run"),
+        (answer(None, text="connection refused"), LinkOutcome.FAILED, "does not run"),
         (answer(301, location="https://x/"), LinkOutcome.FAILED, "redirects"),
-        (answer(503, said="not ready"), LinkOutcome.FAILED, "lost its database"),
+        (answer(503, text="not ready"), LinkOutcome.FAILED, "lost its database"),
         (answer(404), LinkOutcome.FAILED, "another service"),
     ],
 )
@@ -181,7 +181,7 @@ def test_indexer__readiness(ready: HttpAnswer, outcome: LinkOutcome, cause: str)
         (answer(503), answer(401), "cannot write"),
         (answer(200), answer(200), "another service"),
         (answer(404), answer(404), "another service"),
-        (answer(None, said="timed out"), answer(None), "another service"),
+        (answer(None, text="timed out"), answer(None), "another service"),
         (answer(202), answer(202), "not the indexer"),
     ],
 )
@@ -290,7 +290,7 @@ def test_deletes__probe(fact: Deletion | Failure, outcome: LinkOutcome) -> None:
 @pytest.mark.parametrize(
     ("fact", "outcome", "said"),
     [
-        (RegistryKind(nature=CacheKind.STORE, because="400"), LinkOutcome.OK, "keeps what is pushed"),
+        (RegistryKind(nature=CacheKind.STORE, because="400"), LinkOutcome.OK, "stores what is pushed"),
         (RegistryKind(nature=CacheKind.CACHE, because="405"), LinkOutcome.WARNING, "pull-through cache"),
         (RegistryKind(nature=CacheKind.UNKNOWN, because="403"), LinkOutcome.WARNING, "403"),
         (Failure.of(RegistryUnavailable("away")), LinkOutcome.WARNING, "away"),
@@ -370,7 +370,7 @@ NEVER = EndpointCounters(pending=2, events=2)
         pytest.param(
             instance(told(authorization=("Basic x",), url="http://chat/hook")),
             LinkOutcome.FAILED,
-            "posts to others",
+            "posts to other endpoints only",
             id="only-others",
         ),
         pytest.param(
@@ -398,19 +398,19 @@ NEVER = EndpointCounters(pending=2, events=2)
         pytest.param(
             instance(told(ignored_media_types=frozenset({CANARY.media_type}))),
             LinkOutcome.FAILED,
-            "swallows pushes",
+            "drops pushes",
             id="manifests-ignored",
         ),
         pytest.param(
             instance(told(ignored_actions=frozenset({"pull", "delete"}))),
             LinkOutcome.FAILED,
-            "swallows delete events",
+            "drops delete events",
             id="deletes-ignored",
         ),
         pytest.param(
             instance(told(ignored_media_types=frozenset({"", "application/octet-stream"}))),
             LinkOutcome.FAILED,
-            "swallows deletes",
+            "drops deletes",
             id="empty-type-ignored",
         ),
         pytest.param(
@@ -434,7 +434,7 @@ NEVER = EndpointCounters(pending=2, events=2)
         pytest.param(
             instance(endpoint(replace(NEVER, failures=7, statuses={405: 7}))),
             LinkOutcome.FAILED,
-            "not the indexer's door",
+            "not the indexer's endpoint",
             id="never-delivered-405",
         ),
         pytest.param(
@@ -464,7 +464,7 @@ NEVER = EndpointCounters(pending=2, events=2)
         pytest.param(
             instance(endpoint(replace(WELL, pending=4, failures=50, statuses={202: 9, 503: 50}))),
             LinkOutcome.WARNING,
-            "not make it durable",
+            "could not store",
             id="trouble-now",
         ),
         pytest.param(
@@ -487,7 +487,7 @@ NEVER = EndpointCounters(pending=2, events=2)
         ),
         pytest.param(instance(endpoint(), probe=answer(202)), LinkOutcome.OK, "", id="probe-well"),
         pytest.param(
-            instance(endpoint(), probe=answer(None, said="no such host")),
+            instance(endpoint(), probe=answer(None, text="no such host")),
             LinkOutcome.OK,
             "",
             id="probe-unreachable",
@@ -559,7 +559,7 @@ def trail(**changes: object) -> Trail:
     well = Trail(
         canary=CANARY,
         patience_seconds=15,
-        news=ARRIVED,
+        events=ARRIVED,
         inventory=RECORDED,
         verified=VERIFIED,
         read=READ,
@@ -600,21 +600,21 @@ def test_trail__came_through() -> None:
     ("changes", "link", "cause"),
     [
         pytest.param(
-            {"news": replace(ARRIVED, applied=False, quarantined="odd"), "inventory": NOTHING},
+            {"events": replace(ARRIVED, applied=False, quarantined="odd"), "inventory": NOTHING},
             Link.APPLIED,
             "could not be decoded",
             id="quarantined",
         ),
         pytest.param({"inventory": NOTHING}, Link.APPLIED, "moved or deleted", id="applied-and-gone"),
         pytest.param(
-            {"news": replace(ARRIVED, applied=False), "inventory": NOTHING},
+            {"events": replace(ARRIVED, applied=False), "inventory": NOTHING},
             Link.APPLIED,
             "no `indexer serve` has ever run",
             id="no-worker-ever",
         ),
         pytest.param(
             {
-                "news": replace(ARRIVED, applied=False),
+                "events": replace(ARRIVED, applied=False),
                 "inventory": NOTHING,
                 "surroundings": loop("ingest", age=40),
             },
@@ -624,7 +624,7 @@ def test_trail__came_through() -> None:
         ),
         pytest.param(
             {
-                "news": replace(ARRIVED, applied=False),
+                "events": replace(ARRIVED, applied=False),
                 "inventory": NOTHING,
                 "surroundings": loop("ingest", outcome="failed", age=40, error="disk full"),
             },
@@ -633,7 +633,7 @@ def test_trail__came_through() -> None:
             id="worker-fails",
         ),
         pytest.param(
-            {"news": replace(ARRIVED, applied=False), "inventory": NOTHING, "surroundings": loop("ingest")},
+            {"events": replace(ARRIVED, applied=False), "inventory": NOTHING, "surroundings": loop("ingest")},
             Link.APPLIED,
             "has much to do",
             id="worker-busy",
@@ -665,7 +665,7 @@ def test_trail__came_through() -> None:
         pytest.param(
             {"verified": replace(RECORDED, failed_observations=2), "surroundings": loop("verify")},
             Link.VERIFIED,
-            "with other rights",
+            "as another user",
             id="looks-denied",
         ),
         pytest.param(
@@ -681,7 +681,7 @@ def test_trail__came_through() -> None:
             {"read": replace(VERIFIED, content="partly-read")}, Link.READ, "changes content", id="partly-read"
         ),
         pytest.param(
-            {"listing": ListingFact(by_store=False)}, Link.LISTED, "a fault of ours", id="not-in-store"
+            {"listing": ListingFact(by_store=False)}, Link.LISTED, "a bug of the indexer", id="not-in-store"
         ),
         pytest.param(
             {"listing": ListingFact(by_store=True, api=answer(401))},
@@ -698,9 +698,7 @@ def test_trail__came_through() -> None:
         pytest.param(
             {"listing": ListingFact(by_store=True, api=answer(500))}, Link.LISTED, "failed", id="api-fails"
         ),
-        pytest.param(
-            {"events_after_removal": ARRIVED}, Link.DELETION, "swallows deletes", id="deletes-ignored"
-        ),
+        pytest.param({"events_after_removal": ARRIVED}, Link.DELETION, "drops deletes", id="deletes-ignored"),
         pytest.param(
             {"gone": False, "surroundings": loop("ingest", age=50)},
             Link.DELETION,
@@ -765,9 +763,9 @@ def counted(**counts: object) -> Surroundings:
     [
         pytest.param(Surroundings(), False, "no endpoint", id="nothing-known"),
         pytest.param(Surroundings(receiver={202: 5}), False, "no endpoint", id="others-arrive"),
-        pytest.param(Surroundings(receiver={401: 3}), False, "refused at our door", id="door-refused"),
-        pytest.param(Surroundings(receiver={503: 3}), False, "not be made durable", id="door-not-durable"),
-        pytest.param(Surroundings(), True, "ignore block swallows manifests", id="deletion-came"),
+        pytest.param(Surroundings(receiver={401: 3}), False, "refused by our endpoint", id="door-refused"),
+        pytest.param(Surroundings(receiver={503: 3}), False, "could not be stored", id="door-not-durable"),
+        pytest.param(Surroundings(), True, "ignore block drops manifests", id="deletion-came"),
         pytest.param(Surroundings(after=[instance()]), False, "not configured", id="no-endpoint"),
         pytest.param(counted(), False, "made no event", id="no-event"),
         pytest.param(
@@ -832,7 +830,7 @@ def counted(**counts: object) -> Surroundings:
 def test_silence__why(surroundings: Surroundings, delete: bool, cause: str) -> None:
     """Counters weigh more than our door, a deletion that came tells an ignore block, and the usual is left."""
     silent = trail(
-        news=CanaryEvents(),
+        events=CanaryEvents(),
         inventory=NOTHING,
         verified=NOTHING,
         read=NOTHING,
@@ -848,10 +846,18 @@ def test_silence__why(surroundings: Surroundings, delete: bool, cause: str) -> N
 
 def test_silence__usual_causes_in_order() -> None:
     """With nothing to go by the commonest causes come first, and how to learn more comes last."""
-    silent = trail(news=CanaryEvents(), inventory=NOTHING, events_after_removal=CanaryEvents())
+    silent = trail(events=CanaryEvents(), inventory=NOTHING, events_after_removal=CanaryEvents())
     check = broken(judge_trail(silent, token=None))
     assert check is not None
-    words = ["address", "token", "timeout", "ignore block", "proxy redirects", "queue", "cannot be seen"]
+    words = [
+        "address",
+        "token",
+        "timeout",
+        "ignore block",
+        "proxy redirects",
+        "queue",
+        "cannot be told apart",
+    ]
     assert all(word in cause.likely for word, cause in zip(words, check.causes, strict=True))
 
 
@@ -910,9 +916,9 @@ def shown(*, holds: bool, because: str = "none of ours") -> TraitState:
             shown(holds=False), False, LinkOutcome.WARNING, "not announced: none of ours", id="passed over"
         ),
         pytest.param(None, False, LinkOutcome.WARNING, "none was announced yet", id="not known"),
-        pytest.param(None, True, LinkOutcome.WARNING, "as the registry is configured", id="ignored"),
+        pytest.param(None, True, LinkOutcome.WARNING, "by the registry's configuration", id="ignored"),
         pytest.param(
-            shown(holds=True), True, LinkOutcome.WARNING, "as the registry is configured", id="ignored now"
+            shown(holds=True), True, LinkOutcome.WARNING, "by the registry's configuration", id="ignored now"
         ),
     ],
 )
@@ -970,7 +976,7 @@ def test_report__first_broken_link() -> None:
             failed(Link.DELETION, "nothing came"),
         )
     )
-    expected = "first broken link: notification arrived: nothing came\nlikely cause: a\nwhat to do: do a\n"
+    expected = "first failed step: notification arrived: nothing came\nlikely cause: a\nwhat to do: do a\n"
     assert expected == verdict_text(report)
     assert (False, "notification arrived") == (report_json(report)["ok"], report_json(report)["broken"])
 
@@ -1002,7 +1008,7 @@ def test_check__a_line_and_its_causes() -> None:
         ),
         pytest.param(SchemaState(problem="lacks migration 0001"), "run `indexer migrate`", id="not migrated"),
         pytest.param(
-            SchemaState(problem="permission denied", refused=True), "INDEXER_DATABASE_URL of the", id="role"
+            SchemaState(problem="permission denied", refused=True), "set INDEXER_DATABASE_URL here", id="role"
         ),
     ],
 )
@@ -1019,4 +1025,4 @@ def test_idle__of_a_process_that_was_ended() -> None:
         loop="verify", process="reconciler run a:1", outcome="ended", age_seconds=3, last_error=None
     )
     cause = _why_idle_one(ended, "verify", program="reconciler run")
-    assert "was ended 3 s ago" in cause.likely
+    assert "was stopped 3 s ago" in cause.likely
