@@ -51,7 +51,8 @@ def until_signed(signing: Installation) -> None:
 
     def signed() -> bool:
         status = signing.get("/api/v1/status")
-        return bool(0 < status["audit_proof"]["signed_position"] == status["audit_position"])
+        sealed = not status["unsealed"]["entries"]
+        return sealed and bool(0 < status["audit_proof"]["signed_position"] == status["audit_position"])
 
     signing.until(signed, "the newest entries to be signed")
 

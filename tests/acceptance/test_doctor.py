@@ -191,7 +191,7 @@ def test_doctor__all_is_well(
         "verify",
         "resolve",
         "measure",
-        "walk",
+        "reconcile",
     }
     assert status["last_run"]["outcome"] == "complete"
     assert sum(row["events"] for row in status["instances"]) >= 3  # one push, two deletes
