@@ -1,6 +1,6 @@
 """A registry that computes its answers, in a process of its own: as many repositories and tags as wanted, and fast.
 
-It knows just what a reconciler that only looks asks of 3.x. A manifest is shared by ten tags.
+It knows just what a reconciler that compares only asks of 3.x. A manifest is shared by ten tags.
 
     python benchmarks/_many_tags.py PORT REPOSITORIES TAGS_EACH
 """

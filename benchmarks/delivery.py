@@ -61,7 +61,7 @@ def sink(kind: str, port: int, *more: str) -> Iterator[str]:
 
 
 def work_the_registry(url: str, events: int) -> None:
-    """Make a registry tell of pushes and, four times as often, pulls."""
+    """Make a registry announce pushes and, four times as often, pulls."""
     image = oci_image("bench")
     with Pusher(url) as pusher:
         pusher.push("bench/app", image, "v0")
@@ -91,7 +91,7 @@ def loaded_registry(
         registry.stop()
 
 
-async def settled(url: str) -> float:
+async def drained(url: str) -> float:
     """Wait until no more deliveries come; return their rate."""
     count, rate = -1, 0.0
     for _ in range(PATIENCE_SECONDS * 2):
@@ -157,19 +157,19 @@ async def run(arguments: argparse.Namespace) -> None:
                 loaded_registry(found, place.directory / f"null-{turn}", port, events),
                 sink("null", port) as url,
             ):
-                report.add("registry to null sink", await settled(url), "deliveries/s")
+                report.add("registry to null sink", await drained(url), "deliveries/s")
             async with place.copy("bench_turn") as database:
                 with (
                     loaded_registry(found, place.directory / f"durable-{turn}", port, events),
                     sink("durable", port, database) as url,
                 ):
-                    report.add("registry to durable sink", await settled(url), "deliveries/s")
+                    report.add("registry to durable sink", await drained(url), "deliveries/s")
             async with place.copy("bench_turn") as database:
                 with (
                     loaded_registry(found, place.directory / f"us-{turn}", port, events),
                     indexer(database, place.directory, port=port) as (url, _),
                 ):
-                    report.add("registry to us", await settled(database), "deliveries/s")
+                    report.add("registry to us", await drained(database), "deliveries/s")
             with sink("aiohttp", port) as url:
                 await until_up(url)
                 report.add("fan-in, aiohttp empty", await fan_in(url, events), "requests/s")

@@ -1,7 +1,7 @@
-"""A whole walk: its pace beside a bare loop of the same requests, and its memory as one repository grows.
+"""A full reconcile: its pace beside a bare loop of the same requests, and its memory as one repository grows.
 
 The pace is that of a real registry (Distribution 3.1.1, or 2.8 by --registry 2), and with --registry 0 of a simulated
-one that computes its answers: then what is measured is the walk and not a storage. The memory is measured on the
+one that computes its answers: then what is measured is the reconcile and not a storage. The memory is measured on the
 simulated one, since the size of one repository is what matters there.
 
     python3 dev.py bench reconcile [--tags N] [--repositories N] [--registry 3] [--sizes N N …] [--rounds N]
@@ -75,15 +75,15 @@ def simulated(repositories: int, tags_each: int) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Walked:
-    """What one ``reconciler once`` took: the walk; all of it until everything it found was read; its memory."""
+class Reconciled:
+    """What one ``reconciler once`` took: the reconcile; all of it until everything it found was read; its memory."""
 
-    walk_seconds: float
+    reconcile_seconds: float
     command_seconds: float
     peak_mib: float
 
 
-async def walk(place: Server, database: str, url: str, *, quick: bool = False) -> Walked:
+async def reconcile(place: Server, database: str, url: str, *, quick: bool = False) -> Reconciled:
     """Walk once with the real command."""
     began = time.perf_counter()
     peak = await asyncio.to_thread(_once, place, database, url, quick=quick)
@@ -94,7 +94,7 @@ async def walk(place: Server, database: str, url: str, *, quick: bool = False) -
         " ORDER BY id DESC LIMIT 1"
     )
     await connection.close()
-    return Walked(walk_seconds=float(seconds), command_seconds=ended - began, peak_mib=peak)
+    return Reconciled(reconcile_seconds=float(seconds), command_seconds=ended - began, peak_mib=peak)
 
 
 def _once(place: Server, database: str, url: str, *, quick: bool) -> float:
@@ -116,7 +116,7 @@ def _once(place: Server, database: str, url: str, *, quick: bool) -> float:
 
 
 async def bare(url: str, repositories: int, tags_each: int) -> float:
-    """Send what a first walk sends, and do nothing with the answers; return the seconds."""
+    """Send what a first reconcile sends, and do nothing with the answers; return the seconds."""
     paths = iter(
         [("GET", f"/v2/{name_of(number)}/tags/list") for number in range(repositories)]
         + [
@@ -141,19 +141,19 @@ async def bare(url: str, repositories: int, tags_each: int) -> float:
 async def pace(
     place: Server, report: Report, *, registry: int, repositories: int, tags: int, rounds: int
 ) -> None:
-    """Walk what is new, walk what is on record, and ask the same without us, turn by turn."""
+    """Reconcile what is new, then what is on record, and ask the same without us, turn by turn."""
     each = tags // repositories
     with real(registry, repositories, each) if registry else simulated(repositories, each) as url:
         await bare(url, repositories, each)  # the first reading of a storage is slower than any other
         for number in range(rounds):
             report.add("bare loop", tags / await bare(url, repositories, each), "tags/s")
             async with place.copy(f"bench_pace_{number}") as database:
-                first = await walk(place, database, url)
-                report.add("first walk", tags / first.walk_seconds, "tags/s")
+                first = await reconcile(place, database, url)
+                report.add("first reconcile", tags / first.reconcile_seconds, "tags/s")
                 if registry:
-                    report.add("first walk and backfill", tags / first.command_seconds, "manifests/s")
-                known = await walk(place, database, url, quick=True)
-                report.add("walk of what is on record", tags / known.walk_seconds, "tags/s")
+                    report.add("first reconcile and backfill", tags / first.command_seconds, "manifests/s")
+                known = await reconcile(place, database, url, quick=True)
+                report.add("reconcile of what is on record", tags / known.reconcile_seconds, "tags/s")
             say(f"pace, round {number + 1} of {rounds}")
 
 
@@ -162,10 +162,10 @@ async def memory(place: Server, report: Report, *, sizes: list[int]) -> None:
     for size in sizes:
         with simulated(1, size) as url:
             async with place.copy("bench_memory") as database:
-                for name, quick in (("first walk", False), ("walk on record", True)):
-                    took = await walk(place, database, url, quick=quick)
+                for name, quick in (("first reconcile", False), ("reconcile on record", True)):
+                    took = await reconcile(place, database, url, quick=quick)
                     report.add(f"memory, one repository of {size:,} tags, {name}", took.peak_mib, "MiB")
-                    say(f"{size:,} tags, {name}: {took.peak_mib:.0f} MiB, {took.walk_seconds:.0f} s")
+                    say(f"{size:,} tags, {name}: {took.peak_mib:.0f} MiB, {took.reconcile_seconds:.0f} s")
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -190,18 +190,18 @@ async def run(arguments: argparse.Namespace) -> None:
             await memory(place, report, sizes=sizes)
     report.show()
     if not arguments.only_memory:
-        for name in ("first walk", "walk of what is on record"):
+        for name in ("first reconcile", "reconcile of what is on record"):
             report.ratio(name, "bare loop", target=Target(at_least=PACE))
     if not arguments.only_pace:
-        largest = f"memory, one repository of {sizes[-1]:,} tags, walk on record"
+        largest = f"memory, one repository of {sizes[-1]:,} tags, reconcile on record"
         print(f"{largest}: {Target(at_most=MEMORY_MIB).judge(report.median(largest))}")
     report.keep(arguments)
 
 
 def main() -> None:
-    parser = command_line("A whole walk beside a bare loop of the same requests, and its memory.")
-    parser.add_argument("--repositories", type=int, help="repositories that are walked (2,000)")
-    parser.add_argument("--tags", type=int, help="tags that are walked (100,000)")
+    parser = command_line("A full reconcile beside a bare loop of the same requests, and its memory.")
+    parser.add_argument("--repositories", type=int, help="repositories that are reconciled (2,000)")
+    parser.add_argument("--tags", type=int, help="tags that are reconciled (100,000)")
     parser.add_argument("--sizes", type=int, nargs="+", help="tags of one repository, for memory")
     parser.add_argument(
         "--registry", type=int, choices=(0, 2, 3), default=3, help="major version; 0: simulated"

@@ -1,8 +1,8 @@
-"""From a push to *verified*: how long after the registry's 201 the first look agrees, idle and under load.
+"""From a push to *verified*: how long after the registry's 201 the first observation agrees, idle and under load.
 
 A real Distribution (--registry 3 or 2), `indexer serve` and `reconciler run`, each a process of its own, on one
-machine. A probe pushes a new tag, and the record is watched until a look has agreed with it; the time of that look is
-the product's own. Under load, writers push and move other tags meanwhile, at a given rate: beyond what the machine
+machine. A probe pushes a new tag, and the record is watched until an observation has agreed with it;
+the time of that observation is the product's own. Under load, writers push and move other tags meanwhile, at a given rate: beyond what the machine
 can verify, the backlog grows, and with it the time, without end.
 
     python3 dev.py bench verify [--registry 3|2] [--probes N] [--rate N] [--rounds N] [--quick] [--json FILE]
@@ -101,7 +101,7 @@ def load(url: str, rate: float) -> Iterator[list[int]]:
 
 
 async def probe(connection: asyncpg.Connection[asyncpg.Record], pusher: Pusher, name: str) -> float:
-    """Push one tag; return the milliseconds until a look agreed."""
+    """Push one tag; return the milliseconds until an observation agreed."""
     image = oci_image(name, layer_sizes=(64,))
     await asyncio.to_thread(pusher.push, "probe/app", image, name)
     pushed_at = datetime.now(UTC)
@@ -167,7 +167,9 @@ async def run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = command_line("From a push to a real registry to the first look that agrees with its record.")
+    parser = command_line(
+        "From a push to a real registry to the first observation that agrees with its record."
+    )
     parser.add_argument("--registry", type=int, default=3, choices=(2, 3), help="major version (3)")
     parser.add_argument("--probes", type=int, help="pushes that are watched, a turn (40)")
     parser.add_argument("--rate", type=float, default=20, help="pushes a second under load (20)")

@@ -77,7 +77,7 @@ class Demo:
     def _perform(self, stage: Stage) -> bool:
         stage.start()
         asker = Asker(stage)
-        asker.wait_for_first_walk()
+        asker.wait_for_first_reconcile()
         self._done(
             f"Distribution {stage.registry.version.partition('+')[0]} ({stage.registry.found.origin}), PostgreSQL, "
             "indexer serve and reconciler run are up"
@@ -90,7 +90,7 @@ class Demo:
         story.change()
         self._done("moved a tag, deleted one, pulled one")
         asker.wait_until_settled(len(story.ledger.entries))
-        self._done("every event applied; every tag looked at and found as told")
+        self._done("every event applied; every tag verified as announced")
         self._iterate_pages(stage, story.ledger)
         story.go_behind_our_back()
         self._done("pushed and moved a tag without a notification, took one out of the registry's storage")
@@ -108,7 +108,7 @@ class Demo:
 
     def _iterate_pages(self, stage: Stage, ledger: Ledger) -> None:
         counts = stage.reconcile()["counts"]
-        ledger.walked(operator("reconciler once").name)
+        ledger.reconciled(operator("reconciler once").name)
         results = [f"{counts['found']} tags found"] if counts["found"] else []
         results += [f"{counts['changed']} repaired"] if counts["changed"] else []
         self._done(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = dict[str, Any]
 
-SETTLED_WITHIN_SECONDS = 60.0
+VERIFIED_WITHIN_SECONDS = 60.0
 ALL_TAGS = "/api/v1/tags?sort=-published_at"
 ON_ARM = "/api/v1/repositories/shop/web/tags?platform=linux/arm64&sort=-published_at"
 ONE_TAG = "/api/v1/repositories/shop/web/tags/1.2.0"
@@ -65,26 +65,32 @@ class Asker:
             drift=self.get(DRIFT)["items"],
         )
 
+<<<<<<< HEAD
     def wait_for_first_walk(self) -> None:
         """Wait until the reconciler has seen the empty registry: what it finds later is news."""
         self._wait("the first reconcile", lambda: self.get(STATUS)["last_reconcile"] is not None)
+=======
+    def wait_for_first_reconcile(self) -> None:
+        """Wait until the reconciler has seen the empty registry: what it finds later is a change."""
+        self._wait("the first full reconcile", lambda: self.get(STATUS)["last_walk"] is not None)
+>>>>>>> 32b8a6e (Demo, tools and benchmarks in the terms of the glossary)
 
     def wait_until_settled(self, entries: int) -> None:
-        """Wait until so many audit entries are sealed, and every tag and manifest was looked at."""
+        """Wait until so many audit entries are sealed, and every tag and manifest is verified."""
 
-        def settled() -> bool:
+        def verified() -> bool:
             status = self.get(STATUS)
             waiting = sum(work["waiting"] for work in status["backlog"].values())
             busy = status["inbox"] + status["quarantine"] + status["unsealed"]["entries"] + waiting
             return bool(status["audit_position"] >= entries and not busy)
 
-        self._wait(f"{entries} audit entries, and for every tag to be looked at", settled)
+        self._wait(f"{entries} audit entries, and for every tag to be verified", verified)
 
     def _wait(self, what: str, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
+        deadline = time.monotonic() + VERIFIED_WITHIN_SECONDS
         while not reached():
             if time.monotonic() > deadline:
                 status = self.get(STATUS)
-                told = {name: status[name] for name in ("inbox", "quarantine", "audit_position", "backlog")}
-                raise DemoError(f"waited {SETTLED_WITHIN_SECONDS:.0f} s for {what}; the status says {told}")
+                shown = {name: status[name] for name in ("inbox", "quarantine", "audit_position", "backlog")}
+                raise DemoError(f"waited {VERIFIED_WITHIN_SECONDS:.0f} s for {what}; the status says {shown}")
             time.sleep(0.05)

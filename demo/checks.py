@@ -45,8 +45,8 @@ def _tags(rows: list[Json], ledger: Ledger) -> Iterator[str]:
     """Expect what was announced in the order of its events; since when the rest is there can be guessed only."""
     names = [(row["repository"], row["name"]) for row in rows]
     newest_first = list(reversed(ledger.tags))
-    told = [name for name in newest_first if ledger.tags[name].actor is not None]
-    if sorted(names) != sorted(newest_first) or [name for name in names if name in told] != told:
+    announced = [name for name in newest_first if ledger.tags[name].actor is not None]
+    if sorted(names) != sorted(newest_first) or [name for name in names if name in announced] != announced:
         yield f"the listing has {names}, but published were, newest first, {newest_first}"
         return
     times = [row["published_at"] for row in rows]
@@ -57,11 +57,11 @@ def _tags(rows: list[Json], ledger: Ledger) -> Iterator[str]:
         yield from _differences(f"{key[0]}:{key[1]}", row, _expected_tag(ledger.tags[key], ledger.pulls[key]))
         yield from _published(f"{key[0]}:{key[1]}", row, ledger.tags[key])
         if row["verified_at"] is None:
-            yield f"{key[0]}:{key[1]} was never looked at"
+            yield f"{key[0]}:{key[1]} was never verified"
 
 
 def _published(name: str, row: Json, pushed: Pushed) -> Iterator[str]:
-    """Expect an event's own time; without one, that of the look: the walk before it had not seen the tag so."""
+    """Expect an event's own time; without one, that of the observation that found it."""
     began, ended = pushed.between
     at, source = datetime.fromisoformat(row["published_at"]), row["published_at_source"]
     if pushed.actor is not None:
@@ -166,10 +166,12 @@ def _audit(rows: list[Json], ledger: Ledger) -> Iterator[str]:
         yield f"the audit log has {count} times {entry}, which was not done"
     for entry, count in (Counter(ledger.entries) - Counter(shown)).items():
         yield f"the audit log lacks {count} times {entry}"
-    told = [entry for entry in reversed(shown) if entry.source == "notification" and entry.tag is not None]
+    announced = [
+        entry for entry in reversed(shown) if entry.source == "notification" and entry.tag is not None
+    ]
     done = [entry for entry in ledger.entries if entry.source == "notification" and entry.tag is not None]
-    if told != done:
-        yield f"the audit log's order is {told}, done was {done}"
+    if announced != done:
+        yield f"the audit log's order is {announced}, done was {done}"
     positions = sorted(row["position"] or 0 for row in rows)
     if positions != list(range(1, len(rows) + 1)):
         yield f"the audit log's positions have gaps: {positions}"
@@ -181,7 +183,7 @@ def _audit(rows: list[Json], ledger: Ledger) -> Iterator[str]:
 def _drift(rows: list[Json], ledger: Ledger) -> Iterator[str]:
     shown = [Drift(row["kind"], row["repository"], row["tag"], row["expected"], row["found"]) for row in rows]
     if Counter(shown) != Counter(ledger.drift):
-        yield f"the walk found {shown}, changed behind its back was {ledger.drift}"
+        yield f"the reconcile found {shown}, changed behind its back was {ledger.drift}"
     yield from (f"{row['kind']} of {row['tag']} was not repaired" for row in rows if not row["repaired_at"])
 
 

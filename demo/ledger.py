@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One difference that only a walk can find."""
+    """One difference that only a reconcile can find."""
 
     kind: str
     repository: str
@@ -93,12 +93,12 @@ class Ledger:
             Entry("manifest.pulled", repository, tag, digest, None, actor, source="notification")
         )
 
-    def walked(self, operator: str) -> None:
-        """Write down that somebody had the registry walked."""
+    def reconciled(self, operator: str) -> None:
+        """Write down that somebody had the registry reconciled."""
         self.entries.append(Entry("operator.reconciled", None, None, None, None, operator, source="operator"))
 
     def pushed_unheard(self, pushed: Pushed) -> None:
-        """Write down a push that nobody announced; the walk finds it."""
+        """Write down a push that nobody announced; the reconcile finds it."""
         repository, tag, digest = pushed.repository, pushed.tag, pushed.image.digest
         previous = self._point(pushed)
         kind, action = ("tag_missing", "tag.created") if previous is None else ("tag_stale", "tag.moved")

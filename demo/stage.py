@@ -203,9 +203,9 @@ def command(name: str) -> str:
 
 def find_registry() -> registry_binary.FoundRegistry:
     """Take the registry that ``dev.py`` found, or look for one."""
-    told = os.environ.get("DEMO_REGISTRY")
-    if told:
-        return registry_binary.from_text(told)
+    named = os.environ.get("DEMO_REGISTRY")
+    if named:
+        return registry_binary.from_text(named)
     try:
         return registry_binary.find()
     except registry_binary.NoRegistryError as error:

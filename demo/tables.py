@@ -26,7 +26,7 @@ def show(console: Console, shown: Shown) -> None:
         ("Tags of shop/web that run on arm64", asking.ON_ARM, _tags(shown.on_arm)),
         ("What shop/web:latest pointed to", asking.ITS_HISTORY, _history(shown.history)),
         ("Audit log, newest first", asking.AUDIT, _audit(shown.audit)),
-        ("Drift that the walk found and repaired", asking.DRIFT, _drift(shown.drift)),
+        ("Drift that the reconcile found and repaired", asking.DRIFT, _drift(shown.drift)),
     ):
         console.print()
         console.print(f"[bold]{title}[/]   [dim]GET {path}[/]", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Free ports of 127.0.0.1 for servers that are told theirs before they listen: the demo's, the tests', the benchmarks'.
+"""Free ports of 127.0.0.1 for servers whose port is chosen before they listen: the demo's, the tests', the benchmarks'.
 
 A port that was given out stays this process's until it ends, so that its server may go away and come back while test
 processes run beside each other: the same number is held for UDP, which nobody here speaks. Ports lie below those that

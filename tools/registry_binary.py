@@ -159,9 +159,9 @@ def from_engine(version: int, tried: list[str]) -> FoundRegistry | None:
         if not present and not succeeds([engine, "pull", "--quiet", image], PULL_WITHIN_SECONDS):
             tried.append(f"{engine} cannot pull {image}")
             continue
-        told = version_of([engine, "run", "--rm", image, "--version"], 30)
-        if told is not None and told.startswith(f"{version}."):
-            return FoundRegistry(told, engine, engine=engine, image=image)
+        answered = version_of([engine, "run", "--rm", image, "--version"], 30)
+        if answered is not None and answered.startswith(f"{version}."):
+            return FoundRegistry(answered, engine, engine=engine, image=image)
         tried.append(f"{engine} cannot run {image}")
     return None
 
@@ -312,8 +312,8 @@ def version_of(command: list[str], timeout_seconds: float) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    told = re.search(r"\S*/distribution(?:/v3)? v?(\d+\.\d+\.\d+\S*)", answer.stdout)
-    return told[1] if told else None
+    answered = re.search(r"\S*/distribution(?:/v3)? v?(\d+\.\d+\.\d+\S*)", answer.stdout)
+    return answered[1] if answered else None
 
 
 def succeeds(command: list[str], timeout_seconds: float, directory: str | None = None) -> bool:
