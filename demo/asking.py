@@ -65,15 +65,9 @@ class Asker:
             drift=self.get(DRIFT)["items"],
         )
 
-<<<<<<< HEAD
-    def wait_for_first_walk(self) -> None:
-        """Wait until the reconciler has seen the empty registry: what it finds later is news."""
-        self._wait("the first reconcile", lambda: self.get(STATUS)["last_reconcile"] is not None)
-=======
     def wait_for_first_reconcile(self) -> None:
         """Wait until the reconciler has seen the empty registry: what it finds later is a change."""
-        self._wait("the first full reconcile", lambda: self.get(STATUS)["last_walk"] is not None)
->>>>>>> 32b8a6e (Demo, tools and benchmarks in the terms of the glossary)
+        self._wait("the first full reconcile", lambda: self.get(STATUS)["last_reconcile"] is not None)
 
     def wait_until_settled(self, entries: int) -> None:
         """Wait until so many audit entries are sealed, and every tag and manifest is verified."""
