@@ -2,7 +2,8 @@
 
 A real Distribution (--registry 3 or 2), `indexer serve` and `reconciler run`, each a process of its own, on one
 machine. A probe pushes a new tag, and the record is watched until an observation has agreed with it;
-the time of that observation is the product's own. Under load, writers push and move other tags meanwhile, at a given rate: beyond what the machine
+the time of that observation is the product's own.
+Under load, writers push and move other tags meanwhile, at a given rate: beyond what the machine
 can verify, the backlog grows, and with it the time, without end.
 
     python3 dev.py bench verify [--registry 3|2] [--probes N] [--rate N] [--rounds N] [--quick] [--json FILE]
