@@ -20,6 +20,7 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.history import write_history
 from indexer.store.listing import changes, scopes
 from indexer.store.listing import history as history_store
+from tests.fixtures.postgres import filled_once
 from tests.fixtures.rows import TagRow, at, digest, put_repository
 from tests.integration.test_api_lists import every_page
 
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from indexer.store.pool import Connection
+    from indexer.store.pool import Connection, Pool
     from tests.fixtures.asking import Api
+    from tests.fixtures.postgres import PostgresServer
 
 REPOSITORIES = [RepositoryName(name) for name in ("team/a", "team/b", "other")]
 TAGS = [TagName(name) for name in ("latest", "1.0.0", "v1.1.0", "1.0")]
@@ -40,13 +42,18 @@ Key = tuple[RepositoryName, TagName]
 
 @dataclass
 class World:
-    """All timelines, and how they are written."""
+    """All timelines, and how they are written.
 
+    ``url`` is that of the database which has them, once they are all written: nothing more is to be learned then.
+    """
+
+    seed: int
     connection: Connection
     repositories: dict[RepositoryName, int]
     manifests: dict[Any, int]
     timelines: dict[Key, Timeline] = field(default_factory=dict)
     newest: dict[Key, datetime] = field(default_factory=dict)
+    url: str = ""
 
     async def learn(self, key: Key, news: Becoming) -> None:
         """Fit news in as the store does: only what it can touch is loaded."""
@@ -105,7 +112,7 @@ async def random_world(connection: Connection, seed: int) -> World:
     repositories = {name: await put_repository(connection, name, []) for name in REPOSITORIES}
     rows = await connection.fetch("SELECT id, digest FROM manifest")
     packed = {row["digest"]: row["id"] for row in rows}
-    world = World(connection, repositories, {one: packed[digest_to_bytes(one)] for one in DIGESTS})
+    world = World(seed, connection, repositories, {one: packed[digest_to_bytes(one)] for one in DIGESTS})
     for step in range(160):
         key = (chance.choice(REPOSITORIES), chance.choice(TAGS))
         minutes = chance.randrange(step + 1) if chance.random() < 0.3 else step
@@ -120,6 +127,37 @@ async def random_world(connection: Connection, seed: int) -> World:
             ),
         )
     return world
+
+
+@pytest.fixture(scope="module")
+def world(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, schema_template: str
+) -> Iterator[World]:
+    """The world of a seed, in a database that is filled once for all tests that ask for this world."""
+    made: list[World] = []
+
+    async def fill(pool: Pool) -> None:
+        async with pool.acquire() as connection:
+            made.append(await random_world(connection, request.param))
+
+    with filled_once(postgres_server, schema_template, fill) as url:
+        made[0].url = url
+        yield made[0]
+
+
+@pytest.fixture(scope="module")
+def database_url(world: World) -> str:
+    """What ``api`` serves."""
+    return world.url
+
+
+every_world = pytest.mark.parametrize(
+    "world",
+    [*SEEDS[:2], *(pytest.param(seed, marks=pytest.mark.full) for seed in SEEDS[2:])],
+    indirect=True,
+    scope="module",
+)
+one_world = pytest.mark.parametrize("world", SEEDS[:1], indirect=True, scope="module")
 
 
 def interval_of(item: Any) -> tuple[Any, ...]:
@@ -137,11 +175,9 @@ def shown(key: Key, part: Interval) -> tuple[Any, ...]:
     return (*key, part.digest, *times, part.to_source, format_time(part.to_not_before))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_history__a_repository_as_it_was(api: Api, seed: int) -> None:
+@every_world
+async def test_history__a_repository_as_it_was(api: Api, world: World) -> None:
     """At any instant the list has the tags that existed then, each with its digest and how exact its times are."""
-    async with api.pool.acquire() as connection:
-        world = await random_world(connection, seed)
     for minutes in range(-1, 170, 13):
         for name, prefix in (("team/a", None), (None, "team/"), (None, None)):
             expected = [
@@ -155,11 +191,9 @@ async def test_history__a_repository_as_it_was(api: Api, seed: int) -> None:
             assert expected == [interval_of(item) for item in items]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_history__every_tag_that_ever_pointed_to_a_digest(api: Api, seed: int) -> None:
+@every_world
+async def test_history__every_tag_that_ever_pointed_to_a_digest(api: Api, world: World) -> None:
     """By digest the list has each interval of each tag, also of tags that are gone; by tag likewise."""
-    async with api.pool.acquire() as connection:
-        world = await random_world(connection, seed)
     for one in DIGESTS:
         for prefix in (None, "team/", "other"):
             expected = [shown(k, part) for k, part in world.intervals(prefix or "") if part.digest == one]
@@ -171,12 +205,10 @@ async def test_history__every_tag_that_ever_pointed_to_a_digest(api: Api, seed: 
         assert expected == [interval_of(item) for item in items]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_changes__the_net_difference_of_two_instants(api: Api, seed: int) -> None:
+@every_world
+async def test_changes__the_net_difference_of_two_instants(api: Api, world: World) -> None:
     """A tag is listed once, where its state differs, with the digests then and now and the last change's instant."""
-    async with api.pool.acquire() as connection:
-        world = await random_world(connection, seed)
-    chance = random.Random(seed)
+    chance = random.Random(world.seed)
     for prefix in (None, "team/", "team/a"):
         for _ in range(8):
             since, until = at(chance.randrange(-1, 100)), at(chance.randrange(170))
@@ -207,11 +239,9 @@ def net_changes(world: World, since: datetime, until: datetime, prefix: str) -> 
         yield (*key, word, was, now, *exact)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_moved__versions_that_came_to_point_elsewhere(api: Api, seed: int) -> None:
+@every_world
+async def test_moved__versions_that_came_to_point_elsewhere(api: Api, world: World) -> None:
     """Full versions whose interval follows one of another digest are listed, however late that was learned."""
-    async with api.pool.acquire() as connection:
-        world = await random_world(connection, seed)
     for prefix in (None, "team/"):
         expected = []
         for key, timeline in world.timelines.items():
@@ -232,10 +262,9 @@ async def test_moved__versions_that_came_to_point_elsewhere(api: Api, seed: int)
         assert expected
 
 
+@one_world
 async def test_questions__bounded_pages_are_complete(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a request looks at a few entries only, the pages together still have everything, once."""
-    async with api.pool.acquire() as connection:
-        await random_world(connection, 1)
     questions: list[tuple[str, dict[str, Any]]] = [
         ("/api/v1/history", {"at": at(80)}),
         ("/api/v1/history", {"tag": "latest", "prefix": "team/"}),
@@ -252,10 +281,9 @@ async def test_questions__bounded_pages_are_complete(api: Api, monkeypatch: pyte
     assert all(whole)
 
 
+@one_world
 async def test_changes__until_now_stays_until_then(api: Api) -> None:
     """Without an end the changes are those until now, and the pages that follow are asked with that very instant."""
-    async with api.pool.acquire() as connection:
-        await random_world(connection, 1)
     page = await api.json("/api/v1/changes", since=at(20), limit=1)
     whole = await every_page(api, "/api/v1/changes", limit=100, since=at(20), until=page["until"])
     assert page["since"] == format_time(at(20))
@@ -274,6 +302,7 @@ async def test_changes__until_now_stays_until_then(api: Api) -> None:
     assert len({(item["repository"], item["tag"]) for item in items}) == len(items)
 
 
+@one_world
 async def test_questions__what_is_wrong_is_refused(api: Api) -> None:
     """The older instant must be said, unknown parameters are refused, and what is on no record is an empty list."""
     assert "since" == (await api.problem("/api/v1/changes", 400, until=at(1)))["parameter"]

@@ -6,18 +6,23 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
 from indexer.api.v1.tags import TagWithContent
 from indexer.inventory.semver import semver_key
 from indexer.store import repositories
 from indexer.store.listing import tags as store
+from tests.fixtures.asking import asking
 from tests.fixtures.everything import fill
+from tests.fixtures.postgres import filled_once
 from tests.fixtures.rows import NEVER, OCI_INDEX, TagRow, at, digest, put_repository, put_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
+    from indexer.store.pool import Pool
     from tests.fixtures.asking import Api
+    from tests.fixtures.postgres import PostgresServer
 
 PATH = "/api/v1/repositories/team/app/tags"
 KEYS = (
@@ -127,13 +132,36 @@ def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     return bool(request.param)
 
 
-@pytest.mark.usefixtures("large")
+@pytest.fixture(scope="module", params=[False, True], ids=["small", "large"])
+def written_once(
+    request: pytest.FixtureRequest, postgres_server: PostgresServer, schema_template: str
+) -> Iterator[str]:
+    """URL of a database with 83 tags, whose pages are sorted whole or served by the indexes of large repositories."""
+
+    async def fill(pool: Pool) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            if request.param:
+                patched.setattr(repositories, "SORTED_WHOLE", 0)
+            await put_repository(pool, "team/app", generate(83))
+
+    with filled_once(postgres_server, schema_template, fill) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def reading(written_once: str) -> AsyncIterator[Api]:
+    """The API on it."""
+    async with asking(written_once) as api:
+        yield api
+
+
 @pytest.mark.parametrize("direction", ["", "-"])
 @pytest.mark.parametrize("key", KEYS)
-async def test_sort__pages_both_ways_equal_the_sorted_reference(api: Api, key: str, direction: str) -> None:
+async def test_sort__pages_both_ways_equal_the_sorted_reference(
+    reading: Api, key: str, direction: str
+) -> None:
     """Each key sorts both ways, unknown values last, and pages forth and back are the whole list once."""
-    tags = generate(83)
-    await put_repository(api.pool, "team/app", tags)
+    api, tags = reading, generate(83)
     sort = f"{direction}{key}"
     wanted = expected(tags, sort)
     assert wanted == await forward(api, sort=sort, limit=10)
