@@ -9,23 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fixtures.storage import tags_of
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.fixtures.installation import Installation
-    from tests.fixtures.registries import StartRegistry
     from tools.registry_server import RegistryServer
 
 pytestmark = pytest.mark.slow
 
 APP = "team/app"
 WRITERS, TAGS = 8, 20
-
-
-def tags_of(registry: RegistryServer) -> Path:
-    return registry.storage_dir / "docker/registry/v2/repositories" / APP / "_manifests" / "tags"
 
 
 def causes(installation: Installation, query: str = "") -> dict[str | None, tuple[str, str]]:
@@ -72,8 +66,8 @@ def test_cause__out_of_band(
         pusher.push(APP, oci_image(tag, layer_sizes=(64,)), tag)
     installation.until(lambda: len(installation.tags(APP)) == 2, "the events")
     counted(installation, wired_registry)
-    shutil.copytree(tags_of(wired_registry) / "kept", tags_of(wired_registry) / "copied")
-    shutil.rmtree(tags_of(wired_registry) / "removed")
+    shutil.copytree(tags_of(wired_registry, APP) / "kept", tags_of(wired_registry, APP) / "copied")
+    shutil.rmtree(tags_of(wired_registry, APP) / "removed")
     assert 0 == installation.run("reconciler", "once").exit_code
     expected = {"copied": ("tag_missing", "out_of_band"), "removed": ("tag_extra", "out_of_band")}
     installation.until(lambda: causes(installation) == expected, "the causes to be known")
@@ -103,7 +97,7 @@ def test_cause__late_notification(
 ) -> None:
     """An event that comes after the look explains it, and is not called lost."""
     pusher.push(APP, oci_image("event", layer_sizes=(64,)), "event")
-    installation.until(lambda: "told" in installation.tags(APP), "the event")
+    installation.until(lambda: "event" in installation.tags(APP), "the event")
     assert 0 == installation.run("reconciler", "once").exit_code
     installation.end(installation.server)
     pusher.push(APP, oci_image("late", layer_sizes=(64,)), "late")
@@ -119,21 +113,11 @@ def test_cause__late_notification(
     assert {"late": ("tag_missing", "late_notification")} == causes(installation)
 
 
-@pytest.fixture
-def silent_registry(
-    installation: Installation, start_registry: StartRegistry, registry_version: int
-) -> RegistryServer:
-    """A registry that tells nobody anything."""
-    registry = start_registry(registry_version)
-    installation.registry_url = registry.url
-    return registry
-
-
 @pytest.mark.full
-def test_cause__garbage_collection(installation: Installation, silent_registry: RegistryServer) -> None:
+def test_cause__garbage_collection(installation: Installation, plain_registry: RegistryServer) -> None:
     """Where content went with a manifest it was collected; the API's delete leaves it, and is not called so."""
     old, new, deleted = (oci_image(name, layer_sizes=(64,)) for name in ("old", "new", "deleted"))
-    with Pusher(silent_registry.url) as client:
+    with Pusher(plain_registry.url) as client:
         client.push(APP, old, "v1")
         client.push(APP, deleted, "gone")
         assert 0 == installation.run("reconciler", "once").exit_code
@@ -142,9 +126,9 @@ def test_cause__garbage_collection(installation: Installation, silent_registry: 
         assert 0 == installation.run("reconciler", "once").exit_code
     by_api = installation.get("/api/v1/drift?kind=manifest_extra")["items"]
     assert [(deleted.digest, "content_removed")] == [(each["expected"], each["cause"]) for each in by_api]
-    silent_registry.stop()
-    silent_registry.garbage_collect("--delete-untagged")
-    silent_registry.start()
+    plain_registry.stop()
+    plain_registry.garbage_collect("--delete-untagged")
+    plain_registry.start()
     assert 0 == installation.run("reconciler", "once").exit_code
     found = installation.get("/api/v1/drift?cause=garbage_collection")["items"]
     assert ("manifest_extra", old.digest) in {(each["kind"], each["expected"]) for each in found}

@@ -11,7 +11,7 @@ from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
     from tests.fixtures.installation import Installation
-    from tests.fixtures.registries import StartRegistry
+    from tools.registry_server import RegistryServer
 
 pytestmark = pytest.mark.slow
 
@@ -27,15 +27,18 @@ def recorded(installation: Installation) -> set[str]:
     return {row["repository"] for row in installation.get("/api/v1/tags?limit=1000")["items"]}
 
 
-def test_run__killed_in_the_middle(
-    installation: Installation, start_registry: StartRegistry, registry_version: int
-) -> None:
-    """SIGKILL in a walk: shown as interrupted; the next process ends that very walk, and every tag is found once."""
-    registry = start_registry(registry_version)
-    installation.registry_url = registry.url
-    with Pusher(registry.url) as client:
+@pytest.fixture
+def filled(plain_registry: RegistryServer) -> RegistryServer:
+    """A registry with a tag in each of twenty repositories, none of them on record."""
+    with Pusher(plain_registry.url) as client:
         for name in NAMES:
             client.push(name, oci_image(name, layer_sizes=(64,)), "v1")
+    return plain_registry
+
+
+@pytest.mark.usefixtures("filled")
+def test_run__killed_in_the_middle(installation: Installation) -> None:
+    """SIGKILL in a walk: shown as interrupted; the next process ends that very walk, and every tag is found once."""
     slow = installation.start("reconciler", "run", RECONCILER_MAX_RATE="5")
     installation.until(lambda: len(recorded(installation)) >= 3, "some repositories to be compared")
     installation.end(slow, signal.SIGKILL)
@@ -54,15 +57,9 @@ def test_run__killed_in_the_middle(
 
 
 @pytest.mark.full
-def test_once__resume(
-    installation: Installation, start_registry: StartRegistry, registry_version: int
-) -> None:
+@pytest.mark.usefixtures("filled")
+def test_once__resume(installation: Installation) -> None:
     """`once --resume` goes on with what a killed `once` had left, and says so; `once` alone begins anew."""
-    registry = start_registry(registry_version)
-    installation.registry_url = registry.url
-    with Pusher(registry.url) as client:
-        for name in NAMES:
-            client.push(name, oci_image(name, layer_sizes=(64,)), "v1")
     slow = installation.start("reconciler", "once", "--max-rate", "5")
     installation.until(lambda: len(recorded(installation)) >= 3, "some repositories to be compared")
     installation.end(slow, signal.SIGKILL)

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from indexer.inventory.precedence import RACE_WINDOW
+from tests.fixtures.storage import blob_of, revision_of, tags_of
 from tools.sample_images import Pusher, artifact, docker_image, multi_platform, oci_image
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.fixtures.installation import Installation
-    from tests.fixtures.registries import StartRegistry
     from tools.registry_server import RegistryServer
 
 pytestmark = pytest.mark.slow
@@ -23,25 +21,6 @@ pytestmark = pytest.mark.slow
 APP = "team/app"
 DRIFT = 2
 BRAKED = 3
-
-
-@pytest.fixture
-def plain_registry(
-    installation: Installation, start_registry: StartRegistry, registry_version: int
-) -> RegistryServer:
-    """A registry that tells nobody anything."""
-    registry = start_registry(registry_version)
-    installation.registry_url = registry.url
-    return registry
-
-
-def manifests_of(registry: RegistryServer, repository: str) -> Path:
-    return registry.storage_dir / "docker/registry/v2/repositories" / repository / "_manifests"
-
-
-def blob_of(registry: RegistryServer, digest: str) -> Path:
-    hexadecimal = digest.removeprefix("sha256:")
-    return registry.storage_dir / f"docker/registry/v2/blobs/sha256/{hexadecimal[:2]}/{hexadecimal}/data"
 
 
 def everything(installation: Installation) -> dict[str, Any]:
@@ -118,7 +97,7 @@ def test_once__its_entries_claim_no_more_than_was_seen(
     installation.end(installation.server)
     before = datetime.now(UTC)
     pusher.push(APP, oci_image("rebuilt"), "moved")
-    shutil.rmtree(manifests_of(wired_registry, APP) / "tags" / "deleted")
+    shutil.rmtree(tags_of(wired_registry, APP) / "deleted")
     after = datetime.now(UTC)
     wired_registry.restart()
     installation.serve()
@@ -204,8 +183,7 @@ def test_once__dangling_tag(installation: Installation, plain_registry: Registry
         client.push(APP, image, "v1")
         client.push(APP, other, "v2")
         assert 0 == installation.run("reconciler", "once").exit_code
-        hexadecimal = image.digest.removeprefix("sha256:")
-        shutil.rmtree(manifests_of(plain_registry, APP) / "revisions/sha256" / hexadecimal)
+        shutil.rmtree(revision_of(plain_registry, APP, image.digest))
         done = installation.run("reconciler", "once", "--json")
         assert 0 == done.exit_code, done.error
         rows = installation.get(f"/api/v1/repositories/{APP}/tags")["items"]

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fixtures.storage import repository_of, root_of
 from tools.registry_server import RegistryServer
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.fixtures.installation import Installation
     from tests.fixtures.registries import StartRegistry
 
@@ -24,28 +23,20 @@ BRAKED = 3
 
 
 @pytest.fixture
-def filled(
-    installation: Installation, start_registry: StartRegistry, registry_version: int
-) -> RegistryServer:
+def filled(installation: Installation, plain_registry: RegistryServer) -> RegistryServer:
     """A registry with sixteen tags in four repositories, all on record."""
-    registry = start_registry(registry_version)
-    installation.registry_url = registry.url
-    with Pusher(registry.url) as client:
+    with Pusher(plain_registry.url) as client:
         for repository in REPOSITORIES:
             for number in range(TAGS):
                 image = oci_image(f"{repository} {number}", layer_sizes=(64,))
                 client.push(repository, image, f"v{number}")
     assert 0 == installation.run("reconciler", "once").exit_code
-    return registry
+    return plain_registry
 
 
 def tags(installation: Installation) -> dict[tuple[str, str], tuple[str, bool]]:
     found: list[dict[str, Any]] = installation.get("/api/v1/tags?limit=1000")["items"]
     return {(row["repository"], row["name"]): (row["digest"], row["broken"]) for row in found}
-
-
-def root(registry: RegistryServer) -> Path:
-    return registry.storage_dir / "docker/registry/v2"
 
 
 def deletions(installation: Installation) -> list[str]:
@@ -57,7 +48,7 @@ def test_storage__half_of_the_repositories_missing(
 ) -> None:
     """Half a mount pulls the brake, which says what it holds back; mounted again, nothing had happened."""
     before = tags(installation)
-    place = root(filled) / "repositories/team"
+    place = repository_of(filled, "team")
     aside = filled.storage_dir.with_name("aside")
     aside.mkdir()
     for name in ("app0", "app1"):
@@ -77,7 +68,7 @@ def test_storage__half_of_the_repositories_missing(
 def test_storage__content_missing(installation: Installation, filled: RegistryServer) -> None:
     """Links without their content make tags broken, not gone; manifests are held back, and all can be read again."""
     before = tags(installation)
-    content = root(filled) / "blobs"
+    content = root_of(filled) / "blobs"
     aside = content.rename(filled.storage_dir.with_name("content"))
     filled.restart()
     done = installation.run("reconciler", "once", "--json")

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -17,6 +16,7 @@ from reconciler.registry.auth import Credentials
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.retrying import RetryPolicy
 from reconciler.registry.transport import TransportSettings
+from tests.fixtures.storage import revision_of
 from tests.simulators.events import Version
 from tests.simulators.registry import SimulatedRegistry
 from tests.simulators.state import RegistryState
@@ -42,12 +42,7 @@ class Subject:
         if self.simulated is not None:
             del self.simulated.state.repositories[repository].manifests[digest]
         if self.server is not None:
-            shutil.rmtree(self.directory(repository) / "_manifests" / "revisions" / digest.replace(":", "/"))
-
-    def directory(self, repository: str) -> Path:
-        """Return a repository's directory in a real registry's storage."""
-        assert self.server is not None
-        return self.server.storage_dir / "docker" / "registry" / "v2" / "repositories" / repository
+            shutil.rmtree(revision_of(self.server, repository, digest))
 
 
 class StartSubject(Protocol):

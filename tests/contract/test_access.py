@@ -26,6 +26,7 @@ from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from tests.contract.conftest import IMPATIENT, push
 from tests.fixtures.registries import StartRegistry
+from tests.fixtures.storage import tag_link_of
 from tools.registry_server import RegistryServer
 from tools.sample_images import oci_image
 
@@ -263,8 +264,7 @@ async def test_look_at_tag__empty_link_file(registry_version: int, start_registr
     server = start_registry(registry_version)
     async with client_of(server.url) as client:
         await push(client, APP, oci_image("a"), "latest")
-        directory = server.storage_dir / "docker" / "registry" / "v2" / "repositories" / APP
-        (directory / "_manifests" / "tags" / "latest" / "current" / "link").write_bytes(b"")
+        tag_link_of(server, APP, "latest").write_bytes(b"")
 
         with pytest.raises(RegistryUnavailable, match="500"):
             await client.head_tag(APP, LATEST)

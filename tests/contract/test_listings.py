@@ -12,6 +12,7 @@ from indexer.oci.digest import parse_digest
 from indexer.oci.reference import RepositoryName
 from reconciler.registry import catalog, tags
 from tests.contract.conftest import StartSubject, Subject, push
+from tests.fixtures.storage import tags_of
 from tests.simulators.events import Version
 from tools.sample_images import oci_image
 
@@ -184,7 +185,7 @@ async def test_list_tags__stray_directories(start_subject: StartSubject) -> None
         pytest.skip("the storage of a real registry")
     await push(subject.client, APP, oci_image("a"), "t")
     for stray in ("@eaDir", ".DS_Store", "x" * 200):
-        (subject.directory(APP) / "_manifests" / "tags" / stray).mkdir()
+        (tags_of(subject.server, APP) / stray).mkdir()
 
     listing = await subject.client.list_tags(APP)
 

@@ -25,6 +25,7 @@ from indexer.inventory.precedence import RACE_WINDOW
 from indexer.local.binaries import wheel_directories
 from tests.fixtures.installation import API_TOKEN, Installation
 from tests.fixtures.programs import commands_for_shells
+from tests.fixtures.storage import tag_link_of, tags_of
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
@@ -123,15 +124,17 @@ class Given:
 
     def lost(self, repository: str, tag: str) -> None:
         """A tag disappeared from the registry's storage."""
-        shutil.rmtree(self._tags(repository) / tag)
+        shutil.rmtree(tags_of(self._registry, repository) / tag)
 
     def pointed(self, repository: str, tag: str, seed: str) -> None:
         """A tag was made to point elsewhere in the registry's storage."""
-        (self._tags(repository) / tag / "current" / "link").write_text(oci_image(seed).digest)
+        tag_link_of(self._registry, repository, tag).write_text(oci_image(seed).digest)
 
     def copied(self, repository: str, tag: str, other: str) -> None:
         """A tag appeared in the registry's storage."""
-        shutil.copytree(self._tags(repository) / tag, self._tags(repository) / other)
+        shutil.copytree(
+            tags_of(self._registry, repository) / tag, tags_of(self._registry, repository) / other
+        )
 
     def unmounted(self) -> None:
         """The registry was started without its storage."""
@@ -178,9 +181,6 @@ class Given:
     @property
     def _away(self) -> Path:
         return self._registry.storage_dir.with_name("storage.away")
-
-    def _tags(self, repository: str) -> Path:
-        return self._registry.storage_dir / f"docker/registry/v2/repositories/{repository}/_manifests/tags"
 
 
 class Shell:

@@ -31,6 +31,7 @@ from reconciler.registry.transport import TransportSettings
 from reconciler.verify import decide
 from reconciler.verify.loop import Verifier
 from tests.fixtures.registries import StartRegistry
+from tests.fixtures.storage import tag_link_of, tags_of
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState
 from tools.sample_images import Pusher, docker_image, oci_image
@@ -340,14 +341,13 @@ async def test_real_registry__damaged_storage(
 
     await asyncio.to_thread(push)
     settings = TransportSettings(base_url=server.url, retry=RetryPolicy(attempts=1))
-    tags = server.storage_dir / "docker" / "registry" / "v2" / "repositories" / APP / "_manifests" / "tags"
     async with RegistryClient(settings) as client:
         assert (await walk(pool, lookups, client)).outcome is RunOutcome.COMPLETE
-        (tags / "empty" / "current" / "link").write_bytes(b"")
-        (tags / "directory" / "current" / "link").unlink()
-        (tags / "directory" / "current" / "link").mkdir()
-        (tags / "@eaDir").mkdir()
-        (tags / "lost").rename(server.storage_dir / "lost")
+        tag_link_of(server, APP, "empty").write_bytes(b"")
+        tag_link_of(server, APP, "directory").unlink()
+        tag_link_of(server, APP, "directory").mkdir()
+        (tags_of(server, APP) / "@eaDir").mkdir()
+        (tags_of(server, APP) / "lost").rename(server.storage_dir / "lost")
 
         assert (await walk(pool, lookups, client)).outcome is RunOutcome.INCOMPLETE
         await verify(pool, lookups, client)
