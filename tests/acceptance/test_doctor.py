@@ -7,23 +7,18 @@ import contextlib
 import http.client
 import http.server
 import json
-import os
-import signal
-import subprocess
 import threading
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
-from indexer.store.migrate import migrate
-from tests.fixtures import programs
+from tests.fixtures.installation import Installation, serving
+from tests.fixtures.postgres import own_database
 from tools.ports import free_port
-from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER, Endpoint
+from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,83 +27,8 @@ if TYPE_CHECKING:
     from tests.fixtures.registries import StartRegistry
     from tools.registry_server import RegistryServer
 
-TOKEN = "notifications-secret-of-the-test"
-API_TOKEN = "operator-secret-of-the-test"
-READY_WITHIN_SECONDS = 60
 IMPATIENT = ("--patience", "1500ms")
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-
-
-@dataclass
-class Installation:
-    """A database with ``indexer serve`` and, if asked, ``reconciler run`` on it, and commands beside them."""
-
-    database_url: str
-    directory: Path
-    address: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
-    running: list[programs.Process] = field(default_factory=list)
-
-    @property
-    def door(self) -> str:
-        return f"http://{self.address}/notifications"
-
-    def environment(self, **settings: str) -> dict[str, str]:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("INDEXER_", "RECONCILER_"))
-        }
-        return {
-            **kept,
-            "INDEXER_DATABASE_URL": self.database_url,
-            "INDEXER_DATA_DIR": str(self.directory),
-            "INDEXER_LISTEN": self.address,
-            "INDEXER_NOTIFICATIONS_TOKEN": TOKEN,
-            "INDEXER_API_TOKENS": API_TOKEN,
-            **settings,
-        }
-
-    def start(self, *command: str, **settings: str) -> None:
-        with (self.directory / "output").open("ab") as output:
-            self.running.append(
-                programs.start(command, env=self.environment(**settings), stdout=output, stderr=output)
-            )
-
-    def serve(self) -> None:
-        self.start("indexer", "serve")
-        deadline = time.monotonic() + READY_WITHIN_SECONDS
-        while not self._is_ready():
-            assert time.monotonic() < deadline, (self.directory / "output").read_text()[-4000:]
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        for process in reversed(self.running):
-            process.send_signal(signal.SIGTERM)
-        for process in self.running:
-            process.wait(timeout=30)
-
-    def run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return programs.run(["reconciler", *command], env=self.environment(**settings))
-
-    def examine(
-        self, registry: RegistryServer | str, *options: str, debug: bool = True, **settings: str
-    ) -> Examined:
-        url = registry if isinstance(registry, str) else registry.url
-        if debug and not isinstance(registry, str):
-            settings["RECONCILER_REGISTRY_DEBUG_URLS"] = registry.debug_url
-        done = self.run("doctor", "--json", *options, **{"RECONCILER_REGISTRY_URL": url, **settings})
-        assert TOKEN not in done.stdout + done.stderr
-        assert API_TOKEN not in done.stdout + done.stderr
-        assert done.stderr == ""
-        return Examined(done.returncode, json.loads(done.stdout))
-
-    def _is_ready(self) -> bool:
-        with contextlib.closing(http.client.HTTPConnection(self.address, timeout=5)) as connection:
-            try:
-                connection.request("GET", "/readyz")
-                return connection.getresponse().status == 200
-            except (OSError, http.client.HTTPException):
-                return False
 
 
 @dataclass(frozen=True)
@@ -141,49 +61,50 @@ class Examined:
         return "".join(each["found"] for each in self.report["checks"] if each["check"] == check)
 
 
-@contextlib.contextmanager
-def installation(server: PostgresServer, directory: Path) -> Iterator[Installation]:
-    url = server.run(server.create_database())
-    server.run(migrate(url))
-    installed = Installation(url, directory)
-    try:
-        installed.serve()
-        yield installed
-    finally:
-        installed.stop()
-        server.run(server.drop_database(url))
-
-
-@pytest.fixture
-def whole(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Installation]:
-    """An installation of the test's own."""
-    with installation(postgres_server, tmp_path) as installed:
-        yield installed
+def examine(
+    installation: Installation,
+    registry: RegistryServer | str,
+    *options: str,
+    debug: bool = True,
+    **settings: str,
+) -> Examined:
+    """Run ``reconciler doctor``; ``debug``: it is told where the registry's counters are."""
+    url = registry if isinstance(registry, str) else registry.url
+    if debug and not isinstance(registry, str):
+        settings["RECONCILER_REGISTRY_DEBUG_URLS"] = registry.debug_url
+    done = installation.run(
+        "reconciler", "doctor", "--json", *options, **{"RECONCILER_REGISTRY_URL": url, **settings}
+    )
+    assert done.error == ""
+    return Examined(done.exit_code, done.json)
 
 
 @pytest.fixture(scope="module")
 def server_only(
-    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: PostgresServer, migrated: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     """An installation without a reconciler, shared by tests of what is broken before it."""
-    with installation(postgres_server, tmp_path_factory.mktemp("doctor")) as installed:
+    with (
+        own_database(postgres_server, template=migrated) as url,
+        serving(url, tmp_path_factory.mktemp("doctor") / "installation") as installed,
+    ):
         yield installed
 
 
 def test_doctor__all_is_well(
-    whole: Installation, start_registry: StartRegistry, registry_version: int
+    installation: Installation, start_registry: StartRegistry, registry_version: int
 ) -> None:
     """With every part running, every link holds, the canary is gone again, and the exit code is 0."""
-    endpoint = Endpoint(whole.door, TOKEN, ignore={"mediatypes": ["application/octet-stream"]})
+    endpoint = replace(installation.endpoint, ignore={"mediatypes": ["application/octet-stream"]})
     registry = start_registry(registry_version, notifications=[endpoint])
-    whole.start("reconciler", "run", RECONCILER_REGISTRY_URL=registry.url)
-    examined = whole.examine(registry)
+    installation.start("reconciler", "run", RECONCILER_REGISTRY_URL=registry.url)
+    examined = examine(installation, registry)
     assert set(examined.outcomes.values()) == {"ok"}, examined.report
     assert examined.broken is None
     assert examined.found("tag listed") == "by the API"
     listed = get(registry.host, "/v2/registry-indexer-doctor/canary/tags/list")
     assert json.loads(listed).get("tags") in (None, [])
-    status = json.loads(whole.run("status", "--json").stdout)
+    status = installation.run("reconciler", "status", "--json").json
     assert status["inbox"]["waiting"] == status["inbox"]["quarantine"] == 0
     assert {row["loop"] for row in status["loops"]} >= {
         "ingest",
@@ -197,26 +118,26 @@ def test_doctor__all_is_well(
     assert sum(row["events"] for row in status["instances"]) >= 3  # one push, two deletes
 
 
-def test_doctor__for_people(whole: Installation, start_registry: StartRegistry) -> None:
+def test_doctor__for_people(installation: Installation, start_registry: StartRegistry) -> None:
     """On a terminal each link has its line, and the last line is the verdict; status has words, too."""
-    registry = start_registry(3, notifications=[Endpoint(whole.door, TOKEN)])
-    whole.start("reconciler", "run", RECONCILER_REGISTRY_URL=registry.url)
-    done = whole.run("doctor", RECONCILER_REGISTRY_URL=registry.url)
-    assert done.returncode == 0, done.stdout
-    lines = done.stdout.splitlines()
+    registry = start_registry(3, notifications=[installation.endpoint])
+    installation.start("reconciler", "run", RECONCILER_REGISTRY_URL=registry.url)
+    done = installation.run("reconciler", "doctor", RECONCILER_REGISTRY_URL=registry.url)
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
     assert lines[0] == "ok       settings              complete"
     assert lines[-1] == "all is well (1 warning, 1 skipped)"
     (pulls,) = [line for line in lines if line.startswith("warning  pulls")]
     assert "every tag shows as never pulled" in pulls
-    status = whole.run("status")
-    assert status.returncode == 0
-    assert "0 waiting, 0 in quarantine" in status.stdout.splitlines()[0]
+    status = installation.run("reconciler", "status")
+    assert status.exit_code == 0
+    assert "0 waiting, 0 in quarantine" in status.output.splitlines()[0]
 
 
 def test_doctor__read_only(server_only: Installation, start_registry: StartRegistry) -> None:
     """With --read-only nothing is pushed, and everything before the canary is checked."""
-    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN)])
-    examined = server_only.examine(registry, "--read-only")
+    registry = start_registry(3, notifications=[server_only.endpoint])
+    examined = examine(server_only, registry, "--read-only")
     assert examined.broken is None
     assert examined.outcomes["canary pushed"] == "skipped"
     assert json.loads(get(registry.host, "/v2/_catalog"))["repositories"] == []
@@ -227,9 +148,9 @@ def test_doctor__timeout_without_unit(
 ) -> None:
     """``timeout: 500`` is found in the registry's own variables, before and after the canary is lost."""
     registry = start_registry(
-        registry_version, notifications=[Endpoint(server_only.door, TOKEN, timeout="500ns")]
+        registry_version, notifications=[replace(server_only.endpoint, timeout="500ns")]
     )
-    examined = server_only.examine(registry, *IMPATIENT)
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.broken == "registry's endpoint"
     assert "500 nanoseconds" in examined.causes("registry's endpoint")[0]
     assert "500 nanoseconds" in examined.causes("notification arrived")[0]
@@ -241,8 +162,8 @@ def test_doctor__timeout_without_unit_unseen(
     server_only: Installation, start_registry: StartRegistry
 ) -> None:
     """Without a debug address the usual causes are listed, and how to learn which it is."""
-    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN, timeout="500ns")])
-    examined = server_only.examine(registry, *IMPATIENT, debug=False)
+    registry = start_registry(3, notifications=[replace(server_only.endpoint, timeout="500ns")])
+    examined = examine(server_only, registry, *IMPATIENT, debug=False)
     assert examined.broken == "notification arrived"
     causes = examined.causes("notification arrived")
     assert any("500 nanoseconds" in cause for cause in causes)
@@ -254,8 +175,8 @@ def test_doctor__registry_sends_another_token(
 ) -> None:
     """A wrong token in the registry's configuration is named, without printing either."""
     wrong = "another-secret-of-the-test"
-    registry = start_registry(registry_version, notifications=[Endpoint(server_only.door, wrong)])
-    examined = server_only.examine(registry, *IMPATIENT)
+    registry = start_registry(registry_version, notifications=[replace(server_only.endpoint, token=wrong)])
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.broken == "registry's endpoint"
     assert "another token" in examined.causes("registry's endpoint")[0]
     assert any("answered 401" in cause for cause in examined.causes("notification arrived"))
@@ -267,8 +188,8 @@ def test_doctor__registry_sends_another_token_unseen(
     server_only: Installation, start_registry: StartRegistry
 ) -> None:
     """Without a debug address our own door tells of the wrong token."""
-    registry = start_registry(3, notifications=[Endpoint(server_only.door, "another")])
-    examined = server_only.examine(registry, *IMPATIENT, debug=False)
+    registry = start_registry(3, notifications=[replace(server_only.endpoint, token="another")])
+    examined = examine(server_only, registry, *IMPATIENT, debug=False)
     assert examined.broken == "notification arrived"
     assert "refused by our endpoint" in examined.causes("notification arrived")[0]
 
@@ -279,13 +200,15 @@ def test_doctor__proxy_redirects(
 ) -> None:
     """A redirect on the way is found by asking the endpoint's own address; the registry counts it as success."""
     with redirecting() as proxy:
-        registry = start_registry(registry_version, notifications=[Endpoint(f"{proxy}/notifications", TOKEN)])
-        examined = server_only.examine(registry, *IMPATIENT)
+        registry = start_registry(
+            registry_version, notifications=[replace(server_only.endpoint, url=f"{proxy}/notifications")]
+        )
+        examined = examine(server_only, registry, *IMPATIENT)
         assert examined.broken == "registry's endpoint"
         assert "answers 301" in examined.causes("registry's endpoint")[0]
         lost = examined.causes("notification arrived")[0]
         assert "answered 200 where the indexer answers 202" in lost
-        door = server_only.examine(registry, "--indexer-url", proxy, "--read-only")
+        door = examine(server_only, registry, "--indexer-url", proxy, "--read-only")
         assert door.broken == "indexer"
         assert "redirects" in door.causes("indexer")[0]
 
@@ -296,7 +219,7 @@ def test_doctor__no_notifications_configured(
 ) -> None:
     """A registry that was never told to notify anyone is named as the first broken link."""
     registry = start_registry(registry_version)
-    examined = server_only.examine(registry, *IMPATIENT)
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.broken == "registry's endpoint"
     assert "not configured to send" in examined.causes("registry's endpoint")[0]
     assert "not configured to send" in examined.causes("notification arrived")[0]
@@ -308,13 +231,11 @@ def test_doctor__ignore_block_swallows_manifests(
 ) -> None:
     """An ignore block with the manifests' media type is found by configuration, and by the deletion's news."""
     ignore = {"mediatypes": ["application/octet-stream", MANIFEST], "actions": ["pull"]}
-    registry = start_registry(
-        registry_version, notifications=[Endpoint(server_only.door, TOKEN, ignore=ignore)]
-    )
-    examined = server_only.examine(registry, *IMPATIENT)
+    registry = start_registry(registry_version, notifications=[replace(server_only.endpoint, ignore=ignore)])
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.broken == "registry's endpoint"
     assert "drops pushes" in examined.causes("registry's endpoint")[0]
-    unseen = server_only.examine(registry, *IMPATIENT, debug=False)
+    unseen = examine(server_only, registry, *IMPATIENT, debug=False)
     assert unseen.broken == "notification arrived"
     assert "ignore block drops manifests" in unseen.causes("notification arrived")[0]
 
@@ -323,17 +244,17 @@ def test_doctor__ignore_block_swallows_manifests(
 def test_doctor__endpoint_unreachable(server_only: Installation, start_registry: StartRegistry) -> None:
     """An address that nobody listens at shows in the registry's counters as attempts without an answer."""
     nowhere = f"http://127.0.0.1:{free_port()}/notifications"
-    registry = start_registry(2, notifications=[Endpoint(nowhere, TOKEN)])
-    examined = server_only.examine(registry, *IMPATIENT)
+    registry = start_registry(2, notifications=[replace(server_only.endpoint, url=nowhere)])
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.broken == "notification arrived"
     assert "without any answer" in examined.causes("notification arrived")[0]
-    assert server_only.examine(registry, "--read-only").broken == "registry's endpoint"
+    assert examine(server_only, registry, "--read-only").broken == "registry's endpoint"
 
 
 def test_doctor__nobody_verifies(server_only: Installation, start_registry: StartRegistry) -> None:
     """Without a running reconciler the tag is in the inventory and not verified, and that is said."""
-    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN)])
-    examined = server_only.examine(registry, *IMPATIENT)
+    registry = start_registry(3, notifications=[server_only.endpoint])
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.outcomes["tag in inventory"] == "ok"
     assert examined.broken == "tag verified"
     assert "no `reconciler run` has ever run" in examined.causes("tag verified")[0]
@@ -343,16 +264,16 @@ def test_doctor__nobody_verifies(server_only: Installation, start_registry: Star
     )
 
 
-def test_doctor__worker_stopped(whole: Installation, start_registry: StartRegistry) -> None:
+def test_doctor__worker_stopped(installation: Installation, start_registry: StartRegistry) -> None:
     """A worker that hangs leaves the notification in the inbox; how the worker fares is said."""
-    registry = start_registry(3, notifications=[Endpoint(whole.door, TOKEN)])
+    registry = start_registry(3, notifications=[installation.endpoint])
 
     async def examine_locked() -> Examined:
-        blocker = await asyncpg.connect(whole.database_url)
+        blocker = await asyncpg.connect(installation.database_url)
         try:
             async with blocker.transaction():
                 await blocker.execute("LOCK TABLE applied_event IN ACCESS EXCLUSIVE MODE")
-                return await asyncio.to_thread(whole.examine, registry, *IMPATIENT)
+                return await asyncio.to_thread(examine, installation, registry, *IMPATIENT)
         finally:
             await blocker.close()
 
@@ -364,9 +285,9 @@ def test_doctor__worker_stopped(whole: Installation, start_registry: StartRegist
 
 def test_doctor__server_has_another_token(server_only: Installation, start_registry: StartRegistry) -> None:
     """A token that the running server does not know is refused at the door."""
-    registry = start_registry(3, notifications=[Endpoint(server_only.door, TOKEN)])
-    examined = server_only.examine(
-        registry, "--read-only", INDEXER_NOTIFICATIONS_TOKEN="not-the-servers-token"
+    registry = start_registry(3, notifications=[server_only.endpoint])
+    examined = examine(
+        server_only, registry, "--read-only", INDEXER_NOTIFICATIONS_TOKEN="not-the-servers-token"
     )
     assert examined.broken == "receiver"
     assert "another INDEXER_NOTIFICATIONS_TOKEN" in examined.causes("receiver")[0]
@@ -376,14 +297,14 @@ def test_doctor__server_away(server_only: Installation, start_registry: StartReg
     """A server that does not listen where it should is named."""
     registry = start_registry(3)
     nowhere = f"http://127.0.0.1:{free_port()}"
-    examined = server_only.examine(registry, "--read-only", "--indexer-url", nowhere)
+    examined = examine(server_only, registry, "--read-only", "--indexer-url", nowhere)
     assert examined.broken == "indexer"
     assert examined.outcomes["receiver"] == "skipped"
 
 
 def test_doctor__registry_unreachable(server_only: Installation) -> None:
     """A registry that does not answer is named, and nothing is pushed."""
-    examined = server_only.examine(f"http://127.0.0.1:{free_port()}")
+    examined = examine(server_only, f"http://127.0.0.1:{free_port()}")
     assert examined.broken == "registry"
     assert examined.outcomes["credentials"] == examined.outcomes["canary pushed"] == "skipped"
 
@@ -391,18 +312,19 @@ def test_doctor__registry_unreachable(server_only: Installation) -> None:
 def test_doctor__not_a_registry(server_only: Installation) -> None:
     """A page of HTML in the registry's place is named as what it is."""
     with answering(200, {"Content-Type": "text/html"}, b"<html>sign in</html>") as page:
-        examined = server_only.examine(page)
+        examined = examine(server_only, page)
     assert examined.broken == "registry"
     assert "no registry" in examined.causes("registry")[0]
 
 
 def test_doctor__credentials(server_only: Installation, start_registry: StartRegistry) -> None:
     """Missing and wrong passwords are told apart, right ones are taken, and none is printed."""
-    registry = start_registry(3, htpasswd=True, notifications=[Endpoint(server_only.door, TOKEN)])
-    none = server_only.examine(registry, "--read-only")
+    registry = start_registry(3, htpasswd=True, notifications=[server_only.endpoint])
+    none = examine(server_only, registry, "--read-only")
     assert none.broken == "credentials"
     assert "no user name" in none.causes("credentials")[0]
-    wrong = server_only.examine(
+    wrong = examine(
+        server_only,
         registry,
         "--read-only",
         RECONCILER_REGISTRY_USERNAME=HTPASSWD_USER,
@@ -410,7 +332,8 @@ def test_doctor__credentials(server_only: Installation, start_registry: StartReg
     )
     assert wrong.broken == "credentials"
     assert "guessed" not in json.dumps(wrong.report)
-    right = server_only.examine(
+    right = examine(
+        server_only,
         registry,
         "--read-only",
         RECONCILER_REGISTRY_USERNAME=HTPASSWD_USER,
@@ -426,10 +349,10 @@ def test_doctor__deletes_switched_off(
     """Distribution's default, no deletes, is a warning: the canary stays, and is named for removal by hand."""
     registry = start_registry(
         registry_version,
-        notifications=[Endpoint(server_only.door, TOKEN)],
+        notifications=[server_only.endpoint],
         extra={"storage": {"delete": {"enabled": False}}},
     )
-    examined = server_only.examine(registry, *IMPATIENT)
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.outcomes["deletes"] == examined.outcomes["canary removed"] == "warning"
     assert examined.outcomes["deletion arrived"] == "skipped"
 
@@ -439,26 +362,26 @@ def test_doctor__read_only_registry(server_only: Installation, start_registry: S
     """A registry in maintenance refuses the push, and that is said."""
     registry = start_registry(
         3,
-        notifications=[Endpoint(server_only.door, TOKEN)],
+        notifications=[server_only.endpoint],
         extra={"storage": {"maintenance": {"readonly": {"enabled": True}}}},
     )
-    examined = server_only.examine(registry, *IMPATIENT)
+    examined = examine(server_only, registry, *IMPATIENT)
     assert examined.broken == "canary pushed"
     assert "read-only" in examined.causes("canary pushed")[0]
 
 
 def test_doctor__unknown_setting(server_only: Installation) -> None:
     """A wrong setting is the first finding, not the end of the examination's report."""
-    examined = server_only.examine("http://127.0.0.1:1", RECONCILER_REGISTRY_ULR="http://127.0.0.1:1")
+    examined = examine(server_only, "http://127.0.0.1:1", RECONCILER_REGISTRY_ULR="http://127.0.0.1:1")
     assert examined.broken == "settings"
     assert "did you mean RECONCILER_REGISTRY_URL" in examined.found("settings")
 
 
 def test_doctor__database_refuses(server_only: Installation) -> None:
     """A database that is not there, and one without our schema, are told apart."""
-    missing = server_only.examine("http://127.0.0.1:1", INDEXER_DATABASE_URL=other(server_only, "nowhere"))
+    missing = examine(server_only, "http://127.0.0.1:1", INDEXER_DATABASE_URL=other(server_only, "nowhere"))
     assert missing.broken == "database"
-    empty = server_only.examine("http://127.0.0.1:1", INDEXER_DATABASE_URL=other(server_only, "postgres"))
+    empty = examine(server_only, "http://127.0.0.1:1", INDEXER_DATABASE_URL=other(server_only, "postgres"))
     assert empty.broken == "schema"
 
 
