@@ -1,7 +1,7 @@
-"""The Distribution HTTP API as the reconciler speaks it: the only code that talks to the registry.
+"""The client of the Distribution HTTP API: the only code that sends requests to the registry.
 
-``protocol`` says what loops may ask, ``answers`` what they get. ``client`` is the registry as loops see it;
-``transport`` owns connections, deadlines, retries and the translation of failures; ``auth`` answers
-challenges; ``catalog``, ``tags``, ``manifests`` and ``blobs`` each speak one noun. What an answer means for
-the inventory is not decided here.
+``protocol`` declares the requests, ``answers`` their results. ``client`` implements both over HTTP. ``transport`` has
+connections, deadlines and the translation of failures, ``retrying`` repeats, ``auth`` answers challenges. ``catalog``,
+``tags``, ``manifests`` and ``blobs`` each have the requests of one resource. What an answer means for the inventory is
+not decided here.
 """

@@ -1,14 +1,14 @@
-"""What a registry answered: frozen values, each dated.
+"""Answers of a registry: frozen values, each with its time.
 
-Every answer that may change the inventory carries two clocks, because notifications are dated by the registry
-and looks by us:
+Every answer that may change the inventory has two times, because events are dated by the registry's clock and
+observations by ours:
 
-- ``observed_at``: our clock (UTC) just before the request that gave the answer was sent;
+- ``observed_at``: our clock (UTC) just before the request was sent;
 - ``registry_clock``: the ``Date`` header of the answer, whole seconds, rounded down by the registry
-  (RFC 9110 section 6.6.1); None when a proxy took it away.
+  (RFC 9110 section 6.6.1); None when a proxy removed it.
 
-An answer speaks of the registry's state at some instant at or after the request was sent, so ``as_of``, the
-earlier of the two, never claims more than was seen, whichever clock is ahead.
+An answer shows the registry's state at or after the time of the request. So ``as_of``, the earlier of the two, is
+never later than what was observed, whichever clock is ahead.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from reconciler.registry.names import TagNames
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dated:
-    """When an answer was asked for and what the registry's clock said; see the module's docstring."""
+    """An answer with its times; see the module's docstring."""
 
     observed_at: datetime
     registry_clock: datetime | None
 
     @property
     def as_of(self) -> datetime:
-        """The instant this answer may be dated by: the earlier of our clock and the registry's."""
+        """The time of the answer: the earlier of our clock and the registry's."""
         if self.registry_clock is None:
             return self.observed_at
         return min(self.observed_at, self.registry_clock)
@@ -39,7 +39,7 @@ class Dated:
 
 @unique
 class NotFoundCode(StrEnum):
-    """Why there is nothing: the ``code`` of the registry's own 404 (distribution spec 1.1, "Error Codes")."""
+    """The ``code`` in the body of a 404 of the registry itself (distribution spec 1.1, "Error Codes")."""
 
     MANIFEST_UNKNOWN = "MANIFEST_UNKNOWN"
     NAME_UNKNOWN = "NAME_UNKNOWN"
@@ -49,8 +49,8 @@ class NotFoundCode(StrEnum):
 class Confirmed(Dated):
     """304: the tag still points at ``digest``.
 
-    The registry reads only the tag link for this, so it says nothing about whether the manifest itself can
-    still be read (measured on 2.8.2 and 3.1.1).
+    The registry reads only the tag's link for this, so the manifest itself may be unreadable (measured on 2.8.2 and
+    3.1.1).
     """
 
     digest: Digest
@@ -67,7 +67,7 @@ class Found(Dated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotFound(Dated):
-    """The registry's own 404 in full, with the code of its error body; never a proxy's 404."""
+    """A 404 of the registry itself, with the code of its error body; never a proxy's."""
 
     code: NotFoundCode
 
@@ -78,7 +78,7 @@ ManifestAnswer = Found | NotFound
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestContent(Dated):
-    """A manifest's bytes; they hash to ``digest``. ``media_type`` is the Content-Type without parameters."""
+    """A manifest's bytes, which hash to ``digest``. ``media_type`` is the Content-Type without parameters."""
 
     digest: Digest
     media_type: str
@@ -90,15 +90,14 @@ ManifestRead = ManifestContent | NotFound
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagListing(Dated):
-    """The names ``tags/list`` gave, sorted, each once.
+    """The names in ``tags/list``, sorted, each once.
 
-    ``null``, ``[]`` and 404 NAME_UNKNOWN all give no names; the last also sets ``unknown_repository`` (a
-    repository that holds only untagged manifests answers so on every version). ``complete`` is False where
-    the listing is known to lack something, and ``reasons`` says what. ``left_out`` counts names that no tag can
-    have (a NAS makes ``@eaDir`` everywhere): they take nothing away from the others, so they do not make it
-    incomplete; the first few are ``left_out_examples``. Even a complete listing may omit tags
-    (3.1.0/3.1.1 on S3, distribution issue 4891): a tag missing here has to be looked at before it is called
-    deleted. Dated by its first page.
+    ``null``, ``[]`` and 404 NAME_UNKNOWN all give no names; the last also sets ``unknown_repository`` (a repository
+    with only untagged manifests answers so on every version). ``complete`` is False if the listing is known to lack
+    something, and ``reasons`` says what. ``left_out`` counts names that are no valid tag names (a NAS creates
+    ``@eaDir`` everywhere); they do not make the listing incomplete. The first few are ``left_out_examples``. Even a
+    complete listing may omit tags (3.1.0/3.1.1 on S3, distribution issue 4891): a tag missing here must be observed
+    before it is recorded as deleted. Its times are those of the first page.
     """
 
     names: TagNames
@@ -111,12 +110,12 @@ class TagListing(Dated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogListing(Dated):
-    """The names ``_catalog`` gave, merged over every walk that was needed, sorted, each once.
+    """The names in ``_catalog``, merged over every reading that was needed, sorted, each once.
 
-    ``complete`` is False where the walks disagreed to the end or broke off; ``reasons`` says how, in words
-    for an operator. Absence from a catalog, complete or not, never proves a deletion: every version omits
-    repositories in some layout. A missing repository has to be asked for by name. ``left_out`` counts names that
-    no repository can have (at most ``names.ODD_KEPT``), ``left_out_examples`` are the first few.
+    ``complete`` is False if the readings disagreed to the end or broke off; ``reasons`` says how, for an operator.
+    Absence from a catalog, complete or not, never proves a deletion: every version omits repositories in some layout,
+    so a missing repository must be asked for by name. ``left_out`` counts names that are no valid repository names (at
+    most ``names.INVALID_KEPT``), ``left_out_examples`` are the first few.
     """
 
     names: tuple[RepositoryName, ...]
@@ -128,14 +127,14 @@ class CatalogListing(Dated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ping(Dated):
-    """``GET /v2/`` was answered 200 by a registry; ``api_version`` is what it calls itself, if it does."""
+    """A registry answered ``GET /v2/`` with 200. ``api_version``: its ``Docker-Distribution-Api-Version`` header."""
 
     api_version: str | None
 
 
 @unique
 class Deletion(StrEnum):
-    """What became of a DELETE."""
+    """The result of a DELETE."""
 
     ACCEPTED = "accepted"
     ABSENT = "absent"

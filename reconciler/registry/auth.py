@@ -1,17 +1,16 @@
-"""Answering the registry's challenges: Basic, or Bearer with a token server.
+"""Answers the registry's challenges: Basic, or Bearer with a token server.
 
-Nothing is sent unasked: the first request goes without credentials, and what the registry then asks for is
-remembered. Distribution's token protocol (distribution docs, "Token Authentication Specification"): the
-challenge names ``realm``, ``service`` and ``scope``; ``GET realm?service=…&scope=…`` with our Basic
-credentials answers a token that is good for that scope until it expires.
+The first request has no credentials; the kind of challenge that it gets is kept for later requests. Distribution's
+token protocol (distribution docs, "Token Authentication Specification"): the challenge names ``realm``, ``service`` and
+``scope``; ``GET realm?service=…&scope=…`` with our Basic credentials returns a token for that scope, until it expires.
 
-What a challenge decides is little (docs/adr/0047):
+A challenge decides little (docs/adr/0047):
 
 - The scope is the one that our request needs, whatever the challenge names.
-- The realm is the one that is configured. Where none is, it is believed of the registry's own host, and of another
-  host only if nobody on the way can have written it: HTTPS, or the loopback interface. It may not be plain HTTP where
-  the registry itself is HTTPS, since that would send the password in the clear. Without a password any realm is asked.
-- Realm and service hold from the first challenge on, as long as the process lives.
+- The realm is the configured one. If none is configured, a realm on the registry's own host is accepted; one on another
+  host only if nobody in between can have written it: HTTPS, or the loopback interface. It must not be plain HTTP if the
+  registry is HTTPS, since the password would be sent unencrypted. Without a password any realm is accepted.
+- Realm and service must not change after the first challenge, as long as the process lives.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ log = structlog.get_logger()
 CATALOG_SCOPE: Final = "registry:catalog:*"
 
 _DEFAULT_LIFETIME_SECONDS: Final = 60.0
-"""What the token specification says an absent ``expires_in`` means."""
+"""The lifetime of a token without ``expires_in``, by the token specification."""
 _EARLY_SECONDS: Final = 10.0
-"""A token is renewed this much before it expires, so that it does not expire under way."""
+"""A token is renewed this long before it expires, so that it does not expire on the way."""
 _MAX_CACHED: Final = 4096
 """Tokens kept, one per repository; at 1-2 kB each a few megabytes."""
 
@@ -68,19 +67,19 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenServer:
-    """The token server as configured: its realm's URL, and the service of tokens; None: as the registry says."""
+    """The configured token server: the realm's URL, and the service of tokens; None: the registry decides."""
 
     realm: str | None = None
     service: str | None = None
 
 
 class FetchToken(Protocol):
-    """Asks a token server: GET ``realm`` with the query and header, and returns the body of its 200."""
+    """Sends GET ``realm`` with the query and header to a token server, and returns the body of its 200."""
 
     def __call__(
         self, realm: str, *, query: Sequence[tuple[str, str]], authorization: str | None
     ) -> Awaitable[bytes]:
-        """Raise the registry errors where the token server does not answer or refuses."""
+        """Raise the registry errors if the token server does not answer or refuses."""
         ...
 
 
@@ -97,7 +96,7 @@ class _Bearer:
 
 
 class Authenticator:
-    """Knows what the registry asks for and holds its tokens, one per scope."""
+    """Keeps the registry's kind of challenge, and its tokens, one per scope."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class Authenticator:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def header_for(self, scope: str) -> str | None:
-        """Return the ``Authorization`` header to try first, or None while nothing was asked for."""
+        """Return the ``Authorization`` header to try first; None before the first challenge."""
         if isinstance(self._asked, _Bearer):
             return await self._token(self._asked, scope)
         return self._asked
@@ -127,8 +126,8 @@ class Authenticator:
     async def answer(self, challenges: Sequence[Challenge], scope: str, *, refused: str | None) -> str:
         """Return the header that answers a 401; ``refused`` is the header that got it.
 
-        ``RegistryDenied`` where there is no answer. A refused token is thrown away, whatever the reason: an
-        expired one is renewed.
+        Raises ``RegistryDenied`` if there is none. A refused token is dropped, whatever the reason, so an expired one
+        is renewed.
         """
         bearer = next((each for each in challenges if each.scheme == "bearer"), None)
         if bearer is not None:
@@ -139,12 +138,15 @@ class Authenticator:
             return self._answer_basic(refused)
         offered = ", ".join(each.scheme for each in challenges) or "nothing"
         raise RegistryDenied(
-            f"the registry answered 401 and offers {offered}; only Basic and Bearer are spoken"
+            f"the registry answered 401 and offers {offered}; only Basic and Bearer are supported"
         )
 
     def _answer_basic(self, refused: str | None) -> str:
         if self._credentials is None:
-            raise RegistryDenied("the registry asks for a user name and password, and none are configured")
+            raise RegistryDenied(
+                "the registry requires a user name and password, and none are configured: set "
+                "RECONCILER_REGISTRY_USERNAME and RECONCILER_REGISTRY_PASSWORD"
+            )
         self._asked = header = self._credentials.basic
         if refused == header:
             raise RegistryDenied(f"the registry refused the password of {self._credentials.username!r}")
@@ -162,24 +164,24 @@ class Authenticator:
             )
         if self._credentials and (self._registry.scheme, parts.scheme) == ("https", "http"):
             raise TokenServerMisbehaved(
-                f"the registry is HTTPS, its token server is not ({realm[:200]!r}); no password is sent there"
+                f"the registry uses HTTPS, its token server does not ({realm[:200]!r}); no password is sent there"
             )
         if self._credentials and self._configured.realm is None and not self._may_name(parts.hostname):
             raise TokenServerMisbehaved(
                 f"the registry, over plain HTTP, names a token server on another host ({realm[:200]!r}); the password "
-                f"is sent there only if that is configured: RECONCILER_REGISTRY_TOKEN_REALM={realm[:200]}"
+                f"is sent there only if you set RECONCILER_REGISTRY_TOKEN_REALM={realm[:200]}"
             )
         return _Bearer(realm, challenge.parameters.get("service", ""))
 
     def _may_name(self, host: str | None) -> bool:
-        """Tell whether the registry's word on its token server is the registry's, or the host is its own."""
+        """Return whether a token server on this host is accepted: the registry's own host, or nobody in between."""
         own = self._registry.hostname or ""
         address = parse_host(own)
         is_local = own == "localhost" or (address is not None and reach_of(address) is Reach.LOOPBACK)
         return self._registry.scheme == "https" or is_local or host == own
 
     def _pin(self, named: _Bearer) -> _Bearer:
-        """Hold realm and service to what is configured, and to what the first challenge named."""
+        """Return realm and service; raise if they differ from the configured ones, or from the first challenge's."""
         expected = self._pinned or _Bearer(
             self._configured.realm or named.realm,
             named.service if self._configured.service is None else self._configured.service,
@@ -188,8 +190,8 @@ class Authenticator:
             how = "as before" if self._pinned is not None else "as configured"
             raise TokenServerMisbehaved(
                 f"the registry names the token server {named.realm[:200]!r} and service {named.service[:200]!r}, not "
-                f"{expected.realm[:200]!r} and {expected.service[:200]!r} {how}; no token is asked for. If it is "
-                "right, set RECONCILER_REGISTRY_TOKEN_REALM and _SERVICE to it, and restart"
+                f"{expected.realm[:200]!r} and {expected.service[:200]!r} {how}; no token is requested. If they are "
+                "right, set RECONCILER_REGISTRY_TOKEN_REALM and RECONCILER_REGISTRY_TOKEN_SERVICE to them, and restart"
             )
         if self._pinned is None:
             self._pinned = expected
@@ -208,7 +210,7 @@ class Authenticator:
             del self._tokens[scope]
 
     async def _token(self, bearer: _Bearer, scope: str) -> str:
-        """Return a cached token or fetch one; many tasks that want the same one wait for a single fetch."""
+        """Return a cached token or fetch one; tasks that need the same token share one fetch."""
         if (cached := self._cached(scope)) is not None:
             return cached
         lock = self._locks.setdefault(scope, asyncio.Lock())

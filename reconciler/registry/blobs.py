@@ -1,7 +1,7 @@
-"""Blobs: reading configs, and the canary's upload (distribution spec 1.1, "Pulling blobs", "Pushing blobs").
+"""Blobs: reads configs, and uploads (distribution spec 1.1, "Pulling blobs", "Pushing blobs").
 
-With S3, GCS or Azure storage Distribution answers a blob's GET with a redirect to a presigned address. It is
-followed without our credentials, and what comes back has to hash to the digest, whoever sent it.
+With S3, GCS or Azure storage Distribution answers a blob's GET with a redirect to a presigned URL. It is followed
+without our credentials, and the bytes must hash to the digest, whoever sent them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.registry.auth import repository_scope
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
 
 CONFIG_LIMIT_BYTES: Final = 8 * 1024 * 1024
-"""The largest config that is read; real ones are below 100 kB, and build histories grow them."""
+"""The largest config that is read; real ones are below 100 kB, mostly build history."""
 
 _OK: Final = 200
 _PARTIAL: Final = 206
@@ -24,7 +24,7 @@ _CREATED: Final = 201
 _ACCEPTED: Final = 202
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TO_STORAGE: Final = 307
-"""What Distribution sends where the storage serves blobs itself."""
+"""Distribution's answer where the storage serves blobs itself."""
 
 _NOT_FOUND: Final = 404
 _NOT_ALLOWED: Final = 405
@@ -34,7 +34,7 @@ _UNKNOWN: Final = frozenset({"BLOB_UNKNOWN", "NAME_UNKNOWN"})
 async def get_blob(
     transport: Transport, repository: RepositoryName, digest: Digest, *, limit: int
 ) -> bytes | None:
-    """Read a blob of at most ``limit`` bytes; None where the registry says it is unknown."""
+    """Read a blob of at most ``limit`` bytes; None: the registry does not know it."""
     request = Request(
         method="GET",
         path=f"/v2/{repository}/blobs/{digest}",
@@ -57,9 +57,9 @@ async def get_blob(
 
 
 async def has_blob(transport: Transport, repository: RepositoryName, digest: Digest) -> bool:
-    """Look whether a blob is there, by its first byte: a HEAD's 404 has no body to show that it is the registry's.
+    """Return whether a blob is there, by a GET of its first byte: a HEAD's 404 has no body that proves its sender.
 
-    A repository that is not known has none (2.8.2 and 3.1.1 do not tell the two apart here).
+    False also for an unknown repository (2.8.2 and 3.1.1 answer both alike here).
     """
     request = Request(
         method="GET",
@@ -82,7 +82,7 @@ async def has_blob(transport: Transport, repository: RepositoryName, digest: Dig
 
 
 async def put_blob(transport: Transport, repository: RepositoryName, content: bytes) -> Digest:
-    """Upload a blob: POST for a place, PUT all of it there."""
+    """Upload a blob: POST to start, PUT with all of its bytes."""
     digest = digest_of(content)
     path, query = await _start_upload(transport, repository)
     request = Request(
@@ -103,10 +103,10 @@ async def put_blob(transport: Transport, repository: RepositoryName, content: by
 async def _start_upload(
     transport: Transport, repository: RepositoryName
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Return path and query of a new upload; starting one twice only leaves one for the registry's purge.
+    """Return path and query of a new upload. A repeated start leaves an unused upload, which the registry purges.
 
-    Of the Location only these two are taken: its host and scheme come from the request's headers and from
-    proxies, and may be wrong or somebody else's.
+    Host and scheme of the Location are ignored: they come from request headers and proxies, and may be wrong or
+    another server's.
     """
     request = Request(
         method="POST",
@@ -121,5 +121,5 @@ async def _start_upload(
     location = urlsplit(answer.headers.get("Location", ""))
     start = location.path.find("/v2/")
     if start < 0:
-        raise RegistryMisbehaved(f"{answer.asked}: 202 without a place to upload to")
+        raise RegistryMisbehaved(f"{answer.asked}: 202 without an upload address")
     return location.path[start:], parse_qsl(location.query, keep_blank_values=True)

@@ -1,16 +1,17 @@
-"""Is the registry a pull-through cache (``proxy:`` in its configuration)? Then whatever is asked of it, it may fetch.
+"""Recognises a pull-through cache (``proxy:`` in the registry's configuration), which fetches what it is asked for.
 
-How a cache behaves (seen on 2.8.2 and 3.1.1), and why none but its own events may be gone by:
+How a cache behaves (observed on 2.8.2 and 3.1.1), and why only its events are reliable:
 
-- ``tags/list`` is the upstream's, the catalog its own. A HEAD or GET of a tag asks the upstream each time, and stores
-  the manifest; so does one of a digest that it does not hold. Only what it holds is served without asking.
-- A tag that it cannot get is 404 ``MANIFEST_UNKNOWN``, also where the upstream is down: absence means nothing.
-- It announces nothing but pulls.
+- ``tags/list`` is the upstream's, the catalog its own. A HEAD or GET of a tag asks the upstream each time and stores
+  the manifest; so does one of a digest that the cache does not have. Only a digest that it has is served without
+  asking.
+- A tag that it cannot fetch is 404 ``MANIFEST_UNKNOWN``, also while the upstream is down: a 404 proves nothing.
+- It sends events of pulls alone.
 
-How it is recognised: it takes no writes. A manifest whose config was never uploaded is 400 ``MANIFEST_BLOB_UNKNOWN`` to
-every registry that could store one, and 405 ``UNSUPPORTED`` to a cache, which does not ask the upstream before. A
-read-only registry says 405 in plain text, a proxy in front of it whatever it likes; neither is the cache's answer.
-Nothing is stored by any of them. (An empty manifest is 400 to a cache, too; uploads would leave one behind elsewhere.)
+How it is recognised: it refuses writes. A PUT of a manifest whose config was never uploaded is 400
+``MANIFEST_BLOB_UNKNOWN`` from every registry that stores manifests, and 405 ``UNSUPPORTED`` from a cache, which does
+not ask the upstream before. A read-only registry answers 405 in plain text, a proxy answers anything else. None of them
+stores anything. (An empty manifest is 400 from a cache, too; a blob upload would leave data behind elsewhere.)
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from reconciler.registry.auth import repository_scope
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, RegistryResponse, Request, Transport
 
 PROBED: Final = RepositoryName("registry-indexer-doctor/never-there")
-"""Whatever its name: neither answer depends on whether it exists."""
+"""Any name would do: neither answer depends on whether the repository exists."""
 
 ASK_AGAIN_AFTER_SECONDS: Final = 3600.0
-"""A registry becomes a cache by a restart with another configuration: not often."""
+"""A registry becomes a cache only by a restart with another configuration."""
 
 _BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
@@ -46,36 +47,36 @@ _NOT_ALLOWED: Final = 405
 
 @unique
 class CacheKind(Enum):
-    """What the registry is, as far as can be told."""
+    """What kind of registry it is."""
 
     CACHE = "cache"
     STORE = "store"
-    """It keeps what is pushed to it."""
+    """It stores what is pushed to it."""
     UNKNOWN = "unknown"
-    """Its answer is that of neither; it is treated as a store."""
+    """Its answer is that of neither; it is treated as ``STORE``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryKind:
-    """What the registry is, and how we know, in words for an operator."""
+    """The kind of registry, and how it is known, for an operator."""
 
     nature: CacheKind
     because: str
 
     @property
     def is_cache(self) -> bool:
-        """Tell whether nothing may be asked of it but what was pulled through it."""
+        """Whether it may be asked only for manifests that were pulled through it."""
         return self.nature is CacheKind.CACHE
 
 
 def judge(answer: RegistryResponse) -> RegistryKind:
-    """Tell by the answer to a manifest without its config what the registry is."""
+    """Return the kind of registry by its answer to the PUT of a manifest without its config."""
     codes = answer.error_codes()
     if answer.status == _NOT_ALLOWED and codes == ("UNSUPPORTED",):
         return RegistryKind(nature=CacheKind.CACHE, because="it supports no pushes (405 UNSUPPORTED)")
     if answer.status in {_BAD_REQUEST, _NOT_FOUND} and codes is not None:
         return RegistryKind(
-            nature=CacheKind.STORE, because=f"it looks at what is pushed ({answer.status} {', '.join(codes)})"
+            nature=CacheKind.STORE, because=f"it validates pushes ({answer.status} {', '.join(codes)})"
         )
     return RegistryKind(
         nature=CacheKind.UNKNOWN,
@@ -84,7 +85,7 @@ def judge(answer: RegistryResponse) -> RegistryKind:
 
 
 async def ask(transport: Transport) -> RegistryKind:
-    """Push a manifest that nothing stores, and tell by the answer; raise ``RegistryError`` without one."""
+    """Push a manifest that no registry stores, and judge the answer; raise ``RegistryError`` without one."""
     request = Request(
         method="PUT",
         path=f"/v2/{PROBED}/manifests/nothing",
@@ -98,7 +99,7 @@ async def ask(transport: Transport) -> RegistryKind:
 
 
 def _unstorable() -> bytes:
-    """Return a manifest of a config that nobody has: it is of random bytes that were thrown away."""
+    """Return a manifest whose config does not exist: the digest is of random bytes that are not kept."""
     missing = digest_of(secrets.token_bytes(32))
     config = {"mediaType": media_types.OCI_EMPTY, "digest": missing, "size": 32}
     manifest = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": []}
@@ -106,25 +107,25 @@ def _unstorable() -> bytes:
 
 
 class CacheWatch:
-    """Knows what the registry is: as the operator said, else as it answered within the last hour."""
+    """Knows the kind of registry: as configured, else by its answer within the last hour."""
 
     def __init__(
-        self, transport: Transport, *, said: bool | None, clock: Callable[[], float] = time.monotonic
+        self, transport: Transport, *, configured: bool | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._transport = transport
-        self._said = said
+        self._configured = configured
         self._clock = clock
         self._known: RegistryKind | None = None
         self._asked_at = 0.0
         self._asking = asyncio.Lock()
 
     async def kind(self, *, afresh: bool = False) -> RegistryKind:
-        """Return what the registry is; raise ``RegistryUnavailable`` where it does not answer at all.
+        """Return the kind of registry; raise ``RegistryUnavailable`` if it does not answer at all.
 
-        ``afresh``: ask, however lately it was asked.
+        ``afresh``: ask again even if it was asked within the last hour.
         """
-        if self._said is not None:
-            nature = CacheKind.CACHE if self._said else CacheKind.STORE
+        if self._configured is not None:
+            nature = CacheKind.CACHE if self._configured else CacheKind.STORE
             return RegistryKind(nature=nature, because="RECONCILER_REGISTRY_IS_CACHE says so")
         async with self._asking:
             if afresh or self._known is None or self._clock() - self._asked_at >= ASK_AGAIN_AFTER_SECONDS:
@@ -135,7 +136,7 @@ class CacheWatch:
         try:
             return await ask(self._transport)
         except RegistryError as error:
-            # Not ours to push to, or something between takes no pushes. If nothing is answered at all, this raises.
+            # Our user may not push, or a proxy refuses pushes. If there is no answer at all, this raises.
             with suppress(RegistryDenied, RegistryMisbehaved):
                 await self._ping()
             return RegistryKind(nature=CacheKind.UNKNOWN, because=str(error))

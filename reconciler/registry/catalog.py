@@ -1,25 +1,25 @@
-"""Walking ``_catalog`` past the bugs of every released version.
+"""Reads ``_catalog`` in spite of the bugs of every released version.
 
-What was measured on 2.8.2, 3.0.0 and 3.1.1, on filesystem and S3, and how the walk meets it:
+What was measured on 2.8.2, 3.0.0 and 3.1.1, on filesystem and S3, and what is done about it:
 
-- A page is at most ``catalog.maxentries`` (1,000 unless configured); more is a 400. The largest size that is
-  accepted is used: every page costs the registry a walk of its own, and every page boundary is a danger.
-- A repository nested under another, its next component beginning with a digit (``debian/12`` beside
-  ``debian``), is listed *before* its parent. A page that ends between the two
-  - on 2.8 has no link, as if the catalog ended there: a full page without a link is gone on from;
-  - on 3.x panics and drops the connection: the page is asked for again with another size;
-  - on all of them hides the parent, which the next page believes to have shown already. So does S3 with
-    ``team/app-extra`` before ``team/app`` (3.0.0 to 3.1.1).
-- Hence a catalog of several pages is walked again with another page size, whose boundaries lie elsewhere,
-  until a walk shows nothing new; then the names that could hide behind a boundary are asked for themselves.
+- A page has at most ``catalog.maxentries`` names (1,000 unless configured); asking for more is a 400. The largest
+  accepted size is used: for every page the registry reads its storage again, and names get lost at page boundaries.
+- A repository nested under another, its next component beginning with a digit (``debian/12`` beside ``debian``), is
+  listed *before* its parent. A page that ends between the two
+  - on 2.8 has no link, as if the catalog ended there: after a full page without a link the next one is requested;
+  - on 3.x panics and drops the connection: the page is requested with another size;
+  - on all of them hides the parent, which the next page treats as listed already. So does S3 with ``team/app-extra``
+    before ``team/app`` (3.0.0 to 3.1.1).
+- So a catalog of several pages is read again with another page size, whose boundaries lie elsewhere, until a reading
+  shows nothing new; then each name that a boundary could hide is asked for.
 - Pages are not sorted as text, and may repeat names.
-- Where ``catalog.maxentries`` is 1 no other size is accepted; then each name is a boundary, and all that one could
+- If ``catalog.maxentries`` is 1 no other size is accepted; then each name is a boundary, and every name that one could
   hide is asked for.
 
-An answer that never ends is not a catalog: pages that bring nothing, more of them or more names than any registry
-has, end the walk, and the listing is incomplete.
+A catalog must end: pages without new names, or more pages or names than any registry has, end the reading, and the
+listing is incomplete.
 
-None of this makes absence from a catalog a proof: see ``CatalogListing``.
+Still, absence from a catalog proves nothing: see ``CatalogListing``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from indexer.oci.reference import RepositoryName, parse_repository_name
 from reconciler.registry.answers import CatalogListing
 from reconciler.registry.auth import CATALOG_SCOPE
 from reconciler.registry.headers import next_page_marker
-from reconciler.registry.names import ODD_KEPT, SHOWN, SHOWN_LENGTH
+from reconciler.registry.names import INVALID_KEPT, SHOWN, SHOWN_LENGTH
 from reconciler.registry.tags import LISTING_LIMIT_BYTES, list_tags
 from reconciler.registry.transport import RegistryResponse, Request, Transport
 
@@ -44,12 +44,12 @@ PAGE_SIZES: Final = (10_000, 1000, 500, 250, 100, 50, 25, 10, 5, 1)
 """Tried from the left until one is accepted."""
 
 MAX_NAMES: Final = 1_000_000
-"""Repositories that are taken in (about 200 MB); a walk of more would take days. Beyond, the listing is incomplete."""
+"""Repositories that are kept (about 200 MB); more would take days to reconcile. Beyond, the listing is incomplete."""
 MAX_PAGES: Final = 100_000
 IDLE_PAGES: Final = 10
-"""Pages in a row without a name that this walk has not shown: repeats are possible, an endless row of them is not."""
+"""Pages in a row without a new name that are accepted: some repeats are possible, endless ones are not."""
 
-_MAX_PASSES: Final = 4
+_MAX_READINGS: Final = 4
 _MAX_DROPS: Final = 2
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
@@ -69,7 +69,7 @@ class _Page:
 
     @property
     def next_marker(self) -> str | None:
-        """Where to go on: the link, or after a full page without one (2.8) its last name."""
+        """The marker of the next page: the link's, or after a full page without one (2.8) the last name."""
         if self.link is not None or len(self.names) < self.size:
             return self.link
         return self.names[-1]
@@ -77,29 +77,29 @@ class _Page:
 
 @dataclass(slots=True)
 class _Findings:
-    """Everything the walks have shown so far."""
+    """Everything the readings have shown so far."""
 
     on_names: OnNames | None
     names: set[RepositoryName] = field(default_factory=set)
     boundaries: set[str] = field(default_factory=set)
-    odd: set[str] = field(default_factory=set)
-    """Names that are no repositories'; of a million different ones only the first are kept."""
+    invalid: set[str] = field(default_factory=set)
+    """Names that are no valid repository names; only the first ``INVALID_KEPT`` are kept."""
     reasons: list[str] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
-        """Whether no more names are taken in."""
+        """Whether no more names are kept."""
         return len(self.names) >= MAX_NAMES
 
     def add(self, texts: Iterable[str]) -> int:
-        """Take in names and return how many were new."""
+        """Add names and return how many were new."""
         fresh: list[RepositoryName] = []
         for text in texts:
             try:
                 name = parse_repository_name(text)
             except ValueError:
-                if len(self.odd) < ODD_KEPT:
-                    self.odd.add(text)  # a stray directory; the API cannot reach it under that name
+                if len(self.invalid) < INVALID_KEPT:
+                    self.invalid.add(text)  # a stray directory in the storage, which the API cannot address
                 continue
             if name not in self.names and not self.is_full:
                 self.names.add(name)
@@ -112,16 +112,16 @@ class _Findings:
 async def list_repositories(
     transport: Transport, *, on_names: OnNames | None = None, page_size: int | None = None
 ) -> CatalogListing:
-    """Walk the catalog until it shows nothing new.
+    """Read the catalog until it shows nothing new.
 
-    ``page_size`` is the size to begin with instead of the largest accepted. Raises where the first page
-    cannot be had or the registry denies access; a later failure makes the listing incomplete.
+    ``page_size``: begin with this size instead of the largest accepted. Raises the registry errors if there is no first
+    page, or access is denied; a later failure makes the listing incomplete.
     """
     first = await _first_page(transport, (page_size,) if page_size else PAGE_SIZES)
     findings = _Findings(on_names)
-    complete = bool(await _iterate_pages(transport, first, first.size, findings))
+    complete = bool(await _read_pages(transport, first, first.size, findings))
     if findings.boundaries and complete:
-        complete = await _iterate_again(transport, first.size, findings)
+        complete = await _read_again(transport, first.size, findings)
     complete = await _ask_for_hidden(transport, findings) and complete
     return CatalogListing(
         observed_at=first.answer.observed_at,
@@ -129,8 +129,8 @@ async def list_repositories(
         names=tuple(sorted(findings.names)),
         complete=complete,
         reasons=tuple(findings.reasons),
-        left_out=len(findings.odd),
-        left_out_examples=tuple(text[:SHOWN_LENGTH] for text in sorted(findings.odd)[:SHOWN]),
+        left_out=len(findings.invalid),
+        left_out_examples=tuple(text[:SHOWN_LENGTH] for text in sorted(findings.invalid)[:SHOWN]),
     )
 
 
@@ -144,14 +144,14 @@ async def _first_page(transport: Transport, sizes: Sequence[int]) -> _Page:
 
 @dataclass(slots=True)
 class _Progress:
-    """How one walk of the catalog goes on, so that one without an end is noticed."""
+    """The progress of one reading of the catalog, to notice one without an end."""
 
     shown: set[str] = field(default_factory=set)
     markers: set[str] = field(default_factory=set)
     idle: int = 0
 
     def stopped(self, page: _Page, marker: str) -> str | None:
-        """Take a page and the marker after it; return why the walk must not go on."""
+        """Add a page and the marker after it; return why the reading must stop, None: it may continue."""
         before = len(self.shown)
         self.shown.update(page.names)
         self.idle = self.idle + 1 if len(self.shown) == before else 0
@@ -159,16 +159,18 @@ class _Progress:
             return f"the catalog's pages go round in circles at {marker[:80]!r}"
         self.markers.add(marker)
         if self.idle >= IDLE_PAGES:
-            return f"{IDLE_PAGES} pages of the catalog brought nothing new, and it says that there are more"
+            return (
+                f"{IDLE_PAGES} pages of the catalog had no new names, and it says that there are more pages"
+            )
         if len(self.shown) >= MAX_NAMES or len(self.markers) >= MAX_PAGES:
             return f"the catalog has no end: {len(self.shown)} names on {len(self.markers)} pages"
         return None
 
 
-async def _iterate_pages(
+async def _read_pages(
     transport: Transport, page: _Page | None, size: int, findings: _Findings
 ) -> bool | None:
-    """Walk to the end, from ``page`` if it is had already; tell whether the end was reached.
+    """Read to the end, beginning with ``page`` if it is there; return whether the end was reached.
 
     None: the registry does not accept this page size.
     """
@@ -199,32 +201,34 @@ async def _iterate_pages(
         return False
 
 
-async def _iterate_again(transport: Transport, size: int, findings: _Findings) -> bool:
-    """Walk with other page sizes until a walk shows nothing new; tell whether one did, or no other is accepted."""
-    walks = 1
+async def _read_again(transport: Transport, size: int, findings: _Findings) -> bool:
+    """Read with other page sizes until nothing is new; return whether that was reached, or no other is accepted."""
+    readings = 1
     for other in _other_sizes(size):
         before = len(findings.names)
-        ended = await _iterate_pages(transport, None, other, findings)
+        ended = await _read_pages(transport, None, other, findings)
         if ended is None:
             continue
         if not ended:
             return False
         if len(findings.names) == before:
             return True
-        walks += 1
-        if walks == _MAX_PASSES:
+        readings += 1
+        if readings == _MAX_READINGS:
             break
-    if walks == 1:
+    if readings == 1:
         return True
-    findings.reasons.append(f"{walks} walks of the catalog each showed repositories the others had not")
+    findings.reasons.append(
+        f"the catalog was read {readings} times, and each time it showed repositories that were not in it before"
+    )
     return False
 
 
 async def _ask_for_hidden(transport: Transport, findings: _Findings) -> bool:
-    """Ask for the tags of every name that a page boundary could have hidden; tell whether all could be asked.
+    """List the tags of every name that a page boundary could hide; return whether all of them could be asked for.
 
-    A run of children longer than a page hides its parent whatever the size. Only a repository with tags can
-    be found so; 3.1.1 on S3 lists "no tags" for names that never existed.
+    A run of children longer than a page hides its parent whatever the page size. Only a repository with tags can be
+    found this way; 3.1.1 on S3 lists "no tags" for names that never existed.
     """
     for name in sorted(_could_hide(findings.boundaries) - findings.names):
         try:
@@ -232,7 +236,7 @@ async def _ask_for_hidden(transport: Transport, findings: _Findings) -> bool:
         except RegistryUnavailable as error:
             findings.reasons.append(str(error))
             return False
-        except RegistryError:  # not ours to see, or not a repository: it was only a guess
+        except RegistryError:  # denied, or no repository: the name was only a guess
             continue
         if listing.names:
             findings.add([name])
@@ -242,8 +246,8 @@ async def _ask_for_hidden(transport: Transport, findings: _Findings) -> bool:
 def _could_hide(boundaries: Iterable[str]) -> set[RepositoryName]:
     """Return the names that are listed after a boundary but sort before it.
 
-    They are the boundary's own beginnings: up to a ``/`` before a digit (filesystem) or up to ``-`` or ``.``
-    (S3, where these bytes sort before ``/``).
+    They are prefixes of the boundary: up to a ``/`` before a digit (filesystem), or up to ``-`` or ``.`` (S3, where
+    these bytes sort before ``/``).
     """
     hidden = set[RepositoryName]()
     for boundary in boundaries:
@@ -263,11 +267,11 @@ def _other_sizes(size: int) -> list[int]:
 
 
 async def _get_page(transport: Transport, size: int, marker: str | None) -> _Page | None:
-    """Get a page, with another size where the registry drops the connection; None where size is refused."""
+    """Get a page, with another size if the registry drops the connection; None: the size is refused."""
     try:
         return await _ask(transport, size, marker, repeatable=False)
     except RegistryUnavailable:
-        # A drop may be the panic of 3.x, which the same size would only repeat, or a real failure.
+        # A dropped connection may be the panic of 3.x, which the same size would only repeat, or a real failure.
         drops = 0
         for other in _other_sizes(size):
             try:
@@ -278,7 +282,7 @@ async def _get_page(transport: Transport, size: int, marker: str | None) -> _Pag
                     break
                 continue
             if page is not None or marker is None:
-                return page  # a refused first page is the caller's hint to try a smaller size
+                return page  # None for the first page: the caller tries a smaller size
         raise
 
 
@@ -315,5 +319,5 @@ def _read_names(answer: RegistryResponse) -> list[str]:
         raise RegistryMisbehaved(f"{answer.asked}: 200, but no catalog")
     names = value["repositories"] or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RegistryMisbehaved(f"{answer.asked}: a catalog whose names are no texts")
+        raise RegistryMisbehaved(f"{answer.asked}: a catalog with names that are no strings")
     return names

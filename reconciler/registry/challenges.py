@@ -1,8 +1,8 @@
-"""Reading ``WWW-Authenticate`` (RFC 9110 section 11.6.1), pure.
+"""Parses ``WWW-Authenticate`` (RFC 9110 section 11.6.1). Pure.
 
-One header may hold several challenges and several headers one each; parameters may be tokens or quoted
-strings with escapes; a comma separates both challenges and parameters. The grammar tells them apart: a scheme
-is followed by a space and anything but ``=``, a parameter by ``=``.
+There may be several headers, and several challenges in each. Parameters are tokens or quoted strings with escapes. A
+comma separates challenges and parameters alike: a scheme is followed by a space and anything but ``=``, a parameter by
+``=``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SEPARATORS = re.compile(r"[ \t,]+")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 MAX_HEADER_LENGTH: Final = 64 * 1024
-"""More than any registry sends; the rest of a longer header is not read."""
+"""More than any registry sends; the rest of a longer header is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Challenge:
 
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
-    """Read every challenge of every ``WWW-Authenticate`` header, in order.
+    """Return every challenge of every ``WWW-Authenticate`` header, in order.
 
-    What does not parse ends that header; the challenges before it still count. Of a parameter given twice
-    the first counts.
+    The first part that does not parse ends its header; the challenges before it count. Of a repeated parameter the
+    first value counts.
     """
     return tuple(challenge for header in headers for challenge in _parse_one(header[:MAX_HEADER_LENGTH]))
 

@@ -1,4 +1,4 @@
-"""The registry as loops see it, over HTTP: one object that speaks every noun."""
+"""The registry client over HTTP: one object with every request."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _OK: Final = 200
 class RegistryClient:
     """A :class:`~reconciler.registry.protocol.WritableRegistry` over HTTP; an async context manager.
 
-    ``ConfigurationError`` where the settings cannot work; every method raises the registry errors that the
-    protocol names. ``clock`` is our clock, for tests.
+    Raises ``ConfigurationError`` if the settings cannot work; every method raises the registry errors that the protocol
+    names. ``clock`` is our clock, for tests.
     """
 
     def __init__(
         self, settings: TransportSettings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._transport = Transport(settings, clock=clock)
-        self._cache = CacheWatch(self._transport, said=settings.is_cache)
+        self._cache = CacheWatch(self._transport, configured=settings.is_cache)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -56,7 +56,7 @@ class RegistryClient:
         await self._transport.__aexit__()
 
     def paced(self, rate: float | None) -> RegistryClient:
-        """Return this client, in use already, at most ``rate`` requests a second; None: as it is."""
+        """Return this client with at most ``rate`` requests a second; None: without a limit. It must be entered."""
         if rate is None:
             return self
         slower = copy.copy(self)
@@ -75,13 +75,13 @@ class RegistryClient:
         return Ping(observed_at=answer.observed_at, registry_clock=answer.registry_clock, api_version=version)
 
     async def kind(self, *, afresh: bool = False) -> RegistryKind:
-        """Tell whether it is a pull-through cache; see the protocol."""
+        """Return whether it is a pull-through cache; see the protocol."""
         return await self._cache.kind(afresh=afresh)
 
     async def list_repositories(
         self, *, on_names: Callable[[Sequence[RepositoryName]], None] | None = None
     ) -> CatalogListing:
-        """Walk the catalog; see the protocol."""
+        """Read the catalog; see the protocol."""
         return await catalog.list_repositories(self._transport, on_names=on_names)
 
     async def list_tags(self, repository: RepositoryName) -> TagListing:
@@ -102,7 +102,7 @@ class RegistryClient:
         if_digest: Digest | None = None,
         on_record: Digest | None = None,
     ) -> TagAnswer:
-        """Look where a tag points; see the protocol."""
+        """Return where a tag points; see the protocol."""
         return await manifests.head_tag(
             self._transport, repository, tag, if_digest=if_digest, on_record=on_record
         )

@@ -1,8 +1,8 @@
-"""Scrapes a registry's debug address (``http.debug.addr``) for its counters of notifications.
+"""Reads the counters of notifications at a registry's debug address (``http.debug.addr``).
 
-``/debug/vars`` (expvar) is there on 2.8 and 3.x and says most: each endpoint's configuration beside its
-counters. ``/metrics`` (Prometheus) has the same counters on 3.x alone (2.8 counts no notifications there),
-without configuration, and only for endpoints that had an event. So expvar is asked first.
+``/debug/vars`` (expvar) exists on 2.8 and 3.x, and has each endpoint's configuration beside its counters. ``/metrics``
+(Prometheus) has the counters on 3.x alone, without configuration, and only of endpoints that had an event. So expvar is
+read first.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from reconciler.registry.endpoint_counters import (
 EXPVAR_PATH: Final = "/debug/vars"
 PROMETHEUS_PATH: Final = "/metrics"
 LIMIT_BYTES: Final = 16 * 1024 * 1024
-"""A registry's metrics are some 100 kB; more is something else."""
+"""A registry's metrics are some 100 kB; so much is no registry's."""
 
 DEADLINE_SECONDS: Final = 10.0
-"""For the whole of one reading: a client's own time-outs begin anew with every byte that drips in."""
+"""For one whole reading: httpx's own time-outs begin anew with every byte received."""
 
 _OK: Final = 200
 _NOT_FOUND: Final = 404
@@ -43,10 +43,10 @@ async def read_debug(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> DebugReading:
-    """Read the counters at a debug address, given with or without one of the two paths.
+    """Read the counters at a debug address, which may end in one of the two paths.
 
-    Raises ``RegistryUnavailable`` where nothing answers, or not whole within the deadline, and
-    ``RegistryMisbehaved`` where it is no registry's.
+    Raises ``RegistryUnavailable`` if there is no complete answer within the deadline, ``RegistryMisbehaved`` if it is
+    no registry's.
     """
     base = address.rstrip("/").removesuffix(EXPVAR_PATH).removesuffix(PROMETHEUS_PATH)
     try:

@@ -1,14 +1,14 @@
-"""A registry's own counters of its notifications: values, and how they are read from what it writes. Pure.
+"""A registry's counters of its notifications, and their parsing. Pure.
 
-What the counters mean (read and measured on 2.8.2 and 3.1.1):
+What the counters mean (read in the code and measured, 2.8.2 and 3.1.1):
 
 - ``events``: queued for the endpoint, after its ignore block; ``pending``: not yet delivered.
-- ``successes``: answered 2xx or 3xx. A redirect is followed as a GET without body and the *last* answer is
-  counted, so a lost event shows as ``200 OK``; our own door answers nothing but 202.
+- ``successes``: answered 2xx or 3xx. A redirect is followed as a GET without body, and the *last* answer is counted, so
+  a lost event shows as ``200 OK``; our own endpoint answers only 202.
 - ``failures``: answered anything else; ``errors``: not answered. Both count attempts, and attempts never end.
 
-They start at 0 with every process. expvar also shows the endpoint's headers, so a token: it is kept out of
-every representation here.
+They start at 0 with every process. expvar also shows the endpoint's headers, and with them a token, which is kept out
+of every representation here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIELDS: Final = {"Events": "events", "Successes": "successes", "Failures": "fai
 
 @unique
 class DebugSource(StrEnum):
-    """Where counters were read."""
+    """Where the counters were read."""
 
     EXPVAR = "expvar"
     PROMETHEUS = "prometheus"
@@ -40,7 +40,7 @@ class DebugSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointCounters:
-    """What became of an endpoint's events since the registry's process began; ``statuses`` by HTTP status."""
+    """Counters of an endpoint since the registry process began; ``statuses``: successes and failures by HTTP status."""
 
     pending: int = 0
     events: int = 0
@@ -50,7 +50,7 @@ class EndpointCounters:
     statuses: Mapping[int, int] = field(default_factory=dict)
 
     def since(self, before: EndpointCounters) -> EndpointCounters:
-        """Return what was counted since an earlier reading of the process; ``pending`` stays as it is."""
+        """Return the counts since an earlier reading of the same process; ``pending`` is the current one."""
         statuses = {
             status: count - before.statuses.get(status, 0)
             for status, count in self.statuses.items()
@@ -68,7 +68,7 @@ class EndpointCounters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointConfiguration:
-    """How the registry was told to post. The address and the header may hold secrets."""
+    """The registry's configuration of an endpoint. The URL and the header may contain secrets."""
 
     url: str = field(repr=False)
     authorization: tuple[str, ...] = field(repr=False)
@@ -91,7 +91,7 @@ class EndpointConfiguration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointReading:
-    """One endpoint; ``configuration`` is None where only Prometheus was there to ask."""
+    """One endpoint; ``configuration`` is None if it was read from Prometheus."""
 
     name: str
     counters: EndpointCounters
@@ -100,11 +100,11 @@ class EndpointReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessMark:
-    """What tells one process from another, since neither version writes its instanceID here.
+    """Identifies a registry process, since neither version shows its instanceID here.
 
-    ``collections``: how often Go collected its memory; ``collected_at``: when the last (at most 256) collections
-    ended, in nanoseconds since 1970, so that no other process has the same. ``started_at``: Prometheus'
-    ``process_start_time_seconds``, where it was asked.
+    ``collections``: the number of Go's garbage collections; ``collected_at``: when the last (at most 256) ended, in
+    nanoseconds since 1970, which no other process shares. ``started_at``: Prometheus'
+    ``process_start_time_seconds``, in seconds since 1970, if that was read.
     """
 
     collections: int = 0
@@ -113,13 +113,13 @@ class ProcessMark:
 
     @property
     def last_collected_at(self) -> int | None:
-        """Return the newest of them."""
+        """The newest of ``collected_at``."""
         return max(self.collected_at, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebugReading:
-    """One reading of one registry process. Without endpoints: none is configured, if ``source`` is expvar."""
+    """One reading of one registry process. No endpoints mean that none is configured, if ``source`` is expvar."""
 
     address: str
     read_at: datetime
@@ -133,7 +133,7 @@ class DebugReading:
 
 
 def parse_expvar(content: bytes, *, asked: str) -> tuple[EndpointReading, ...]:
-    """Read ``registry.notifications.endpoints`` of ``/debug/vars``; ``null`` where none is configured."""
+    """Parse ``registry.notifications.endpoints`` of ``/debug/vars``; it is ``null`` if none is configured."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -151,7 +151,7 @@ def parse_expvar(content: bytes, *, asked: str) -> tuple[EndpointReading, ...]:
 
 
 def parse_prometheus(content: bytes, *, asked: str) -> tuple[EndpointReading, ...]:
-    """Read the ``registry_notifications_…`` counters of ``/metrics``, one endpoint per label."""
+    """Parse the ``registry_notifications_…`` counters of ``/metrics``, one endpoint per label value."""
     found: dict[str, dict[str, Any]] = {}
     try:
         for sample in _samples(content.decode("utf-8", "replace")):
@@ -167,7 +167,7 @@ def parse_prometheus(content: bytes, *, asked: str) -> tuple[EndpointReading, ..
 
 
 def parse_expvar_process(content: bytes) -> ProcessMark:
-    """Read Go's ``memstats`` of ``/debug/vars``; an empty mark where they are not as Go writes them."""
+    """Parse Go's ``memstats`` of ``/debug/vars``; return an empty mark if they are not as Go writes them."""
     try:
         statistics = orjson.loads(content)["memstats"]
         return ProcessMark(
@@ -179,7 +179,7 @@ def parse_expvar_process(content: bytes) -> ProcessMark:
 
 
 def parse_prometheus_process(content: bytes) -> ProcessMark:
-    """Read ``process_start_time_seconds`` of ``/metrics``; an empty mark where it is not there."""
+    """Parse ``process_start_time_seconds`` of ``/metrics``; return an empty mark without it."""
     try:
         for family in text_string_to_metric_families(content.decode("utf-8", "replace")):
             if family.name == "process_start_time_seconds":
@@ -217,7 +217,7 @@ def _read_endpoint(value: Any) -> EndpointReading:
 
 
 def _authorization(headers: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Return the values of a header whose name may be written in any case."""
+    """Return the values of the Authorization header, whatever the case of its name."""
     return tuple(
         value for name, values in headers.items() if name.lower() == "authorization" for value in values
     )
@@ -244,6 +244,6 @@ _STATUS_DIGITS = 3
 
 
 def _status(text: str) -> int:
-    """Read the number of ``202 Accepted``; a proxy may send words of its own behind it."""
+    """Return the number in ``202 Accepted``; a proxy may send another reason phrase."""
     number = text.split(maxsplit=1)[0] if text.strip() else ""
     return int(number) if number.isascii() and number.isdigit() and len(number) <= _STATUS_DIGITS else 0

@@ -1,4 +1,4 @@
-"""Reading a registry's error body, pure."""
+"""Parses a registry's error body. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import orjson
 
 
 def error_codes(content: bytes) -> tuple[str, ...] | None:
-    """Return the codes of a registry's error body, or None where the body is not one.
+    """Return the codes of a registry's error body; None: the body is none.
 
-    The shape is ``{"errors": [{"code": "…"}]}`` (distribution spec 1.1, "Error Codes"). A proxy's page,
-    another service's JSON and an empty body are not one.
+    The shape is ``{"errors": [{"code": "…"}]}`` (distribution spec 1.1, "Error Codes"). A proxy's page, another
+    service's JSON and an empty body are none.
     """
     errors = _errors(content)
     if not errors:
@@ -22,7 +22,7 @@ def error_codes(content: bytes) -> tuple[str, ...] | None:
 
 
 def error_messages(content: bytes) -> tuple[str, ...]:
-    """Return the messages and details of a registry's error body that are texts; none where the body is not one."""
+    """Return the messages and details of a registry's error body that are strings; () if the body is none."""
     values = [
         each.get(name)
         for each in _errors(content)

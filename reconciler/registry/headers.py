@@ -1,4 +1,4 @@
-"""Reading the response headers that every noun shares, pure: links. Dates and waits: ``indexer.common.retry_after``."""
+"""Parses ``Link`` headers. Pure. For dates and waits see ``indexer.common.retry_after``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ _REL_NEXT = re.compile(r""";\s*rel\s*=\s*(?:"[^"]*\bnext\b[^"]*"|next\b)""", re.
 
 
 def next_page_marker(headers: list[str]) -> str | None:
-    """Return the ``last`` parameter of the RFC 8288 link to the next page; None where there is no such link.
+    """Return the ``last`` parameter of the RFC 8288 link to the next page; None: there is no such link.
 
-    Only the marker is taken, never the address: the link's host, scheme and path come from whatever stands in
-    front of the registry, and following them would send our credentials there. Distribution re-orders and
-    re-encodes the query, so it is parsed, not matched.
+    Only the marker is used, never the address: the link's host, scheme and path may come from a proxy, and following
+    them would send our credentials there. Distribution re-orders and re-encodes the query, so it is parsed.
     """
     for header in headers:
         for target, parameters in _LINK.findall(header):
@@ -24,7 +23,7 @@ def next_page_marker(headers: list[str]) -> str | None:
 
 
 def _marker(target: str) -> str:
-    """Return the ``last`` of a link's query, "" where the link has none or is no address."""
+    """Return the ``last`` of a link's query; "" if the link has none or is no URL."""
     try:
         query = urlsplit(target).query
     except ValueError:

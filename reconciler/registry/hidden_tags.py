@@ -1,20 +1,17 @@
-"""Tags that a registry leaves out of its own ``tags/list``, and how they are found over the API.
+"""Tags that a registry leaves out of ``tags/list``, and how the API finds them. Pure.
 
-3.1.0 and 3.1.1 on S3 (distribution issue 4891): once ``build-1`` is listed, everything that goes on after it with a
-letter, a digit or ``_`` is passed over, ``build-10`` and ``build-1a``, in pages and without. What goes on with ``-`` or
-``.`` sorts before the directory ``build-1/`` and is listed. ``last=build-1/z`` begins behind that directory, so a page
-from there names what it hid, up to what the first of these hides in turn.
+3.1.0 and 3.1.1 on S3 (distribution issue 4891): after ``build-1`` the listing leaves out every tag that continues that
+name with a letter, a digit or ``_``, like ``build-10`` and ``build-1a``, in pages and without. Tags that continue it
+with ``-`` or ``.`` sort before the directory ``build-1/`` and are listed. A page with ``last=build-1/z`` begins behind
+that directory, so it has the hidden tags, except those that one of them hides in turn.
 
-Evidence, none of which is a version:
+What shows whether a registry hides tags; none of it is a version:
 
-- A listing that has both ``build-1`` and ``build-10`` comes from a registry that hides nothing. This costs nothing.
-- A registry that says NAME_UNKNOWN for a repository that never was reads directories, and hides nothing. One that
-  has "no tags" there (3.1 on S3, measured) may hide tags. This costs one request.
-- A page that is longer than asked for, or begins before ``last``, comes from a registry without pages (2.8): it
-  hides nothing.
-- A page that begins behind a listed tag and has names that the listing has not: it hides tags.
-
-Here is what follows from names and answers, without I/O but for one page.
+- A listing with both ``build-1`` and ``build-10``: it hides none. This costs no request.
+- NAME_UNKNOWN for a repository that never existed: it reads directories, and hides none. An empty list instead (3.1 on
+  S3, measured): it may hide tags. This costs one request.
+- A page longer than requested, or one that begins before ``last``: a registry without pages (2.8), which hides none.
+- A page that begins behind a listed tag and has names that the listing lacks: it hides tags.
 """
 
 from __future__ import annotations
@@ -29,74 +26,74 @@ from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.names import TagNames
 
 NEVER_THERE: Final = RepositoryName("registry-indexer-doctor/never-there")
-"""A repository that nobody has: what a registry lists of it tells how it lists."""
+"""A repository that never existed: the answer for its tags shows whether listings are complete."""
 
 PAGE: Final = 100
-"""Names of one page behind a tag. Most tags hide nothing, and then the page is read for nothing."""
+"""Names in one page behind a tag. Most tags hide nothing, so larger pages would cost more than they find."""
 
 LONGEST_TAG: Final = 128
 _DIRECTORY: Final = "/"
 
 
 def behind(tag: TagName) -> str:
-    """Return the ``last`` that begins behind everything a tag's directory holds, and before what the tag hides."""
+    """Return the ``last`` that begins after a tag's directory, and before the tags that it hides."""
     return f"{tag}{_DIRECTORY}z"
 
 
 def is_hidden_by(name: str, tag: str) -> bool:
-    """Tell whether a listing that hides would show ``tag`` and pass over ``name`` because of it."""
+    """Return whether a registry that hides tags would list ``tag`` and leave out ``name`` because of it."""
     return len(name) > len(tag) and name.startswith(tag) and name[len(tag)] > _DIRECTORY
 
 
 def shows_what_could_hide(names: Iterable[TagName]) -> bool:
-    """Tell whether names sorted by byte hold one that another would hide: then the registry hides nothing."""
-    beginnings: list[TagName] = []
+    """Return whether names sorted by byte include one that another would hide: then the registry hides none."""
+    prefixes: list[TagName] = []
     for name in names:
-        while beginnings and not name.startswith(beginnings[-1]):
-            beginnings.pop()
-        if any(is_hidden_by(name, beginning) for beginning in beginnings):
+        while prefixes and not name.startswith(prefixes[-1]):
+            prefixes.pop()
+        if any(is_hidden_by(name, prefix) for prefix in prefixes):
             return True
-        beginnings.append(name)
+        prefixes.append(name)
     return False
 
 
 def ignores_last(page: Sequence[TagName], *, last: str) -> bool:
-    """Tell whether a page is that of a registry without pages."""
+    """Return whether a page comes from a registry without pages."""
     return len(page) > PAGE or any(name <= last for name in page)
 
 
 def hidden_in(page: Sequence[TagName], *, tag: TagName, listed: TagNames) -> list[TagName]:
-    """Return the names of a page behind ``tag`` that the listing has not; what comes after its own is not its doing."""
+    """Return the names of a page that ``tag`` hides: those that continue it and that the listing lacks."""
     return [name for name in page if is_hidden_by(name, tag) and name not in listed]
 
 
 def next_behind(page: Sequence[TagName], *, tag: TagName) -> str | None:
-    """Return where to go on if a page may not hold everything that ``tag`` hides, else None."""
+    """Return the ``last`` of the next page if ``tag`` may hide more names than this page has, else None."""
     if len(page) < PAGE or not is_hidden_by(page[-1], tag):
         return None
     return page[-1]
 
 
 def worth_asking(names: TagNames, *, most: int, chance: random.Random) -> list[TagName]:
-    """Choose at most ``most`` tags that something may be hidden behind.
+    """Choose at most ``most`` tags that may hide others.
 
-    All where they are few enough. Else half of them are the shortest, since more goes on from a short name, and half
-    are left to chance, so that one walk after the other reaches every tag.
+    All, if they are few enough. Otherwise half of them are the shortest, since more names continue a short one, and
+    half are random, so that over many runs every tag is asked about.
     """
     if len(names) <= most:
         return sorted((name for name in names if len(name) < LONGEST_TAG), key=lambda name: (len(name), name))
     shortest = heapq.nsmallest(most // 2, names, key=len)
     chosen = set(shortest)
     others: list[TagName] = []
-    room = most - len(shortest)
+    wanted = most - len(shortest)
     for number, name in enumerate(name for name in names if name not in chosen and len(name) < LONGEST_TAG):
-        if len(others) < room:
+        if len(others) < wanted:
             others.append(name)
-        elif (place := chance.randrange(number + 1)) < room:
+        elif (place := chance.randrange(number + 1)) < wanted:
             others[place] = name
     return shortest + others
 
 
 def merged(listed: TagNames, found: Iterable[TagName]) -> TagNames:
-    """Return what was listed and what was found."""
+    """Return the listed names and those found, sorted."""
     return TagNames.of(chain(listed, found))

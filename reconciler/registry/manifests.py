@@ -1,16 +1,16 @@
-"""Manifests: looking at tags and digests, reading, and the canary's writing.
+"""Manifests: HEAD and GET by tag or digest, PUT and DELETE.
 
 What was measured on 2.8.2 and 3.1.1 and is relied on here:
 
-- ``If-None-Match`` on a *tag* answers 304 as long as the tag link holds that digest, at no cost and without
-  an event. On a *digest* it answers 304 always, even for what never existed, so it is never sent there.
-- A HEAD's 404 has no body, so it cannot be told from a proxy's; a GET can, because it brings the registry's
-  error code. Only that counts as absence.
-- With fewer than the four Accept types the answers are about other content; see ``MANIFEST_ACCEPT``. A proxy that
-  narrows the header, or a cache that ignores it, gets a Docker list's first child or, of 2.8, a schema 1 conversion,
-  under the tag's name and with a 200. The tag's link tells: ``If-None-Match`` is compared with the link before anything
-  is converted, so a digest that was served and is not in the link was not what the tag points to. It is asked for where
-  the type is one that a conversion yields and the digest is not the one on record.
+- ``If-None-Match`` on a *tag* answers 304 as long as the tag's link has that digest; the registry reads no manifest and
+  sends no event. On a *digest* it always answers 304, even for one that never existed, so it is not sent there.
+- A 404 to a HEAD has no body, so it may be a proxy's. A 404 to a GET has the registry's error code; only that counts as
+  absence.
+- With fewer than the four Accept types the answer is about other content; see ``MANIFEST_ACCEPT``. A proxy that
+  shortens the header, or a cache that ignores it, gets the first child of a Docker list or, from 2.8, a conversion to
+  schema 1, with a 200 for the tag. The tag's link proves it: ``If-None-Match`` is compared with the link before
+  anything is converted, so a digest that was served and is not in the link is not the tag's. This is checked if the
+  media type is one of a conversion and the digest is not the one on record.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from reconciler.registry.auth import repository_scope
 from reconciler.registry.transport import SMALL_LIMIT_BYTES, RegistryResponse, Request, Transport
 
 MANIFEST_LIMIT_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
-"""Distribution refuses manifests above 4 MiB; the slack is for ones stored by other means."""
+"""Distribution refuses manifests above 4 MiB; some more is for those stored by other means."""
 
 _OK: Final = 200
 _CREATED: Final = 201
@@ -52,7 +52,7 @@ _CONVERTED: Final = frozenset(
 )
 _NARROWED: Final = "a proxy or cache in front of the registry does not pass on our Accept header"
 _BY_ACCEPT: Final = re.compile(r"accept header does not support", re.IGNORECASE)
-"""What 2.8.2 and 3.1.1 say, with MANIFEST_UNKNOWN, of an OCI manifest or index that is there but was not asked for."""
+"""The message of 2.8.2 and 3.1.1, with MANIFEST_UNKNOWN, for an OCI manifest or index that Accept did not include."""
 
 
 async def head_tag(
@@ -63,9 +63,9 @@ async def head_tag(
     if_digest: Digest | None,
     on_record: Digest | None = None,
 ) -> TagAnswer:
-    """Look where ``tag`` points: HEAD, and a GET where the HEAD does not say enough.
+    """Return where ``tag`` points: by a HEAD, and by a GET if the HEAD does not say enough.
 
-    A digest that is ``on_record`` is believed as it is.
+    A digest that equals ``on_record`` is not checked for being a conversion.
     """
     answer = await _head(transport, repository, tag, if_digest=if_digest)
     if answer.status == _NOT_MODIFIED:
@@ -83,12 +83,12 @@ async def head_tag(
 async def _refuse_converted(
     transport: Transport, repository: RepositoryName, tag: TagName, found: Found
 ) -> None:
-    """Raise ``RegistryMisbehaved`` where the tag's link does not hold the digest that was served for it."""
+    """Raise ``RegistryMisbehaved`` if the tag's link does not have the digest that was served for it."""
     by_tag = await _head(transport, repository, tag, if_digest=found.digest)
     if by_tag.status != _OK or by_tag.headers.get("Docker-Content-Digest") != found.digest:
-        return  # 304: it is the link's. Else the tag moved, or went, meanwhile, and the next look will tell
+        return  # 304: the link has it. Otherwise the tag was moved or deleted meanwhile: the next observation shows it
     by_digest = await _head(transport, repository, found.digest, if_digest=found.digest)
-    if by_digest.status == _NOT_MODIFIED:  # so conditions do arrive
+    if by_digest.status == _NOT_MODIFIED:  # so the proxy does pass conditions on
         raise RegistryMisbehaved(
             f"{by_tag.asked}: {found.media_type} {found.digest} was served, but the tag does not point to it: "
             f"converted, because {_NARROWED}"
@@ -96,7 +96,7 @@ async def _refuse_converted(
 
 
 async def head_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestAnswer:
-    """Look whether the manifest is served: an unconditional HEAD, and a GET before calling it absent."""
+    """Return whether the manifest is served: by an unconditional HEAD, and by a GET before it counts as absent."""
     answer = await _head(transport, repository, digest, if_digest=None)
     found = _found_by_head(answer)
     if found is not None and found.digest != digest:
@@ -105,7 +105,7 @@ async def head_manifest(transport: Transport, repository: RepositoryName, digest
 
 
 async def get_manifest(transport: Transport, repository: RepositoryName, digest: Digest) -> ManifestRead:
-    """Read a manifest by digest; ``NotFound`` where the registry says it is unknown."""
+    """Read a manifest by digest; ``NotFound``: the registry does not know it."""
     return await _read(transport, repository, digest)
 
 
@@ -150,7 +150,7 @@ async def delete(transport: Transport, repository: RepositoryName, reference: Ta
         return Deletion.ABSENT
     if answer.status == _BAD_REQUEST and answer.error_codes() not in {("DIGEST_INVALID",), ("UNSUPPORTED",)}:
         raise RegistryMisbehaved(f"{answer.asked}: 400 {answer.error_codes()}")
-    # 405: deletion is switched off, or the registry is read-only. 400 DIGEST_INVALID: 2.8 asked about a tag.
+    # 405: deletes are not allowed, or the registry is read-only. 400 DIGEST_INVALID: 2.8 for a tag.
     return Deletion.UNSUPPORTED
 
 
@@ -174,7 +174,7 @@ async def _head(
 
 
 def _found_by_head(answer: RegistryResponse) -> Found | None:
-    """Read a HEAD's 200; None where it is a 404, or a proxy took away what a registry sends."""
+    """Parse the 200 of a HEAD; None: it is a 404, or a proxy removed headers that a registry sends."""
     if answer.status != _OK:
         return None
     length = answer.headers.get("Content-Length", "")
@@ -208,7 +208,7 @@ async def _answer_by_reading(
 async def _read(
     transport: Transport, repository: RepositoryName, reference: TagName | Digest
 ) -> ManifestRead:
-    """GET a manifest by tag or digest; the bytes have to hash to the digest asked for, or stated."""
+    """GET a manifest by tag or digest; the bytes must hash to the digest requested, or stated in the answer."""
     request = Request(
         method="GET",
         path=_path(repository, reference),
@@ -251,7 +251,7 @@ def _stated_digest(text: str, answer: RegistryResponse) -> Digest:
 
 
 def _manifest_type(answer: RegistryResponse) -> str:
-    """Return the Content-Type, if it is a manifest's: a login page answers 200 too."""
+    """Return the Content-Type, if it is a manifest's: a login page answers 200, too."""
     media_type = media_types.bare(answer.headers.get("Content-Type", ""))
     if not media_types.is_manifest(media_type):
         raise RegistryMisbehaved(f"{answer.asked}: 200 with {media_type[:80]!r}, which is no manifest")
@@ -259,7 +259,7 @@ def _manifest_type(answer: RegistryResponse) -> str:
 
 
 def _not_found(answer: RegistryResponse) -> NotFound:
-    """Accept a 404 as absence only with the registry's own code for it, and only where it is about absence."""
+    """Return a 404 as absence, only if it has the registry's own code for it and is not about the Accept header."""
     if any(map(_BY_ACCEPT.search, answer.error_messages())):
         raise RegistryMisbehaved(f"{answer.asked}: 404, but the manifest is there: {_NARROWED}")
     for code in answer.error_codes() or ():

@@ -1,7 +1,7 @@
-"""The tags of one repository, so packed that a million take little more than their text.
+"""The tag names of one repository, packed so that a million take little more memory than their text.
 
-A set of a million short texts takes about 100 MB of a process, their text a tenth of it. Names of tags hold no line
-break, so they are kept in blocks of lines, sorted by byte as PostgreSQL sorts them (``COLLATE "C"``).
+A Python set of a million short strings takes about 100 MB, their text a tenth of that. Tag names contain no line break,
+so they are kept as blocks of lines, sorted by byte as PostgreSQL sorts them (``COLLATE "C"``).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Final
 from indexer.oci.reference import TagName, parse_tag_name
 
 BLOCK: Final = 1000
-ODD_KEPT: Final = 1000
-"""Names that are no tags' and are remembered; real storage has a handful (``@eaDir``, ``.DS_Store``)."""
+INVALID_KEPT: Final = 1000
+"""Invalid names that are kept; real storage has a few (``@eaDir``, ``.DS_Store``)."""
 SHOWN: Final = 5
 SHOWN_LENGTH: Final = 80
 _LINE: Final = re.compile(rb"[^\n]+")
 
 
 class TagNames(Collection[TagName]):
-    """Names sorted, each once; made by :meth:`of` or by a :class:`Collector`."""
+    """Sorted names, each once; made by :meth:`of` or by a :class:`Collector`."""
 
     __slots__ = ("_blocks", "_firsts", "_length")
 
@@ -47,13 +47,13 @@ class TagNames(Collection[TagName]):
         return self._length
 
     def __iter__(self) -> Iterator[TagName]:
-        """Give the names in order."""
+        """Yield the names in order."""
         for block in self._blocks:
             for name in block.decode().split("\n"):
                 yield TagName(name)
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a name is one of them."""
+        """Return whether a name is one of them."""
         if not isinstance(name, str):
             return False
         at = bisect_right(self._firsts, name) - 1
@@ -66,19 +66,19 @@ class TagNames(Collection[TagName]):
 
 
 class Collector:
-    """Takes texts as a registry lists them, in any order, some twice, some no tags."""
+    """Collects names as a registry lists them: in any order, some twice, some invalid."""
 
     def __init__(self) -> None:
         self._runs: list[bytes] = []
         self._taken = set[int]()
         self._size_bytes = 0
-        self._odd: set[str] = set()
-        self._odd_count = 0
+        self._invalid: set[str] = set()
+        self._invalid_count = 0
 
     def add(self, texts: Iterable[str]) -> bool:
-        """Take some more, few enough to be sorted at once; tell whether they were not all taken before as they are."""
+        """Add names, few enough to be sorted at once; return False if exactly these were added before."""
         names: set[TagName] = set()
-        odd_before = self._odd_count
+        invalid_before = self._invalid_count
         for text in texts:
             self._size_bytes += len(text)
             try:
@@ -86,7 +86,7 @@ class Collector:
             except ValueError:
                 self._leave_out(text)
         if not names:
-            return self._odd_count > odd_before
+            return self._invalid_count > invalid_before
         run = "\n".join(sorted(names)).encode()
         if hash(run) in self._taken and run in self._runs:
             return False
@@ -95,35 +95,35 @@ class Collector:
         return True
 
     def _leave_out(self, text: str) -> None:
-        """Count a stray file or directory in the storage; the first ones are kept, so that a repeat counts once."""
-        if text in self._odd:
+        """Count a stray file or directory of the storage; the first ones are kept, so that a repeat counts once."""
+        if text in self._invalid:
             return
-        self._odd_count += 1
-        if len(self._odd) < ODD_KEPT:
-            self._odd.add(text)
+        self._invalid_count += 1
+        if len(self._invalid) < INVALID_KEPT:
+            self._invalid.add(text)
 
     @property
     def size_bytes(self) -> int:
-        """How much text was taken, repeats included."""
+        """The length of all names added, repeats included."""
         return self._size_bytes
 
     @property
-    def odd(self) -> int:
-        """How many texts were no tags."""
-        return self._odd_count
+    def invalid(self) -> int:
+        """The number of invalid names."""
+        return self._invalid_count
 
     @property
-    def odd_examples(self) -> tuple[str, ...]:
-        """The first few of them in order, each cut to a length that can be shown."""
-        return tuple(text[:SHOWN_LENGTH] for text in sorted(self._odd)[:SHOWN])
+    def invalid_examples(self) -> tuple[str, ...]:
+        """The first few of them, sorted, each cut to a length that can be shown."""
+        return tuple(text[:SHOWN_LENGTH] for text in sorted(self._invalid)[:SHOWN])
 
     def names(self) -> TagNames:
-        """Pack everything that was taken."""
+        """Return the valid names, packed."""
         return TagNames(_in_blocks(_without_repeats(heapq.merge(*map(_lines, self._runs)))))
 
 
 def _lines(run: bytes) -> Iterator[str]:
-    """Give the lines one at a time: as texts, all of them at once would take ten times as much."""
+    """Yield the lines one by one: all at once as strings they would take ten times the memory."""
     return (line.group().decode() for line in _LINE.finditer(run))
 
 

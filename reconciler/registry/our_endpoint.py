@@ -1,7 +1,7 @@
-"""Which of a registry's endpoints is the one that posts to us. Pure.
+"""Which of a registry's endpoints posts to us. Pure.
 
-The one that sends our token; else one that posts to a path ``/notifications``; else, where Prometheus shows
-counters without configuration, the only one there is.
+The one that sends our token; else one that posts to a path ``/notifications``; else, if Prometheus shows counters
+without configuration, the only endpoint.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reconciler.registry.endpoint_counters import (
 
 
 def find_ours(reading: DebugReading, *, token: str | None) -> EndpointReading | None:
-    """Return the endpoint that posts to us, as far as can be told."""
+    """Return the endpoint that posts to us; None: none does, or it is not certain which."""
     for endpoint in reading.endpoints:
         if endpoint.configuration is not None and sends_token(endpoint.configuration, token):
             return endpoint
@@ -31,7 +31,7 @@ def find_ours(reading: DebugReading, *, token: str | None) -> EndpointReading | 
 
 
 def sends_token(configuration: EndpointConfiguration, token: str | None) -> bool:
-    """Tell whether one of its Authorization headers is our Bearer token; the scheme ignores case."""
+    """Return whether one of its Authorization headers has our Bearer token; the case of the scheme is ignored."""
     if token is None:
         return False
     sent = [value.partition(" ") for value in configuration.authorization]

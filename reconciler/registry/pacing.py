@@ -1,7 +1,7 @@
-"""How fast requests may follow each other: a token bucket, and the wait it asks for.
+"""Limits the rate of requests: a token bucket, and the wait that it computes.
 
-The bucket is pure: it is told the time. A request takes a token that is there, or one that will be: the wait is
-reckoned when it is asked for, so that any number of waiters come through one after the other, at the rate.
+The bucket is pure: the caller passes the time. A request takes a token that is there, or a future one: its wait is
+computed at once, so any number of waiting callers proceed one after the other, at the rate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class TokenBucket:
 
     def __init__(self, rate: float, *, capacity: float = 1.0) -> None:
         if rate <= 0 or capacity < 1:
-            raise ValueError("a rate above 0 and room for one token are needed")
+            raise ValueError("the rate must be above 0 and the capacity at least 1")
         self._rate = rate
         self._capacity = capacity
         self._tokens = capacity
@@ -32,7 +32,7 @@ class TokenBucket:
 
 
 class Pace:
-    """Lets callers through at most ``rate`` times a second."""
+    """Lets callers proceed at most ``rate`` times a second."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Pace:
         self._sleep = sleep
 
     async def wait(self) -> None:
-        """Return when it is the caller's turn."""
+        """Return as soon as the caller may proceed."""
         seconds = self._bucket.take(self._clock())
         if seconds > 0:
             await self._sleep(seconds)

@@ -1,13 +1,13 @@
-"""What the loops ask of a registry.
+"""The requests that loops send to a registry.
 
-``RegistryClient`` (over HTTP) and the tests' in-memory registry both implement these; loops know no other.
+``RegistryClient`` (over HTTP) and the tests' in-memory registry implement these; loops use nothing else.
 
-Every method raises ``indexer.common.errors.RegistryError`` where nothing may be concluded:
+Every method raises ``indexer.common.errors.RegistryError`` if nothing may be concluded:
 
-- ``RegistryUnavailable``: no answer, a reset, a time-out, 429 or 5xx, after the retries allowed;
-- ``RegistryDenied``: 401/403 after authentication was tried;
-- ``RegistryMisbehaved``: an answer no registry gives (HTML, a 404 without the registry's error body, bytes
-  that do not hash to their digest, a broken page).
+- ``RegistryUnavailable``: no answer, a reset connection, a time-out, 429 or 5xx, after the allowed retries;
+- ``RegistryDenied``: 401 or 403 after authentication was tried;
+- ``RegistryMisbehaved``: an answer that no registry gives (HTML, a 404 without the registry's error body, bytes that do
+  not hash to their digest, a broken page).
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from reconciler.registry.cache import RegistryKind
 
 
 class Registry(Protocol):
-    """A registry that can be looked at."""
+    """The requests that read."""
 
     async def ping(self) -> Ping:
-        """Ask ``/v2/``: is a registry there, does it let us in, what does its clock say."""
+        """GET ``/v2/``: whether a registry answers and accepts us, and its clock."""
         ...
 
     async def kind(self, *, afresh: bool = False) -> RegistryKind:
-        """Tell whether the registry is a pull-through cache.
+        """Return whether the registry is a pull-through cache.
 
-        Of one nothing may be asked but manifests that were pulled through it, by digest: whatever else is asked it
-        fetches from its upstream, and keeps. Its 404 is no absence. Remembered for an hour unless ``afresh``, so that
-        every round may ask.
+        A cache may be asked only for manifests that were pulled through it, by digest: anything else it fetches from
+        its upstream and stores. Its 404 does not prove absence. The answer is kept for an hour unless ``afresh``, so
+        every round may call this.
         """
         ...
 
     async def list_repositories(
         self, *, on_names: Callable[[Sequence[RepositoryName]], None] | None = None
     ) -> CatalogListing:
-        """Walk the catalog as often as it takes; see :class:`CatalogListing`.
+        """Read the catalog as often as needed; see :class:`CatalogListing`.
 
-        ``on_names`` is called with the names not seen before, page by page, so that work and a progress bar
-        can begin before the walk ends (minutes on S3).
+        ``on_names`` is called page by page with new names, so that work and a progress bar can begin before the end
+        (minutes on S3).
         """
         ...
 
@@ -64,7 +64,7 @@ class Registry(Protocol):
     ) -> Sequence[TagName]:
         """Return one page of at most ``size`` names that begins after ``last``, ordered as ``name/`` by byte.
 
-        A registry without pages gives all its names.
+        A registry without pages returns all names.
         """
         ...
 
@@ -76,42 +76,42 @@ class Registry(Protocol):
         if_digest: Digest | None = None,
         on_record: Digest | None = None,
     ) -> TagAnswer:
-        """Look where ``tag`` points.
+        """Return where ``tag`` points.
 
-        With ``if_digest`` (the digest on record) an unchanged tag answers :class:`Confirmed`, which costs the
-        registry no manifest read and makes no event; without it the answer proves that the manifest can be
-        read. A digest that is ``on_record`` already is not checked for being a conversion, which saves a request.
+        With ``if_digest`` (the digest on record) an unchanged tag is :class:`Confirmed`: the registry reads no manifest
+        and sends no event. Without it the answer proves that the manifest can be read. A digest that equals
+        ``on_record`` is not checked for being a conversion, which saves a request.
         """
         ...
 
     async def head_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestAnswer:
-        """Look whether ``repository`` serves the manifest ``digest``.
+        """Return whether ``repository`` serves the manifest ``digest``.
 
-        A registry with a descriptor cache may go on serving a manifest deleted through another replica
-        (3.1.1, measured); absence is certain, presence is as good as the registry's cache.
+        A registry with a descriptor cache may continue to serve a manifest that was deleted through another replica
+        (3.1.1, measured). Absence is certain, presence is as good as the registry's cache.
         """
         ...
 
     async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRead:
-        """Read a manifest by digest, verified; ``NotFound`` where the registry says it is unknown."""
+        """Read a manifest by digest; its bytes hash to it. ``NotFound``: the registry does not know it."""
         ...
 
     async def get_blob(self, repository: RepositoryName, digest: Digest, *, limit: int) -> bytes | None:
-        """Read a blob of at most ``limit`` bytes, verified; None where the registry says it is unknown.
+        """Read a blob of at most ``limit`` bytes; they hash to the digest. None: the registry does not know it.
 
         More than ``limit`` bytes raise ``RegistryMisbehaved``: the caller knows the size from the descriptor.
         """
         ...
 
     async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Look whether ``repository`` serves a blob; one that is not known serves none."""
+        """Return whether ``repository`` serves a blob; an unknown repository serves none."""
         ...
 
 
 class WritableRegistry(Registry, Protocol):
-    """A registry that can be written to: by the doctor's canary and for checkpoints.
+    """The requests that read and write; the doctor's canary and checkpoints use them.
 
-    Loops that only look take ``Registry``. A refused write (read-only registry, no permission) raises
+    Loops that only read take ``Registry``. A refused write (read-only registry, no permission) raises
     ``RegistryDenied``.
     """
 
@@ -126,7 +126,7 @@ class WritableRegistry(Registry, Protocol):
         ...
 
     async def delete_manifest(self, repository: RepositoryName, digest: Digest) -> Deletion:
-        """Delete by digest; the registry takes every tag of that digest with it."""
+        """Delete by digest; the registry deletes every tag of that digest, too."""
         ...
 
     async def delete_tag(self, repository: RepositoryName, tag: TagName) -> Deletion:

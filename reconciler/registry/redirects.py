@@ -1,9 +1,9 @@
 """Where a redirect of the registry may lead.
 
-With S3, GCS or Azure storage the registry sends whoever reads a blob to an address of the storage. Whoever can write
-that answer could send us anywhere, into networks that he himself cannot reach: our own machine's loopback, a cloud's
-metadata service, private addresses. So a redirect leads at most as far inward as the registry itself is, by the
-addresses that its name has; hosts that the operator names are not judged.
+With S3, GCS or Azure storage the registry redirects reads of a blob to the storage. Somebody who can change that answer
+could direct us into networks that he cannot reach himself: our own loopback, a cloud's metadata service, private
+addresses. So a redirect may lead at most as far inward as the registry itself is, by the addresses of its name. Hosts
+that the operator configures are not checked.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Reach(IntEnum):
     PRIVATE = 1
     LOOPBACK = 2
     LINK_LOCAL = 3
-    """And what is no host at all: unspecified, multicast, reserved. Metadata services of clouds live here."""
+    """Also unspecified, multicast and reserved addresses. Metadata services of clouds are here."""
 
 
 def reach_of(address: Address) -> Reach:
-    """Return how far inward an address lies; an IPv4 address within an IPv6 one counts as itself."""
+    """Return how far inward an address lies; an IPv4 address embedded in an IPv6 address counts as itself."""
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or address.sixtofour or _translated(address) or address
     if address.is_loopback:
@@ -48,12 +48,12 @@ def reach_of(address: Address) -> Reach:
 
 
 def _translated(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that a translator would reach (RFC 6052, the well-known prefix)."""
+    """Return the IPv4 address to which NAT64 translates (RFC 6052, the well-known prefix)."""
     return IPv4Address(int(address) & 0xFFFFFFFF) if address in _TRANSLATED else None
 
 
 def parse_host(host: str) -> Address | None:
-    """Return the address that a URL's host is, None where it is a name."""
+    """Return the address of a URL's host; None: the host is a name."""
     try:
         return ip_address(host.partition("%")[0])
     except ValueError:
@@ -61,15 +61,15 @@ def parse_host(host: str) -> Address | None:
 
 
 def may_lead(*, registry: Iterable[Address], target: Address) -> bool:
-    """Tell whether a registry at these addresses may send us to ``target``."""
+    """Return whether a registry at these addresses may redirect us to ``target``."""
     furthest = max(map(reach_of, registry), default=Reach.PUBLIC)
     return reach_of(target) <= furthest
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves the hosts of redirects, and gives only addresses that they may lead to.
+    """Resolves the hosts of redirects, and returns only addresses that they may lead to.
 
-    What it gives is what is connected to, so a name that changes its address in between gains nothing.
+    The connection uses exactly these addresses, so a name that changes its address in between has no effect.
     """
 
     def __init__(self, registry_host: str, *, allowed: Sequence[str] = ()) -> None:
@@ -79,13 +79,13 @@ class GuardedResolver(AbstractResolver):
 
     @property
     def _resolver(self) -> AbstractResolver:
-        """What asks the system; made at its first use, since it belongs to a running event loop."""
+        """The system's resolver; made at its first use, since it belongs to a running event loop."""
         if self._resolving is None:
             self._resolving = DefaultResolver()
         return self._resolving
 
     async def check(self, host: str) -> None:
-        """Raise ``RegistryMisbehaved`` for an address that may not be led to; names are checked as they resolve."""
+        """Raise ``RegistryMisbehaved`` for an address that is not permitted; names are checked in ``resolve``."""
         address = parse_host(host)
         if address is not None and not self._is_allowed(host):
             self._refuse_unless(await self._permitted([address]), host)
@@ -93,7 +93,7 @@ class GuardedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Resolve a name; raise ``RegistryMisbehaved`` where it has no address that may be led to."""
+        """Resolve a name; raise ``RegistryMisbehaved`` if none of its addresses is permitted."""
         found = await self._resolver.resolve(host, port, family)
         if self._is_allowed(host):
             return found
@@ -103,7 +103,7 @@ class GuardedResolver(AbstractResolver):
         return [each for each in found if addresses[each["host"]] in permitted]
 
     async def close(self) -> None:
-        """Close what resolves."""
+        """Close the system's resolver."""
         if self._resolving is not None:
             await self._resolving.close()
 
@@ -128,5 +128,5 @@ class GuardedResolver(AbstractResolver):
         if not permitted:
             raise RegistryMisbehaved(
                 f"the registry redirects to {host[:200]!r}, an address further inside than its own; if its storage "
-                "is there, name the host in RECONCILER_REGISTRY_REDIRECT_HOSTS"
+                "is there, add the host to RECONCILER_REGISTRY_REDIRECT_HOSTS"
             )

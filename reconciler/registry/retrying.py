@@ -1,9 +1,8 @@
-"""When a request is sent again: attempts, waits, and a budget for the whole registry.
+"""When a request is repeated: attempts, waits, and a budget for the whole registry.
 
-Only ``RegistryUnavailable`` is worth another try. A wait is what the registry asked for (``Retry-After``),
-else exponential with jitter. The budget keeps retries from becoming the load that holds a registry down:
-every answered request earns a little, every retry costs one, and where nothing is left failures pass
-straight on.
+Only ``RegistryUnavailable`` is retried. The wait is the registry's ``Retry-After``, else exponential with jitter. The
+budget prevents retries from overloading a registry in trouble: every answered request earns a little, every retry costs
+one, and without budget a failure is raised at once.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how long; seconds unless said otherwise."""
+    """How often and how long; times in seconds."""
 
     attempts: int = 4
-    """Sends of one request, the first included: outlives a registry's restart together with the waits."""
+    """Sends of one request, the first included. With the waits they last longer than a registry's restart."""
     first_wait_seconds: float = 0.2
     longest_wait_seconds: float = 10.0
-    """A longer ``Retry-After`` is not waited for here; it goes to the caller, who has other work."""
+    """A longer ``Retry-After`` is raised to the caller, who has other work meanwhile."""
     budget: float = 20.0
     """Retries that may be spent at once."""
     earned_per_answer: float = 0.1
@@ -35,7 +34,7 @@ class RetryPolicy:
 
 
 class Retrier:
-    """Runs calls under one policy and one shared budget."""
+    """Runs calls with one policy and one shared budget."""
 
     def __init__(self, policy: RetryPolicy, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._policy = policy
@@ -61,17 +60,17 @@ class Retrier:
         try:
             answer = (
                 await send()
-            )  # nearly always all there is to it, and a tenth of a walk's time if told at length
+            )  # the usual case without tenacity, which would take a tenth of a reconcile's time
         except RegistryUnavailable as failure:
             if not repeatable:
                 raise
-            retrying = self._retrying.copy()  # it keeps the state of a call in itself
+            retrying = self._retrying.copy()  # it has the state of one call
             answer = await retrying(_failed_before(failure, send))
         self._left = min(self._policy.budget, self._left + self._policy.earned_per_answer)
         return answer
 
     def _is_over(self, state: RetryCallState) -> bool:
-        """Decide after a failure whether it was the last attempt; spends from the budget if it was not."""
+        """Return after a failure whether it was the last attempt; if not, spend from the budget."""
         asked = _asked_wait(state)
         if state.attempt_number >= self._policy.attempts or self._left < 1:
             return True
@@ -89,7 +88,7 @@ class Retrier:
 def _failed_before(
     failure: RegistryUnavailable, send: Callable[[], Awaitable[T]]
 ) -> Callable[[], Awaitable[T]]:
-    """Return ``send`` as it is from its second call on: the first fails as it did."""
+    """Return a function whose first call raises ``failure``; later calls are ``send``."""
     failures = [failure]
 
     async def sent() -> T:

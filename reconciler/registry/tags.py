@@ -1,9 +1,9 @@
-"""``tags/list``, for every way the versions answer it.
+"""Reads ``tags/list``, as each version answers it.
 
-2.8 ignores ``n`` and ``last``: one answer, in directory order. 3.x answers everything unless asked for pages;
-3.1.1 pages are at most ``tags.maxtags``. Each page costs the registry a full listing, so none are asked for;
-where the registry pages by itself its links are followed, as long as each page brings names and all of them are not
-more than a listing may be: what is found beyond a page that brings none, or never ends, is no listing.
+2.8 ignores ``n`` and ``last``: one answer, in the order of the directory. 3.x answers everything unless pages are
+requested; pages of 3.1.1 have at most ``tags.maxtags`` names. For each page the registry lists everything again, so no
+pages are requested. If the registry pages by itself, its links are followed as long as each page has new names, up to a
+limit; otherwise the listing is incomplete.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from reconciler.registry.names import Collector
 from reconciler.registry.transport import Request, Transport
 
 LISTING_LIMIT_BYTES: Final = 256 * 1024 * 1024
-"""Two million tags of the greatest length; more is not a listing."""
+"""Two million tags of the greatest length; more is no listing."""
 
 MAX_PAGES: Final = 100_000
 SLICE_BYTES: Final = 256 * 1024
-"""How much of a large listing is taken apart at a time."""
+"""How much of a large listing is parsed at a time."""
 
 _TAGS: Final = b'"tags":['
 _BETWEEN: Final = b'","'
@@ -44,17 +44,17 @@ class _Page:
     observed_at: datetime
     registry_clock: datetime | None
     is_known: bool
-    """False: the registry says the repository is unknown."""
+    """False: the registry does not know the repository."""
     marker: str | None = None
-    brought_names: bool = False
+    has_new_names: bool = False
 
 
 async def list_tags(
     transport: Transport, repository: RepositoryName, *, page_size: int | None = None
 ) -> TagListing:
-    """List every tag name; a page that is broken or missing raises, it never shortens the list.
+    """List every tag name; a broken or missing page raises, so it never shortens the list.
 
-    ``page_size`` asks 3.x for pages; without it the registry decides.
+    ``page_size``: request pages from 3.x; None: the registry decides.
     """
     found = Collector()
     page = first = await _get_page(transport, repository, page_size, marker=None, into=found)
@@ -66,8 +66,8 @@ async def list_tags(
         if page.marker in markers:
             raise RegistryMisbehaved(f"{first.asked}: its pages go round in circles at {page.marker[:80]!r}")
         markers.add(page.marker)
-        if not page.brought_names:
-            reasons.append("a page of the listing brought nothing new, and says that there are more")
+        if not page.has_new_names:
+            reasons.append("a page of the listing had no new names, and it says that there are more pages")
             break
         if found.size_bytes > LISTING_LIMIT_BYTES or len(markers) > MAX_PAGES:
             reasons.append(
@@ -77,7 +77,7 @@ async def list_tags(
         page = await _get_page(transport, repository, page_size, marker=page.marker, into=found)
     else:
         if markers:
-            reasons.append("the repository vanished between two pages")
+            reasons.append("the registry no longer knew the repository after the first page")
     return TagListing(
         observed_at=first.observed_at,
         registry_clock=first.registry_clock,
@@ -85,17 +85,17 @@ async def list_tags(
         complete=not reasons,
         unknown_repository=not page.is_known and not markers,
         reasons=tuple(reasons),
-        left_out=found.odd,
-        left_out_examples=found.odd_examples,
+        left_out=found.invalid,
+        left_out_examples=found.invalid_examples,
     )
 
 
 async def list_tags_behind(
     transport: Transport, repository: RepositoryName, *, last: str, size: int
 ) -> list[TagName]:
-    """Return one page that begins after ``last``, in the order of S3; see ``hidden_tags`` for what it is good for.
+    """Return one page that begins after ``last``, in the order of S3; ``hidden_tags`` says what it is for.
 
-    ``last`` need be no tag. 2.8 ignores both and gives everything.
+    ``last`` need not be a tag. 2.8 ignores both parameters and returns everything.
     """
     found = Collector()
     await _get_page(transport, repository, size, marker=last, into=found)
@@ -130,16 +130,16 @@ async def _get_page(
                 f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
             )
         return _Page(*dated, is_known=False)
-    brought_names = False
+    has_new_names = False
     for texts in _read_names(answer.content, answer.asked, repository):
-        brought_names = into.add(texts) or brought_names
+        has_new_names = into.add(texts) or has_new_names
         await asyncio.sleep(0)  # a listing of a million names must not stop every other loop
     marker = next_page_marker(answer.headers.getall("Link", []))
-    return _Page(*dated, is_known=True, marker=marker, brought_names=brought_names)
+    return _Page(*dated, is_known=True, marker=marker, has_new_names=has_new_names)
 
 
 def _read_names(content: bytes, asked: str, repository: RepositoryName) -> Iterator[list[str]]:
-    """Read ``{"name": …, "tags": [...] | null}`` about this repository and nothing else, a slice at a time."""
+    """Parse ``{"name": …, "tags": [...] | null}`` of this repository, a slice at a time."""
     try:
         for piece in _slices(content):
             yield _texts(orjson.loads(piece), asked, repository)
@@ -156,15 +156,15 @@ def _texts(value: Any, asked: str, repository: RepositoryName) -> list[str]:
         raise RegistryMisbehaved(f"{asked}: 200, but no tag listing of this repository")
     tags = value["tags"] or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise RegistryMisbehaved(f"{asked}: a tag listing whose tags are no texts")
+        raise RegistryMisbehaved(f"{asked}: a tag listing with tags that are no strings")
     return tags
 
 
 def _slices(content: bytes) -> Iterator[bytes]:
-    """Cut a large listing into several that have its names between them: one of a million texts is 100 MB.
+    """Cut a large listing into several smaller ones: parsed at once, a million strings take 100 MB.
 
-    Cut is between the quote that ends one name and the quote that begins the next. Where that is mistaken (a name
-    with quotes and commas, which no tag has), the slice has an odd quote and is not JSON: then all is read at once.
+    The cut is between the quote that ends one name and the quote that begins the next. If that is wrong (a name with
+    quotes and commas, which no tag has), a slice has an unmatched quote and is no JSON; then all is parsed at once.
     """
     begin = content.find(_TAGS) + len(_TAGS)
     end = content.find(b"]", begin)

@@ -1,9 +1,9 @@
-"""One exchange with the registry: connection, deadline, authentication, retries, and what a failure means.
+"""One request to the registry: connection, deadline, authentication, retries, and what a failure means.
 
-Every request has a deadline and a limit on what it reads. No redirect is followed here: a redirect would
-carry our credentials to an address that somebody else chose (``blobs`` follows a storage redirect itself,
-without them). The whole client shares one pool of ``concurrency`` connections; waiting for a free one does
-not count against the deadline, since that wait says nothing about the registry.
+Every request has a deadline and a limit on the bytes it reads. Redirects are not followed with credentials: those would
+go to an address that somebody else chose (``fetch_redirected`` follows a redirect to storage without them). The client
+shares one pool of ``concurrency`` connections; the wait for a free one does not count against the deadline, since it is
+not the registry's fault.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _FORBIDDEN: Final = 403
 _SERVER_ERROR: Final = 500
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
 SMALL_LIMIT_BYTES: Final = 64 * 1024
-"""For answers whose body nobody reads, and for errors."""
+"""For answers whose body is not read, and for errors."""
 _TOKEN_LIMIT: Final = 4 * 1024 * 1024
 """A token with 12,000 scopes is 1 MB, and 3.1.1 takes it (measured)."""
 
@@ -68,29 +68,33 @@ class TransportSettings:
     """``http(s)://host[:port][/prefix]``, without ``/v2`` and without credentials."""
     credentials: Credentials | None = None
     token_server: TokenServer = TokenServer()  # noqa: RUF009 - frozen
-    """Where tokens come from, if the registry is not to decide it alone; see ``auth``."""
+    """The configured token server; see ``auth``."""
     ca_file: Path | None = None
     """PEM certificates trusted beside the system's."""
     concurrency: int = 32
     """Requests under way at once; more than 64 brought nothing on 2.8.2 and 3.1.1 (measured)."""
     timeout_seconds: float = 30.0
-    """Deadline of one send of an ordinary request, answer read to the end."""
+    """Deadline of one send of an ordinary request, until its answer is read."""
     listing_timeout_seconds: float = 300.0
-    """Deadline of one page of a listing: on S3 the registry says nothing until it has walked its storage."""
+    """Deadline of one page of a listing: on S3 the registry answers only after it has read its whole storage."""
     redirect_hosts: tuple[str, ...] = ()
-    """Hosts that the registry may send us to for blobs, wherever they lie; see ``redirects``."""
+    """Hosts that the registry may redirect to for blobs, at any address; see ``redirects``."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     own_key: bytes | None = field(default=None, repr=False)
-    """What proves to our own ingest that a request is ours, see ``inventory/own_requests``; None: nothing does."""
+    """The key that signs our requests, so that the ingest recognises their events (``inventory/own_requests``)."""
     on_manifest: Callable[[datetime], None] = field(default=lambda _at: None, repr=False)
-    """Called when the registry served a manifest: of that it makes an event, if it announces pulls."""
+    """Called when the registry served a manifest: it sends an event of that if it announces pulls."""
     is_cache: bool | None = None
-    """Whether the registry is a pull-through cache; None: it is asked."""
+    """Whether the registry is a pull-through cache; None: find out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to ask. ``path`` begins with ``/v2/``; ``expect`` are the statuses the caller understands."""
+    """A request.
+
+    ``path`` begins with ``/v2/``. ``scope``: of the token, see ``auth``. ``expect``: the statuses that the caller
+    handles. ``limit``: bytes of the answer.
+    """
 
     method: str
     path: str
@@ -102,12 +106,12 @@ class Request:
     body: bytes | None = None
     timeout_seconds: float | None = None
     repeatable: bool = True
-    """False for what may not be sent twice as it is."""
+    """False for a request that must not be repeated unchanged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryResponse(Dated):
-    """A status the caller understands, with its headers and whole body."""
+    """An answer with a status that the caller handles, its headers and whole body."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -116,11 +120,11 @@ class RegistryResponse(Dated):
     """``METHOD path``, for messages."""
 
     def error_codes(self) -> tuple[str, ...] | None:
-        """Return the codes of the registry's error body, None where it is not the registry's."""
+        """Return the codes of the registry's error body; None: it is not the registry's."""
         return error_codes(self.content)
 
     def error_messages(self) -> tuple[str, ...]:
-        """Return what the registry's error body says in words."""
+        """Return the messages and details of the registry's error body."""
         return error_messages(self.content)
 
 
@@ -167,7 +171,7 @@ class Transport:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.timeout_seconds),
-            # Digests are over the bytes as stored, so no proxy is invited to compress them.
+            # Digests are over the bytes as stored, so a proxy must not compress them.
             headers={"User-Agent": user_agent(__version__), "Accept-Encoding": "identity"},
         )
 
@@ -178,16 +182,16 @@ class Transport:
         self._session = self._elsewhere = None
 
     def paced(self, pace: Pace) -> Transport:
-        """Return this connection, in use already, for requests that keep a pace; all else is shared.
+        """Return this transport for requests that keep a pace; everything else is shared. It must be entered.
 
-        Every send counts, repeats and answers to a challenge too; requests to the token server do not.
+        Every send counts, also repeats and answers to a challenge; requests to the token server do not.
         """
         slower = copy.copy(self)
         slower._pace = pace  # noqa: SLF001 - a copy of ourselves
         return slower
 
     async def send(self, request: Request) -> RegistryResponse:
-        """Ask, authenticate and repeat as allowed; return an expected status or raise a registry error."""
+        """Send, authenticate and repeat as allowed; return an expected status or raise a registry error."""
         return await self._retrier.run(partial(self._attempt, request), repeatable=request.repeatable)
 
     async def fetch_redirected(
@@ -195,7 +199,7 @@ class Transport:
     ) -> RegistryResponse:
         """Follow a redirect to storage, without our credentials; return the 200 or raise.
 
-        It is followed as far as ``redirects`` allows, and nothing of what a stranger answers is quoted.
+        ``redirects`` limits where it may lead. Messages quote nothing of another server's answer.
         """
         url = URL(self._base + answer.asked.partition(" ")[2], encoded=True)
         while _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST and hops > 0:
@@ -255,7 +259,7 @@ class Transport:
         return answer
 
     def _own_user_agent(self, key: bytes, request: Request) -> str:
-        """Say that this send is ours, and to the registry alone: token servers and storage are told our name only."""
+        """Return the User-Agent that proves this send ours; token servers and storage get our name only."""
         value = signed(
             key,
             at=self._clock() + self._ahead,
@@ -291,7 +295,9 @@ class Transport:
             asked=f"GET {url.host}{url.path} (token server)",
         )
         if answer.status == _BAD_REQUEST:
-            raise RegistryDenied(f"{answer.asked}: 400, the token server refuses what the registry asks for")
+            raise RegistryDenied(
+                f"{answer.asked}: 400, the token server refuses the registry's service or scope"
+            )
         if answer.status != _OK:
             raise self._failure(answer, is_registry=False)
         return answer.content
@@ -313,7 +319,9 @@ class Transport:
         if session is None:
             raise RuntimeError("the registry client is used outside its async with block")
         if self._pace is not None:
-            await self._pace.wait()  # before a slot is taken: who is not paced must not wait for who is
+            await (
+                self._pace.wait()
+            )  # before a slot is taken: requests without a pace must not wait for those with one
         async with self._slots, _translating(asked, timeout_seconds), asyncio.timeout(timeout_seconds):
             observed_at = self._clock()
             async with session.request(
@@ -331,31 +339,36 @@ class Transport:
     def _failure(
         self, answer: RegistryResponse, *, is_registry: bool = True
     ) -> RegistryDenied | RegistryMisbehaved | RegistryUnavailable:
-        """Say what an unexpected status means. What others than the registry wrote is not for our log."""
-        said = f"{answer.asked}: {answer.status}{_said(answer) if is_registry else ''}"
+        """Return the error for an unexpected status; it quotes the body only if the registry sent it."""
+        message = f"{answer.asked}: {answer.status}{_quote(answer) if is_registry else ''}"
         if answer.status in {_UNAUTHORIZED, _FORBIDDEN}:
-            return RegistryDenied(f"{said}; check the user name, password and rights given to the reconciler")
+            return RegistryDenied(
+                f"{message}; check the user name, password and permissions of the reconciler"
+            )
         if answer.status in _TRY_AGAIN or answer.status >= _SERVER_ERROR:
             seconds = parse_retry_after(answer.headers.get("Retry-After"), now=self._clock())
-            return RegistryUnavailable(said, retry_after_seconds=seconds, status=answer.status)
+            return RegistryUnavailable(message, retry_after_seconds=seconds, status=answer.status)
         if _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST:
             location = _without_query(answer.headers.get("Location", "nowhere"))
-            return RegistryMisbehaved(f"{said}: redirects to {location!r}; name the registry's own address")
-        return RegistryMisbehaved(said)
+            return RegistryMisbehaved(
+                f"{message}: redirects to {location!r}; set RECONCILER_REGISTRY_URL to the registry's own address"
+            )
+        return RegistryMisbehaved(message)
 
 
 @asynccontextmanager
 async def _translating(asked: str, timeout_seconds: float) -> AsyncIterator[None]:
-    """FeedLease the driver's errors into ours, once, with the cause kept."""
+    """Translate errors of aiohttp into ours, once, keeping the cause."""
     try:
         yield
     except TimeoutError as error:
         raise RegistryUnavailable(f"{asked}: no whole answer within {timeout_seconds:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:
-        message = f"{asked}: the certificate is not trusted ({error.certificate_error}); name its CA file"
+        why = error.certificate_error
+        message = f"{asked}: the certificate is not trusted ({why}); set RECONCILER_REGISTRY_CA_FILE"
         raise RegistryMisbehaved(message) from error
     except (aiohttp.ClientSSLError, aiohttp.ClientResponseError) as error:
-        raise RegistryMisbehaved(f"{asked}: not the protocol expected ({_first_line(error)})") from error
+        raise RegistryMisbehaved(f"{asked}: not the expected protocol ({_first_line(error)})") from error
     except aiohttp.ClientConnectorError as error:
         raise RegistryUnavailable(f"{asked}: {_unconnected(error)}") from error
     except aiohttp.ClientError as error:
@@ -365,7 +378,7 @@ async def _translating(asked: str, timeout_seconds: float) -> AsyncIterator[None
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, asked: str) -> bytes:
-    """Read the body: an error's cut to a sensible length, an answer's refused beyond ``limit`` bytes."""
+    """Read the body: an error's is cut, an answer's raises beyond ``limit`` bytes."""
     is_error = response.status >= _MULTIPLE_CHOICES
     if is_error:
         limit = SMALL_LIMIT_BYTES
@@ -381,7 +394,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int, asked: str) -> byt
 
 
 def _check_base_url(base_url: str) -> None:
-    """Refuse what is no usable base URL."""
+    """Raise ``ConfigurationError`` if this is no usable base URL."""
     try:
         parts = urlsplit(base_url)
         _ = parts.port
@@ -406,7 +419,7 @@ def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _join(base: URL, location: str, *, asked: str) -> URL:
-    """Resolve a Location without re-encoding it: a presigned address is valid only byte for byte."""
+    """Resolve a Location without re-encoding it: a presigned URL is valid only byte for byte."""
     try:
         url = base.join(URL(location, encoded=True))
     except ValueError as error:
@@ -419,12 +432,12 @@ def _join(base: URL, location: str, *, asked: str) -> URL:
 
 
 def _without_query(location: str) -> str:
-    """Return a location as it may be shown: the query of a presigned one lets whoever has it read the blob."""
+    """Return a location as it may be shown: the query of a presigned URL permits reading the blob."""
     return location.partition("?")[0][:200]
 
 
-def _said(answer: RegistryResponse) -> str:
-    """Quote the registry's codes, or the beginning of what was said instead."""
+def _quote(answer: RegistryResponse) -> str:
+    """Return the registry's error codes, else the beginning of the body, with a blank before it."""
     codes = answer.error_codes()
     if codes is not None:
         return f" {', '.join(codes)[:200]}"
@@ -433,7 +446,7 @@ def _said(answer: RegistryResponse) -> str:
 
 
 def _unconnected(error: aiohttp.ClientConnectorError) -> str:
-    """Say where no connection came about and why; the driver's own words name a TLS setting even for plain HTTP."""
+    """Return where no connection was possible and why; aiohttp's own message names a TLS setting even for HTTP."""
     host = f"[{error.host}]" if ":" in error.host else error.host
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"cannot connect to {host}:{error.port} (the name cannot be resolved)"
@@ -445,5 +458,5 @@ def _unconnected(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    return (said or type(error).__name__).splitlines()[0][:200]
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return (text or type(error).__name__).splitlines()[0][:200]

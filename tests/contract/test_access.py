@@ -229,7 +229,7 @@ async def test_tls__plain_http_spoken_to_it(
         with pytest.raises(RegistryMisbehaved, match="HTTPS server"):
             await client.ping()
     async with client_of(plain.url.replace("http", "https")) as client:
-        with pytest.raises(RegistryMisbehaved, match="not the protocol expected"):
+        with pytest.raises(RegistryMisbehaved, match="not the expected protocol"):
             await client.ping()
 
 

@@ -219,7 +219,7 @@ async def test_not_http() -> None:
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
     async with server, client_of(f"http://{host}:{port}") as client:
-        with pytest.raises(RegistryMisbehaved, match="not the protocol expected"):
+        with pytest.raises(RegistryMisbehaved, match="not the expected protocol"):
             await client.ping()
 
 
@@ -594,7 +594,7 @@ async def test_list_tags__pages_that_bring_nothing_new(
         listing = await client.list_tags(APP)
 
     assert (tuple(listing.names), listing.complete) == (("a", "b"), False)
-    assert "nothing new" in listing.reasons[0]
+    assert "no new names" in listing.reasons[0]
     assert len(simulated.seen) == 2
 
 
@@ -752,7 +752,7 @@ async def test_list_repositories__pages_that_bring_nothing_new(simulated: Simula
         listing = await client.list_repositories()
 
     assert (listing.names, listing.complete) == (("r0",), False)
-    assert "nothing new" in listing.reasons[0]
+    assert "no new names" in listing.reasons[0]
     assert len(simulated.seen) < 20
 
 

@@ -240,7 +240,7 @@ async def test_answer__token_server_stays(configured: Configured | None, changed
     if configured is None:
         await authenticator.answer([BEARER], PULL, refused=None)
     asked = len(server.asked)
-    with pytest.raises(RegistryMisbehaved, match="no token is asked for"):
+    with pytest.raises(RegistryMisbehaved, match="no token is requested"):
         await authenticator.answer([other], "repository:b:pull", refused=None)
 
     assert len(server.asked) == asked

@@ -71,7 +71,7 @@ def test_judge__by_the_registrys_own_words(status: int, body: Any, nature: Cache
 
 async def test_kind__leaves_nothing_behind(simulated: SimulatedRegistry, transport: Transport) -> None:
     """A registry that is no cache is told from one by something that it cannot store."""
-    kind = await CacheWatch(transport, said=None).kind()
+    kind = await CacheWatch(transport, configured=None).kind()
 
     assert (kind.nature, kind.is_cache) == (CacheKind.STORE, False)
     assert simulated.state.repositories == {}
@@ -80,7 +80,7 @@ async def test_kind__leaves_nothing_behind(simulated: SimulatedRegistry, transpo
 async def test_kind__of_a_cache(simulated: SimulatedRegistry, transport: Transport) -> None:
     """It is asked once an hour, unless asked to ask; a registry may become one, and cease to be one."""
     now = 0.0
-    watch = CacheWatch(transport, said=None, clock=lambda: now)
+    watch = CacheWatch(transport, configured=None, clock=lambda: now)
     assert not (await watch.kind()).is_cache
     simulated.is_cache = True
 
@@ -101,7 +101,7 @@ async def test_kind__as_the_operator_says(
     """Where it is said, nothing is asked."""
     simulated.is_cache = not said
 
-    assert (await CacheWatch(transport, said=said).kind()).is_cache is said
+    assert (await CacheWatch(transport, configured=said).kind()).is_cache is said
     assert simulated.seen == []
 
 
@@ -112,7 +112,7 @@ async def test_kind__not_ours_to_push_to(
     """Where only the push has no answer, the registry is treated as one that keeps what it is given."""
     simulated.faults.append(Fault(method="PUT", status=status, times=2))
 
-    kind = await CacheWatch(transport, said=None).kind()
+    kind = await CacheWatch(transport, configured=None).kind()
 
     assert (kind.nature, kind.is_cache) == (CacheKind.UNKNOWN, False)
     assert str(status) in kind.because
@@ -125,14 +125,14 @@ async def test_kind__of_what_lets_nobody_in(
     """An answer is one, also that of something that is no registry: whoever asks more of it is told why."""
     simulated.faults.append(Fault(status=status, times=9))
 
-    assert (await CacheWatch(transport, said=None).kind()).nature is CacheKind.UNKNOWN
+    assert (await CacheWatch(transport, configured=None).kind()).nature is CacheKind.UNKNOWN
 
 
 async def test_kind__a_registry_that_is_away(simulated: SimulatedRegistry, transport: Transport) -> None:
     """Where nothing is answered nothing is concluded, and it is asked again."""
     simulated.is_cache = True
     simulated.faults.append(Fault(status=503, times=2))
-    watch = CacheWatch(transport, said=None)
+    watch = CacheWatch(transport, configured=None)
 
     with pytest.raises(RegistryUnavailable):
         await watch.kind()

@@ -38,7 +38,7 @@ def test_token_bucket__a_busy_caller_gets_the_whole_rate() -> None:
 @pytest.mark.parametrize(("rate", "capacity"), [(0, 1), (-1, 1), (5, 0.5)])
 def test_token_bucket__refused(rate: float, capacity: float) -> None:
     """A bucket that would never give a token is refused."""
-    with pytest.raises(ValueError, match="rate above 0"):
+    with pytest.raises(ValueError, match="rate must be above 0"):
         TokenBucket(rate, capacity=capacity)
 
 

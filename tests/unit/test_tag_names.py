@@ -46,7 +46,7 @@ def test_collector__names_that_are_no_tags() -> None:
     collector = Collector()
     collector.add(["a", ".b", "c d"])
     collector.add([".b", "c"])
-    assert (["a", "c"], 2) == (list(collector.names()), collector.odd)
+    assert (["a", "c"], 2) == (list(collector.names()), collector.invalid)
 
 
 @pytest.mark.full
