@@ -1,6 +1,5 @@
-"""What the registry holds, and how evidence changes it.
+"""What is on record of the registry, and how evidence changes it.
 
-Pure: records and evidence go in, changes come out, and every rule of precedence is here. No I/O, no clock
-(the time comes in with the evidence), no SQL. ``indexer.store.apply`` is the one place that writes what is
-decided here.
+Pure: records and evidence go in, changes come out. Every rule of precedence is here. No I/O, no SQL, no clock: time
+comes in with the evidence. ``indexer.store.apply`` is the one place that writes what is decided here.
 """

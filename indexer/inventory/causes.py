@@ -1,19 +1,19 @@
-"""Why the registry and the inventory differed, once more is known than the look itself could tell. Pure.
+"""Why the registry and the inventory differed, once later evidence is there. Pure.
 
 The rules, in the order they apply to a finding without a certain cause:
 
-1. A manifest is gone, and so is a layer that no other manifest has: the content was collected. The API's delete
-   takes the link alone.
-2. An event told of it after the look: it was late.
-3. Events made in the interval are known to have been lost: a process ended with events waiting, or deliveries
-   ended elsewhere. Likely one of these would have told.
-4. The counters of every registry process prove that none made in the interval was lost: it was not done through
-   the API.
-5. Counters are still behind the interval, or an event may still be on its way: wait, for a while.
-6. Otherwise it cannot be told.
+1. A manifest is gone, and so is a layer that no other manifest has: garbage collection. A delete by the API removes
+   only the repository's link to the manifest.
+2. An event of it came after the observation: late notification.
+3. Events made in the interval are known to have been lost: a process ended with events queued, or deliveries ended
+   elsewhere. Likely one of these was the event: lost notification.
+4. The counters of every registry process prove that no event of the interval was lost: it was done out of band, not
+   through the API.
+5. Counters do not cover the interval yet, or an event may still be on its way: wait, for a while.
+6. Otherwise the cause is not known.
 
-The interval is from the last evidence of the record to the look. Its beginning must be known for rules 3 and 4, and
-for rule 4 lie after the counters' first reading by more than clocks may differ.
+The interval is from the last evidence of the record to the observation. Rules 3 and 4 need its beginning; for rule 4 it
+must be later than the first reading of the counters by more than the clock margin.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from indexer.inventory.loss import LossState, LossStatement
 from indexer.inventory.precedence import CLOCK_MARGIN
 
 TENTATIVE: Final = (DriftCause.UNANNOUNCED, DriftCause.CONTENT_REMOVED)
-"""Causes that say nothing, and may become better known."""
+"""Causes that only say "not known", and may be replaced by a better one."""
 
 PATIENCE: Final = timedelta(minutes=1)
-"""For events that are on their way. Longer where counters are read, and say that some still wait."""
+"""How long events may be on their way. Longer where counters say that some are still queued."""
 
 LONGEST_PATIENCE: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """The account of a registry process that was alive in the interval, or that is not known to have ended before."""
+    """The account of a registry process that ran in the interval, or is not known to have ended before it."""
 
     began_at: datetime
     accounted_until: datetime
@@ -49,9 +49,10 @@ class Counted:
 class UnexplainedFinding:
     """A finding, and what is known by now of the interval in which it came about.
 
-    ``collected``: a layer that only this manifest had is gone; None: not known, or not asked. ``announced``: an
-    event of the interval told of it. ``claims``: of any process or instance, that touch the interval.
-    ``uncounted``: an instance was heard in it whose counters nobody reads.
+    - ``collected``: a layer that only this manifest had is gone; None: not known, or not asked.
+    - ``announced``: an event of the interval reported it.
+    - ``claims``: loss statements of any process or instance that overlap the interval.
+    - ``uncounted``: in the interval events came from an instance whose counters are not read.
     """
 
     detected_at: datetime
@@ -64,7 +65,7 @@ class UnexplainedFinding:
 
 
 def explain(question: UnexplainedFinding, *, now: datetime) -> DriftCause | None:
-    """Return the cause; one of ``TENTATIVE`` is none, and None: it is too early to tell."""
+    """Return the cause; ``UNANNOUNCED`` if it is not known, None if it is too early to decide."""
     if question.collected:
         return DriftCause.GARBAGE_COLLECTION
     if question.announced:

@@ -1,4 +1,4 @@
-"""What a piece of evidence changes: the values that `told` and `seen` return and `store.apply` writes."""
+"""What evidence changes: the values that decisions return and ``store.apply`` writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indexer.oci.reference import RepositoryName, TagName
 
 
 class AuditAction(StrEnum):
-    """What happened to a noun."""
+    """What happened: the ``action`` of an audit entry."""
 
     TAG_CREATED = "tag.created"
     TAG_MOVED = "tag.moved"
@@ -48,7 +48,7 @@ class AuditAction(StrEnum):
 
 
 class AuditSource(StrEnum):
-    """How we know."""
+    """How we know: the ``source`` of an audit entry. ``walk`` is a reconcile."""
 
     NOTIFICATION = "notification"
     WALK = "walk"
@@ -64,7 +64,7 @@ OTHER_SOURCE_NAMES = {"reconcile": AuditSource.WALK}
 
 
 class WorkKind(StrEnum):
-    """Work that waits."""
+    """The kinds of work items."""
 
     VERIFY = "verify"
     RESOLVE = "resolve"
@@ -84,15 +84,17 @@ class DriftKind(StrEnum):
 
 
 class DriftCause(StrEnum):
-    """Why, as far as it can be told; ``inventory/causes`` tells the ones that a look alone cannot.
+    """Why the inventory differed, as far as it is known. ``inventory/causes`` finds those that later evidence tells.
 
-    ``first_reconcile``: it was there before we were. ``race``: two pushes of one tag; the events' order was not the
-    registry's. ``dangling_tag``: the tag's link exists, its manifest does not. ``unreadable_tag``: the registry fails
-    (500) whenever it is asked for this tag, though it lists it. ``late_notification``: the event came, after the look.
-    ``lost_notification``: no event came, and the registry is known to have lost some meanwhile. ``out_of_band``: no
-    event came, and none was lost: it was not done through the API. ``garbage_collection``: a manifest is gone, and so
-    is content that only it had. ``unannounced``, of manifests ``content_removed``: no event came, and why cannot be
-    told.
+    - ``first_reconcile``: it was there before the indexer.
+    - ``race``: two pushes of one tag; the order of the events was not the registry's.
+    - ``dangling_tag``: the tag exists, its manifest does not.
+    - ``unreadable_tag``: the registry lists the tag and fails (500) whenever it is asked for it.
+    - ``late_notification``: the event came after the observation.
+    - ``lost_notification``: no event came, and the registry is known to have lost some in that time.
+    - ``out_of_band``: no event came, and none was lost: it was not done through the API.
+    - ``garbage_collection``: a manifest is gone, and so is content that only it had.
+    - ``unannounced``, of manifests ``content_removed``: no event came, and the reason is not known.
     """
 
     FIRST_RECONCILE = "first_reconcile"
@@ -109,10 +111,7 @@ class DriftCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagChanged:
-    """A tag's record and the part of its history that was loaded, as they are after the change.
-
-    ``before`` is None where nothing was on record.
-    """
+    """A tag's record, and the loaded part of its history, after the change. ``before`` None: nothing was on record."""
 
     before: TagRecord | None
     after: TagRecord
@@ -121,7 +120,7 @@ class TagChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestChanged:
-    """A repository's hold on a manifest; media type and size are what the evidence said, '' and 0 if nothing."""
+    """Whether a repository has a manifest. Media type and size in bytes are the evidence's, '' and 0 where it had none."""
 
     before: ManifestRecord | None
     after: ManifestRecord
@@ -131,7 +130,7 @@ class ManifestChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobAnnounced:
-    """A blob exists (or existed) in the registry."""
+    """A blob exists, or existed, in the registry."""
 
     digest: Digest
     size_bytes: int
@@ -139,7 +138,7 @@ class BlobAnnounced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """A client pulled; counted, coalesced per tag and manifest."""
+    """A client pulled. Counted per tag and per manifest."""
 
     repository: RepositoryName
     tag: TagName | None
@@ -149,7 +148,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A client asked by HEAD what there is: no pull, but whoever has the content asks no other way."""
+    """A client asked by HEAD: no pull, but a client that has the content asks in no other way."""
 
     repository: RepositoryName
     tag: TagName | None
@@ -159,22 +158,22 @@ class Checked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkRequested:
-    """Look at ``key`` of ``repository``: a tag to verify, a digest to resolve.
+    """A work item is wanted: ``key`` is the tag to verify, or the digest to resolve.
 
-    ``held``: ask whether the repository holds the manifest, even if its content was read elsewhere. ``unless_waiting``:
-    what waits already keeps its time and its attempts.
+    ``even_if_read``: ask whether the repository has the manifest, even if its content was read elsewhere.
+    ``unless_waiting``: an item that waits already keeps its time and its attempts.
     """
 
     kind: WorkKind
     repository: RepositoryName
     key: str
-    held: bool = False
+    even_if_read: bool = False
     unless_waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyTagsOfDigest:
-    """Every tag of ``repository`` that is on record with ``digest`` must be looked at."""
+    """Every tag of ``repository`` that is on record with ``digest`` must be verified."""
 
     repository: RepositoryName
     digest: Digest
@@ -182,7 +181,7 @@ class VerifyTagsOfDigest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One audit entry. ``event`` carries who and from where; looks have none."""
+    """One audit entry. ``event`` has who and from where; entries of observations have none."""
 
     action: AuditAction
     source: AuditSource
@@ -199,7 +198,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One difference that a look found, for the drift report. ``not_before``: it came to differ after this."""
+    """One difference that an observation found, for the drift report. ``not_before``: it arose after this instant."""
 
     kind: DriftKind
     cause: DriftCause
@@ -226,7 +225,7 @@ Change = (
 
 
 def dated(change: Change) -> Change:
-    """Return a change of a tag with since when the tag exists, as its history now has it; others as they are."""
+    """Return the change of a tag with its ``alive_since`` as the history now has it; other changes as they are."""
     if not isinstance(change, TagChanged):
         return change
     before = change.before
@@ -236,3 +235,27 @@ def dated(change: Change) -> Change:
         return change
     after = replace(change.after, alive_since=since)
     return TagChanged(before=before, after=after, history=change.history)
+
+
+def event_entry(
+    event: Event,
+    action: AuditAction,
+    *,
+    tag: bool = False,
+    digest: Digest | None = None,
+    previous_digest: Digest | None = None,
+    **detail: object,
+) -> Entry:
+    """Return the audit entry of an event; ``tag``: it is about the event's tag. ``detail`` is added to its notes."""
+    return Entry(
+        action=action,
+        source=AuditSource.NOTIFICATION,
+        repository=event.repository,
+        occurred_at=event.occurred_at,
+        recorded_at=event.received_at,
+        tag=event.tag if tag else None,
+        digest=digest,
+        previous_digest=previous_digest,
+        event=event,
+        detail=event.notes | ({"imported": True} if event.imported else {}) | detail,
+    )

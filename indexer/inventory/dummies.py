@@ -1,17 +1,16 @@
-"""GitLab's dummy manifests: how GitLab deletes a single tag where the registry only deletes digests.
+"""GitLab's dummy manifests: how GitLab deletes a single tag where the registry can only delete digests.
 
-GitLab pushes one manifest without layers to every tag that is to go, then deletes that manifest by its digest,
-which takes the tags along (GitLab's contract section 4.3; measured on Distribution 2.8.2 and 3.1.1). The events are a
-push of the config, a push per tag, a delete of the digest and a delete per tag. What happened is one deletion
-per tag. So a tag that points to a dummy counts as deleted, from the push on, however we learn of it:
+GitLab pushes one manifest without layers to every tag that it wants to delete, then deletes that manifest by its
+digest, which deletes the tags (GitLab's contract section 4.3; measured on Distribution 2.8.2 and 3.1.1). The events are
+a push of the config, a push per tag, a delete of the digest and a delete per tag. What happened is one deletion per tag.
+So a tag that points to a dummy counts as deleted from the push on:
 
-- told: the push of a dummy to a tag is the tag's deletion; the delete of the dummy and of a tag deleted so tell
-  nothing new.
-- seen: a tag found pointing to a dummy is absent.
+- by event: the push of a dummy to a tag is the tag's deletion. The deletes of the dummy and of the tag change nothing.
+- by observation: a tag that points to a dummy is absent.
 
-A dummy is known by its digest: those that GitLab's JSON library writes are computed here, others are learned when their
-content is read. A push that looks like one (GitLab's User-Agent, too small to have a layer) counts as one
-for as long as no look disagrees: a User-Agent proves nothing.
+A dummy is known by its digest. Those that GitLab's JSON library writes are computed here; others are recognised when
+their content is read. A push that has GitLab's User-Agent and is too small to have a layer counts as one until an
+observation disagrees, since a User-Agent proves nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from indexer.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST
 
 USER_AGENT_PREFIX: Final = "GitLab/"
 MOST_BYTES: Final = 300
-"""GitLab's dummy has 285 bytes, or 251 without white space; one layer more needs at least 85."""
+"""GitLab's dummy has 285 bytes, or 251 without white space. A layer needs at least 85 more."""
 
 MOST_CONFIG_BYTES: Final = 64
 
@@ -63,7 +62,7 @@ def is_dummy_push(event: Event, dummies: AbstractSet[Digest]) -> bool:
 
 
 def is_dummy_content(manifest: ParsedManifest, config: bytes) -> bool:
-    """Tell whether a manifest and its config were read to be a dummy: no layers, and an image of nothing."""
+    """Tell whether a manifest and its config are a dummy: no layers, and an empty image."""
     if manifest.media_type != DOCKER_MANIFEST or manifest.layers or manifest.subject is not None:
         return False
     if manifest.unread:  # it may have layers after all

@@ -1,4 +1,4 @@
-"""One event of a registry's notification, decoded: what `told` decides on."""
+"""One event of a notification, decoded: what ``apply_event`` decides on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EventAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestInfo:
-    """The client's request, as the registry reports it. Client-controlled: never trusted, never linked."""
+    """The client's request, as the registry reports it. The client controls it: never trust it, never show it as a link."""
 
     id: str | None = None
     address: str = ""
@@ -34,7 +34,7 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceInfo:
-    """The registry process that sent the event: hostname:port and an id that is new with every start."""
+    """The registry process that sent the event: ``hostname:port``, and an id that is new with every start."""
 
     address: str = ""
     id: str = ""
@@ -44,11 +44,12 @@ class InstanceInfo:
 class Event:
     """A decoded event.
 
-    ``occurred_at`` is the event's own timestamp, but never later than ``received_at``: a registry whose clock
-    runs ahead could otherwise shut out all later news; ``claimed_at`` is the timestamp where it was later. ``notes``
-    says what was altered to make the event storable (a cut user agent, an escaped NUL) and what was odd about it.
-    ``imported``: it came out of an older history, long after it happened. ``claim``: what the request
-    said to prove that it is our own ('': only our name), which ``store/own_requests`` judges; ``ours``: it is.
+    - ``occurred_at``: the event's own timestamp, but never later than ``received_at``. Otherwise a registry whose clock
+      runs ahead would make all later events late. ``claimed_at``: the timestamp, where it was later.
+    - ``notes``: what was altered to make the event storable (a cut user agent, an escaped NUL), and what was odd.
+    - ``imported``: it comes from an older history, long after it happened.
+    - ``claim``: what the request carries to prove that it is our own ('': only our name); ``store/own_requests`` checks
+      it. ``ours``: it is.
     """
 
     id: str
@@ -72,13 +73,13 @@ class Event:
 
     @property
     def is_blob(self) -> bool:
-        """True for a blob: Distribution names every blob ``application/octet-stream`` (2.8.2 and 3.1.1).
+        """True for a blob: Distribution labels every blob ``application/octet-stream`` (2.8.2 and 3.1.1).
 
-        A delete names no type at all, so it is told apart by what is on record.
+        A delete has no type at all; there only the record tells.
         """
         return is_unclassified_blob(self.media_type) and self.tag is None
 
     @property
     def is_check(self) -> bool:
-        """True where a client asked by HEAD what there is, and fetched nothing."""
+        """True where a client asked by HEAD and fetched nothing."""
         return self.action is EventAction.PULL and self.request.method.upper() == "HEAD"

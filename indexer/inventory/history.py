@@ -1,8 +1,8 @@
-"""A tag's timeline: sorted, never overlapping intervals, and how one more instant is fitted in.
+"""A tag's timeline: sorted intervals that never overlap, and how a transition is inserted.
 
-Notifications arrive late and out of order, so an instant may belong in the middle: then the interval it falls
-into is cut short there, and nothing else changes. Only the part of a timeline that an instant can touch needs
-to be loaded: the interval holding it and everything after.
+Notifications arrive late and out of order, so a transition may belong in the middle. Then the interval that contains
+its instant ends there, and nothing else changes. Only the part of a timeline that it can change needs to be loaded: the
+interval that contains its instant, and everything after.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from indexer.oci.digest import Digest
 Timeline = tuple[Interval, ...]
 
 TICK = timedelta(microseconds=1)
-"""The least distance of two instants in PostgreSQL; used where the order is known but the instants are equal."""
+"""The least distance of two instants in PostgreSQL. Used where the order is known but the instants are equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Becoming:
-    """At ``at`` the tag came to point to ``digest`` (None: was deleted), and how we know."""
+class Transition:
+    """At ``at`` the tag came to point to ``digest`` (None: it was deleted). ``source`` says how that is known."""
 
     at: datetime
     digest: Digest | None
@@ -32,7 +32,7 @@ class Becoming:
     event_id: str | None = None
 
     def begin(self) -> Interval | None:
-        """Return the interval this instant starts; None for a deletion."""
+        """Return the interval that it begins; None for a deletion."""
         if self.digest is None:
             return None
         return Interval(
@@ -46,7 +46,7 @@ class Becoming:
         )
 
     def end(self, interval: Interval) -> Interval:
-        """Return ``interval`` as this instant ends it."""
+        """Return ``interval``, ended by it."""
         return replace(interval, valid_to=self.at, to_source=self.source, to_not_before=self.not_before)
 
 
@@ -56,9 +56,9 @@ def open_interval(timeline: Timeline) -> Interval | None:
 
 
 def alive_since(timeline: Timeline, known: datetime | None) -> datetime | None:
-    """Return when the tag came to be: the start of what has no gap up to now.
+    """Return since when the tag exists without a gap.
 
-    Where the loaded part has no gap at all, the tag may be older than it: then ``known`` is what was on record.
+    Where the loaded part has no gap at all, the tag may be older; ``known`` is what was on record.
     """
     current = open_interval(timeline)
     if current is None:
@@ -71,79 +71,78 @@ def alive_since(timeline: Timeline, known: datetime | None) -> datetime | None:
     return began if known is None else min(known, began)
 
 
-def held_at(timeline: Timeline, at: datetime) -> Interval | None:
-    """Return the interval that holds ``at``."""
+def interval_at(timeline: Timeline, at: datetime) -> Interval | None:
+    """Return the interval that contains ``at``."""
     for interval in reversed(timeline):
         if interval.valid_from <= at:
             return interval if interval.valid_to is None or at < interval.valid_to else None
     return None
 
 
-def append(timeline: Timeline, news: Becoming) -> Timeline:
-    """Add the newest instant: close what is open, open the next. The same digest again changes nothing.
+def append(timeline: Timeline, transition: Transition) -> Timeline:
+    """Add the newest transition: end the open interval and begin the next. The same digest again changes nothing.
 
-    News that ties with, or by a look's whole-second clock lies before, the start of the open interval is put
-    one tick after it: its place in the order is known, its instant is not.
+    Its instant may be the start of the open interval, or lie before it, since a ``Date`` has whole seconds. Then it is
+    put one tick after that start: its place in the order is known, its instant is not.
     """
     current = open_interval(timeline)
-    if current is not None and current.digest == news.digest:
+    if current is not None and current.digest == transition.digest:
         return timeline
     if current is not None:
-        news = replace(news, at=max(news.at, current.valid_from + TICK))
+        transition = replace(transition, at=max(transition.at, current.valid_from + TICK))
     elif timeline and timeline[-1].valid_to is not None:
-        news = replace(news, at=max(news.at, timeline[-1].valid_to))
-    closed = timeline if current is None else (*timeline[:-1], news.end(current))
-    started = news.begin()
+        transition = replace(transition, at=max(transition.at, timeline[-1].valid_to))
+    closed = timeline if current is None else (*timeline[:-1], transition.end(current))
+    started = transition.begin()
     return closed if started is None else (*closed, started)
 
 
 def insert(
     timeline: Timeline,
-    news: Becoming,
+    transition: Transition,
     *,
     resumed_at: datetime | None,
     ends_at: datetime | None,
     ends_source: TimeSource = TimeSource.FIRST_SEEN,
 ) -> Timeline:
-    """Fit late news in: it held from ``news.at`` until the next thing known.
+    """Insert a late transition: the tag pointed to its digest from ``transition.at`` until the next transition known.
 
-    ``resumed_at``: newer evidence had confirmed what is open now; it holds (again) from there.
-    ``ends_at``: where nothing follows in the timeline, the tag is known to be gone from there (a tombstone), by
-    ``ends_source``.
-    Where there is no room (a tie with an interval of one tick) the timeline stays as it is.
+    ``resumed_at``: newer evidence had confirmed what is open now; it is open again from there. ``ends_at``: where
+    nothing follows in the timeline, the tag is known to be deleted from there (a tombstone), by ``ends_source``.
+    Where nothing fits between (a tie with an interval of one tick) the timeline stays as it is.
     """
-    holder = held_at(timeline, news.at)
-    if holder is None:
-        return _insert_into_gap(timeline, news, ends_at=ends_at, ends_source=ends_source)
-    if holder.digest == news.digest:
+    containing = interval_at(timeline, transition.at)
+    if containing is None:
+        return _insert_into_gap(timeline, transition, ends_at=ends_at, ends_source=ends_source)
+    if containing.digest == transition.digest:
         return timeline
-    follower = _follower(timeline, holder)
-    if follower is not None and _explains(news, follower) and news.at > holder.valid_from:
-        return _replaced(timeline, {holder: news.end(holder), follower: _dated_by(follower, news)})
-    if news.at == holder.valid_from:
-        news = replace(news, at=news.at + TICK)
-    end = holder.valid_to if holder.valid_to is not None else resumed_at
-    if end is None or news.at >= end:
+    follower = _follower(timeline, containing)
+    if follower is not None and _explains(transition, follower) and transition.at > containing.valid_from:
+        return _replaced(timeline, {containing: transition.end(containing), follower: _dated_by(follower, transition)})
+    if transition.at == containing.valid_from:
+        transition = replace(transition, at=transition.at + TICK)
+    end = containing.valid_to if containing.valid_to is not None else resumed_at
+    if end is None or transition.at >= end:
         return timeline
-    pieces = [news.end(holder)]
-    late = news.begin()
+    pieces = [transition.end(containing)]
+    late = transition.begin()
     if late is not None:
-        known = holder.valid_to is not None
-        source = holder.to_source if known else TimeSource.FIRST_SEEN
-        not_before = holder.to_not_before if known else news.at
+        known = containing.valid_to is not None
+        source = containing.to_source if known else TimeSource.FIRST_SEEN
+        not_before = containing.to_not_before if known else transition.at
         pieces.append(
-            replace(late, valid_to=end, to_source=source, to_not_before=_later(not_before, news.at))
+            replace(late, valid_to=end, to_source=source, to_not_before=_later(not_before, transition.at))
         )
-    if holder.valid_to is None:
+    if containing.valid_to is None:
         pieces.append(
-            replace(holder, valid_from=end, source=TimeSource.FIRST_SEEN, not_before=news.at, event_id=None)
+            replace(containing, valid_from=end, source=TimeSource.FIRST_SEEN, not_before=transition.at, event_id=None)
         )
-    at = timeline.index(holder)
+    at = timeline.index(containing)
     return (*timeline[:at], *pieces, *timeline[at + 1 :])
 
 
 def overlaps(timeline: Timeline) -> bool:
-    """Tell whether any two intervals overlap, are empty, or an open one is not the last. Never, if we are right."""
+    """Tell whether intervals overlap, one is empty, or an open one is not the last. That must never be."""
     for earlier, later in pairwise(timeline):
         if earlier.valid_to is None or earlier.valid_to > later.valid_from:
             return True
@@ -151,21 +150,21 @@ def overlaps(timeline: Timeline) -> bool:
 
 
 def _insert_into_gap(
-    timeline: Timeline, news: Becoming, *, ends_at: datetime | None, ends_source: TimeSource
+    timeline: Timeline, transition: Transition, *, ends_at: datetime | None, ends_source: TimeSource
 ) -> Timeline:
-    follower = next((part for part in timeline if part.valid_from > news.at), None)
-    if follower is not None and _explains(news, follower):
-        return _replaced(timeline, {follower: _dated_by(follower, news)})
+    follower = next((part for part in timeline if part.valid_from > transition.at), None)
+    if follower is not None and _explains(transition, follower):
+        return _replaced(timeline, {follower: _dated_by(follower, transition)})
     end = follower.valid_from if follower is not None else ends_at
-    if end is None or news.at >= end:
+    if end is None or transition.at >= end:
         return timeline
-    late = news.begin()
+    late = transition.begin()
     if late is None:
         return timeline
     source = ends_source if follower is None else follower.source
     not_before = None if follower is None else follower.not_before
     if source is not TimeSource.EVENT:
-        not_before = news.at if not_before is None else max(not_before, news.at)
+        not_before = transition.at if not_before is None else max(not_before, transition.at)
     late = replace(late, valid_to=end, to_source=source, to_not_before=not_before)
     at = timeline.index(follower) if follower is not None else len(timeline)
     return (*timeline[:at], late, *timeline[at:])
@@ -176,31 +175,31 @@ def _later(bound: datetime | None, at: datetime) -> datetime | None:
     return None if bound is None else max(bound, at)
 
 
-def _follower(timeline: Timeline, holder: Interval) -> Interval | None:
-    """Return the interval that begins where ``holder`` ends."""
-    at = timeline.index(holder) + 1
-    if at < len(timeline) and timeline[at].valid_from == holder.valid_to:
+def _follower(timeline: Timeline, containing: Interval) -> Interval | None:
+    """Return the interval that begins where another ends."""
+    at = timeline.index(containing) + 1
+    if at < len(timeline) and timeline[at].valid_from == containing.valid_to:
         return timeline[at]
     return None
 
 
-def _explains(news: Becoming, found: Interval) -> bool:
-    """Tell whether ``news`` is the push whose result a look had found before the notification arrived."""
+def _explains(transition: Transition, found: Interval) -> bool:
+    """Tell whether ``transition`` is the push whose result an observation had found before its event came."""
     return (
-        found.digest == news.digest
+        found.digest == transition.digest
         and found.source is TimeSource.FIRST_SEEN
-        and (found.not_before is None or found.not_before <= news.at)
+        and (found.not_before is None or found.not_before <= transition.at)
     )
 
 
-def _dated_by(found: Interval, news: Becoming) -> Interval:
+def _dated_by(found: Interval, transition: Transition) -> Interval:
     return replace(
         found,
-        valid_from=news.at,
-        source=news.source,
+        valid_from=transition.at,
+        source=transition.source,
         not_before=None,
-        actor=news.actor,
-        event_id=news.event_id,
+        actor=transition.actor,
+        event_id=transition.event_id,
     )
 
 

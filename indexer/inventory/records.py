@@ -1,4 +1,4 @@
-"""What is on record, as frozen values. A record never says more than its evidence does."""
+"""What is on record, as frozen values. A record says no more than its evidence does."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ManifestKey = tuple[RepositoryName, Digest]
 
 
 class Evidence(StrEnum):
-    """What a record rests on: hearsay about a past instant, or our own look."""
+    """What a record rests on: an event, which reports a past instant, or an observation of ours."""
 
     EVENT = "event"
     OBSERVATION = "observation"
 
 
 class TimeSource(StrEnum):
-    """Where an instant comes from. Nothing destructive may rest on a weak one."""
+    """Where an instant comes from. No deletion may rest on a weak source."""
 
     EVENT = "event"
     STORAGE = "storage"
@@ -30,10 +30,10 @@ class TimeSource(StrEnum):
 
 
 class BrokenReason(StrEnum):
-    """Why a tag that the registry lists cannot be read; the words are those of a finding's cause.
+    """Why a tag that the registry lists cannot be read; the values are those of a finding's cause.
 
-    ``dangling_tag``: its link is there, the manifest is not (404). ``unreadable_tag``: the registry fails for it (500),
-    again and again.
+    ``dangling_tag``: the tag exists, its manifest does not (404). ``unreadable_tag``: the registry fails for the tag
+    (500), again and again.
     """
 
     DANGLING_TAG = "dangling_tag"
@@ -44,15 +44,16 @@ class BrokenReason(StrEnum):
 class TagRecord:
     """One tag as the inventory has it.
 
-    ``digest`` is None for a tombstone; then ``published_at`` is the instant of the deletion. It is None too for
-    a live but broken tag that was never announced: the registry lists it and will not say where it points.
-    ``last_event_at`` is the
-    newest event that spoke of the tag (registry clock, never later than its receipt), ``last_observed_at`` the newest
-    look (the earlier of our clock and the registry's ``Date``). ``revision`` grows with every change, so that a
-    look can be stored only if nothing changed while it was under way. ``verified_at`` is None while the record
-    is only told. ``read_at`` is the newest look that also proved the manifest readable; a 304 does not.
-    ``alive_since`` is when the tag came to be, whatever it pointed to since then. ``deleted_by_dummy`` marks a
-    tombstone that one of GitLab's dummy manifests made, whose further events tell nothing new.
+    - ``digest``: None for a tombstone; then ``published_at`` is the instant of the deletion. None too for a live but
+      broken tag that was never announced: the registry lists it and does not say where it points.
+    - ``revision``: grows with every change. An observation is stored only over the revision that it was made for.
+    - ``last_event_at``: the newest event that named the tag, by the registry's clock, never later than its receipt.
+    - ``last_observed_at``: the newest observation, the earlier of our clock and the registry's ``Date``.
+    - ``verified_at``: None while the record is unverified.
+    - ``read_at``: the newest observation that also proved the manifest readable. A 304 does not.
+    - ``alive_since``: since when the tag exists without a gap, whatever it pointed to.
+    - ``deleted_by_dummy``: the tombstone was made by one of GitLab's dummy manifests. Further events of that deletion
+      change nothing.
     """
 
     repository: RepositoryName
@@ -89,14 +90,14 @@ class TagRecord:
 
     @property
     def as_of(self) -> datetime:
-        """The instant the evidence speaks of."""
+        """The instant of the newest evidence."""
         known = [at for at in (self.last_event_at, self.last_observed_at) if at is not None]
         return max(known) if known else self.first_seen_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRecord:
-    """Whether a repository holds a manifest; ``deleted_at`` is set on a tombstone."""
+    """Whether a repository has a manifest. ``as_of`` is the newest evidence; ``deleted_at`` is set on a tombstone."""
 
     repository: RepositoryName
     digest: Digest
@@ -115,8 +116,8 @@ class ManifestRecord:
 class Interval:
     """A tag pointed to ``digest`` during ``[valid_from, valid_to)``; ``valid_to`` None is open.
 
-    ``not_before`` is set where the start is only known to lie in ``(not_before, valid_from]``. ``to_source`` is how
-    the end is known; None: the end is open. ``to_not_before`` is to the end what ``not_before`` is to the start.
+    ``not_before`` is set where the start is only known to lie in ``(not_before, valid_from]``; ``to_not_before`` is the
+    same of the end. ``source`` and ``to_source`` say how start and end are known; None: the end is open.
     """
 
     valid_from: datetime

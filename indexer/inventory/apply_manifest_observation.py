@@ -1,22 +1,22 @@
-"""Observations of manifests → changes: whether a repository holds one.
+"""Observations of manifests → changes: whether a repository has one.
 
 The rules, in the order they apply:
 
 1. The observation agrees with the record: confirmed.
-2. Nothing on record, and the registry serves it: held. Nothing on record, and it does not: nothing.
-3. It contradicts evidence that is younger, or not older than the clock margin: doubted. Instants of the registry's
-   clock and of ours are never compared without the margin; whoever asked asks again.
-4. Served, though it is on record as deleted: held again. Not served, though it is on record: deleted.
+2. Nothing on record, and the registry serves it: the repository has it. Nothing on record, and the registry does not
+   serve it: nothing.
+3. It contradicts evidence that is younger, or not older than the clock margin: inconclusive, and the caller asks again.
+   Instants of the registry's clock and of ours are never compared without the margin.
+4. Served, though on record as deleted: the repository has it. Not served, though on record: deleted.
 
 An observation is stored under the lock of its repository, against the record as it is then (``store.apply``). A
-deletion is not final: whatever proves that the repository serves the manifest brings it back.
+deletion is not final: any evidence that the repository serves the manifest brings it back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
 from indexer.inventory.changes import (
     AuditAction,
@@ -31,68 +31,43 @@ from indexer.inventory.changes import (
     WorkKind,
     WorkRequested,
 )
-from indexer.inventory.precedence import CLOCK_MARGIN, ObservationVerdict
+from indexer.inventory.observations import ManifestObservation, ObservationResult, ObservationVerdict
+from indexer.inventory.precedence import CLOCK_MARGIN
 from indexer.inventory.records import ManifestRecord
-from indexer.oci.digest import Digest
-from indexer.oci.reference import RepositoryName, TagName
+from indexer.oci.reference import TagName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestObservation:
-    """Whether a repository served a manifest.
-
-    ``observed_at`` is our clock before the request was sent, ``as_of`` the earlier of that and the registry's ``Date``.
-    Media type and size in bytes are what the answer said, '' and 0 if nothing.
-    """
-
-    repository: RepositoryName
-    digest: Digest
-    served: bool
-    observed_at: datetime
-    as_of: datetime
-    media_type: str = ""
-    size_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestVerdict:
-    """The judgement and the changes it makes; a doubted observation makes none."""
-
-    judgement: ObservationVerdict
-    changes: tuple[Change, ...] = ()
-
-
-def observe_manifest(
+def apply_manifest_observation(
     record: ManifestRecord | None,
     observation: ManifestObservation,
     *,
     source: AuditSource,
     tag: TagName | None = None,
     waited: bool = False,
-) -> ManifestVerdict:
-    """Judge one observation against the record.
+) -> ObservationResult:
+    """Decide what one observation changes of the record.
 
-    ``tag`` is the live tag it was made through, if it was. ``waited``: it was made again and again since the record was
-    contradicted, for longer than the clock margin, whatever the clock says.
+    ``tag`` is the live tag through which it was made, if it was. ``waited``: it was repeated since it first contradicted
+    the record, for longer than the clock margin, whatever the clock says.
     """
     on_record = record is not None and record.present
     if observation.served == on_record:
-        return ManifestVerdict(judgement=ObservationVerdict.CONFIRMED, changes=_to_be_read(observation))
+        return ObservationResult(verdict=ObservationVerdict.CONFIRMED, changes=_resolve(observation))
     if record is None:
-        changes: Sequence[Change] = [_held(None, observation), *_to_be_read(observation)]
-        if tag is not None:
-            changes = [*changes, _finding(None, observation, DriftKind.MANIFEST_MISSING, tag)]
-        return ManifestVerdict(judgement=ObservationVerdict.CHANGED, changes=tuple(changes))
+        changes: Sequence[Change] = [_present(None, observation), *_resolve(observation)]
+        return ObservationResult(verdict=ObservationVerdict.CHANGED, changes=tuple(changes))
     if not waited and observation.observed_at <= record.as_of + CLOCK_MARGIN:
-        return ManifestVerdict(judgement=ObservationVerdict.INCONCLUSIVE)
+        return ObservationResult(verdict=ObservationVerdict.INCONCLUSIVE)
     changes = (
-        _found(record, observation, source, tag) if observation.served else _gone(record, observation, source)
+        _found(record, observation, source, tag)
+        if observation.served
+        else _deleted(record, observation, source)
     )
-    return ManifestVerdict(judgement=ObservationVerdict.CHANGED, changes=tuple(changes))
+    return ObservationResult(verdict=ObservationVerdict.CHANGED, changes=tuple(changes))
 
 
-def _to_be_read(observation: ManifestObservation) -> tuple[Change, ...]:
-    """What is served can be read; the store leaves out what was, and what waits to be read keeps its time."""
+def _resolve(observation: ManifestObservation) -> tuple[Change, ...]:
+    """Request that a served manifest is read. The store leaves out those that were, and keeps the time of those waiting."""
     if not observation.served:
         return ()
     key = observation.digest
@@ -101,7 +76,7 @@ def _to_be_read(observation: ManifestObservation) -> tuple[Change, ...]:
     )
 
 
-def _held(record: ManifestRecord | None, observation: ManifestObservation) -> ManifestChanged:
+def _present(record: ManifestRecord | None, observation: ManifestObservation) -> ManifestChanged:
     after = ManifestRecord(
         repository=observation.repository,
         digest=observation.digest,
@@ -118,10 +93,12 @@ def _found(
 ) -> list[Change]:
     entry = _entry(record, observation, AuditAction.MANIFEST_FOUND, source)
     finding = _finding(record, observation, DriftKind.MANIFEST_MISSING, tag)
-    return [_held(record, observation), *_to_be_read(observation), entry, finding]
+    return [_present(record, observation), *_resolve(observation), entry, finding]
 
 
-def _gone(record: ManifestRecord, observation: ManifestObservation, source: AuditSource) -> list[Change]:
+def _deleted(
+    record: ManifestRecord, observation: ManifestObservation, source: AuditSource
+) -> list[Change]:
     as_of = max(record.as_of, observation.as_of)
     return [
         ManifestChanged(

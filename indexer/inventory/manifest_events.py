@@ -1,0 +1,70 @@
+"""What an event changes of whether a repository has a manifest.
+
+Instants of a push and a delete that are within the clock margin of each other may be in either order. Then the younger
+one stands, and the registry is asked (a ``resolve`` of the digest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
+from indexer.inventory.changes import Change, ManifestChanged, WorkKind, WorkRequested
+from indexer.inventory.events import Event
+from indexer.inventory.known import Known
+from indexer.inventory.precedence import instant_of, is_close
+from indexer.inventory.records import ManifestRecord
+from indexer.oci.digest import Digest
+
+
+def put_manifest(known: Known, event: Event, digest: Digest) -> Generator[Change, None, bool]:
+    """Record that the repository has the manifest; return whether it did not have it before."""
+    before = known.manifests.get((event.repository, digest))
+    event = replace(event, occurred_at=instant_of(event, before.as_of if before is not None else None))
+    is_new = before is None or not before.present
+    is_uncertain = before is not None and is_new and is_close(before.as_of, event.occurred_at)
+    if before is not None and is_new and before.as_of > event.occurred_at:
+        # Deleted after this push, as far as the clocks tell.
+        yield ask_registry(event, digest)
+        return False
+    after = ManifestRecord(
+        repository=event.repository,
+        digest=digest,
+        pushed_at=event.occurred_at if is_new or before is None else before.pushed_at,
+        as_of=event.occurred_at if before is None else max(before.as_of, event.occurred_at),
+        pushed_by=event.actor if is_new or before is None else before.pushed_by,
+    )
+    yield ManifestChanged(
+        before=before, after=after, media_type=event.media_type, size_bytes=event.size_bytes
+    )
+    must_ask = is_uncertain or (is_new and event.imported)
+    yield WorkRequested(
+        kind=WorkKind.RESOLVE, repository=event.repository, key=digest, even_if_read=must_ask
+    )
+    return is_new
+
+
+def remove_manifest(before: ManifestRecord | None, event: Event, digest: Digest) -> Iterator[Change]:
+    """Record that the repository no longer has the manifest, unless the record rests on younger evidence."""
+    event = replace(event, occurred_at=instant_of(event, before.as_of if before is not None else None))
+    is_late = before is not None and before.as_of > event.occurred_at
+    if before is not None and before.present and (is_late or is_close(before.as_of, event.occurred_at)):
+        yield ask_registry(event, digest)
+    if is_late:
+        return
+    yield ManifestChanged(
+        before=before,
+        after=ManifestRecord(
+            repository=event.repository,
+            digest=digest,
+            pushed_at=event.occurred_at if before is None else before.pushed_at,
+            as_of=event.occurred_at,
+            deleted_at=event.occurred_at,
+            pushed_by=None if before is None else before.pushed_by,
+        ),
+    )
+
+
+def ask_registry(event: Event, digest: Digest) -> WorkRequested:
+    """Return the work item that asks the registry whether the repository has the manifest."""
+    return WorkRequested(kind=WorkKind.RESOLVE, repository=event.repository, key=digest, even_if_read=True)
