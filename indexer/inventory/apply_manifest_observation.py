@@ -3,8 +3,8 @@
 The rules, in the order they apply:
 
 1. The observation agrees with the record: confirmed.
-2. Nothing on record, and the registry serves it: the repository has it. Nothing on record, and the registry does not
-   serve it: nothing.
+2. Nothing on record, and the registry serves it: the repository has it. That is a finding if it was observed through a
+   live tag, whose event should have announced it.
 3. It contradicts evidence that is younger, or not older than the clock margin: inconclusive, and the caller asks again.
    Instants of the registry's clock and of ours are never compared without the margin.
 4. Served, though on record as deleted: the repository has it. Not served, though on record: deleted.
@@ -47,7 +47,7 @@ def apply_manifest_observation(
 ) -> ObservationResult:
     """Decide what one observation changes of the record.
 
-    ``tag`` is the live tag through which it was made, if it was. ``waited``: it was repeated since it first contradicted
+    ``tag``: the live tag through which it was made, if it was. ``waited``: it was repeated since it first contradicted
     the record, for longer than the clock margin, whatever the clock says.
     """
     on_record = record is not None and record.present
@@ -55,6 +55,8 @@ def apply_manifest_observation(
         return ObservationResult(verdict=ObservationVerdict.CONFIRMED, changes=_resolve(observation))
     if record is None:
         changes: Sequence[Change] = [_present(None, observation), *_resolve(observation)]
+        if tag is not None:
+            changes = [*changes, _finding(None, observation, DriftKind.MANIFEST_MISSING, tag)]
         return ObservationResult(verdict=ObservationVerdict.CHANGED, changes=tuple(changes))
     if not waited and observation.observed_at <= record.as_of + CLOCK_MARGIN:
         return ObservationResult(verdict=ObservationVerdict.INCONCLUSIVE)
@@ -67,7 +69,7 @@ def apply_manifest_observation(
 
 
 def _resolve(observation: ManifestObservation) -> tuple[Change, ...]:
-    """Request that a served manifest is read. The store leaves out those that were, and keeps the time of those waiting."""
+    """Request that a served manifest is read. The store leaves out what was read, and what waits keeps its time."""
     if not observation.served:
         return ()
     key = observation.digest
@@ -96,9 +98,7 @@ def _found(
     return [_present(record, observation), *_resolve(observation), entry, finding]
 
 
-def _deleted(
-    record: ManifestRecord, observation: ManifestObservation, source: AuditSource
-) -> list[Change]:
+def _deleted(record: ManifestRecord, observation: ManifestObservation, source: AuditSource) -> list[Change]:
     as_of = max(record.as_of, observation.as_of)
     return [
         ManifestChanged(

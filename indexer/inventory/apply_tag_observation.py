@@ -80,7 +80,7 @@ def apply_tag_observation(
     """Decide what one observation changes of the record, whose revision must be the one before the observation.
 
     - ``manifest``: the repository's record of the manifest that was found.
-    - ``first_reconcile``: the repository was never reconciled before, so what is not on record may be older than we are.
+    - ``first_reconcile``: the repository was never reconciled before: what is not on record may be older than we are.
     - ``absent_at``: when the repository was last compared completely. What is not on record did not exist then. (Except
       for listings of 3.1 on S3, which omit tags: distribution issue 4891.)
     - ``waited``: observations since the newest event have found the same for longer than the race window.

@@ -120,7 +120,7 @@ class TagChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestChanged:
-    """Whether a repository has a manifest. Media type and size in bytes are the evidence's, '' and 0 where it had none."""
+    """Whether a repository has a manifest. Media type and size in bytes are the evidence's; '' and 0: none."""
 
     before: ManifestRecord | None
     after: ManifestRecord

@@ -2,8 +2,8 @@
 
 GitLab pushes one manifest without layers to every tag that it wants to delete, then deletes that manifest by its
 digest, which deletes the tags (GitLab's contract section 4.3; measured on Distribution 2.8.2 and 3.1.1). The events are
-a push of the config, a push per tag, a delete of the digest and a delete per tag. What happened is one deletion per tag.
-So a tag that points to a dummy counts as deleted from the push on:
+a push of the config, a push per tag, a delete of the digest and a delete per tag. What happened is one deletion per
+tag. So a tag that points to a dummy counts as deleted from the push on:
 
 - by event: the push of a dummy to a tag is the tag's deletion. The deletes of the dummy and of the tag change nothing.
 - by observation: a tag that points to a dummy is absent.

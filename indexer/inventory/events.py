@@ -22,7 +22,7 @@ class EventAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestInfo:
-    """The client's request, as the registry reports it. The client controls it: never trust it, never show it as a link."""
+    """The client's request, as the registry reports it. The client controls it: never trust it, never link to it."""
 
     id: str | None = None
     address: str = ""

@@ -118,7 +118,9 @@ def insert(
         return timeline
     follower = _follower(timeline, containing)
     if follower is not None and _explains(transition, follower) and transition.at > containing.valid_from:
-        return _replaced(timeline, {containing: transition.end(containing), follower: _dated_by(follower, transition)})
+        return _replaced(
+            timeline, {containing: transition.end(containing), follower: _dated_by(follower, transition)}
+        )
     if transition.at == containing.valid_from:
         transition = replace(transition, at=transition.at + TICK)
     end = containing.valid_to if containing.valid_to is not None else resumed_at
@@ -135,7 +137,13 @@ def insert(
         )
     if containing.valid_to is None:
         pieces.append(
-            replace(containing, valid_from=end, source=TimeSource.FIRST_SEEN, not_before=transition.at, event_id=None)
+            replace(
+                containing,
+                valid_from=end,
+                source=TimeSource.FIRST_SEEN,
+                not_before=transition.at,
+                event_id=None,
+            )
         )
     at = timeline.index(containing)
     return (*timeline[:at], *pieces, *timeline[at + 1 :])

@@ -1,6 +1,6 @@
-"""What is known of a registry process's events, and what is claimed of them: values. Pure.
+"""What is known of a registry process's events, and what can be said of their loss: values. Pure.
 
-How they come about is decided in ``reconciler/loss``; here is only what can be said at any moment.
+``reconciler/loss`` decides on them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from indexer.common.rfc3339 import format_time
 
 @unique
 class LossState(StrEnum):
-    """What is claimed of an interval."""
+    """What can be said of the events of an interval: none was lost, at most so many, or it is unknown."""
 
     NOTHING_LOST = "nothing_lost"
     AT_MOST = "at_most"
@@ -25,7 +25,7 @@ class LossState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """A registry process as its debug address shows it; the columns are told in schema.sql."""
+    """A registry process as its debug address shows it. Each field is a column of ``registry_process`` (schema.sql)."""
 
     id: int
     address: str
@@ -52,7 +52,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverSession:
-    """When one process of ours received: from ``opened_at`` to ``heartbeat_at``, the last time it said so."""
+    """When one process of ours could take deliveries: from ``opened_at`` to ``heartbeat_at``, its last report."""
 
     opened_at: datetime
     heartbeat_at: datetime
@@ -60,15 +60,15 @@ class ReceiverSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downtime:
-    """An interval in which no process of ours received."""
+    """An interval in which no process of ours could take deliveries."""
 
     from_at: datetime
     to_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
-    """A registry instance as we heard of it, and since when and until when counters were read that are its own."""
+class InstanceRecord:
+    """A registry instance: when events of it were received, and from when to when its own counters were read."""
 
     id: int
     address: str
@@ -80,9 +80,10 @@ class Witness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossStatement:
-    """What is claimed of the events that a process made from ``from_at`` to ``to_at``.
+    """What can be said of the events that a process made from ``from_at`` to ``to_at``.
 
-    ``lost``: at most. ``waiting_at_end``: in the memory of a process that ended, when it was last read.
+    ``lost``: at most. ``waiting_at_end``: queued in the memory of a process that ended, when it was last read.
+    ``needs_reconcile``: a full reconcile has to follow.
     """
 
     state: LossState
@@ -105,7 +106,7 @@ class LossStatement:
 
 
 NO_COUNTERS = "no counters are read: RECONCILER_REGISTRY_DEBUG_URLS is not set"
-NOT_LINKED = "none of the counters that are read could be told to be this instance's"
+NOT_LINKED = "none of the counters that are read is known to be this instance's"
 
 
 def current_statement(account: Account, statements: Sequence[LossStatement]) -> LossStatement:
@@ -119,11 +120,11 @@ def current_statement(account: Account, statements: Sequence[LossStatement]) -> 
     elif waiting > 0:
         because = f"{waiting} events wait in the registry's memory; they are delivered unless it ends"
     elif account.suspected_at is not None and account.instance_id is None:
-        because = "it cannot be told yet which instance these counters are of"
+        because = "it is not known yet which instance these counters are of"
     elif account.suspected_at is not None:
         because = f"{account.missing} events are on their way here, or missing"
     elif account.began_at == account.read_at:
-        because = "its counters were read once so far"
+        because = "its counters were read only once so far"
     else:
         because = "what was received is not applied yet"
     return LossStatement(

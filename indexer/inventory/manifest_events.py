@@ -38,9 +38,7 @@ def put_manifest(known: Known, event: Event, digest: Digest) -> Generator[Change
         before=before, after=after, media_type=event.media_type, size_bytes=event.size_bytes
     )
     must_ask = is_uncertain or (is_new and event.imported)
-    yield WorkRequested(
-        kind=WorkKind.RESOLVE, repository=event.repository, key=digest, even_if_read=must_ask
-    )
+    yield WorkRequested(kind=WorkKind.RESOLVE, repository=event.repository, key=digest, even_if_read=must_ask)
     return is_new
 
 

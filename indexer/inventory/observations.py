@@ -34,7 +34,7 @@ class TagState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestObservation:
-    """Whether a repository served a manifest. Media type and size in bytes are the answer's, '' and 0 where it had none."""
+    """Whether a repository served a manifest. Media type and size in bytes are the answer's; '' and 0: none."""
 
     repository: RepositoryName
     digest: Digest

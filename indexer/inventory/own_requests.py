@@ -1,14 +1,14 @@
-"""Which requests are our own: by a value that only we can make, in the User-Agent, good for one request.
+"""Which requests are our own: they carry a signature in the User-Agent that only we can make, valid for one request.
 
 ``registry-indexer-reconciler/1.0 (request INSTANT.NONCE.CODE)``: milliseconds since 1970 and a random number, in hex,
-and an HMAC over both and the request's method and path with a key that follows from a secret of the database. A
-request that only says our name is anybody's. What is claimed is weighed in this order:
+and an HMAC over both and the request's method and path. Its key is derived from a secret in the database. A request
+that only has our name may be anybody's. The checks, in their order:
 
-1. No such value, or one that does not fit this request: not ours.
+1. No signature, or one of another request: not ours.
 2. Issued more than ``WINDOW`` before or after the event's own timestamp: not ours; somebody kept it.
 3. Used by an event before (``store/own_requests``): not ours; somebody repeated it.
 
-The instant is of the registry's clock, as it was in its last answer, since the event's timestamp is, too.
+The instant is by the registry's clock, as of its last answer, since the event's timestamp is by that clock, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final
 from indexer.oci.user_agent import is_ours
 
 WINDOW: Final = timedelta(minutes=5)
-"""Between issue and event: a request may wait for its deadline, and ``Date`` is cut to seconds."""
+"""At most between issue and event: a request may wait until its deadline, and ``Date`` has whole seconds."""
 
 NONCE_BYTES: Final = 16
 _CODE_BYTES: Final = 16
@@ -31,7 +31,7 @@ _VALUE = re.compile(r" ?\(request (?P<value>[0-9a-f]{1,16}\.[0-9a-f]{32}\.[0-9a-
 
 
 class Claim(StrEnum):
-    """What a request that says our name is found to be; but for ``OWN``, also what its entry says."""
+    """What a request with our name is found to be. All but ``OWN`` are noted in its audit entry."""
 
     OWN = "own"
     UNSIGNED = "unsigned"
@@ -41,20 +41,20 @@ class Claim(StrEnum):
 
 
 def key_of(secret: bytes) -> bytes:
-    """Return the key that follows from the database's secret."""
+    """Return the key that is derived from the database's secret."""
     return hashlib.sha256(b"own requests" + secret).digest()
 
 
 def signed(key: bytes, *, at: datetime, nonce: bytes, method: str, path: str) -> str:
-    """Return the value for one request: a comment for the User-Agent. ``path`` begins with ``/v2/``."""
+    """Return the signature of one request: a comment for the User-Agent. ``path`` begins with ``/v2/``."""
     head = f"{round(at.timestamp() * 1000):x}.{nonce.hex()}"
     return f"(request {head}.{_code(key, head, method, path)})"
 
 
 def split_claim(user_agent: str) -> tuple[str, str | None]:
-    """Return a User-Agent without the value, and the value; '' where only our name is said, None where neither.
+    """Return a User-Agent without the signature, and the signature: '' if it only has our name, None if it has neither.
 
-    Nobody keeps the value: each is another, and it is no client's name.
+    The signature is not stored with the client, since each is another.
     """
     if not is_ours(user_agent):
         return user_agent, None
@@ -65,12 +65,12 @@ def split_claim(user_agent: str) -> tuple[str, str | None]:
 
 
 def nonce_of(value: str) -> bytes:
-    """Return the random number of a value."""
+    """Return the random number of a signature."""
     return bytes.fromhex(value.split(".")[1])
 
 
 def weigh_claim(value: str, *, key: bytes, method: str, path: str, at: datetime) -> Claim:
-    """Decide on a claim, but for whether its value was used before. ``at``: when the request was, by the registry."""
+    """Check a signature, but not whether it was used before. ``at``: when the request was, by the registry's clock."""
     if not value:
         return Claim.UNSIGNED
     head, _, code = value.rpartition(".")

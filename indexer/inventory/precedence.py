@@ -34,7 +34,7 @@ from indexer.inventory.events import Event
 from indexer.inventory.records import Evidence, TagKey, TagRecord, TimeSource
 
 CLOCK_MARGIN = timedelta(seconds=5)
-"""How far our clock and the registry's, or two replicas', may differ, plus the time from the event to the written tag."""
+"""How far our clock and the registry's, or two replicas', may differ, plus the time from event to written tag."""
 
 RACE_WINDOW = timedelta(seconds=2)
 """After an event the registry may still be writing the tag it announced: an observation that disagrees proves nothing.

@@ -1,16 +1,16 @@
-"""Which tag a pull by digest was a pull of.
+"""Which tag a pull by digest is a pull of.
 
-Clients ask for a tag by HEAD and then fetch the digest they were told by GET (containerd, docker; the registry's event
-of the GET names no tag). That is one pull of that tag. Rules:
+Clients ask for a tag by HEAD and then GET the digest of the answer (containerd, docker). The registry's event of the
+GET names no tag. Both together are one pull of that tag. The rules:
 
-- A HEAD is a check. It waits for the GET that may follow it: of the same repository and digest, from the same address,
-  with the same user agent and actor.
-- A GET by digest takes one waiting check, made at most ``WINDOW`` before: the newest one that is not after it, else
-  one that is after it by no more than clocks of registry processes differ. It is a pull of that check's tag.
-- A GET by digest that finds no check is a pull of the manifest alone, and a check that no GET follows is no pull.
+- A HEAD of a tag is a check. It waits for the GET that may follow: of the same repository and digest, from the same
+  address, with the same user agent and actor.
+- A GET by digest takes one waiting check, made at most ``WINDOW`` before it: the newest that is not after it, else one
+  that is after it by no more than the clock margin. It is a pull of that check's tag.
+- A GET by digest without a check is a pull of the manifest alone. A check without a GET is not a pull.
 - A GET by tag needs no check and takes none.
 
-What waits is counted, so that many clients behind one address are not taken for one.
+Waiting checks are counted, so that many clients behind one address are not taken for one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 
 WINDOW = timedelta(minutes=5)
-"""From a check to the GET that it belongs to: the client has the answer at once, and asks again if it was throttled."""
+"""At most from a check to its GET: the client has the answer at once, and asks again if it was throttled."""
 
 
-class Asking(NamedTuple):
-    """Who asks for what: a check and the GET that follows it are alike in all of it."""
+class PullKey(NamedTuple):
+    """What a check and its GET have in common."""
 
     repository: RepositoryName
     digest: Digest
@@ -42,73 +42,73 @@ class Asking(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingCheck:
-    """Checks of one tag that no GET took yet: how many, and when the oldest and the newest were."""
+    """Checks of one tag that wait for their GET: how many, and when the oldest and the newest were made."""
 
     checks: int
     oldest_at: datetime
     newest_at: datetime
 
     def instants(self, most: int) -> list[datetime]:
-        """Return when they were, at most ``most`` of them; those in between as if they came evenly."""
+        """Return when they were made, at most ``most`` of them; those in between as if evenly spaced."""
         count = min(self.checks, most)
         step = (self.newest_at - self.oldest_at) / max(count - 1, 1)
         return [self.newest_at - step * number for number in reversed(range(count))]
 
 
-Checks = Mapping[tuple[Asking, TagName], WaitingCheck]
+Checks = Mapping[tuple[PullKey, TagName], WaitingCheck]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """The tag of each GET by digest that has one, by the event's id; and what waits now, of each pair that changed."""
+    """By event id the tag of each GET by digest that has one; and what waits now, of each pair that changed."""
 
     tags: Mapping[str, TagName] = field(default_factory=dict)
-    waiting: Mapping[tuple[Asking, TagName], WaitingCheck | None] = field(default_factory=dict)
+    waiting: Mapping[tuple[PullKey, TagName], WaitingCheck | None] = field(default_factory=dict)
 
 
-def asking_of(event: Event) -> Asking | None:
-    """Return who asks for what, where the event is a check of a tag or a GET by digest; else None."""
+def pull_key_of(event: Event) -> PullKey | None:
+    """Return the key, where the event is a check of a tag or a GET by digest; else None."""
     if event.action is not EventAction.PULL or event.ours or event.is_blob or event.digest is None:
         return None
     if event.is_check != (event.tag is not None):
-        return None  # a GET of a tag says what it is; a HEAD of a digest speaks of no tag
+        return None  # a GET of a tag needs no check; a HEAD of a digest names no tag
     request = event.request
-    return Asking(event.repository, event.digest, request.address, request.user_agent, event.actor or "")
+    return PullKey(event.repository, event.digest, request.address, request.user_agent, event.actor or "")
 
 
 def attribute(events: Iterable[Event], checks: Checks) -> Attribution:
-    """Decide which tags the GETs among ``events`` pulled; ``checks`` are those that waited before."""
-    found = [(event, asking) for event in events if (asking := asking_of(event)) is not None]
+    """Decide which tags the GETs among ``events`` are pulls of; ``checks`` are those that waited before."""
+    found = [(event, key) for event in events if (key := pull_key_of(event)) is not None]
     gets = sorted(
-        ((event, asking) for event, asking in found if not event.is_check),
+        ((event, key) for event, key in found if not event.is_check),
         key=lambda each: each[0].occurred_at,
     )
-    waiting: dict[Asking, dict[TagName, list[datetime]]] = {}
-    unread: dict[tuple[Asking, TagName], int] = {}
-    for (asking, tag), before in checks.items():
+    waiting: dict[PullKey, dict[TagName, list[datetime]]] = {}
+    unread: dict[tuple[PullKey, TagName], int] = {}
+    for (key, tag), before in checks.items():
         instants = before.instants(len(gets) + 1)  # one more: the oldest and the newest can be taken
-        waiting.setdefault(asking, {})[tag] = instants
-        unread[asking, tag] = before.checks - len(instants)
-    changed: set[tuple[Asking, TagName]] = set()
-    for event, asking in sorted(found, key=lambda each: each[0].occurred_at):
+        waiting.setdefault(key, {})[tag] = instants
+        unread[key, tag] = before.checks - len(instants)
+    changed: set[tuple[PullKey, TagName]] = set()
+    for event, key in sorted(found, key=lambda each: each[0].occurred_at):
         if event.is_check and event.tag is not None:
-            insort(waiting.setdefault(asking, {}).setdefault(event.tag, []), event.occurred_at)
-            changed.add((asking, event.tag))
+            insort(waiting.setdefault(key, {}).setdefault(event.tag, []), event.occurred_at)
+            changed.add((key, event.tag))
     tags: dict[str, TagName] = {}
-    for event, asking in gets:
-        taken_of = _take(waiting.get(asking, {}), event.occurred_at)
+    for event, key in gets:
+        taken_of = _take(waiting.get(key, {}), event.occurred_at)
         if taken_of is not None:
-            changed.add((asking, taken_of))
+            changed.add((key, taken_of))
             tags[event.id] = taken_of
     left = {
-        (asking, tag): _left(waiting[asking][tag], checks.get((asking, tag)), unread.get((asking, tag), 0))
-        for asking, tag in changed
+        (key, tag): _left(waiting[key][tag], checks.get((key, tag)), unread.get((key, tag), 0))
+        for key, tag in changed
     }
     return Attribution(tags=tags, waiting=left)
 
 
 def _take(waiting: Mapping[TagName, list[datetime]], at: datetime) -> TagName | None:
-    """Take the check that a GET at ``at`` belongs to out of what waits, instants in order; return its tag."""
+    """Remove from the waiting checks (sorted instants) the one that a GET at ``at`` belongs to; return its tag."""
     best: tuple[bool, datetime, TagName] | None = None
     for tag, instants in waiting.items():
         before = bisect_right(instants, at)
@@ -124,9 +124,9 @@ def _take(waiting: Mapping[TagName, list[datetime]], at: datetime) -> TagName | 
 
 
 def _left(instants: list[datetime], before: WaitingCheck | None, unread: int) -> WaitingCheck | None:
-    """Return what still waits; what is so old that no GET can take it any more does not.
+    """Return what still waits, without checks that are too old for any GET.
 
-    ``unread`` of those from ``before`` are not among the instants: there were not enough GETs to take them all.
+    ``unread`` of those in ``before`` are not among the instants, since there were not enough GETs to take them all.
     """
     others = before if unread else None
     known = [*instants, *([others.oldest_at, others.newest_at] if others is not None else [])]

@@ -1,8 +1,8 @@
 """A sort key for tags that are versions: byte order of the key is version order (Semantic Versioning 2.0.0, §11).
 
-Container tags are looser than the specification: a leading ``v`` and one to four numbers are taken for a
-version ("v1.2", "24.04"), build metadata is written with ``_`` since a tag may not hold ``+``. Anything else
-has no version and the empty key.
+Container tags are looser than the specification. A leading ``v`` and one to four numbers are a version ("v1.2",
+"24.04"); build metadata is written with ``_``, since a tag may not contain ``+``. Anything else is not a version and
+has the empty key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def semver_key(tag: str) -> bytes:
         return b""
     numbers = [int(part) for part in match["numbers"].split(".")]
     if len(numbers) == 1 and tag[:1] not in "vV" and len(match["numbers"]) > len("20261231"):
-        return b""  # a commit number or a time stamp, not a version
+        return b""  # a commit number or a timestamp, not a version
     numbers += [0] * (_NUMBERS - len(numbers))
     key = b"".join(number.to_bytes(8, "big") for number in numbers)
     if match["pre"] is None:

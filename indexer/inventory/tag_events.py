@@ -127,7 +127,9 @@ def _apply_in_order(
         last_event_at=event.occurred_at,
         last_observed_at=None if before is None else before.last_observed_at,
         evidence=Evidence.EVENT,
-        published_at=_published(before, transition, same=same, opened_at=opened.valid_from if opened else None),
+        published_at=_published(
+            before, transition, same=same, opened_at=opened.valid_from if opened else None
+        ),
         published_source=before.published_source if same and before is not None else transition.source,
         first_seen_at=(before.first_seen_at if before is not None and before.live else event.received_at),
         pushed_by=before.pushed_by if before is not None and (same or pull) else event.actor,

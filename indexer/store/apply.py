@@ -1,9 +1,8 @@
-"""The one door through which the inventory changes: evidence in, one transaction out.
+"""The only way to change the inventory: evidence in, one transaction out.
 
-Both kinds of evidence take the same way: lock the repositories, load what is on record, let ``inventory``
-decide, write state, history, audit and due work together. The order of locks is the same for everyone:
-repositories by id, then unread manifests and blobs by digest; so writers wait for each other but never in a
-circle.
+Events and observations take the same steps: lock the repositories, load what is on record, let ``inventory`` decide,
+write state, history, audit entries and work items together. Everyone locks in the same order, so that writers wait for
+each other but never in a circle: repositories by id, then manifests that are not read and blobs, by digest.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from datetime import datetime
 from enum import Enum
 
 from indexer.inventory.apply_event import apply_event
-from indexer.inventory.apply_observation import TagObservation, apply_observation, as_deletion
+from indexer.inventory.apply_manifest_observation import apply_manifest_observation
+from indexer.inventory.apply_tag_observation import apply_tag_observation, as_deletion
 from indexer.inventory.changes import AuditSource, Change, ManifestChanged
 from indexer.inventory.events import Event
-from indexer.inventory.precedence import ObservationVerdict
-from indexer.inventory.pulls import asking_of, attribute
+from indexer.inventory.observations import ManifestObservation, ObservationVerdict, TagObservation
+from indexer.inventory.pulls import attribute, pull_key_of
 from indexer.inventory.records import ManifestKey, ManifestRecord
-from indexer.inventory.repository_manifests import ManifestObservation, observe_manifest
 from indexer.oci.reference import RepositoryName
 from indexer.store import events, manifests, own_requests, repositories, unmatched_checks
 from indexer.store.applying.loading import (
@@ -37,21 +36,21 @@ from indexer.store.pool import Connection
 
 
 class Stored(Enum):
-    """What became of a look."""
+    """What an observation came to."""
 
     CONFIRMED = "confirmed"
     CHANGED = "changed"
-    INCONCLUSIVE = "doubted"
+    INCONCLUSIVE = "inconclusive"
     OVERTAKEN = "overtaken"
-    """News arrived while the look was under way; look again."""
+    """An event was applied while the registry was asked. Observe again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedRevision:
-    """An observation, and the revision the record had before it was made (0: nothing was on record).
+    """An observation, and the revision that the record had before it was made (0: nothing was on record).
 
-    ``first_reconcile``: the repository was never compared before. ``absent_at``: when it was, last. ``waited`` and
-    ``verified_before``: as of ``inventory.seen.see``.
+    ``first_reconcile``: the repository was never compared before. ``absent_at``: when it was last compared completely.
+    ``waited`` and ``verified_before``: see ``apply_tag_observation``.
     """
 
     observation: TagObservation
@@ -64,7 +63,7 @@ class ObservedRevision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedEvents:
-    """What a batch of events came to: those that were new, and how many were not."""
+    """The events of a batch that were new, and how many were not."""
 
     fresh: Sequence[Event]
     repeated: int
@@ -76,7 +75,7 @@ class AppliedEvents:
 
 
 async def prepare(lookups: Lookups, batch: Sequence[Event]) -> None:
-    """Commit the words a batch uses before the transaction that uses them: see ``lookups``."""
+    """Commit the lookup rows and repositories of a batch, before the transaction that uses them (see ``lookups``)."""
     await lookups.repositories(
         repositories.earliest((event.repository, event.occurred_at) for event in batch)
     )
@@ -114,58 +113,58 @@ async def apply_events(
     return AppliedEvents(fresh=fresh, repeated=len(batch) - len(fresh))
 
 
-async def apply_observations(
+async def apply_tag_observations(
     held: Connection,
     lookups: Lookups,
-    looks: Sequence[ObservedRevision],
+    observed: Sequence[ObservedRevision],
     *,
     source: AuditSource,
     now: datetime,
     run_id: int | None = None,
 ) -> list[Stored]:
-    """Store looks, each only if its tag's revision is what it was before the look; one per tag.
+    """Store observations, one per tag, each only if its tag still has the revision it had before.
 
     In the caller's transaction. The repositories must be on record.
     """
     dummies = await manifests.find_dummies(held)
-    looks = [replace(look, observation=as_deletion(look.observation, dummies)) for look in looks]
-    observations = [look.observation for look in looks]
+    observed = [replace(each, observation=as_deletion(each.observation, dummies)) for each in observed]
+    observations = [each.observation for each in observed]
     writing = await begin(held, lookups, {observation.repository for observation in observations})
     await load_for_observations(writing, observations)
     stored: list[Stored] = []
     changes: list[Change] = []
-    for look in looks:
-        key = (look.observation.repository, look.observation.tag)
+    for each in observed:
+        key = (each.observation.repository, each.observation.tag)
         record = writing.known.tags.get(key)
-        if (record.revision if record is not None else 0) != look.revision:
+        if (record.revision if record is not None else 0) != each.revision:
             stored.append(Stored.OVERTAKEN)
             continue
-        seen = apply_observation(
+        result = apply_tag_observation(
             record,
             writing.known.histories.get(key, ()),
-            look.observation,
-            held=_hold_on(writing, look.observation),
+            each.observation,
+            manifest=_manifest_of(writing, each.observation),
             source=source,
-            first_reconcile=look.first_reconcile,
-            absent_at=look.absent_at,
-            waited=look.waited,
-            verified_before=look.verified_before,
+            first_reconcile=each.first_reconcile,
+            absent_at=each.absent_at,
+            waited=each.waited,
+            verified_before=each.verified_before,
         )
-        for change in seen.changes:
-            writing.known.fold(change)  # two tags of one manifest hold it once
-        changes += seen.changes
-        stored.append(_STORED[seen.judgement])
+        for change in result.changes:
+            writing.known.fold(change)  # two tags of one manifest record it once
+        changes += result.changes
+        stored.append(_STORED[result.verdict])
     await write(writing, changes, now=now, run_id=run_id)
     return stored
 
 
-def _hold_on(writing: Writing, observation: TagObservation) -> ManifestRecord | None:
+def _manifest_of(writing: Writing, observation: TagObservation) -> ManifestRecord | None:
     if observation.digest is None:
         return None
     return writing.known.manifests.get((observation.repository, observation.digest))
 
 
-async def see_manifests(
+async def apply_manifest_observations(
     held: Connection,
     lookups: Lookups,
     observations: Sequence[ManifestObservation],
@@ -175,14 +174,14 @@ async def see_manifests(
     run_id: int | None = None,
     waited: Container[ManifestKey] = (),
 ) -> list[Stored]:
-    """Store observations of manifests, each judged by what is on record once its repository is locked; one a manifest.
+    """Store observations, one per manifest, each against the record as it is once its repository is locked.
 
-    In the caller's transaction. The repositories must be on record. ``waited``: those that were asked for again and
-    again (``inventory.held``).
+    In the caller's transaction. The repositories must be on record. ``waited``: those that were observed again and
+    again (``apply_manifest_observation``).
     """
     writing = await begin(held, lookups, {observation.repository for observation in observations})
     keys = [(observation.repository, observation.digest) for observation in observations]
-    writing.known.manifests = await manifests.find_held_manifests(
+    writing.known.manifests = await manifests.find_repository_manifests(
         held, keys=keys, repository_ids=writing.repository_ids
     )
     remember_loaded(writing)
@@ -191,13 +190,15 @@ async def see_manifests(
     confirmed: list[ManifestObservation] = []
     for key, observation in zip(keys, observations, strict=True):
         record = writing.known.manifests.get(key)
-        judged = observe_manifest(record, observation, source=source, waited=key in waited)
-        changes += judged.changes
-        stored.append(_STORED[judged.judgement])
-        if judged.judgement is ObservationVerdict.CONFIRMED:
+        result = apply_manifest_observation(record, observation, source=source, waited=key in waited)
+        changes += result.changes
+        stored.append(_STORED[result.verdict])
+        if result.verdict is ObservationVerdict.CONFIRMED:
             confirmed.append(observation)
     await write(writing, changes, now=now, run_id=run_id)
-    await manifests.confirm_held(held, observations=confirmed, repository_ids=writing.repository_ids)
+    await manifests.confirm_repository_manifests(
+        held, observations=confirmed, repository_ids=writing.repository_ids
+    )
     return stored
 
 
@@ -210,10 +211,10 @@ async def apply_changes(
     now: datetime,
     run_id: int | None = None,
 ) -> None:
-    """Write changes of repositories that need no record but the one they carry; in the caller's transaction."""
+    """Write changes that are decided already and carry their records; in the caller's transaction."""
     writing = await begin(held, lookups, set(repositories))
     keys = [(c.after.repository, c.after.digest) for c in changes if isinstance(c, ManifestChanged)]
-    writing.known.manifests = await manifests.find_held_manifests(
+    writing.known.manifests = await manifests.find_repository_manifests(
         held, keys=keys, repository_ids=writing.repository_ids
     )
     remember_loaded(writing)
@@ -240,11 +241,11 @@ async def _drop_repeated(held: Connection, batch: Sequence[Event], *, now: datet
 
 
 async def _attribute_pulls(writing: Writing, fresh: Sequence[Event], *, now: datetime) -> None:
-    """Find the tags that GETs by digest are pulls of, and keep the checks that wait for theirs."""
-    asked = {asking for event in fresh if (asking := asking_of(event)) is not None}
-    if not asked:
+    """Find the tags that GETs by digest are pulls of, and store the checks that still wait."""
+    wanted = {key for event in fresh if (key := pull_key_of(event)) is not None}
+    if not wanted:
         return
-    checks = await unmatched_checks.find_checks(writing.connection, asked=asked)
+    checks = await unmatched_checks.find_checks(writing.connection, keys=wanted)
     found = attribute(fresh, checks)
     writing.known.pulled_tags = found.tags
     await unmatched_checks.put_checks(writing.connection, waiting=found.waiting, at=now)

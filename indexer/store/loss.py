@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from indexer.inventory.loss import Account, Downtime, LossState, LossStatement, Witness
+from indexer.inventory.loss import Account, Downtime, InstanceRecord, LossState, LossStatement
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -53,9 +53,9 @@ async def waits_since_before(connection: Connection, *, before: datetime, receiv
     return waits
 
 
-async def list_witnesses(connection: Connection) -> list[Witness]:
+async def list_instances(connection: Connection) -> list[InstanceRecord]:
     """Return what is known of each registry instance that was heard lately."""
-    return [Witness(**dict(row)) for row in await connection.fetch(SQL["list_witnesses"])]
+    return [InstanceRecord(**dict(row)) for row in await connection.fetch(SQL["list_instances"])]
 
 
 async def decided_until(connection: Connection) -> datetime | None:

@@ -9,8 +9,8 @@ from datetime import datetime
 import asyncpg
 
 from indexer.inventory.dummies import DUMMIES
+from indexer.inventory.observations import ManifestObservation
 from indexer.inventory.records import ManifestKey, ManifestRecord
-from indexer.inventory.repository_manifests import ManifestObservation
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName
 from indexer.store.pool import Connection
@@ -90,13 +90,13 @@ async def add_manifests(
     return found
 
 
-async def find_held_manifests(
+async def find_repository_manifests(
     connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
 ) -> dict[ManifestKey, ManifestRecord]:
     """Return what is on record of the repositories' hold on the manifests."""
     names = {number: name for name, number in repository_ids.items()}
     rows = await connection.fetch(
-        SQL["find_held_manifests"],
+        SQL["find_repository_manifests"],
         [repository_ids[repository] for repository, _ in keys],
         [digest_to_bytes(digest) for _, digest in keys],
     )
@@ -151,7 +151,7 @@ async def add_blobs(connection: Connection, *, sizes: Mapping[Digest, int]) -> d
     return await find_blobs(connection, digests=sizes)
 
 
-async def list_held(
+async def list_unconfirmed(
     connection: Connection,
     *,
     repository: RepositoryName,
@@ -163,7 +163,7 @@ async def list_held(
 
     Those on record as held, and those on record as deleted that an index names which is held.
     """
-    rows = await connection.fetch(SQL["list_held"], repository, unconfirmed_since, after, limit)
+    rows = await connection.fetch(SQL["list_unconfirmed"], repository, unconfirmed_since, after, limit)
     return [
         ManifestRecord(
             repository=repository,
@@ -177,7 +177,7 @@ async def list_held(
     ]
 
 
-async def confirm_held(
+async def confirm_repository_manifests(
     connection: Connection,
     *,
     observations: Sequence[ManifestObservation],
@@ -186,7 +186,7 @@ async def confirm_held(
     """Remember of manifests that what is on record was observed, dated by our clock; the repositories are locked."""
     if observations:
         await connection.execute(
-            SQL["confirm_held"],
+            SQL["confirm_repository_manifests"],
             [repository_ids[each.repository] for each in observations],
             [digest_to_bytes(each.digest) for each in observations],
             [each.observed_at for each in observations],
@@ -198,6 +198,6 @@ async def describe_repository(connection: Connection, *, repository: RepositoryN
     await connection.execute(SQL["describe_repository"], repository)
 
 
-async def count_held(connection: Connection) -> int:
+async def count_repository_manifests(connection: Connection) -> int:
     """Return how many manifests the repositories hold, one held by two counted twice."""
-    return int(await connection.fetchval(SQL["count_held"]))
+    return int(await connection.fetchval(SQL["count_repository_manifests"]))

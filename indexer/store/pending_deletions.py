@@ -27,13 +27,13 @@ class PendingDeletion:
     expected: Digest | None
 
 
-async def count_held_back(held: Connection, *, run_id: int) -> dict[tuple[bool, bool], int]:
+async def count_pending(held: Connection, *, run_id: int) -> dict[tuple[bool, bool], int]:
     """Return how much a walk holds back, by (is a manifest, its repository vanished)."""
-    rows = await held.fetch(SQL["count_held_back"], run_id)
+    rows = await held.fetch(SQL["count_pending"], run_id)
     return {(row["is_manifest"], row["repository_vanished"]): row["held"] for row in rows}
 
 
-async def list_held_back(
+async def list_pending(
     held: Connection, *, run_id: int, manifests: bool, limit: int
 ) -> list[PendingDeletion]:
     """Return the first of what a walk holds back."""
@@ -46,16 +46,16 @@ async def list_held_back(
             as_of=row["as_of"],
             expected=digest_from_bytes(row["expected"]) if row["expected"] else None,
         )
-        for row in await held.fetch(SQL["list_held_back"], run_id, manifests, limit)
+        for row in await held.fetch(SQL["list_pending"], run_id, manifests, limit)
     ]
 
 
-async def drop_held_back(
+async def drop_pending(
     held: Connection, *, run_id: int, done: Sequence[PendingDeletion], manifests: bool
 ) -> None:
     """Forget deletions that were carried out or reported."""
     names, keys = [item.repository for item in done], [item.key for item in done]
-    await held.execute(SQL["drop_held_back"], run_id, names, keys, manifests)
+    await held.execute(SQL["drop_pending"], run_id, names, keys, manifests)
 
 
 async def decide_deletes(held: Connection, *, run_id: int, deletes: bool, brake: str | None) -> None:

@@ -182,11 +182,11 @@ async def list_recorded(
     ]
 
 
-async def list_witnesses(connection: Connection, *, chance: float, limit: int) -> list[TagKey]:
+async def list_readable_tags(connection: Connection, *, chance: float, limit: int) -> list[TagKey]:
     """Return a few tags that are on record as readable; which ones, ``chance`` (0 to 1) says. None: there are none."""
-    rows = await connection.fetch(SQL["list_witnesses"], chance, limit)
+    rows = await connection.fetch(SQL["list_readable_tags"], chance, limit)
     if not rows:
-        rows = await connection.fetch(SQL["list_witnesses"], 0.0, limit)
+        rows = await connection.fetch(SQL["list_readable_tags"], 0.0, limit)
     return [(RepositoryName(row["repository"]), TagName(row["tag"])) for row in rows]
 
 

@@ -1,6 +1,6 @@
-"""Checks that wait for the GET by digest which may follow them: kept between batches, for minutes.
+"""Checks that wait for the GET by digest that may follow: kept between batches, for minutes.
 
-Who asks for what is kept as a hash, so that no address is kept twice.
+What a check and its GET have in common is stored as a hash, so that no address is stored here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from indexer.inventory.pulls import Asking, WaitingCheck
+from indexer.inventory.pulls import PullKey, WaitingCheck
 from indexer.oci.reference import TagName
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -18,21 +18,21 @@ from indexer.store.queries import load
 SQL = load("unmatched_checks")
 
 TAGS_OF_EACH = 16
-"""Tags of one digest that one client may have checked before it fetches: no more are read."""
+"""At most so many tags of one digest that one client checked are read."""
 
 MOST_CHECKS = 2**31 - 1
 
 
 async def find_checks(
-    connection: Connection, *, asked: Iterable[Asking]
-) -> dict[tuple[Asking, TagName], WaitingCheck]:
-    """Return what waits of each that is asked."""
-    by_key = {_key(asking): asking for asking in asked}
-    if not by_key:
+    connection: Connection, *, keys: Iterable[PullKey]
+) -> dict[tuple[PullKey, TagName], WaitingCheck]:
+    """Return the waiting checks of each key."""
+    by_hash = {_hash(key): key for key in keys}
+    if not by_hash:
         return {}
-    rows = await connection.fetch(SQL["find_checks"], list(by_key), TAGS_OF_EACH)
+    rows = await connection.fetch(SQL["find_checks"], list(by_hash), TAGS_OF_EACH)
     return {
-        (by_key[row["match_key"]], TagName(row["name"])): WaitingCheck(
+        (by_hash[row["match_key"]], TagName(row["name"])): WaitingCheck(
             checks=row["checks"], oldest_at=row["oldest_at"], newest_at=row["newest_at"]
         )
         for row in rows
@@ -40,18 +40,18 @@ async def find_checks(
 
 
 async def put_checks(
-    connection: Connection, *, waiting: Mapping[tuple[Asking, TagName], WaitingCheck | None], at: datetime
+    connection: Connection, *, waiting: Mapping[tuple[PullKey, TagName], WaitingCheck | None], at: datetime
 ) -> None:
     """Store what waits now, None: nothing. The repositories must be locked.
 
-    A row of nothing is left to its age: to delete it would take a second statement.
+    A row without checks is removed by its age: to delete it here would take a second statement.
     """
     if not waiting:
         return
-    rows = [(_key(asking), tag, left) for (asking, tag), left in waiting.items()]
+    rows = [(_hash(key), tag, left) for (key, tag), left in waiting.items()]
     await connection.execute(
         SQL["put_checks"],
-        [key for key, _, _ in rows],
+        [hashed for hashed, _, _ in rows],
         [tag for _, tag, _ in rows],
         [at if left is None else left.oldest_at for _, _, left in rows],
         [at if left is None else left.newest_at for _, _, left in rows],
@@ -65,6 +65,6 @@ async def trim_checks(connection: Connection, *, before: datetime, limit: int) -
     return int((await connection.execute(SQL["trim_checks"], before, limit)).rsplit(" ", 1)[1])
 
 
-def _key(asking: Asking) -> uuid.UUID:
-    # No part can hold a NUL: it is not storable.
-    return uuid.UUID(bytes=hashlib.sha256("\0".join(asking).encode()).digest()[:16])
+def _hash(key: PullKey) -> uuid.UUID:
+    # No part can contain a NUL: PostgreSQL does not store one.
+    return uuid.UUID(bytes=hashlib.sha256("\0".join(key).encode()).digest()[:16])

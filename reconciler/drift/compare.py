@@ -14,9 +14,9 @@ from typing import Final
 
 from indexer.common.errors import RegistryError
 from indexer.common.task_group import TaskGroup
-from indexer.inventory.apply_observation import TagObservation, TagState, as_deletion
+from indexer.inventory.apply_tag_observation import as_deletion
+from indexer.inventory.observations import ManifestObservation, TagObservation, TagState
 from indexer.inventory.records import ManifestRecord
-from indexer.inventory.repository_manifests import ManifestObservation
 from indexer.oci.digest import digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import manifests, repositories, tags
@@ -278,7 +278,7 @@ class Comparison:
 
     async def _unconfirmed(self, after: bytes) -> list[ManifestRecord]:
         async with connection(self._comparer.pool) as held:
-            return await manifests.list_held(
+            return await manifests.list_unconfirmed(
                 held,
                 repository=self.repository,
                 unconfirmed_since=self.began - self._comparer.reread_after,

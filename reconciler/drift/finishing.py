@@ -12,9 +12,8 @@ from typing import Final
 
 import structlog
 
-from indexer.inventory.apply_observation import TagObservation, TagState
 from indexer.inventory.changes import AuditAction, AuditSource, DriftCause, DriftKind, Finding
-from indexer.inventory.repository_manifests import ManifestObservation
+from indexer.inventory.observations import ManifestObservation, TagObservation, TagState
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import TagName
 from indexer.store import apply, drift, manifests, pending_deletions, reconcile_runs, repositories, tags
@@ -77,9 +76,9 @@ class Finisher:
 
     async def _decide_brake(self) -> BrakePulled | None:
         async with connection(self._pool) as held:
-            pending = await pending_deletions.count_held_back(held, run_id=self._run.id)
+            pending = await pending_deletions.count_pending(held, run_id=self._run.id)
             tag_count = await tags.count_live(held)
-            manifest_count = await manifests.count_held(held)
+            manifest_count = await manifests.count_repository_manifests(held)
         for resource, on_record, is_manifest in (
             ("tags", tag_count, False),
             ("manifests", manifest_count, True),
@@ -102,10 +101,10 @@ class Finisher:
             ]
             now = datetime.now(UTC)
             async with transaction(self._pool) as held:
-                stored = await apply.apply_observations(
+                stored = await apply.apply_tag_observations(
                     held, self._lookups, observations, source=AuditSource.WALK, now=now, run_id=self._run.id
                 )
-                await pending_deletions.drop_held_back(held, run_id=self._run.id, done=chunk, manifests=False)
+                await pending_deletions.drop_pending(held, run_id=self._run.id, done=chunk, manifests=False)
             self._counts.update(result.value for result in stored)
             await self._repairer.observe_again(
                 [
@@ -130,13 +129,13 @@ class Finisher:
             as_of=item.as_of,
         )
         async with transaction(self._pool) as held:
-            (stored,) = await apply.see_manifests(
+            (stored,) = await apply.apply_manifest_observations(
                 held, self._lookups, [observation], source=AuditSource.WALK, now=now, run_id=self._run.id
             )
             if stored is Stored.INCONCLUSIVE:
                 await resolve_again(held, [observation], now=now)
             self._counts["changed"] += stored is Stored.CHANGED
-            await pending_deletions.drop_held_back(held, run_id=self._run.id, done=[item], manifests=True)
+            await pending_deletions.drop_pending(held, run_id=self._run.id, done=[item], manifests=True)
 
     async def _report_held_back(self) -> None:
         while chunk := await self._next(manifests_=False):
@@ -157,11 +156,11 @@ class Finisher:
                 await drift.add_findings(
                     held, findings=findings, run_id=self._run.id, repository_ids=ids, note=HELD_BACK
                 )
-                await pending_deletions.drop_held_back(held, run_id=self._run.id, done=chunk, manifests=False)
+                await pending_deletions.drop_pending(held, run_id=self._run.id, done=chunk, manifests=False)
 
     async def _next(self, *, manifests_: bool) -> list[PendingDeletion]:
         async with connection(self._pool) as held:
-            return await pending_deletions.list_held_back(
+            return await pending_deletions.list_pending(
                 held, run_id=self._run.id, manifests=manifests_, limit=STORE_CHUNK
             )
 
@@ -173,7 +172,7 @@ class Finisher:
                 add_undecided(undecided, more)
             counts = self._counts + await reconcile_runs.sum_counts(held, run_id=self._run.id)
             if braked:
-                pending = await pending_deletions.count_held_back(held, run_id=self._run.id)
+                pending = await pending_deletions.count_pending(held, run_id=self._run.id)
                 reported = await pending_deletions.unrepaired(held, run_id=self._run.id, limit=1)
                 counts["held_back"] = sum(pending.values()) + sum(row["all_of_them"] for row in reported)
             blocking = blocking_kinds(undecided, counts, share=self._settings.brake_share)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from indexer.common.errors import RegistryDenied, RegistryError
-from indexer.inventory.apply_observation import TagState
 from indexer.inventory.changes import DriftKind
+from indexer.inventory.observations import TagState
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import repositories

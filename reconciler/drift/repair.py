@@ -9,9 +9,8 @@ from typing import Final
 
 import structlog
 
-from indexer.inventory.apply_observation import TagObservation, TagState
 from indexer.inventory.changes import AuditSource, WorkKind
-from indexer.inventory.repository_manifests import ManifestObservation
+from indexer.inventory.observations import ManifestObservation, TagObservation, TagState
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import apply, manifests, repositories, work_items
 from indexer.store.apply import ObservedRevision, Stored
@@ -92,7 +91,7 @@ class Repairer:
             return 0
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
-            stored = await apply.see_manifests(
+            stored = await apply.apply_manifest_observations(
                 held, self._lookups, served, source=AuditSource.WALK, now=now, run_id=self._run.id
             )
             inconclusive = [
@@ -134,7 +133,7 @@ class Repairer:
         """Store observations in one transaction; return counts by ``Stored`` value, and ``FOUND``."""
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
-            stored = await apply.apply_observations(
+            stored = await apply.apply_tag_observations(
                 held, self._lookups, observations, source=AuditSource.WALK, now=now, run_id=self._run.id
             )
         results = list(zip(observations, stored, strict=True))

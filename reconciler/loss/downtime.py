@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from indexer.inventory.loss import Downtime, LossState, LossStatement, ReceiverSession, Witness
+from indexer.inventory.loss import Downtime, InstanceRecord, LossState, LossStatement, ReceiverSession
 
 PATIENCE: Final = timedelta(seconds=30)
 """A registry repeats a refused delivery after its ``backoff``, by default a second."""
@@ -53,7 +53,7 @@ def downtimes(sessions: Iterable[ReceiverSession]) -> list[Downtime]:
 
 
 def after_downtime(
-    downtime: Downtime, witnesses: Sequence[Witness], *, now: datetime, some_unlinked: bool = False
+    downtime: Downtime, witnesses: Sequence[InstanceRecord], *, now: datetime, some_unlinked: bool = False
 ) -> Mapping[int, LossStatement] | None:
     """Return the statements about a downtime, by instance id; None: it is too early.
 
@@ -80,7 +80,7 @@ def after_downtime(
     return statements
 
 
-def _counted(downtime: Downtime, witness: Witness) -> bool:
+def _counted(downtime: Downtime, witness: InstanceRecord) -> bool:
     return (
         witness.counted_from is not None
         and witness.counted_to is not None
@@ -89,7 +89,7 @@ def _counted(downtime: Downtime, witness: Witness) -> bool:
     )
 
 
-def _alive(downtime: Downtime, witnesses: Sequence[Witness]) -> list[Witness]:
+def _alive(downtime: Downtime, witnesses: Sequence[InstanceRecord]) -> list[InstanceRecord]:
     """Return the instances that may have been running when the downtime began."""
     concerned = [each for each in witnesses if each.first_seen_at < downtime.to_at]
     if not concerned:

@@ -115,7 +115,7 @@ async def _decide_downtimes(held: Connection, accounts: Iterable[Account]) -> No
             continue
         now = datetime.now(UTC)
         statements = after_downtime(
-            downtime, await loss.list_witnesses(held), now=now, some_unlinked=unlinked
+            downtime, await loss.list_instances(held), now=now, some_unlinked=unlinked
         )
         if statements is None:
             return

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from indexer.common.errors import RegistryDenied, RegistryError, RegistryUnavailable
 from indexer.common.task_group import TaskGroup
-from indexer.inventory.apply_observation import TagObservation, TagState
+from indexer.inventory.observations import TagObservation, TagState
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import Confirmed, Found, NotFound, TagAnswer

@@ -14,9 +14,9 @@ from indexer.common.backoff import growing_wait
 from indexer.common.errors import RegistryError, StoreUnavailable
 from indexer.inventory.changes import AuditSource, Change, ManifestChanged, VerifyTagsOfDigest, WorkKind
 from indexer.inventory.dummies import is_dummy_content
+from indexer.inventory.observations import ManifestObservation
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.inventory.records import ManifestKey
-from indexer.inventory.repository_manifests import ManifestObservation
 from indexer.oci.config import ImageConfig, parse_image_config
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.manifest import ParsedManifest, parse_manifest
@@ -195,7 +195,7 @@ class Resolver:
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
             observations = [_served(answer) for answer in answers]
-            stored = await apply.see_manifests(
+            stored = await apply.apply_manifest_observations(
                 held,
                 self._lookups,
                 observations,
@@ -272,7 +272,9 @@ class Resolver:
         async with transaction(self._pool) as held:
             ids = await repositories.lock_repositories(held, names={row.repository})
             await manifests.add_dummy(held, digest=read.digest, at=now)
-            record = (await manifests.find_held_manifests(held, keys=[key], repository_ids=ids)).get(key)
+            record = (await manifests.find_repository_manifests(held, keys=[key], repository_ids=ids)).get(
+                key
+            )
             changes: list[Change] = [VerifyTagsOfDigest(repository=row.repository, digest=read.digest)]
             if record is not None and record.present:
                 as_of = max(record.as_of, content.as_of)
@@ -288,7 +290,7 @@ class Resolver:
         children = _children_of(answers)
         if not children:
             return ()
-        on_record = await manifests.find_held_manifests(
+        on_record = await manifests.find_repository_manifests(
             held,
             keys=[(row.repository, digest) for row, digest in children],
             repository_ids={row.repository: row.repository_id for row, _ in children},
@@ -331,7 +333,7 @@ class Resolver:
                 ask = VerifyTagsOfDigest(repository=row.repository, digest=digest)
                 await apply.apply_changes(held, self._lookups, [ask], repositories=[row.repository], now=now)
                 return _later(row)
-            (stored,) = await apply.see_manifests(
+            (stored,) = await apply.apply_manifest_observations(
                 held,
                 self._lookups,
                 [_observation(row.repository, digest, answer, served=False)],

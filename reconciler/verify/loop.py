@@ -13,8 +13,8 @@ from prometheus_client import Counter, Histogram
 
 from indexer.background.loop import IterationResult
 from indexer.common.errors import RegistryError, RegistryUnavailable, StoreUnavailable
-from indexer.inventory.apply_observation import TagObservation, TagState
 from indexer.inventory.changes import AuditSource, WorkKind
+from indexer.inventory.observations import TagObservation, TagState
 from indexer.inventory.records import TagKey, TagRecord
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import apply, import_absence, tags, verification_latency, work_items
@@ -216,7 +216,7 @@ class Verifier:
     async def _others_answer(self) -> bool:
         """Return whether the registry serves other tags, or none are on record; else its storage may be unavailable."""
         async with connection(self._pool) as held:
-            witnesses = await tags.list_witnesses(held, chance=random.random(), limit=WITNESSES)  # noqa: S311
+            witnesses = await tags.list_readable_tags(held, chance=random.random(), limit=WITNESSES)  # noqa: S311
         for repository, tag in witnesses:
             answered = await observe_tags(
                 self._registry, repository, [TagQuestion(tag=tag)], limit=self._limit
@@ -281,7 +281,7 @@ class Verifier:
         verified: list[WorkItem] = []
         later: list[Deferred] = []
         async with transaction(self._pool) as held:
-            stored = await apply.apply_observations(
+            stored = await apply.apply_tag_observations(
                 held,
                 self._lookups,
                 [each.to_store() for each in observations],

@@ -12,7 +12,7 @@ from yarl import URL
 
 from indexer.common.rfc3339 import format_time
 from indexer.inventory import history
-from indexer.inventory.history import Becoming, Timeline
+from indexer.inventory.history import Timeline, Transition
 from indexer.inventory.records import Interval, TimeSource
 from indexer.inventory.semver import looks_immutable
 from indexer.oci.digest import digest_to_bytes
@@ -55,7 +55,7 @@ class World:
     newest: dict[Key, datetime] = field(default_factory=dict)
     url: str = ""
 
-    async def learn(self, key: Key, news: Becoming) -> None:
+    async def learn(self, key: Key, news: Transition) -> None:
         """Fit news in as the store does: only what it can touch is loaded."""
         whole = self.timelines.get(key, ())
         first = sum(part.valid_from <= news.at for part in whole) - 1
@@ -100,7 +100,7 @@ class World:
                     yield key, interval
 
     def held(self, key: Key, instant: datetime) -> Interval | None:
-        return history.held_at(self.timelines[key], instant)
+        return history.interval_at(self.timelines[key], instant)
 
 
 async def random_world(connection: Connection, seed: int) -> World:
@@ -119,7 +119,7 @@ async def random_world(connection: Connection, seed: int) -> World:
         seen = chance.random() < 0.3
         await world.learn(
             key,
-            Becoming(
+            Transition(
                 at=at(minutes),
                 digest=chance.choice([*DIGESTS, None]),
                 source=TimeSource.FIRST_SEEN if seen else TimeSource.EVENT,

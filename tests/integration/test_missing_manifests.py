@@ -108,7 +108,7 @@ async def take_in(
 async def hold_on(pool: Pool, digest: Digest) -> ManifestRecord:
     number = await pool.fetchval("SELECT id FROM repository")
     async with pool.acquire() as connection:
-        found = await manifests.find_held_manifests(
+        found = await manifests.find_repository_manifests(
             connection, keys=[(APP, digest)], repository_ids={APP: number}
         )
     return found[APP, digest]

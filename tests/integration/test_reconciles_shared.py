@@ -245,7 +245,7 @@ async def test_end__died_in_the_middle(pool: Pool, lookups: Lookups, monkeypatch
         state.remove_silently(name, tag="v2")
     monkeypatch.setattr(finishing, "STORE_CHUNK", 5)
     with monkeypatch.context() as patch:
-        patch.setattr(pending_deletions, "list_held_back", once_only(pending_deletions.list_held_back))
+        patch.setattr(pending_deletions, "list_pending", once_only(pending_deletions.list_pending))
         with pytest.raises(Killed):
             await take_part(pool, lookups, DirectRegistry(state), replace(SHARED, brake_share=0.5))
     assert 11 == await pool.fetchval("SELECT count(*) FROM pending_deletion")

@@ -199,7 +199,7 @@ async def test_status__of_a_registry_that_is_known_by_imported_history_alone(mig
                 name,
                 events,
             )
-        witnesses = await loss.list_witnesses(held)
+        witnesses = await loss.list_instances(held)
     finally:
         await held.close()
     assert ["alive"] == [row["instance"] for row in picture_json(await read_view(migrated_url))["instances"]]

@@ -81,19 +81,19 @@ async def test_tag__that_cannot_be_stored_holds_up_no_other(
 ) -> None:
     """Whatever is wrong with one look is that tag's failure: it is counted, and waits longer each time."""
     state, _ = await pushed(pool, lookups, *TAGS)
-    apply_observations = apply.apply_observations
+    apply_tag_observations = apply.apply_tag_observations
 
     async def refuse(
         held: Any, words: Lookups, observations: Sequence[ObservedRevision], **named: Any
     ) -> list[Stored]:
         if "bad" in {look.observation.tag for look in observations}:
             raise ValueError("refused")
-        return await apply_observations(held, words, observations, **named)
+        return await apply_tag_observations(held, words, observations, **named)
 
     verifier = Verifier(pool, lookups, DirectRegistry(state), concurrency=4)
     waits = []
     with monkeypatch.context() as patch:
-        patch.setattr(apply, "apply_observations", refuse)
+        patch.setattr(apply, "apply_tag_observations", refuse)
         await rounds(pool, verifier, until=1)
         for count in range(1, 4):
             assert {"bad": count} == await attempts(pool)
@@ -136,7 +136,7 @@ async def test_database__that_is_away_is_no_tags_fault(
 
     await asyncio.sleep(0.01)
     with monkeypatch.context() as patch:
-        patch.setattr(apply, "apply_observations", away)
+        patch.setattr(apply, "apply_tag_observations", away)
         with pytest.raises(StoreUnavailable):
             await Verifier(pool, lookups, DirectRegistry(state), concurrency=4).run_once()
     assert dict.fromkeys(TAGS, 0) == await attempts(pool)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis.stateful import rule
 
-from indexer.inventory.apply_observation import TagObservation, as_deletion
+from indexer.inventory.apply_tag_observation import as_deletion
 from indexer.inventory.dummies import DUMMIES
+from indexer.inventory.observations import TagObservation
 from indexer.inventory.records import TagRecord
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.media_types import DOCKER_MANIFEST

@@ -19,12 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from indexer.ingest.envelope import decode
 from indexer.inventory import history
-from indexer.inventory.apply_event import Known, apply_event
-from indexer.inventory.apply_observation import TagObservation, TagState, apply_observation
+from indexer.inventory.apply_event import apply_event
+from indexer.inventory.apply_manifest_observation import apply_manifest_observation
+from indexer.inventory.apply_tag_observation import apply_tag_observation
 from indexer.inventory.changes import AuditSource, Entry
-from indexer.inventory.precedence import ObservationVerdict
+from indexer.inventory.known import Known
+from indexer.inventory.observations import ManifestObservation, ObservationVerdict, TagObservation, TagState
 from indexer.inventory.records import ManifestRecord, TagRecord
-from indexer.inventory.repository_manifests import ManifestObservation, observe_manifest
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.media_types import OCI_MANIFEST
 from indexer.oci.reference import RepositoryName, TagName
@@ -195,13 +196,13 @@ class InventoryMachine(RuleBasedStateMachine):
     def store_manifest(self, observation: ManifestObservation, *, waited: bool = False) -> ObservationVerdict:
         key = (REPOSITORY, observation.digest)
         record = self.known.manifests.get(key)
-        judged = observe_manifest(record, observation, source=AuditSource.WALK, waited=waited)
+        judged = apply_manifest_observation(record, observation, source=AuditSource.WALK, waited=waited)
         for change in judged.changes:
             self.known.fold(change)
-        if judged.judgement is ObservationVerdict.CONFIRMED and record is not None:
+        if judged.verdict is ObservationVerdict.CONFIRMED and record is not None:
             as_of = max(record.as_of, observation.observed_at)
             self.known.manifests[key] = replace(record, as_of=as_of)
-        return judged.judgement
+        return judged.verdict
 
     def observe(self, tag: TagName) -> TagObservation:
         digest = self.registry.link_of(REPOSITORY, tag)
@@ -231,18 +232,18 @@ class InventoryMachine(RuleBasedStateMachine):
         key = (REPOSITORY, observation.tag)
         if self.revision(observation.tag) != revision:
             return None
-        seen = apply_observation(
+        seen = apply_tag_observation(
             self.known.tags.get(key),
             self.known.histories.get(key, ()),
             observation,
-            held=self.hold_on(observation.digest),
+            manifest=self.hold_on(observation.digest),
             source=AuditSource.VERIFY,
             waited=waited,
             verified_before=verified_before,
         )
         for change in seen.changes:
             self.known.fold(change)
-        return seen.judgement
+        return seen.verdict
 
     def hold_on(self, digest: Digest | None) -> ManifestRecord | None:
         return None if digest is None else self.known.manifests.get((REPOSITORY, digest))

@@ -14,9 +14,8 @@ from hypothesis import settings
 from hypothesis.stateful import invariant
 
 from indexer.ingest.envelope import decode
-from indexer.inventory.apply_observation import TagObservation
 from indexer.inventory.changes import AuditSource
-from indexer.inventory.repository_manifests import ManifestObservation
+from indexer.inventory.observations import ManifestObservation, TagObservation
 from indexer.oci.digest import digest_from_bytes
 from indexer.store import apply, repositories
 from indexer.store.apply import ObservedRevision, Stored
@@ -68,7 +67,7 @@ class StoreMachine(InventoryMachine):
 
         async def apply_observation() -> Stored:
             async with transaction(self.pool) as held:
-                (stored,) = await apply.apply_observations(
+                (stored,) = await apply.apply_tag_observations(
                     held,
                     self.lookups,
                     [ObservedRevision(observation=observation, revision=revision, **how)],
@@ -87,7 +86,7 @@ class StoreMachine(InventoryMachine):
 
         async def apply_observation() -> Stored:
             async with transaction(self.pool) as held:
-                (stored,) = await apply.see_manifests(
+                (stored,) = await apply.apply_manifest_observations(
                     held,
                     self.lookups,
                     [observation],

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from indexer.inventory.apply_event import Known, apply_event
-from indexer.inventory.apply_observation import ObservationResult, TagObservation, TagState, apply_observation
+from indexer.inventory.apply_event import apply_event
+from indexer.inventory.apply_tag_observation import apply_tag_observation
 from indexer.inventory.changes import (
     AuditAction,
     AuditSource,
@@ -24,7 +24,9 @@ from indexer.inventory.changes import (
     WorkRequested,
 )
 from indexer.inventory.events import Event, EventAction
-from indexer.inventory.precedence import CLOCK_MARGIN, RACE_WINDOW, ObservationVerdict
+from indexer.inventory.known import Known
+from indexer.inventory.observations import ObservationResult, ObservationVerdict, TagObservation, TagState
+from indexer.inventory.precedence import CLOCK_MARGIN, RACE_WINDOW
 from indexer.inventory.records import BrokenReason, TagRecord, TimeSource
 from indexer.oci.digest import Digest
 from indexer.oci.media_types import OCI_MANIFEST
@@ -94,11 +96,11 @@ def told(*events: Event) -> Known:
 def judged(known: Known, observation: TagObservation, **more: Any) -> ObservationResult:
     key = (REPOSITORY, TAG)
     found = (REPOSITORY, observation.digest) if observation.digest else None
-    return apply_observation(
+    return apply_tag_observation(
         known.tags.get(key),
         known.histories.get(key, ()),
         observation,
-        held=known.manifests.get(found) if found else None,
+        manifest=known.manifests.get(found) if found else None,
         source=AuditSource.VERIFY,
         **more,
     )
@@ -254,7 +256,7 @@ def test_look__that_agrees_confirms() -> None:
     """Nothing changes but how well we know it: the revision stays."""
     known = told(push(1, A))
     revision = record(known).revision
-    assert ObservationVerdict.CONFIRMED == looked(known, look(9, TagState.CONFIRMED, A)).judgement
+    assert ObservationVerdict.CONFIRMED == looked(known, look(9, TagState.CONFIRMED, A)).verdict
     assert (at(9), None, revision) == (
         record(known).verified_at,
         record(known).read_at,
@@ -266,7 +268,7 @@ def test_look__right_after_an_event_proves_nothing() -> None:
     """The registry announces a push before it writes the tag's link."""
     known = told(push(1, A), push(10, B))
     soon = 10 + RACE_WINDOW.total_seconds() / 2
-    assert ObservationResult(judgement=ObservationVerdict.INCONCLUSIVE) == looked(
+    assert ObservationResult(verdict=ObservationVerdict.INCONCLUSIVE) == looked(
         known, look(soon, TagState.POINTS, A)
     )
     assert B == record(known).digest
@@ -314,7 +316,7 @@ def test_look__tells_why_a_tag_is_broken() -> None:
     looked(known, look(60, TagState.BROKEN, unreadable=True))
     assert BrokenReason.UNREADABLE_TAG == record(known).broken_reason
     again = looked(known, look(70, TagState.BROKEN))
-    assert (ObservationVerdict.CONFIRMED, []) == (again.judgement, actions(again.changes))
+    assert (ObservationVerdict.CONFIRMED, []) == (again.verdict, actions(again.changes))
     assert BrokenReason.DANGLING_TAG == record(known).broken_reason
     apply_event(known, push(80, A))
     assert (None, False) == (record(known).broken_reason, record(known).broken)

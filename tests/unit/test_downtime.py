@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.inventory.loss import Downtime, LossState, ReceiverSession, Witness
+from indexer.inventory.loss import Downtime, InstanceRecord, LossState, ReceiverSession
 from reconciler.loss.downtime import PATIENCE, SPEAKS_AGAIN, after_downtime, downtimes
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -35,8 +35,8 @@ def witness(
     counted: tuple[float, float] | None = None,
     address: str = "registry:5000",
     number: int = 7,
-) -> Witness:
-    return Witness(
+) -> InstanceRecord:
+    return InstanceRecord(
         id=number,
         address=address,
         first_seen_at=at(first),
@@ -101,7 +101,7 @@ def test_downtimes__every_second_is_in_a_door_or_a_gap(spans: list[tuple[int, in
         ),
     ],
 )
-def test_claim__unknown(seen: Witness, now: datetime, reconcile: bool) -> None:
+def test_claim__unknown(seen: InstanceRecord, now: datetime, reconcile: bool) -> None:
     """What is not proved is unknown, from our last word to our first, and only silence calls for a walk."""
     claims = after_downtime(GAP, [seen], now=now)
     assert claims is not None
@@ -123,7 +123,7 @@ def test_claim__unknown(seen: Witness, now: datetime, reconcile: bool) -> None:
         pytest.param([witness(first=120, announced=130)], id="it is new"),
     ],
 )
-def test_claim__none(seen: list[Witness]) -> None:
+def test_claim__none(seen: list[InstanceRecord]) -> None:
     """Counters speak for themselves, and who was not there is not spoken of."""
     assert {} == after_downtime(GAP, seen, now=LATE)
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from indexer.ingest.envelope import decode
-from indexer.inventory.apply_event import Known, apply_event
+from indexer.inventory.apply_event import apply_event
 from indexer.inventory.changes import AuditAction, Entry, ManifestChanged
 from indexer.inventory.dummies import DUMMIES, MOST_BYTES, is_dummy_content
+from indexer.inventory.known import Known
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.manifest import parse_manifest
 from indexer.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST

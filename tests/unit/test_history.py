@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.inventory import history
-from indexer.inventory.history import Becoming, Timeline
+from indexer.inventory.history import Timeline, Transition
 from indexer.inventory.records import Interval, TimeSource
 from indexer.oci.digest import Digest
 
@@ -20,8 +20,8 @@ def at(seconds: float) -> datetime:
     return EPOCH + timedelta(seconds=seconds)
 
 
-def becoming(seconds: float, digest: Digest | None, source: TimeSource = TimeSource.EVENT) -> Becoming:
-    return Becoming(at=at(seconds), digest=digest, source=source)
+def becoming(seconds: float, digest: Digest | None, source: TimeSource = TimeSource.EVENT) -> Transition:
+    return Transition(at=at(seconds), digest=digest, source=source)
 
 
 def held(start: float, end: float | None, digest: Digest, source: TimeSource = TimeSource.EVENT) -> Interval:
@@ -107,7 +107,7 @@ def test_held_at__is_half_open() -> None:
     timeline = told((1, A), (2, B), (3, None))
     assert [
         None if part is None else part.digest
-        for part in (history.held_at(timeline, at(seconds)) for seconds in (1, 2, 3))
+        for part in (history.interval_at(timeline, at(seconds)) for seconds in (1, 2, 3))
     ] == [A, B, None]
 
 
@@ -160,7 +160,7 @@ def test_any_order__distinct_instants_give_the_true_timeline(news: list[tuple[in
 
 def test_append__an_end_is_as_exact_as_what_ended_it() -> None:
     """A deletion found by a look is known to lie between two instants, one that was told is not."""
-    found = Becoming(at=at(9), digest=None, source=TimeSource.FIRST_SEEN, not_before=at(4))
+    found = Transition(at=at(9), digest=None, source=TimeSource.FIRST_SEEN, not_before=at(4))
     (ended,) = history.append(told((1, A)), found)
     assert (TimeSource.FIRST_SEEN, at(4), at(9)) == (ended.to_source, ended.to_not_before, ended.valid_to)
     (told_of,) = told((1, A), (2, None))

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.inventory.apply_event import Known, apply_event
+from indexer.inventory.apply_event import apply_event
 from indexer.inventory.changes import Checked, Entry, Pulled
 from indexer.inventory.events import Event, EventAction, RequestInfo
-from indexer.inventory.pulls import WINDOW, Asking, Attribution, Checks, WaitingCheck, attribute
+from indexer.inventory.known import Known
+from indexer.inventory.pulls import WINDOW, Attribution, Checks, PullKey, WaitingCheck, attribute
 from indexer.oci.digest import Digest
 from indexer.oci.media_types import OCI_MANIFEST
 from indexer.oci.reference import RepositoryName, TagName
@@ -81,7 +82,7 @@ def test_attribute__tags_of_gets(words: str, expected: dict[str, str]) -> None:
 def test_attribute__is_the_same_in_batches_of_one(words: str) -> None:
     """However requests are cut into batches, in the order of their times, the same come to be pulls of tags."""
     whole = attribute(asks(words), {}).tags
-    waiting: dict[tuple[Asking, TagName], WaitingCheck] = {}
+    waiting: dict[tuple[PullKey, TagName], WaitingCheck] = {}
     tags: dict[str, TagName] = {}
     for event in sorted(asks(words), key=lambda each: each.occurred_at):
         found = attribute([event], waiting)
@@ -95,7 +96,7 @@ def test_attribute__is_the_same_in_batches_of_one(words: str) -> None:
 
 
 def waits(checks: int, seconds: float, since: float | None = None) -> Checks:
-    key = Asking(REPOSITORY, A, "10.0.0.1", "containerd/2", "node")
+    key = PullKey(REPOSITORY, A, "10.0.0.1", "containerd/2", "node")
     return {
         (key, TagName("v1")): WaitingCheck(
             checks=checks, oldest_at=at(seconds if since is None else since), newest_at=at(seconds)

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from indexer.inventory.apply_event import Known, apply_event
-from indexer.inventory.apply_observation import TagState
+from indexer.inventory.apply_event import apply_event
+from indexer.inventory.apply_manifest_observation import apply_manifest_observation
 from indexer.inventory.changes import (
     AuditSource,
     Change,
@@ -21,9 +21,10 @@ from indexer.inventory.changes import (
 )
 from indexer.inventory.dummies import DUMMIES
 from indexer.inventory.events import EventAction
-from indexer.inventory.precedence import CLOCK_MARGIN, ObservationVerdict
+from indexer.inventory.known import Known
+from indexer.inventory.observations import ManifestObservation, ObservationVerdict, TagState
+from indexer.inventory.precedence import CLOCK_MARGIN
 from indexer.inventory.records import ManifestRecord
-from indexer.inventory.repository_manifests import ManifestObservation, observe_manifest
 from indexer.oci.digest import Digest
 from tests.unit.test_apply_evidence import REPOSITORY, TAG, A, at, delete, event, judged, look, push, told
 
@@ -78,8 +79,8 @@ def test_observation__is_weighed_with_the_margin_of_the_clocks(
     record: ManifestRecord | None, observation: ManifestObservation, judgement: ObservationVerdict
 ) -> None:
     """One that contradicts evidence which is younger, or too close for the clocks, changes nothing."""
-    found = observe_manifest(record, observation, source=AuditSource.WALK)
-    assert judgement == found.judgement
+    found = apply_manifest_observation(record, observation, source=AuditSource.WALK)
+    assert judgement == found.verdict
     after = held_after(found.changes)
     if judgement is ObservationVerdict.CHANGED:
         assert after is not None
@@ -91,7 +92,7 @@ def test_observation__is_weighed_with_the_margin_of_the_clocks(
 
 def test_observation__brings_back_what_was_called_gone() -> None:
     """It is in the log and in the drift report, and what was not read is read."""
-    changes = observe_manifest(
+    changes = apply_manifest_observation(
         hold(10, deleted=True), asked(60, served=True), source=AuditSource.WALK, tag=TAG
     ).changes
     (entry,) = [change for change in changes if isinstance(change, Entry)]
@@ -106,7 +107,7 @@ def test_observation__brings_back_what_was_called_gone() -> None:
 
 def test_observation__of_one_that_is_gone() -> None:
     """The tags on record with it are looked at."""
-    changes = observe_manifest(hold(10), asked(60, served=False), source=AuditSource.VERIFY).changes
+    changes = apply_manifest_observation(hold(10), asked(60, served=False), source=AuditSource.VERIFY).changes
     assert VerifyTagsOfDigest(repository=REPOSITORY, digest=A) in changes
     assert ["manifest.deleted"] == [change.action for change in changes if isinstance(change, Entry)]
 
@@ -119,7 +120,7 @@ def test_look__that_confirms_a_tag_proves_its_manifest(dead: ManifestRecord | No
     if dead is not None:
         known.manifests[REPOSITORY, A] = dead
     seen = judged(known, look(60, TagState.POINTS, A))
-    assert ObservationVerdict.CHANGED == seen.judgement
+    assert ObservationVerdict.CHANGED == seen.verdict
     after = held_after(seen.changes)
     assert after is not None
     assert after.present
@@ -131,9 +132,9 @@ def test_look__that_reads_the_link_alone_has_the_manifest_asked_for() -> None:
     known = told(push(1, A))
     known.manifests[REPOSITORY, A] = hold(10, deleted=True)
     seen = judged(known, look(60, TagState.CONFIRMED, A))
-    assert ObservationVerdict.CONFIRMED == seen.judgement
+    assert ObservationVerdict.CONFIRMED == seen.verdict
     assert held_after(seen.changes) is None
-    assert [(A, True)] == [(due.key, due.held) for due in dues(seen.changes)]
+    assert [(A, True)] == [(due.key, due.even_if_read) for due in dues(seen.changes)]
 
 
 def test_look__close_to_a_deletion_has_the_manifest_asked_for() -> None:
@@ -141,16 +142,18 @@ def test_look__close_to_a_deletion_has_the_manifest_asked_for() -> None:
     known = told(push(1, A))
     known.manifests[REPOSITORY, A] = hold(58, deleted=True)
     seen = judged(known, look(60, TagState.POINTS, A))
-    assert ObservationVerdict.CONFIRMED == seen.judgement
+    assert ObservationVerdict.CONFIRMED == seen.verdict
     assert held_after(seen.changes) is None
-    assert [(A, True)] == [(due.key, due.held) for due in dues(seen.changes)]
+    assert [(A, True)] == [(due.key, due.even_if_read) for due in dues(seen.changes)]
 
 
 def test_look__that_confirms_asks_for_what_was_not_read() -> None:
     """The store leaves out what was read; what waits keeps its time."""
     seen = judged(told(push(1, A)), look(60, TagState.POINTS, A))
-    assert ObservationVerdict.CONFIRMED == seen.judgement
-    assert [(A, False, True)] == [(due.key, due.held, due.unless_waiting) for due in dues(seen.changes)]
+    assert ObservationVerdict.CONFIRMED == seen.verdict
+    assert [(A, False, True)] == [
+        (due.key, due.even_if_read, due.unless_waiting) for due in dues(seen.changes)
+    ]
 
 
 def test_look__that_finds_a_move_to_one_called_gone() -> None:
@@ -169,7 +172,7 @@ def test_push__older_than_the_deletion_has_the_registry_asked(seconds: float) ->
     known = Known(manifests={(REPOSITORY, A): hold(10, deleted=True)})
     changes = apply_event(known, push(seconds, A, tag=None))
     assert not known.manifests[REPOSITORY, A].present
-    assert [(A, True)] == [(due.key, due.held) for due in dues(changes)]
+    assert [(A, True)] == [(due.key, due.even_if_read) for due in dues(changes)]
 
 
 @pytest.mark.parametrize(("seconds", "is_asked"), [(11.0, True), (11 + MARGIN, False)])
@@ -178,7 +181,7 @@ def test_push__just_after_a_deletion_has_the_registry_asked(seconds: float, is_a
     known = Known(manifests={(REPOSITORY, A): hold(10, deleted=True)})
     changes = apply_event(known, push(seconds, A, tag=None))
     assert known.manifests[REPOSITORY, A].present
-    assert [is_asked] == [due.held for due in dues(changes)]
+    assert [is_asked] == [due.even_if_read for due in dues(changes)]
 
 
 @pytest.mark.parametrize(

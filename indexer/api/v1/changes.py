@@ -18,7 +18,7 @@ from indexer.common.rfc3339 import format_time
 from indexer.inventory.records import TimeSource
 from indexer.oci.digest import digest_from_bytes
 from indexer.store.identifiers import event_text
-from indexer.store.listing.changes import changes_between, held_at
+from indexer.store.listing.changes import changes_between, digests_at
 from indexer.store.listing.freshness import freshness
 from indexer.store.listing.page_query import Row, fetch_page
 from indexer.store.listing.scopes import find_scope
@@ -84,7 +84,7 @@ async def list_changes(call: ApiCall[ChangesQuery]) -> Items:
         )
         listing = changes_between(scope=scope, since=query.since, until=until)
         found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
-        before = await held_at(held, rows=found.rows, at=query.since)
+        before = await digests_at(held, rows=found.rows, at=query.since)
         count = await counted(held, call, listing)
     shown = [_show(row, previous) for row, previous in zip(found.rows, before, strict=True)]
     between = {"since": format_time(query.since), "until": format_time(until)}

@@ -1,1 +1,1 @@
-"""The parts of ``store/apply``: what a transaction holds, what changes come to, and how they are written."""
+"""The parts of ``store/apply``: what a transaction loads, changes by kind, and how they are written."""

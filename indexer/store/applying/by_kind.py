@@ -1,4 +1,4 @@
-"""Changes by what they change: each noun's last state only. Pure."""
+"""Changes by kind: of each record the last state only. Pure."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from indexer.inventory.changes import (
 )
 from indexer.inventory.records import ManifestKey, ManifestRecord, TagKey
 from indexer.oci.digest import Digest
-from indexer.store import manifests
+from indexer.store.manifests import Announced
 
 
 @dataclass(slots=True, kw_only=True)
-class Sorted:
-    """Changes by what they change, each noun's last state only; entries and findings in their order."""
+class ChangesByKind:
+    """Changes by kind. Of tags, manifests and blobs the last state only; everything else in its order."""
 
     tags: dict[TagKey, TagChanged] = field(default_factory=dict)
-    held: dict[ManifestKey, ManifestRecord] = field(default_factory=dict)
-    announced: dict[Digest, manifests.Announced] = field(default_factory=dict)
+    manifests: dict[ManifestKey, ManifestRecord] = field(default_factory=dict)
+    announced: dict[Digest, Announced] = field(default_factory=dict)
     blobs: dict[Digest, int] = field(default_factory=dict)
     pulls: list[Pulled] = field(default_factory=list)
     checks: list[Checked] = field(default_factory=list)
-    dues: list[WorkRequested] = field(default_factory=list)
-    doubtful: list[VerifyTagsOfDigest] = field(default_factory=list)
+    work: list[WorkRequested] = field(default_factory=list)
+    digests_to_verify: list[VerifyTagsOfDigest] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 
-def sort(changes: Iterable[Change]) -> Sorted:  # noqa: C901 - one case per kind of change
-    """Sort changes: each was decided on what those before it made."""
-    by = Sorted()
+def by_kind(changes: Iterable[Change]) -> ChangesByKind:  # noqa: C901 - one case per kind of change
+    """Sort changes, each of which was decided on those before it."""
+    by = ChangesByKind()
     for change in changes:
         match change:
             case TagChanged():
                 by.tags[change.after.key] = change
             case ManifestChanged():
-                by.held[change.after.repository, change.after.digest] = change.after
+                by.manifests[change.after.repository, change.after.digest] = change.after
                 if change.media_type or change.size_bytes:
-                    by.announced[change.after.digest] = manifests.Announced(
+                    by.announced[change.after.digest] = Announced(
                         media_type=change.media_type, size_bytes=change.size_bytes
                     )
             case BlobAnnounced():
@@ -58,9 +58,9 @@ def sort(changes: Iterable[Change]) -> Sorted:  # noqa: C901 - one case per kind
             case Checked():
                 by.checks.append(change)
             case WorkRequested():
-                by.dues.append(change)
+                by.work.append(change)
             case VerifyTagsOfDigest():
-                by.doubtful.append(change)
+                by.digests_to_verify.append(change)
             case Entry():
                 by.entries.append(change)
             case Finding():

@@ -1,4 +1,4 @@
-"""One transaction's view of the inventory: the locked repositories, and what is on record of what evidence names."""
+"""What a transaction loads: the locked repositories, and what is on record of everything that evidence names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from indexer.inventory.apply_event import Known
-from indexer.inventory.apply_observation import TagObservation, agrees
+from indexer.inventory.apply_tag_observation import agrees
 from indexer.inventory.events import Event, EventAction
+from indexer.inventory.known import Known
+from indexer.inventory.observations import TagObservation
 from indexer.inventory.precedence import CLOCK_MARGIN, absence
 from indexer.inventory.records import ManifestKey, TagKey
 from indexer.oci.reference import RepositoryName
@@ -19,7 +20,7 @@ from indexer.store.pool import Connection
 
 @dataclass(slots=True, kw_only=True)
 class Writing:
-    """One transaction's view: the connection, the locked repositories, what was loaded and what is known now."""
+    """A transaction: its connection, its locked repositories, what was loaded, and what is known now."""
 
     connection: Connection
     lookups: Lookups
@@ -29,14 +30,14 @@ class Writing:
 
 
 async def begin(held: Connection, lookups: Lookups, names: Iterable[RepositoryName]) -> Writing:
-    """Lock repositories; whatever else is done to them in this transaction comes after."""
+    """Lock repositories, before anything else is done to them in this transaction."""
     ids = await repositories.lock_repositories(held, names=names)
     return Writing(connection=held, lookups=lookups, repository_ids=ids)
 
 
 async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
     """Load what is on record of everything that events name."""
-    tagged = repositories_tags(fresh)
+    tagged = tags_of_events(fresh)
     writing.known.tags = await tags.find_tags(
         writing.connection, keys=sorted(tagged), repository_ids=writing.repository_ids
     )
@@ -44,7 +45,7 @@ async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
         writing.connection, since=tagged, repository_ids=writing.repository_ids
     )
     held = {(event.repository, event.digest) for event in fresh if event.digest and not event.is_blob}
-    writing.known.manifests = await manifests.find_held_manifests(
+    writing.known.manifests = await manifests.find_repository_manifests(
         writing.connection, keys=sorted(held), repository_ids=writing.repository_ids
     )
     deleted = {
@@ -70,10 +71,10 @@ async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
 
 
 async def _find_absences(writing: Writing, fresh: Sequence[Event]) -> None:
-    """Put what is known not to have been there, of tags that are on no record, beside the record.
+    """Add an absence for tags that are not on record and are known not to have existed at an instant.
 
-    For imported events, and for pulls, which show that a tag is there and not since when. It is not part of what was
-    loaded: there is no row of it.
+    For imported events, and for pulls, which show that a tag exists and not since when. It is not part of what was
+    loaded, since it has no row.
     """
     unknown = {
         (event.repository, event.tag)
@@ -84,19 +85,19 @@ async def _find_absences(writing: Writing, fresh: Sequence[Event]) -> None:
     }
     if not unknown:
         return
-    walked = await import_absence.find_reconciled(
+    reconciled = await import_absence.find_reconciled(
         writing.connection, repository_ids=[writing.repository_ids[repository] for repository, _ in unknown]
     )
     for key in unknown:
         timeline = writing.known.histories.get(key, ())
         ended = timeline[-1].valid_to if timeline else None
-        known = [at for at in (walked.get(writing.repository_ids[key[0]]), ended) if at is not None]
+        known = [at for at in (reconciled.get(writing.repository_ids[key[0]]), ended) if at is not None]
         if known:
             writing.known.tags[key] = absence(key, max(known))
 
 
-def repositories_tags(fresh: Sequence[Event]) -> dict[TagKey, datetime]:
-    """Return the tags that events name, each with the earliest instant they speak of."""
+def tags_of_events(fresh: Sequence[Event]) -> dict[TagKey, datetime]:
+    """Return the tags that events name, each with the earliest instant of its events."""
     earliest: dict[TagKey, datetime] = {}
     for event in fresh:
         if event.tag is not None and not (event.ours and event.action is EventAction.PULL):
@@ -107,7 +108,7 @@ def repositories_tags(fresh: Sequence[Event]) -> dict[TagKey, datetime]:
 
 
 async def load_for_observations(writing: Writing, observations: Sequence[TagObservation]) -> None:
-    """Load what is on record of tags that were looked at; the history only of those that differ."""
+    """Load what is on record of observed tags; the history only of those that differ."""
     ids = writing.repository_ids
     keys = [(observation.repository, observation.tag) for observation in observations]
     writing.known.tags = await tags.find_tags(writing.connection, keys=keys, repository_ids=ids)
@@ -127,14 +128,14 @@ async def load_for_observations(writing: Writing, observations: Sequence[TagObse
             writing.connection, since=since, repository_ids=ids
         )
     found: list[ManifestKey] = [(o.repository, o.digest) for o in observations if o.digest is not None]
-    writing.known.manifests = await manifests.find_held_manifests(
+    writing.known.manifests = await manifests.find_repository_manifests(
         writing.connection, keys=found, repository_ids=ids
     )
     remember_loaded(writing)
 
 
 def remember_loaded(writing: Writing) -> None:
-    """Keep what was loaded beside what is known from now on: rows are written by what became of them."""
+    """Keep what was loaded beside what is known from now on: rows are written by the difference."""
     writing.loaded = Known(
         tags=dict(writing.known.tags),
         histories=dict(writing.known.histories),

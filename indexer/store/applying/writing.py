@@ -1,4 +1,4 @@
-"""Changes into rows: content first, then what refers to it, then history, log, due work and counters."""
+"""Changes into rows: manifests and blobs first, then what refers to them, history, log, work items and counters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from indexer.oci.kinds import Kind
 from indexer.oci.media_types import is_index
 from indexer.oci.reference import RepositoryName
 from indexer.store import audit, drift, history, manifest_contents, manifests, repositories, tags, work_items
-from indexer.store.applying.by_kind import Sorted, sort
+from indexer.store.applying.by_kind import ChangesByKind, by_kind
 from indexer.store.applying.loading import Writing
 from indexer.store.instants import FOR_EVER, NEVER
 from indexer.store.lookups import Facet
@@ -28,13 +28,13 @@ async def write(
     run_id: int | None,
     pulls_apart: bool = False,
 ) -> None:
-    """Write what changes come to, in the transaction that loaded what they rest on."""
-    by = sort(changes)
-    manifest_rows = await _write_content(writing, by)
+    """Write changes, in the transaction that loaded the records they were decided on."""
+    by = by_kind(changes)
+    manifest_rows = await _add_contents(writing, by)
     manifest_ids = {digest: row.id for digest, row in manifest_rows.items()}
     actor_ids = await writing.lookups.actors(_actors(by))
     counted: dict[int, Counted] = {}
-    await _write_held(writing, by, counted, manifest_ids, actor_ids)
+    await _write_manifests(writing, by, counted, manifest_ids, actor_ids)
     await _write_tags(writing, by, counted, manifest_ids, actor_ids)
     await _write_pulls(writing, by, counted)
     if by.entries:
@@ -50,18 +50,20 @@ async def write(
         )
 
 
-def _actors(by: Sorted) -> set[str]:
+def _actors(by: ChangesByKind) -> set[str]:
     names = {change.after.pushed_by for change in by.tags.values()}
     names |= {part.actor for change in by.tags.values() for part in change.history}
-    names |= {record.pushed_by for record in by.held.values()}
+    names |= {record.pushed_by for record in by.manifests.values()}
     names |= {entry.event.actor for entry in by.entries if entry.event is not None}
     return {name for name in names if name}
 
 
-async def _write_content(writing: Writing, by: Sorted) -> dict[Digest, manifests.ManifestRow]:
+async def _add_contents(writing: Writing, by: ChangesByKind) -> dict[Digest, manifests.ManifestRow]:
     """Add the manifests and blobs that anything written here refers to."""
-    wanted: set[Digest] = {digest for _, digest in by.held}
-    wanted |= {Digest(item.key) for item in by.dues if item.kind is WorkKind.RESOLVE and not item.held}
+    wanted: set[Digest] = {digest for _, digest in by.manifests}
+    wanted |= {
+        Digest(item.key) for item in by.work if item.kind is WorkKind.RESOLVE and not item.even_if_read
+    }
     for change in by.tags.values():
         wanted |= {part.digest for part in change.history}
         if change.after.digest is not None:
@@ -92,27 +94,27 @@ async def _write_content(writing: Writing, by: Sorted) -> dict[Digest, manifests
 
 
 def announced_kind(media_type: str) -> str:
-    """An index is known by its media type; what else a manifest is, only its content tells."""
+    """Return the kind that a media type tells: an index. Of any other manifest only its content tells the kind."""
     return Kind.INDEX if is_index(media_type) else Kind.UNKNOWN
 
 
-async def _write_held(
+async def _write_manifests(
     writing: Writing,
-    by: Sorted,
+    by: ChangesByKind,
     counted: dict[int, Counted],
     manifest_ids: dict[Digest, int],
     actor_ids: dict[str, int],
 ) -> None:
-    if not by.held:
+    if not by.manifests:
         return
     written = await manifests.put_repository_manifests(
         writing.connection,
-        records=list(by.held.values()),
+        records=list(by.manifests.values()),
         repository_ids=writing.repository_ids,
         manifest_ids=manifest_ids,
         actor_ids=actor_ids,
     )
-    for key, record in by.held.items():
+    for key, record in by.manifests.items():
         if (writing.repository_ids[record.repository], manifest_ids[record.digest]) not in written:
             continue
         before = writing.loaded.manifests.get(key)
@@ -122,7 +124,7 @@ async def _write_held(
 
 async def _write_tags(
     writing: Writing,
-    by: Sorted,
+    by: ChangesByKind,
     counted: dict[int, Counted],
     manifest_ids: dict[Digest, int],
     actor_ids: dict[str, int],
@@ -131,16 +133,16 @@ async def _write_tags(
         return
     held, ids = writing.connection, writing.repository_ids
     live = [change.after for change in by.tags.values() if change.after.live]
-    dead = [change.after for change in by.tags.values() if not change.after.live]
+    deleted = [change.after for change in by.tags.values() if not change.after.live]
     before = writing.loaded.tags
-    known = [record.key for record in live if record.key in before and not before[record.key].live]
-    ended = [record.key for record in dead if record.key in before and before[record.key].live]
-    if known:
-        await tags.drop_tombstones(held, keys=known, repository_ids=ids)
+    revived = [record.key for record in live if record.key in before and not before[record.key].live]
+    ended = [record.key for record in deleted if record.key in before and before[record.key].live]
+    if revived:
+        await tags.drop_tombstones(held, keys=revived, repository_ids=ids)
     if ended:
         await tags.drop_tags(held, keys=ended, repository_ids=ids)
-    if dead:
-        await tags.put_tombstones(held, records=dead, repository_ids=ids)
+    if deleted:
+        await tags.put_tombstones(held, records=deleted, repository_ids=ids)
     if live:
         unknown = Facet(media_type="")
         await tags.put_tags(
@@ -160,14 +162,14 @@ async def _write_tags(
         manifest_ids=manifest_ids,
         actor_ids=actor_ids,
     )
-    # After the history: what a manifest says of its age counts only where nothing tells that the tag came later.
+    # After the history: the image's creation time is used only where the history does not say that the tag is younger.
     weak = [r.digest for r in live if r.published_source is TimeSource.FIRST_SEEN and r.digest]
     if weak:
         await manifest_contents.describe_tags(held, manifest_ids=[manifest_ids[digest] for digest in weak])
     for key, change in by.tags.items():
         row = _counted(writing, counted, key[0])
         _count_tag(row, before.get(key), change.after)
-        # What was pushed and deleted in one batch was published all the same.
+        # A tag that was pushed and deleted in one batch was published all the same.
         for interval in change.history:
             row.published_at = max(row.published_at or NEVER, interval.valid_from)
 
@@ -178,7 +180,7 @@ def _count_tag(row: Counted, before: TagRecord | None, after: TagRecord) -> None
         row.published_at = max(row.published_at or NEVER, after.published_at)
 
 
-async def _write_pulls(writing: Writing, by: Sorted, counted: dict[int, Counted]) -> None:
+async def _write_pulls(writing: Writing, by: ChangesByKind, counted: dict[int, Counted]) -> None:
     of_tags: dict[tuple[int, str], tuple[datetime, int]] = {}
     of_manifests: dict[tuple[int, bytes], tuple[datetime, int]] = {}
     for pull in by.pulls:
@@ -200,9 +202,9 @@ async def _write_pulls(writing: Writing, by: Sorted, counted: dict[int, Counted]
 
 
 async def _write_checks(
-    writing: Writing, by: Sorted, counted: dict[int, Counted]
+    writing: Writing, by: ChangesByKind, counted: dict[int, Counted]
 ) -> dict[tuple[int, bytes], datetime]:
-    """Write when tags and repositories were checked; return the same of manifests."""
+    """Write when tags and repositories were last checked; return the same of manifests."""
     of_tags: dict[tuple[int, str], datetime] = {}
     of_manifests: dict[tuple[int, bytes], datetime] = {}
     for check in by.checks:
@@ -221,22 +223,22 @@ async def _write_checks(
 
 async def _write_entries(
     writing: Writing,
-    by: Sorted,
+    by: ChangesByKind,
     manifest_ids: dict[Digest, int],
     actor_ids: dict[str, int],
     counted: dict[int, Counted],
     *,
     pulls_apart: bool,
 ) -> None:
-    told = [entry.event for entry in by.entries if entry.event is not None]
+    events = [entry.event for entry in by.entries if entry.event is not None]
     blob_ids = await manifests.add_blobs(writing.connection, sizes=by.blobs) if by.blobs else {}
     ids = audit.EntryIds(
         repositories=writing.repository_ids,
         manifests=manifest_ids,
         blobs=blob_ids,
         actors=actor_ids,
-        clients=await writing.lookups.clients(event.request for event in told),
-        instances=await writing.lookups.instances(event.instance for event in told),
+        clients=await writing.lookups.clients(event.request for event in events),
+        instances=await writing.lookups.instances(event.instance for event in events),
     )
     apart = [e for e in by.entries if pulls_apart and e.action in audit.PULL_ACTIONS]
     logged = [e for e in by.entries if not (pulls_apart and e.action in audit.PULL_ACTIONS)]
@@ -244,38 +246,43 @@ async def _write_entries(
         await audit.stage_entries(writing.connection, entries=logged, ids=ids)
     if apart:
         await audit.stage_pulls(writing.connection, entries=apart, ids=ids)
-    for event in told:
+    for event in events:
         row = _counted(writing, counted, event.repository)
         row.announced_at = min(row.announced_at or event.occurred_at, event.occurred_at)
 
 
 async def _write_work(
-    writing: Writing, by: Sorted, manifest_rows: dict[Digest, manifests.ManifestRow], *, now: datetime
+    writing: Writing, by: ChangesByKind, manifest_rows: dict[Digest, manifests.ManifestRow], *, now: datetime
 ) -> None:
     ids = writing.repository_ids
-    looks = {
+    verifications = {
         WorkKey(kind=item.kind, repository_id=ids[item.repository], key=item.key)
-        for item in by.dues
+        for item in by.work
         if item.kind is WorkKind.VERIFY
     }
-    if by.doubtful:
-        keys = [(item.repository, item.digest) for item in by.doubtful]
+    if by.digests_to_verify:
+        keys = [(item.repository, item.digest) for item in by.digests_to_verify]
         found = await tags.tags_of_digests(writing.connection, keys=keys, repository_ids=ids)
-        looks |= {WorkKey(kind=WorkKind.VERIFY, repository_id=number, key=tag) for number, tag in found}
+        verifications |= {
+            WorkKey(kind=WorkKind.VERIFY, repository_id=number, key=tag) for number, tag in found
+        }
     wanted = [
         (
             WorkKey(kind=WorkKind.RESOLVE, repository_id=ids[item.repository], key=item.key),
             item.unless_waiting,
         )
-        for item in by.dues
+        for item in by.work
         if item.kind is WorkKind.RESOLVE and _is_to_be_read(item, manifest_rows)
     ]
     reads = {key for key, unless_waiting in wanted if not unless_waiting}
     missing = {key for key, unless_waiting in wanted if unless_waiting} - reads
     measures = {
-        WorkKey(kind=WorkKind.MEASURE, repository_id=ids[repository], key="") for repository, _ in by.held
+        WorkKey(kind=WorkKind.MEASURE, repository_id=ids[repository], key="")
+        for repository, _ in by.manifests
     }
-    due_at = dict.fromkeys(looks, now + work_items.FIRST_OBSERVATION_DELAY) | dict.fromkeys(reads, now)
+    due_at = dict.fromkeys(verifications, now + work_items.FIRST_OBSERVATION_DELAY) | dict.fromkeys(
+        reads, now
+    )
     due_at |= dict.fromkeys(measures, now + work_items.MEASURE_DELAY)
     await work_items.enqueue_at(writing.connection, due_at=due_at, now=now)
     await work_items.add_work(writing.connection, keys=missing, now=now)
@@ -286,8 +293,8 @@ def _counted(writing: Writing, counted: dict[int, Counted], repository: Reposito
 
 
 def _is_to_be_read(item: WorkRequested, rows: dict[Digest, manifests.ManifestRow]) -> bool:
-    """Tell whether to read a manifest: one that is pushed also if it was read in part, one confirmed if not at all."""
-    if item.held:
+    """Tell whether to read a manifest: a pushed one unless it was read in full, a confirmed one unless it was read."""
+    if item.even_if_read:
         return True
     row = rows[Digest(item.key)]
     return not row.read if item.unless_waiting else row.content != "read"

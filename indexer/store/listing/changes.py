@@ -79,10 +79,10 @@ def changes_between(*, scope: Scope | None, since: datetime, until: datetime) ->
     )
 
 
-async def held_at(connection: Connection, *, rows: Sequence[Row], at: datetime) -> Sequence[bytes | None]:
+async def digests_at(connection: Connection, *, rows: Sequence[Row], at: datetime) -> Sequence[bytes | None]:
     """Return the packed digest that the tag of each row pointed to at an instant; None: it did not exist."""
     found = await connection.fetch(
-        SQL["held_at"], [row["repository_id"] for row in rows], [row["tag"] for row in rows], at
+        SQL["digests_at"], [row["repository_id"] for row in rows], [row["tag"] for row in rows], at
     )
     return [row["digest"] for row in found]
 

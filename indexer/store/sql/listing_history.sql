@@ -3,7 +3,7 @@
 SELECT EXISTS (SELECT FROM tag WHERE repository_id = $1 AND name = $2)
     OR EXISTS (SELECT FROM tag_history WHERE repository_id = $1 AND name = $2)
 
--- name: held_at
+-- name: digests_at
 -- What each tag $2 of repository $1 (ids) pointed to at the instant $3, in their order; null: nothing.
 SELECT m.digest
 FROM unnest($1::integer[], $2::text[]) WITH ORDINALITY AS wanted (repository_id, name, place)

@@ -16,7 +16,7 @@ SELECT EXISTS (SELECT FROM inbox WHERE done_at IS NULL AND received_at < $1)
     OR EXISTS (SELECT FROM receiver_session WHERE heartbeat_at >= $2 AND spooled > 0)
     OR NOT EXISTS (SELECT FROM receiver_session WHERE heartbeat_at >= $2)
 
--- name: list_witnesses
+-- name: list_instances
 -- The registry instances that sent us something, with the last account that is known to be of each: since when and until
 -- when it was read. One without events is known by imported history alone.
 SELECT i.id, i.address, i.first_seen_at, i.last_seen_at, p.began_at AS counted_from,

@@ -11,7 +11,7 @@ ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes, facet_id = 
 WHERE manifest.content = 'announced' AND manifest.size_bytes = 0 AND excluded.size_bytes > 0
 RETURNING id, digest, content
 
--- name: find_held_manifests
+-- name: find_repository_manifests
 -- Whether repositories $1 hold the manifests with the digests $2.
 SELECT wanted.repository_id, wanted.digest, h.pushed_at, h.as_of, h.deleted_at, a.name AS pushed_by
 FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
@@ -41,7 +41,7 @@ SELECT * FROM unnest($1::bytea[], $2::bigint[]) AS new (digest, size_bytes) ORDE
 ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes
 WHERE blob.size_bytes = 0 AND excluded.size_bytes > 0
 
--- name: list_held
+-- name: list_unconfirmed
 -- Manifests of which nothing has confirmed since $2 that repository $1 holds them, after digest $3, at most $4: those on
 -- record as held, and those on record as deleted that an index names which is held.
 SELECT m.digest, h.pushed_at, h.as_of, h.deleted_at, a.name AS pushed_by
@@ -57,7 +57,7 @@ WHERE r.name = $1 AND m.digest > $3
   ))
 ORDER BY m.digest LIMIT $4
 
--- name: confirm_held
+-- name: confirm_repository_manifests
 -- What is on record of manifests was observed: repositories $1 (ids, locked), digests $2, at $3.
 UPDATE repository_manifest AS h SET as_of = greatest(h.as_of, seen.at)
 FROM unnest($1::integer[], $2::bytea[], $3::timestamptz[]) AS seen (repository_id, digest, at)
@@ -202,6 +202,6 @@ FROM manifest AS m JOIN facet AS f ON f.id = m.facet_id WHERE m.id = $1
 -- Manifest $1 (id) is what facet $2 says.
 UPDATE manifest SET facet_id = $2 WHERE id = $1
 
--- name: count_held
+-- name: count_repository_manifests
 -- How many manifests the repositories hold.
 SELECT coalesce(sum(manifest_count), 0)::bigint FROM repository

@@ -1,13 +1,13 @@
--- name: count_held_back
+-- name: count_pending
 -- How much walk $1 holds back, by noun and by whether the registry knows the repository.
 SELECT is_manifest, repository_vanished, count(*) AS held FROM pending_deletion WHERE run_id = $1 GROUP BY is_manifest, repository_vanished
 
--- name: list_held_back
+-- name: list_pending
 -- Tags (or manifests: $2) that walk $1 holds back, at most $3, by repository and key.
 SELECT repository, key, revision, observed_at, as_of, expected FROM pending_deletion
 WHERE run_id = $1 AND is_manifest = $2 ORDER BY repository, key LIMIT $3
 
--- name: drop_held_back
+-- name: drop_pending
 -- Forgets what walk $1 held back: repositories $2, keys $3, manifests or tags $4.
 DELETE FROM pending_deletion AS h USING unnest($2::text[], $3::text[]) AS done (repository, key)
 WHERE h.run_id = $1 AND h.is_manifest = $4 AND h.repository = done.repository AND h.key = done.key

@@ -13,7 +13,7 @@ LEFT JOIN actor AS a ON a.id = t.pushed_by
 LEFT JOIN tag_tombstone AS d ON t.name IS NULL AND d.repository_id = wanted.repository_id AND d.name = wanted.name
 WHERE t.name IS NOT NULL OR d.name IS NOT NULL
 
--- name: list_witnesses
+-- name: list_readable_tags
 -- At most $2 tags that are on record as readable, of the repositories from the share $1 of all of them on.
 SELECT r.name AS repository, t.name AS tag
 FROM tag AS t JOIN repository AS r ON r.id = t.repository_id
