@@ -144,13 +144,13 @@ async def test_database__that_is_away_is_no_tags_fault(
 
 @pytest.mark.parametrize("back", [timedelta(minutes=1), timedelta(hours=1)])
 @pytest.mark.parametrize("registry_too", [False, True], ids=["ours", "both"])
-@pytest.mark.parametrize("event", [True, False], ids=["event", "not-told"])
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "not-announced"])
 async def test_clock__that_is_set_back_delays_nothing(
-    pool: Pool, lookups: Lookups, *, back: timedelta, registry_too: bool, told: bool
+    pool: Pool, lookups: Lookups, *, back: timedelta, registry_too: bool, announced: bool
 ) -> None:
     """A tag that moves after our clock went back is right after a few looks, and not called verified until then."""
     state, events = await pushed(pool, lookups, "v1")
-    await pool.execute("UPDATE tag SET last_event_at = now()")  # told just before the clock went back
+    await pool.execute("UPDATE tag SET last_event_at = now()")  # an event just before the clock went back
     registry = DirectRegistry(state)
     verifier = Verifier(pool, lookups, registry, concurrency=4)
     await rounds(pool, verifier, until=0)
@@ -159,7 +159,7 @@ async def test_clock__that_is_set_back_delays_nothing(
     if registry_too:
         state.clock = registry.clock
     state.push(APP, SECOND.manifest.data, media_type=SECOND.media_type, tag="v1")
-    if told:
+    if announced:
         await take_in(pool, lookups, events, received_at=registry.clock())
         assert 1 == await pool.fetchval("SELECT count(*) FROM tag WHERE verified_at IS NULL")
     else:
