@@ -1,7 +1,8 @@
-"""The door through which others ask us.
+"""The read APIs over HTTP.
 
-``v1`` has one file per noun: each reads a request into a model, asks the store once or twice, presents. What
-is the same for all of them is here: who asks (``auth``), how a question is read (``parameters``, ``paths``),
-how pages are turned (``pagination``), how answers (``answers``) and refusals (``problems``) look, and what
-describes all that (``openapi``). Nothing here knows SQL, and nothing here changes anything.
+``v1`` is our own API, ``gitlab`` the registry API that GitLab's client speaks, ``oci`` two endpoints of the OCI
+distribution specification. In ``v1`` each resource has a file: it reads a request into a model, calls the store once or
+twice, and serializes the result. What they share is here: authentication (``auth``), parameters and paths of a request
+(``parameters``, ``paths``), cursors (``pagination``), responses (``responses``), errors (``problems``), and the
+document that describes them (``openapi``). Nothing here contains SQL or changes data.
 """

@@ -1,4 +1,4 @@
-"""What a request under ``/api/v1`` takes, for the challenge of a refusal. What is granted, the endpoints ask."""
+"""The access that a path under ``/api/v1`` requires, for the challenge of a 401. The endpoints check the grants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AUDIT = f"{ROOT}/audit"
 
 
 def access_of(raw_path: str) -> tuple[Access, ...]:
-    """Return what the escaped path takes; nothing in particular where grants only narrow the answer."""
+    """Return the access that an escaped path requires; none where grants only restrict what a list shows."""
     if raw_path == _AUDIT or raw_path.startswith(f"{_AUDIT}/"):
         return (AUDIT,)
     if not raw_path.startswith(REPOSITORIES):

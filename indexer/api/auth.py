@@ -1,11 +1,11 @@
-"""Who asks, and what they may read.
+"""Authentication of a request, and what its caller may read.
 
-A request carries ``Authorization: Bearer <token>`` or nothing. Each verifier is asked in turn whether the
-token is one of its own; today there is one, for operators' static tokens. Trust in the registry's own JWTs
-becomes a second one, whose principals read the repositories they were granted.
+A request has ``Authorization: Bearer <token>`` or no such header. The verifiers check the token in turn: one for the
+tokens of ``INDEXER_API_TOKENS``, one (``tokens``) for the registry's own, whose principals may read the repositories
+that the token grants.
 
-A token that no verifier knows is refused even where reading is open to everyone: it is a mistake or an
-attack, and the notifications token must open nothing here.
+A token that no verifier accepts is refused even where reading needs no token: it is a mistake or an attack, and the
+notifications token must grant nothing here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from indexer.common.errors import CallerError
 
 REALM = "registry-indexer"
 MAX_TOKEN_BYTES = 1024 * 1024
-"""As long as Distribution's own limit on headers, so that what opens the registry opens us (12,000 scopes)."""
+"""Distribution's own limit on headers, so that a token that the registry takes is not too long here (12,000 scopes)."""
 
 _ANY = "*"
 
@@ -39,12 +39,12 @@ AUDIT = Access("registry", "audit", _ANY)
 
 
 def pull_of(repository: str) -> Access:
-    """Return what reading a repository takes."""
+    """Return the access that reading a repository requires."""
     return Access("repository", repository, "pull")
 
 
 def scope_of(access: Iterable[Access]) -> str:
-    """Return the ``scope`` of a challenge: actions on one thing joined, things apart by a space, in order."""
+    """Return the ``scope`` of a challenge: one ``type:name:actions`` for each resource, in order."""
     actions: dict[tuple[str, str], list[str]] = {}
     for each in access:
         actions.setdefault((each.type, each.name), []).append(each.action)
@@ -53,7 +53,7 @@ def scope_of(access: Iterable[Access]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
-    """What a refusal says of where to get a token (RFC 6750; Distribution's token authentication)."""
+    """The challenge of a 401: where to get a token (RFC 6750; Distribution's token authentication)."""
 
     realm: str = REALM
     service: str | None = None
@@ -72,9 +72,9 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who asks; ``repositories`` are those they may read, None: all of them, and everything else.
+    """The caller. ``repositories``: those that it may read; None: all, and everything else.
 
-    ``grants``: what a token grants, actions by type and name.
+    ``grants``: the actions that its token grants, by type and name.
     """
 
     name: str
@@ -82,23 +82,23 @@ class Principal:
     grants: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     def may(self, access: Access) -> bool:
-        """Tell whether the principal may do this: type and name exactly, ``*`` grants any action."""
+        """Return whether this is granted: type and name exactly, ``*`` grants any action."""
         if self.repositories is None:
             return True
         granted = self.grants.get((access.type, access.name), frozenset())
         return access.action in granted or _ANY in granted
 
     def may_read(self, repository: str) -> bool:
-        """Tell whether the principal may know of the repository; if not, it looks like a missing one."""
+        """Return whether the repository may be read; if not, it must be answered like a missing one."""
         return self.repositories is None or repository in self.repositories
 
     @property
     def listed(self) -> frozenset[str] | None:
-        """The repositories whose names the principal may list; None: all. The catalog's grant lists all."""
+        """The repositories whose names may be listed; None: all. A grant of the catalog lists all."""
         return None if self.may(CATALOG) else self.repositories
 
     def require(self, *access: Access) -> None:
-        """Raise ``Unauthorized`` unless the principal may do all of this."""
+        """Raise ``Unauthorized`` unless all of this is granted."""
         if not all(self.may(each) for each in access):
             raise Unauthorized("the token does not grant this", error="insufficient_scope", access=access)
 
@@ -107,31 +107,31 @@ ANONYMOUS = Principal(name="anonymous")
 
 
 class Verifier(Protocol):
-    """Knows one kind of token."""
+    """Verifies one kind of token."""
 
     async def verify(self, token: str) -> Principal | None:
-        """Return who the token speaks for, None where it is not a good one of this kind."""
+        """Return the principal of a token; None where it is not a valid one of this kind."""
         ...
 
 
 class StaticTokens:
-    """The operators' tokens from the settings. Compared in constant time, all of them every time."""
+    """The tokens of the settings. A token is compared with all of them, in constant time."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
-        # Hashes are of one length, so that comparing tells nothing about a token's length either.
+        # Hashes have one length, so that the time does not reveal a token's length either.
         self._hashes = [_hash(token) for token in tokens if token]
 
     async def verify(self, token: str) -> Principal | None:
-        """Return the operator where the token is one of the configured ones."""
-        asked = _hash(token)
+        """Return the operator where the token is one of the configured ones, else None."""
+        given = _hash(token)
         found = False
         for known in self._hashes:
-            found |= hmac.compare_digest(known, asked)
+            found |= hmac.compare_digest(known, given)
         return Principal(name="operator") if found else None
 
 
 class Unauthorized(CallerError):  # noqa: N818 - a state of the caller
-    """No token, none that is known, or one that grants too little; ``access`` is what it takes."""
+    """No token, an unknown one, or one that grants too little; ``access`` is what is required."""
 
     def __init__(self, message: str, *, error: str | None = None, access: Sequence[Access] = ()) -> None:
         super().__init__(message, status=401, code="unauthorized")
@@ -140,7 +140,7 @@ class Unauthorized(CallerError):  # noqa: N818 - a state of the caller
 
 
 class Authenticator:
-    """Turns an Authorization header into a principal."""
+    """Finds the principal of a request."""
 
     def __init__(
         self, verifiers: Sequence[Verifier], *, anonymous_read: bool, challenge: Challenge | None = None
@@ -150,9 +150,9 @@ class Authenticator:
         self.challenge = challenge or Challenge()
 
     async def authenticate(self, headers: Sequence[str], *, access: Sequence[Access] = ()) -> Principal:
-        """Return who asks, by all ``Authorization`` headers of the request; raise ``Unauthorized``.
+        """Return the principal by all ``Authorization`` headers of a request; raise ``Unauthorized``.
 
-        ``access`` is what the request will take; only the refusal says so.
+        ``access`` is what the request requires. It is not checked here, but part of the challenge.
         """
         if not headers:
             if self._anonymous_read:
@@ -172,11 +172,11 @@ class Authenticator:
             principal = await verifier.verify(token.strip())
             if principal is not None:
                 return principal
-        raise Unauthorized("the token is not known here", error="invalid_token", access=access)
+        raise Unauthorized("the token is not valid here", error="invalid_token", access=access)
 
 
 def _quoted(value: str) -> str:
-    """Make a text fit between double quotes (RFC 9110 section 5.6.4); what no header can hold is left out."""
+    """Escape a text for double quotes (RFC 9110 section 5.6.4), without characters that a header cannot have."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return "".join(character for character in escaped if character.isprintable())
 

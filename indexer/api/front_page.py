@@ -1,4 +1,4 @@
-"""The page at ``/``: where to go from here. No data, no scripts, no styles from anywhere."""
+"""The page at ``/``: links to the APIs. It has no data, and loads no scripts or styles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the process up, can it answer, and what does it measure."""
+"""``/healthz``, ``/readyz`` and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def healthz(_request: web.Request) -> web.Response:
-    """Answer while the process runs."""
+    """Answer 200 while the process runs."""
     return _json(200, {"status": "ok"})
 
 
 READY_WITHIN_SECONDS = 0.8
-"""A database that does not answer is noticed in a second, also one that is stopped or behind a dead network."""
+"""The answer comes within a second, also where the database is stopped or the network is down."""
 GIVEN_UP_AFTER_SECONDS = 5.0
-"""Then the connection is thrown away, and the next question gets another."""
+"""After that the connection is closed, and the next check opens another."""
 
 
 def readyz(pool: Pool) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Make the endpoint that answers 200 while the database is reachable and its schema is today's."""
+    """Make the endpoint that answers 200 while the database is reachable and its schema is current, else 503."""
     probe = _Probe(pool)
 
     async def handle(_request: web.Request) -> web.Response:
         try:
-            await probe.ask()
+            await probe.check()
         except StoreError as error:
             return _json(503, {"status": "not ready", "reason": str(error)})
         return _json(200, {"status": "ready"})
@@ -42,22 +42,22 @@ def readyz(pool: Pool) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 
 class _Probe:
-    """Asks the database whether it is ready, once for all who want to know at the same time."""
+    """Checks the database; concurrent requests share one check."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._asking: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
-    async def ask(self) -> None:
-        """Raise ``StoreError`` where the database is not ready, or does not say so in time."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._check(), name="readyz")
-            self._asking.add_done_callback(_read)
-        # It is not cancelled at the deadline: a driver that is cancelled waits for the very server that hangs.
-        done, _ = await asyncio.wait({self._asking}, timeout=READY_WITHIN_SECONDS)
+    async def check(self) -> None:
+        """Raise ``StoreError`` where the database is not ready, or does not answer in time."""
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check(), name="readyz")
+            self._checking.add_done_callback(_retrieve)
+        # Not cancelled at the deadline: a cancelled call of the driver waits for the server that hangs.
+        done, _ = await asyncio.wait({self._checking}, timeout=READY_WITHIN_SECONDS)
         if not done:
             raise StoreUnavailable(f"the database does not answer within {READY_WITHIN_SECONDS:g} s")
-        self._asking.result()
+        self._checking.result()
 
     async def _check(self) -> None:
         async with connection(self._pool) as held:
@@ -69,14 +69,14 @@ class _Probe:
                 raise
 
 
-def _read(asked: asyncio.Task[None]) -> None:
-    """Read how it ended: that nobody waited so long is no error to be logged."""
-    if not asked.cancelled():
-        asked.exception()
+def _retrieve(checking: asyncio.Task[None]) -> None:
+    """Retrieve the exception of a check that no request waited for, so that asyncio does not log it."""
+    if not checking.cancelled():
+        checking.exception()
 
 
 async def metrics(_request: web.Request) -> web.Response:
-    """Answer with everything measured in this process, in Prometheus' text form."""
+    """Answer with the metrics of this process, in Prometheus' text format."""
     return web.Response(
         body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST, **_NO_STORE}
     )

@@ -1,4 +1,4 @@
-"""What the endpoints of lists have in common: whose repository it is, how many items there are, the page."""
+"""What the endpoints of lists share: the repository of the path, the count, the page."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from indexer.store.listing.page_query import PageQuery, PageRows, count, count_t
 from indexer.store.pool import Connection
 
 COUNTED_AT_MOST = 100_000
-"""Items that are counted for an estimate; there may be more."""
+"""Where the items themselves are counted for an estimate, counting ends here."""
 
 LONGEST_PAGE_BYTES = 8 * 1024 * 1024
-"""Of the items of a page. A thousand ordinary tags are half a megabyte; what makes pages long is what others wrote."""
+"""Of the items of a page. A thousand ordinary tags are half a megabyte; longer pages come from what clients wrote."""
 
 
 async def readable_repository(connection: Connection, call: ApiCall[Any]) -> RepositoryRef:
-    """Return the repository in the call's path; one the caller may not read is not found either."""
+    """Return the repository of the path; raise a 404 where there is none, or the caller may not read it."""
     name = call.path["repository"]
     found = None
     if call.principal.may_read(name):
@@ -34,10 +34,10 @@ async def readable_repository(connection: Connection, call: ApiCall[Any]) -> Rep
 
 
 async def counted(connection: Connection, call: ApiCall[Any], listing: PageQuery) -> int | None:
-    """Return how many items the list has, where the caller asks.
+    """Return the number of items, as the parameter ``count`` wants it; None without it.
 
-    The planner's estimate rests on everybody's entries, so it would tell whether others hold a digest; who reads only
-    what a token grants gets a count instead.
+    PostgreSQL's estimate covers all repositories, so it could reveal whether others have a digest. A caller who may not
+    read everything gets a count, up to ``COUNTED_AT_MOST``, instead.
     """
     match call.query.count:
         case "exact":
@@ -63,9 +63,9 @@ def items_of(
     fixed: Mapping[str, str | None] | None = None,
     other_names: Mapping[str, str] | None = None,
 ) -> Items:
-    """Return a page as it is shown; ``more`` and ``fixed`` as in ``Items``.
+    """Return a page for the response; ``more`` and ``fixed`` as in ``Items``.
 
-    One that is too long ends early, and goes on where it ended.
+    A page that is too long ends early, and its cursor points to where it ended.
     """
     backwards = call.query.before is not None
     shown = list(items)
@@ -92,7 +92,7 @@ def items_of(
 
 
 def encode_fitting(items: Iterable[Mapping[str, Any]]) -> list[bytes]:
-    """Return the first items as JSON, as many as a page may hold in bytes; one in any case."""
+    """Return the first items as JSON, at most ``LONGEST_PAGE_BYTES``, but at least one."""
     encoded: list[bytes] = []
     size = 0
     for item in items:

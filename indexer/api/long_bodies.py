@@ -1,7 +1,7 @@
-"""Long answers: written piece by piece to clients that take them, bounded together, and forgotten once they are out.
+"""Long responses: written in pieces with a time-out, bounded together, and freed once they are sent.
 
-aiohttp keeps the last response of a connection until its next request comes, and waits without end for a client that
-does not read.
+aiohttp itself keeps the last response of a connection until the next request comes, and waits without end for a client
+that does not read.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from aiohttp.payload import Payload
 from indexer.common.errors import CallerError
 
 WRITE_WITHIN_SECONDS = 60.0
-"""A client that takes nothing for so long is cut off."""
+"""The connection of a client that reads nothing for so long is closed."""
 
 LONG_BYTES: Final = 256 * 1024
-"""From here on an answer is long; and the size of a piece."""
+"""From this size on a response is long; also the size of a piece."""
 LONGEST_BYTES: Final = 32 * 1024 * 1024
-"""Of an answer that is not a stream."""
+"""Of a response that is not a stream."""
 TOGETHER_BYTES: Final = 64 * 1024 * 1024
-"""Of all long answers that are under way."""
+"""Of all long responses that are being sent."""
 
 
-class _UnderWay:
-    """How many bytes of long answers are in memory."""
+class _BeingSent:
+    """How many bytes of long responses are in memory."""
 
-    held = 0
+    size_bytes = 0
 
 
 def sized(body: bytes) -> bytes | Payload:
-    """Return a body as a response takes it; raise ``CallerError`` where it is too long, or too much is under way."""
+    """Return a body for a response; raise ``CallerError`` where it is too long, by itself or with others being sent."""
     if len(body) <= LONG_BYTES:
         return body
     if len(body) > LONGEST_BYTES:
@@ -42,9 +42,9 @@ def sized(body: bytes) -> bytes | Payload:
             status=HTTPStatus.BAD_REQUEST,
             code="answer_too_long",
         )
-    if _UnderWay.held + len(body) > TOGETHER_BYTES:
+    if _BeingSent.size_bytes + len(body) > TOGETHER_BYTES:
         raise CallerError(
-            "too many long answers are under way; try again later",
+            "too many long answers are being sent; try again later",
             status=HTTPStatus.SERVICE_UNAVAILABLE,
             code="too_many_long_answers",
         )
@@ -52,7 +52,7 @@ def sized(body: bytes) -> bytes | Payload:
 
 
 class _LongBody(Payload):
-    """A long body; it counts until it is written, or thrown away."""
+    """A long body; it counts until it is written or dropped."""
 
     _autoclose = True
 
@@ -60,13 +60,13 @@ class _LongBody(Payload):
         super().__init__(body, content_type="application/octet-stream")
         self._size = len(body)
         self._left = body
-        _UnderWay.held += len(body)
+        _BeingSent.size_bytes += len(body)
 
     def __del__(self) -> None:
         self._forget()
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write it piece by piece; raise ``ConnectionResetError`` where the client takes nothing."""
+        """Write the body in pieces; raise ``ConnectionResetError`` where the client does not read."""
         body = memoryview(self._left)
         try:
             for begin in range(0, len(body), LONG_BYTES):
@@ -74,16 +74,16 @@ class _LongBody(Payload):
                     await writer.write(body[begin : begin + LONG_BYTES])
                     await writer.drain()
         except TimeoutError as error:
-            raise ConnectionResetError("the client takes nothing") from error
+            raise ConnectionResetError("the client does not read") from error
         finally:
             body.release()
             self._forget()
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the body as text; nobody asks."""
+        """Return the body as text; a method of ``Payload`` that nothing here calls."""
         return self._left.decode(encoding, errors)
 
     def _forget(self) -> None:
         left: Any = getattr(self, "_left", b"")
-        _UnderWay.held -= len(left)
+        _BeingSent.size_bytes -= len(left)
         self._left = self._value = b""

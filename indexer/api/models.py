@@ -1,4 +1,4 @@
-"""What answers look like, for the document and the tests: what several nouns share."""
+"""Models of responses that several resources share. They describe and test; responses are built as plain dicts."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ T = TypeVar("T")
 
 
 PULLS_KNOWN = (
-    "Whether the registry announces pulls. False: that no pull, or none since, is on record says nothing. False, too, "
-    "until the first one, ours included, was announced."
+    "Whether the registry announces pulls. If false, content without pulls on record may still be in use. Also false "
+    "until the first pull was announced (the reconciler's own count)."
 )
-CHECKED = "When a client last asked by HEAD only: no pull, but use. Who has an image asks no other way."
+CHECKED = "When a client last asked by HEAD only. That is no pull, but use: a client that has the image only checks."
 
 
 class Shown(BaseModel):
-    """Something that is shown."""
+    """Base of the models of responses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Problem(Shown):
-    """Why a question was not answered (RFC 9457)."""
+    """Why a request was refused or failed (RFC 9457)."""
 
     type: str
     title: str
     status: int
-    code: str = Field(description="A stable word for programs.")
+    code: str = Field(description="A stable name of the problem, for programs.")
     detail: str = Field(description="One line for people.")
     parameter: str | None = Field(default=None, description="The parameter that is wrong.")
-    allowed: str | None = Field(default=None, description="What would have been accepted.")
+    allowed: str | None = Field(default=None, description="What is accepted instead.")
 
 
 def older_name(name: str) -> Any:
@@ -60,4 +60,4 @@ class Listed(Shown, Generic[T]):
     next: str | None = Field(description="Cursor for `after`; null on the last page.")
     previous: str | None = Field(description="Cursor for `before`; null on the first page.")
     index: Index
-    count: int | None = Field(default=None, description="Only where asked for with `count`.")
+    count: int | None = Field(default=None, description="Only with the parameter `count`.")

@@ -1,7 +1,7 @@
-"""Endpoints that describe themselves: one decorator says path, question and answer; the document follows.
+"""Declares endpoints and makes the OpenAPI document of them: one decorator has path, parameters and result.
 
-The models document and check in the tests; answers are built as plain dicts, since validating a page on its
-way out costs five times what encoding it does (measured).
+The models are for the document and for tests. Responses are built as plain dicts, since validating a page takes five
+times as long as encoding it (measured).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from indexer.api.models import Problem
 from indexer.api.pagination import Cursors
 from indexer.api.parameters import ALLOWED, Q, Query, parameter_fields, parameter_schemas, wrong_parameter
 from indexer.api.settings import EventAttributes
-from indexer.api.stream_slots import Live
+from indexer.api.stream_slots import StreamSlots
 from indexer.store.listing.interned import Interned
 from indexer.store.reading import Readers
 
@@ -53,8 +53,8 @@ RESOURCES = (
 _PATH_PARAMETERS = {
     "repository": (
         (
-            "A repository's name. Its slashes may be escaped as %2F, and must be where the name itself "
-            "ends in what could be a part of the path."
+            "A repository's name. Its slashes may be escaped as %2F, and must be where the name itself ends like a "
+            "path below it (`/tags`)."
         ),
         {
             "type": "string",
@@ -71,23 +71,23 @@ _PATH_PARAMETERS = {
     "digest": ("A digest.", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"}),
 }
 _DESCRIPTION = """\
-Every path takes `Authorization: Bearer <token>`: one of `INDEXER_API_TOKENS`, or a token of the registry's own where
-that trust is configured. For example:
+Every path takes `Authorization: Bearer <token>`: one of `INDEXER_API_TOKENS`, or the registry's own token where that
+trust is configured. For example:
 
     curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:5005/api/v1/tags?sort=-size&limit=10'
     curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:5005/api/v1/repositories/team/app/tags?published_after=7d'
     curl -H "Authorization: Bearer $TOKEN" -H 'Accept: text/csv' 'http://127.0.0.1:5005/api/v1/audit?action=tag.moved'
 
-Lists come in pages: `next` of one is `after` of the following, and the `Link` header has its address. `Accept` chooses
-JSON, `application/x-ndjson` (an item a line) or `text/csv`; `fields` chooses members. A wrong, unknown or repeated
-parameter is refused by name.
+Lists have pages: `next` of one is `after` of the following, and the `Link` header has its URL. `Accept` chooses JSON,
+`application/x-ndjson` (one item a line) or `text/csv`; `fields` chooses members. A wrong, unknown or repeated parameter
+is an error that names it.
 """
 _REF = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiCall(Generic[Q]):
-    """One question: what is asked, by whom, and what answers are made from."""
+    """One call of an endpoint: parameters, caller, and what the endpoint needs to answer."""
 
     query: Q
     path: Mapping[str, str]
@@ -95,16 +95,16 @@ class ApiCall(Generic[Q]):
     readers: Readers
     interned: Interned
     memory: dict[str, Any]
-    """Of the process, shared by all calls: what is expensive to know and may be some seconds old."""
+    """A cache of the process, shared by all calls, for what is expensive to read and may be some seconds old."""
     headers: Mapping[str, str]
-    live: Live
+    streams: StreamSlots
     events: EventAttributes
     cursors: Cursors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestHeader:
-    """A header that an endpoint heeds."""
+    """A request header that an endpoint reads."""
 
     name: str
     description: str
@@ -145,8 +145,8 @@ def operation(
 ) -> Callable[[H], H]:
     """Declare an endpoint below ``/api/v1``; its name and description are the function's.
 
-    ``item`` is what one line of the NDJSON form holds, for lists. ``headers``: those of the request that matter.
-    ``missing``: what is asked for may not be there, though the path names nothing.
+    ``item``: the model of one item, for lists. ``headers``: the request headers that it reads. ``missing``: it may
+    answer 404 although the path has no parameters.
     """
 
     def declare(handle: H) -> H:
@@ -207,22 +207,22 @@ def document() -> dict[str, Any]:
 
 
 def members_of(item: type[BaseModel]) -> list[str]:
-    """Return the members of an item as they are shown."""
+    """Return the names of an item's members in the response."""
     return [field.alias or name for name, field in item.model_fields.items()]
 
 
 def chosen_fields(one: Operation, query: Query) -> tuple[str, ...] | None:
-    """Return the members that a question asks for, None where all; raise ``CallerError`` for one there is not."""
-    asked: tuple[str, ...] | None = getattr(query, "fields", None)
-    if asked is None or one.item is None:
+    """Return the requested members, None for all; raise ``CallerError`` for an unknown one."""
+    requested: tuple[str, ...] | None = getattr(query, "fields", None)
+    if requested is None or one.item is None:
         return None
     members = members_of(one.item)
-    for name in asked:
+    for name in requested:
         if name not in members:
             raise wrong_parameter(
                 "fields", f"there is no member {name[:80]!r}", allowed=f"a comma list of {', '.join(members)}"
             )
-    return tuple(dict.fromkeys(asked))
+    return tuple(dict.fromkeys(requested))
 
 
 def _describe(one: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
 def _query_parameters(one: Operation) -> Iterator[dict[str, Any]]:
     model = one.query
     for name, described in parameter_schemas(model).items():
-        schema = _without_words(described)
+        schema = _without_texts(described)
         if name == "fields" and one.item is not None:
             schema["items"] = {"type": "string", "enum": members_of(one.item)}
         description = ". ".join(
@@ -269,9 +269,9 @@ def _query_parameters(one: Operation) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _without_words(described: Mapping[str, Any]) -> dict[str, Any]:
+def _without_texts(described: Mapping[str, Any]) -> dict[str, Any]:
     schema = {key: value for key, value in described.items() if key not in ("description", ALLOWED)}
-    return schema | ({"items": _without_words(schema["items"])} if "items" in schema else {})
+    return schema | ({"items": _without_texts(schema["items"])} if "items" in schema else {})
 
 
 def _header_parameters(one: Operation) -> Iterator[dict[str, Any]]:
@@ -308,5 +308,5 @@ async def serve_document(_request: web.Request) -> web.Response:
 
 
 def write_document() -> None:
-    """Write the document to the file that ``indexer openapi`` prints, which loads none of this."""
+    """Write the document to the file that ``indexer openapi`` prints without importing any of this."""
     FILE.write_text(json.dumps(document(), indent=2) + "\n", encoding="utf-8")

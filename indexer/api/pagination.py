@@ -1,9 +1,9 @@
-"""Turning pages: sealed cursors, exclusive, both ways.
+"""Sealed cursors of lists: exclusive, in both directions.
 
-A cursor is the sort values of a place in a list, and whether it includes that place, encrypted and authenticated
-(AES-SIV, RFC 5297) with a secret that all processes share. What it does not hold it is bound to: the list, its sort,
-its filters and the caller's grants. So a caller can neither read a cursor nor make one, nor use it for another
-question. The same place has the same cursor, since a page's entity tag covers it.
+A cursor contains the sort values of a position in a list, and whether it includes that position, encrypted and
+authenticated (AES-SIV, RFC 5297) with a secret that all processes share. It is bound to the list, its sort, its filters
+and the caller's grants, by AES-SIV's associated data. So a caller can neither read nor make a cursor, nor use it for
+another request. One position always has the same cursor, since the entity tag of a page covers its cursors.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ MAX_LIMIT = 1000
 MAX_CURSOR = 2000
 
 KEY_SECONDS = 60.0
-"""How old the key may be that is at hand: it changes when a database is made anew behind a running server."""
+"""How long the key is cached: it changes when the database is created anew while the server runs."""
 
 _NO_CURSOR = "this is no cursor of this list, sort, filters and grants"
-_OLD_CURSOR = "the cursor is of an earlier version, which made them in another way"
+_OLD_CURSOR = "the cursor is of an earlier version, which is not accepted any more"
 _OLD_FORM = b'["'
 _PADDED_TO = 32
-"""Bytes; a cursor's length tells no more of a place than that."""
-_OF_THE_PAGE = {"limit", "after", "before", "count", "fields", "sort"}
-"""Parameters that a cursor does not depend on, or that it is bound to in another way."""
+"""Bytes: cursors are padded to a multiple, so that their length reveals no more of the values."""
+_NO_FILTERS = {"limit", "after", "before", "count", "fields", "sort"}
+"""Parameters that are no filters. A cursor is bound to the sort by its label."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INTEGERS = {"integer": 2**31, "bigint": 2**63}
@@ -53,25 +53,23 @@ Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(whole_number)]
 
 
 class ListQuery(Query):
-    """What every list takes."""
+    """Parameters of every list."""
 
-    limit: Limit = Field(default=DEFAULT_LIMIT, description="How many items at most.")
-    after: CursorText | None = Field(default=None, description="Go on after this place: `next` of a page.")
-    before: CursorText | None = Field(
-        default=None, description="Go back before this place: `previous` of a page."
-    )
+    limit: Limit = Field(default=DEFAULT_LIMIT, description="Number of items, at most.")
+    after: CursorText | None = Field(default=None, description="The following page: `next` of this one.")
+    before: CursorText | None = Field(default=None, description="The page before: `previous` of this one.")
     fields: Texts | None = Field(
-        default=None, description="Show these members of each item only: of JSON, NDJSON and CSV."
+        default=None, description="Only these members of each item, in JSON, NDJSON and CSV."
     )
     count: Literal["exact", "estimate"] | None = Field(
         default=None,
-        description="Add `count`. Exact is expensive; an estimate may be wrong by some factor, and for a token "
-        "that does not read everything is a count that ends at 100,000.",
+        description="Add `count`. `exact` is expensive; `estimate` may be wrong by some factor. For a token that may "
+        "not read everything, an estimate is a count that ends at 100,000.",
     )
 
 
 class CursorKeys:
-    """The key, read from the database now and then."""
+    """The key of cursors, from the database, cached for ``KEY_SECONDS``."""
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
@@ -79,7 +77,7 @@ class CursorKeys:
         self._read_at = float("-inf")
 
     async def get(self) -> AESSIV:
-        """Return the key; raise ``StoreError`` where it was never read and cannot be."""
+        """Return the key; raise ``StoreError`` where it cannot be read and none is cached."""
         now = time.monotonic()
         if self._key is None or now - self._read_at > KEY_SECONDS:
             try:
@@ -93,19 +91,19 @@ class CursorKeys:
 
 
 def key_of(secret: bytes) -> AESSIV:
-    """Return the key that follows from the secret."""
+    """Return the key that is derived from the secret."""
     return AESSIV(hashlib.sha512(b"cursors of lists" + secret).digest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursors:
-    """The cursors of one question; ``question`` returns what they are bound to beside list and sort."""
+    """The cursors of one request; ``question`` returns what they are bound to beside list and sort."""
 
     key: AESSIV
     question: Callable[[], bytes]
 
     def page_of(self, query: ListQuery, scope: str, orders: Sequence[Order]) -> Page:
-        """Return the page a caller wants of the list ``scope``; raise ``CallerError`` for a bad cursor."""
+        """Return the requested page of the list ``scope``; raise ``CallerError`` for a bad cursor."""
         if query.after is not None and query.before is not None:
             raise CallerError(
                 "after and before exclude each other",
@@ -121,7 +119,7 @@ class Cursors:
         return Page(limit=query.limit)
 
     def cursor_of(self, position: Position | None, scope: str, orders: Sequence[Order]) -> str | None:
-        """Return the cursor of a place in the list ``scope``."""
+        """Return the cursor of a position in the list ``scope``; None without a position."""
         if position is None:
             return None
         plain = orjson.dumps([int(position.inclusive), *(_encode(value) for value in position.values)])
@@ -138,7 +136,7 @@ class Cursors:
                 code="invalid_cursor",
                 parameter=parameter,
                 allowed="next or previous of a page of this list, with the same sort, filters and grants; "
-                "without it the list begins anew",
+                "without a cursor the list begins at its first page",
             ) from None
 
     def _opened(self, cursor: str, scope: str, orders: Sequence[Order]) -> list[object]:
@@ -149,7 +147,7 @@ class Cursors:
         try:
             parts = orjson.loads(self.key.decrypt(sealed, [_label(scope, orders), self.question()]))
         except (InvalidTag, ValueError):
-            # Only now: what is sealed may begin with any bytes, one cursor of 65,536 with these.
+            # Only now: of the cursors that are valid, one in 65,536 begins with these bytes, too.
             raise ValueError(_OLD_CURSOR if sealed.startswith(_OLD_FORM) else _NO_CURSOR) from None
         if not isinstance(parts, list):
             raise ValueError(_NO_CURSOR)
@@ -159,12 +157,12 @@ class Cursors:
 def question_of(
     given: Iterable[tuple[str, str]], path: Mapping[str, str], grants: Iterable[str] | None
 ) -> bytes:
-    """Return what tells a question from others of the same list: its filters, its path, and whose grants narrow it.
+    """Return a hash of what distinguishes requests for the same list: filters, path and grants.
 
-    ``given`` are the query's parameters as they were sent: an age means another instant on every page.
-    ``grants``: the repositories that the caller may read, None where all, or where the list is of a single one.
+    ``given`` are the parameters as they were sent: an age is another instant on every page. ``grants``: the
+    repositories that the caller may read; None: all, or the list is of a single one.
     """
-    filters = sorted(list(each) for each in given if each[0] not in _OF_THE_PAGE)
+    filters = sorted(list(each) for each in given if each[0] not in _NO_FILTERS)
     narrowed = None if grants is None else hashlib.sha256("\n".join(sorted(grants)).encode()).hexdigest()
     return hashlib.sha256(orjson.dumps([filters, sorted(path.items()), narrowed])).digest()
 

@@ -1,8 +1,8 @@
-"""Reading a query string strictly: what is unknown, repeated or not of its type is refused by name.
+"""Strict parsing of query strings: an unknown, repeated or wrong parameter is refused by name.
 
-A question is a pydantic model; its fields are the parameters. Values come as text, so each type here says how
-text becomes a value; nothing is guessed (``1.0`` is no whole number, ``yes`` is no flag). A parameter may have other
-names (``Query.other_names``); several values of one parameter are a comma list, so that to repeat it stays an error.
+The parameters of an endpoint are the fields of a pydantic model. Values come as text, so each type here says how text
+becomes a value; nothing is guessed (``1.0`` is no whole number, ``yes`` is no flag). A parameter may have other names
+(``Query.other_names``). Several values of one parameter are a comma list, since a repeated parameter is an error.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _FLAGS = {"true": True, "false": False}
 
 
 ALLOWED = "x-allowed"
-"""Extension of a parameter's schema: what it accepts, in words, for the refusal."""
+"""Extension of a parameter's schema: what it accepts, as text for error messages."""
 
 
-def _in_words(text: str) -> Any:
+def _accepts(text: str) -> Any:
     return Field(json_schema_extra={ALLOWED: text})
 
 
 def whole_number(value: object) -> object:
-    """Return the number a text of decimal digits names; anything but text is left to its type."""
+    """Return the number of a text of decimal digits; raise ``ValueError`` for another text. Other types stay as is."""
     if isinstance(value, str):
         if not _WHOLE_NUMBER.match(value):
             raise ValueError("not a whole number")
@@ -98,7 +98,7 @@ _SIZE_SCHEMA = {
 Text = Annotated[
     str,
     Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$"),
-    _in_words("1 to 256 characters, no control characters"),
+    _accepts("1 to 256 characters, no control characters"),
 ]
 # A constraint must stand before the validator that reads the text, or the schema loses it.
 WholeNumber = Annotated[int, Field(ge=0, le=MAX_BYTES), BeforeValidator(whole_number)]
@@ -108,7 +108,7 @@ Bytes = Annotated[
     BeforeValidator(_size),
     WithJsonSchema(_SIZE_SCHEMA),
 ]
-Flag = Annotated[bool, BeforeValidator(_flag), _in_words("true, false")]
+Flag = Annotated[bool, BeforeValidator(_flag), _accepts("true, false")]
 Time = Annotated[
     datetime,
     BeforeValidator(_time),
@@ -117,18 +117,18 @@ Time = Annotated[
 DigestText = Annotated[
     str,
     Field(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"),
-    _in_words("sha256:<64 hex> or sha512:<128 hex>"),
+    _accepts("sha256:<64 hex> or sha512:<128 hex>"),
 ]
 PlatformText = Annotated[
     str,
     Field(max_length=256, pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$"),
     BeforeValidator(_platform),
-    _in_words("os/arch or os/arch/variant"),
+    _accepts("os/arch or os/arch/variant"),
 ]
 Glob = Annotated[
     str,
     Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_.*?-]+$"),
-    _in_words("a tag's characters, * for any run and ? for one character"),
+    _accepts("a tag's characters, * for any run and ? for one character"),
 ]
 Listed = Annotated[
     str,
@@ -152,7 +152,7 @@ Platforms = Annotated[
     tuple[PlatformText, ...],
     Field(min_length=1, max_length=MAX_VALUES),
     BeforeValidator(_split),
-    _in_words("os/arch or os/arch/variant, or a comma list of such"),
+    _accepts("os/arch or os/arch/variant, or a comma list of such"),
 ]
 W = TypeVar("W", bound=StrEnum)
 Several = Annotated[
@@ -160,26 +160,26 @@ Several = Annotated[
     Field(min_length=1, max_length=MAX_VALUES),
     BeforeValidator(_split),
 ]
-"""One or more words of an enumeration."""
+"""One or more values of an enumeration."""
 
 
 class Query(BaseModel):
-    """The parameters of one question.
+    """The parameters of an endpoint.
 
-    ``other_names``: what a parameter is called, too, by the name it is known by.
+    ``other_names``: other name → name of a parameter.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     other_names: ClassVar[Mapping[str, str]] = {}
     not_in_cursors: ClassVar[frozenset[str]] = frozenset()
-    """Filters that a cursor is not bound to: the links to other pages state them in other words."""
+    """Filters that a cursor is not bound to, since the links to other pages have other values for them."""
 
 
 Q = TypeVar("Q", bound=Query)
 
 
 def parse_query(model: type[Q], given: MultiMapping[str]) -> Q:
-    """Return the question a query string asks; raise ``CallerError`` that names the first wrong parameter."""
+    """Parse a query string; raise ``CallerError`` that names the first wrong parameter."""
     known = parameter_fields(model)
     values: dict[str, str] = {}
     for name, value in given.items():
@@ -214,19 +214,19 @@ def _refusal(model: type[Query], error: ValidationError, given: MultiMapping[str
     name = str(first["loc"][0]) if first["loc"] else "query"
     reason = str(first["msg"]).removeprefix("Value error, ")
     allowed = allowed_values(model, name)
-    said = next(
+    used = next(
         (other for other, meant in model.other_names.items() if meant == name and other in given), name
     )
-    return wrong_parameter(said, reason, allowed=allowed)
+    return wrong_parameter(used, reason, allowed=allowed)
 
 
 def wrong_parameter(name: str, reason: str, *, allowed: str | None) -> CallerError:
-    """Make the refusal of a parameter's value."""
+    """Make the error for a wrong value of a parameter."""
     return CallerError(f"{name}: {reason}", code="invalid_parameter", parameter=name, allowed=allowed)
 
 
 def allowed_values(model: type[Query], name: str) -> str | None:
-    """Say what a parameter accepts: in words where its type has them, else as its schema does."""
+    """Return what a parameter accepts, as text: that of its type where it has one, else by its schema."""
     schema = parameter_schemas(model).get(name, {})
     if ALLOWED in schema:
         return str(schema[ALLOWED])
@@ -241,13 +241,13 @@ def allowed_values(model: type[Query], name: str) -> str | None:
 
 @cache
 def parameter_fields(model: type[Query]) -> Mapping[str, FieldInfo]:
-    """Return the fields by the names of their parameters: ``from`` cannot be a field's name."""
+    """Return the fields by the names of their parameters; a field's own name cannot be ``from``."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 @cache
 def parameter_schemas(model: type[Query]) -> Mapping[str, Mapping[str, Any]]:
-    """Return the JSON schema of each parameter, without references and without null, which none can be."""
+    """Return the JSON schema of each parameter, without references, and without null, which no parameter can be."""
     document = model.model_json_schema()
     definitions = document.get("$defs", {})
     return {

@@ -1,4 +1,4 @@
-"""Which thing below ``/api/v1/repositories/`` a path names.
+"""Endpoint and parameters of a path below ``/api/v1/repositories/``.
 
 A repository's name has slashes, so the path is read from the right:
 
@@ -9,10 +9,10 @@ A repository's name has slashes, so the path is read from the right:
     …/manifests/<digest>     one manifest of …
     anything else            the repository
 
-Only slashes as such divide; ``%2F`` is a slash within a name. So a repository that is itself called
-``a/tags`` is reached as ``a%2Ftags``, while ``a/tags`` means the tags of ``a``, and ``a/tags/tags`` its tag
-``tags``. Whoever escapes a repository's slashes is never misunderstood. Where no such repository ``a`` is on record,
-the longer name is tried: ``read_paths`` has all that a path may mean, in that order.
+Only plain slashes separate; ``%2F`` is a slash within a name. So a repository called ``a/tags`` is written
+``a%2Ftags``, while ``a/tags`` means the tags of ``a``, and ``a/tags/tags`` its tag ``tags``. With escaped slashes a
+path has one meaning only. If there is no repository ``a``, the longer name is tried: ``read_paths`` returns all
+meanings of a path in that order.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ MANIFEST = f"{MANIFESTS}/{{digest}}"
 def read_path(raw: str) -> tuple[str, dict[str, str]]:
     """Return the endpoint and its path parameters for ``raw``, the escaped path below ``/repositories/``.
 
-    Raises ``CallerError`` where a name could not be one.
+    Raises ``CallerError`` where a name is not valid.
     """
     return next(_meanings(raw))
 
 
 def read_paths(raw: str) -> list[tuple[str, dict[str, str]]]:
-    """Return all that ``raw`` may mean, the shortest name of a repository first; raise as ``read_path`` does."""
+    """Return all meanings of ``raw``, the shortest name of a repository first; raise as ``read_path`` does."""
     meanings = _meanings(raw)
     found = [next(meanings)]
     while True:
         try:
             found.append(next(meanings))
-        except (StopIteration, CallerError):  # a longer name that none can have is no meaning
+        except (StopIteration, CallerError):  # a longer name that is not valid is no meaning
             return found
 
 

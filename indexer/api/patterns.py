@@ -1,4 +1,4 @@
-"""Regular expressions of callers. PostgreSQL's own ``~`` is never given one."""
+"""Regular expressions of callers, matched by RE2. PostgreSQL's ``~`` gets none: it may take exponential time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from indexer.common.expressions import compile_expression
 
 
 def whole_name_matcher(parameter: str, pattern: str) -> Callable[[str], bool]:
-    """Return a test whether a whole name matches; raise ``CallerError`` for what RE2 does not take."""
+    """Return a test of whether a whole name matches; raise ``CallerError`` where RE2 refuses the pattern."""
     try:
         compiled = compile_expression(pattern, groups=False)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Refusals and failures as ``application/problem+json`` (RFC 9457), in one place.
+"""Errors of ``/api/`` as ``application/problem+json`` (RFC 9457).
 
-Every problem has a stable ``code``; a wrong parameter is named, with what would have been accepted. An
-unexpected error says nothing about itself to the caller; the log has it.
+Every problem has a stable ``code``; a wrong parameter is named, with what is accepted instead. An unexpected error is
+logged, and the response has no details of it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ RETRY_AFTER_SECONDS = 2
 _AGAIN = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 CHALLENGE: Final = web.AppKey("challenge", Challenge)
-"""What a refusal says of where to get a token, on the application."""
+"""The challenge of a 401, as a key of the application."""
 
 _log = structlog.get_logger()
 _CODES = {404: "unknown_path", 405: "method_not_allowed", 413: "content_too_large"}
 
 
 def not_found(message: str) -> CallerError:
-    """Make the error for a thing that is not on record, or that the caller may not know of."""
+    """Make the 404 for what is not on record, or what the caller may not read."""
     return CallerError(message, status=404, code="not_found")
 
 
@@ -65,7 +65,7 @@ def problem(
 
 @web.middleware
 async def problems_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error under ``/api/`` as a problem, also where the path begins with more than one slash."""
+    """Answer every error under ``/api/`` with a problem, also where the path begins with more than one slash."""
     if not f"/{request.path.lstrip('/')}/".startswith("/api/"):
         return await handler(request)
     try:
@@ -79,7 +79,7 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
-    """FeedLease aiohttp's own refusals (no such path, no such method, a body too large) into problems."""
+    """Translate aiohttp's own errors (unknown path, wrong method, body too large) into problems."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
     code = _CODES.get(error.status, "bad_request")
     detail = "there is nothing at this path" if error.status == HTTPStatus.NOT_FOUND else error.reason

@@ -1,4 +1,4 @@
-"""Refusals as registries write them (OCI distribution spec 1.1, "Error Codes"), for both doors that do."""
+"""Errors in the form of a registry (OCI distribution spec 1.1, "Error Codes"), for ``gitlab`` and ``oci``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class Refusal(CallerError):  # noqa: N818 - an answer
-    """A question that is not answered: the spec's code, its message, and what belongs to ``detail``."""
+    """A request that is refused, with the specification's code, its message, and ``detail``."""
 
     def __init__(self, status: int, code: str, message: str, detail: Any) -> None:
         super().__init__(message, status=status, code=code)
@@ -27,7 +27,7 @@ class Refusal(CallerError):  # noqa: N818 - an answer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryRefusal:
-    """The answer to a question that failed: its body is still to be encoded."""
+    """The response to a request that failed; its body is not encoded yet."""
 
     status: int
     body: Mapping[str, Any]
@@ -35,7 +35,7 @@ class RegistryRefusal:
 
 
 def refused(error: Exception, request: web.Request, *, challenge: Challenge) -> RegistryRefusal:
-    """Return the answer to whatever went wrong; what is our own fault is logged, and not told."""
+    """Return the response to any error. A fault of our own is logged, and the response has no details of it."""
     match error:
         case Refusal():
             return RegistryRefusal(status=error.status, body=body(error.code, str(error), error.detail))
@@ -60,11 +60,11 @@ def refused(error: Exception, request: web.Request, *, challenge: Challenge) -> 
 
 
 def body(code: str, message: str, detail: Any) -> dict[str, Any]:
-    """Return the body of a refusal."""
+    """Return the body of an error."""
     return {"errors": [{"code": code, "message": message, "detail": detail}]}
 
 
 def unauthorized_body(access: Sequence[Access]) -> dict[str, Any]:
-    """Return the body of a 401: the access it takes, as Distribution writes it."""
+    """Return the body of a 401 with the access that is required, as Distribution writes it."""
     detail = [{"Type": each.type, "Class": "", "Name": each.name, "Action": each.action} for each in access]
     return body("UNAUTHORIZED", "authentication required", detail or None)

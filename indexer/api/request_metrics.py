@@ -1,4 +1,4 @@
-"""How often the read APIs were asked, and how long they took: by route, never by repository."""
+"""Number and duration of requests to the read APIs, by route. Never by repository: labels must stay few."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 ROUTE: Final = web.RequestKey("route", str)
-"""Set by whoever knows which route a request took."""
+"""The route of a request; set by the handler that finds it."""
 
 _MEASURED = ("/api/", "/gitlab/", "/v2/")
 

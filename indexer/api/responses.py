@@ -1,8 +1,7 @@
-"""What an endpoint returns, and how it goes over the wire: JSON or NDJSON, entity tags, links to other pages.
+"""What an endpoint returns, and its HTTP response: JSON, NDJSON or CSV, entity tags, links to other pages.
 
-A thing's entity tag is strong, over the bytes of its body. A list's is weak: it covers everything but
-``as_of``, which moves on while the list stays the same, so that an unchanged list is a 304 and not the same
-bytes again.
+The entity tag of a document is strong, over the bytes of its body. That of a list is weak: it covers everything but
+``as_of``, which changes while the list stays the same, so that an unchanged list is a 304.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ SSE = "text/event-stream"
 TEXT = "text/plain"
 
 COMPRESSED_FROM_BYTES = 1024
-"""Below that gzip saves no packet."""
+"""A shorter body fits into one packet without gzip."""
 
 LONGEST_IF_NONE_MATCH = 8 * 1024
-"""Of ``If-None-Match``: 200 entity tags of ours. A longer one is not heeded: parsing 1 MB took 0.6 s (measured)."""
+"""Of ``If-None-Match``: 200 entity tags of ours. A longer one is ignored: parsing 1 MB took 0.6 s (measured)."""
 
 _HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding, Authorization"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One thing, as it is shown."""
+    """One JSON object."""
 
     body: Mapping[str, Any]
 
@@ -51,8 +50,9 @@ class Document:
 class Items:
     """A page of a list; ``encoded`` is each item as JSON.
 
-    ``more`` are further members of the body. ``fixed`` are parameters that the links to other pages have with these
-    values, by their first names, whatever the question said: an instant that was an age stays the same instant.
+    ``more`` are further members of the body. ``fixed`` are values of parameters in the links to other pages, whatever
+    the request had: an age becomes the instant that it meant. ``other_names``: other names of those parameters, which
+    the links leave out.
     """
 
     items: Sequence[Mapping[str, Any]]
@@ -67,12 +67,12 @@ class Items:
 
 
 Out = Callable[[bytes], Awaitable[None]]
-"""Takes the next piece of a body."""
+"""Sends the next piece of a body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """A body that is written piece by piece."""
+    """A body that is sent piece by piece."""
 
     media_type: str
     write: Callable[[Out], Awaitable[object]]
@@ -85,7 +85,7 @@ Answer = Document | Items | Stream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How the items of a list are shown: what they are, and of which members; None: all."""
+    """The model of a list's items, and the requested members; None: all."""
 
     item: type[BaseModel] | None = None
     fields: tuple[str, ...] | None = None
@@ -99,22 +99,22 @@ class Shape:
         return [column for name in self.fields for column in columns if column.split(".")[0] == name]
 
     def chosen(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return an item with the members that were asked for."""
+        """Return an item with the requested members only."""
         return item if self.fields is None else {name: item[name] for name in self.fields if name in item}
 
 
 async def respond(request: web.Request, answer: Answer, shape: Shape) -> web.StreamResponse:
-    """Send an answer."""
+    """Return the response; a stream is sent before this returns."""
     match answer:
         case Document():
-            return _thing(request, answer)
+            return _document(request, answer)
         case Items():
             return _items(request, answer, shape)
         case Stream():
             return await _stream(request, answer)
 
 
-def _thing(request: web.Request, answer: Document) -> web.Response:
+def _document(request: web.Request, answer: Document) -> web.Response:
     body = _encode(answer.body)
     return _tagged(request, body, _etag(body), JSON, weak=False)
 
@@ -128,7 +128,7 @@ def _items(request: web.Request, answer: Items, shape: Shape) -> web.Response:
     items = answer.encoded
     if shape.fields is not None:
         items = [_encode(shape.chosen(item)) for item in answer.items]
-    # Once, for the body and for its entity tag.
+    # Encoded once, for the body and for its entity tag.
     encoded = orjson.Fragment(b"[" + b",".join(items) + b"]")
     lasting: dict[str, Any] = {"items": encoded, "next": answer.next, "previous": answer.previous}
     if answer.count is not None:
@@ -154,7 +154,7 @@ def _tagged(
     compressed = len(body) >= COMPRESSED_FROM_BYTES and accepts_gzip(
         request.headers.get("Accept-Encoding", "")
     )
-    # A strong tag is of the very bytes that are sent.
+    # A strong tag covers the bytes that are sent, so not those before compression.
     headers = {**_HEADERS, "ETag": f'W/"{etag}"' if weak or compressed else f'"{etag}"'}
     if links:
         headers["Link"] = links
@@ -170,23 +170,25 @@ async def _stream(request: web.Request, answer: Stream) -> web.StreamResponse:
     headers = {**_HEADERS, "Content-Type": answer.media_type, **answer.headers}
     if answer.filename is not None:
         headers["Content-Disposition"] = f'attachment; filename="{answer.filename}"'
-    # Not compressed: what was written is to arrive whole, also where the next piece never comes.
+    # Not compressed: each piece must be readable when it arrives, also if the stream breaks after it.
     response = web.StreamResponse(headers=headers)
 
     async def out(data: bytes) -> None:
-        if not response.prepared:  # only now: what fails before the first byte is still answered as a problem
+        if (
+            not response.prepared
+        ):  # only now: an error before the first byte can still be answered as a problem
             await response.prepare(request)
         try:
             async with asyncio.timeout(long_bodies.WRITE_WITHIN_SECONDS):
                 await response.write(data)
         except TimeoutError as error:
-            raise ConnectionResetError("the client takes nothing") from error
+            raise ConnectionResetError("the client does not read") from error
 
     try:
         if request.method != "HEAD":
             await answer.write(out)
     except Exception:
-        # Once a 200 is out only a connection cut off, without the last chunk, tells the client.
+        # After a 200 only a closed connection, without the last chunk, shows the client that the body is incomplete.
         if response.prepared and request.transport is not None:
             request.transport.abort()
         raise
@@ -201,12 +203,12 @@ def _encode(value: object) -> bytes:
 
 
 def _etag(body: bytes) -> str:
-    # Half of blake2b's time, where the processor has instructions for it.
+    # Takes half of the time of blake2b on processors with instructions for it (measured).
     return hashlib.sha256(body).hexdigest()[:32]
 
 
 def _has(request: web.Request, etag: str) -> bool:
-    """Tell whether the client has this very representation (RFC 9110 section 13.1.2: compared weakly)."""
+    """Return whether the client has this representation already (RFC 9110 section 13.1.2: compared weakly)."""
     given = request.headers.getall("If-None-Match", ())
     if not given or sum(map(len, given)) > LONGEST_IF_NONE_MATCH:
         return False
@@ -218,7 +220,7 @@ def _has(request: web.Request, etag: str) -> bool:
 
 
 def preferred(accept: str, offered: Sequence[str]) -> str:
-    """Return which of the media types a client prefers: the first that it names; else the first that is offered."""
+    """Return the media type to send: the first one in ``Accept`` that is offered, else the first that is offered."""
     for part in accept.split(","):
         media_type, _, parameters = part.partition(";")
         refused = parameters.replace(" ", "").startswith("q=0") and not parameters.strip("q=0. ")
@@ -228,7 +230,7 @@ def preferred(accept: str, offered: Sequence[str]) -> str:
 
 
 def accepts_gzip(header: str) -> bool:
-    """Tell whether a client takes gzip (RFC 9110 section 12.5.3): by name or by ``*``, unless with a weight of 0."""
+    """Return whether a client accepts gzip (RFC 9110 section 12.5.3): named, or by ``*``, with a weight above 0."""
     weights: dict[str, bool] = {}
     for part in header.lower().split(","):
         coding, _, parameters = part.partition(";")
@@ -238,7 +240,7 @@ def accepts_gzip(header: str) -> bool:
 
 
 def _links(request: web.Request, answer: Items) -> str | None:
-    """Return the Link header (RFC 8288): relative, the caller's own parameters with a page's cursor."""
+    """Return the Link header (RFC 8288): relative URLs with the caller's own parameters and the cursor of a page."""
     replaced = {"after", "before", *answer.fixed}
     names = answer.other_names
     kept = [(name, value) for name, value in request.query.items() if names.get(name, name) not in replaced]

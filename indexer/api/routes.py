@@ -1,4 +1,4 @@
-"""Puts the read APIs into a web application."""
+"""Adds the read APIs to a web application."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from indexer.api.pagination import CursorKeys, Cursors, question_of
 from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
 from indexer.api.problems import CHALLENGE, problems_middleware
-from indexer.api.recent_entries import Tail
+from indexer.api.recent_entries import RecentEntries
 from indexer.api.request_metrics import ROUTE, measuring_middleware
 from indexer.api.responses import Shape
 from indexer.api.settings import ApiSettings, EventAttributes
-from indexer.api.stream_slots import Live
+from indexer.api.stream_slots import StreamSlots
 from indexer.api.tokens import SignedTokens
 from indexer.audit.notifier import SealNotifier
 from indexer.common.errors import CallerError
@@ -45,9 +45,8 @@ def add_api(
 ) -> None:
     """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics, OpenAPI and ``/``.
 
-    Holds ``settings.connections`` of the pool from first use until the application shuts down; the pool must
-    have them to spare, best by being the API's own. ``sealed`` rings when entries are sealed; without it those
-    who wait for them look now and then.
+    Takes ``settings.connections`` of the pool from first use until the application shuts down, so the pool should be
+    the API's own. ``sealed`` is woken when entries are sealed; without it streams poll.
     """
     readers = Readers(
         pool, size=settings.connections, statement_timeout_seconds=settings.statement_timeout_seconds
@@ -57,8 +56,9 @@ def add_api(
     app.middlewares.extend([measuring_middleware, problems_middleware, _authentication(authenticator)])
     interned = Interned()
     notifier = sealed if sealed is not None else SealNotifier()
-    live = Live(notifier, places=settings.streams, tail=Tail(readers, settings.events, notifier))
-    handlers = _Handlers(readers, interned, live, settings.events)
+    recent = RecentEntries(readers, settings.events, notifier)
+    streams = StreamSlots(notifier, slots=settings.streams, recent=recent)
+    handlers = _Handlers(readers, interned, streams, settings.events)
     for path, operation in operations().items():
         if not path.startswith("/repositories/"):
             app.router.add_get(operation.path, handlers.handler(operation))
@@ -72,11 +72,11 @@ def add_api(
     app.router.add_get("/openapi.json", serve_document)
     app.router.add_get("/", front_page)
 
-    async def shut(_app: web.Application) -> None:
-        live.close()
+    async def close(_app: web.Application) -> None:
+        streams.close()
         await readers.close()
 
-    app.on_shutdown.append(shut)
+    app.on_shutdown.append(close)
 
 
 def _authenticator(settings: ApiSettings) -> Authenticator:
@@ -93,8 +93,10 @@ def _authenticator(settings: ApiSettings) -> Authenticator:
 class _Handlers:
     """Turns requests into calls of operations."""
 
-    def __init__(self, readers: Readers, interned: Interned, live: Live, events: EventAttributes) -> None:
-        self._live = live
+    def __init__(
+        self, readers: Readers, interned: Interned, streams: StreamSlots, events: EventAttributes
+    ) -> None:
+        self._streams = streams
         self._events = events
         self._readers = readers
         self._interned = interned
@@ -112,7 +114,7 @@ class _Handlers:
     async def handle_repository(self, request: web.Request) -> web.StreamResponse:
         """Handle everything below ``/repositories/``.
 
-        A path that could be of several repositories is of the one with the shortest name that there is.
+        Of the repositories that a path may mean, the one with the shortest name that exists is taken.
         """
         rest = request.rel_url.raw_path.split("/", _REPOSITORIES.count("/"))[-1]
         (path, parameters), *longer = read_paths(rest)
@@ -148,7 +150,7 @@ class _Handlers:
             interned=self._interned,
             memory=self._memory,
             headers=request.headers,
-            live=self._live,
+            streams=self._streams,
             events=self._events,
             cursors=Cursors(
                 key=await self._keys.get(),
@@ -161,7 +163,7 @@ class _Handlers:
 def _question(
     request: web.Request, query: type[Query], path: Mapping[str, str], principal: Principal
 ) -> bytes:
-    """Return what the cursors of a question are bound to; a single repository's list is the same to all who read it."""
+    """Return what the cursors of a request are bound to; not the grants, where the list is of a single repository."""
     named = ((query.other_names.get(name, name), value) for name, value in request.query.items())
     given = (each for each in named if each[0] not in query.not_in_cursors)
     return question_of(given, path, None if path else principal.repositories)
@@ -170,7 +172,7 @@ def _question(
 def _authentication(authenticator: Authenticator) -> Any:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let nobody beyond this point whom no verifier knows: not even to learn which paths there are."""
+        """Authenticate before anything else: without a token not even the existence of a path shows."""
         if request.path.startswith("/api/"):
             request[_PRINCIPAL] = await authenticator.authenticate(
                 request.headers.getall("Authorization", []), access=access_of(request.rel_url.raw_path)

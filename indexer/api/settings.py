@@ -1,4 +1,4 @@
-"""What the door needs to be told."""
+"""Settings of the read APIs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ STATEMENT_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventAttributes:
-    """What the feeds' file says of every event; see ``audit.cloudevents``."""
+    """Attributes of every CloudEvent, from the feeds file; see ``audit.cloudevents``."""
 
     source: str | None = None
     type_prefix: str = "registry-indexer"
 
     def origin(self, log: UUID) -> Origin:
-        """Return whose events those of a log are."""
+        """Return the origin of the events of a log."""
         return Origin(log=log, source=self.source, type_prefix=self.type_prefix)
 
 
@@ -33,13 +33,13 @@ class ApiSettings:
     api_tokens: frozenset[str] = field(default=frozenset(), repr=False)
     """Operator tokens: each reads everything."""
     anonymous_read: bool = False
-    """Whoever reaches the address may read everything."""
+    """Requests without a token may read everything."""
     trust: Trust | None = None
-    """The registry's own token trust: its tokens open here what they open there. None: only operators' tokens."""
+    """The registry's token trust: its tokens grant here what they grant there. None: only operators' tokens count."""
     connections: int = 4
-    """Database connections held for answering, of the pool given; 3 to 8 are best (measured)."""
+    """Database connections of the pool that are used for reads; 3 to 8 are best (measured)."""
     statement_timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS
-    """A question that takes longer is answered with 503 ``too_slow``."""
+    """A request whose statement takes longer is answered with 503 ``too_slow``."""
     streams: int = 100
     """Streams and long polls that may be open at a time."""
     events: EventAttributes = EventAttributes()

@@ -1,4 +1,4 @@
-"""Reading ``sort``."""
+"""The parameter ``sort``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pydantic import Field
 
 _DESCRIPTION = (
     "Sort keys in order, `-` before one for descending; `name` breaks ties in the direction of the last one; "
-    "what is not known comes last."
+    "unknown values come last."
 )
 
 
 SIZE_NAMES = ("size", "size_bytes")
-"""One key by two names: the first is how tags always were sorted, the second the name of the field."""
+"""Two names of one sort key: the name of the key of tags, and the name of the field."""
 
 
 def sort_field(keys: Iterable[str], *, default: str) -> Any:
     """Return the field of a ``sort`` parameter: a comma list of ``keys``, ``-`` before one for descending.
 
-    Where one of the keys is a size it may be called by either of its names.
+    If one of the keys is a size, either of its names is accepted.
     """
     names = list(keys)
     key = f"-?({'|'.join([*names, *(name for name in SIZE_NAMES if _is_size(names, name))])})"
@@ -35,15 +35,12 @@ def sort_field(keys: Iterable[str], *, default: str) -> Any:
 
 
 def _is_size(names: Sequence[str], name: str) -> bool:
-    """Tell whether ``name`` is another name of one of the keys."""
+    """Return whether ``name`` is another name of one of the keys."""
     return name not in names and any(size in names for size in SIZE_NAMES)
 
 
 def parse_sort(text: str, keys: Container[str]) -> Sequence[tuple[str, bool]]:
-    """Return sort keys in order, each with True for descending; what is named again changes nothing.
-
-    ``keys``: the names they are to be called by.
-    """
+    """Return sort keys in order, by their names in ``keys``, each with True for descending."""
     return [(_known(key.removeprefix("-"), keys), key.startswith("-")) for key in text.split(",")]
 
 

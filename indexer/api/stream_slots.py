@@ -1,4 +1,4 @@
-"""Answers that wait for what is new: their number is bounded, they are woken by the sealer, and end with the server."""
+"""Slots for streams and long polls: their number is bounded, sealing wakes them, and they end with the server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from prometheus_client import Gauge
 
-from indexer.api.recent_entries import Tail
+from indexer.api.recent_entries import RecentEntries
 from indexer.audit.notifier import SealNotifier
 from indexer.background.loop import WakeEvent
 from indexer.common.errors import CallerError
@@ -15,40 +15,40 @@ from indexer.common.errors import CallerError
 STREAMS = Gauge("indexer_api_streams", "Streams and long polls that are open.")
 
 
-class Live:
-    """The places for answers that wait."""
+class StreamSlots:
+    """The slots of a process, and the newest entries that all streams share."""
 
-    def __init__(self, notifier: SealNotifier, *, places: int, tail: Tail) -> None:
-        self.tail = tail
+    def __init__(self, notifier: SealNotifier, *, slots: int, recent: RecentEntries) -> None:
+        self.recent = recent
         self._notifier = notifier
-        self._places = places
-        self._alarms: set[WakeEvent] = set()
+        self._slots = slots
+        self._wake_events: set[WakeEvent] = set()
         self.closing = False
 
     @contextmanager
-    def place(self) -> Iterator[WakeEvent]:
-        """Lend a place, with an alarm that rings when entries are sealed and when the server ends.
+    def slot(self) -> Iterator[WakeEvent]:
+        """Take a slot; its event is set when entries are sealed and when the server ends.
 
-        Raises ``CallerError`` where none is free.
+        Raises ``CallerError`` (503 ``too_many_streams``) where none is free.
         """
-        if len(self._alarms) >= self._places:
+        if len(self._wake_events) >= self._slots:
             raise CallerError(
-                f"{self._places} streams are open, more are not; try again later",
+                f"{self._slots} streams are open already, and no more are allowed; try again later",
                 status=503,
                 code="too_many_streams",
             )
-        alarm = WakeEvent()
-        self._alarms.add(alarm)
+        woken = WakeEvent()
+        self._wake_events.add(woken)
         STREAMS.inc()
         try:
-            with self._notifier.rings(alarm.wake):
-                yield alarm
+            with self._notifier.rings(woken.wake):
+                yield woken
         finally:
-            self._alarms.remove(alarm)
+            self._wake_events.remove(woken)
             STREAMS.dec()
 
     def close(self) -> None:
-        """Let every answer that waits come to its end."""
+        """Wake every stream and long poll, so that it ends."""
         self.closing = True
-        for alarm in self._alarms:
-            alarm.wake()
+        for woken in self._wake_events:
+            woken.wake()

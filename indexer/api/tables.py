@@ -1,8 +1,8 @@
 """Lists as CSV: a line for each item, safe to open in a spreadsheet.
 
-Members that are objects become a column for each of their own members (``actor.name``); lists of texts are one cell,
-divided by spaces; anything deeper is JSON. Nothing known and an empty text are the same empty cell. The columns are
-those of the list, whatever this page has, so that pages can be joined.
+A member that is an object becomes a column for each of its own members (``actor.name``). A list of texts is one cell,
+separated by spaces; anything deeper is JSON. Null and an empty text are both an empty cell. The columns depend on the
+list only, not on the page, so that pages can be joined.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from indexer.common.spreadsheets import safe_cell
 
 @cache
 def columns_of(model: type[BaseModel]) -> tuple[str, ...]:
-    """Return the columns of a list whose items are of ``model``; members of objects follow a dot."""
+    """Return the columns of a list of ``model``; members of an object come after a dot."""
     found: list[str] = []
     for name, field in model.model_fields.items():
         shown = field.serialization_alias or field.alias or name
@@ -43,7 +43,7 @@ def to_csv(items: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
 
 
 def _object_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the model that a field holds, where it holds one and may be null."""
+    """Return the model of a field whose value is an object or null; None for any other field."""
     if get_origin(annotation) in (list, dict):
         return None
     for part in (annotation, *get_args(annotation)):

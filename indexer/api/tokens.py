@@ -1,17 +1,16 @@
-"""Tokens of the registry's own trust: JWTs, believed as the registry believes them (Distribution 2.8 and 3.x).
+"""The registry's own tokens: JWTs, verified as the registry verifies them (Distribution 2.8 and 3.x).
 
 The rules, in the order they apply:
 
-1. Three parts; a header that names an asymmetric algorithm. ``none`` and HMAC are none of them. Nothing is
-   critical (``crit``) that we understand, so a token with it is refused; keys and certificates that a token
-   brings along (``jwk``, ``jku``, ``x5c``) are not looked at.
-2. Signed by one of the configured keys. ``kid`` only says which to try first: libtrust, RFC 7638 and JWK sets
-   name one key differently, and 3.x refuses GitLab's own tokens for it.
-3. ``iss`` is the issuer, ``aud`` is or holds the service, ``exp`` is not past and ``nbf`` not to come, give or
-   take a minute. ``iss``, ``aud`` and ``exp`` must be there.
-4. ``access`` grants actions by type and name, taken literally: ``team/*`` is the name of nothing else.
+1. Three parts, and a header with an asymmetric algorithm; not ``none``, not HMAC. A critical header (``crit``) is
+   refused, since none is understood here. Keys and certificates in the token (``jwk``, ``jku``, ``x5c``) are ignored.
+2. Signed by one of the configured keys. ``kid`` only says which to try first: libtrust, RFC 7638 and JWK sets name one
+   key differently, and 3.x refuses GitLab's own tokens for it.
+3. ``iss`` is the issuer, ``aud`` is or contains the service, ``exp`` is not past and ``nbf`` not in the future, with 60
+   seconds of leeway. ``iss``, ``aud`` and ``exp`` are required.
+4. ``access`` grants actions by type and name, taken literally: ``team/*`` is a name, and no pattern.
 
-Only what carries a good signature is parsed further than its header.
+Beyond the header only a token with a valid signature is parsed.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ ALGORITHMS = (
 """The asymmetric ones of Distribution 3.x; 2.8 takes the first two rows."""
 
 MAX_HEADER_BYTES = 64 * 1024
-"""A header may carry a chain of certificates, which is not looked at."""
+"""A header may have a chain of certificates, which is ignored."""
 
-_UNDERSTOOD_BY_NOBODY = ("crit", "b64")
+_REFUSED_HEADERS = ("crit", "b64")
 
 Grants = dict[tuple[str, str], frozenset[str]]
 
 
 class _Registry(jws.JWSRegistry):
-    """What joserfc asks about a token: our limits, our algorithms, and no word about EdDSA's old name."""
+    """joserfc's settings: our limits and algorithms, without its warning about the name EdDSA."""
 
     max_header_length = MAX_HEADER_BYTES
     max_payload_length = MAX_TOKEN_BYTES
@@ -66,15 +65,15 @@ _REGISTRY = _Registry(strict_check_header=False)
 
 
 class SignedTokens:
-    """Knows the tokens that a :class:`Trust` believes."""
+    """Verifies the tokens that a :class:`Trust` accepts."""
 
     def __init__(self, trust: Trust, *, now: Callable[[], float] = time.time) -> None:
         self._trust = trust
         self._now = now
 
     async def verify(self, token: str) -> Principal | None:
-        """Return who the token speaks for and what it grants; None where it is not believed."""
-        payload = self._believed(token)
+        """Return the principal of a token and what it grants; None where the token is not valid."""
+        payload = self._payload(token)
         if payload is None:
             return None
         try:
@@ -93,16 +92,17 @@ class SignedTokens:
             grants=grants,
         )
 
-    def _believed(self, token: str) -> bytes | None:
-        """Return the claims as they were signed; None where the token is not one of ours.
+    def _payload(self, token: str) -> bytes | None:
+        """Return the claims as they were signed; None where no configured key signed them.
 
-        Up to here anybody writes what they like, so whatever it makes a parser raise only means: not believed.
+        Until the signature is verified, the token is arbitrary input: any error that it makes a parser raise only means
+        that it is not valid.
         """
         try:
             header = read_header(token)
             return _verified(token, self._in_order(header.get("kid")))
         except Exception as error:  # noqa: BLE001 - any of them is the sender's doing
-            _log.debug("token_not_believed", error=type(error).__name__)
+            _log.debug("token_not_valid", error=type(error).__name__)
             return None
 
     def _claims(self, payload: bytes) -> Mapping[str, Any]:
@@ -117,9 +117,9 @@ class SignedTokens:
 
 
 def read_header(token: str) -> Mapping[str, str]:
-    """Return the algorithm of a token and the name of its key, if it is a text.
+    """Return ``alg`` and, if it is a text, ``kid`` of a token's header.
 
-    Raises ``ValueError`` where the token could not be one of ours.
+    Raises ``ValueError`` where no token with such a header is accepted.
     """
     if token.count(".") != 2:  # noqa: PLR2004 - header, claims, signature
         raise ValueError("not three parts")
@@ -131,14 +131,14 @@ def read_header(token: str) -> Mapping[str, str]:
     except (Base64Error, UnicodeEncodeError):
         raise ValueError("the header is not base64") from None
     if not isinstance(header, dict) or header.get("alg") not in ALGORITHMS:  # a tuple: nothing is hashed
-        raise ValueError("no algorithm of ours")
-    if any(name in header for name in _UNDERSTOOD_BY_NOBODY):
-        raise ValueError("something critical that nobody here understands")
+        raise ValueError("an algorithm that is not accepted")
+    if any(name in header for name in _REFUSED_HEADERS):
+        raise ValueError("a critical header that is not understood")
     return {name: header[name] for name in ("alg", "kid") if isinstance(header.get(name), str)}
 
 
 def check_claims(claims: Mapping[str, Any], *, issuer: str, service: str, now: float) -> None:
-    """Raise ``ValueError`` unless the claims are of our issuer, for our service, and of now."""
+    """Raise ``ValueError`` unless the claims are of our issuer, for our service, and valid now (Unix seconds)."""
     if claims.get("iss") != issuer:
         raise ValueError("another issuer")
     audience = claims.get("aud")
@@ -177,10 +177,10 @@ def _entry(entry: object) -> tuple[str, str, list[str]]:
 
 
 def _verified(token: str, keys: Iterable[TrustedKey]) -> bytes:
-    """Return the payload, by the first key whose signature it is."""
+    """Return the payload of a token that one of the keys signed; raise ``ValueError`` where none did."""
     for candidate in keys:
         try:
             return jws.deserialize_compact(token, candidate.key, registry=_REGISTRY).payload
         except (JoseError, ValueError, TypeError):
-            continue  # not this key's: of another kind, or another signature
+            continue  # signed by another key, or this key is of another kind
     raise ValueError("signed by none of the keys")

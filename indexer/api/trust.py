@@ -1,8 +1,8 @@
-"""Whose tokens are believed: the registry's own trust, as its ``auth.token`` section has it.
+"""The registry's token trust: whose tokens are accepted, as in the registry's ``auth.token`` section.
 
-One file of public keys, in any of the forms the registry takes: PEM certificates (``rootcertbundle``), bare PEM
-public keys, or a JWK set (``jwks``). A certificate counts for its key alone, as in the registry: neither its dates
-nor its issuer are asked.
+One file of public keys, in any of the forms that the registry takes: PEM certificates (``rootcertbundle``), bare PEM
+public keys, or a JWK set (``jwks``). Of a certificate only the key counts, as in the registry: its dates and issuer are
+not checked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LIBTRUST_GROUP = 4
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A public key, and the names tokens may call it by. Names only say which key to try first."""
+    """A public key, and the ``kid`` values that tokens may have for it. They only say which key to try first."""
 
     key: Key
     names: frozenset[str]
@@ -52,7 +52,7 @@ class TrustedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """What a token must be to be believed; ``realm`` is where clients get one (any text, most often a URL)."""
+    """What a token must have to be accepted; ``realm`` is where clients get one (any text, most often a URL)."""
 
     issuer: str
     service: str
@@ -61,10 +61,9 @@ class Trust:
 
 
 def read_trust(settings: Settings) -> Trust | None:
-    """Return the trust that the settings describe, None where they describe none; raise ``ConfigurationError``.
+    """Return the trust of the settings, None where they have none; raise ``ConfigurationError`` for bad keys.
 
-    The settings hold all of it or nothing: a registry that trusts tokens and an index that does not would show
-    GitLab empty lists, without a word of why.
+    ``Settings`` makes sure that all four are set or none.
     """
     issuer, service, realm = (
         settings.indexer_auth_issuer,
@@ -78,14 +77,14 @@ def read_trust(settings: Settings) -> Trust | None:
 
 
 def load_keys(path: Path) -> tuple[TrustedKey, ...]:
-    """Read every public key of a file; raise ``ConfigurationError`` where it has none or holds a secret."""
+    """Read every public key of a file; raise ``ConfigurationError`` where it has none, or has a private key."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{SETTING}: cannot read {path}: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
         raise ConfigurationError(
-            f"{SETTING}: {path} is no bundle of keys: larger than {MAX_FILE_BYTES} bytes"
+            f"{SETTING}: {path} is not a bundle of keys: larger than {MAX_FILE_BYTES} bytes"
         )
     try:
         keys = tuple(_read(content))
@@ -97,10 +96,10 @@ def load_keys(path: Path) -> tuple[TrustedKey, ...]:
 
 
 def key_set(keys: Iterable[TrustedKey]) -> dict[str, Any]:
-    """Return a JWK set (RFC 7517) that names each key as GitLab does and by its thumbprint (RFC 7638).
+    """Return a JWK set (RFC 7517) with each key twice: by GitLab's name for it and by its thumbprint (RFC 7638).
 
-    Distribution 3.x takes a token's key from ``auth.token.jwks`` by the ``kid`` alone, and makes only thumbprints of
-    what is in ``rootcertbundle`` (3.1.1), so GitLab's tokens need this; 2.8 does not.
+    Distribution 3.x finds a token's key only by its ``kid``, in ``auth.token.jwks`` or among the thumbprints of
+    ``rootcertbundle`` (3.1.1), so GitLab's tokens need this set; 2.8 does not.
     """
     return {
         "keys": [
@@ -112,7 +111,7 @@ def key_set(keys: Iterable[TrustedKey]) -> dict[str, Any]:
 
 
 def libtrust_id(der: bytes) -> str:
-    """Return the name libtrust and GitLab give a public key: base32 of its hash's first 240 bits, in fours."""
+    """Return libtrust's and GitLab's name of a public key: base32 of the first 240 bits of its hash, in fours."""
     text = b32encode(sha256(der).digest()[:_LIBTRUST_BYTES]).decode()
     return ":".join(text[at : at + _LIBTRUST_GROUP] for at in range(0, len(text), _LIBTRUST_GROUP))
 
@@ -157,7 +156,7 @@ def _read_jwk(source: dict[str, Any]) -> TrustedKey:
 
 
 def _trusted(public: object, *names: str) -> TrustedKey:
-    """Make a key of its bare public part: what a JWK says of its own use is not asked again."""
+    """Make a key of its public part only, so that what a JWK says of its use has no effect later."""
     if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
         raise ValueError("a key is neither RSA, EC nor Ed25519")
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name not in _CURVES:
@@ -169,7 +168,7 @@ def _trusted(public: object, *names: str) -> TrustedKey:
 
 
 def _der(public: Any) -> bytes:
-    """The form whose hash libtrust takes; any public key of ``cryptography`` has it."""
+    """Return the DER form of a public key of ``cryptography``, whose hash libtrust takes."""
     return bytes(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 

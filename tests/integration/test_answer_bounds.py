@@ -171,7 +171,7 @@ async def test_long_bodies__arrive_whole_and_are_forgotten() -> None:
             assert body == await response.read()
         assert str(len(body)) == (await client.head("/")).headers["Content-Length"]
         assert 200 == (await client.get("/")).status
-    assert 0 == long_bodies._UnderWay.held
+    assert 0 == long_bodies._BeingSent.size_bytes
 
 
 async def test_long_bodies__a_client_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,9 +187,9 @@ async def test_long_bodies__a_client_that_takes_nothing_is_cut_off(monkeypatch: 
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(30):
-            while long_bodies._UnderWay.held == 0:
+            while long_bodies._BeingSent.size_bytes == 0:
                 await asyncio.sleep(0.01)
-            while long_bodies._UnderWay.held:
+            while long_bodies._BeingSent.size_bytes:
                 await asyncio.sleep(0.01)
         writer.close()
 

@@ -1,7 +1,7 @@
-"""GitLab's contract, ``/gitlab/v1``: what GitLab's own registry fork answers, from our inventory.
+"""``/gitlab/v1``: the API of GitLab's fork of the registry, answered from the inventory.
 
-``door`` turns requests into calls, asks for the grants of each, and words every refusal as the fork does. ``paths``,
-``parameters``, ``markers`` and ``links`` hold the rules of questions, ``present`` makes the bodies: all pure.
-``repositories``, ``tags`` and ``statistics`` answer, each with a question or two to the store. Section numbers are
-those of the contract that GitLab's client and the fork keep (see docs/reference/gitlab.md).
+``handlers`` turns requests into calls, requires the grants of each, and words every error as the fork does. ``paths``,
+``parameters``, ``markers`` and ``links`` have the rules of requests, ``serialize`` makes the bodies: all of these are
+pure. ``repositories``, ``tags`` and ``statistics`` have the endpoints. Section numbers are those of the contract
+between GitLab's client and the fork (see docs/reference/gitlab.md).
 """

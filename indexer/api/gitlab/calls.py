@@ -1,4 +1,4 @@
-"""What an endpoint is given and what it gives back."""
+"""The call of an endpoint, and its answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indexer.store.reading import Readers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitlabCall:
-    """One question, whose asker may ask it."""
+    """One request that is authorized."""
 
     repository: str
     tag: str
@@ -24,7 +24,7 @@ class GitlabCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitlabAnswer:
-    """A body, and a Link header where there are other pages."""
+    """A body, and a Link header if there are other pages."""
 
     body: Any
     link: str | None = None

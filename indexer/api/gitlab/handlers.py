@@ -1,4 +1,4 @@
-"""Requests → calls → answers: methods, slashes, grants, headers and refusals as the fork has them."""
+"""Requests below ``/gitlab/`` → calls → responses: methods, slashes, grants, headers and errors as in the fork."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add_gitlab(
 
 
 def access_of(named: GitlabPath, *, method: str, size: str | None) -> tuple[Access, ...]:
-    """Return what a question takes (contract section 1.2). ``name/*`` is a name like any other."""
+    """Return the access that a request requires (contract section 1.2). ``name/*`` is a name like any other."""
     pull = pull_of(named.repository)
     below = pull_of(f"{named.repository}/*")
     match named.endpoint:
@@ -71,14 +71,14 @@ class _Handlers:
         self._authenticator = authenticator
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer, whatever comes of it; every answer carries the version."""
+        """Answer a request, an error included; every response has the version."""
         try:
             response = await self._answer(request)
         except (asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
-            no = registry_errors.refused(error, request, challenge=self._authenticator.challenge)
-            response = _json(no.status, no.body, **no.headers)
+        except Exception as error:  # noqa: BLE001 - the caller gets an error, the log its details
+            refusal = registry_errors.refused(error, request, challenge=self._authenticator.challenge)
+            response = _json(refusal.status, refusal.body, **refusal.headers)
         response.headers[VERSION_HEADER] = VERSION
         return response
 
@@ -116,7 +116,7 @@ class _Handlers:
 
 
 def _elsewhere(request: web.Request) -> web.Response:
-    """Send a path without its last slash to the one with it; anything else is not here."""
+    """Redirect a path without its last slash to the one with it; answer 404 to any other."""
     if request.path.endswith("/") or read_path(f"{request.path}/") is None:
         return _json(404, registry_errors.body("NOT_FOUND", "there is nothing at this path", None))
     address = f"{request.rel_url.raw_path}/"

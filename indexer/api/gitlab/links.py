@@ -1,8 +1,8 @@
 """The Link header as the fork writes it and GitLab reads it (contract section 1.5). Pure.
 
-``previous`` first, then ``next``; relative; parameters in alphabetical order. GitLab's client sees only addresses of
-at most 500 characters without a comma, and reads nothing but their parameters: a longer one leaves the path out,
-which names the same resource (RFC 3986 section 5.3).
+``previous`` first, then ``next``; relative; parameters in alphabetical order. GitLab's client reads only URLs of at
+most 500 characters without a comma, and of these only the parameters. So a longer URL is written without its path,
+which means the same resource (RFC 3986 section 5.3).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LONGEST = 500
 
 
 def link_header(path: str, pages: Iterable[tuple[str, Mapping[str, str] | None]]) -> str | None:
-    """Return the header for relations and the parameters of their pages, None where there is no other page."""
+    """Return the header for the relations and the parameters of their pages; None if there is no other page."""
     links = [
         f'<{_address(path, parameters)}>; rel="{relation}"'
         for relation, parameters in pages

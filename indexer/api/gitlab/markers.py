@@ -1,7 +1,7 @@
-"""Markers: the places at which GitLab's pages begin (contract section 1.5). Pure.
+"""Markers: where GitLab's pages begin (contract section 1.5). Pure.
 
-By name, a marker is the tag. By publish time it is base64 of ``<time>|<tag>``, the time in UTC with six digits: as
-fine as what is stored, or a page would skip or repeat what lies between.
+In a list by name a marker is the tag. In one by publish time it is base64 of ``<time>|<tag>``, the time in UTC with six
+digits: as exact as it is stored, or a page could skip or repeat tags.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def make_marker(tag: str, published_at: datetime | None) -> str:
 
 
 def read_marker(text: str) -> Place:
-    """Return the place a marker names; raise ``ValueError`` where its time or its tag is none.
+    """Return the place of a marker; raise ``ValueError`` where its time or its tag is not valid.
 
-    Whatever does not decode to exactly a time and a tag is a tag's name: tags may look like base64.
+    A text that does not decode to exactly a time and a tag is a tag: tags may look like base64.
     """
     parts = _decoded(text).split("|")
     if len(parts) != len(_PARTS) or not _TIME.match(parts[0]):

@@ -1,6 +1,6 @@
-"""Reading GitLab's questions, in the fork's order of checks (contract sections 1.4, 1.5 and 1.7). Pure.
+"""The parameters of GitLab's requests, in the fork's order of checks (contract sections 1.4, 1.5 and 1.7). Pure.
 
-Unlike our own API, what is unknown is passed over and of what is repeated the first counts, as in the fork.
+Unlike in our own API, unknown parameters are ignored, and of a repeated one the first counts, as in the fork.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _WHOLE_NAME = re.compile("[a-zA-Z0-9._-]{1,128}\\Z")
 _REPOSITORY_NAME = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*"
 _REPOSITORY_SOMEWHERE = re.compile(_REPOSITORY_NAME)
 LONGEST_TAG = 128
-"""No tag is longer: a longer ``name_exact`` finds none, and is no error to the fork."""
+"""No tag is longer: a longer ``name_exact`` finds none, and is no error in the fork."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagsQuestion:
-    """A page of tags. ``sort`` is as given, '' where it was not; ``referrer_types`` None: any."""
+    """A requested page of tags. ``sort`` is as given, or ''; ``referrer_types`` None: any."""
 
     limit: int
     before: Place | None
@@ -55,7 +55,7 @@ class TagsQuestion:
 
 
 def read_tags_question(query: MultiMapping[str]) -> TagsQuestion:
-    """Read the question for tags; raise the refusal of the first thing wrong (section 1.5, order of checks)."""
+    """Read the parameters of a list of tags; raise the error of the first that is wrong (section 1.5)."""
     limit = read_limit(query)
     if "before" in query and "last" in query:
         raise exclusive("before", "last")
@@ -104,7 +104,7 @@ def read_last_repository(query: MultiMapping[str]) -> str:
     last = query.get("last")
     if last is None:
         return ""
-    # The fork's pattern is not anchored: any text that names a place is one.
+    # The fork's pattern is not anchored: any text that contains a match is accepted.
     if not _REPOSITORY_SOMEWHERE.search(last) or not last.isprintable():
         raise no_match("last", _REPOSITORY_NAME)
     return last
@@ -114,7 +114,7 @@ def _read_place(query: MultiMapping[str], name: str) -> Place | None:
     text = query.get(name)
     if text is None:
         return None
-    # The fork's pattern is not anchored; what the database could not hold is refused all the same.
+    # The fork's pattern is not anchored; what PostgreSQL cannot store is refused nevertheless.
     if not _MARKER_SOMEWHERE.search(text) or not text.isprintable():
         raise no_match(name, _MARKER)
     try:
@@ -134,7 +134,7 @@ def _read_sort(query: MultiMapping[str]) -> str:
 
 
 def _read_types(text: str | None) -> tuple[str, ...] | None:
-    """Read a comma list, None for any; what no artifact can be called, and an empty list, match none."""
+    """Read a comma list; None: any. An empty list, or values that cannot be artifact types, match none."""
     if text is None:
         return None
     return tuple(part.lower() for part in text.split(",") if part and part.isprintable())

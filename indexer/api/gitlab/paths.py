@@ -1,8 +1,7 @@
-"""Which endpoint below ``/gitlab/v1/`` a path names (contract section 1.1). Pure.
+"""Endpoint and parameters of a path below ``/gitlab/v1/`` (contract section 1.1). Pure.
 
-In this order: ``…/tags/list/``, ``…/tags/detail/<tag>/``, then ``repositories/<path>/``; so a repository whose own
-name ends in ``/tags/list`` is out of reach here, as it is in the fork. Every path ends in a slash; one without is
-sent to the one with it.
+In this order: ``…/tags/list/``, ``…/tags/detail/<tag>/``, then ``repositories/<path>/``; so a repository whose own name
+ends in ``/tags/list`` cannot be reached here, as in the fork. Every path ends in a slash; one without is redirected.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ REPOSITORIES = f"{ROOT}repositories/"
 
 
 class GitlabEndpoint(Enum):
-    """What can be asked; the value is its label in metrics."""
+    """The endpoints; the value is the label in metrics."""
 
     PROBE = "/gitlab/v1/"
     STATISTICS = "/gitlab/v1/statistics/"
@@ -27,7 +26,7 @@ class GitlabEndpoint(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GitlabPath:
-    """An endpoint with the repository (or path of repositories) and tag that its path names."""
+    """An endpoint with the repository (or path of repositories) and tag of its path."""
 
     endpoint: GitlabEndpoint
     repository: str = ""
@@ -35,7 +34,7 @@ class GitlabPath:
 
 
 def read_path(path: str) -> GitlabPath | None:  # noqa: PLR0911 - one per endpoint
-    """Return what a path (not escaped) names; None where there is nothing."""
+    """Return the endpoint of a path (unescaped); None where there is none."""
     if not path.startswith(ROOT) or not path.endswith("/"):
         return None
     match path[len(ROOT) - 1 : -1].split("/")[1:]:

@@ -1,4 +1,4 @@
-"""Refusals in the fork's words (contract section 1.1): ``{"errors": [{"code", "message", "detail"}]}``."""
+"""Errors as the fork words them (contract section 1.1): ``{"errors": [{"code", "message", "detail"}]}``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _WRONG_TYPE = "INVALID_QUERY_PARAMETER_TYPE"
 
 
 def wrong_type(name: str, kind: str) -> Refusal:
-    """A parameter that is not of its type."""
+    """A parameter of the wrong type."""
     detail = f"the '{name}' query parameter must be set to a value of type {kind}"
     return Refusal(HTTPStatus.BAD_REQUEST, _WRONG_TYPE, "invalid query parameter value type", detail)
 
 
 def wrong_value(detail: str) -> Refusal:
-    """A parameter whose value is not allowed; ``detail`` says which would be."""
+    """A value that is not allowed; ``detail`` says which are."""
     return Refusal(HTTPStatus.BAD_REQUEST, _WRONG_VALUE, "invalid query parameter value", detail)
 
 
 def not_one_of(name: str, allowed: Sequence[str]) -> Refusal:
-    """A parameter that takes a few words."""
+    """A value that is none of an enumeration."""
     return wrong_value(f"the '{name}' query parameter must be set to one of: {', '.join(allowed)}")
 
 
@@ -33,7 +33,7 @@ def out_of_range(name: str, first: int, last: int) -> Refusal:
 
 
 def no_match(name: str, pattern: str) -> Refusal:
-    """A text that does not match."""
+    """A text that does not match a pattern."""
     return wrong_value(f"the '{name}' query parameter must match the pattern {pattern}")
 
 
@@ -48,7 +48,7 @@ def name_unknown(**detail: str) -> Refusal:
 
 
 def tag_unknown(tag: str) -> Refusal:
-    """No such tag in a repository that is there."""
+    """No such tag in an existing repository."""
     return Refusal(HTTPStatus.NOT_FOUND, "TAG_UNKNOWN", "tag name not known to registry", {"tagName": tag})
 
 

@@ -17,7 +17,7 @@ from indexer.store.reading import StoreTooSlow
 
 
 async def get_repository(call: GitlabCall) -> GitlabAnswer:
-    """Show a repository, with its size where asked for (section 1.4)."""
+    """Show a repository, with its size if ``size`` is given (section 1.4)."""
     size = read_size(call.query)
     descendants = size == "self_with_descendants"
     name = known_name(call.repository)
@@ -39,7 +39,7 @@ async def _repository(connection: Connection, name: str, *, descendants: bool) -
 
 
 async def _size(call: GitlabCall, name: str, *, descendants: bool) -> dict[str, Any]:
-    """Sum up the layers; where that takes too long, show the maintained sum for an estimate, as the fork does."""
+    """Return the sum of the layers; if that takes too long, the stored sum as an estimate, as in the fork."""
     try:
         async with call.readers.reading() as held:
             exact = await store.size_of(held, name=name, descendants=descendants)
@@ -51,9 +51,9 @@ async def _size(call: GitlabCall, name: str, *, descendants: bool) -> dict[str, 
 
 
 async def list_sub_repositories(call: GitlabCall) -> GitlabAnswer:
-    """List the repositories with tags that are a path or below it (section 1.7).
+    """List the repositories with tags at or below a path (section 1.7).
 
-    The link is there whenever the page is full, and may lead to an empty one.
+    A full page always has a link to the next, which may be empty.
     """
     limit = read_limit(call.query)
     last = read_last_repository(call.query)
@@ -75,7 +75,7 @@ async def _require_namespace(connection: Connection, path: str) -> None:
 
 
 def known_name(text: str) -> str:
-    """Return a repository's name; what could not be one is not known either."""
+    """Return a valid repository name; raise ``NAME_UNKNOWN`` for any other text."""
     try:
         return parse_repository_name(text)
     except ValueError:

@@ -1,8 +1,8 @@
 """Rows → the bodies of GitLab's contract (sections 1.4 to 1.9). Pure.
 
-Times are UTC with three digits, cut off, not rounded. ``created_at`` is when a tag came to be, ``updated_at`` when it
-was last moved to another manifest (absent if never), ``published_at`` the later of the two. How well these instants
-are known, our own API says; here a weakly known one is shown like any other.
+Times are UTC with three digits, cut off, not rounded. ``created_at`` is when a tag was created, ``updated_at`` when it
+was last moved to another manifest (absent if never), ``published_at`` the later of the two. How a time is known is only
+in our own API.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def repository(row: RepositoryRow) -> dict[str, Any]:
 
 
 def base_path(path: str) -> dict[str, Any]:
-    """Return a path that is no repository but has some below it: shown all the same, for its size."""
+    """Return a path that is no repository but has some below it, for their size."""
     return {"name": _last_segment(path), "path": path, "created_at": ""}
 
 
 def size(size_bytes: int, *, estimated: bool) -> dict[str, Any]:
-    """Return a size and how it was found; ``untagged``: an estimate over all manifests, tagged or not."""
+    """Return a size and its precision; ``untagged``: an estimate over all manifests, tagged or not."""
     return {"size_bytes": size_bytes, "size_precision": "untagged" if estimated else "default"}
 
 
@@ -54,8 +54,8 @@ def sub_repository(row: Row) -> dict[str, Any]:
 def tag(row: Row, facets: Facets, referrers: Mapping[bytes, Sequence[Referrer]]) -> dict[str, Any]:
     """Return a tag of a list (section 1.5).
 
-    ``size_bytes`` is a number in any case: for a null GitLab would ask the registry, tag by tag. So would it for a
-    null digest; a tag whose manifest nobody knows has an empty one, which GitLab's page shows as invalid.
+    ``size_bytes`` is always a number, since GitLab asks the registry for each tag where it is null. The same holds for
+    the digest: that of a tag whose manifest is not known is empty, which GitLab's page shows as invalid.
     """
     media_type = facets[row["facet_id"]].media_type
     shown = {
@@ -75,10 +75,10 @@ def tag(row: Row, facets: Facets, referrers: Mapping[bytes, Sequence[Referrer]])
 
 
 def tag_times(row: Row) -> dict[str, str]:
-    """Return when a tag came to be, was moved, and was published.
+    """Return when a tag was created, moved and published.
 
-    A publish time borrowed from the image (nothing better is known) may lie before the tag was first seen: then it
-    is when the tag came to be as well.
+    A publish time that was taken from the image, since no better one is known, may be before the tag was first seen.
+    Then it is the time of creation as well.
     """
     published, since = row["published_at"], row["alive_since"]
     if since is None or since >= published:
@@ -92,7 +92,7 @@ def tag_times(row: Row) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """A tag with everything below it: rows by the manifest that refers to them, and the words they use."""
+    """A tag with all manifests below it: ``descendants`` are rows with their parent, ``facets`` their media types."""
 
     repository: str
     row: Row
@@ -113,7 +113,7 @@ def detail(found: Detail) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Images:
-    """Unfolds images from rows, each reference once: what refers to itself in circles of names cannot grow."""
+    """Builds images from rows. Each parent is used once, so that a cycle of references ends."""
 
     facets: Facets
     rows: Sequence[Row]
@@ -135,7 +135,7 @@ class _Images:
         return shown if row["config_digest"] is None else shown | {"config": self._config(row, facet)}
 
     def _facet(self, row: Row) -> FacetRow:
-        """What it is; of a manifest that the repository does not hold, what the index says."""
+        """Return media type and platforms; of a manifest that the repository does not have, as the index says."""
         if row["facet_id"] is not None:
             return self.facets[row["facet_id"]]
         return FacetRow(media_type=row["stated_media_type"], artifact_type="", kind="unknown", platforms=())
@@ -153,7 +153,7 @@ class _Images:
         return config | {"platform": known_one | ({"os_version": version} if version else {})}
 
     def _platforms(self, row: Row, facet: FacetRow) -> Iterator[str]:
-        """What the image's own config says, else what the index says of it."""
+        """Yield the platforms of the image's own config, then the one that the index says."""
         yield from facet.platforms
         if stated := row.get("platform"):
             yield stated
@@ -162,7 +162,7 @@ class _Images:
 def _platform(text: str) -> dict[str, str] | None:
     try:
         platform = parse_platform(text)
-    except ValueError:  # whoever built the image put slashes into the names
+    except ValueError:  # the image's config may have any text, slashes included
         return None
     shown = {"architecture": platform.architecture, "os": platform.os}
     return shown | {"variant": platform.variant} if platform.variant else shown

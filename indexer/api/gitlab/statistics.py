@@ -1,4 +1,4 @@
-"""What is behind this API (contract section 1.9), and the probe (section 1.3). Neither asks the database."""
+"""The statistics (contract section 1.9) and the probe (section 1.3). Neither uses the database."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from indexer.api.gitlab.calls import GitlabAnswer, GitlabCall
 VERSION = f"{__version__}-registry-indexer"
 
 _STATISTICS = {
-    # `tag_delete` stands for deleting by tag in every version of the registry; Distribution 2.8 cannot.
+    # No `tag_delete`, which promises deletion by tag: Distribution 2.8 cannot do it.
     "release": {"ext_features": "", "version": f"v{VERSION}"},
     "database": {"enabled": True},
 }
 
 
 async def probe(_call: GitlabCall) -> GitlabAnswer:
-    """Say that this API is here."""
+    """Answer the probe, by which GitLab finds that this API exists."""
     return GitlabAnswer(body={})
 
 
 async def get_statistics(_call: GitlabCall) -> GitlabAnswer:
-    """Say what is behind it."""
+    """Return version and features."""
     return GitlabAnswer(body=_STATISTICS)

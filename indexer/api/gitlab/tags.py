@@ -34,7 +34,7 @@ async def list_tags(call: GitlabCall) -> GitlabAnswer:
 
 
 async def get_tag(call: GitlabCall) -> GitlabAnswer:
-    """Show a tag with its image, and of an index every image below it (section 1.6)."""
+    """Show a tag with its image, for an index with every image below it (section 1.6)."""
     try:
         tag = parse_tag_name(call.tag)
     except ValueError:
@@ -92,7 +92,7 @@ async def _referrers(
 
 
 def _link(name: str, question: TagsQuestion, found: TagsFound) -> str | None:
-    """Link to the pages beside this one; sort and filter by name go along, what is asked of referrers does not."""
+    """Return links to the previous and next page, with sort and filter by name, without ``referrers``."""
     if not found.rows:
         return None
     kept = {"n": str(question.limit), "name": question.name, "sort": question.sort}

@@ -1,4 +1,4 @@
-"""What an endpoint is given and gives back."""
+"""The call of an endpoint, and its answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indexer.store.reading import Readers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OciCall:
-    """One question, whose asker may ask it; ``digest`` is "" where the path has none."""
+    """One request that is authorized; ``digest`` is "" where the path has none."""
 
     repository: str
     digest: str
@@ -32,5 +32,5 @@ class OciAnswer:
 
 
 def next_page(path: str, parameters: Mapping[str, str]) -> str:
-    """Return a Link to the next page (RFC 8288), relative as registries give it: a proxy may have renamed the host."""
+    """Return a Link to the next page (RFC 8288); relative, as registries do, since a proxy may change the host."""
     return f'<{path}?{urlencode(parameters)}>; rel="next"'

@@ -1,4 +1,4 @@
-"""Requests below ``/v2/`` → calls → answers, with the registry's own challenge and words of refusal."""
+"""Requests below ``/v2/`` → calls → responses, with challenges and errors like the registry's own."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class _Handlers:
         self._authenticator = authenticator
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer, whatever comes of it."""
+        """Answer a request, an error included."""
         try:
             return await self._answer(request)
         except (asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a refusal and the log the rest
-            no = registry_errors.refused(error, request, challenge=self._authenticator.challenge)
-            return _json(no.status, no.body, **no.headers)
+        except Exception as error:  # noqa: BLE001 - the caller gets an error, the log its details
+            refusal = registry_errors.refused(error, request, challenge=self._authenticator.challenge)
+            return _json(refusal.status, refusal.body, **refusal.headers)
 
     async def _answer(self, request: web.Request) -> web.Response:
         named = read_path(request.path)
         if named is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, "UNSUPPORTED", "this is answered by the registry alone", None)
+            raise Refusal(HTTPStatus.NOT_FOUND, "UNSUPPORTED", "only the registry itself answers this", None)
         request[ROUTE] = named.endpoint.value
         if request.method not in _READS:
             body = registry_errors.body("UNSUPPORTED", "the operation is unsupported", None)

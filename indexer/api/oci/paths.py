@@ -1,7 +1,7 @@
-"""Which of our two endpoints below ``/v2/`` a path names. Pure.
+"""Endpoint and parameters of a path below ``/v2/``. Pure.
 
-Read from the right, as registries do: a repository's name may hold any of the words. Names need no escaping; what is
-escaped all the same is unescaped once.
+Read from the right, as registries do, since a repository's name may contain ``tags`` or ``referrers``. Names need no
+escaping; what is escaped nevertheless is unescaped once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ ROOT = "/v2/"
 
 
 class OciEndpoint(Enum):
-    """What can be asked; the value is its label in metrics."""
+    """The endpoints; the value is the label in metrics."""
 
     REFERRERS = "/v2/{name}/referrers/{digest}"
     TAGS = "/v2/{name}/tags/list"
@@ -29,7 +29,7 @@ class OciPath:
 
 
 def read_path(path: str) -> OciPath | None:
-    """Return what a path (unescaped) names; None where it is none of ours."""
+    """Return the endpoint of a path (unescaped); None where it is not one of these."""
     match path.removeprefix(ROOT).split("/"):
         case [*name, "referrers", digest] if name and digest:
             return OciPath(OciEndpoint.REFERRERS, "/".join(name), digest)

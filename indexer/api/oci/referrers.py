@@ -15,19 +15,19 @@ from indexer.oci.media_types import OCI_INDEX
 from indexer.store.referrers import Referrer, ReferrersWanted, referrers_of
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""As large as a manifest may be: clients read no more of an answer."""
+"""As large as a manifest may be: clients read no more of a response."""
 MOST_ON_A_PAGE: Final = 10_000
 FILTERED: Final = "OCI-Filters-Applied"
 
 _FRAME_BYTES = 200
-"""For what stands around the descriptors."""
+"""For the JSON around the descriptors."""
 
 
 async def list_referrers(call: OciCall) -> OciAnswer:
-    """List the referrers of a digest as an image index; empty where nobody knows of any.
+    """List the referrers of a digest as an image index; empty where none is on record.
 
-    Never a 404, not even for a repository that is not there: clients take one to mean that there is no such API, and
-    file what they attach under tags instead.
+    Never a 404, not even for an unknown repository: clients take it to mean that there is no referrers API, and attach
+    artifacts by fallback tags instead.
     """
     subject = _digest(call.digest, "the digest of the path")
     artifact_type = call.query.get("artifactType", "")
@@ -63,7 +63,7 @@ def _digest(text: str, where: str) -> Digest:
 
 
 def _fitting(found: Sequence[Referrer]) -> Iterator[bytes]:
-    """Encode descriptors as long as they fit into one answer; the first always does."""
+    """Yield encoded descriptors as long as they fit into one response, but at least one."""
     size = _FRAME_BYTES
     for number, referrer in enumerate(found[:MOST_ON_A_PAGE]):
         encoded = orjson.dumps(_descriptor(referrer))

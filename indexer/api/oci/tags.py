@@ -14,14 +14,14 @@ from indexer.api.registry_errors import Refusal
 from indexer.store.tag_names import repository_number, tag_names
 
 MOST_ON_A_PAGE: Final = 100_000
-"""Without ``n`` a registry gives every tag, and GitLab counts what it gets for ``n=10000``: so many it is, and a link
-beyond."""
+"""Tags of a page at most, with a link to the next. So large since without ``n`` a registry returns every tag, and
+GitLab counts the tags it gets for ``n=10000``."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 
 async def list_tag_names(call: OciCall) -> OciAnswer:
-    """List names after ``last``, at most ``n``; a link leads on where, and only where, there are more."""
+    """List names after ``last``, at most ``n``, with a link to the next page only if there are more."""
     limit, last = _limit(call.query), call.query.get("last", "")
     async with call.readers.reading() as held:
         number = await repository_number(held, name=call.repository)
@@ -32,7 +32,7 @@ async def list_tag_names(call: OciCall) -> OciAnswer:
                 "repository name not known to registry",
                 {"name": call.repository},
             )
-        # A NUL is the one character that PostgreSQL does not take; no tag has one, nor sorts before it.
+        # PostgreSQL takes no NUL. No tag contains one, so what is before it has the same place in the order.
         after = last.partition("\0")[0].encode("utf-8", "replace").decode()
         found = await tag_names(held, repository_id=number, after=after, limit=limit + 1)
     names = found[:limit]

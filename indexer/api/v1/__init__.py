@@ -1,1 +1,1 @@
-"""Our own API, version 1: one file per noun."""
+"""Our own API, version 1: one file for each resource."""

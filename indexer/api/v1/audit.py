@@ -60,10 +60,10 @@ Sources = Annotated[
 
 
 class AuditFilterQuery(Query):
-    """The filters of entries; all that are given must hold."""
+    """Filters of entries; an entry must match all of them."""
 
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
-    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins with this.")
     tag: Text | None = Field(default=None, description="About this tag.")
     digest: DigestText | None = Field(default=None, description="About this digest.")
     action: Several[AuditAction] | None = Field(default=None, description="What happened.")
@@ -92,11 +92,11 @@ class ExportQuery(AuditFilterQuery):
     """Sealed entries, by position."""
 
     format: Literal["ndjson", "csv"] = Field(default="ndjson")
-    after_position: WholeNumber = Field(default=0, description="Go on after this position.")
+    after_position: WholeNumber = Field(default=0, description="Begin after this position.")
     until: WholeNumber | None = Field(default=None, description="Up to this position, inclusive.")
     proof: Flag = Field(
         default=False,
-        description="With `commitments`, `salts` and `leaf_hash`, by which an entry is verified.",
+        description="Add `commitments`, `salts` and `leaf_hash`, with which an entry can be verified.",
     )
 
 
@@ -107,7 +107,7 @@ class Actor(Shown):
 
 
 class RequestShown(Shown):
-    """The client's request, as the registry reported it. Clients can put anything into it."""
+    """The client's request, as the registry reported it. Clients can send any values."""
 
     id: str | None
     address: str | None
@@ -118,17 +118,17 @@ class RequestShown(Shown):
 
 
 class RegistryShown(Shown):
-    """The registry process that told us."""
+    """The registry process that announced it."""
 
     address: str | None
     instance_id: str | None
 
 
 class AuditEntry(Shown):
-    """One thing that happened."""
+    """One entry of the audit log."""
 
     position: int | None = Field(
-        description="Place in the log: grows, gap-free. Null: not sealed, or a pull that was not coalesced yet."
+        description="Position in the log: grows, without gaps. Null: not sealed yet, or a pull not coalesced yet."
     )
     id: int
     occurred_at: datetime
@@ -145,7 +145,7 @@ class AuditEntry(Shown):
     source: AuditSource = Field(description="How it is known; `walk`: a reconcile observed it.")
     event_id: str | None = Field(description="The registry's id of the event.")
     occurred_between: list[datetime] | None = Field(
-        description="From and to, where the instant is not known better."
+        description="Earliest and latest possible time, if the time itself is not known."
     )
     detail: dict[str, Any]
 
@@ -154,9 +154,9 @@ class AuditEntry(Shown):
 async def list_audit(call: ApiCall[AuditQuery]) -> Items:
     """List what happened, newest first.
 
-    A filter that no index serves (tag, digest, source, address, several actions, or an action that comes with every
-    push or pull: `manifest.pushed`, `manifest.pulled`, `manifest.checked`, `blob.pushed`, `blob.mounted`) looks at
-    100,000 entries per request: the page may then be short, or empty, and still have a `next`.
+    A filter without an index (tag, digest, source, address, several actions, or an action that comes with every push or
+    pull: `manifest.pushed`, `manifest.pulled`, `manifest.checked`, `blob.pushed`, `blob.mounted`) reads 100,000 entries
+    per request: the page may then be short or empty, and still have a `next`.
     """
     call.principal.require(AUDIT)
     query = call.query
@@ -175,8 +175,8 @@ async def list_audit(call: ApiCall[AuditQuery]) -> Items:
 async def export_audit(call: ApiCall[ExportQuery]) -> Stream:
     """Export sealed entries in the order of their positions, as NDJSON or CSV.
 
-    Ends where the log ended when the export began. Taken up again with `after_position` = the last position
-    received. An answer that is cut off ends without its last chunk.
+    Ends where the log ended when the export began. To resume, set `after_position` to the last position received. If
+    the export fails on the way, the response ends without its last chunk.
     """
     call.principal.require(AUDIT)
     query = call.query
@@ -196,7 +196,7 @@ async def export_audit(call: ApiCall[ExportQuery]) -> Stream:
 
 
 def audit_filter(query: AuditFilterQuery) -> AuditFilter:
-    """Return what a question asks of entries."""
+    """Return the store's filter for a query."""
     return AuditFilter(
         repositories=query.repository or (),
         prefix=query.prefix,

@@ -1,4 +1,4 @@
-"""Proof that the audit log was not changed: checkpoints, and what leads from entries to them."""
+"""Checkpoints of the audit log, and proofs of inclusion and consistency."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from indexer.store.listing.freshness import freshness
 from indexer.store.listing.page_query import fetch_page
 
 SCOPE = "checkpoints"
-SIZE = "Of the log that it is proven against: so many entries. None is the newest checkpoint's."
+SIZE = "Number of entries of the log to prove against; not given: that of the newest checkpoint."
 
 
 class NewestQuery(Query):
@@ -35,38 +35,38 @@ class CheckpointsQuery(ListQuery):
 
 
 class InclusionQuery(Query):
-    """An entry, and the log that it must be in."""
+    """An entry, and the log that it must be part of."""
 
-    position: WholeNumber = Field(description="Of the entry.")
+    position: WholeNumber = Field(description="Position of the entry.")
     size: WholeNumber | None = Field(default=None, description=SIZE)
 
 
 class ConsistencyQuery(Query):
-    """Two sizes of the log, as RFC 9162 has them."""
+    """Two sizes of the log, as in RFC 9162."""
 
-    first: WholeNumber = Field(description="Entries of the earlier log.")
-    second: WholeNumber = Field(description="Entries of the later log.")
+    first: WholeNumber = Field(description="Number of entries of the earlier log.")
+    second: WholeNumber = Field(description="Number of entries of the later log.")
 
 
 class PartQuery(Query):
     """A part of the log."""
 
-    after_position: WholeNumber = Field(default=0, description="The part begins behind this position.")
+    after_position: WholeNumber = Field(default=0, description="The part begins after this position.")
     until: WholeNumber | None = Field(default=None, description="Up to this position, inclusive.")
     size: WholeNumber | None = Field(default=None, description=SIZE)
 
 
 class CheckpointShown(Shown):
-    """What the log was signed to be."""
+    """A checkpoint: size and root of the log, signed."""
 
-    size: int = Field(description="So many entries: positions 1 to this.")
+    size: int = Field(description="Number of entries: positions 1 to this.")
     signed_at: datetime
     key: str = Field(description="The public key that verifies it: `name+id+key`.")
     note: str = Field(description="The signed note (C2SP tlog-checkpoint): origin, size, root, signature.")
 
 
 class InclusionShown(Shown):
-    """That an entry is in the log (RFC 9162 section 2.1.3). Hashes are SHA-256 in base64."""
+    """Proof that an entry is in the log (RFC 9162 section 2.1.3). Hashes are SHA-256 in base64."""
 
     position: int
     leaf_index: int = Field(description="`position` - 1.")
@@ -77,7 +77,7 @@ class InclusionShown(Shown):
 
 
 class ConsistencyShown(Shown):
-    """That the log of `second` entries begins with that of `first` (RFC 9162 section 2.1.4)."""
+    """Proof that the log of `second` entries begins with that of `first` (RFC 9162 section 2.1.4)."""
 
     first: int
     second: int
@@ -86,9 +86,9 @@ class ConsistencyShown(Shown):
 
 @operation("/audit/checkpoint", query=NewestQuery, result=CheckpointShown, media_types=(TEXT,), missing=True)
 async def get_checkpoint(call: ApiCall[NewestQuery]) -> Stream:
-    """Show the newest checkpoint as the signed note that it is: 404 while none was signed.
+    """Show the newest checkpoint as a signed note; 404 while none is signed.
 
-    In the form of C2SP's tlog-checkpoint, so whatever reads transparency logs can follow it.
+    In the form of C2SP's tlog-checkpoint, so programs that monitor transparency logs can read it.
     """
     call.principal.require(AUDIT)
     async with call.readers.reading() as held:
@@ -105,7 +105,7 @@ async def get_checkpoint(call: ApiCall[NewestQuery]) -> Stream:
 
 @operation("/audit/checkpoints", query=CheckpointsQuery, result=Listed[CheckpointShown], item=CheckpointShown)
 async def list_checkpoints(call: ApiCall[CheckpointsQuery]) -> Items:
-    """List what the log was signed to be, the newest first."""
+    """List the checkpoints, the newest first."""
     call.principal.require(AUDIT)
     query = call.query
     async with call.readers.reading() as held:
@@ -127,7 +127,7 @@ async def list_checkpoints(call: ApiCall[CheckpointsQuery]) -> Items:
 
 @operation("/audit/proof/inclusion", query=InclusionQuery, result=InclusionShown, missing=True)
 async def get_inclusion(call: ApiCall[InclusionQuery]) -> Document:
-    """Prove that an entry is in the log; its `leaf_hash` is that of the export with `proof=true`."""
+    """Prove that an entry is in the log; `leaf_hash` is the same as in the export with `proof=true`."""
     call.principal.require(AUDIT)
     query = call.query
     async with call.readers.reading() as held:
@@ -146,7 +146,7 @@ async def get_inclusion(call: ApiCall[InclusionQuery]) -> Document:
 
 @operation("/audit/proof/consistency", query=ConsistencyQuery, result=ConsistencyShown, missing=True)
 async def get_consistency(call: ApiCall[ConsistencyQuery]) -> Document:
-    """Prove that a larger log begins with a smaller one: nothing of it was changed since."""
+    """Prove that a larger log begins with a smaller one, so that nothing in that was changed since."""
     call.principal.require(AUDIT)
     query = call.query
     async with call.readers.reading() as held:
@@ -158,9 +158,9 @@ async def get_consistency(call: ApiCall[ConsistencyQuery]) -> Document:
 async def get_part(call: ApiCall[PartQuery]) -> Stream:
     """Prove a part of the log, for `indexer audit verify --proof`, as NDJSON.
 
-    The first line holds `first`, `last` and `size`, the hashes of what stands before and behind the part (complete
-    subtrees, from left to right), and the checkpoint of that size. Every other line holds leaf hashes, one behind the
-    other. All in base64. The entries themselves may have been dropped.
+    The first line has `first`, `last` and `size`, the hashes of the complete subtrees before and after the part, from
+    left to right, and the checkpoint of that size. Every other line has leaf hashes, concatenated. All are in base64.
+    The entries themselves may have been dropped.
     """
     call.principal.require(AUDIT)
     query = call.query

@@ -1,4 +1,4 @@
-"""What differs between two instants."""
+"""Tags that differ between two times."""
 
 from __future__ import annotations
 
@@ -27,37 +27,35 @@ SCOPE = "changes"
 
 
 class ChangesQuery(ListQuery):
-    """What is different at `until` from what it was at `since`."""
+    """What is different at `until` from what was at `since`."""
 
-    since: Time = Field(description="The state at this instant is the old one.")
-    until: Time | None = Field(
-        default=None, description="The state at this instant is the new one; now, if not given."
-    )
+    since: Time = Field(description="The time of the old state.")
+    until: Time | None = Field(default=None, description="The time of the new state; now, if not given.")
     other_names: ClassVar[Mapping[str, str]] = {"after_time": "since", "before_time": "until"}
     not_in_cursors: ClassVar[frozenset[str]] = frozenset({"since", "until"})
     repository: Texts | None = Field(default=None, description="In any of these repositories.")
-    prefix: Text | None = Field(default=None, description="In repositories whose name begins so.")
+    prefix: Text | None = Field(default=None, description="In repositories whose name begins with this.")
 
 
 class TagChange(Shown):
-    """A tag that points elsewhere, is new or is gone."""
+    """A tag that was created, moved or deleted."""
 
     repository: str
     tag: str
     change: Literal["created", "moved", "deleted"]
     digest: str | None = Field(description="At `until`; null: the tag did not exist.")
     previous_digest: str | None = Field(description="At `since`; null: the tag did not exist.")
-    at: datetime = Field(description="When it came to what it is at `until`.")
+    at: datetime = Field(description="When the tag got the state that it has at `until`.")
     source: TimeSource | None = Field(description="How `at` is known.")
     not_before: datetime | None = Field(
-        description="Where `at` is only known to lie between this instant and `at`."
+        description="Earliest possible time, if it is only known to be between this and `at`."
     )
-    actor: str | None = Field(description="Who did it; of deletions only the audit log says.")
-    event_id: str | None = Field(description="The registry's id of the event that told it.")
+    actor: str | None = Field(description="Who did it. For deletions only the audit log has it.")
+    event_id: str | None = Field(description="The registry's id of the event that announced it.")
 
 
 class ChangesPage(Listed[TagChange]):
-    """A page of changes, and the instants they lie between."""
+    """A page of changes, and the two times that are compared."""
 
     since: datetime
     until: datetime
@@ -65,12 +63,12 @@ class ChangesPage(Listed[TagChange]):
 
 @operation("/changes", query=ChangesQuery, result=ChangesPage, item=TagChange)
 async def list_changes(call: ApiCall[ChangesQuery]) -> Items:
-    """List the tags that differ between two instants, the latest change first.
+    """List the tags that differ between two times, the latest change first.
 
-    The difference is net: a tag that moved and came back is not listed, one that moved ten times once. Every single
-    change is in the audit log. One request looks at 20,000 changes: the page may be short, or empty, and still
-    have a `next`. Where an instant is left out or given as an age, the following pages are asked with the one that the
-    first had: it is in the links, and `since` and `until` are in the body.
+    The difference is net: a tag that moved and moved back is not listed, one that moved ten times is listed once. Every
+    single change is in the audit log. One request reads 20,000 changes: the page may be short or empty, and still have
+    a `next`. If `until` is not given, or a time is an age, the following pages use the times of the first: they are in
+    its links, and in its body as `since` and `until`.
     """
     query = call.query
     until = query.until or datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Drift: what differed between registry and inventory, why, and the walks that looked."""
+"""Drift: what differed between registry and inventory, the likely cause, and the reconciles that found it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from indexer.store.listing.scopes import find_scope
 
 SCOPE = "drift"
 RUNS = 20
-"""Newest runs that come with every page of findings."""
+"""Newest reconcile runs on every page of findings."""
 
 
 class DriftQuery(ListQuery):
     """Findings, newest first."""
 
-    run: WholeNumber | None = Field(default=None, description="Of this run.")
+    run: WholeNumber | None = Field(default=None, description="Of this reconcile run.")
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
-    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins with this.")
     tag: Text | None = Field(default=None, description="About this tag.")
     kind: Several[DriftKind] | None = Field(default=None, description="How they differed.")
-    cause: Several[DriftCause] | None = Field(default=None, description="Why, as far as it can be told.")
+    cause: Several[DriftCause] | None = Field(default=None, description="The likely cause.")
     repaired: Flag | None = Field(default=None, description="Whether the inventory was repaired.")
     detected_after: Time | None = Field(default=None, description="Exclusive.")
     detected_before: Time | None = Field(default=None, description="Exclusive.")
@@ -49,10 +49,10 @@ class DriftQuery(ListQuery):
 
 
 class DriftFinding(Shown):
-    """One difference."""
+    """One difference between the registry and the inventory."""
 
     id: int
-    run_id: int | None = Field(description="The run that found it; null: verification did.")
+    run_id: int | None = Field(description="The reconcile run that found it; null: found by verifying a tag.")
     kind: DriftKind
     repository: str | None
     tag: str | None
@@ -65,42 +65,42 @@ class DriftFinding(Shown):
 
 
 class UndecidedShown(Shown):
-    """What could not be decided for one kind of reason."""
+    """What could not be decided, for one kind of reason."""
 
     count: int
-    examples: list[str] = Field(description="The first few in full.")
+    examples: list[str] = Field(description="The first few, in full.")
 
 
 class DriftRun(Shown):
-    """One walk."""
+    """One reconcile run."""
 
     id: int
     mode: Literal["run", "once", "plan"]
     started_at: datetime
     finished_at: datetime | None = Field(
-        description="Null: still walking, or interrupted and not closed yet."
+        description="Null: it still runs, or was interrupted and is not closed yet."
     )
     outcome: Literal["complete", "incomplete", "braked", "failed", "interrupted"] | None
-    repositories: list[str] | None = Field(description="What was asked for; null: everything.")
-    cause: str | None = Field(description="Why it began by itself; null: somebody asked for it.")
+    repositories: list[str] | None = Field(description="The repositories to reconcile; null: all of them.")
+    cause: str | None = Field(description="Why the reconciler began it by itself; null: an operator did.")
     findings: int
     counts: dict[str, Any]
     undecided: dict[str, UndecidedShown] = Field(
-        description="By kind of reason, what could not be decided; nothing was concluded from it. While the walk "
-        "is under way, only what was known when it began."
+        description="What could not be decided, by kind of reason; nothing was changed for it. While the reconcile "
+        "runs, only what was known when it began."
     )
     note: str | None
 
 
 class DriftPage(Listed[DriftFinding]):
-    """Findings, with the newest runs."""
+    """Findings, with the newest reconcile runs."""
 
     runs: list[DriftRun]
 
 
 @operation("/drift", query=DriftQuery, result=DriftPage, item=DriftFinding)
 async def list_drift(call: ApiCall[DriftQuery]) -> Items:
-    """List what differed between the registry and the inventory, newest first, with the newest runs."""
+    """List what differed between the registry and the inventory, newest first, with the newest reconcile runs."""
     query = call.query
     wanted = FindingFilter(
         run_id=query.run,

@@ -1,4 +1,4 @@
-"""The sealed audit log as it grows: a stream of Server-Sent Events, or pages that may wait for something new."""
+"""The sealed audit log as it grows: a stream of Server-Sent Events, or pages that may wait for new entries."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from indexer.store.listing.audit import head_position
 from indexer.store.listing.feeds import stream_entries
 
 WINDOW = 20_000
-"""Positions that one statement looks at: what a filter leaves of them may be nothing."""
+"""Positions that one statement reads; a filter may leave none of them."""
 WINDOWS = 5
-"""Of which a page looks at so many, and may then be empty."""
+"""Windows that a page reads; it may then be empty."""
 BATCH = 200
 LONGEST_WAIT = timedelta(seconds=60)
 KEEP_ALIVE_SECONDS = 15.0
 LONGEST_STREAM_SECONDS = 900.0
-"""Then the client comes again with its ``Last-Event-ID``, and its token is looked at again."""
+"""After that the client must connect again, with ``Last-Event-ID``, so that its token is verified again."""
 RECONNECT_MILLISECONDS = 2000
 LAST_EVENT_ID = "Last-Event-ID"
 LEAF_DIGITS = 8
-"""Of the leaf hash behind an id: enough to tell two histories apart, which nobody made alike on purpose."""
+"""Hexadecimal digits of the leaf hash in a stream's id, by which a restored log is noticed."""
 
 _BEGIN = {
     "type": "string",
@@ -69,22 +69,22 @@ Wait = Annotated[
 
 
 class FeedQuery(AuditFilterQuery):
-    """What is sealed from a position on."""
+    """Sealed entries from a position on."""
 
     from_: Begin = Field(
-        default="now", alias="from", description="Position of the first entry; `Last-Event-ID` overrules it."
+        default="now", alias="from", description="Position of the first entry; `Last-Event-ID` overrides it."
     )
     limit: Annotated[int, Field(ge=1, le=1000), BeforeValidator(whole_number)] = Field(
-        default=100, description="Events of a page, at most; a stream has no end."
+        default=100, description="Events of a page, at most. A stream has no limit."
     )
-    wait: Wait | None = Field(default=None, description="How long a page may wait for something new.")
+    wait: Wait | None = Field(default=None, description="How long a page may wait for the first event.")
 
 
 class CloudEvent(Shown):
     """An entry as a CloudEvent."""
 
     specversion: Literal["1.0"]
-    id: str = Field(description="Of the log and the position: the same whenever the entry is delivered.")
+    id: str = Field(description="Made of log and position: the same in every delivery of the entry.")
     source: str
     type: str
     subject: str | None = None
@@ -98,14 +98,14 @@ class FeedPage(Shown):
     """Events, in the order of the log."""
 
     items: list[CloudEvent]
-    next: int = Field(description="Go on with this `from`.")
+    next: int = Field(description="`from` of the following page.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedEntries:
-    """What was read: events, and the position that was reached of a log that ends at ``head``.
+    """Events that were read, up to the position ``reached``, of a log that ends at ``head``.
 
-    ``leaf``: the hash of the entry that was reached.
+    ``leaf``: the leaf hash of the entry at ``reached``.
     """
 
     events: Sequence[DeliveredEvent]
@@ -122,7 +122,7 @@ class FeedEntries:
     headers=(
         RequestHeader(
             name=LAST_EVENT_ID,
-            description="Id of the last event that was received: go on behind it.",
+            description="Id of the last event that was received; the stream continues after it.",
             pattern="^[0-9a-f-]{36}/[0-9]{20}(/[0-9a-f]{8})?$",
         ),
     ),
@@ -130,9 +130,9 @@ class FeedEntries:
 async def get_feed(call: ApiCall[FeedQuery]) -> Document | Stream:
     """Follow the sealed log, from any position, as CloudEvents.
 
-    `Accept: text/event-stream` is a stream without end, to be taken up again with `Last-Event-ID`; it is ended
-    after 15 minutes. Else it is a page: with `wait` the answer waits for the first event. A filter may leave a
-    page empty before the end of the log: `next` says where to go on.
+    With `Accept: text/event-stream` a stream, which the server ends after 15 minutes; to continue, connect again with
+    `Last-Event-ID`. Otherwise a page; with `wait` the response waits for the first event. A filter may leave a page
+    empty before the end of the log: continue from `next`.
     """
     call.principal.require(AUDIT)
     log, after = await _begins(call)
@@ -149,13 +149,13 @@ async def get_feed(call: ApiCall[FeedQuery]) -> Document | Stream:
 
 
 async def _begins(call: ApiCall[FeedQuery]) -> tuple[UUID, int]:
-    """Return which log this is, and the position behind which the caller begins."""
+    """Return the log's identity, and the position after which the caller begins."""
     async with call.readers.reading() as held:
         log, head = await log_identity(held), await head_position(held)
         last = call.headers.get(LAST_EVENT_ID)
         if last:
-            position, leaf = _behind(last, log=log, head=head)
-            if leaf is not None and leaf != _piece(await leaf_at(held, position)):
+            position, leaf = _read_event_id(last, log=log, head=head)
+            if leaf is not None and leaf != _leaf_digits(await leaf_at(held, position)):
                 raise _lost()
             return log, position
     match call.query.from_:
@@ -167,15 +167,15 @@ async def _begins(call: ApiCall[FeedQuery]) -> tuple[UUID, int]:
             return log, _within(position - 1, head, name="from")
 
 
-def _behind(last: str, *, log: UUID, head: int) -> tuple[int, str | None]:
-    """Return the position of an id, and the piece of the entry's leaf hash that a stream adds; None: it has none."""
+def _read_event_id(last: str, *, log: UUID, head: int) -> tuple[int, str | None]:
+    """Return the position of an id, and the digits of the entry's leaf hash that a stream adds; None: it has none."""
     whose, _, rest = last.partition("/")
     sequence, _, leaf = rest.partition("/")
     if len(sequence) != SEQUENCE_DIGITS or not (sequence.isascii() and sequence.isdecimal()):
         raise wrong_parameter(LAST_EVENT_ID, "not the id of an event", allowed="the id of an event")
     if whose != str(log):
         raise CallerError(
-            f"{LAST_EVENT_ID} is of another log; begin anew with `from`", status=409, code="another_log"
+            f"{LAST_EVENT_ID} is of another log; start again with `from`", status=409, code="another_log"
         )
     if leaf and int(sequence) > head:
         raise _lost()
@@ -184,8 +184,8 @@ def _behind(last: str, *, log: UUID, head: int) -> tuple[int, str | None]:
 
 def _lost() -> CallerError:
     return CallerError(
-        f"{LAST_EVENT_ID} is of an entry that is not in this log any more: the database was put back to an earlier "
-        "state; begin anew with `from`",
+        f"{LAST_EVENT_ID} is of an entry that is not in this log any more: the database was restored to an earlier "
+        "state; start again with `from`",
         status=409,
         code="another_log",
     )
@@ -198,8 +198,8 @@ def _within(position: int, head: int, *, name: str) -> int:
 
 
 async def _next(call: ApiCall[FeedQuery], origin: Origin, after: int, limit: int) -> FeedEntries:
-    """Return what comes behind a position: from what all streams share, or a window of the database."""
-    recent = await call.live.tail.behind(after)
+    """Return what comes after a position: from the entries that all streams share, or a window of the database."""
+    recent = await call.streams.recent.after(after)
     if recent is None:
         return await _read(call, origin, after, limit)
     wanted = audit_filter(call.query)
@@ -210,7 +210,7 @@ async def _next(call: ApiCall[FeedQuery], origin: Origin, after: int, limit: int
 
 
 async def _read(call: ApiCall[FeedQuery], origin: Origin, after: int, limit: int) -> FeedEntries:
-    """Read one window behind a position."""
+    """Read one window after a position from the database."""
     async with call.readers.reading() as held:
         head = await head_position(held)
         until = min(after + WINDOW, head)
@@ -226,19 +226,20 @@ async def _read(call: ApiCall[FeedQuery], origin: Origin, after: int, limit: int
 
 
 async def _page(call: ApiCall[FeedQuery], origin: Origin, after: int) -> FeedEntries:
-    found = await _look(call, origin, after)
+    found = await _search(call, origin, after)
     if found.events or not call.query.wait:
         return found
     until = time.monotonic() + call.query.wait.total_seconds()
-    with call.live.place() as alarm:
-        while not found.events and not call.live.closing and (left := until - time.monotonic()) > 0:
+    with call.streams.slot() as woken:
+        while not found.events and not call.streams.closing and (left := until - time.monotonic()) > 0:
             if found.reached >= found.head:
-                await alarm.wait(min(left, KEEP_ALIVE_SECONDS))
-            found = await _look(call, origin, found.reached)
+                await woken.wait(min(left, KEEP_ALIVE_SECONDS))
+            found = await _search(call, origin, found.reached)
     return found
 
 
-async def _look(call: ApiCall[FeedQuery], origin: Origin, after: int) -> FeedEntries:
+async def _search(call: ApiCall[FeedQuery], origin: Origin, after: int) -> FeedEntries:
+    """Read windows until one has an event, or the log ends."""
     for _ in range(WINDOWS):
         found = await _next(call, origin, after, call.query.limit)
         if found.events or found.reached >= found.head:
@@ -257,19 +258,19 @@ def _lines(events: Sequence[DeliveredEvent], following: int) -> Stream:
 
 def _stream(call: ApiCall[FeedQuery], origin: Origin, after: int) -> Stream:
     async def write(out: Out) -> None:
-        with call.live.place() as alarm:
-            await _follow(call, origin, after, alarm, out)
+        with call.streams.slot() as woken:
+            await _follow(call, origin, after, woken, out)
 
-    headers = {"X-Accel-Buffering": "no"}  # nginx would collect what should arrive at once
+    headers = {"X-Accel-Buffering": "no"}  # or nginx would buffer events
     return Stream(media_type=f"{SSE}; charset=utf-8", write=write, headers=headers)
 
 
-async def _follow(call: ApiCall[FeedQuery], origin: Origin, after: int, alarm: WakeEvent, out: Out) -> None:
+async def _follow(call: ApiCall[FeedQuery], origin: Origin, after: int, woken: WakeEvent, out: Out) -> None:
     ends = time.monotonic() + LONGEST_STREAM_SECONDS
     async with call.readers.reading() as held:
         leaf = await leaf_at(held, after)
     await out(f"retry: {RECONNECT_MILLISECONDS}\n{_mark(origin, after, leaf)}\n\n".encode())
-    while not call.live.closing and time.monotonic() < ends:
+    while not call.streams.closing and time.monotonic() < ends:
         found = await _next(call, origin, after, BATCH)
         for event in found.events:
             mark = _mark(origin, event.position, event.leaf)
@@ -277,17 +278,17 @@ async def _follow(call: ApiCall[FeedQuery], origin: Origin, after: int, alarm: W
         after = found.reached
         if after < found.head:
             continue
-        await alarm.wait(KEEP_ALIVE_SECONDS)
-        if not found.events and not call.live.closing:
-            # A comment for whatever lies between; the id moves on over what the filter left out, and is no event.
+        await woken.wait(KEEP_ALIVE_SECONDS)
+        if not found.events and not call.streams.closing:
+            # A comment keeps the connection open; the id covers what the filter left out. Neither is an event.
             await out(f": \n{_mark(origin, after, found.leaf)}\n\n".encode())
 
 
 def _mark(origin: Origin, position: int, leaf: bytes | None) -> str:
-    """Say where a client is: the event's id, and a piece of its leaf hash, by which a log that was put back shows."""
-    piece = _piece(leaf)
-    return f"id: {event_id(origin.log, position)}" + (f"/{piece}" if piece else "")
+    """Return the line ``id:`` of a position: the event's id, and digits of its leaf hash, see ``LEAF_DIGITS``."""
+    digits = _leaf_digits(leaf)
+    return f"id: {event_id(origin.log, position)}" + (f"/{digits}" if digits else "")
 
 
-def _piece(leaf: bytes | None) -> str:
+def _leaf_digits(leaf: bytes | None) -> str:
     return "" if leaf is None else leaf.hex()[:LEAF_DIGITS]

@@ -1,4 +1,4 @@
-"""What a tag pointed to, and when."""
+"""The history of a tag: what it pointed to, and when."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ class HistoryQuery(ListQuery):
     """The history of one tag."""
 
     sort: Literal["from", "-from"] = Field(default="-from")
-    at: Time | None = Field(default=None, description="Only what the tag pointed to at that instant.")
+    at: Time | None = Field(default=None, description="Only what the tag pointed to at that time.")
 
 
 class HistoryAt(Shown):
-    """A tag pointed to a digest for a time."""
+    """The interval in which a tag pointed to a digest."""
 
     digest: str
     from_: datetime = Field(alias="from", description="Inclusive.")
-    to: datetime | None = Field(description="Exclusive; null: it still does.")
+    to: datetime | None = Field(description="Exclusive; null: the tag still points to it.")
     from_source: TimeSource = Field(description="How the start is known.")
     not_before: datetime | None = Field(
-        description="Where the start is only known to lie between this instant and `from`."
+        description="Earliest possible start, if the start is only known to be between this and `from`."
     )
     actor: str | None
-    event_id: str | None = Field(description="The registry's id of the event that told it.")
+    event_id: str | None = Field(description="The registry's id of the event that announced it.")
     to_source: TimeSource | None = Field(description="How the end is known; null: it is open, or not known.")
     to_not_before: datetime | None = Field(
-        description="Where the end is only known to lie between this instant and `to`."
+        description="Earliest possible end, if the end is only known to be between this and `to`."
     )
 
 
 @operation(HISTORY, query=HistoryQuery, result=Listed[HistoryAt], item=HistoryAt)
 async def list_history(call: ApiCall[HistoryQuery]) -> Items:
-    """List what a tag pointed to, newest first, also of a tag that is gone.
+    """List what a tag pointed to, newest first, also for a tag that was deleted.
 
-    With `at`, the list has the one interval that holds that instant, or nothing where the tag did not exist.
+    With `at`, the list has the one interval of that time, or nothing if the tag did not exist then.
     """
     query, tag = call.query, call.path["tag"]
     async with call.readers.reading() as held:
@@ -65,14 +65,14 @@ async def list_history(call: ApiCall[HistoryQuery]) -> Items:
         )
         found = await fetch_page(held, listing, call.cursors.page_of(query, SCOPE, listing.orders))
         if not found.rows and not await is_tag_known(held, repository_id=repository.id, tag=tag):
-            raise not_found("there never was such a tag on record")
+            raise not_found("no such tag was ever on record")
         count = await counted(held, call, listing)
     shown = [show_interval(row) for row in found.rows]
     return items_of(call, SCOPE, listing, found, items=shown, freshness=repository.freshness, count=count)
 
 
 def show_interval(row: Row) -> dict[str, Any]:
-    """Return an interval as it is shown."""
+    """Return a :class:`HistoryAt` for the response."""
     return {
         "digest": digest_from_bytes(row["digest"]),
         "from": format_time(row["valid_from"]),

@@ -1,4 +1,4 @@
-"""History across repositories: as it was at an instant, of a digest, and versions that were moved."""
+"""History across repositories: a repository at a time, the tags of a digest, and versions that were moved."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ SCOPE_MOVED = "moved"
 
 
 class HistoryEverywhereQuery(ListQuery):
-    """Intervals of many tags; all filters that are given must hold."""
+    """Filters of intervals; an interval must match all of them."""
 
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
-    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins with this.")
     tag: Text | None = Field(default=None, description="Of this tag.")
-    digest: DigestText | None = Field(default=None, description="That pointed to this digest.")
-    at: Time | None = Field(default=None, description="Only what held at that instant.")
+    digest: DigestText | None = Field(default=None, description="Tags that pointed to this digest.")
+    at: Time | None = Field(default=None, description="Only what tags pointed to at that time.")
 
 
 class HeldSomewhere(HistoryAt):
-    """A tag of a repository pointed to a digest for a time."""
+    """The interval in which a tag of a repository pointed to a digest."""
 
     repository: str
     tag: str
@@ -46,11 +46,11 @@ class HeldSomewhere(HistoryAt):
 
 @operation("/history", query=HistoryEverywhereQuery, result=Listed[HeldSomewhere], item=HeldSomewhere)
 async def list_history_everywhere(call: ApiCall[HistoryEverywhereQuery]) -> Items:
-    """List what tags pointed to, by repository, tag and time, also of tags that are gone.
+    """List what tags pointed to, by repository, tag and time, also for deleted tags.
 
-    With `repository` and `at`: the repository as it was. With `digest`: every tag that ever pointed to it.
-    A search that no index serves looks at 20,000 intervals per request: the page may then be short, or empty, and
-    still have a `next`. Repositories come in the order they were first heard of.
+    With `repository` and `at`: the repository as it was then. With `digest`: every tag that ever pointed to it. A
+    filter without an index reads 20,000 intervals per request: the page may then be short or empty, and still have a
+    `next`. Repositories are in the order in which they came on record.
     """
     query = call.query
     async with call.readers.reading() as held:
@@ -86,29 +86,30 @@ class MovedQuery(ListQuery):
     """Versions that were moved."""
 
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
-    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins with this.")
     moved_after: Time | None = Field(default=None, description="Exclusive.")
     moved_before: Time | None = Field(default=None, description="Exclusive.")
     other_names: ClassVar[Mapping[str, str]] = MOVED_NAMES
 
 
 class Moved(HeldSomewhere):
-    """A tag that looks immutable came to point elsewhere."""
+    """A move of a tag that is a full version."""
 
     change: Literal["moved", "recreated"] = Field(
-        description="`recreated`: it was deleted in between, from `previous_to` to `from`."
+        description="`recreated`: the tag did not exist from `previous_to` to `from`."
     )
     previous_digest: str
-    previous_to: datetime = Field(description="When it ceased to point there.")
+    previous_to: datetime = Field(description="Until when it pointed to `previous_digest`.")
     previous_to_source: TimeSource | None
     previous_to_not_before: datetime | None
 
 
 @operation("/history/moved", query=MovedQuery, result=Listed[Moved], item=Moved)
 async def list_moved(call: ApiCall[MovedQuery]) -> Items:
-    """List tags that look immutable and were moved, or deleted and made again at another digest; newest first.
+    """List full versions that were moved, or deleted and created again with another digest; newest first.
 
-    Full versions look immutable: `1.2.3`, `v1.2.3-rc.1`, `1.2.3_build5`; `1.2` and `v1` do not.
+    Full versions, which nobody expects to move, are tags like `1.2.3`, `v1.2.3-rc.1`, `1.2.3_build5`; `1.2` and `v1`
+    are not.
     """
     query = call.query
     async with call.readers.reading() as held:

@@ -1,4 +1,4 @@
-"""Where to go from ``/api/v1``."""
+"""``/api/v1``: the list of its paths."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Resource(Shown):
     """One path."""
 
     path: str = Field(
-        description="A template: what is in braces is a name; slashes of a repository may be `%2F`."
+        description="A template with parameters in braces. The slashes of a repository may be written `%2F`."
     )
     summary: str
 
 
 class ApiIndex(Shown):
-    """What there is to ask for."""
+    """The paths of the API."""
 
     title: str
     version: str
@@ -35,7 +35,7 @@ class ApiIndex(Shown):
 
 @operation("", query=NoQuery, result=ApiIndex)
 async def show_index(_call: ApiCall[NoQuery]) -> Document:
-    """Show what there is to ask for."""
+    """List the paths of the API."""
     return Document(
         body={
             "title": "Registry indexer",

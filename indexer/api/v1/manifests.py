@@ -27,10 +27,10 @@ from indexer.store.listing.page_query import Row
 SCOPE = "manifests"
 
 Content = Literal["announced", "read", "partly-read", "unreadable"]
-CONTENT = "Whether its bytes, and those of its image config, were read."
+CONTENT = "Whether the manifest and its image config were read from the registry."
 UNREAD = (
-    "Where content is partly-read: the parts that could not be read, like layers[3].size or config.blob.created. "
-    "What they would have said is absent."
+    "If content is partly-read: the parts that could not be read, like layers[3].size or config.blob.created. Their "
+    "values are absent."
 )
 
 
@@ -63,7 +63,7 @@ class NoQuery(Query):
 
 
 class Descriptor(Shown):
-    """Points to content."""
+    """A reference to content, as in the OCI image specification."""
 
     media_type: str | None
     digest: str
@@ -78,13 +78,13 @@ class Child(Shown):
     kind: Kind
     platform: str | None
     os_version: str | None = Field(
-        description="Of the system, as the index names it: builds of Windows differ in it."
+        description="Version of the operating system, as the index has it; images for Windows differ in it."
     )
     platforms: list[str]
     size_bytes: int = Field(description="Of the manifest itself; 0: not known.")
-    total_size_bytes: int = Field(description="With config and layers; 0: not read.")
+    total_size_bytes: int = Field(description="With config and layers; 0: not known.")
     held: bool = Field(
-        description="False where the repository does not hold it; then all that is shown is what the index says of it."
+        description="False if the repository does not have it; then everything shown is what the index says of it."
     )
 
 
@@ -98,7 +98,7 @@ class Referrer(Shown):
     size_bytes: int
     total_size_bytes: int
     annotations: dict[str, str] = Field(
-        description="Empty where those of newer ones come to 256 KiB already."
+        description="Empty if the annotations of newer referrers are 256 KiB already."
     )
     pushed_at: datetime
 
@@ -112,7 +112,7 @@ class ManifestListed(Shown):
     kind: Kind
     size_bytes: int = Field(description="Of the manifest itself; 0: not known.")
     total_size_bytes: int = Field(
-        description="With config and layers; of an index, its children. 0: not read."
+        description="With config and layers; of an index, its children. 0: not known."
     )
     created_at: datetime | None
     platforms: list[str]
@@ -142,18 +142,18 @@ class Manifest(Shown):
     content: Content
     unread: list[str] = Field(description=UNREAD)
     read_at: datetime | None
-    held: bool = Field(description="False where the repository no longer holds it.")
+    held: bool = Field(description="False if the repository does not have it any more.")
     config: Descriptor | None
     layers: list[Descriptor] = Field(description="At most 1000.")
     children: list[Child] = Field(description="At most 1000.")
-    parents: list[str] = Field(description="Indexes of the repository that name it; at most 1000.")
+    parents: list[str] = Field(description="Indexes of the repository that list it; at most 1000.")
     subject: str | None
-    annotations: dict[str, str] = Field(description="Empty where they are more than 1 MiB.")
-    labels: dict[str, str] = Field(description="Empty where they are more than 1 MiB.")
+    annotations: dict[str, str] = Field(description="Empty if they are more than 1 MiB.")
+    labels: dict[str, str] = Field(description="Empty if they are more than 1 MiB.")
     left_out: list[LeftOut] = Field(
-        description="What is not shown in full, since it is too much. The whole is at the registry, under the "
-        "manifest's digest; all its tags in `/api/v1/repositories/<repository>/tags?digest=`; all referrers in "
-        "`/v2/<repository>/referrers/<digest>`. `tags` are a tag's `sibling_tags`."
+        description="What is too long to be shown completely. The registry has the manifest as a whole, under its "
+        "digest; all its tags are in `/api/v1/repositories/<repository>/tags?digest=`, all referrers in "
+        "`/v2/<repository>/referrers/<digest>`. `tags` means `sibling_tags` of a tag."
     )
     pushed_at: datetime | None
     pushed_by: str | None
@@ -173,7 +173,7 @@ class ManifestWithTags(Manifest):
 
 @operation(MANIFESTS, query=ManifestsQuery, result=Listed[ManifestListed], item=ManifestListed)
 async def list_manifests(call: ApiCall[ManifestsQuery]) -> Items:
-    """List the manifests that a repository holds."""
+    """List the manifests of a repository."""
     query = call.query
     wanted = store.ManifestFilter(
         tagged=query.tagged,
@@ -212,7 +212,7 @@ async def get_manifest(call: ApiCall[NoQuery]) -> Document:
                 held, call.interned, repository_id=repository.id, manifest_id=number
             )
     if content is None:
-        raise not_found("the repository holds no such manifest, as far as is on record")
+        raise not_found("there is no such manifest of the repository on record")
     return Document(
         body=show_manifest(content)
         | {
@@ -225,7 +225,7 @@ async def get_manifest(call: ApiCall[NoQuery]) -> Document:
 
 
 def _show_identity(row: Row, facet: FacetRow) -> dict[str, Any]:
-    """Return what every form of a manifest begins with."""
+    """Return the members that every form of a manifest has."""
     return {
         "digest": digest_from_bytes(row["digest"]),
         "media_type": facet.media_type or None,
@@ -237,7 +237,7 @@ def _show_identity(row: Row, facet: FacetRow) -> dict[str, Any]:
 
 
 def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
-    """Return a manifest as it is shown."""
+    """Return a :class:`Manifest` for the response."""
     row = content.manifest
     facet = content.facets[row["facet_id"]]
     return {
@@ -265,7 +265,7 @@ def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
 
 
 def show_referrer(row: Row, facets: Mapping[int, FacetRow]) -> dict[str, Any]:
-    """Return a referrer as it is shown."""
+    """Return a :class:`Referrer` for the response."""
     facet = facets[row["facet_id"]]
     return {
         **_show_identity(row, facet),

@@ -30,9 +30,9 @@ class RepositoriesQuery(ListQuery):
     """All repositories."""
 
     sort: str = sort_field(store.COLUMNS, default="name")
-    name: Text | None = Field(default=None, description="Repositories that have this in their name.")
-    prefix: Text | None = Field(default=None, description="Repositories whose name begins so.")
-    has_tags: Flag | None = Field(default=None, description="Whether any tag is in it now.")
+    name: Text | None = Field(default=None, description="Repositories whose name contains this.")
+    prefix: Text | None = Field(default=None, description="Repositories whose name begins with this.")
+    has_tags: Flag | None = Field(default=None, description="Whether it has any tag now.")
 
 
 class NoQuery(Query):
@@ -46,10 +46,12 @@ class Repository(Shown):
     tag_count: int
     manifest_count: int
     size_bytes: int = Field(
-        description="Each distinct manifest, config and layer of what it holds, once; a moment behind changes."
+        description="Its manifests, configs and layers, each digest once. Shortly behind changes."
     )
-    created_at: datetime = Field(description="When it was first heard of.")
-    last_published_at: datetime | None = Field(description="When a tag last came to point elsewhere.")
+    created_at: datetime = Field(
+        description="Time of its first event on record, or of the reconcile that found it."
+    )
+    last_published_at: datetime | None = Field(description="When a tag last came to point to another digest.")
     last_pulled_at: datetime | None
     last_checked_at: datetime | None = Field(description=CHECKED)
 

@@ -1,4 +1,4 @@
-"""The tags of a repository, and one tag with what it points to."""
+"""The tags of a repository, and one tag with its manifest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SCOPE = "tags"
 
 
 class TagFilterQuery(ListQuery):
-    """The filters of tags; all that are given must hold."""
+    """Filters of tags; a tag must match all of them."""
 
     other_names: ClassVar[Mapping[str, str]] = {
         "after_time": "published_after",
@@ -62,17 +62,19 @@ class TagFilterQuery(ListQuery):
         "until": "published_before",
     }
 
-    name_prefix: Text | None = Field(default=None, description="Tags that begin so.")
-    name_glob: Glob | None = Field(default=None, description="Tags of this shape: `*` any run, `?` any one.")
+    name_prefix: Text | None = Field(default=None, description="Tags that begin with this.")
+    name_glob: Glob | None = Field(
+        default=None, description="Tags that match: `*` any characters, `?` any one character."
+    )
     name_regex: Text | None = Field(
         default=None,
-        description="RE2; must match the whole tag: `1\\.2` matches `1.2` alone, `1\\.2.*` what begins so.",
+        description="RE2; must match the whole tag: `1\\.2` matches only `1.2`, `1\\.2.*` every tag that begins so.",
     )
     digest: DigestText | None = Field(default=None, description="Tags that point to this digest.")
     media_type: Texts | None = Field(default=None, description="Media type of the manifest.")
     artifact_type: Texts | None = Field(default=None, description="Artifact type of the manifest.")
-    kind: Several[Kind] | None = Field(default=None, description="What the manifest is to a person.")
-    platform: Platforms | None = Field(default=None, description="Tags that run on any of these platforms.")
+    kind: Several[Kind] | None = Field(default=None, description="What the manifest is used for.")
+    platform: Platforms | None = Field(default=None, description="Tags for any of these platforms.")
     pushed_by: Text | None = Field(default=None, description="Who pushed what the tag points to.")
     published_after: Time | None = Field(default=None, description="Exclusive.")
     published_before: Time | None = Field(default=None, description="Exclusive.")
@@ -80,48 +82,53 @@ class TagFilterQuery(ListQuery):
     created_before: Time | None = Field(default=None, description="Exclusive; by the image's own config.")
     pulled_after: Time | None = Field(default=None, description="Last pulled after; exclusive.")
     pulled_before: Time | None = Field(
-        default=None, description="Last pulled before; exclusive. Tags never pulled do not match."
+        default=None, description="Last pulled before; exclusive. Tags that were never pulled do not match."
     )
     never_pulled: Flag | None = Field(
         default=None,
-        description="Whether no pull of the tag is on record: pulls that the registry does not report are not.",
+        description="Whether no pull of the tag is on record. Pulls that the registry does not announce are not.",
     )
     not_pulled_since: Time | None = Field(
-        default=None, description="Not pulled at that instant or later; tags never pulled match, too."
+        default=None, description="Not pulled at that time or later; tags that were never pulled match, too."
     )
-    checked_after: Time | None = Field(default=None, description="Last asked for by HEAD after; exclusive.")
+    checked_after: Time | None = Field(
+        default=None, description="Last checked (HEAD alone) after; exclusive."
+    )
     checked_before: Time | None = Field(
-        default=None, description="Last asked for by HEAD before; exclusive. Tags never checked do not match."
+        default=None,
+        description="Last checked (HEAD alone) before; exclusive. Tags that were never checked do not match.",
     )
     not_checked_since: Time | None = Field(
         default=None,
-        description="Not asked for by HEAD at that instant or later; tags never checked match, too.",
+        description="Not checked (HEAD alone) at that time or later; tags that were never checked match, too.",
     )
     size_min: Bytes | None = Field(default=None, description="Bytes, inclusive.")
     size_max: Bytes | None = Field(default=None, description="Bytes, inclusive.")
     broken: Flag | None = Field(default=None, description="Listed by the registry, but cannot be read.")
-    verified: Flag | None = Field(default=None, description="Whether a look at the registry agreed.")
+    verified: Flag | None = Field(
+        default=None, description="Whether an observation of the registry has confirmed it."
+    )
 
 
 class TagsQuery(TagFilterQuery):
     """The tags of one repository."""
 
     sort: str = sort_field(OF_REPOSITORY, default="name")
-    name: Text | None = Field(default=None, description="Tags that have this in them.")
+    name: Text | None = Field(default=None, description="Tags that contain this.")
 
 
 class Tag(Shown):
     """One tag."""
 
     name: str
-    digest: str | None = Field(description="Null for a broken tag that was never announced.")
+    digest: str | None = Field(description="Null for a broken tag that no event announced.")
     media_type: str | None
     artifact_type: str | None
     kind: Kind
     size_bytes: int = Field(
-        description="Manifest, config and layers; of an index, its children. 0: not read."
+        description="Manifest, config and layers; of an index, its children. 0: not known yet."
     )
-    published_at: datetime = Field(description="When the tag came to point at this digest.")
+    published_at: datetime = Field(description="Since when the tag points to this digest.")
     published_at_source: TimeSource = Field(description="How that is known.")
     created_at: datetime | None = Field(description="By the image's own config.")
     first_seen_at: datetime
@@ -131,23 +138,25 @@ class Tag(Shown):
     platforms: list[str]
     config_digest: str | None
     pushed_by: str | None
-    verified_at: datetime | None = Field(description="Null: told, but not yet looked at.")
+    verified_at: datetime | None = Field(
+        description="When an observation of the registry last confirmed it. Null: unverified, known from an event only."
+    )
     broken: bool = Field(description="Listed by the registry, but cannot be read.")
     broken_reason: BrokenReason | None = Field(
-        description="Why: the registry answers 404 for it (`dangling_tag`), or 500 again and again (`unreadable_tag`)."
+        description="Why: the registry answers 404 for it (`dangling_tag`), or 500 repeatedly (`unreadable_tag`)."
     )
 
 
 class TagWithContent(Tag):
-    """One tag with what it points to."""
+    """One tag with its manifest."""
 
     repository: str
     pulls_known: bool = Field(description=PULLS_KNOWN)
     manifest: Manifest | None
     referrers: list[Referrer] = Field(
-        description="Held artifacts whose subject is this digest; at most 1000."
+        description="Artifacts in the repository whose subject is this digest; at most 1000."
     )
-    sibling_tags: list[str] = Field(description="Other tags on the same digest; at most 1000.")
+    sibling_tags: list[str] = Field(description="Other tags that point to the same digest; at most 1000.")
 
 
 class NoQuery(Query):
@@ -156,11 +165,10 @@ class NoQuery(Query):
 
 @operation(TAGS, query=TagsQuery, result=Listed[Tag], item=Tag)
 async def list_tags(call: ApiCall[TagsQuery]) -> Items:
-    """List the tags of a repository.
+    """List the tags of a repository, sorted and filtered.
 
-    Sorted and filtered. In a repository of more than 50,000 tags a search that no index serves looks at
-    20,000 of them per request: the page may then be short, or empty, and still have a `next`. By
-    `last_checked_at` first, a repository of at most 10,000 tags is sorted.
+    In a repository of more than 50,000 tags, a filter without an index reads 20,000 tags per request: the page may then
+    be short or empty, and still have a `next`. Sorting by `last_checked_at` first works for at most 10,000 tags.
     """
     wanted = tag_filter(call.query, name=call.query.name)
     sort = parse_sort(call.query.sort, OF_REPOSITORY)
@@ -179,7 +187,7 @@ async def list_tags(call: ApiCall[TagsQuery]) -> Items:
 
 @operation(TAG, query=NoQuery, result=TagWithContent)
 async def get_tag(call: ApiCall[NoQuery]) -> Document:
-    """Show one tag with what it points to."""
+    """Show one tag with its manifest."""
     async with call.readers.reading() as held:
         repository = await readable_repository(held, call)
         row = await find_tag(held, repository_id=repository.id, name=call.path["tag"])
@@ -209,7 +217,7 @@ async def get_tag(call: ApiCall[NoQuery]) -> Document:
 
 
 def _refuse_to_sort(repository: RepositoryRef, key: str) -> None:
-    """Raise ``CallerError`` where no index has the order and the tags are too many to be sorted for each page."""
+    """Raise ``CallerError`` where no index has the order, and there are too many tags to sort them for each page."""
     if key == "last_checked_at" and repository.tag_count > store_tags.SORTED_BY_CHECKS:
         raise CallerError(
             f"a repository of more than {store_tags.SORTED_BY_CHECKS} tags is not sorted by last_checked_at",
@@ -220,7 +228,7 @@ def _refuse_to_sort(repository: RepositoryRef, key: str) -> None:
 
 
 def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
-    """Return what a question asks of tags; raise ``CallerError`` for a bad regular expression."""
+    """Return the store's filter for a query; raise ``CallerError`` for a bad regular expression."""
     matches = None
     if query.name_regex is not None:
         matches = whole_name_matcher("name_regex", query.name_regex)
@@ -254,12 +262,12 @@ def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
 
 
 def show_tags(page: TagPage) -> list[Mapping[str, Any]]:
-    """Return tags as they are shown."""
+    """Return each :class:`Tag` for the response."""
     return [show_tag(row, page) for row in page.found.rows]
 
 
 def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
-    """Return a tag as it is shown."""
+    """Return a :class:`Tag` for the response."""
     facet = page.facets[row["facet_id"]]
     return {
         "name": row["name"],
@@ -285,5 +293,5 @@ def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
 
 
 def shown_digest(packed: bytes | None) -> str | None:
-    """Return a stored digest as it is shown."""
+    """Return a stored digest as text; None where there is none."""
     return None if packed is None else digest_from_bytes(packed)

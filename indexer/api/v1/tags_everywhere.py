@@ -23,12 +23,12 @@ class TagsEverywhereQuery(TagFilterQuery):
 
     sort: str = sort_field(COLUMNS, default="-published_at")
     repository: Texts | None = Field(default=None, description="Of any of these repositories.")
-    prefix: Text | None = Field(default=None, description="Of repositories whose name begins so.")
-    name: Text | None = Field(default=None, description="Tags that have this in them.")
+    prefix: Text | None = Field(default=None, description="Of repositories whose name begins with this.")
+    name: Text | None = Field(default=None, description="Tags that contain this.")
 
 
 class TagSomewhere(Tag):
-    """One tag, and where it is."""
+    """One tag, and its repository."""
 
     repository: str
 
@@ -37,8 +37,8 @@ class TagSomewhere(Tag):
 async def list_tags_everywhere(call: ApiCall[TagsEverywhereQuery]) -> Items:
     """List tags across repositories, newest first.
 
-    Any key sorts; repositories settle ties in the order they were first heard of, then the name. A search that no index
-    serves looks at 20,000 tags per request: the page may then be short, or empty, and still have a `next`.
+    Any key sorts. Ties are broken by repository, in the order in which repositories came on record, then by name. A
+    filter without an index reads 20,000 tags per request: the page may then be short or empty, and still have a `next`.
     """
     query = call.query
     wanted = tag_filter(query, name=query.name)

@@ -1,4 +1,4 @@
-"""`/api/v1/status`: each file one part of the answer; `answer` puts them together."""
+"""``/api/v1/status``: each file has one part of the response; ``document`` puts them together."""
 
 from indexer.api.v1.status.document import Status, get_status
 

@@ -1,4 +1,4 @@
-"""How long something has waited."""
+"""Ages, in seconds."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 def age(since: datetime | None, now: datetime) -> float | None:
-    """Return the seconds since then; None: it does not wait."""
+    """Return the seconds since an instant, at least 0; None without one."""
     return None if since is None else max(0.0, round((now - since).total_seconds(), 3))

@@ -1,4 +1,4 @@
-"""How everything is doing."""
+"""The status as a whole."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class NoQuery(Query):
 
 
 class Status(Shown):
-    """How everything is doing."""
+    """What waits, how fresh the inventory is, and the state of every loop."""
 
     now: datetime
     as_of: datetime = Field(description="Every notification received before this instant has been applied.")
@@ -42,23 +42,26 @@ class Status(Shown):
         description="When a full reconcile last ended complete. Null: none has."
     )
     walked_at: datetime | None = older_name("last_reconciled_at")
-    ingest_lag_seconds: float = Field(description="Age of the oldest delivery that waits; 0: none does.")
+    ingest_lag_seconds: float = Field(description="Age of the oldest delivery that waits; 0: none waits.")
     inbox: int = Field(description="Deliveries that wait.")
     inbox_failing: int = Field(
-        description="Of these, those that failed by a fault of the database or of ours; they are tried again."
+        description="Of these, those that failed by a fault of the database or of the indexer. They are retried."
     )
     quarantine: int = Field(description="Deliveries and events that could not be applied.")
-    backlog: dict[str, Backlog] = Field(description="By kind of work.")
-    audit_position: int = Field(description="Of the newest sealed entry.")
+    backlog: dict[str, Backlog] = Field(description="Work items that wait, by kind.")
+    audit_position: int = Field(description="Position of the newest sealed entry.")
     unsealed: Unsealed
     audit_proof: AuditProof
     repositories: int
     tags: int
     manifests: int
     verification: VerificationShown
-    instances: list[Instance] = Field(description="The latest first; at most 100.")
+    instances: list[Instance] = Field(
+        description="Registry processes that sent events, the latest first; at most 100."
+    )
     processes: list[ProcessShown] = Field(
-        description="By debug address, the latest reading first; at most 100."
+        description="Registry processes whose counters were read at a debug address, the latest reading first; "
+        "at most 100."
     )
     registry: RegistryShown
     last_reconcile: Reconcile | None = Field(
@@ -75,7 +78,7 @@ class Status(Shown):
 
 @operation("/status", query=NoQuery, result=Status)
 async def get_status(call: ApiCall[NoQuery]) -> Document:
-    """Show how everything is doing: what waits, who told us how much, how well the tags are verified."""
+    """Show what waits, which events came from which registry process, and how many tags are verified."""
     if call.principal.repositories is not None:
         raise CallerError("the status is for operators", status=403, code="forbidden")
     async with call.readers.reading() as held:

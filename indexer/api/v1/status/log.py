@@ -1,4 +1,4 @@
-"""The audit log: what has no position yet, and whether it is what was signed."""
+"""The audit log: entries without a position, and whether the log is what was signed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,20 @@ class Unsealed(Shown):
 
 
 class AuditDamage(Shown):
-    """What of the log does not fit its tree."""
+    """An entry, or the tree as a whole, that is not what was sealed."""
 
-    position: int = Field(description="Of the first entry; 0: it is the tree as a whole.")
+    position: int = Field(description="Of the first such entry; 0: it is the tree as a whole.")
     fault: VerifyFault
     what: str
     found_at: datetime
 
 
 class AuditConflict(Shown):
-    """A place with a checkpoint that this log did not grow out of: it was put back, or is another."""
+    """A checkpoint elsewhere that this log does not continue: the database was restored, or the log is another one."""
 
-    place: str = Field(description="A file of a server, or a repository of the registry.")
+    place: str = Field(
+        description="Where the checkpoint is: a file of a server, or a repository of the registry."
+    )
     found_at: datetime
     what: str
 
@@ -42,18 +44,18 @@ class AuditConflict(Shown):
 class AuditProof(Shown):
     """Whether the log is what was sealed and signed."""
 
-    signed_position: int = Field(description="Of the newest entry that a checkpoint counts.")
+    signed_position: int = Field(description="Position of the newest entry that a checkpoint covers.")
     signed_at: datetime | None
     pushed_position: int = Field(
-        description="The same of the checkpoint pushed into the registry last; 0: none was."
+        description="The same for the checkpoint that was pushed into the registry last; 0: none was."
     )
     pushed_at: datetime | None
     pushed_to: str | None = Field(description="The repository.")
     checked_position: int = Field(
-        description="How far the present or last comparison with the tree has come."
+        description="Position up to which the current or last comparison with the tree has come."
     )
-    checked_at: datetime | None = Field(description="When the whole log was last compared.")
-    damaged: int = Field(description="Entries that do not fit, 1,000 at most.")
+    checked_at: datetime | None = Field(description="When the whole log was last compared with its tree.")
+    damaged: int = Field(description="Entries that differ from the tree, at most 1,000.")
     first_damage: AuditDamage | None
     conflicts: list[AuditConflict] = Field(description="Found within the last hour; at most 20.")
 
@@ -61,7 +63,7 @@ class AuditProof(Shown):
 def show_proof(
     signed: Signed | None, pushed: Pushed | None, checked: CheckState, conflicts: Sequence[Conflict]
 ) -> dict[str, Any]:
-    """Return an :class:`AuditProof` as it is answered."""
+    """Return an :class:`AuditProof` for the response."""
     first = checked.first
     return {
         "signed_position": 0 if signed is None else signed.size,

@@ -1,4 +1,4 @@
-"""What is claimed of lost events, by registry process."""
+"""Lost events, by registry process: what can be said from its counters and ours."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from indexer.store.listing.page_query import Row
 
 
 class Loss(Shown):
-    """What is claimed of the events that were made in an interval."""
+    """How many of the events that the registry made in an interval were lost."""
 
     state: LossState
-    lost: int | None = Field(description="At most so many; null unless the state is `at_most`.")
+    lost: int | None = Field(description="Upper bound; null unless the state is `at_most`.")
     from_: datetime = Field(alias="from")
     to: datetime
     because: str | None
 
 
 class ProcessShown(Shown):
-    """A registry process by its own counters, read at its debug address."""
+    """A registry process by its own counters, which are read at its debug address."""
 
     address: str
-    instance_id: str | None = Field(description="Whose counters these are; null while that is not known.")
-    began_at: datetime = Field(description="Of the first reading.")
+    instance_id: str | None = Field(
+        description="The instance with these counters; null while it is not known which it is."
+    )
+    began_at: datetime = Field(description="When the counters were first read.")
     read_at: datetime
     ended_at: datetime | None
-    error: str | None = Field(description="Why the last reading failed; null: it did not.")
-    events: int = Field(description="Made for our endpoint since the process began.")
+    error: str | None = Field(description="Why the counters could not be read last time; null: they were.")
+    events: int = Field(description="Events that the process made for our endpoint since it began.")
     delivered: int
     pending: int
-    missing: int = Field(description="Delivered and not received, at most.")
+    missing: int = Field(description="Upper bound of the events that were delivered and not received.")
     loss: Loss
     intervals: list[Loss] = Field(description="The latest first; at most 5.")
 
@@ -48,20 +50,20 @@ class Instance(Shown):
 
     instance_id: str
     address: str
-    events: int = Field(description="Distinct events received.")
+    events: int = Field(description="Different events received.")
     first_seen_at: datetime
     last_seen_at: datetime
     first_event_at: datetime | None
     last_event_at: datetime | None
     missing: int | None = Field(
-        description="Delivered by its counters and not received, at most; null: unknown."
+        description="Upper bound of the events that were delivered by its counters and not received; null: not known."
     )
     loss: Loss
     intervals: list[Loss] = Field(description="The latest first; at most 5.")
 
 
 def show_instances(found: store.StatusRows) -> Sequence[dict[str, Any]]:
-    """Return each :class:`Instance` as it is answered."""
+    """Return every :class:`Instance` for the response."""
     return [_show_instance(found, row) for row in found.instances]
 
 
@@ -82,7 +84,7 @@ def _show_instance(found: store.StatusRows, row: Row) -> dict[str, Any]:
 
 
 def show_processes(found: store.StatusRows) -> Sequence[dict[str, Any]]:
-    """Return each :class:`Process` as it is answered."""
+    """Return every :class:`ProcessShown` for the response."""
     names = {row["id"]: row["instance"] for row in found.instances}
     return [
         {

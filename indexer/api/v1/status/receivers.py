@@ -1,4 +1,4 @@
-"""Who is told of it: the feeds of the audit log, and GitLab."""
+"""Deliveries to others: the feeds of the audit log, and events forwarded to GitLab."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from indexer.store.forwarding import ForwardingBacklog
 
 
 class ForwardingShown(Shown):
-    """Events forwarded to GitLab; all 0 where none are."""
+    """Events forwarded to GitLab; all 0 where forwarding is not configured."""
 
     waiting: int
     since: datetime | None
     age_seconds: float | None
-    dead: int = Field(description="Refused by GitLab for good, and still kept.")
-    forwarded: int = Field(description="Since ever.")
-    dropped: int = Field(description="Since ever: they waited too long, or too many waited.")
+    dead: int = Field(
+        description="Dead letters: events that GitLab refused for good, and that are still kept."
+    )
+    forwarded: int = Field(description="Since the beginning.")
+    dropped: int = Field(description="Since the beginning: they waited too long, or too many waited.")
 
 
 class FeedShown(Shown):
@@ -30,23 +32,27 @@ class FeedShown(Shown):
 
     name: str
     kind: str
-    position: int = Field(description="Up to here everything is delivered, dead or filtered out.")
-    behind: int = Field(description="Sealed entries after that.")
+    position: int = Field(
+        description="Up to this position every entry is delivered, a dead letter, or filtered out."
+    )
+    behind: int = Field(description="Sealed entries after that position.")
     behind_since: datetime | None = Field(description="When the oldest of them was recorded.")
     age_seconds: float | None
-    delivered: int = Field(description="Since ever, repetitions included.")
-    dead: int = Field(description="Refused by the sink for good.")
-    attempts: int = Field(description="Failed, since the last that did not.")
+    delivered: int = Field(description="Since the beginning, repeated deliveries included.")
+    dead: int = Field(description="Dead letters: entries that the receiver refused for good.")
+    attempts: int = Field(description="Failed attempts since the last one that succeeded.")
     replays: int
     delivered_at: datetime | None
     failed_at: datetime | None
     retry_at: datetime | None
-    stopped: str | None = Field(description="Why it waits for an operator; null: it does not.")
+    stopped: str | None = Field(
+        description="Why the feed has stopped until an operator acts; null: it has not."
+    )
     last_error: str | None
 
 
 def show_forwarding(backlog: ForwardingBacklog, now: datetime) -> dict[str, Any]:
-    """Return a :class:`ForwardingShown` as it is answered."""
+    """Return a :class:`ForwardingShown` for the response."""
     return {
         "waiting": backlog.waiting,
         "since": format_time(backlog.since),
@@ -58,7 +64,7 @@ def show_forwarding(backlog: ForwardingBacklog, now: datetime) -> dict[str, Any]
 
 
 def show_feed(feed: FeedState, now: datetime) -> dict[str, Any]:
-    """Return a :class:`FeedShown` as it is answered."""
+    """Return a :class:`FeedShown` for the response."""
     return {
         "name": feed.name,
         "kind": feed.kind,

@@ -1,4 +1,4 @@
-"""What the walks of everything found."""
+"""The full reconciles: the last complete one, and what the newest found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indexer.store.listing.page_query import Row
 
 
 class Reconcile(Shown):
-    """A complete walk of everything."""
+    """A full reconcile that ended complete."""
 
     id: int
     started_at: datetime
@@ -23,13 +23,13 @@ class Reconcile(Shown):
 
 
 class ReconcileFindings(Shown):
-    """What one walk of everything found."""
+    """What one full reconcile found."""
 
     id: int
     started_at: datetime
     finished_at: datetime
     outcome: Literal["complete", "incomplete", "braked"]
-    repositories: int = Field(description="Compared in full or in part.")
+    repositories: int = Field(description="Repositories compared, completely or in part.")
     tags: int = Field(description="Tags compared.")
     found: int = Field(
         description="Tags entered by the first reconcile of their repository: they were there before the indexer."
@@ -40,7 +40,7 @@ class ReconcileFindings(Shown):
 
 
 def show_reconcile(found: store.StatusRows) -> dict[str, Any] | None:
-    """Return a :class:`Walk` as it is answered; None before the first."""
+    """Return the last :class:`Reconcile` for the response; None before the first."""
     row = found.last_walk
     if row is None:
         return None
@@ -53,7 +53,7 @@ def show_reconcile(found: store.StatusRows) -> dict[str, Any] | None:
 
 
 def show_found(row: Row) -> dict[str, Any]:
-    """Return a :class:`ReconcileFindings` as it is answered."""
+    """Return a :class:`ReconcileFindings` for the response."""
     counts = row["counts"]
     return {
         "id": row["id"],

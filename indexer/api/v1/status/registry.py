@@ -1,4 +1,4 @@
-"""What the registry was found to be like."""
+"""Traits of the registry: how it was found to behave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indexer.store.traits import Trait
 
 
 class TraitShown(Shown):
-    """Whether the registry is like that, and how we know."""
+    """Whether the registry behaves so, and how that is known."""
 
     holds: bool
     because: str
@@ -24,24 +24,26 @@ class TraitShown(Shown):
 
 
 class RegistryShown(Shown):
-    """What walks have to know of the registry; null: nothing has shown it yet."""
+    """How the registry behaves; null: nothing has shown it yet."""
 
     hides_tags: TraitShown | None = Field(
         description="Its own listing leaves out tags (Distribution 3.1.0 and 3.1.1 on S3)."
     )
-    is_cache: TraitShown | None = Field(description="It is a pull-through cache: walks compare nothing.")
+    is_cache: TraitShown | None = Field(
+        description="It is a pull-through cache: a reconcile compares nothing."
+    )
     announces_pulls: TraitShown | None = Field(
-        description="Its notifications tell of pulls. Unless that holds, `pulls_known` is false everywhere."
+        description="It announces pulls. Unless that holds, `pulls_known` is false everywhere."
     )
 
 
 def show_registry(found: Mapping[Trait, traits.TraitState]) -> dict[str, Any]:
-    """Return a :class:`RegistryShown` as it is answered."""
+    """Return a :class:`RegistryShown` for the response."""
     return {trait.value: show_trait(found.get(trait)) for trait in Trait}
 
 
 def show_trait(shown: traits.TraitState | None) -> dict[str, Any] | None:
-    """Return a :class:`TraitShown` as it is answered."""
+    """Return a :class:`TraitShown` for the response."""
     if shown is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""How well the tags are verified."""
+"""Verification: how many tags are verified, and how long that takes after a push."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from indexer.store.listing import status as store
 from indexer.store.pool import Connection
 
 VERIFICATION_KEPT_SECONDS = 15.0
-"""Counting the verified reads every tag, so its result may be this old."""
+"""How long the counts are cached: they read every tag."""
 
 
 class VerifiedPushes(Shown):
-    """From a push's event (registry's clock) to the first look that agreed; of the last hour, exact to a tenth."""
+    """Seconds from a push's event (registry's clock) to the first observation that agreed, in the last hour.
+
+    Exact to a tenth of the value.
+    """
 
     pushes: int
     median_seconds: float | None
@@ -38,7 +41,7 @@ class VerificationShown(Shown):
 async def counted_verification(
     held: Connection, memory: MutableMapping[str, Any], found: store.StatusRows
 ) -> store.Verification:
-    """Return the shares, counted now or not long ago; ``memory`` is the process's."""
+    """Return the shares, from the cache in ``memory`` (that of the process) or counted now."""
     kept = memory.get("verification")
     if kept is not None and time.monotonic() - kept[0] < VERIFICATION_KEPT_SECONDS:
         return kept[1]  # type: ignore[no-any-return]  # the process's memory holds anything
@@ -48,7 +51,7 @@ async def counted_verification(
 
 
 def show_verification(shares: store.Verification) -> dict[str, Any]:
-    """Return a :class:`VerificationShown` as it is answered."""
+    """Return a :class:`VerificationShown` for the response."""
     return {
         "verified": shares.verified,
         "within_15_minutes": shares.within_15_minutes,

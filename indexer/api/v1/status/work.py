@@ -1,4 +1,4 @@
-"""What waits to be done, and the loops that do it."""
+"""Work items that wait, and the loops of all processes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from indexer.store.listing import status as store
 
 
 class Backlog(Shown):
-    """Work of one kind that waits."""
+    """Work items of one kind that wait."""
 
     waiting: int
-    due: int = Field(description="Of these, how many need not wait any longer.")
-    failing: int = Field(description="Of these, how many failed before.")
+    due: int = Field(description="Of these, how many may be taken now.")
+    failing: int = Field(description="Of these, how many have failed before.")
     since: datetime | None
     age_seconds: float | None
 
@@ -38,7 +38,7 @@ class LoopStatus(Shown):
 
 
 def show_backlog(found: store.StatusRows, kind: WorkKind, now: datetime) -> dict[str, Any]:
-    """Return a :class:`Backlog` as it is answered."""
+    """Return a :class:`Backlog` for the response."""
     row = found.backlog.get(kind)
     if row is None:
         return {"waiting": 0, "due": 0, "failing": 0, "since": None, "age_seconds": None}
@@ -52,10 +52,10 @@ def show_backlog(found: store.StatusRows, kind: WorkKind, now: datetime) -> dict
 
 
 def show_loops(found: store.StatusRows) -> Sequence[dict[str, Any]]:
-    """Return each :class:`Loop` as it is answered."""
+    """Return every :class:`LoopStatus` for the response."""
     times = ("started_at", "last_run_at", "last_good_at")
-    interned = ("loop", "process", "last_error", "outcome")
+    texts = ("loop", "process", "last_error", "outcome")
     return [
-        {name: row[name] for name in interned} | {name: format_time(row[name]) for name in times}
+        {name: row[name] for name in texts} | {name: format_time(row[name]) for name in times}
         for row in found.loops
     ]
