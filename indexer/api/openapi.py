@@ -250,9 +250,9 @@ def _query_parameters(one: Operation) -> Iterator[dict[str, Any]]:
         schema = _without_texts(described)
         if name == "fields" and one.item is not None:
             schema["items"] = {"type": "string", "enum": members_of(one.item)}
-        description = ". ".join(
-            text.rstrip(".") for text in (described.get("description"), described.get(ALLOWED)) if text
-        )
+        accepted = described.get(ALLOWED)
+        texts = (described.get("description"), accepted and f"Accepted: {accepted}")
+        description = ". ".join(text.rstrip(".") for text in texts if text)
         parameter: dict[str, Any] = {"name": name, "in": "query", "schema": schema}
         if schema.get("type") == "array":
             parameter |= {"style": "form", "explode": False}  # a comma list

@@ -117,7 +117,7 @@ class RequestShown(Shown):
     user_agent: str | None
 
 
-class RegistryShown(Shown):
+class RegistryProcess(Shown):
     """The registry process that announced it."""
 
     address: str | None
@@ -141,7 +141,7 @@ class AuditEntry(Shown):
     media_type: str | None
     actor: Actor | None
     request: RequestShown | None
-    registry: RegistryShown | None
+    registry: RegistryProcess | None
     source: AuditSource = Field(description="How it is known; `walk`: a reconcile observed it.")
     event_id: str | None = Field(description="The registry's id of the event.")
     occurred_between: list[datetime] | None = Field(

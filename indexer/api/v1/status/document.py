@@ -15,7 +15,7 @@ from indexer.api.v1.status.log import AuditProof, Unsealed, show_proof
 from indexer.api.v1.status.losses import Instance, ProcessShown, show_instances, show_processes
 from indexer.api.v1.status.receivers import FeedShown, ForwardingShown, show_feed, show_forwarding
 from indexer.api.v1.status.reconciles import Reconcile, ReconcileFindings, show_found, show_reconcile
-from indexer.api.v1.status.registry import RegistryShown, show_registry
+from indexer.api.v1.status.registry import RegistryTraits, show_registry
 from indexer.api.v1.status.verification import VerificationShown, counted_verification, show_verification
 from indexer.api.v1.status.work import Backlog, LoopStatus, show_backlog, show_loops
 from indexer.common.errors import CallerError
@@ -63,7 +63,7 @@ class Status(Shown):
         description="Registry processes whose counters were read at a debug address, the latest reading first; "
         "at most 100."
     )
-    registry: RegistryShown
+    registry: RegistryTraits
     last_reconcile: Reconcile | None = Field(
         description="The last full reconcile that ended complete. Null: none has."
     )

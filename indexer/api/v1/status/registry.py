@@ -23,7 +23,7 @@ class TraitShown(Shown):
     observed_at: datetime
 
 
-class RegistryShown(Shown):
+class RegistryTraits(Shown):
     """How the registry behaves; null: nothing has shown it yet."""
 
     hides_tags: TraitShown | None = Field(
@@ -38,7 +38,7 @@ class RegistryShown(Shown):
 
 
 def show_registry(found: Mapping[Trait, traits.TraitState]) -> dict[str, Any]:
-    """Return a :class:`RegistryShown` for the response."""
+    """Return a :class:`RegistryTraits` for the response."""
     return {trait.value: show_trait(found.get(trait)) for trait in Trait}
 
 
