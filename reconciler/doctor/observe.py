@@ -231,7 +231,7 @@ async def observe_catalog(transport: Transport) -> Failure | None:
     try:
         answer = await transport.send(request)
         if not _has_key(answer.content, "repositories"):
-            raise RegistryMisbehaved(f"{answer.asked}: 200, but no catalog ({answer.content[:80]!r})")
+            raise RegistryMisbehaved(f"{answer.request_line}: 200, but no catalog ({answer.content[:80]!r})")
     except RegistryError as error:
         return Failure.of(error)
     return None

@@ -113,15 +113,15 @@ class Authenticator:
         self._fetch_token = fetch_token
         self._monotonic = monotonic
         self._pinned: _Bearer | None = None
-        self._asked: _Bearer | str | None = None
+        self._required: _Bearer | str | None = None
         self._tokens: OrderedDict[str, _Token] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def header_for(self, scope: str) -> str | None:
         """Return the ``Authorization`` header to try first; None before the first challenge."""
-        if isinstance(self._asked, _Bearer):
-            return await self._token(self._asked, scope)
-        return self._asked
+        if isinstance(self._required, _Bearer):
+            return await self._token(self._required, scope)
+        return self._required
 
     async def answer(self, challenges: Sequence[Challenge], scope: str, *, refused: str | None) -> str:
         """Return the header that answers a 401; ``refused`` is the header that got it.
@@ -131,9 +131,9 @@ class Authenticator:
         """
         bearer = next((each for each in challenges if each.scheme == "bearer"), None)
         if bearer is not None:
-            self._asked = asked = self._pin(self._read_bearer(bearer))
+            self._required = required = self._pin(self._read_bearer(bearer))
             self._forget(scope, refused)
-            return await self._token(asked, scope)
+            return await self._token(required, scope)
         if any(each.scheme == "basic" for each in challenges):
             return self._answer_basic(refused)
         offered = ", ".join(each.scheme for each in challenges) or "nothing"
@@ -147,7 +147,7 @@ class Authenticator:
                 "the registry requires a user name and password, and none are configured: set "
                 "RECONCILER_REGISTRY_USERNAME and RECONCILER_REGISTRY_PASSWORD"
             )
-        self._asked = header = self._credentials.basic
+        self._required = header = self._credentials.basic
         if refused == header:
             raise RegistryDenied(f"the registry refused the password of {self._credentials.username!r}")
         return header

@@ -46,7 +46,7 @@ async def get_blob(
     if answer.status == _NOT_FOUND:
         if not _UNKNOWN.intersection(answer.error_codes() or ()):
             raise RegistryMisbehaved(
-                f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
+                f"{answer.request_line}: a 404 that is not the registry's ({answer.content[:80]!r})"
             )
         return None
     if answer.status in _REDIRECTS:
@@ -73,11 +73,11 @@ async def has_blob(transport: Transport, repository: RepositoryName, digest: Dig
     if answer.status == _NOT_FOUND:
         if not _UNKNOWN.intersection(answer.error_codes() or ()):
             raise RegistryMisbehaved(
-                f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
+                f"{answer.request_line}: a 404 that is not the registry's ({answer.content[:80]!r})"
             )
         return False
     if answer.status != _TO_STORAGE and answer.headers.get("Docker-Content-Digest") != digest:
-        raise RegistryMisbehaved(f"{answer.asked}: {answer.status}, but not with the blob")
+        raise RegistryMisbehaved(f"{answer.request_line}: {answer.status}, but not with the blob")
     return True
 
 
@@ -117,9 +117,9 @@ async def _start_upload(
     )
     answer = await transport.send(request)
     if answer.status == _NOT_ALLOWED:
-        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only or a pull-through cache")
+        raise RegistryDenied(f"{answer.request_line}: 405, the registry is read-only or a pull-through cache")
     location = urlsplit(answer.headers.get("Location", ""))
     start = location.path.find("/v2/")
     if start < 0:
-        raise RegistryMisbehaved(f"{answer.asked}: 202 without an upload address")
+        raise RegistryMisbehaved(f"{answer.request_line}: 202 without an upload address")
     return location.path[start:], parse_qsl(location.query, keep_blank_values=True)

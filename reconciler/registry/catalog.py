@@ -11,10 +11,10 @@ What was measured on 2.8.2, 3.0.0 and 3.1.1, on filesystem and S3, and what is d
   - on all of them hides the parent, which the next page treats as listed already. So does S3 with ``team/app-extra``
     before ``team/app`` (3.0.0 to 3.1.1).
 - So a catalog of several pages is read again with another page size, whose boundaries lie elsewhere, until a reading
-  shows nothing new; then each name that a boundary could hide is asked for.
+  shows nothing new; then each name that a boundary could hide is requested.
 - Pages are not sorted as text, and may repeat names.
 - If ``catalog.maxentries`` is 1 no other size is accepted; then each name is a boundary, and every name that one could
-  hide is asked for.
+  hide is requested.
 
 A catalog must end: pages without new names, or more pages or names than any registry has, end the reading, and the
 listing is incomplete.
@@ -156,7 +156,7 @@ class _Progress:
         self.shown.update(page.names)
         self.idle = self.idle + 1 if len(self.shown) == before else 0
         if marker in self.markers:
-            return f"the catalog's pages go round in circles at {marker[:80]!r}"
+            return f"the catalog's pages repeat from {marker[:80]!r}"
         self.markers.add(marker)
         if self.idle >= IDLE_PAGES:
             return (
@@ -225,7 +225,7 @@ async def _read_again(transport: Transport, size: int, findings: _Findings) -> b
 
 
 async def _ask_for_hidden(transport: Transport, findings: _Findings) -> bool:
-    """List the tags of every name that a page boundary could hide; return whether all of them could be asked for.
+    """List the tags of every name that a page boundary could hide; return whether all of them could be requested.
 
     A run of children longer than a page hides its parent whatever the page size. Only a repository with tags can be
     found this way; 3.1.1 on S3 lists "no tags" for names that never existed.
@@ -303,7 +303,7 @@ async def _ask(transport: Transport, size: int, marker: str | None, *, repeatabl
     answer = await transport.send(request)
     if answer.status == _BAD_REQUEST:
         if answer.error_codes() != (_SIZE_REFUSED,):
-            raise RegistryMisbehaved(f"{answer.asked}: 400 ({answer.content[:80]!r})")
+            raise RegistryMisbehaved(f"{answer.request_line}: 400 ({answer.content[:80]!r})")
         return None
     link = next_page_marker(answer.headers.getall("Link", []))
     return _Page(answer, _read_names(answer), size, link)
@@ -314,10 +314,10 @@ def _read_names(answer: RegistryResponse) -> list[str]:
     try:
         value: Any = orjson.loads(answer.content)
     except orjson.JSONDecodeError as error:
-        raise RegistryMisbehaved(f"{answer.asked}: 200, but not JSON ({error})") from error
+        raise RegistryMisbehaved(f"{answer.request_line}: 200, but not JSON ({error})") from error
     if not isinstance(value, dict) or "repositories" not in value:
-        raise RegistryMisbehaved(f"{answer.asked}: 200, but no catalog")
+        raise RegistryMisbehaved(f"{answer.request_line}: 200, but no catalog")
     names = value["repositories"] or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RegistryMisbehaved(f"{answer.asked}: a catalog with names that are no strings")
+        raise RegistryMisbehaved(f"{answer.request_line}: a catalog with names that are no strings")
     return names

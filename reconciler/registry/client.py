@@ -71,7 +71,9 @@ class RegistryClient:
         answer = await self._transport.send(request)
         version = answer.headers.get("Docker-Distribution-Api-Version")
         if version is None and not _is_empty_object(answer):
-            raise RegistryMisbehaved(f"{answer.asked}: 200, but not a registry's ({answer.content[:80]!r})")
+            raise RegistryMisbehaved(
+                f"{answer.request_line}: 200, but not a registry's ({answer.content[:80]!r})"
+            )
         return Ping(observed_at=answer.observed_at, registry_clock=answer.registry_clock, api_version=version)
 
     async def kind(self, *, afresh: bool = False) -> RegistryKind:
@@ -108,7 +110,7 @@ class RegistryClient:
         )
 
     async def head_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestAnswer:
-        """Look whether a manifest is served; see the protocol."""
+        """Return whether a manifest is served; see the protocol."""
         return await manifests.head_manifest(self._transport, repository, digest)
 
     async def get_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRead:
@@ -120,7 +122,7 @@ class RegistryClient:
         return await blobs.get_blob(self._transport, repository, digest, limit=limit)
 
     async def has_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Look whether a blob is there; see the protocol."""
+        """Return whether a blob is there; see the protocol."""
         return await blobs.has_blob(self._transport, repository, digest)
 
     async def put_blob(self, repository: RepositoryName, content: bytes) -> Digest:

@@ -59,13 +59,13 @@ async def read_debug(
 async def _read(client: httpx.AsyncClient, base: str, read_at: datetime) -> DebugReading:
     content = await _get(client, base + EXPVAR_PATH)
     if content is not None:
-        endpoints, source = parse_expvar(content, asked=base + EXPVAR_PATH), DebugSource.EXPVAR
+        endpoints, source = parse_expvar(content, url=base + EXPVAR_PATH), DebugSource.EXPVAR
         process = parse_expvar_process(content)
     else:
         content = await _get(client, base + PROMETHEUS_PATH)
         if content is None:
             raise RegistryMisbehaved(f"{base}: neither {EXPVAR_PATH} nor {PROMETHEUS_PATH} is there")
-        endpoints, source = parse_prometheus(content, asked=base + PROMETHEUS_PATH), DebugSource.PROMETHEUS
+        endpoints, source = parse_prometheus(content, url=base + PROMETHEUS_PATH), DebugSource.PROMETHEUS
         process = parse_prometheus_process(content)
     return DebugReading(address=base, read_at=read_at, source=source, endpoints=endpoints, process=process)
 

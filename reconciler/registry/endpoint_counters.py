@@ -132,25 +132,25 @@ class DebugReading:
         return next((endpoint for endpoint in self.endpoints if endpoint.name == name), None)
 
 
-def parse_expvar(content: bytes, *, asked: str) -> tuple[EndpointReading, ...]:
+def parse_expvar(content: bytes, *, url: str) -> tuple[EndpointReading, ...]:
     """Parse ``registry.notifications.endpoints`` of ``/debug/vars``; it is ``null`` if none is configured."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise RegistryMisbehaved(f"{asked}: not JSON ({error})") from error
+        raise RegistryMisbehaved(f"{url}: not JSON ({error})") from error
     registry = value.get("registry") if isinstance(value, dict) else None
     notifications = registry.get("notifications") if isinstance(registry, dict) else None
     if not isinstance(notifications, dict):
-        raise RegistryMisbehaved(f"{asked}: has no registry.notifications, so it is no registry's")
+        raise RegistryMisbehaved(f"{url}: has no registry.notifications, so it is no registry's")
     try:
         return tuple(_read_endpoint(endpoint) for endpoint in notifications.get("endpoints") or ())
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise RegistryMisbehaved(
-            f"{asked}: its endpoints are not as Distribution writes them ({error})"
+            f"{url}: its endpoints are not as Distribution writes them ({error})"
         ) from error
 
 
-def parse_prometheus(content: bytes, *, asked: str) -> tuple[EndpointReading, ...]:
+def parse_prometheus(content: bytes, *, url: str) -> tuple[EndpointReading, ...]:
     """Parse the ``registry_notifications_…`` counters of ``/metrics``, one endpoint per label value."""
     found: dict[str, dict[str, Any]] = {}
     try:
@@ -159,7 +159,7 @@ def parse_prometheus(content: bytes, *, asked: str) -> tuple[EndpointReading, ..
             counts = found.setdefault(name, {"statuses": {}})
             _count(counts, sample.name.removeprefix(_PREFIX), sample.labels, int(sample.value))
     except ValueError as error:
-        raise RegistryMisbehaved(f"{asked}: not Prometheus' text ({error})") from error
+        raise RegistryMisbehaved(f"{url}: not Prometheus' text ({error})") from error
     return tuple(
         EndpointReading(name=name, counters=EndpointCounters(**counts), configuration=None)
         for name, counts in sorted(found.items())

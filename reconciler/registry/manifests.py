@@ -70,7 +70,7 @@ async def head_tag(
     answer = await _head(transport, repository, tag, if_digest=if_digest)
     if answer.status == _NOT_MODIFIED:
         if if_digest is None:
-            raise RegistryMisbehaved(f"{answer.asked}: 304 to a request without a condition")
+            raise RegistryMisbehaved(f"{answer.request_line}: 304 to a request without a condition")
         return Confirmed(
             observed_at=answer.observed_at, registry_clock=answer.registry_clock, digest=if_digest
         )
@@ -90,7 +90,7 @@ async def _refuse_converted(
     by_digest = await _head(transport, repository, found.digest, if_digest=found.digest)
     if by_digest.status == _NOT_MODIFIED:  # so the proxy does pass conditions on
         raise RegistryMisbehaved(
-            f"{by_tag.asked}: {found.media_type} {found.digest} was served, but the tag does not point to it: "
+            f"{by_tag.request_line}: {found.media_type} {found.digest} was served, but the tag does not point to it: "
             f"converted, because {_NARROWED}"
         )
 
@@ -100,7 +100,7 @@ async def head_manifest(transport: Transport, repository: RepositoryName, digest
     answer = await _head(transport, repository, digest, if_digest=None)
     found = _found_by_head(answer)
     if found is not None and found.digest != digest:
-        raise RegistryMisbehaved(f"{answer.asked}: answered about {found.digest}")
+        raise RegistryMisbehaved(f"{answer.request_line}: answered about {found.digest}")
     return found or await _answer_by_reading(transport, repository, digest)
 
 
@@ -129,7 +129,7 @@ async def put_manifest(
     )
     answer = await transport.send(request)
     if answer.status == _NOT_ALLOWED:
-        raise RegistryDenied(f"{answer.asked}: 405, the registry is read-only or a pull-through cache")
+        raise RegistryDenied(f"{answer.request_line}: 405, the registry is read-only or a pull-through cache")
     return digest_of(content)
 
 
@@ -149,7 +149,7 @@ async def delete(transport: Transport, repository: RepositoryName, reference: Ta
         _not_found(answer)
         return Deletion.ABSENT
     if answer.status == _BAD_REQUEST and answer.error_codes() not in {("DIGEST_INVALID",), ("UNSUPPORTED",)}:
-        raise RegistryMisbehaved(f"{answer.asked}: 400 {answer.error_codes()}")
+        raise RegistryMisbehaved(f"{answer.request_line}: 400 {answer.error_codes()}")
     # 405: deletes are not allowed, or the registry is read-only. 400 DIGEST_INVALID: 2.8 for a tag.
     return Deletion.UNSUPPORTED
 
@@ -239,7 +239,7 @@ def _verified_digest(answer: RegistryResponse, reference: TagName | Digest) -> D
     else:
         expected = digest_of(answer.content)
     if not content_matches(answer.content, expected):
-        raise RegistryMisbehaved(f"{answer.asked}: the bytes do not hash to {expected}")
+        raise RegistryMisbehaved(f"{answer.request_line}: the bytes do not hash to {expected}")
     return expected
 
 
@@ -247,27 +247,29 @@ def _stated_digest(text: str, answer: RegistryResponse) -> Digest:
     try:
         return parse_digest(text)
     except ValueError as error:
-        raise RegistryMisbehaved(f"{answer.asked}: Docker-Content-Digest is {error}") from error
+        raise RegistryMisbehaved(f"{answer.request_line}: Docker-Content-Digest is {error}") from error
 
 
 def _manifest_type(answer: RegistryResponse) -> str:
     """Return the Content-Type, if it is a manifest's: a login page answers 200, too."""
     media_type = media_types.bare(answer.headers.get("Content-Type", ""))
     if not media_types.is_manifest(media_type):
-        raise RegistryMisbehaved(f"{answer.asked}: 200 with {media_type[:80]!r}, which is no manifest")
+        raise RegistryMisbehaved(f"{answer.request_line}: 200 with {media_type[:80]!r}, which is no manifest")
     return media_type
 
 
 def _not_found(answer: RegistryResponse) -> NotFound:
     """Return a 404 as absence, only if it has the registry's own code for it and is not about the Accept header."""
     if any(map(_BY_ACCEPT.search, answer.error_messages())):
-        raise RegistryMisbehaved(f"{answer.asked}: 404, but the manifest is there: {_NARROWED}")
+        raise RegistryMisbehaved(f"{answer.request_line}: 404, but the manifest is there: {_NARROWED}")
     for code in answer.error_codes() or ():
         if code in set(NotFoundCode):
             return NotFound(
                 observed_at=answer.observed_at, registry_clock=answer.registry_clock, code=NotFoundCode(code)
             )
-    raise RegistryMisbehaved(f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})")
+    raise RegistryMisbehaved(
+        f"{answer.request_line}: a 404 that is not the registry's ({answer.content[:80]!r})"
+    )
 
 
 def _path(repository: RepositoryName, reference: TagName | Digest) -> str:

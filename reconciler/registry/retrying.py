@@ -71,18 +71,18 @@ class Retrier:
 
     def _is_over(self, state: RetryCallState) -> bool:
         """Return after a failure whether it was the last attempt; if not, spend from the budget."""
-        asked = _asked_wait(state)
+        retry_after = _retry_after(state)
         if state.attempt_number >= self._policy.attempts or self._left < 1:
             return True
-        if asked is not None and asked > self._policy.longest_wait_seconds:
+        if retry_after is not None and retry_after > self._policy.longest_wait_seconds:
             return True
         self._left -= 1
         return False
 
     def _wait(self, state: RetryCallState) -> float:
         backoff = self._backoff(state)
-        asked = _asked_wait(state)
-        return backoff if asked is None else max(asked, backoff)
+        retry_after = _retry_after(state)
+        return backoff if retry_after is None else max(retry_after, backoff)
 
 
 def _failed_before(
@@ -99,6 +99,6 @@ def _failed_before(
     return sent
 
 
-def _asked_wait(state: RetryCallState) -> float | None:
+def _retry_after(state: RetryCallState) -> float | None:
     error = state.outcome.exception() if state.outcome is not None else None
     return error.retry_after_seconds if isinstance(error, RegistryUnavailable) else None

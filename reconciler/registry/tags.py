@@ -40,7 +40,7 @@ _NAME_UNKNOWN: Final = "NAME_UNKNOWN"
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    asked: str
+    request_line: str
     observed_at: datetime
     registry_clock: datetime | None
     is_known: bool
@@ -64,7 +64,7 @@ async def list_tags(
         if page.marker is None:
             break
         if page.marker in markers:
-            raise RegistryMisbehaved(f"{first.asked}: its pages go round in circles at {page.marker[:80]!r}")
+            raise RegistryMisbehaved(f"{first.request_line}: its pages repeat from {page.marker[:80]!r}")
         markers.add(page.marker)
         if not page.has_new_names:
             reasons.append("a page of the listing had no new names, and it says that there are more pages")
@@ -123,40 +123,40 @@ async def _get_page(
         timeout_seconds=transport.settings.listing_timeout_seconds,
     )
     answer = await transport.send(request)
-    dated = (answer.asked, answer.observed_at, answer.registry_clock)
+    dated = (answer.request_line, answer.observed_at, answer.registry_clock)
     if answer.status == _NOT_FOUND:
         if answer.error_codes() != (_NAME_UNKNOWN,):
             raise RegistryMisbehaved(
-                f"{answer.asked}: a 404 that is not the registry's ({answer.content[:80]!r})"
+                f"{answer.request_line}: a 404 that is not the registry's ({answer.content[:80]!r})"
             )
         return _Page(*dated, is_known=False)
     has_new_names = False
-    for texts in _read_names(answer.content, answer.asked, repository):
+    for texts in _read_names(answer.content, answer.request_line, repository):
         has_new_names = into.add(texts) or has_new_names
         await asyncio.sleep(0)  # a listing of a million names must not stop every other loop
     marker = next_page_marker(answer.headers.getall("Link", []))
     return _Page(*dated, is_known=True, marker=marker, has_new_names=has_new_names)
 
 
-def _read_names(content: bytes, asked: str, repository: RepositoryName) -> Iterator[list[str]]:
+def _read_names(content: bytes, request_line: str, repository: RepositoryName) -> Iterator[list[str]]:
     """Parse ``{"name": …, "tags": [...] | null}`` of this repository, a slice at a time."""
     try:
         for piece in _slices(content):
-            yield _texts(orjson.loads(piece), asked, repository)
+            yield _texts(orjson.loads(piece), request_line, repository)
     except orjson.JSONDecodeError:
         try:
             value = orjson.loads(content)
         except orjson.JSONDecodeError as error:
-            raise RegistryMisbehaved(f"{asked}: 200, but not JSON ({error})") from error
-        yield _texts(value, asked, repository)
+            raise RegistryMisbehaved(f"{request_line}: 200, but not JSON ({error})") from error
+        yield _texts(value, request_line, repository)
 
 
-def _texts(value: Any, asked: str, repository: RepositoryName) -> list[str]:
+def _texts(value: Any, request_line: str, repository: RepositoryName) -> list[str]:
     if not isinstance(value, dict) or value.get("name") != repository or "tags" not in value:
-        raise RegistryMisbehaved(f"{asked}: 200, but no tag listing of this repository")
+        raise RegistryMisbehaved(f"{request_line}: 200, but no tag listing of this repository")
     tags = value["tags"] or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise RegistryMisbehaved(f"{asked}: a tag listing with tags that are no strings")
+        raise RegistryMisbehaved(f"{request_line}: a tag listing with tags that are no strings")
     return tags
 
 

@@ -116,7 +116,7 @@ class RegistryResponse(Dated):
     status: int
     headers: CIMultiDictProxy[str]
     content: bytes
-    asked: str
+    request_line: str
     """``METHOD path``, for messages."""
 
     def error_codes(self) -> tuple[str, ...] | None:
@@ -201,13 +201,13 @@ class Transport:
 
         ``redirects`` limits where it may lead. Messages quote nothing of another server's answer.
         """
-        url = URL(self._base + answer.asked.partition(" ")[2], encoded=True)
+        url = URL(self._base + answer.request_line.partition(" ")[2], encoded=True)
         while _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST and hops > 0:
             hops -= 1
-            url = _join(url, answer.headers.get("Location", ""), asked=answer.asked)
+            url = _join(url, answer.headers.get("Location", ""), request_line=answer.request_line)
             answer = await self._retrier.run(partial(self._fetch, url, limit=limit))
         if answer.status != _OK:
-            raise RegistryMisbehaved(f"{answer.asked}: too many redirects")
+            raise RegistryMisbehaved(f"{answer.request_line}: too many redirects")
         return answer
 
     async def _fetch(self, url: URL, *, limit: int) -> RegistryResponse:
@@ -218,7 +218,7 @@ class Transport:
             {},
             limit=limit,
             timeout_seconds=self._settings.timeout_seconds,
-            asked=f"GET {url.host}",
+            request_line=f"GET {url.host}",
             session=self._elsewhere,
         )
         if answer.status not in {_OK, 301, 302, 303, 307, 308}:
@@ -250,7 +250,7 @@ class Transport:
             body=request.body,
             limit=request.limit,
             timeout_seconds=request.timeout_seconds or self._settings.timeout_seconds,
-            asked=f"{request.method} {request.path}",
+            request_line=f"{request.method} {request.path}",
         )
         if answer.registry_clock is not None:
             self._ahead = answer.registry_clock - answer.observed_at
@@ -292,11 +292,11 @@ class Transport:
             {"Authorization": authorization} if authorization else {},
             limit=_TOKEN_LIMIT,
             timeout_seconds=self._settings.timeout_seconds,
-            asked=f"GET {url.host}{url.path} (token server)",
+            request_line=f"GET {url.host}{url.path} (token server)",
         )
         if answer.status == _BAD_REQUEST:
             raise RegistryDenied(
-                f"{answer.asked}: 400, the token server refuses the registry's service or scope"
+                f"{answer.request_line}: 400, the token server refuses the registry's service or scope"
             )
         if answer.status != _OK:
             raise self._failure(answer, is_registry=False)
@@ -310,7 +310,7 @@ class Transport:
         *,
         limit: int,
         timeout_seconds: float,
-        asked: str,
+        request_line: str,
         body: bytes | None = None,
         session: aiohttp.ClientSession | None = None,
     ) -> RegistryResponse:
@@ -322,7 +322,7 @@ class Transport:
             await (
                 self._pace.wait()
             )  # before a slot is taken: requests without a pace must not wait for those with one
-        async with self._slots, _translating(asked, timeout_seconds), asyncio.timeout(timeout_seconds):
+        async with self._slots, _translating(request_line, timeout_seconds), asyncio.timeout(timeout_seconds):
             observed_at = self._clock()
             async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
@@ -332,15 +332,15 @@ class Transport:
                     registry_clock=parse_http_date(response.headers.get("Date")),
                     status=response.status,
                     headers=response.headers,
-                    content=await _read(response, limit, asked),
-                    asked=asked,
+                    content=await _read(response, limit, request_line),
+                    request_line=request_line,
                 )
 
     def _failure(
         self, answer: RegistryResponse, *, is_registry: bool = True
     ) -> RegistryDenied | RegistryMisbehaved | RegistryUnavailable:
         """Return the error for an unexpected status; it quotes the body only if the registry sent it."""
-        message = f"{answer.asked}: {answer.status}{_quote(answer) if is_registry else ''}"
+        message = f"{answer.request_line}: {answer.status}{_quote(answer) if is_registry else ''}"
         if answer.status in {_UNAUTHORIZED, _FORBIDDEN}:
             return RegistryDenied(
                 f"{message}; check the user name, password and permissions of the reconciler"
@@ -357,27 +357,29 @@ class Transport:
 
 
 @asynccontextmanager
-async def _translating(asked: str, timeout_seconds: float) -> AsyncIterator[None]:
+async def _translating(request_line: str, timeout_seconds: float) -> AsyncIterator[None]:
     """Translate errors of aiohttp into ours, once, keeping the cause."""
     try:
         yield
     except TimeoutError as error:
-        raise RegistryUnavailable(f"{asked}: no whole answer within {timeout_seconds:g} s") from error
+        raise RegistryUnavailable(f"{request_line}: no whole answer within {timeout_seconds:g} s") from error
     except aiohttp.ClientConnectorCertificateError as error:
         why = error.certificate_error
-        message = f"{asked}: the certificate is not trusted ({why}); set RECONCILER_REGISTRY_CA_FILE"
+        message = f"{request_line}: the certificate is not trusted ({why}); set RECONCILER_REGISTRY_CA_FILE"
         raise RegistryMisbehaved(message) from error
     except (aiohttp.ClientSSLError, aiohttp.ClientResponseError) as error:
-        raise RegistryMisbehaved(f"{asked}: not the expected protocol ({_first_line(error)})") from error
+        raise RegistryMisbehaved(
+            f"{request_line}: not the expected protocol ({_first_line(error)})"
+        ) from error
     except aiohttp.ClientConnectorError as error:
-        raise RegistryUnavailable(f"{asked}: {_unconnected(error)}") from error
+        raise RegistryUnavailable(f"{request_line}: {_unconnected(error)}") from error
     except aiohttp.ClientError as error:
-        raise RegistryUnavailable(f"{asked}: {_first_line(error)}") from error
+        raise RegistryUnavailable(f"{request_line}: {_first_line(error)}") from error
     except OSError as error:
-        raise RegistryUnavailable(f"{asked}: {_first_line(error)}") from error
+        raise RegistryUnavailable(f"{request_line}: {_first_line(error)}") from error
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int, asked: str) -> bytes:
+async def _read(response: aiohttp.ClientResponse, limit: int, request_line: str) -> bytes:
     """Read the body: an error's is cut, an answer's raises beyond ``limit`` bytes."""
     is_error = response.status >= _MULTIPLE_CHOICES
     if is_error:
@@ -389,7 +391,7 @@ async def _read(response: aiohttp.ClientResponse, limit: int, asked: str) -> byt
             response.close()
             if is_error:
                 return bytes(content[:limit])
-            raise RegistryMisbehaved(f"{asked}: more than {limit} bytes")
+            raise RegistryMisbehaved(f"{request_line}: more than {limit} bytes")
     return bytes(content)
 
 
@@ -418,16 +420,18 @@ def _ssl_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _join(base: URL, location: str, *, asked: str) -> URL:
+def _join(base: URL, location: str, *, request_line: str) -> URL:
     """Resolve a Location without re-encoding it: a presigned URL is valid only byte for byte."""
     try:
         url = base.join(URL(location, encoded=True))
     except ValueError as error:
         raise RegistryMisbehaved(
-            f"{asked}: redirects to {_without_query(location)!r}, which is no address"
+            f"{request_line}: redirects to {_without_query(location)!r}, which is no address"
         ) from error
     if not location or url.scheme not in {"http", "https"}:
-        raise RegistryMisbehaved(f"{asked}: redirects to {_without_query(location)!r}, which is no address")
+        raise RegistryMisbehaved(
+            f"{request_line}: redirects to {_without_query(location)!r}, which is no address"
+        )
     return url
 
 
@@ -451,7 +455,7 @@ def _unconnected(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"cannot connect to {host}:{error.port} (the name cannot be resolved)"
     why = error.os_error.strerror or ""
-    # asyncio words it "Connect call failed (address)" and keeps only the number of the reason.
+    # asyncio's message is "Connect call failed (address)"; only the number of the error says why.
     if error.os_error.errno and (not why or why.startswith("Connect call failed")):
         why = os.strerror(error.os_error.errno)
     return f"cannot connect to {host}:{error.port} ({why or type(error.os_error).__name__})"

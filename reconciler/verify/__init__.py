@@ -1,1 +1,1 @@
-"""Tags whose evidence is doubtful: look, look again further apart, until two looks agree with the record."""
+"""Verifies tags: observes a tag that an event named, further apart each time, until two observations in a row agree."""

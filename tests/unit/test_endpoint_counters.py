@@ -75,12 +75,12 @@ def test_expvar__reads_counters_beside_configuration() -> None:
             ignored_actions=frozenset({"pull"}),
         ),
     )
-    assert (expected,) == parse_expvar(expvar(WRITTEN), asked="here")
+    assert (expected,) == parse_expvar(expvar(WRITTEN), url="here")
 
 
 def test_expvar__shows_no_secret() -> None:
     """Neither the representation nor the address to show holds the header, the password or the query."""
-    (endpoint,) = parse_expvar(expvar(WRITTEN), asked="here")
+    (endpoint,) = parse_expvar(expvar(WRITTEN), url="here")
     assert endpoint.configuration is not None
     assert "secret" not in repr(endpoint)
     assert "password" not in repr(endpoint)
@@ -91,12 +91,12 @@ def test_expvar__shows_no_secret() -> None:
 def test_expvar__no_endpoints(endpoints: object) -> None:
     """A registry without notifications writes null: there are none, and that is known."""
     written = json.dumps({"registry": {"notifications": {"endpoints": endpoints}}}).encode()
-    assert () == parse_expvar(written, asked="here")
+    assert () == parse_expvar(written, url="here")
 
 
 def test_expvar__nanoseconds() -> None:
     """``timeout: 500`` is 500 nanoseconds, and stays that small."""
-    (endpoint,) = parse_expvar(expvar({**WRITTEN, "Timeout": 500}), asked="here")
+    (endpoint,) = parse_expvar(expvar({**WRITTEN, "Timeout": 500}), url="here")
     assert endpoint.configuration is not None
     assert 500e-9 == pytest.approx(endpoint.configuration.timeout_seconds)
 
@@ -116,12 +116,12 @@ def test_expvar__nanoseconds() -> None:
 def test_expvar__somebody_elses(written: bytes) -> None:
     """What another program's variables hold is refused, with the address."""
     with pytest.raises(RegistryMisbehaved, match="here"):
-        parse_expvar(written, asked="here")
+        parse_expvar(written, url="here")
 
 
 def test_prometheus__reads_counters_per_endpoint() -> None:
     """The same counters are read from labels; what Prometheus does not show is 0, and no configuration is known."""
-    bad, ours = parse_prometheus(METRICS, asked="here")
+    bad, ours = parse_prometheus(METRICS, url="here")
     assert EndpointCounters(pending=3, events=3, errors=11) == bad.counters
     assert (
         EndpointCounters(pending=1, events=3, successes=2, failures=5, statuses={202: 2, 401: 5})
@@ -133,7 +133,7 @@ def test_prometheus__reads_counters_per_endpoint() -> None:
 def test_prometheus__not_its_text() -> None:
     """What is no Prometheus text is refused."""
     with pytest.raises(RegistryMisbehaved, match="here"):
-        parse_prometheus(b'registry_notifications_pending_total{endpoint="x" oops', asked="here")
+        parse_prometheus(b'registry_notifications_pending_total{endpoint="x" oops', url="here")
 
 
 def test_since__is_what_came_between() -> None:

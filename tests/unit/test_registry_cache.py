@@ -43,7 +43,7 @@ def answer(status: int, body: Any) -> RegistryResponse:
         status=status,
         headers=CIMultiDictProxy(CIMultiDict()),
         content=content,
-        asked="PUT …",
+        request_line="PUT …",
     )
 
 
