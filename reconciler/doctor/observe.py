@@ -44,9 +44,10 @@ from reconciler.registry.cache import RegistryKind
 from reconciler.registry.client import RegistryClient
 from reconciler.registry.debug_counters import read_debug
 from reconciler.registry.endpoint_counters import DebugReading
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, Request
 from reconciler.registry.hidden_tags import NEVER_THERE
 from reconciler.registry.our_endpoint import find_ours, sends_token
-from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
+from reconciler.registry.transport import Transport
 
 SECONDS: Final = 5.0
 """Deadline for our own server and the debug addresses."""

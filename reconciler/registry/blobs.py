@@ -13,7 +13,8 @@ from indexer.common.errors import RegistryDenied, RegistryMisbehaved
 from indexer.oci.digest import Digest, content_matches, digest_of
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.auth import repository_scope
-from reconciler.registry.transport import SMALL_LIMIT_BYTES, Request, Transport
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, Request
+from reconciler.registry.transport import Transport
 
 CONFIG_LIMIT_BYTES: Final = 8 * 1024 * 1024
 """The largest config that is read; real ones are below 100 kB, mostly build history."""

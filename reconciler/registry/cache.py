@@ -32,7 +32,8 @@ from indexer.oci import media_types
 from indexer.oci.digest import digest_of
 from indexer.oci.reference import RepositoryName
 from reconciler.registry.auth import repository_scope
-from reconciler.registry.transport import SMALL_LIMIT_BYTES, RegistryResponse, Request, Transport
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, RegistryResponse, Request
+from reconciler.registry.transport import Transport
 
 PROBED: Final = RepositoryName("registry-indexer-doctor/never-there")
 """Any name would do: neither answer depends on whether the repository exists."""

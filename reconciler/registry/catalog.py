@@ -35,10 +35,11 @@ from indexer.common.errors import RegistryDenied, RegistryError, RegistryMisbeha
 from indexer.oci.reference import RepositoryName, parse_repository_name
 from reconciler.registry.answers import CatalogListing
 from reconciler.registry.auth import CATALOG_SCOPE
+from reconciler.registry.exchange import RegistryResponse, Request
 from reconciler.registry.headers import next_page_marker
 from reconciler.registry.names import INVALID_KEPT, SHOWN, SHOWN_LENGTH
 from reconciler.registry.tags import LISTING_LIMIT_BYTES, list_tags
-from reconciler.registry.transport import RegistryResponse, Request, Transport
+from reconciler.registry.transport import Transport
 
 PAGE_SIZES: Final = (10_000, 1000, 500, 250, 100, 50, 25, 10, 5, 1)
 """Tried from the left until one is accepted."""

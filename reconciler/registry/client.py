@@ -23,14 +23,9 @@ from reconciler.registry.answers import (
     TagListing,
 )
 from reconciler.registry.cache import CacheWatch, RegistryKind
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, RegistryResponse, Request
 from reconciler.registry.pacing import Pace
-from reconciler.registry.transport import (
-    SMALL_LIMIT_BYTES,
-    RegistryResponse,
-    Request,
-    Transport,
-    TransportSettings,
-)
+from reconciler.registry.transport import Transport, TransportSettings
 
 _OK: Final = 200
 

@@ -34,7 +34,8 @@ from reconciler.registry.answers import (
     TagAnswer,
 )
 from reconciler.registry.auth import repository_scope
-from reconciler.registry.transport import SMALL_LIMIT_BYTES, RegistryResponse, Request, Transport
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, RegistryResponse, Request
+from reconciler.registry.transport import Transport
 
 MANIFEST_LIMIT_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
 """Distribution refuses manifests above 4 MiB; some more is for those stored by other means."""

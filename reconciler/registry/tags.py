@@ -20,9 +20,10 @@ from indexer.common.errors import RegistryMisbehaved
 from indexer.oci.reference import RepositoryName, TagName
 from reconciler.registry.answers import TagListing
 from reconciler.registry.auth import repository_scope
+from reconciler.registry.exchange import Request
 from reconciler.registry.headers import next_page_marker
 from reconciler.registry.names import Collector
-from reconciler.registry.transport import Request, Transport
+from reconciler.registry.transport import Transport
 
 LISTING_LIMIT_BYTES: Final = 256 * 1024 * 1024
 """Two million tags of the greatest length; more is no listing."""

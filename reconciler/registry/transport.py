@@ -1,4 +1,4 @@
-"""One request to the registry: connection, deadline, authentication, retries, and what a failure means.
+"""Sends one request to the registry: connection, deadline, authentication and retries.
 
 Every request has a deadline and a limit on the bytes it reads. Redirects are not followed with credentials: those would
 go to an address that somebody else chose (``fetch_redirected`` follows a redirect to storage without them). The client
@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import os
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,7 +21,6 @@ from typing import Final, Self
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from indexer import __version__
@@ -35,13 +32,13 @@ from indexer.common.errors import (
     TokenServerMisbehaved,
     TokenServerUnavailable,
 )
-from indexer.common.retry_after import parse_http_date, parse_retry_after
+from indexer.common.retry_after import parse_http_date
 from indexer.inventory.own_requests import NONCE_BYTES, signed
 from indexer.oci.user_agent import user_agent
-from reconciler.registry.answers import Dated
 from reconciler.registry.auth import Authenticator, Credentials, TokenServer
 from reconciler.registry.challenges import parse_challenges
-from reconciler.registry.error_body import error_codes, error_messages
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, RegistryResponse, Request
+from reconciler.registry.failures import failure_of, translating, without_query
 from reconciler.registry.pacing import Pace
 from reconciler.registry.redirects import GuardedResolver
 from reconciler.registry.retrying import Retrier, RetryPolicy
@@ -51,11 +48,6 @@ _MULTIPLE_CHOICES: Final = 300
 _BAD_REQUEST: Final = 400
 _FETCHES: Final = frozenset({"GET", "HEAD"})
 _UNAUTHORIZED: Final = 401
-_FORBIDDEN: Final = 403
-_SERVER_ERROR: Final = 500
-_TRY_AGAIN: Final = frozenset({408, 425, 429})
-SMALL_LIMIT_BYTES: Final = 64 * 1024
-"""For answers whose body is not read, and for errors."""
 _TOKEN_LIMIT: Final = 4 * 1024 * 1024
 """A token with 12,000 scopes is 1 MB, and 3.1.1 takes it (measured)."""
 
@@ -86,46 +78,6 @@ class TransportSettings:
     """Called when the registry served a manifest: it sends an event of that if it announces pulls."""
     is_cache: bool | None = None
     """Whether the registry is a pull-through cache; None: find out."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A request.
-
-    ``path`` begins with ``/v2/``. ``scope``: of the token, see ``auth``. ``expect``: the statuses that the caller
-    handles. ``limit``: bytes of the answer.
-    """
-
-    method: str
-    path: str
-    scope: str
-    expect: frozenset[int]
-    limit: int
-    query: Sequence[tuple[str, str]] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    timeout_seconds: float | None = None
-    repeatable: bool = True
-    """False for a request that must not be repeated unchanged."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryResponse(Dated):
-    """An answer with a status that the caller handles, its headers and whole body."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    content: bytes
-    request_line: str
-    """``METHOD path``, for messages."""
-
-    def error_codes(self) -> tuple[str, ...] | None:
-        """Return the codes of the registry's error body; None: it is not the registry's."""
-        return error_codes(self.content)
-
-    def error_messages(self) -> tuple[str, ...]:
-        """Return the messages and details of the registry's error body."""
-        return error_messages(self.content)
 
 
 class Transport:
@@ -222,7 +174,7 @@ class Transport:
             session=self._elsewhere,
         )
         if answer.status not in {_OK, 301, 302, 303, 307, 308}:
-            raise self._failure(answer, is_registry=False)
+            raise failure_of(answer, now=self._clock(), is_registry=False)
         return answer
 
     async def _attempt(self, request: Request) -> RegistryResponse:
@@ -233,7 +185,7 @@ class Transport:
             authorization = await self._authenticator.answer(challenges, request.scope, refused=authorization)
             answer = await self._ask(request, authorization)
         if answer.status not in request.expect:
-            raise self._failure(answer)
+            raise failure_of(answer, now=self._clock())
         return answer
 
     async def _ask(self, request: Request, authorization: str | None) -> RegistryResponse:
@@ -299,7 +251,7 @@ class Transport:
                 f"{answer.request_line}: 400, the token server refuses the registry's service or scope"
             )
         if answer.status != _OK:
-            raise self._failure(answer, is_registry=False)
+            raise failure_of(answer, now=self._clock(), is_registry=False)
         return answer.content
 
     async def _exchange(
@@ -319,10 +271,9 @@ class Transport:
         if session is None:
             raise RuntimeError("the registry client is used outside its async with block")
         if self._pace is not None:
-            await (
-                self._pace.wait()
-            )  # before a slot is taken: requests without a pace must not wait for those with one
-        async with self._slots, _translating(request_line, timeout_seconds), asyncio.timeout(timeout_seconds):
+            # Before a slot is taken: requests without a pace must not wait for those with one.
+            await self._pace.wait()
+        async with self._slots, translating(request_line, timeout_seconds), asyncio.timeout(timeout_seconds):
             observed_at = self._clock()
             async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
@@ -335,48 +286,6 @@ class Transport:
                     content=await _read(response, limit, request_line),
                     request_line=request_line,
                 )
-
-    def _failure(
-        self, answer: RegistryResponse, *, is_registry: bool = True
-    ) -> RegistryDenied | RegistryMisbehaved | RegistryUnavailable:
-        """Return the error for an unexpected status; it quotes the body only if the registry sent it."""
-        message = f"{answer.request_line}: {answer.status}{_quote(answer) if is_registry else ''}"
-        if answer.status in {_UNAUTHORIZED, _FORBIDDEN}:
-            return RegistryDenied(
-                f"{message}; check the user name, password and permissions of the reconciler"
-            )
-        if answer.status in _TRY_AGAIN or answer.status >= _SERVER_ERROR:
-            seconds = parse_retry_after(answer.headers.get("Retry-After"), now=self._clock())
-            return RegistryUnavailable(message, retry_after_seconds=seconds, status=answer.status)
-        if _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST:
-            location = _without_query(answer.headers.get("Location", "nowhere"))
-            return RegistryMisbehaved(
-                f"{message}: redirects to {location!r}; set RECONCILER_REGISTRY_URL to the registry's own address"
-            )
-        return RegistryMisbehaved(message)
-
-
-@asynccontextmanager
-async def _translating(request_line: str, timeout_seconds: float) -> AsyncIterator[None]:
-    """Translate errors of aiohttp into ours, once, keeping the cause."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise RegistryUnavailable(f"{request_line}: no whole answer within {timeout_seconds:g} s") from error
-    except aiohttp.ClientConnectorCertificateError as error:
-        why = error.certificate_error
-        message = f"{request_line}: the certificate is not trusted ({why}); set RECONCILER_REGISTRY_CA_FILE"
-        raise RegistryMisbehaved(message) from error
-    except (aiohttp.ClientSSLError, aiohttp.ClientResponseError) as error:
-        raise RegistryMisbehaved(
-            f"{request_line}: not the expected protocol ({_first_line(error)})"
-        ) from error
-    except aiohttp.ClientConnectorError as error:
-        raise RegistryUnavailable(f"{request_line}: {_unconnected(error)}") from error
-    except aiohttp.ClientError as error:
-        raise RegistryUnavailable(f"{request_line}: {_first_line(error)}") from error
-    except OSError as error:
-        raise RegistryUnavailable(f"{request_line}: {_first_line(error)}") from error
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, request_line: str) -> bytes:
@@ -405,7 +314,9 @@ def _check_base_url(base_url: str) -> None:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigurationError(f"not a registry address: {base_url!r}; expected http(s)://host[:port]")
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError("the registry address holds credentials; set user name and password apart")
+        raise ConfigurationError(
+            "the registry address contains credentials; set RECONCILER_REGISTRY_USERNAME and _PASSWORD instead"
+        )
     if parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v2"):
         raise ConfigurationError(f"not a registry address: {base_url!r}; leave out /v2, query and fragment")
 
@@ -426,41 +337,10 @@ def _join(base: URL, location: str, *, request_line: str) -> URL:
         url = base.join(URL(location, encoded=True))
     except ValueError as error:
         raise RegistryMisbehaved(
-            f"{request_line}: redirects to {_without_query(location)!r}, which is no address"
+            f"{request_line}: redirects to {without_query(location)!r}, which is no address"
         ) from error
     if not location or url.scheme not in {"http", "https"}:
         raise RegistryMisbehaved(
-            f"{request_line}: redirects to {_without_query(location)!r}, which is no address"
+            f"{request_line}: redirects to {without_query(location)!r}, which is no address"
         )
     return url
-
-
-def _without_query(location: str) -> str:
-    """Return a location as it may be shown: the query of a presigned URL permits reading the blob."""
-    return location.partition("?")[0][:200]
-
-
-def _quote(answer: RegistryResponse) -> str:
-    """Return the registry's error codes, else the beginning of the body, with a blank before it."""
-    codes = answer.error_codes()
-    if codes is not None:
-        return f" {', '.join(codes)[:200]}"
-    text = answer.content[:80].decode("utf-8", "replace").strip()
-    return f" {text!r}" if text else ""
-
-
-def _unconnected(error: aiohttp.ClientConnectorError) -> str:
-    """Return where no connection was possible and why; aiohttp's own message names a TLS setting even for HTTP."""
-    host = f"[{error.host}]" if ":" in error.host else error.host
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"cannot connect to {host}:{error.port} (the name cannot be resolved)"
-    why = error.os_error.strerror or ""
-    # asyncio's message is "Connect call failed (address)"; only the number of the error says why.
-    if error.os_error.errno and (not why or why.startswith("Connect call failed")):
-        why = os.strerror(error.os_error.errno)
-    return f"cannot connect to {host}:{error.port} ({why or type(error.os_error).__name__})"
-
-
-def _first_line(error: BaseException) -> str:
-    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    return (text or type(error).__name__).splitlines()[0][:200]

@@ -790,7 +790,7 @@ async def test_list_repositories__omitted_name_stays_unknown(simulated: Simulate
         ("registry:5000", "expected http"),
         ("ftp://registry", "expected http"),
         ("http://", "expected http"),
-        ("http://user:secret@registry", "holds credentials"),
+        ("http://user:secret@registry", "contains credentials"),
         ("http://registry/v2", "leave out /v2"),
         ("http://registry/v2/", "leave out /v2"),
         ("http://registry/?a=b", "leave out /v2"),

@@ -14,8 +14,9 @@ from indexer.common.errors import RegistryUnavailable
 from reconciler.registry import cache
 from reconciler.registry.cache import CacheKind, CacheWatch
 from reconciler.registry.client import RegistryClient
+from reconciler.registry.exchange import RegistryResponse
 from reconciler.registry.retrying import RetryPolicy
-from reconciler.registry.transport import RegistryResponse, Transport, TransportSettings
+from reconciler.registry.transport import Transport, TransportSettings
 from tests.simulators.faults import Fault
 from tests.simulators.registry import SimulatedRegistry
 
