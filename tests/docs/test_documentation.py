@@ -76,10 +76,10 @@ def developers_verbs() -> set[str]:
 
 @pytest.mark.parametrize("program", ["indexer", "reconciler"])
 def test_architecture__lists_what_is_there(program: str) -> None:
-    """The map of the house has every file and folder of the first floor of both programs, and no other."""
+    """The tree has every file and folder at the top of both programs, and no other."""
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    house = text[text.index("\n## The house\n") : text.index("\nRules of the house:")]
-    part = re.search(rf"^    {program}/\n((?:      .*\n)+)", house, re.MULTILINE)
+    tree = text[text.index("\n## The tree\n") : text.index("\nRules of the tree:")]
+    part = re.search(rf"^    {program}/\n((?:      .*\n)+)", tree, re.MULTILINE)
     assert part is not None
     named = set(re.findall(r"(?<![\w*/.])(\w+\.py|\w+/)(?!\w)", part[1]))
     there = {
