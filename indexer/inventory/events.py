@@ -80,6 +80,11 @@ class Event:
         return is_unclassified_blob(self.media_type) and self.tag is None
 
     @property
+    def pushed_by(self) -> str | None:
+        """Who put there, or deleted, what it names. A pull does not say that: its actor fetched the content."""
+        return None if self.action is EventAction.PULL else self.actor
+
+    @property
     def is_check(self) -> bool:
         """True where a client asked by HEAD and fetched nothing."""
         return self.action is EventAction.PULL and self.request.method.upper() == "HEAD"

@@ -32,7 +32,7 @@ def put_manifest(known: Known, event: Event, digest: Digest) -> Generator[Change
         digest=digest,
         pushed_at=event.occurred_at if is_new or before is None else before.pushed_at,
         as_of=event.occurred_at if before is None else max(before.as_of, event.occurred_at),
-        pushed_by=event.actor if is_new or before is None else before.pushed_by,
+        pushed_by=event.pushed_by if is_new or before is None else before.pushed_by,
     )
     yield ManifestChanged(
         before=before, after=after, media_type=event.media_type, size_bytes=event.size_bytes

@@ -45,10 +45,10 @@ def apply_tag_event(
     transition = Transition(
         at=event.occurred_at,
         digest=digest,
-        # A pull shows that the tag points there, not since when.
+        # A pull shows that the tag points there, not since when, nor who pushed it.
         source=TimeSource.FIRST_SEEN if is_pull else TimeSource.EVENT,
         not_before=before.as_of if is_pull and before is not None else None,
-        actor=event.actor,
+        actor=event.pushed_by,
         event_id=event.id,
     )
     late = weigh(before, event.occurred_at) is EventOrder.LATE
@@ -117,7 +117,6 @@ def _apply_in_order(
     opened = history.open_interval(timeline)
     same = before is not None and before.digest is not None and previous == transition.digest
     unbroken = before is not None and not before.broken
-    pull = event.action is EventAction.PULL
     assert event.tag is not None  # noqa: S101 - the caller checked; tells mypy
     after = TagRecord(
         repository=event.repository,
@@ -132,7 +131,7 @@ def _apply_in_order(
         ),
         published_source=before.published_source if same and before is not None else transition.source,
         first_seen_at=(before.first_seen_at if before is not None and before.live else event.received_at),
-        pushed_by=before.pushed_by if before is not None and (same or pull) else event.actor,
+        pushed_by=before.pushed_by if same and before is not None else transition.actor,
         verified_at=before.verified_at if before is not None and same and unbroken else None,
         read_at=before.read_at if before is not None and same and unbroken else None,
     )
