@@ -98,9 +98,10 @@ class Crowd:
 
     def keep_head(self, member: Member, size: int) -> bool:
         """Note a complete long head, kept in memory as long as its connection; False beyond the bound for all."""
-        if self._whole_bytes + size > self._limits.heads_bytes:
+        more = size - self._whole.get(member, 0)
+        if self._whole_bytes + more > self._limits.heads_bytes:
             return False
-        self._whole_bytes += size - self._whole.get(member, 0)
+        self._whole_bytes += more
         self._whole[member] = size
         return True
 

@@ -15,16 +15,18 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import REGISTRY
 
 from indexer.httpserver.limits import Limits
+from indexer.httpserver.protocol import MeasuredConnection
 from indexer.httpserver.runner import MeasuredRunner
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 START = b"GET /quick HTTP/1.1\r\nHost: x\r\n"
+SLOW = START.replace(b"quick", b"slow")
 DEFAULT = Limits(linger_seconds=0.05)
 
 
 @asynccontextmanager
-async def served(limits: Limits = DEFAULT) -> AsyncIterator[tuple[str, int]]:
+async def running(limits: Limits = DEFAULT) -> AsyncIterator[MeasuredRunner]:
     """Serve ``/quick``, which answers at once with how much was sent, and ``/slow``, which waits for ever."""
 
     async def quick(request: web.Request) -> web.Response:
@@ -42,9 +44,22 @@ async def served(limits: Limits = DEFAULT) -> AsyncIterator[tuple[str, int]]:
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        yield runner.addresses[0]
+        yield runner
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def served(limits: Limits = DEFAULT) -> AsyncIterator[tuple[str, int]]:
+    """Give the address of a server that is running."""
+    async with running(limits) as runner:
+        yield runner.addresses[0]
+
+
+def connections_of(runner: MeasuredRunner) -> list[MeasuredConnection]:
+    """The server's side of every open connection."""
+    assert runner.server is not None
+    return [each for each in runner.server.connections if isinstance(each, MeasuredConnection)]
 
 
 async def status_of(stream: Stream) -> str:
@@ -161,6 +176,25 @@ async def test_head__a_long_one_is_not_kept() -> None:
         stream[1].close()
 
 
+async def test_heads__long_ones_that_are_kept_are_bounded() -> None:
+    """Beyond the bound of long heads that are being answered another is refused, until one of them is done."""
+    long = fields(3, 10_000)
+    async with running(replace(DEFAULT, heads_bytes=50_000)) as runner:
+        address = runner.addresses[0]
+        first = await asyncio.open_connection(*address)
+        await send(first, SLOW, *long, b"\r\n")
+        async with asyncio.timeout(20):
+            while all(each.is_idle for each in connections_of(runner)):
+                await asyncio.sleep(0.01)
+        with closed("heads_together_too_large"):
+            assert "503" == await ask(address, START, *long, b"\r\n")
+        first[1].close()
+        async with asyncio.timeout(20):
+            while "503" == (status := await ask(address, START, *long, b"\r\n")):
+                await asyncio.sleep(0.01)
+        assert "200" == status
+
+
 async def test_trailers__are_bounded() -> None:
     """What follows the last chunk counts like a head."""
     async with served() as address:
@@ -267,9 +301,23 @@ async def test_connections__one_that_is_answered_does_not_give_way() -> None:
     async with served(replace(DEFAULT, connections=3, connections_per_address=2)) as address:
         busy = [await asyncio.open_connection(*address) for _ in range(2)]
         for stream in busy:
-            await send(stream, START + b"\r\n" + START.replace(b"quick", b"slow") + b"\r\n")
+            await send(stream, START + b"\r\n" + SLOW + b"\r\n")
             assert "200" == await status_of(stream)
         with closed("crowded"):
             assert "" == await ask(address, START + b"\r\n")
         for stream in busy:
             stream[1].close()
+
+
+async def test_connections__one_with_a_request_that_is_not_begun_does_not_give_way() -> None:
+    """A request is taken up a moment after it arrived: another connection may come in between."""
+    async with running() as runner:
+        stream = await asyncio.open_connection(*runner.addresses[0])
+        async with asyncio.timeout(20):
+            while not (connections := connections_of(runner)):
+                await asyncio.sleep(0.01)
+        assert [True] == [each.is_idle for each in connections]
+        connections[0].data_received(START + b"\r\n")
+        assert [False] == [each.is_idle for each in connections]
+        assert "200" == await status_of(stream)
+        stream[1].close()
