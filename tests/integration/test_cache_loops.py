@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -92,9 +93,10 @@ async def work_off(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> No
         Resolver(pool, lookups, registry, concurrency=4),
     ]
     waiting = "SELECT count(*) FROM work_item WHERE kind = ANY($1)"
-    while await pool.fetchval(waiting, [WorkKind.VERIFY, WorkKind.RESOLVE]):
-        for loop in loops:
-            await loop.run_once()
+    async with asyncio.timeout(20):
+        while await pool.fetchval(waiting, [WorkKind.VERIFY, WorkKind.RESOLVE]):
+            for loop in loops:
+                await loop.run_once()
 
 
 async def test_loops__ask_for_what_was_pulled_by_its_digest(pool: Pool, lookups: Lookups) -> None:

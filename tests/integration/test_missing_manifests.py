@@ -31,6 +31,7 @@ from reconciler.resolve.loop import Resolver
 from reconciler.verify import decide
 from reconciler.verify.loop import Verifier
 from tests.fixtures.ingesting import check_counters, check_history
+from tests.fixtures.rows import TagRow, put_tags
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.events import RequestInfo
 from tests.simulators.state import RegistryState
@@ -304,6 +305,27 @@ async def test_missing__beside_a_push_that_is_being_applied(pool: Pool, lookups:
     assert record.as_of > datetime.now(UTC) - CLOCK_MARGIN
     assert 1 == await pool.fetchval("SELECT count(*) FROM work_item WHERE kind = 'resolve'")
     await check_counters(pool)
+
+
+async def test_missing__beside_a_tag_that_comes_to_point_to_it(pool: Pool, lookups: Lookups) -> None:
+    """Whether a tag points to it is asked under the lock: one that was written meanwhile decides."""
+    state, _ = await pushed_by_digest(pool, lookups, ago=HOUR)
+    resolver = Resolver(pool, lookups, DirectRegistry(state), concurrency=1)
+    number = await pool.fetchval("SELECT id FROM repository")
+    async with transaction(pool) as held:
+        await held.execute("SELECT FROM repository FOR NO KEY UPDATE")
+        deciding = asyncio.create_task(resolver.run_once())
+        async with asyncio.timeout(30):
+            while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        await put_tags(held, number, [TagRow(name="v1", exact_digest=FIRST_DIGEST)])
+    await deciding
+    assert (await hold_on(pool, FIRST_DIGEST)).present
+    assert 0 == await logged(pool, "manifest.deleted")
+    assert {("resolve", FIRST_DIGEST, 2), ("verify", V1, 0)} == {
+        tuple(row)
+        for row in await pool.fetch("SELECT kind, key, attempts FROM work_item WHERE kind <> 'measure'")
+    }
 
 
 class PushedMeanwhile(DirectRegistry):

@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from indexer.background.housekeeping import Housekeeper, Retention
-from indexer.common.errors import StoreRefused
+from indexer.common.errors import RegistryUnavailable, StoreRefused, StoreUnavailable
 from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
 from indexer.settings import Settings
-from indexer.store import manifest_contents, work_items
+from indexer.store import manifest_contents, tags, work_items
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.manifest_contents import ReadManifest
@@ -45,12 +45,14 @@ def hold(state: RegistryState, repository: str, image: Image, tag: str) -> None:
     state.push(repository, image.manifest.data, media_type=image.media_type, tag=tag)
 
 
-async def walked(pool: Pool, lookups: Lookups, state: RegistryState) -> Resolver:
+async def walked(pool: Pool, lookups: Lookups, registry: DirectRegistry | RegistryState) -> Resolver:
     """Walk it, so that everything tagged is due to be read."""
+    if isinstance(registry, RegistryState):
+        registry = DirectRegistry(registry)
     settings = RunSettings(mode=RunMode.ONCE, concurrency=4, brake_share=1.0, reread_after=timedelta(0))
-    report = await ReconcileRun(pool, lookups, DirectRegistry(state), settings).run()
+    report = await ReconcileRun(pool, lookups, registry, settings).run()
     assert RunOutcome.COMPLETE is report.outcome
-    return Resolver(pool, lookups, DirectRegistry(state), concurrency=4)
+    return Resolver(pool, lookups, registry, concurrency=4)
 
 
 async def still_due(pool: Pool) -> list[str]:
@@ -141,6 +143,44 @@ async def test_batch__one_that_cannot_be_stored(
     assert await still_due(pool) == []
     assert (ARM.size_bytes, ["linux/arm64"]) == (await shown(pool))[APP, "arm"]
     await check_counters(pool, read=True)
+
+
+@pytest.mark.parametrize("away", ["get_manifest", "kind", "database"])
+async def test_batch__nobody_there_counts_against_no_manifest(
+    pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    """The round fails, for the harness to wait, and what was taken is given back as it was, to be read at once."""
+    state = RegistryState()
+    for image, tag in ((AMD, "amd"), (ARM, "arm")):
+        hold(state, APP, image, tag)
+    registry = DirectRegistry(state)
+    resolver = await walked(pool, lookups, registry)
+    await pool.execute("UPDATE work_item SET attempts = 3, observations = 2")
+    waiting = (
+        "SELECT key, attempts, observations, confirmations, lease_until FROM work_item"
+        " WHERE kind = 'resolve' ORDER BY key"
+    )
+    before = await pool.fetch(waiting)
+    assert 2 == len(before)
+    error = StoreUnavailable("gone") if away == "database" else RegistryUnavailable("connection refused")
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        if away == "database":
+            patch.setattr(state.repositories[APP], "manifests", {})
+            patch.setattr(tags, "find_pointing", fail)
+        else:
+            patch.setattr(registry, away, fail)
+            patch.setattr(registry, "ping", fail)
+        for _ in range(2):
+            with pytest.raises(type(error)):
+                await resolver.run_once()
+            assert before == await pool.fetch(waiting)
+    await pool.execute("UPDATE work_item SET due_at = now()")
+    await resolver.run_once()
+    assert await still_due(pool) == []
 
 
 async def test_batch__one_that_fails_for_ever_is_given_up(pool: Pool, lookups: Lookups) -> None:

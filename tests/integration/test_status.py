@@ -157,6 +157,20 @@ async def test_status__of_processes_that_come_and_go(migrated_url: str) -> None:
     ] == [line for line in picture_lines(picture) if line.startswith(("loop", "process"))]
 
 
+async def test_status__of_two_processes_of_one_program(migrated_url: str) -> None:
+    """Replicas that run are all shown, and not the newest of them alone."""
+    now = datetime.now(UTC)
+    replicas = ["reconciler run host:1", "reconciler run host:2"]
+    held = await connect(migrated_url, application="tests")
+    try:
+        for age, process in enumerate(replicas):
+            at = now - timedelta(seconds=age)
+            await loops.report(held, loop="reconcile", process=process, at=at, outcome="good", error=None)
+    finally:
+        await held.close()
+    assert replicas == [row["process"] for row in picture_json(await read_view(migrated_url))["loops"]]
+
+
 async def test_status__of_processes_that_were_ended(migrated_url: str) -> None:
     """An end by a signal takes the predecessor's rows along, and is told until another process runs."""
     now = datetime.now(UTC)

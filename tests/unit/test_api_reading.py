@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
@@ -12,17 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from indexer.api.pagination import Cursors, ListQuery, key_of, question_of
+from indexer.api import pagination
+from indexer.api.pagination import CursorKeys, Cursors, ListQuery, key_of, question_of
 from indexer.api.parameters import allowed_values, parse_query
 from indexer.api.paths import HISTORY, MANIFEST, MANIFESTS, REPOSITORY, TAG, TAGS, read_path, read_paths
 from indexer.api.patterns import whole_name_matcher
 from indexer.api.sorting import parse_sort
 from indexer.api.v1.audit import AuditQuery
 from indexer.api.v1.tags import TagsQuery
-from indexer.common.errors import CallerError
+from indexer.common.errors import CallerError, StoreUnavailable
 from indexer.store.listing import repositories
 from indexer.store.listing.keyset import Position, orders_of
 from indexer.store.listing.tags import COLUMNS
+from indexer.store.reading import Readers
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -280,8 +284,45 @@ def test_question__is_its_filters_its_path_and_its_grants() -> None:
         ([("name", "a"), ("kind", "image")], {"repository": "a"}, {"a", "b"}),
         ([("name", "a"), ("kind", "image")], {}, {"a"}),
         ([("name", "a"), ("kind", "image")], {}, None),
+        ([("name", "a"), ("kind", "image"), ("kind", "index")], {}, {"a", "b"}),
     )
     assert all(asked != question_of(*other) for other in others)
+    assert question_of([], {}, None) != question_of([], {}, set())
+
+
+class Database:
+    """One that holds the secret of cursors, and may be away."""
+
+    def __init__(self) -> None:
+        self.secret = b"a" * 64
+        self.away = False
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Database]:
+        if self.away:
+            raise StoreUnavailable("gone")
+        yield self
+
+    async def fetchval(self, _statement: str) -> bytes:
+        return self.secret
+
+
+async def test_cursor_key__is_kept_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that were turned before are turned on; a database that was made anew has another key."""
+    database = Database()
+    keys = CursorKeys(cast("Readers", database))
+    database.away = True
+    with pytest.raises(StoreUnavailable):
+        await keys.get()
+    database.away = False
+    first = await keys.get()
+    database.secret = b"b" * 64
+    assert first is await keys.get()
+    monkeypatch.setattr(pagination, "KEY_SECONDS", -1.0)
+    database.away = True
+    assert first is await keys.get()
+    database.away = False
+    assert first.encrypt(b"x", None) != (await keys.get()).encrypt(b"x", None)
 
 
 @given(st.text("ABCDEFabcdef0123456789-_", min_size=1, max_size=80))

@@ -110,6 +110,25 @@ def test_shows_what_could_hide__is_what_the_simulated_listing_never_does() -> No
         assert (set(listed) == stored) is not hidden_tags.shows_what_could_hide(names(*stored))
 
 
+@pytest.mark.parametrize(
+    ("page", "listed", "found"),
+    [
+        (("build-10", "build-1a"), ("build-1",), ["build-10", "build-1a"]),
+        (("build-10", "build-11"), ("build-1", "build-11"), ["build-10"]),
+        (("build-10", "build-2"), ("build-1",), ["build-10"]),
+        (("build-2", "c"), ("build-1", "build-2"), []),
+        ((), ("build-1",), []),
+    ],
+    ids=["all of it", "some is listed", "one pushed since the listing", "what follows", "nothing"],
+)
+def test_hidden_in__is_hidden_by_the_tag_and_not_listed(
+    page: tuple[str, ...], listed: tuple[str, ...], found: list[str]
+) -> None:
+    """Only what the tag hides, and only what the listing lacks, shows that a registry hides tags."""
+    hidden = hidden_tags.hidden_in(list(names(*page)), tag=parse_tag_name("build-1"), listed=names(*listed))
+    assert found == hidden
+
+
 def test_worth_asking__all_that_may_go_on() -> None:
     """All of a few, the shortest first; a name of the greatest length hides nothing."""
     longest = "x" * 128

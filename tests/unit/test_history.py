@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -100,6 +101,74 @@ def test_insert__the_push_a_look_had_found_dates_its_interval() -> None:
     seen = history.append(told((1, A)), becoming(9, B, TimeSource.FIRST_SEEN))
     fitted = history.insert(seen, becoming(4, B), resumed_at=at(9), ends_at=None)
     assert (held(1, 4, A), held(4, None, B)) == fitted
+
+
+def found(seconds: float, digest: Digest | None, *, not_before: float | None = None) -> Transition:
+    return Transition(
+        at=at(seconds),
+        digest=digest,
+        source=TimeSource.FIRST_SEEN,
+        not_before=None if not_before is None else at(not_before),
+    )
+
+
+def shape(timeline: Timeline) -> list[tuple[datetime, datetime | None, Digest, TimeSource]]:
+    return [(part.valid_from, part.valid_to, part.digest, part.source) for part in timeline]
+
+
+def test_insert__a_push_from_before_another_state_was_observed_explains_nothing() -> None:
+    """The tag pointed elsewhere in between, so what was found later came with another push."""
+    seen = history.append(told((1, A)), found(9, B, not_before=5))
+    fitted = history.insert(seen, becoming(4, B), resumed_at=None, ends_at=None)
+    assert (at(9), None, B, TimeSource.FIRST_SEEN) == shape(fitted)[-1]
+    for seconds in (5, 6):
+        dated = history.insert(seen, becoming(seconds, B), resumed_at=None, ends_at=None)
+        assert (at(seconds), None, B, TimeSource.EVENT) == shape(dated)[-1]
+
+
+def test_insert__a_push_does_not_explain_another_push() -> None:
+    """Two pushes of one digest, and the earlier arrives last: the later keeps its own instant."""
+    timeline = told((1, A), (9, B))
+    fitted = history.insert(timeline, becoming(4, B), resumed_at=None, ends_at=None)
+    assert (held(1, 4, A), held(4, 9, B), held(9, None, B)) == fitted
+
+
+def test_insert__a_push_at_the_instant_of_what_it_ended_leaves_it_a_tick() -> None:
+    """Two pushes with one timestamp, and the second was observed: no interval is empty."""
+    seen = history.append(told((1, A)), found(9, B))
+    fitted = history.insert(seen, becoming(1, B), resumed_at=None, ends_at=None)
+    assert not history.overlaps(fitted)
+    assert A == fitted[0].digest
+
+
+def test_insert__what_resumes_is_of_no_event() -> None:
+    """The event that began the open interval began it once: the entry in the log is found by it."""
+    first = replace(becoming(1, A), event_id="one")
+    timeline = history.append((), first)
+    fitted = history.insert(timeline, becoming(3, B), resumed_at=at(9), ends_at=None)
+    assert ["one", None, None] == [part.event_id for part in fitted]
+
+
+def test_insert__an_end_is_never_known_to_lie_before_the_start() -> None:
+    """A late event within the bounds of an observed change narrows them."""
+    ended = history.append(told((1, A)), found(9, None, not_before=4))
+    fitted = history.insert(ended, becoming(6, B), resumed_at=None, ends_at=None)
+    assert (B, at(9), at(6)) == (fitted[1].digest, fitted[1].valid_to, fitted[1].to_not_before)
+    fitted = history.insert(ended, becoming(2, B), resumed_at=None, ends_at=None)
+    assert (B, at(9), at(4)) == (fitted[1].digest, fitted[1].valid_to, fitted[1].to_not_before)
+    begun = history.append((), found(9, A, not_before=4))
+    for seconds in (2, 6):
+        fitted = history.insert(begun, becoming(seconds, B), resumed_at=None, ends_at=None)
+        assert at(max(seconds, 4)) == fitted[0].to_not_before
+
+
+def test_alive_since__goes_back_to_the_last_gap() -> None:
+    """What a tag pointed to does not matter; where there is no gap, it may be older than what was loaded."""
+    whole, gap = told((3, A), (5, B)), told((1, A), (2, None), (3, A), (5, B))
+    assert at(3) == history.alive_since(whole, None) == history.alive_since(whole, at(4))
+    assert at(1) == history.alive_since(whole, at(1))
+    assert at(3) == history.alive_since(gap, None) == history.alive_since(gap, at(1))
+    assert at(1) == history.alive_since(told((1, A), (2, None)), at(1)) == history.alive_since((), at(1))
 
 
 def test_held_at__is_half_open() -> None:

@@ -15,6 +15,7 @@ from indexer.audit.merkle import (
     inclusion_ranges,
     is_consistent,
     leaf_hash,
+    node_hash,
     nodes_of,
     range_hash,
 )
@@ -125,6 +126,42 @@ def test_consistency__is_that_of_the_vectors(first: int, second: int, path: list
     roots = {"first_root": bytes.fromhex(ROOTS[first]), "second_root": bytes.fromhex(ROOTS[second])}
     assert is_consistent(first=first, second=second, path=made, **roots)
     assert not is_consistent(first=first, second=second, path=made[:-1], **roots)
+
+
+def test_consistency__of_a_path_that_is_cut_or_goes_on() -> None:
+    """The roots it leads to are those of trees of these sizes, and of no others."""
+    tiles, beside = tiles_of(data_of(8), [8]), leaf_hash(b"beside")
+    old, new = tiles.root(4), tiles.root(8)
+    path = tiles.ranges(consistency_ranges(4, 8))
+    assert is_consistent(first=4, second=8, first_root=old, second_root=new, path=path)
+    assert not is_consistent(first=4, second=1000, first_root=old, second_root=new, path=path)
+    assert not is_consistent(
+        first=4,
+        second=8,
+        first_root=node_hash(beside, old),
+        second_root=node_hash(beside, new),
+        path=[*path, beside],
+    )
+
+
+def test_consistency__of_trees_of_one_size() -> None:
+    """They are the same tree, which nothing needs to prove; of what did not grow there is no proof."""
+    one, other = leaf_hash(b"one"), leaf_hash(b"other")
+    assert is_consistent(first=5, second=5, first_root=one, second_root=one, path=[])
+    assert not is_consistent(first=5, second=5, first_root=one, second_root=other, path=[])
+    assert not is_consistent(first=5, second=5, first_root=one, second_root=one, path=[other])
+    for first, second in ((3, 5), (4, 5), (5, 3), (0, 5)):
+        assert not is_consistent(first=first, second=second, first_root=one, second_root=one, path=[])
+        if first > second or not first:
+            assert not is_consistent(first=first, second=second, first_root=one, second_root=one, path=[one])
+
+
+def test_frontier__takes_no_subtree_where_none_can_stand() -> None:
+    """A tree of one leaf is not gone on with by a subtree of two: its root would be that of another tree."""
+    frontier = Frontier()
+    frontier.add(leaf_hash(b"one"))
+    with pytest.raises(ValueError, match="2 leaves cannot begin behind leaf 1"):
+        frontier.add(leaf_hash(b"two"), 1)
 
 
 @given(st.integers(1, 1400), st.lists(st.integers(1, 600), min_size=1, max_size=4), st.data())

@@ -37,11 +37,12 @@ def test_note__is_that_of_the_vector() -> None:
         NOTE.removesuffix("\n"),
         TEXT,
         SignerKey.generate("PeterNeumann").sign(TEXT),
+        NOTE.replace("PeterNeumann", "PeterNewmann"),
         "",
     ],
 )
 def test_note__altered_or_by_another_is_refused(note: str) -> None:
-    """What was altered, is signed by another key of the same name, or is no note, is refused."""
+    """What was altered, is signed by another key of the same name or under another name, or is no note, is refused."""
     with pytest.raises(NoteRefused):
         verify_note(note, VerifierKey.parse(PUBLIC))
 
@@ -51,6 +52,33 @@ def test_key__damaged_is_refused(key: str) -> None:
     """A key whose id does not fit, or that is none, is refused."""
     with pytest.raises(NoteRefused):
         VerifierKey.parse(key)
+
+
+@pytest.mark.parametrize("key", [PRIVATE[:-1], PRIVATE.replace("c7", "c8"), PUBLIC, "PRIVATE+KEY+", ""])
+def test_signer__damaged_is_refused_and_not_repeated(key: str) -> None:
+    """A log is not signed with a key that is not the one that was made for it."""
+    with pytest.raises(NoteRefused) as refused:
+        SignerKey.parse(key)
+    assert "YEKFALVFGyN" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("what", "instead"),
+    [
+        ("Xajj7h2fB2MPA3j2jxq2I=", "Xajj7h2fB2MPA3j2jxo="),
+        ("Xajj7h2fB2MPA3j2jxq2I=", "Xajj7h2fB2MPA3j2jxq2IAAA"),
+        ("20852163", "020852163"),
+        ("20852163", "-1"),
+        ("20852163", "2e7"),
+        ("example.com/behind-the-sofa\n20852163", "20852163"),
+    ],
+    ids=["short root", "long root", "leading zero", "negative", "no number", "no origin"],
+)
+def test_checkpoint__that_is_none_is_refused(what: str, instead: str) -> None:
+    """A size has one form and a root one length."""
+    assert what in CHECKPOINT
+    with pytest.raises(NoteRefused):
+        Checkpoint.parse(CHECKPOINT.replace(what, instead, 1))
 
 
 def test_checkpoint__is_read_and_written_as_the_standard_has_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.audit.leaf import commit, leaf_of
-from indexer.audit.merkle import consistency_ranges, nodes_of
+from indexer.audit.leaf import canonical, commit, leaf_of
+from indexer.audit.merkle import consistency_ranges, fold, nodes_of
 from indexer.audit.note import Checkpoint
 from indexer.audit.proofs import (
     EntryRange,
@@ -92,6 +93,33 @@ def test_part__verifies_against_the_whole(data: st.DataObject) -> None:
     shorter = verified(ENTRIES[first - 1 : last - 1], proof).problem
     assert shorter is not None
     assert (VerifyFault.MISSING, last) == (shorter.fault, shorter.position)
+
+
+CANONICAL = (
+    b'{"commitments":{"actor":"%s","client":"%s"},"detail":{},"id":8,"occurred_at":"2026-01-01T00:00:00.000000Z",'
+    b'"position":1,"repository":"team/app","request":{"host":"reg"},"tag":"v1"}'
+)
+
+
+def test_leaf__is_written_as_it_was_when_the_first_log_was_sealed() -> None:
+    """Byte for byte: what is personal, null, or added for verifiers is not in it, and salt and values are in order."""
+    actor = hashlib.sha256(SALT + b"alice").hexdigest()
+    client = hashlib.sha256(SALT + b"192.0.2.1\x00").hexdigest()
+    text = CANONICAL % (actor.encode(), client.encode())
+    assert text == canonical(entry(1))
+    assert hashlib.sha256(b"\x00" + text).digest() == leaf_of(entry(1))
+
+
+@pytest.mark.parametrize("place", [None, "request", "registry"])
+def test_leaf__a_member_that_is_null_is_none(place: str | None) -> None:
+    """What later versions add, and old entries lack, leaves old leaves as they are; what has a value does not."""
+    before = entry(1) | {"registry": {"instance": "a"}}
+    later = copy.deepcopy(before)
+    inner = later if place is None else later[place]
+    inner["new"] = None
+    assert leaf_of(before) == leaf_of(later)
+    inner["new"] = ""
+    assert leaf_of(before) != leaf_of(later)
 
 
 def put(value: Any, *names: str) -> Any:
@@ -216,6 +244,13 @@ def test_entry__put_in_is_named(hidden: bool) -> None:
     assert (VerifyFault.INSERTED, 51) == (problem.fault, problem.position)
 
 
+def test_entry__that_stands_twice_is_named() -> None:
+    """An entry of the log in a place that is not its own is one too many."""
+    problem = verified([*ENTRIES[:50], ENTRIES[10], *ENTRIES[50:]], proof_of(1, SIZE)).problem
+    assert problem is not None
+    assert (VerifyFault.INSERTED, 11) == (problem.fault, problem.position)
+
+
 def test_entry__behind_the_end_is_named() -> None:
     """What was appended behind the proven part is not covered by its proof."""
     problem = verified(ENTRIES[:11], proof_of(1, 10)).problem
@@ -281,6 +316,28 @@ def test_proof__that_is_none_is_refused(text: bytes) -> None:
         parse_part(text.splitlines())
 
 
+@pytest.mark.parametrize(("first", "last", "size"), [(0, 2, 3), (2, 1, 3), (2, 4, 3), (-1, 0, 3)])
+def test_proof__of_entries_that_a_log_cannot_have_is_refused(first: int, last: int, size: int) -> None:
+    """Whatever hashes it holds."""
+    header = {"first": first, "last": last, "size": size, "before": [], "behind": []}
+    leaves = encode_leaves(bytes(32 * max(last - first + 1, 0)))
+    with pytest.raises(ProofRefused, match="there are no entries"):
+        parse_part([orjson.dumps(header), *leaves.splitlines()])
+
+
+def test_proof__of_another_size_that_leads_to_the_root_is_refused() -> None:
+    """All that is behind the part, folded to one hash, makes the same root of a log that ends with one entry more."""
+    proof = proof_of(1, 256)
+    behind = fold(proof.behind)
+    shorter = PartProof(
+        part=EntryRange(first=1, last=256, size=257), before=[], behind=[behind], leaves=proof.leaves
+    )
+    assert shorter.root() == CHECKPOINT.root
+    problem = verified(ENTRIES[:256], shorter).problem
+    assert problem is not None
+    assert (VerifyFault.PROOF, None) == (problem.fault, problem.position)
+
+
 def test_consistency__holds_between_checkpoints_of_one_log() -> None:
     """A log that grew is consistent with what it was; one that was rewritten is not."""
     old = Checkpoint(origin="log", size=77, root=root_of(LEAVES[:77]))
@@ -292,5 +349,17 @@ def test_consistency__holds_between_checkpoints_of_one_log() -> None:
     for first, second in ((rewritten, CHECKPOINT), (elsewhere, CHECKPOINT), (CHECKPOINT, old)):
         with pytest.raises(ProofRefused):
             check_consistency(proof, first=first, second=second)
-    with pytest.raises(ProofRefused):
-        check_consistency(b"{}", first=old, second=CHECKPOINT)
+    for text in (b"{}", orjson.dumps({"first": 76, "second": SIZE, "hashes": hashes})):
+        with pytest.raises(ProofRefused, match="not a proof that a log of 77 entries grew to 300"):
+            check_consistency(text, first=old, second=CHECKPOINT)
+    with pytest.raises(ProofRefused, match="the earlier checkpoint is of 300 entries"):
+        check_consistency(proof, first=CHECKPOINT, second=old)
+
+
+def test_consistency__of_two_checkpoints_of_one_size() -> None:
+    """A log that shows two people two roots of one size is found out, and there is nothing to prove of one root."""
+    proof = orjson.dumps({"first": SIZE, "second": SIZE, "hashes": []})
+    check_consistency(proof, first=CHECKPOINT, second=CHECKPOINT)
+    split_view = Checkpoint(origin="log", size=SIZE, root=root_of(reversed(LEAVES)))
+    with pytest.raises(ProofRefused, match="does not begin with the one"):
+        check_consistency(proof, first=CHECKPOINT, second=split_view)
