@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from indexer.api.openapi import ApiCall
+from indexer.api.operations import ApiCall
 from indexer.api.problems import not_found
 from indexer.api.responses import Items
 from indexer.oci.reference import RepositoryName

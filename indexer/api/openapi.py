@@ -1,55 +1,26 @@
-"""Declares endpoints and makes the OpenAPI document of them: one decorator has path, parameters and result.
-
-The models are for the document and for tests. Responses are built as plain dicts, since validating a page takes five
-times as long as encoding it (measured).
-"""
+"""The OpenAPI document of the endpoints that ``operations`` declares."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from indexer import __version__
 from indexer.api import problems, responses
-from indexer.api.auth import Principal
 from indexer.api.models import Problem
-from indexer.api.pagination import Cursors
-from indexer.api.parameters import ALLOWED, Q, Query, parameter_fields, parameter_schemas, wrong_parameter
-from indexer.api.settings import EventAttributes
-from indexer.api.stream_slots import StreamSlots
-from indexer.store.listing.interned import Interned
-from indexer.store.reading import Readers
+from indexer.api.operations import ROOT, Operation, members_of, operations
+from indexer.api.parameters import ALLOWED, parameter_fields, parameter_schemas
 
-ROOT = "/api/v1"
 FILE = Path(__file__).with_name("openapi.json")
 """The document as committed, for ``indexer openapi``."""
-RESOURCES = (
-    "index",
-    "repositories",
-    "tags",
-    "history",
-    "manifests",
-    "tags_everywhere",
-    "history_everywhere",
-    "changes",
-    "audit",
-    "feed",
-    "audit_proofs",
-    "drift",
-    "status",
-)
-
 _PATH_PARAMETERS = {
     "repository": (
         (
@@ -85,98 +56,6 @@ is an error that names it.
 _REF = "#/components/schemas/{model}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiCall(Generic[Q]):
-    """One call of an endpoint: parameters, caller, and what the endpoint needs to answer."""
-
-    query: Q
-    path: Mapping[str, str]
-    principal: Principal
-    readers: Readers
-    interned: Interned
-    memory: dict[str, Any]
-    """A cache of the process, shared by all calls, for what is expensive to read and may be some seconds old."""
-    headers: Mapping[str, str]
-    streams: StreamSlots
-    events: EventAttributes
-    cursors: Cursors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHeader:
-    """A request header that an endpoint reads."""
-
-    name: str
-    description: str
-    pattern: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One endpoint."""
-
-    name: str
-    path: str
-    summary: str
-    description: str
-    query: type[Query]
-    result: type[BaseModel]
-    item: type[BaseModel] | None
-    media_types: tuple[str, ...]
-    headers: tuple[RequestHeader, ...]
-    missing: bool
-    handle: Callable[[ApiCall[Any]], Awaitable[responses.Answer]]
-
-
-_OPERATIONS: dict[str, Operation] = {}
-
-H = TypeVar("H", bound=Callable[[ApiCall[Any]], Awaitable[responses.Answer]])
-
-
-def operation(
-    path: str,
-    *,
-    query: type[Query],
-    result: type[BaseModel],
-    item: type[BaseModel] | None = None,
-    media_types: tuple[str, ...] = (responses.JSON,),
-    headers: tuple[RequestHeader, ...] = (),
-    missing: bool = False,
-) -> Callable[[H], H]:
-    """Declare an endpoint below ``/api/v1``; its name and description are the function's.
-
-    ``item``: the model of one item, for lists. ``headers``: the request headers that it reads. ``missing``: it may
-    answer 404 although the path has no parameters.
-    """
-
-    def declare(handle: H) -> H:
-        summary, _, description = (handle.__doc__ or "").partition("\n\n")
-        _OPERATIONS[path] = Operation(
-            name=handle.__name__,
-            path=ROOT + path,
-            summary=summary.rstrip("."),
-            description=" ".join(description.split()),
-            query=query,
-            result=result,
-            item=item,
-            media_types=media_types,
-            headers=headers,
-            missing=missing,
-            handle=handle,
-        )
-        return handle
-
-    return declare
-
-
-@cache
-def operations() -> Mapping[str, Operation]:
-    """Return every endpoint by its path below ``/api/v1``."""
-    for resource in RESOURCES:
-        import_module(f"indexer.api.v1.{resource}")
-    return dict(_OPERATIONS)
-
-
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of everything under ``/api/v1``."""
@@ -204,25 +83,6 @@ def document() -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
-
-
-def members_of(item: type[BaseModel]) -> list[str]:
-    """Return the names of an item's members in the response."""
-    return [field.alias or name for name, field in item.model_fields.items()]
-
-
-def chosen_fields(one: Operation, query: Query) -> tuple[str, ...] | None:
-    """Return the requested members, None for all; raise ``CallerError`` for an unknown one."""
-    requested: tuple[str, ...] | None = getattr(query, "fields", None)
-    if requested is None or one.item is None:
-        return None
-    members = members_of(one.item)
-    for name in requested:
-        if name not in members:
-            raise wrong_parameter(
-                "fields", f"there is no member {name[:80]!r}", allowed=f"a comma list of {', '.join(members)}"
-            )
-    return tuple(dict.fromkeys(requested))
 
 
 def _describe(one: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, 
 from indexer.api.front_page import front_page
 from indexer.api.gitlab.handlers import add_gitlab
 from indexer.api.oci.handlers import add_oci
-from indexer.api.openapi import ROOT, ApiCall, Operation, chosen_fields, operations, serve_document
+from indexer.api.openapi import serve_document
+from indexer.api.operations import ROOT, ApiCall, Operation, chosen_fields, operations
 from indexer.api.pagination import CursorKeys, Cursors, question_of
 from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths

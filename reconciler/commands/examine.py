@@ -13,7 +13,8 @@ from indexer.commands.common import database_url, read_settings
 from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 from indexer.common.values import parse_duration
-from indexer.local.supervisor import TOKEN_FILE, reachable_url
+from indexer.local.announcement import reachable_url
+from indexer.local.supervisor import TOKEN_FILE
 from indexer.oci.reference import RepositoryName, parse_repository_name
 from indexer.settings import Settings
 from reconciler.app import registry_settings

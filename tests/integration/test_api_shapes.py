@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from indexer.api.openapi import operations
+from indexer.api.operations import operations
 from indexer.api.v1.index import ApiIndex
 from indexer.common.spreadsheets import safe_cell
 from tests.fixtures.asking import TOKEN

@@ -18,9 +18,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with the developer's tools; its stubs do not
 
 from indexer.common.errors import ConfigurationError
+from indexer.local.announcement import announcement, reachable_url
 from indexer.local.pid_file import PidFile
 from indexer.local.processes import birth
-from indexer.local.supervisor import UpSettings, announcement, notifications_token, reachable_url, up
+from indexer.local.supervisor import UpSettings, notifications_token, up
 from tools.ports import free_port
 
 if TYPE_CHECKING:

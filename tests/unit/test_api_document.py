@@ -5,7 +5,8 @@ import json
 from openapi_spec_validator import validate
 
 from indexer.api.auth import Authenticator, Principal, StaticTokens
-from indexer.api.openapi import FILE, document, operations
+from indexer.api.openapi import FILE, document
+from indexer.api.operations import operations
 
 
 def test_document__is_valid_openapi() -> None:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import ApiCall, operation
+from indexer.api.operations import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import (
     MAX_VALUES,

@@ -9,7 +9,7 @@ from pydantic import Field
 from indexer.api.auth import AUDIT
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import ApiCall, operation
+from indexer.api.operations import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Query, WholeNumber
 from indexer.api.responses import NDJSON, TEXT, Document, Items, Out, Stream

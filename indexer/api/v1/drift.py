@@ -10,7 +10,7 @@ from pydantic import Field
 
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import ApiCall, operation
+from indexer.api.operations import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Several, Text, Texts, Time, WholeNumber
 from indexer.api.responses import Items

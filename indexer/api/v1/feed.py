@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from indexer.api.auth import AUDIT
 from indexer.api.models import Shown
-from indexer.api.openapi import ApiCall, RequestHeader, operation
+from indexer.api.operations import ApiCall, RequestHeader, operation
 from indexer.api.parameters import ALLOWED, whole_number, wrong_parameter
 from indexer.api.responses import JSON, NDJSON, SSE, Document, Out, Stream, preferred
 from indexer.api.v1.audit import AuditEntry, AuditFilterQuery, audit_filter

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from indexer.api.lists import counted, items_of, readable_repository
 from indexer.api.models import Listed, Shown
-from indexer.api.openapi import ApiCall, operation
+from indexer.api.operations import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Time
 from indexer.api.paths import HISTORY

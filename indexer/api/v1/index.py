@@ -6,7 +6,7 @@ from pydantic import Field
 
 from indexer import __version__
 from indexer.api.models import Shown
-from indexer.api.openapi import ROOT, ApiCall, operation, operations
+from indexer.api.operations import ROOT, ApiCall, operation, operations
 from indexer.api.parameters import Query
 from indexer.api.responses import Document
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from indexer.api.lists import counted, items_of
 from indexer.api.models import CHECKED, PULLS_KNOWN, Listed, Shown, older_name
-from indexer.api.openapi import ApiCall, operation
+from indexer.api.operations import ApiCall, operation
 from indexer.api.pagination import ListQuery
 from indexer.api.parameters import Flag, Query, Text
 from indexer.api.paths import REPOSITORY

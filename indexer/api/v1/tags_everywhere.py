@@ -6,7 +6,7 @@ from pydantic import Field
 
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed
-from indexer.api.openapi import ApiCall, operation
+from indexer.api.operations import ApiCall, operation
 from indexer.api.parameters import Text, Texts
 from indexer.api.responses import Items
 from indexer.api.sorting import parse_sort, sort_field

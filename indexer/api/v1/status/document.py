@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from indexer.api.models import Shown, older_name
-from indexer.api.openapi import ApiCall, operation
+from indexer.api.operations import ApiCall, operation
 from indexer.api.parameters import Query
 from indexer.api.responses import Document
 from indexer.api.v1.status.ages import age
