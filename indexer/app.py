@@ -313,9 +313,11 @@ def _checkpoints(settings: Settings) -> CheckpointSettings:
 
 
 def _api_settings(settings: Settings, feeds: FeedsFile) -> ApiSettings:
+    proxy = settings.proxy_secret()
     return ApiSettings(
         api_tokens=frozenset(token.get_secret_value() for token in settings.indexer_api_tokens),
         anonymous_read=settings.indexer_anonymous_read,
+        proxy_secret=None if proxy is None else proxy.get_secret_value(),
         trust=read_trust(settings),
         streams=settings.indexer_api_streams,
         events=EventAttributes(source=feeds.source, type_prefix=feeds.type_prefix),

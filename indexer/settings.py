@@ -65,6 +65,11 @@ class Settings:
     """What the registry must send as ``Authorization: Bearer``. ``serve`` does not start without."""
     indexer_api_tokens: tuple[Secret, ...] = setting(list_of(secret), ())
     """Operator tokens: they read everything."""
+    indexer_proxy_secret: Secret | None = setting(header, None)
+    """What the proxy in front of the registry sends as ``X-Indexer-Proxy``: it asked the registry whether the client
+    may read the repository."""
+    indexer_proxy_secret_file: Path | None = setting(path, None)
+    """A file that holds it, instead."""
     indexer_anonymous_read: bool = setting(switch, default=False)
     """Open the read APIs to everyone who can reach the address."""
     indexer_spool_bytes: int = setting(parse_size, 1024**3)
@@ -181,6 +186,8 @@ class Settings:
         """Raise ``ValueError`` where settings that go together do not stand together."""
         if (self.indexer_gitlab_url is None) != (self.indexer_gitlab_token is None):
             raise ValueError("INDEXER_GITLAB_URL and INDEXER_GITLAB_TOKEN must be set both, or neither")
+        if self.indexer_proxy_secret is not None and self.indexer_proxy_secret_file is not None:
+            raise ValueError("INDEXER_PROXY_SECRET and INDEXER_PROXY_SECRET_FILE: set one of the two")
         trust = [one.name for one in fields(self) if one.name.startswith("indexer_auth_")]
         missing = [name.upper() for name in trust if getattr(self, name) is None]
         if missing and len(missing) < len(trust):
@@ -194,13 +201,33 @@ class Settings:
         from indexer.common.token_rules import judge_tokens  # noqa: PLC0415 - most commands serve nothing
 
         notifications, access_log = self.indexer_notifications_token, self.indexer_access_log_token
+        proxy = self.proxy_secret()
         why = judge_tokens(
             notifications=None if notifications is None else notifications.get_secret_value(),
             api=[token.get_secret_value() for token in self.indexer_api_tokens],
             access_log=None if access_log is None else access_log.get_secret_value(),
+            proxy=None if proxy is None else proxy.get_secret_value(),
         )
         if why is not None:
             raise ConfigurationError(why)
+
+    def proxy_secret(self) -> Secret | None:
+        """Return the proxy's secret, None: none is set; raise ``ConfigurationError`` for a file without one."""
+        file = self.indexer_proxy_secret_file
+        if file is None:
+            return self.indexer_proxy_secret
+        try:
+            written = file.read_text("utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"INDEXER_PROXY_SECRET_FILE: {file} cannot be read: {error.strerror}"
+            ) from None
+        except ValueError:
+            raise ConfigurationError(f"INDEXER_PROXY_SECRET_FILE: {file} is not text") from None
+        try:
+            return header(written)
+        except ValueError as error:
+            raise ConfigurationError(f"INDEXER_PROXY_SECRET_FILE: {file}: {error}") from None
 
     @property
     def nobody_may_read(self) -> bool:

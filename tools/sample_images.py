@@ -234,6 +234,7 @@ class Pusher:
         *,
         username: str | None = None,
         password: str | None = None,
+        token: str | None = None,
         user_agent: str = "sample-images/1",
         ca_file: str | None = None,
     ) -> None:
@@ -249,6 +250,8 @@ class Pusher:
         if username is not None:
             word = base64.b64encode(f"{username}:{password or ''}".encode()).decode()
             self._headers["Authorization"] = f"Basic {word}"
+        elif token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
 
     def __enter__(self) -> Self:
         return self

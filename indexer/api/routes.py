@@ -21,6 +21,7 @@ from indexer.api.pagination import CursorKeys, Cursors, question_of
 from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
 from indexer.api.problems import CHALLENGE, problems_middleware
+from indexer.api.proxy import TrustedProxy
 from indexer.api.recent_entries import RecentEntries
 from indexer.api.request_metrics import ROUTE, measuring_middleware
 from indexer.api.responses import Shape
@@ -66,7 +67,8 @@ def add_api(
     app.router.add_get(_REPOSITORIES + "{rest:.+}", handlers.handle_repository)
     app.router.add_get(f"{ROOT}/", handlers.handler(operations()[""]))
     add_gitlab(app, readers=readers, interned=interned, authenticator=authenticator)
-    add_oci(app, readers=readers, authenticator=authenticator)
+    proxy = TrustedProxy(settings.proxy_secret)
+    add_oci(app, readers=readers, authenticator=authenticator, proxy=proxy)
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz(pool))
     app.router.add_get("/metrics", health.metrics)

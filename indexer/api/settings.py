@@ -32,6 +32,8 @@ class ApiSettings:
 
     api_tokens: frozenset[str] = field(default=frozenset(), repr=False)
     """Operator tokens: each reads everything."""
+    proxy_secret: str | None = field(default=None, repr=False)
+    """What the proxy in front of the registry proves itself with; None: no proxy is believed."""
     anonymous_read: bool = False
     """Requests without a token may read everything."""
     trust: Trust | None = None

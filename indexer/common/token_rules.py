@@ -12,17 +12,23 @@ HOW: Final = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))' make
 
 
 def judge_tokens(
-    *, notifications: str | None, api: Sequence[str], access_log: str | None = None
+    *,
+    notifications: str | None,
+    api: Sequence[str],
+    access_log: str | None = None,
+    proxy: str | None = None,
 ) -> str | None:
     """Say which token cannot stand, and why; None: all can.
 
     The registry writes the notifications token into its log and shows it at its debug address: whoever reads those must
-    not be able to read the API with it.
+    not be able to read the API with it. The proxy's secret opens what the registry would ask a client's token for, so
+    it is shared with no other party either.
     """
     named = [
         *(("INDEXER_API_TOKENS", token) for token in api),
         *(() if notifications is None else (("INDEXER_NOTIFICATIONS_TOKEN", notifications),)),
         *(() if access_log is None else (("INDEXER_ACCESS_LOG_TOKEN", access_log),)),
+        *(() if proxy is None else (("INDEXER_PROXY_SECRET", proxy),)),
     ]
     for name, token in named:
         if len(token) < SHORTEST:
@@ -34,4 +40,8 @@ def judge_tokens(
         )
     if access_log is not None and access_log in api:
         return f"INDEXER_API_TOKENS holds the value of INDEXER_ACCESS_LOG_TOKEN, which collectors hold; {HOW}"
+    if proxy is not None:
+        for name, token in named[:-1]:
+            if token == proxy:
+                return f"{name} holds the value of INDEXER_PROXY_SECRET, which the proxy holds; {HOW}"
     return None

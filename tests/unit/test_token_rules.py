@@ -28,6 +28,13 @@ GOOD = {"INDEXER_NOTIFICATIONS_TOKEN": "n" * 20, "INDEXER_API_TOKENS": "first-to
         pytest.param(
             {"INDEXER_ACCESS_LOG_TOKEN": "second-token"}, "the value of INDEXER_ACCESS_LOG_TOKEN", id="shared"
         ),
+        pytest.param({"INDEXER_PROXY_SECRET": "x"}, "INDEXER_PROXY_SECRET: a token has at least", id="proxy"),
+        pytest.param(
+            {"INDEXER_PROXY_SECRET": "second-token"}, "the value of INDEXER_PROXY_SECRET", id="proxy, shared"
+        ),
+        pytest.param(
+            {"INDEXER_PROXY_SECRET": "n" * 20}, "NOTIFICATIONS_TOKEN holds the value of", id="proxy, logged"
+        ),
     ],
 )
 def test_tokens__refused(given: dict[str, str], said: str) -> None:
