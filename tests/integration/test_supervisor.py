@@ -44,7 +44,7 @@ def end(*_):
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
 if os.environ.get("TEST_REFUSE") == kind:
-    sys.exit(2)
+    sys.exit(64)
 if kind == "reconciler":
     signal.pause()
 class Handler(http.server.BaseHTTPRequestHandler):
