@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
 
 from indexer.oci.digest import digest_from_bytes
+from indexer.store.gitlab import Place, TagsWanted, page_statement
 from indexer.store.listing import changes, page_query
 from indexer.store.listing import tags as store
 from indexer.store.listing.changes import changes_between
@@ -18,7 +20,7 @@ from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope
 from indexer.store.listing.tags import TagFilter
 from indexer.store.pool import connect
-from tests.fixtures.plans import CHECKED, kinds, nodes, pages, plan
+from tests.fixtures.plans import CHECKED, explain, kinds, nodes, pages, plan, vacuum
 from tests.fixtures.postgres import database_name, filled_once, own_database
 from tests.fixtures.rows import EPOCH, TagRow, at, digest, put_repository
 
@@ -39,7 +41,8 @@ async def fill(pool: Pool) -> None:
     for name, count in (("small", SMALL), ("large", LARGE), ("other", 300)):
         await put_repository(pool, name, list(generate(count)))
     await pool.execute(CHECKED)
-    await pool.execute("VACUUM ANALYZE")
+    async with pool.acquire() as connection:
+        await vacuum(connection)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +58,26 @@ def database_url(postgres_server: PostgresServer, filled_url: str) -> Iterator[s
         yield url
 
 
-@pytest_asyncio.fixture
-async def connection(database_url: str) -> AsyncIterator[Connection]:
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
     """A connection set up as those for reading are, to a small and a large repository."""
-    held = await connect(database_url, application="tests")
+    held = await connect(url, application="tests")
     await held.execute("SET plan_cache_mode = force_custom_plan")
     yield held
     await held.close()
+
+
+@pytest_asyncio.fixture
+async def connection(database_url: str) -> AsyncIterator[Connection]:
+    async with connected(database_url) as held:
+        yield held
+
+
+@pytest_asyncio.fixture
+async def reading(filled_url: str) -> AsyncIterator[Connection]:
+    """A connection for what changes nothing."""
+    async with connected(filled_url) as held:
+        yield held
 
 
 def generate(count: int) -> Iterator[TagRow]:
@@ -176,7 +192,7 @@ async def test_repositories__a_page_is_an_index_scan(connection: Connection) -> 
         "last_pulled_at) SELECT 'many/r' || n, now() - n * interval '1 second', n, n, n, now(), now() "
         "FROM generate_series(1, 20000) AS n"
     )
-    await connection.execute("VACUUM ANALYZE repository")
+    await vacuum(connection, "repository")
     for key in ("name", "tag_count", "manifest_count", "size_bytes", "created_at", "last_published_at"):
         for descending in (False, True):
             found = kinds(await plan(connection, repositories([(key, descending)], RepositoryFilter())))
@@ -193,7 +209,7 @@ async def test_history__pages_come_from_indexes(connection: Connection) -> None:
         "is_replacement = name LIKE 'v1.%' WHERE name LIKE 'v%'"
     )
     await connection.execute("DELETE FROM tag WHERE name LIKE 'v%'")
-    await connection.execute("VACUUM ANALYZE tag, tag_history")
+    await vacuum(connection, "tag", "tag_history")
     window = {"since": at(500_000), "until": at(500_000 + 2_000)}
     for scope in (None, one, some):
         listings = [
@@ -227,7 +243,7 @@ async def test_history__of_a_digest_that_many_tags_point_to(connection: Connecti
     await connection.execute(f"UPDATE tag_history {moved}")
     await connection.execute("UPDATE tag_history SET valid_to = '2027-01-01' WHERE name LIKE 'v%'")
     await connection.execute("DELETE FROM tag WHERE name LIKE 'v%'")
-    await connection.execute("VACUUM ANALYZE tag, tag_history")
+    await vacuum(connection, "tag", "tag_history")
     first = digest_from_bytes(await connection.fetchval("SELECT digest FROM manifest ORDER BY id LIMIT 1"))
     found = await plan(connection, await history_everywhere(connection, scope=None, digest=first))
     assert all(node["Actual Rows"] < SMALL for node in nodes(found)), kinds(found)
@@ -245,10 +261,64 @@ async def test_changes__a_page_of_a_long_time_reads_what_a_page_needs(
         "WHERE name LIKE 'v%'"
     )
     await connection.execute("DELETE FROM tag WHERE name LIKE 'v%'")
-    await connection.execute("VACUUM ANALYZE tag, tag_history")
+    await vacuum(connection, "tag", "tag_history")
     large = (await repository(connection, "large")).id
     one = Scope(ids=(large,), tags=0)
     some = Scope(ids=(large, (await repository(connection, "small")).id), tags=0)
     for scope in (None, one, some):
         found = await plan(connection, changes_between(scope=scope, since=at(0), until=at(10**6)))
         assert all(node["Actual Rows"] < SMALL for node in nodes(found)), (scope, kinds(found))
+
+
+# --- GitLab's pages --------------------------------------------------------------------------------------
+
+GITLAB_ORDERS = [
+    (key, descending, before)
+    for key in ("name", "published_at")
+    for descending in (False, True)
+    for before in (False, True)
+]
+
+
+async def gitlab_plan(connection: Connection, of: str, **wanted: Any) -> Any:
+    """Run the statement of a page of a repository and return its plan."""
+    number = (await repository(connection, of)).id
+    return await explain(connection, *page_statement(TagsWanted(repository_id=number, **wanted)))
+
+
+@pytest.mark.parametrize(("key", "descending", "before"), GITLAB_ORDERS)
+async def test_gitlab_page__walks_its_index_and_never_sorts(
+    reading: Connection, key: Any, descending: bool, before: bool
+) -> None:
+    """A page of 20 of 10,000 tags reads one index in order, at any depth, and costs what it does of 1,000."""
+    middle = Place(name="main-9999", published_at=at(500_000) if key == "published_at" else None)
+    for place in (None, middle):
+        wanted = {"limit": 20, "key": key, "descending": descending, "before": before, "place": place}
+        large = await gitlab_plan(reading, "large", **wanted)
+        found = list(nodes(large))
+        assert not [node for node in found if "Sort" in node["Node Type"]], large
+        walked = [node for node in found if node.get("Relation Name") == "tag"]
+        assert [node["Index Name"] for node in walked] == [
+            "tag_pkey" if key == "name" else "tag_by_published"
+        ]
+        assert walked[0]["Actual Rows"] <= 21
+        small = await gitlab_plan(reading, "small", **wanted | {"place": None})
+        assert pages(large) <= 1.5 * pages(small) + 10
+
+
+async def test_gitlab_page__of_a_thousand_costs_alike_by_either_key(reading: Connection) -> None:
+    """A page of 1,000 by publish time reads about as many blocks as one by name."""
+    by_name = await gitlab_plan(reading, "large", limit=1000)
+    by_time = await gitlab_plan(reading, "large", limit=1000, key="published_at", descending=True)
+    assert not [node for node in nodes(by_time) if "Sort" in node["Node Type"]]
+    assert pages(by_time) <= 1.3 * pages(by_name)
+
+
+async def test_gitlab_page__filtered_by_name_tests_within_the_index(reading: Connection) -> None:
+    """A filter that matches nothing walks the index alone: no row is fetched to test its name."""
+    for key in ("name", "published_at"):
+        found = await gitlab_plan(reading, "large", limit=20, key=key, name="nothing")
+        walked = [
+            node for node in nodes(found) if node.get("Relation Name") == "tag" and node["Actual Loops"]
+        ]
+        assert [node["Node Type"] for node in walked] == ["Index Only Scan"], found

@@ -22,7 +22,7 @@ from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope, find_scope
 from indexer.store.listing.tags import COLUMNS, TagFilter
 from indexer.store.pool import connect
-from tests.fixtures.plans import CHECKED, joined_in_vain, kinds, nodes, pages, plan
+from tests.fixtures.plans import CHECKED, joined_in_vain, kinds, nodes, pages, plan, vacuum
 from tests.fixtures.postgres import filled_once
 from tests.fixtures.rows import TagRow, at, digest, put_repository
 
@@ -75,7 +75,8 @@ async def fill(held: Pool) -> None:
         "name FROM tag WHERE name = 'v77.1'"
     )
     await held.execute(CHECKED)
-    await held.execute("VACUUM ANALYZE")
+    async with held.acquire() as connection:
+        await vacuum(connection)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.media_types import COSIGN_ATTESTATION, COSIGN_SIGNATURE, OCI_CONFIG, OCI_INDEX
 from indexer.oci.referrers import fallback_tag
 from indexer.store.referrers import SQL
+from tests.fixtures.plans import vacuum
 from tests.fixtures.rows import OCI_MANIFEST, TagRow, digest, put_repository
 from tests.fixtures.tokens import REALM, SERVICE, mint
 from tests.fixtures.trusting import Trusting, pull
@@ -287,7 +288,8 @@ async def test_referrers__walk_their_index(trusting: Trusting) -> None:
     await put_repository(trusting.pool, APP, [artifact(f"artifact-{number}") for number in range(3000)])
     await trusting.pool.execute("UPDATE manifest SET subject_digest = sha256(digest)")
     await attach(trusting.pool, "artifact-1", "artifact-2")
-    await trusting.pool.execute("VACUUM ANALYZE")
+    async with trusting.pool.acquire() as connection:
+        await vacuum(connection)
     found = await trusting.pool.fetchval(
         f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['referrers_of']}",
         APP, digest_to_bytes(SUBJECT), fallback_tag(SUBJECT), [f"{STEM}.sig"], [COSIGN_SIGNATURE],
