@@ -75,7 +75,7 @@ async def take_lines(held: Connection, lines: Iterable[bytes], *, now: datetime)
 async def stage_pending(pool: Pool, lookups: Lookups, *, now: datetime, limit: int = BATCH) -> int:
     """Stage entries for requests that are pending for ``PENDING_FOR``; return how many."""
     async with transaction(pool) as held:
-        ripe = await access.take_ripe(held, before=now - PENDING_FOR, limit=limit)
+        ripe = await access.take_pending(held, before=now - PENDING_FOR, limit=limit)
         if not ripe:
             return 0
         lines = [AccessLine(**(dict(one.line) | {"at": one.last_at})) for one in ripe]

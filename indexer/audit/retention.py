@@ -97,7 +97,7 @@ async def turn(pool: Pool, *, now: datetime) -> int:
             if not _due(part, head=head, now=now):
                 return 0
             if not closes(part, head=head, now=now):
-                await parts.relabel_part(held, first=part.first, at=now)
+                await parts.set_part_opened(held, first=part.first, at=now)
                 return 0
             await parts.next_part(held, first=part.first, last=head, at=now)
     except StoreBusy:
@@ -112,11 +112,11 @@ async def pack(pool: Pool, *, now: datetime) -> int:
 
     What grew entry by entry is half empty in places (docs/adr/0039). Listings and the sealer go on meanwhile.
     """
-    async with connection(pool) as held, alone(held, LockKey.PACKING) as packer:
-        first = await parts.unpacked_part(held) if packer else None
+    async with connection(pool) as held, alone(held, LockKey.REINDEXING) as packer:
+        first = await parts.part_to_reindex(held) if packer else None
         if first is None:
             return 0
-        await parts.pack_part(held, first=first, at=now)
+        await parts.reindex_part(held, first=first, at=now)
     log.info("audit_part_packed", first=first)
     return 1
 

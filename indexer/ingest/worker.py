@@ -235,7 +235,7 @@ class IngestWorker:
                 await _finish(held, [delivery], [Quarantine(delivery=delivery, reason=reason)], now)
             else:
                 wait = spread(wait_after(attempts))
-                await inbox.put_off(held, ids=[number], seconds=wait, reason=reason, failed=True)
+                await inbox.delay_deliveries(held, ids=[number], seconds=wait, reason=reason, failed=True)
         self._one_by_one.popleft()
         if verdict is not FailureAction.QUARANTINE:
             log.error(
@@ -254,7 +254,9 @@ class IngestWorker:
         rest = list(self._one_by_one)
         if rest:
             async with transaction(self._pool) as held:
-                await inbox.put_off(held, ids=rest, seconds=POSTPONED_SECONDS, reason=reason, failed=False)
+                await inbox.delay_deliveries(
+                    held, ids=rest, seconds=POSTPONED_SECONDS, reason=reason, failed=False
+                )
         self._one_by_one.clear()
         return Postponed(
             f"{self._streak.count} deliveries in a row failed alike, so they wait ({ALIKE_IN_A_ROW} are too many to be "

@@ -1,4 +1,4 @@
-"""Requests that were denied or failed, on their way into the audit log; and how far each log file was read."""
+"""Requests that were denied or failed, before they enter the audit log; and how far each log file was read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SQL = load("access")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """The same request so many times. ``handshake``: by what success it is forgotten; None: by none.
+    """The same request, ``times`` times.
 
-    ``line`` is what was asked and how it ended, as the last of them had it.
+    ``handshake``: the key of the client and place, by which a later request of theirs removes it; None: none does.
+    ``line``: what was requested and how it ended, of the last one.
     """
 
     key: uuid.UUID
@@ -45,7 +46,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePosition:
-    """How far a file was read; device, inode and ``head``, its first bytes, are its identity."""
+    """How far a file was read, in bytes. Device, inode and ``head``, its first bytes, identify it."""
 
     device: int
     inode: int
@@ -54,12 +55,12 @@ class FilePosition:
 
 
 async def forget_resolved(connection: Connection, *, handshakes: Collection[uuid.UUID]) -> None:
-    """Forget the challenges that the client has met since."""
+    """Remove challenges that the client has answered since."""
     await connection.execute(SQL["forget_resolved"], sorted(handshakes))
 
 
 async def put_pending(connection: Connection, *, pending: Sequence[Pending], at: datetime, most: int) -> int:
-    """Add to what is pending, received at ``at``; return how many were left out, beyond ``most`` different ones."""
+    """Add requests that were received at ``at``; return how many were left out, beyond ``most`` different ones."""
     ordered = sorted(pending, key=lambda one: one.key)
     kept = await connection.fetch(
         SQL["put_pending"],
@@ -77,9 +78,9 @@ async def put_pending(connection: Connection, *, pending: Sequence[Pending], at:
     return sum(one.times for one in ordered if one.key not in known)
 
 
-async def take_ripe(connection: Connection, *, before: datetime, limit: int) -> list[Pending]:
-    """Take out what was first received before an instant, oldest first."""
-    return [Pending(**dict(row)) for row in await connection.fetch(SQL["take_ripe"], before, limit)]
+async def take_pending(connection: Connection, *, before: datetime, limit: int) -> list[Pending]:
+    """Remove and return what was first received before an instant, oldest first."""
+    return [Pending(**dict(row)) for row in await connection.fetch(SQL["take_pending"], before, limit)]
 
 
 async def stage_requests(
@@ -95,7 +96,7 @@ async def stage_requests(
     tags: Sequence[str | None],
     details: Sequence[Mapping[str, object]],
 ) -> None:
-    """Stage an entry of each; the repository is entered only where it is on record, its name stands in the detail."""
+    """Stage an entry for each. A repository that is not on record stands in the detail by its name."""
     await connection.execute(
         SQL["stage_requests"],
         [one.last_at for one in pending],
@@ -114,7 +115,7 @@ async def stage_requests(
 
 
 async def file_positions(connection: Connection, *, path: str) -> list[FilePosition]:
-    """Return how far the files that were found under a path were read, the longest known first."""
+    """Return how far the files under a path were read, the one read longest ago first."""
     rows = await connection.fetch(SQL["file_positions"], path)
     return [FilePosition(**dict(row)) for row in rows]
 
@@ -122,12 +123,12 @@ async def file_positions(connection: Connection, *, path: str) -> list[FilePosit
 async def put_file_position(
     connection: Connection, *, path: str, position: FilePosition, at: datetime
 ) -> None:
-    """Say how far a file was read."""
+    """Record how far a file was read."""
     await connection.execute(
         SQL["put_file_position"], path, position.device, position.inode, position.read_to, at, position.head
     )
 
 
 async def forget_file(connection: Connection, *, path: str, position: FilePosition) -> None:
-    """Forget a file that is read to its end, or gone."""
+    """Forget a file that was read to its end, or is gone."""
     await connection.execute(SQL["forget_file"], path, position.device, position.inode)

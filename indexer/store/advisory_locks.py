@@ -1,4 +1,4 @@
-"""What one process at a time may do, of all that share the database."""
+"""What only one of all processes that share the database may do at a time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ SQL = load("advisory_locks")
 
 @unique
 class LockKey(IntEnum):
-    """Keys of the advisory locks that a connection holds; of one number (those of walks have two)."""
+    """Keys of advisory locks that a connection holds: one number each (those of reconcile runs have two)."""
 
     ACCOUNTS = 0x6C6F7373  # "loss"
     RETENTION = 0x6B656570  # "keep"
-    PACKING = 0x7061636B  # "pack"
+    REINDEXING = 0x7061636B  # "pack"
     PUSHING = 0x70757368  # "push"
 
 
 @asynccontextmanager
 async def alone(connection: Connection, what: LockKey) -> AsyncIterator[bool]:
-    """Be the only one who does it, within; False where another is. The end of the connection ends it too."""
+    """Hold a lock; yields False if another connection holds it. The end of the connection releases it, too."""
     if not await connection.fetchval(SQL["try_alone"], what):
         yield False
         return

@@ -1,6 +1,6 @@
-"""The audit log: staged with the change, sealed into one gap-free order.
+"""The audit log: entries are staged with the change, and sealed into one order without gaps.
 
-Pulls are kept beside it as single entries, and move into it coalesced once they are old enough (docs/adr/0020).
+Pulls are kept beside it as single entries, and move into it, coalesced, once they are old enough (docs/adr/0020).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from indexer.store.queries import load
 SQL = load("audit")
 
 SEALED_CHANNEL = "sealed"
-"""Notified whenever entries got their positions; a listener that missed it looks again after a while."""
+"""Notified whenever entries got their positions. A listener that missed it polls."""
 
 BLOB_ACTIONS = frozenset(
     {AuditAction.BLOB_PUSHED, AuditAction.BLOB_DELETED, AuditAction.BLOB_MOUNTED, AuditAction.CONTENT_DELETED}
@@ -34,7 +34,7 @@ PULL_ACTIONS = frozenset({AuditAction.MANIFEST_PULLED, AuditAction.MANIFEST_CHEC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryIds:
-    """The ids of the words that entries use."""
+    """The ids of everything that entries refer to."""
 
     repositories: Mapping[RepositoryName, int]
     manifests: Mapping[Digest, int]
@@ -46,7 +46,7 @@ class EntryIds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """What waits for its position."""
+    """The entries that wait for their position: how many, and since when the oldest."""
 
     entries: int
     since: datetime | None
@@ -54,7 +54,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The end of the log: the newest position, and how often people were erased."""
+    """The end of the log: its newest position, and how often people were erased."""
 
     position: int
     erasures: int
@@ -71,7 +71,7 @@ class Sealed:
 
 
 async def stage_entries(connection: Connection, *, entries: Sequence[Entry], ids: EntryIds) -> None:
-    """Write entries in the transaction of the change they tell of."""
+    """Write entries, in the transaction of the change they are about."""
     events = [entry.event for entry in entries]
     await connection.execute(
         SQL["stage_entries"],
@@ -95,7 +95,7 @@ async def stage_entries(connection: Connection, *, entries: Sequence[Entry], ids
 
 
 async def stage_pulls(connection: Connection, *, entries: Sequence[Entry], ids: EntryIds) -> None:
-    """Keep pulls as single entries, in the transaction that counts them; each must have an event and a digest."""
+    """Keep pulls as single entries, in the transaction that counts them. Each must have an event and a digest."""
     pulls = [(e, e.event, e.digest) for e in entries if e.event is not None and e.digest is not None]
     await connection.execute(
         SQL["stage_pulls"],
@@ -116,7 +116,7 @@ async def stage_pulls(connection: Connection, *, entries: Sequence[Entry], ids: 
 
 
 async def coalesce_pulls(connection: Connection, *, before: datetime, now: datetime, limit: int) -> int:
-    """Move pulls of one hour that ended before an instant into the log, coalesced; return how many pulls."""
+    """Move pulls of one hour, which ended before an instant, into the log, coalesced; return how many pulls."""
     return int(await connection.fetchval(SQL["coalesce_pulls"], before, limit, now))
 
 
@@ -137,13 +137,13 @@ def _detail(entry: Entry) -> dict[str, object] | None:
 
 
 async def lock_head(connection: Connection) -> Head | None:
-    """Become the sealer until the transaction ends; None where another is."""
+    """Become the sealer until the transaction ends; None if another process is."""
     row = await connection.fetchrow(SQL["lock_head"])
     return None if row is None else Head(position=row["position"], erasures=row["erasures"])
 
 
 async def seal_entries(connection: Connection, *, after: int, sealed: Sequence[Sealed]) -> int:
-    """Move staged entries into the log behind a position, in this order, and wake who listens; return how many."""
+    """Move staged entries into the log after a position, in this order, and wake listeners; return how many."""
     status = await connection.execute(
         SQL["seal"],
         [one.id for one in sealed],

@@ -1,4 +1,4 @@
-"""Following one known push through the tables, for the doctor: arrived, applied, verified, read."""
+"""Follows one known push through the tables, for the doctor: arrived, applied, verified, read."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from indexer.store.queries import load
 SQL = load("canary")
 
 MARGIN = 1000
-"""Ids are drawn before they are committed: deliveries under way may come in a little below the newest."""
+"""Ids are assigned before the commit: deliveries under way may get one a little below the newest."""
 
 FEW = 20
-"""A canary's own notifications: a push, a delete of its digest and of its tag, each perhaps redelivered."""
+"""The canary's own notifications: a push, a delete of its digest and of its tag, each perhaps redelivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
-    """A delivery that speaks of the canary; ``reason`` says why it is in quarantine, if it is."""
+    """A delivery that names the canary. ``reason``: why it is in quarantine, if it is."""
 
     received_at: datetime
     done_at: datetime | None
@@ -34,9 +34,9 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryState:
-    """What is on record of the canary's tag; ``content`` is ``heard``, ``read``, ``partly-read`` or ``unreadable``.
+    """What is on record of the canary's tag; ``content`` is ``announced``, ``read``, ``partly-read`` or ``unreadable``.
 
-    ``last_observation`` is what the last look at it saw, ``failed_observations`` how many in a row had no answer.
+    ``last_observation``: what the last one found. ``failed_observations``: how many in a row had no answer.
     """
 
     live: bool
@@ -51,7 +51,7 @@ class CanaryState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """The database server; ``version_number`` as ``server_version_num`` has it."""
+    """The database server; ``version_number`` is PostgreSQL's ``server_version_num``."""
 
     version_number: int
     version: str
@@ -60,9 +60,9 @@ class Server:
 
 @asynccontextmanager
 async def examining() -> AsyncIterator[None]:
-    """FeedLease a refusal (password, missing database, missing rights) into an error of ours as well.
+    """Turn a refusal (password, missing database, missing rights) into ``StoreUnavailable``.
 
-    Elsewhere these are a fault and may rise; whoever examines wants them as a finding.
+    Elsewhere these are a fault and rise. An examination reports them.
     """
     try:
         async with translated():
@@ -72,24 +72,24 @@ async def examining() -> AsyncIterator[None]:
 
 
 async def connect_to_examine(database_url: str) -> OwnConnection:
-    """Open the one connection of an examination."""
+    """Open the connection of an examination."""
     async with examining():
         return await connect(database_url, application="reconciler doctor")
 
 
 async def find_server(connection: Connection) -> Server:
-    """Return what the server is, and its clock."""
+    """Return the server's version and its clock."""
     row = await connection.fetchrow(SQL["find_server"])
     return Server(**dict(row))  # type: ignore[arg-type]  # a SELECT without FROM has a row
 
 
 async def inbox_position(connection: Connection) -> int:
-    """Return a position after which a delivery that is yet to come will be found."""
+    """Return a position after which every later delivery will be found."""
     return max(0, int(await connection.fetchval(SQL["inbox_position"])) - MARGIN)
 
 
 async def find_deliveries(connection: Connection, *, after: int, text: str) -> list[Arrived]:
-    """Return deliveries after a position whose body holds ``text`` (ASCII), oldest first."""
+    """Return deliveries after a position whose body contains ``text`` (ASCII), oldest first."""
     rows = await connection.fetch(SQL["find_deliveries"], after, text.encode("ascii"), FEW)
     return [
         Arrived(

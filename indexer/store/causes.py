@@ -1,4 +1,4 @@
-"""Causes of what differed that only later evidence tells: findings that wait for one, and that evidence."""
+"""Causes of drift that only later evidence tells: findings without a cause, and that evidence."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from indexer.store.queries import load
 
 SQL = load("causes")
 BEGINNING = datetime.min.replace(tzinfo=UTC)
-LOOKED_BACK = timedelta(hours=1)
-"""Where it is not known since when something differed, an event that is older did not come late."""
+LOOKBACK = timedelta(hours=1)
+"""Where it is not known since when something differed: an older event is not the late one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unexplained:
-    """A finding that waits for its cause. ``tag`` is None for a manifest."""
+    """A finding whose cause is not known yet. ``tag`` is None for a manifest."""
 
     id: int
     detected_at: datetime
@@ -36,13 +36,13 @@ class Unexplained:
 
     @property
     def since(self) -> datetime:
-        """When the interval begins in which it came about."""
+        """The beginning of the interval in which it arose."""
         return self.not_before or BEGINNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseEvidence:
-    """What is known of an interval: claims of loss, processes whose counters were read, and whether all were."""
+    """What is known of an interval: loss statements, accounts of processes, and whether some instance has none."""
 
     claims: list[LossStatement]
     accounts: list[Counted]
@@ -52,17 +52,17 @@ class CauseEvidence:
 async def list_unexplained(
     connection: Connection, *, after: tuple[datetime, int], limit: int
 ) -> list[Unexplained]:
-    """Return findings whose cause may still become known, the oldest first; ``after``: detected at, id."""
+    """Return findings whose cause may still become known, oldest first; ``after``: ``detected_at`` and id."""
     rows = await connection.fetch(SQL["list_unexplained"], limit, *after)
     return [_unexplained(row) for row in rows]
 
 
 async def was_announced(connection: Connection, *, finding: Unexplained) -> bool:
-    """Tell whether an event of the interval told what was found of the tag, however late it came."""
+    """Tell whether an event of the interval announced what was found of the tag, however late it came."""
     if finding.tag is None:
         return False
-    since = finding.not_before or finding.detected_at - LOOKED_BACK
-    told: bool = await connection.fetchval(
+    since = finding.not_before or finding.detected_at - LOOKBACK
+    announced: bool = await connection.fetchval(
         SQL["was_announced"],
         finding.repository_id,
         finding.tag,
@@ -70,7 +70,7 @@ async def was_announced(connection: Connection, *, finding: Unexplained) -> bool
         finding.detected_at,
         None if finding.found is None else digest_to_bytes(finding.found),
     )
-    return told
+    return announced
 
 
 async def evidence_between(connection: Connection, *, since: datetime, until: datetime) -> CauseEvidence:
@@ -85,13 +85,13 @@ async def evidence_between(connection: Connection, *, since: datetime, until: da
 
 
 async def find_own_layer(connection: Connection, *, digest: Digest) -> Digest | None:
-    """Return a layer that only this manifest has, of all that are still held anywhere."""
+    """Return a layer that no other manifest has of those that are on record in any repository."""
     found: bytes | None = await connection.fetchval(SQL["own_layer"], digest_to_bytes(digest))
     return None if found is None else digest_from_bytes(found)
 
 
 async def explain(connection: Connection, *, finding_id: int, cause: DriftCause, at: datetime) -> None:
-    """Write the cause of a finding; the first one that is written stays."""
+    """Record the cause of a finding. The first one that is recorded stays."""
     await connection.execute(SQL["explain"], finding_id, cause, at)
 
 

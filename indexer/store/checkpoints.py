@@ -1,4 +1,4 @@
-"""What the log was signed to be, and what of that was pushed into the registry."""
+"""Signed checkpoints of the log, and those that were pushed into the registry."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from indexer.store.queries import load
 SQL = load("checkpoints")
 
 SIGNING_LOCK = 0x5EA1_0C4B
-"""Of the advisory lock; any number that no other lock has."""
+"""Key of the advisory lock: any number that no other lock has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """A checkpoint: how many entries, when and by whose key, and the signed note."""
+    """A checkpoint: of how many entries, signed when and by which key, and the signed note."""
 
     size: int
     signed_at: datetime
@@ -28,9 +28,9 @@ class Signed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What stands in a repository of the registry: the checkpoint of so many entries, and its manifest's digest.
+    """The checkpoint in a repository of the registry: of how many entries, and its manifest's digest.
 
-    When it was pushed, and when it was last seen there.
+    ``observed_at``: when the registry last served it.
     """
 
     repository: RepositoryName
@@ -41,12 +41,12 @@ class Pushed:
 
 
 CONFLICT_REMEMBERED = timedelta(hours=1)
-"""A place that nobody finds so any more, since its server is gone, is forgotten."""
+"""A conflict that was not found again for so long is no longer shown: its server may be gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """A place where a checkpoint stands that this log did not grow out of; since when, and in words."""
+    """A place with a checkpoint that this log does not continue; since when, and what in a sentence."""
 
     place: str
     found_at: datetime
@@ -54,7 +54,7 @@ class Conflict:
 
 
 async def lock_signing(connection: Connection) -> bool:
-    """Become the only one who signs until the transaction ends; False where another is."""
+    """Become the only one that signs until the transaction ends; False if another process is."""
     return bool(await connection.fetchval(SQL["lock_signing"], SIGNING_LOCK))
 
 
@@ -65,7 +65,7 @@ async def newest_checkpoint(connection: Connection) -> Signed | None:
 
 
 async def checkpoint_of(connection: Connection, *, size: int) -> Signed | None:
-    """Return the newest checkpoint of so many entries."""
+    """Return the newest checkpoint of ``size`` entries."""
     row = await connection.fetchrow(SQL["checkpoint_of"], size)
     return None if row is None else Signed(**dict(row))
 
@@ -78,13 +78,13 @@ async def add_checkpoint(connection: Connection, *, signed: Signed) -> None:
 
 
 async def last_push(connection: Connection, *, repository: RepositoryName) -> Pushed | None:
-    """Return what stood last in a repository."""
+    """Return the checkpoint that was last pushed to a repository."""
     row = await connection.fetchrow(SQL["last_push"], repository)
     return None if row is None else Pushed(**dict(row))
 
 
 async def newest_push(connection: Connection) -> Pushed | None:
-    """Return what was pushed last, whereto."""
+    """Return the checkpoint that was last pushed, to any repository."""
     row = await connection.fetchrow(SQL["newest_push"])
     return None if row is None else Pushed(**dict(row))
 
@@ -92,33 +92,33 @@ async def newest_push(connection: Connection) -> Pushed | None:
 async def record_push(
     connection: Connection, *, repository: RepositoryName, size: int, digest: Digest, at: datetime
 ) -> None:
-    """Record that a checkpoint stands in a repository since an instant."""
+    """Record that a checkpoint was pushed to a repository."""
     await connection.execute(SQL["record_push"], repository, size, digest, at)
 
 
 async def record_push_observed(connection: Connection, *, repository: RepositoryName, at: datetime) -> None:
-    """Record that what was pushed was looked at."""
+    """Record that the registry served the pushed checkpoint."""
     await connection.execute(SQL["record_push_observed"], repository, at)
 
 
 async def has_other_entries(
     connection: Connection, *, after: int, until: int, repository: RepositoryName
 ) -> bool:
-    """Tell whether the log has entries behind a position, up to another, that are not about a repository."""
+    """Tell whether the log has entries in (after, until] that are not about ``repository``."""
     return bool(await connection.fetchval(SQL["has_other_entries"], after, until, repository))
 
 
 async def put_conflict(connection: Connection, *, place: str, what: str, at: datetime) -> None:
-    """Record that a checkpoint stands somewhere that this log did not grow out of."""
+    """Record a place with a checkpoint that this log does not continue."""
     await connection.execute(SQL["put_conflict"], place, what, at)
 
 
 async def forget_conflict(connection: Connection, *, place: str) -> None:
-    """Record that what stands somewhere is of this log."""
+    """Record that the checkpoint at a place is of this log."""
     await connection.execute(SQL["forget_conflict"], place)
 
 
 async def list_conflicts(connection: Connection) -> list[Conflict]:
-    """Return where checkpoints stand that this log did not grow out of, 20 at most."""
+    """Return the places with checkpoints that this log does not continue, at most 20."""
     rows = await connection.fetch(SQL["list_conflicts"], CONFLICT_REMEMBERED)
     return [Conflict(**dict(row)) for row in rows]

@@ -1,4 +1,4 @@
-"""The secret that cursors of lists are sealed with: of the database, so that all processes read each other's."""
+"""The secret that seals the cursors of lists. It is in the database, so that every process reads every cursor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drift report: runs of the walk and what they, or verification, found."""
+"""The drift report: reconcile runs, and what they or verification found."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from indexer.store.queries import load
 
 SQL = load("drift")
 RUN_LOCK = 0x77616C6C
-"""Class of the advisory locks that say who works at a run; the run's id is the other half."""
+"""Class of the advisory locks that mark workers of a run; the run's id is the other half of the key."""
 
 
 class RunMode(StrEnum):
-    """Who walked."""
+    """What began a reconcile run: ``reconciler run``, ``once`` or ``plan``."""
 
     RUN = "run"
     ONCE = "once"
@@ -28,19 +28,19 @@ class RunMode(StrEnum):
 
 
 class RunOutcome(StrEnum):
-    """How a walk ended."""
+    """How a reconcile run ended."""
 
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
     BRAKED = "braked"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
-    """Whoever walked ended before the walk did, and nobody went on with it."""
+    """Its workers ended before it did, and nobody resumed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompleteRun:
-    """A walk of everything that ended complete."""
+    """A full reconcile that ended complete."""
 
     id: int
     started_at: datetime
@@ -56,7 +56,7 @@ async def add_findings(
     repository_ids: Mapping[RepositoryName, int],
     note: str | None = None,
 ) -> None:
-    """Report differences; ``run_id`` None where verification found them."""
+    """Record findings; ``run_id`` None: verification found them."""
     await connection.execute(
         SQL["add_findings"],
         [run_id] * len(findings),
@@ -75,7 +75,7 @@ async def add_findings(
 
 
 async def last_complete_run(connection: Connection) -> CompleteRun | None:
-    """Return the newest walk of everything that ended complete."""
+    """Return the newest full reconcile that ended complete."""
     row = await connection.fetchrow(SQL["last_complete_run"])
     if row is None:
         return None

@@ -1,6 +1,7 @@
-"""Taking people out: of the log day by day, of what waits for it, of history and inventory repository by repository.
+"""Erases people: from the log day by day, from staged entries, from history and inventory repository by repository.
 
-``actor_id`` None is everybody; ``before`` a day, None is ever. What of it is done in one transaction the caller says.
+``actor_id``: whom; None: everybody. ``before``: only what is older than that day; None: everything. The caller decides
+what is done in one transaction.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ async def entries_to_erase(connection: Connection, *, actor_id: int | None, befo
 
 
 async def begin_erasure(connection: Connection) -> None:
-    """Keep the sealer away until the transaction ends, and let nobody use what he has cached of people."""
+    """Keep the sealer out until the transaction ends, and invalidate what every process has cached of people."""
     await connection.execute(SQL["begin_erasure"])
     await connection.execute(SQL["add_nobody"])
 
 
 async def erase_day(connection: Connection, *, actor_id: int | None, day: date) -> int:
-    """Take people out of the entries of a day, drop the salts, retire their clients; return how many entries."""
+    """Erase people from the entries of a day, drop the salts, retire their clients; return how many entries."""
     begin = datetime.combine(day, time(), UTC)
     status = await connection.execute(SQL["erase_entries"], actor_id, begin, begin + timedelta(days=1))
     clients = [row["client_id"] for row in await connection.fetch(SQL["drop_salts"], actor_id, day)]
@@ -46,7 +47,7 @@ async def erase_day(connection: Connection, *, actor_id: int | None, day: date) 
 
 
 async def erase_waiting(connection: Connection, *, actor_id: int | None, before: date | None) -> None:
-    """Take people out of what waits for the log, and of the pulls beside it."""
+    """Erase people from staged entries, and from the pulls beside the log."""
     await connection.execute(SQL["erase_staged"], actor_id, before)
     await connection.execute(SQL["erase_pulls"], actor_id, before)
 
@@ -62,7 +63,7 @@ async def repositories_to_erase(
 async def erase_repository(
     connection: Connection, *, repository_id: int, actor_id: int | None, before: date | None
 ) -> None:
-    """Take people out of a repository's tags, manifests and history, under its lock."""
+    """Erase people from a repository's tags, manifests and history, under its lock."""
     await connection.execute(SQL["lock_repository"], repository_id)
     for statement in ("erase_history", "erase_tags", "erase_manifests"):
         await connection.execute(SQL[statement], repository_id, actor_id, before)
@@ -74,13 +75,13 @@ async def forget_name(connection: Connection, *, actor_id: int) -> None:
 
 
 async def transaction_id(connection: Connection) -> str:
-    """Return the number of the transaction."""
+    """Return the id of the transaction."""
     return str(await connection.fetchval(SQL["transaction_id"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OlderTransaction:
-    """A transaction under way: of which server process, of what program (None: not ours to know), since when."""
+    """A transaction under way: of which server process, of which program (None: we may not see it), since when."""
 
     pid: int
     program: str | None
@@ -88,7 +89,7 @@ class OlderTransaction:
 
 
 async def older_transactions(connection: Connection, *, transaction: str) -> list[OlderTransaction]:
-    """Return the transactions of this database up to that number that are under way and may write, the oldest first."""
+    """Return the transactions of this database up to that id that are under way and may write, oldest first."""
     rows = await connection.fetch(SQL["older_transactions"], transaction)
     return [OlderTransaction(**dict(row)) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Which events were applied: a redelivery keeps its id and changes nothing; and which deleted a digest."""
+"""Which events were applied, since a redelivery has the same id and changes nothing; and which deleted a digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RequestOf = tuple[RepositoryName, str]
 async def remember_events(
     connection: Connection, *, keys: Mapping[uuid.UUID, datetime | None]
 ) -> set[uuid.UUID]:
-    """Remember event keys, each from an instant until its age trims it (None: for ever); return the new ones."""
+    """Record event keys, each received at an instant (None: keep it for ever); return the new ones."""
     ordered = sorted(keys)
     rows = await connection.fetch(
         SQL["remember_events"], ordered, [or_for_ever(keys[key]) for key in ordered]
@@ -37,7 +37,7 @@ async def add_causes(
     repository_ids: Mapping[RepositoryName, int],
     at: datetime,
 ) -> None:
-    """Remember which event told that a request deleted a digest: the events of its tags may be in a later batch."""
+    """Record which event reported that a request deleted a digest: the events of its tags may be in a later batch."""
     await connection.execute(
         SQL["add_causes"],
         [repository_ids[repository] for repository, _ in causes],
@@ -50,14 +50,14 @@ async def add_causes(
 async def find_causes(
     connection: Connection, *, requests: Collection[RequestOf], repository_ids: Mapping[RepositoryName, int]
 ) -> dict[RequestOf, str]:
-    """Return the ids of the events that told of digests deleted by these requests."""
+    """Return the ids of the events that reported digests deleted by these requests."""
     keys = {(repository_ids[one], event_key(request)): (one, request) for one, request in requests}
     rows = await connection.fetch(SQL["find_causes"], [key[0] for key in keys], [key[1] for key in keys])
     return {keys[row["repository_id"], row["request_key"]]: row["event_id"] for row in rows}
 
 
 async def trim_events(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget event keys, causes and values of our own requests older than ``before``; return how many keys."""
+    """Forget event keys, causes and used signatures older than ``before``; return how many keys."""
     await connection.execute(SQL["trim_causes"], before, limit)
     await own_requests.trim_values(connection, before=before, limit=limit)
     return int((await connection.execute(SQL["trim_events"], before, limit)).rsplit(" ", 1)[1])

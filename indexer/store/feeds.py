@@ -1,6 +1,6 @@
-"""How far every feed has delivered the sealed log, and what its sink refused. The log itself is the queue.
+"""How far each feed has delivered the sealed log, and its dead letters. The log itself is the queue.
 
-What a feed delivers of it is read by ``listing.feeds``.
+``listing.feeds`` reads the entries that a feed delivers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SQL = load("feeds")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """A feed as its holder finds it. ``log``: which log this is; ``head``: where it ends."""
+    """A feed as the process that leases it finds it. ``log``: which log this is; ``head``: its newest position."""
 
     position: int
     attempts: int
@@ -34,7 +34,7 @@ class Leased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedState:
-    """How a feed fares. ``behind``: positions it has not dealt with, the oldest recorded at ``behind_since``."""
+    """The state of a feed. ``behind``: positions not delivered yet, the oldest recorded at ``behind_since``."""
 
     name: str
     kind: str
@@ -56,7 +56,7 @@ class FeedState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An entry that a sink refused."""
+    """An entry that a sink refused for good."""
 
     position: int
     refused_at: datetime
@@ -66,7 +66,7 @@ class DeadLetter:
 
 @dataclass(slots=True, kw_only=True)
 class FeedLease:
-    """What its holder must still find true of a feed for the cursor to move."""
+    """What must still be true of a feed for its position to move: its holder, position and replay."""
 
     name: str
     holder: str
@@ -75,30 +75,30 @@ class FeedLease:
 
 
 async def make_feed(connection: Connection, *, name: str, kind: str, after: int | None) -> None:
-    """Put a feed on record unless it is; ``after``: it begins behind this position, None: from now on."""
+    """Add a feed unless it is on record. ``after``: it begins after this position; None: after the newest entry."""
     await connection.execute(SQL["make_feed"], name, kind, after)
 
 
 async def lease_feed(connection: Connection, *, name: str, holder: str, seconds: float) -> Leased | None:
-    """Become, or stay, the one that delivers a feed; None while another is, or where it is not on record."""
+    """Become, or stay, the process that delivers a feed; None if another is, or if the feed is not on record."""
     row = await connection.fetchrow(SQL["lease_feed"], name, holder, timedelta(seconds=seconds))
     return None if row is None else Leased(**dict(row))
 
 
 async def release_feed(connection: Connection, *, name: str, holder: str) -> None:
-    """Let another process go on at once."""
+    """Let another process take over at once."""
     await connection.execute(SQL["release_feed"], name, holder)
 
 
 async def begin_replay(connection: Connection, *, name: str, replay: int) -> None:
-    """Note that the sink was prepared for a replay."""
+    """Record that the sink was prepared for a replay."""
     await connection.execute(SQL["begin_replay"], name, replay)
 
 
 async def move_feed(
     connection: Connection, *, lease: FeedLease, position: int, delivered: int, now: datetime
 ) -> bool:
-    """Move the cursor; False where the turn is over: another process holds the feed, or it was replayed."""
+    """Move the position; False where the lease is lost: another process has it, or the feed was replayed."""
     moved = await connection.fetchval(
         SQL["move_feed"], lease.name, lease.holder, lease.position, lease.replays, position, delivered, now
     )
@@ -108,7 +108,7 @@ async def move_feed(
 async def add_dead_letter(
     connection: Connection, *, lease: FeedLease, position: int, entry: int, now: datetime, reason: str
 ) -> int | None:
-    """Set an entry aside and move the cursor; return how many were refused in a row, None where the turn is over."""
+    """Add a dead letter and move the position; return how many were refused in a row, None where the lease is lost."""
     refused: int | None = await connection.fetchval(
         SQL["add_dead_letter"],
         lease.name,
@@ -126,7 +126,7 @@ async def add_dead_letter(
 async def fail_feed(
     connection: Connection, *, name: str, holder: str, now: datetime, retry_at: datetime, error: str
 ) -> None:
-    """Note that delivering failed, and when it is tried again."""
+    """Record that a delivery failed, and when it is tried again."""
     await connection.execute(SQL["fail_feed"], name, holder, now, retry_at, error)
 
 
@@ -136,23 +136,23 @@ async def stop_feed(connection: Connection, *, name: str, holder: str, now: date
 
 
 async def replay_feed(connection: Connection, *, name: str, after: int | None) -> int | None:
-    """Go on behind a position, None: from where it is; return the position, None where there is no such feed."""
+    """Continue after a position (None: where the feed is); return the position, None if there is no such feed."""
     position: int | None = await connection.fetchval(SQL["replay_feed"], name, after)
     return position
 
 
 async def remove_feed(connection: Connection, *, name: str) -> bool:
-    """Forget a feed; False where there is none."""
+    """Remove a feed; False if there is none."""
     return await connection.fetchval(SQL["remove_feed"], name) is not None
 
 
 async def list_feeds(connection: Connection) -> list[FeedState]:
-    """Return how every feed fares."""
+    """Return the state of every feed."""
     return [FeedState(**dict(row)) for row in await connection.fetch(SQL["list_feeds"])]
 
 
 async def list_dead_letters(connection: Connection, *, name: str, after: int, limit: int) -> list[DeadLetter]:
-    """Return what the sink of a feed refused, in the order of the log."""
+    """Return the dead letters of a feed after a position, in the order of the log."""
     return [
         DeadLetter(**dict(row))
         for row in await connection.fetch(SQL["list_dead_letters"], name, after, limit)
@@ -160,13 +160,13 @@ async def list_dead_letters(connection: Connection, *, name: str, after: int, li
 
 
 async def retry_dead_letters(connection: Connection, *, name: str, positions: Sequence[int] | None) -> int:
-    """Ask to try dead letters again, None: all; return how many. A stopped feed goes on."""
+    """Request a retry of dead letters (None: all); return how many. A stopped feed goes on."""
     wanted = None if positions is None else list(positions)
     return int(await connection.fetchval(SQL["retry_dead_letters"], name, wanted))
 
 
 async def dead_letters_to_retry(connection: Connection, *, name: str, limit: int) -> list[tuple[int, int]]:
-    """Return the positions that an operator wants to be tried again, now, and how often each was tried in vain."""
+    """Return the positions of dead letters to be retried now, and how often each was retried without an answer."""
     rows = await connection.fetch(SQL["dead_letters_to_retry"], name, limit)
     return [(row["position"], row["attempts"]) for row in rows]
 
@@ -174,19 +174,19 @@ async def dead_letters_to_retry(connection: Connection, *, name: str, limit: int
 async def delay_dead_letter(
     connection: Connection, *, name: str, position: int, seconds: float, reason: str
 ) -> None:
-    """Note that the sink gave no answer to a dead letter; it is tried again after so long."""
+    """Record that the sink did not answer the retry of a dead letter. It is retried after ``seconds``."""
     await connection.execute(SQL["delay_dead_letter"], name, position, timedelta(seconds=seconds), reason)
 
 
 async def resolve_dead_letter(connection: Connection, *, name: str, position: int) -> None:
-    """Note that the sink took a dead letter after all."""
+    """Remove a dead letter that the sink accepted."""
     await connection.execute(SQL["resolve_dead_letter"], name, position)
 
 
 async def dead_letter_again(
     connection: Connection, *, name: str, position: int, now: datetime, reason: str
 ) -> None:
-    """Note that a dead letter was refused again."""
+    """Record that a dead letter was refused again."""
     await connection.execute(SQL["dead_letter_again"], name, position, now, reason)
 
 

@@ -1,4 +1,4 @@
-"""Events on their way to GitLab: queued with the change they tell of, gone once GitLab took them."""
+"""Events on their way to GitLab: queued with the change they make, removed once GitLab accepted them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from indexer.store.queries import load
 SQL = load("forwarding")
 
 FORWARDED = (EventAction.PUSH, EventAction.DELETE, EventAction.PULL)
-"""GitLab refuses a whole envelope for one event of another action."""
+"""GitLab refuses a whole envelope for one event of any other action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """An event that waits for GitLab; ``body`` is its JSON as the registry sent it."""
+    """An event that waits for GitLab. ``body``: its JSON as the registry sent it."""
 
     id: int
     queued_at: datetime
@@ -31,7 +31,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardingBacklog:
-    """What waits, since when, what GitLab refused; what was forwarded and dropped since ever."""
+    """How many events wait, since when, and how many GitLab refused; how many were forwarded and dropped in all."""
 
     waiting: int
     since: datetime | None
@@ -48,9 +48,9 @@ async def enqueue_events(
     now: datetime,
     pulls: bool,
 ) -> int:
-    """Queue what GitLab wants to hear of, in the transaction that applies it; return how many.
+    """Queue the events that GitLab takes, in the transaction that applies them; return how many.
 
-    ``originals`` are the events as the registry sent them, by id. Our own pulls are nobody's business.
+    ``originals``: the events as the registry sent them, by id. Our own pulls are not forwarded.
     """
     wanted = [
         event
@@ -71,34 +71,34 @@ async def enqueue_events(
 
 
 async def lease_forwarding(connection: Connection, *, holder: str, seconds: float) -> bool:
-    """Become, or stay, the one that forwards; False while another is."""
+    """Become, or stay, the process that forwards; False if another is."""
     found = await connection.fetchval(SQL["lease_forwarding"], holder, timedelta(seconds=seconds))
     return found is not None
 
 
 async def next_events(connection: Connection, *, now: datetime, limit: int, limit_bytes: int) -> list[Queued]:
-    """Return what comes next, in order; at least one if any is due."""
+    """Return the next events, in order; at least one if any is due."""
     rows = await connection.fetch(SQL["next_events"], now, limit, limit_bytes)
     return [Queued(**dict(row)) for row in rows]
 
 
 async def finish_events(connection: Connection, *, ids: Sequence[int]) -> None:
-    """GitLab took these."""
+    """Remove events that GitLab accepted."""
     await connection.execute(SQL["finish_events"], list(ids))
 
 
 async def defer_event(connection: Connection, *, number: int, due_at: datetime) -> None:
-    """Try this one again later; what follows about the same tag waits for it."""
+    """Try an event again later. Later events of the same tag wait for it."""
     await connection.execute(SQL["defer_event"], number, due_at)
 
 
 async def add_dead_event(connection: Connection, *, number: int, now: datetime, reason: str) -> None:
-    """GitLab refused this one for good: it is kept, with the reason, until trimmed by age."""
+    """Record that GitLab refused an event for good: it is kept, with the reason, until it is trimmed by age."""
     await connection.execute(SQL["add_dead_event"], number, now, reason)
 
 
 async def drop_beyond(connection: Connection, *, before: datetime, keep: int, limit: int) -> int:
-    """Drop and count what waits since before an instant, and what waits beyond a number; return how many."""
+    """Drop and count events that wait since before an instant, and those beyond ``keep``; return how many."""
     old = int(await connection.fetchval(SQL["drop_old_events"], before, limit))
     excess = int(await connection.fetchval(SQL["drop_excess_events"], keep, limit))
     await connection.execute(SQL["trim_dead_events"], before, limit)
@@ -106,6 +106,6 @@ async def drop_beyond(connection: Connection, *, before: datetime, keep: int, li
 
 
 async def forwarding_backlog(connection: Connection) -> ForwardingBacklog:
-    """Return how forwarding fares."""
+    """Return the state of forwarding."""
     row = await connection.fetchrow(SQL["forwarding_backlog"])
     return ForwardingBacklog(**dict(row))  # type: ignore[arg-type]  # the table has one row

@@ -1,7 +1,7 @@
-"""What GitLab's contract asks of the inventory: pages of tags by name or publish time, sizes, what is below a path.
+"""What GitLab's contract needs of the inventory: pages of tags by name or publish time, sizes, what is below a path.
 
-A page is one statement on one index, and one more look, on the same index, at whether anything lies on its other
-side: GitLab's pages say in both directions whether there is more.
+A page is one statement on one index. A second one, on the same index, finds out whether there are rows on its other
+side, since GitLab's pages say so for both directions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_REFERRERS = 10_000
 
 DEEPEST = 5
 MOST_REFERENCES = 1000
-"""Of an index: an index of indexes of indexes could otherwise unfold without end."""
+"""Of one index: nested indexes could otherwise unfold without end."""
 
 _COLUMNS = "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at, t.alive_since, m.config_digest"
 _MANIFEST = "LEFT JOIN manifest AS m ON m.id = t.manifest_id"
@@ -44,7 +44,7 @@ class RepositoryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A place among tags: beyond a tag by name, or beyond a publish time and name."""
+    """A place among tags: after a name, or after a publish time and name."""
 
     name: str
     published_at: datetime | None = None
@@ -52,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagsWanted:
-    """A page of tags; ``before`` asks for the rows before ``place``, in the same order. ``name``: a substring."""
+    """A page of tags. ``before``: the rows before ``place``, in the same order. ``name``: a substring."""
 
     repository_id: int
     limit: int
@@ -87,17 +87,17 @@ async def find_repository(connection: Connection, *, name: str) -> RepositoryRow
 
 
 async def namespace_exists(connection: Connection, *, name: str) -> bool:
-    """Tell whether a repository is ``name`` or below it."""
+    """Tell whether there is a repository at ``name`` or below it."""
     return bool(await connection.fetchval(SQL["namespace_exists"], name))
 
 
 async def size_of(connection: Connection, *, name: str, descendants: bool) -> int:
-    """Return the bytes of the distinct layers below the tags of a repository, or of all from there down."""
+    """Return the bytes of the distinct layers below the tags of a repository, or of all at and below it."""
     return int(await connection.fetchval(SQL["size_of"], name, descendants))
 
 
 async def estimated_size(connection: Connection, *, name: str, descendants: bool) -> int:
-    """Return the same from maintained sums: of all manifests, tagged or not, each repository for itself."""
+    """Return the same from maintained sums: of all manifests, tagged or not; layers in two repositories count twice."""
     return int(await connection.fetchval(SQL["estimated_size"], name, descendants))
 
 
@@ -107,9 +107,9 @@ async def find_tag(connection: Connection, *, repository_id: int, name: str) -> 
 
 
 async def list_descendants(connection: Connection, *, repository_id: int, manifest_id: int) -> Sequence[Row]:
-    """Return what an index refers to, and what that refers to, as far as the repository holds it.
+    """Return what an index refers to, and what that refers to, as far as the repository has it.
 
-    ``facet_id`` is null for a manifest that it does not hold.
+    ``facet_id`` is null for a manifest that the repository does not have.
     """
     return await connection.fetch(SQL["descendants"], manifest_id, DEEPEST, MOST_REFERENCES, repository_id)
 
@@ -121,7 +121,7 @@ async def list_referrers(
     digests: Sequence[bytes],
     artifact_types: Sequence[str] | None,
 ) -> dict[bytes, list[Referrer]]:
-    """Return the referrers of manifests, by the (packed) digest they refer to."""
+    """Return the referrers of manifests, by the packed digest they refer to."""
     types = None if artifact_types is None else list(artifact_types)
     rows = await connection.fetch(SQL["referrers"], repository_id, list(digests), types, MOST_REFERRERS)
     found: dict[bytes, list[Referrer]] = {}
@@ -134,7 +134,7 @@ async def list_referrers(
 async def list_repositories_under(
     connection: Connection, *, path: str, after: str, limit: int
 ) -> Sequence[Row]:
-    """Return repositories with tags that are ``path`` or below it, by name."""
+    """Return repositories with tags at ``path`` or below it, by name."""
     return await connection.fetch(SQL["repositories_under"], path, after, limit)
 
 
@@ -156,8 +156,8 @@ async def list_tags(connection: Connection, wanted: TagsWanted) -> TagsFound:
 def page_statement(wanted: TagsWanted) -> tuple[SqlStatement, str]:
     """Return the statement of a page: one row more than asked for, in the order of reading.
 
-    With a filter the names are tested within the index, and only the rows of the page are fetched (the late look-up
-    shape of ``listing.walk``); without one, the index leads to the rows at once.
+    With a filter the names are tested within the index, and only the rows of the page are fetched (the late lookup of
+    ``listing.page_query``). Without one the index leads to the rows at once.
     """
     statement = SqlStatement()
     where = statement.where(*_scope(wanted), *_beyond(wanted))
@@ -174,7 +174,7 @@ def page_statement(wanted: TagsWanted) -> tuple[SqlStatement, str]:
 
 
 def _behind_statement(wanted: TagsWanted, first: Row) -> tuple[SqlStatement, str]:
-    """Ask for anything on the other side of the row that was read first."""
+    """Return the statement that tells whether there is a row on the other side of the one that was read first."""
     statement = SqlStatement()
     place = Place(name=first["name"], published_at=first["published_at"])
     where = statement.where(*_scope(wanted), _compare(wanted, place, reverse=True))
@@ -187,9 +187,9 @@ def _scope(wanted: TagsWanted) -> tuple[Condition, ...]:
 
 
 def _beyond(wanted: TagsWanted) -> tuple[Condition, ...]:
-    """Beyond the place, in the order of reading.
+    """Match rows after the place, in the order of reading.
 
-    A plain name with publish order means the names beyond it, then ordered by publish time (contract section 1.5).
+    A plain name with publish order means the names after it, ordered by publish time (contract section 1.5).
     """
     if wanted.place is None:
         return ()
@@ -218,5 +218,5 @@ def _keys(wanted: TagsWanted) -> tuple[str, ...]:
 
 
 def _reads_down(wanted: TagsWanted) -> bool:
-    """A page before a place is read away from it and turned round."""
+    """Tell whether rows are read in descending order: a page before a place is read backwards and then reversed."""
     return wanted.descending != wanted.before

@@ -1,4 +1,4 @@
-"""The history of what tags pointed to."""
+"""What tags pointed to, and when."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SQL = load("history")
 async def find_history(
     connection: Connection, *, since: Mapping[TagKey, datetime], repository_ids: Mapping[RepositoryName, int]
 ) -> dict[TagKey, Timeline]:
-    """Return of each tag the interval that holds its instant and all that follow."""
+    """Return of each tag the interval that contains its instant, and all that follow."""
     names = {number: name for name, number in repository_ids.items()}
     rows = await connection.fetch(
         SQL["find_history"],
@@ -55,9 +55,10 @@ async def write_history(
     manifest_ids: Mapping[Digest, int],
     actor_ids: Mapping[str, int],
 ) -> None:
-    """Write the difference between timelines before and after: intervals moved, cut, ended or begun.
+    """Write the difference between timelines before and after: intervals that moved, were cut, ended or began.
 
-    Then mark what replaced something else where the tag looks immutable: the store alone has all of a timeline.
+    Then mark replacements where the tag is a full version. That is done here, since only the database has a whole
+    timeline.
     """
     gone: list[tuple[TagKey, datetime]] = []
     put: list[tuple[TagKey, Interval]] = []

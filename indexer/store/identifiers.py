@@ -1,6 +1,6 @@
-"""Event and request ids: Distribution sends UUIDs (v4, from 3.1 v7), anything else is stored as a derived one.
+"""Event and request ids: Distribution sends UUIDs (v4, from 3.1 on v7); for anything else a UUID is derived.
 
-A UUID takes 16 bytes instead of 37, in every row and index. What is not one keeps its text in the audit entry's
+A UUID takes 16 bytes instead of 37, in every row and index. An id that is not one keeps its text in the audit entry's
 detail, and its derived UUID is the same on every redelivery.
 """
 
@@ -22,7 +22,7 @@ def is_canonical(text: str) -> bool:
     return _key(text)[1]
 
 
-@lru_cache(maxsize=4096)  # a batch asks for each of its ids a dozen times
+@lru_cache(maxsize=4096)  # a batch needs each of its ids a dozen times
 def _key(text: str) -> tuple[uuid.UUID, bool]:
     try:
         parsed = uuid.UUID(text)

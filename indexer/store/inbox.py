@@ -1,4 +1,4 @@
-"""The inbox: raw deliveries, durable before they are answered; and the quarantine for what cannot be applied."""
+"""The inbox: raw deliveries, durable before they are answered; and the quarantine for those that cannot be applied."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SQL = load("inbox")
 
 PARTITIONS = 8
 PARTITION_LOCKS = 0x6C616E65
-"""The class of the locks that keep others out of a lane ("lane"); their other key is the lane."""
+"""Class of the advisory locks of partitions; the partition's number is the other half of the key."""
 
 _REPOSITORY = re.compile(rb'"repository"\s*:\s*"([^"\\]+)"')
 
@@ -25,9 +25,10 @@ _REPOSITORY = re.compile(rb'"repository"\s*:\s*"([^"\\]+)"')
 class Delivery:
     """One notification as it arrived. ``id`` is 0 before it is stored.
 
-    ``can_wait``: it tells of pulls only, or of what is long over. ``spool_key``: it went through the spool; of what is
-    imported, told by its content. ``imported``: of an older history, not told by a registry (docs/adr/0036).
-    ``attempts``: how often it failed when it was taken alone.
+    - ``can_wait``: it has pulls only, or is imported.
+    - ``spool_key``: it went through the spool; of an imported one, derived from its content.
+    - ``imported``: of an older history, not from a registry (docs/adr/0036).
+    - ``attempts``: how often it failed when applied alone.
     """
 
     received_at: datetime
@@ -43,7 +44,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """What could not be applied, with the reason; ``id`` is its own, not the delivery's."""
+    """What could not be applied, with the reason. ``id`` is its own, not the delivery's."""
 
     id: int
     received_at: datetime
@@ -66,7 +67,7 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboxBacklog:
-    """How much waits, since when; how much of that failed before; and how much is quarantined."""
+    """How many deliveries wait, since when the oldest, how many of them failed before; and how many are quarantined."""
 
     waiting: int
     since: datetime | None
@@ -90,10 +91,10 @@ async def put_deliveries(connection: Connection, *, deliveries: Sequence[Deliver
 
 
 def partition_of(delivery: Delivery) -> int:
-    """Return the lane of a delivery: what tells of one repository is in one lane, which one worker at a time is in.
+    """Return the partition of a delivery: deliveries of one repository are in one, on which one worker at a time works.
 
-    So two workers neither wait for each other's locks nor apply a repository's events out of order. It is guessed
-    without parsing, by the first repository named; a wrong guess costs only that. What is imported stays together.
+    So two workers do not wait for each other's locks, and apply a repository's events in order. It is found without
+    parsing, by the first repository that the body names; a wrong one costs only that. Imported ones are in one.
     """
     found = None if delivery.imported else _REPOSITORY.search(delivery.body)
     return crc32(found[1]) % PARTITIONS if found else 0
@@ -102,9 +103,9 @@ def partition_of(delivery: Delivery) -> int:
 async def take_deliveries(
     connection: Connection, *, can_wait: bool, limit: int, limit_bytes: int
 ) -> list[Delivery]:
-    """Lock the oldest waiting deliveries of a kind until the transaction ends, in lanes that no other worker is in.
+    """Lock the oldest waiting deliveries until the transaction ends, in partitions that no other worker has.
 
-    While less than ``limit`` waits they are of all lanes that are free, else of one; at least one if any waits there.
+    If fewer than ``limit`` wait they are of all free partitions, else of one. At least one, if any waits there.
     """
     partitions = [
         row[0]
@@ -119,21 +120,21 @@ async def take_deliveries(
 
 
 async def take_delivery(connection: Connection, *, number: int) -> Delivery | None:
-    """Lock one delivery until the transaction ends; None if it is done, or another's."""
+    """Lock one delivery until the transaction ends; None if it is done, or another worker has it."""
     row = await connection.fetchrow(SQL["take_delivery"], number)
     return None if row is None else Delivery(**dict(row))
 
 
 async def finish_deliveries(connection: Connection, *, ids: Sequence[int], now: datetime) -> None:
-    """Mark deliveries done; they are kept raw until trimmed by age."""
+    """Mark deliveries as done. They are kept raw until they are trimmed by age."""
     await connection.execute(SQL["finish_deliveries"], list(ids), now)
 
 
-async def put_off(
+async def delay_deliveries(
     connection: Connection, *, ids: Sequence[int], seconds: float, reason: str, failed: bool
 ) -> None:
-    """Let deliveries wait for so long; ``failed``: they did, each by itself, which is counted."""
-    await connection.execute(SQL["put_off"], list(ids), timedelta(seconds=seconds), reason, failed)
+    """Let deliveries wait for ``seconds``. ``failed``: each failed when applied alone, which is counted."""
+    await connection.execute(SQL["delay_deliveries"], list(ids), timedelta(seconds=seconds), reason, failed)
 
 
 async def quarantine(connection: Connection, *, refused: Sequence[Quarantine], now: datetime) -> None:
@@ -152,7 +153,7 @@ async def quarantine(connection: Connection, *, refused: Sequence[Quarantine], n
 
 
 async def list_quarantine(connection: Connection, *, after: int, limit: int) -> list[Quarantined]:
-    """Return what is quarantined after an id, oldest first."""
+    """Return quarantined deliveries after an id, oldest first."""
     return [Quarantined(**dict(row)) for row in await connection.fetch(SQL["list_quarantine"], after, limit)]
 
 
@@ -169,13 +170,13 @@ async def discard_quarantine(connection: Connection, *, ids: Sequence[int] | Non
 
 
 async def inbox_backlog(connection: Connection) -> InboxBacklog:
-    """Return how much waits and how much is quarantined."""
+    """Return how many deliveries wait and how many are quarantined."""
     row = await connection.fetchrow(SQL["inbox_backlog"])
     return InboxBacklog(**dict(row))  # type: ignore[arg-type]  # an aggregate always has a row
 
 
 async def has_waiting(connection: Connection, *, received_before: datetime) -> bool:
-    """Tell whether a delivery waits that was received before an instant, tells more than pulls and never failed."""
+    """Tell whether a delivery waits that was received before an instant, has more than pulls and never failed."""
     return bool(await connection.fetchval(SQL["has_waiting"], received_before))
 
 

@@ -1,4 +1,4 @@
-"""Registry processes: every start of a registry is a new one, and what its predecessor had queued is lost."""
+"""Registry instances: each start of a registry is a new one, and loses what its predecessor had queued."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ SQL = load("instances")
 
 
 async def newest(connection: Connection) -> datetime | None:
-    """Return when the newest registry process was first heard of."""
+    """Return when the first event of the newest registry instance was received."""
     at: datetime | None = await connection.fetchval(SQL["newest"])
     return at

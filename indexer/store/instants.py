@@ -1,4 +1,4 @@
-"""Instants at the edge to PostgreSQL: None here is an infinity there, so that columns compare without NULL."""
+"""Instants as PostgreSQL has them: None is an infinity there, so that columns compare without NULL."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _FRACTION = ".000000"
 
 
 def show_instant(written: str | None) -> str | None:
-    """Return an instant that PostgreSQL wrote as ``rfc3339.format_time`` writes it; None for None or an infinity."""
+    """Return a text of PostgreSQL as ``rfc3339.format_time`` writes an instant; None for None or an infinity."""
     if written is None or len(written) < _WHOLE_SECOND:
         return None
-    missing = _FRACTION[len(written) - _WHOLE_SECOND :]  # it leaves out zeros at the end
+    missing = _FRACTION[len(written) - _WHOLE_SECOND :]  # PostgreSQL omits zeros at the end
     return f"{written[:10]}T{written[11:-3]}{missing}Z"
 
 
 def read_instant(written: str | None) -> datetime | None:
-    """Return an instant that PostgreSQL wrote; None for None or an infinity."""
+    """Return the instant of a text of PostgreSQL; None for None or an infinity."""
     return None if written is None or len(written) < _WHOLE_SECOND else datetime.fromisoformat(written)

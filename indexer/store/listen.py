@@ -1,4 +1,4 @@
-"""Wakes loops when work is due or entries are sealed: LISTEN on a connection of its own, made again when lost."""
+"""Wakes loops when work is due or entries are sealed: LISTEN on a connection of its own, reopened when it is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECONNECT_SECONDS = 1.0
 async def listen(
     database_url: str, wake: Sequence[Callable[[], None]], *, application: str, channel: str = CHANNEL
 ) -> None:
-    """Call every ``wake`` at each notification, and at each new connection: what was missed must be re-read."""
+    """Call every ``wake`` at each notification, and at each new connection, since one may have been missed before."""
     while True:
         with suppress(StoreUnavailable):
             await _listen_once(database_url, wake, application=application, channel=channel)

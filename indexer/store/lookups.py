@@ -1,7 +1,7 @@
-"""Look-up tables: small ids for the words that repeat (actors, clients, registry instances, media types, facets).
+"""Lookup tables: small ids for values that repeat (actors, clients, registry instances, media types, facets).
 
-A look-up row is added in a transaction of its own, before the one that uses it: so ids may be cached, and a
-rolled-back change leaves at most an unused word behind.
+A lookup row is added in a transaction of its own, before the one that uses it. So ids may be cached, and a change that
+is rolled back leaves at most an unused row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LookupValue = TypeVar("LookupValue", bound=Hashable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facet:
-    """What filters ask of a manifest; ``platforms`` is sorted."""
+    """What lists filter manifests by. ``platforms`` is sorted."""
 
     media_type: str
     artifact_type: str = ""
@@ -43,7 +43,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """What a registry instance sent: distinct events, the first and last by its clock, the last receipt by ours."""
+    """What a registry instance sent: how many events, the first and last by its clock, the last receipt by ours."""
 
     events: int
     first_at: datetime
@@ -52,9 +52,9 @@ class Span:
 
 
 class Lookups:
-    """Ids of words, adding those that are new.
+    """Finds the ids of values, and adds those that are new.
 
-    Takes a small pool of its own: it is asked from within transactions, which hold connections of the big one.
+    It needs a small pool of its own, since it is used within transactions, which hold connections of the other pool.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -68,7 +68,7 @@ class Lookups:
         self._erasures = -1
 
     async def refresh(self) -> None:
-        """Forget ids of people if some were erased meanwhile: a name that comes again is given a new one."""
+        """Forget cached ids of people if some were erased meanwhile: a name that comes again gets a new id."""
         async with pools.connection(self._pool) as connection:
             erasures = await connection.fetchval(SQL["erasures"])
         if erasures != self._erasures:
@@ -77,7 +77,7 @@ class Lookups:
             self._erasures = erasures
 
     async def repositories(self, announced: Mapping[RepositoryName, datetime]) -> None:
-        """Put on record the repositories that are not, first heard of at the given instants; none leaves it again."""
+        """Add the repositories that are new, each with the instant of its first event. None is ever removed."""
         new = {name: at for name, at in announced.items() if name not in self._repositories}
         if new:
             async with pools.connection(self._pool) as connection:
@@ -97,7 +97,7 @@ class Lookups:
     async def instances(
         self, instances: Iterable[InstanceInfo], *, announced_at: datetime | None = None
     ) -> dict[InstanceInfo, int]:
-        """Return the ids of registry instances; a new one was first heard ``announced_at``, None: now."""
+        """Return the ids of registry instances. ``announced_at``: of a new one, when it was first seen; None: now."""
         return await self._ids(
             self._instances, set(instances), partial(_fetch_instances, announced_at=announced_at)
         )
@@ -126,12 +126,12 @@ class Lookups:
     async def _ids(
         self,
         cache: dict[LookupValue, int],
-        words: set[LookupValue],
+        values: set[LookupValue],
         fetch: Callable[[Connection, list[LookupValue]], Awaitable[dict[LookupValue, int]]],
     ) -> dict[LookupValue, int]:
-        # Other tasks may empty the cache while this one waits: what is in it now is taken now.
-        found = {word: cache[word] for word in words if word in cache}
-        missing = [word for word in words if word not in found]
+        # Another task may empty the cache while this one waits: what is in it is taken now.
+        found = {value: cache[value] for value in values if value in cache}
+        missing = [value for value in values if value not in found]
         if not missing:
             return found
         version = self._erasures
@@ -145,7 +145,7 @@ class Lookups:
 
 
 async def operator_ids(connection: Connection, *, name: str, request: RequestInfo) -> tuple[int, int]:
-    """Return the ids of an operator's name and client, added in the caller's transaction: it uses no other words."""
+    """Return the ids of an operator's name and client, added in the caller's transaction. It uses no other lookups."""
     actors = await _fetch_actors(connection, [name])
     client = client_of(request)
     clients = await _fetch_clients(connection, [client])
@@ -153,7 +153,7 @@ async def operator_ids(connection: Connection, *, name: str, request: RequestInf
 
 
 def client_of(request: RequestInfo) -> RequestInfo:
-    """Return the part of a request that repeats: without its id and port."""
+    """Return the part of a request that repeats: all but id and port."""
     return _client(request.address, request.host, request.method, request.user_agent)
 
 
@@ -228,8 +228,8 @@ async def _fetch_facets(connection: Connection, facets: list[Facet]) -> dict[Fac
     return {by_key[key]: number for key, number in found.items()}
 
 
-async def _found(connection: Connection, statement: str, words: Sequence[Any]) -> dict[Any, int]:
-    return {word: number for word, number in await connection.fetch(statement, words)}  # noqa: C416 - rows are not tuples to mypy
+async def _found(connection: Connection, statement: str, values: Sequence[Any]) -> dict[Any, int]:
+    return {value: number for value, number in await connection.fetch(statement, values)}  # noqa: C416 - rows are not tuples to mypy
 
 
 def _hash(*parts: str) -> bytes:

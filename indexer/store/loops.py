@@ -1,4 +1,4 @@
-"""How every background loop of every process fares."""
+"""The last run of every background loop of every process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SQL = load("loops")
 
 
 async def list_loops(connection: Connection) -> Sequence[Row]:
-    """Return how every loop fares of the processes that live, and of the last one of each program.
+    """Return the loops of all running processes, and of the last process of each program.
 
-    In a row: ``loop``, ``process``, ``started_at``, ``last_run_at``, ``last_good_at``, ``last_error``, ``outcome``.
+    A row has: ``loop``, ``process``, ``started_at``, ``last_run_at``, ``last_good_at``, ``last_error``, ``outcome``.
     """
     rows: Sequence[Row] = await connection.fetch(SQL["list_loops"])
     return rows
@@ -27,16 +27,16 @@ async def list_loops(connection: Connection) -> Sequence[Row]:
 async def report(
     connection: Connection, *, loop: str, process: str, at: datetime, outcome: str, error: str | None
 ) -> None:
-    """Write how a loop fared; the last error stays visible after it has passed."""
+    """Record a run of a loop. The last error stays visible after later runs that succeed."""
     await connection.execute(SQL["report"], loop, process, at, outcome, error)
 
 
 async def end_process(connection: Connection, *, process: str) -> None:
-    """Say that a process was ended, and forget those of its program that were before."""
+    """Record that a process ended, and forget the ended processes of its program before it."""
     await connection.execute(SQL["end_process"], process)
     await connection.execute(SQL["forget_ended"], process)
 
 
 async def trim_loops(connection: Connection, *, before: datetime) -> None:
-    """Forget loops of processes that are long gone."""
+    """Forget loops that last ran before an instant."""
     await connection.execute(SQL["trim_loops"], before)

@@ -1,4 +1,4 @@
-"""What manifests were read to be: written once per digest, then repeated on the tags that are sorted by it."""
+"""The content of manifests that were read: written once per digest, then copied to the tags that are sorted by it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from indexer.store.queries import load
 SQL = load("manifests")
 
 EARLIEST_BELIEVED_CREATION = datetime(2013, 3, 1, tzinfo=UTC)
-"""Images did not exist before; reproducible builds claim 1970 or 1980."""
+"""There were no images before. Reproducible builds say 1970 or 1980."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBlob:
-    """A config or layer, by its descriptor."""
+    """A config or layer, as its descriptor says."""
 
     digest: Digest
     size_bytes: int
@@ -32,7 +32,7 @@ class ReadBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadChild:
-    """A child of an index, by its descriptor; ``platform`` and ``os_version`` are '' where the index names none."""
+    """A child of an index, as its descriptor says; ``platform`` and ``os_version`` are '' where the index has none."""
 
     digest: Digest
     size_bytes: int
@@ -45,8 +45,9 @@ class ReadChild:
 class ReadManifest:
     """A manifest or index whose bytes, and whose image config, were read.
 
-    ``readable``: false where nothing could be read but its media type. ``unread``: the parts that could not be read;
-    ``sized``: whether the sizes of config and layers are not among them.
+    - ``readable``: false where nothing could be read but its media type.
+    - ``unread``: the parts that could not be read.
+    - ``sized``: whether the sizes of config and layers are all known.
     """
 
     digest: Digest
@@ -77,10 +78,9 @@ class ReadManifest:
 async def store_manifests(
     pool: Pool, lookups: Lookups, reads: Iterable[ReadManifest], *, now: datetime
 ) -> None:
-    """Write what manifests were read to be, and everything that repeats it: their tags, their indexes, their tags.
+    """Write the content of manifests, and everything that copies it: their tags, the indexes above, and their tags.
 
-    Several transactions, since the indexes may be held by other repositories, whose locks come first. Safe to
-    repeat.
+    In several transactions, since the indexes may be in other repositories, which must be locked first. Safe to repeat.
     """
     by_digest = _fullest(reads)
     if not by_digest:
@@ -88,8 +88,8 @@ async def store_manifests(
     ids = await _Ids.find(lookups, by_digest.values())
     async with transaction(pool) as held:
         known = await manifests.find_manifests(held, digests=by_digest)
-        await _lock_holders(held, [row.id for row in known.values()])
-        # What an index says of its children is kept with it: it may be pushed where nobody looks, and say anything.
+        await _lock_repositories_of(held, [row.id for row in known.values()])
+        # What an index says of its children stays with the index: whoever pushed it may have written anything.
         announced = {child.digest: (0, ids.unknown) for read in by_digest.values() for child in read.children}
         announced |= {
             read.digest: (read.size_bytes, ids.facets[own_facet(read)]) for read in by_digest.values()
@@ -112,7 +112,7 @@ async def store_manifests(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ids:
-    """The numbers of the words that manifests are described by."""
+    """The ids of the lookup rows that manifests refer to."""
 
     media_types: Mapping[str, int]
     facets: Mapping[Facet, int]
@@ -146,7 +146,7 @@ def own_facet(read: ReadManifest) -> Facet:
 
 
 def _fullest(reads: Iterable[ReadManifest]) -> dict[Digest, ReadManifest]:
-    """One reading a digest, in their order: of two repositories one may lack the config."""
+    """Return one reading per digest, sorted, the fullest: of two repositories one may lack the config."""
     fullest: dict[Digest, ReadManifest] = {}
     for read in sorted(reads, key=lambda read: read.digest):
         other = fullest.get(read.digest)
@@ -156,12 +156,12 @@ def _fullest(reads: Iterable[ReadManifest]) -> dict[Digest, ReadManifest]:
 
 
 async def mark_unreadable(connection: Connection, *, digest: Digest, now: datetime) -> None:
-    """Remember that a manifest could not be read anywhere."""
+    """Record that a manifest could not be read in any repository."""
     await connection.execute(SQL["mark_unreadable"], digest_to_bytes(digest), now)
 
 
 async def describe_tags(connection: Connection, *, manifest_ids: Sequence[int]) -> None:
-    """Give the tags of manifests what was read of them."""
+    """Copy what was read of manifests to their tags."""
     if manifest_ids:
         await connection.execute(SQL["describe_tags"], list(manifest_ids), EARLIEST_BELIEVED_CREATION)
 
@@ -173,7 +173,7 @@ async def _write_layers(
     named = {blob.digest for read in numbered.values() for blob in _blobs(read)}
     if not named:
         return
-    # The sizes are this manifest's claims: they stay with it, and never become those of the blob.
+    # The sizes are what this manifest says: they stay with it, and do not become those of the blob.
     blob_ids = await manifests.add_blobs(connection, sizes=dict.fromkeys(named, 0))
     rows = [
         (number, position, blob_ids[layer.digest], media_type_ids[layer.media_type], layer.size_bytes)
@@ -233,9 +233,9 @@ async def _write_manifests(
 
 
 def _own_bytes(read: ReadManifest) -> int:
-    """Manifest, config and layers, each digest once; of an index 0, until its children are summed up.
+    """Return the bytes of manifest, config and layers, each digest once; of an index 0, until its children are summed.
 
-    0 too where one of the sizes is not known. A sum that no column holds is the largest that one does.
+    0 too where a size is not known. A sum that is too large for a column becomes the largest value of one.
     """
     if read.children or not read.readable or not read.sized:
         return 0
@@ -250,35 +250,35 @@ def _blobs(read: ReadManifest) -> Sequence[ReadBlob]:
 
 
 async def _update_indexes(pool: Pool, lookups: Lookups, changed: Sequence[int]) -> None:
-    """Carry what was read of manifests up to the indexes that name them, and on to theirs.
+    """Sum up the indexes that have the changed manifests as children, then the indexes above these, and so on.
 
-    It ends, since a digest cannot be in what it is the digest of.
+    It ends, since no index can contain its own digest.
     """
     while changed:
         async with transaction(pool) as held:
             rows = await held.fetch(SQL["find_parents"], list(changed))
             parents = sorted(row["manifest_id"] for row in rows)
-            await _lock_holders(held, parents)
+            await _lock_repositories_of(held, parents)
             await _sum_up(held, lookups, parents)
             await describe_tags(held, manifest_ids=parents)
         changed = parents
 
 
 async def _sum_up(connection: Connection, lookups: Lookups, indexes: Sequence[int]) -> None:
-    """Give indexes the size, creation time and platforms that follow from their children."""
+    """Compute size, creation time and platforms of indexes from their children."""
     if indexes:
         await connection.execute(SQL["sum_children"], list(indexes), sorted(MANIFESTS))
         await _refresh_platforms(connection, lookups, indexes)
 
 
-async def _lock_holders(connection: Connection, manifest_ids: Sequence[int]) -> None:
+async def _lock_repositories_of(connection: Connection, manifest_ids: Sequence[int]) -> None:
     if manifest_ids:
         rows = await connection.fetch(SQL["repositories_holding"], list(manifest_ids))
         await connection.execute(SQL["lock_repositories_by_id"], [row["repository_id"] for row in rows])
 
 
 async def _refresh_platforms(connection: Connection, lookups: Lookups, indexes: Sequence[int]) -> None:
-    """An index that names no platforms has those of its children's configs."""
+    """Give an index that names no platforms those of its children's configs."""
     for number in indexes:
         facet = await connection.fetchrow(SQL["facet_of_manifest"], number)
         rows = await connection.fetch(SQL["platforms_of_children"], number)

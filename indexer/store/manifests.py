@@ -1,4 +1,4 @@
-"""Manifests and blobs: content, known once for the whole registry, and which repository holds what."""
+"""Manifests and blobs: once for the whole registry, and which repository has which manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SQL = load("manifests")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """What was said of a manifest before it is read; '' and 0 where nothing was."""
+    """What evidence said of a manifest that is not read yet; '' and 0: nothing."""
 
     media_type: str = ""
     size_bytes: int = 0
@@ -29,14 +29,14 @@ class Announced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRow:
-    """The row's id, and its ``content``: ``heard``, ``read``, ``partly-read`` or ``unreadable``."""
+    """The row's id, and its ``content``: ``announced``, ``read``, ``partly-read`` or ``unreadable``."""
 
     id: int
     content: str
 
     @property
     def read(self) -> bool:
-        """Whether its content was read, if only in parts."""
+        """Whether its content was read, completely or in part."""
         return self.content in ("read", "partly-read")
 
 
@@ -53,13 +53,13 @@ def _by_digest(rows: Iterable[asyncpg.Record]) -> dict[Digest, ManifestRow]:
 
 
 async def find_dummies(connection: Connection) -> frozenset[Digest]:
-    """Return GitLab's dummy manifests: those known beforehand and those recognised since."""
+    """Return GitLab's dummy manifests: those known beforehand, and those recognised since."""
     rows = await connection.fetch(SQL["find_dummies"])
     return DUMMIES | {digest_from_bytes(row["digest"]) for row in rows}
 
 
 async def add_dummy(connection: Connection, *, digest: Digest, at: datetime) -> None:
-    """Remember that a manifest was recognised as one of GitLab's dummies."""
+    """Record that a manifest was recognised as one of GitLab's dummies."""
     await connection.execute(SQL["add_dummy"], digest_to_bytes(digest), at)
 
 
@@ -68,8 +68,8 @@ async def add_manifests(
 ) -> dict[Digest, ManifestRow]:
     """Add manifests with their size in bytes and facet id; return the rows of all.
 
-    The rows whose content was not read stay locked until the transaction ends, so that the reading of a
-    manifest and the tagging of it see each other.
+    Rows whose content was not read stay locked until the transaction ends. So whoever stores the content of a manifest
+    and whoever points a tag to it see each other's writes.
     """
     found = await find_manifests(connection, digests=announced)
     unread = sorted(digest_to_bytes(d) for d in announced if d not in found or not found[d].read)
@@ -83,17 +83,17 @@ async def add_manifests(
         [by_packed[packed][1] for packed in unread],
     )
     found |= _by_digest(written)
-    left_as_they_were = set(unread) - {row["digest"] for row in written}
-    if left_as_they_were:
-        # Another may have added or read them since we looked; they are locked now, so this is final.
-        found |= await find_manifests(connection, digests=[digest_from_bytes(p) for p in left_as_they_were])
+    not_written = set(unread) - {row["digest"] for row in written}
+    if not_written:
+        # Another transaction may have added or read them meanwhile. They are locked now, so this is final.
+        found |= await find_manifests(connection, digests=[digest_from_bytes(p) for p in not_written])
     return found
 
 
 async def find_repository_manifests(
     connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
 ) -> dict[ManifestKey, ManifestRecord]:
-    """Return what is on record of the repositories' hold on the manifests."""
+    """Return the repositories' records of manifests."""
     names = {number: name for name, number in repository_ids.items()}
     rows = await connection.fetch(
         SQL["find_repository_manifests"],
@@ -122,9 +122,9 @@ async def put_repository_manifests(
     manifest_ids: Mapping[Digest, int],
     actor_ids: Mapping[str, int],
 ) -> set[tuple[int, int]]:
-    """Write the repositories' hold on manifests, one record per repository and digest; return the ids of those written.
+    """Write the repositories' records of manifests, one per repository and digest; return the ids of those written.
 
-    Evidence never goes back: a record that is older than the one there is not written.
+    A record with older evidence than the one there is not written.
     """
     rows = await connection.fetch(
         SQL["put_repository_manifests"],
@@ -145,7 +145,7 @@ async def find_blobs(connection: Connection, *, digests: Iterable[Digest]) -> di
 
 
 async def add_blobs(connection: Connection, *, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
-    """Add blobs with their size in bytes as the registry said it, 0 where it did not; return the ids of all."""
+    """Add blobs with their size in bytes as an event said it (0: none did); return the ids of all."""
     packed = sorted((digest_to_bytes(digest), size) for digest, size in sizes.items())
     await connection.execute(SQL["add_blobs"], [digest for digest, _ in packed], [size for _, size in packed])
     return await find_blobs(connection, digests=sizes)
@@ -161,7 +161,7 @@ async def list_unconfirmed(
 ) -> list[ManifestRecord]:
     """Return manifests that no evidence has confirmed since an instant, in the order of packed digests.
 
-    Those on record as held, and those on record as deleted that an index names which is held.
+    Those on record in the repository, and those on record as deleted that are children of an index on record.
     """
     rows = await connection.fetch(SQL["list_unconfirmed"], repository, unconfirmed_since, after, limit)
     return [
@@ -183,7 +183,7 @@ async def confirm_repository_manifests(
     observations: Sequence[ManifestObservation],
     repository_ids: Mapping[RepositoryName, int],
 ) -> None:
-    """Remember of manifests that what is on record was observed, dated by our clock; the repositories are locked."""
+    """Record that observations agreed with records, dated by our clock. The repositories must be locked."""
     if observations:
         await connection.execute(
             SQL["confirm_repository_manifests"],
@@ -194,10 +194,10 @@ async def confirm_repository_manifests(
 
 
 async def describe_repository(connection: Connection, *, repository: RepositoryName) -> None:
-    """Bring what the repository's tags repeat of their manifests in step with them."""
+    """Copy what manifests say to the repository's tags, where it differs."""
     await connection.execute(SQL["describe_repository"], repository)
 
 
 async def count_repository_manifests(connection: Connection) -> int:
-    """Return how many manifests the repositories hold, one held by two counted twice."""
+    """Return how many manifests the repositories have; one in two repositories counts twice."""
     return int(await connection.fetchval(SQL["count_repository_manifests"]))

@@ -1,11 +1,12 @@
 """Numbered migrations: ``migrations/NNNN_title.sql``, each applied once, in order, in its own transaction.
 
-A file whose first line is ``-- not transactional`` is one statement that runs outside one (CREATE INDEX CONCURRENTLY).
-It may be cut at any point, and is then run again: an index that it left invalid is dropped before, and what it had done
-it must not stumble over (IF NOT EXISTS). No statement has a time limit here: how long it takes goes by the data.
-An applied file's checksum is kept: a changed one is refused. Several runners may start at once.
-The lock is polled: waiting in pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY of the holder
-waits for that snapshot for ever (seen).
+A file whose first line is ``-- not transactional`` is one statement that runs outside of a transaction (CREATE INDEX
+CONCURRENTLY). It may be interrupted at any point, and is then run again: an index that it left invalid is dropped
+before, and it must accept what it had done (IF NOT EXISTS). No statement has a time limit here, since its time depends
+on the data. The checksum of an applied file is kept, and a changed file is refused.
+
+Several runners may start at once. The lock is polled: waiting in pg_advisory_lock() holds a snapshot, and CREATE INDEX
+CONCURRENTLY of the one that has the lock would wait for that snapshot for ever (happened).
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def migrations() -> list[Migration]:
 async def migrate(database_url: str) -> list[str]:
     """Bring the database up to date and return the names of what was applied, in order.
 
-    Raises ``StoreUnavailable`` if it cannot be reached, ``ConfigurationError`` if it is not ours to build in, and
+    Raises ``StoreUnavailable`` if it cannot be reached, ``ConfigurationError`` if we may not create tables in it, and
     ``StoreOutdated`` if it is newer than this program, was built by other files of the same number, or the server is
     older than PostgreSQL 15.
     """
@@ -91,9 +92,9 @@ async def check(connection: Connection) -> None:
 
 
 async def obstacle(connection: Connection) -> str | None:
-    """Return why `indexer migrate` cannot build here, with the statement that helps; None where it can, or need not.
+    """Return why `indexer migrate` cannot create its tables, with the statement that helps; None if it can or need not.
 
-    Since PostgreSQL 15 a role may create nothing in the schema ``public`` of a database that is another's, whatever it
+    Since PostgreSQL 15 a role may create nothing in the schema ``public`` of a database of another owner, whatever it
     was granted on the database itself. The driver's own errors name neither role nor remedy.
     """
     pending = _pending(await _applied(connection))
@@ -144,7 +145,7 @@ async def _apply_pending(connection: Connection) -> list[str]:
 
 
 async def _drop_invalid(connection: Connection, migration: Migration) -> None:
-    """Drop what an earlier try left of the index that a migration builds: never used, and kept by IF NOT EXISTS."""
+    """Drop the invalid index that an earlier try left: it is never used, and IF NOT EXISTS would keep it."""
     for name in _INDEX.findall(migration.sql):
         left = await connection.fetchval(
             "SELECT indexrelid::regclass::text FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid",

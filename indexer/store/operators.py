@@ -1,4 +1,4 @@
-"""What operators and policies did, as entries of the audit log: written in the transaction of what was done."""
+"""What operators and policies did, as audit entries: written in the transaction of what was done."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def record_action(
     at: datetime,
     detail: Mapping[str, object],
 ) -> None:
-    """Stage an entry in the caller's transaction; ``detail`` says what of, and how much. No operator: a policy."""
+    """Stage an entry in the caller's transaction. ``detail``: on what, and how much. No operator: a policy."""
     actor_id, client_id, source = None, None, AuditSource.POLICY
     if operator is not None:
         source = AuditSource.OPERATOR

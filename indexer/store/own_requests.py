@@ -1,4 +1,4 @@
-"""Which pulls are our own: the key that proves it, and the values that were used."""
+"""Which pulls are our own: the key that proves it, and the signatures that were used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indexer.store.queries import load
 SQL = load("own_requests")
 
 DETAIL = "says_it_is_the_reconciler"
-"""In the detail of an entry: why a request with our name was not taken for one of ours."""
+"""In the detail of an entry: why a request with our name is not one of ours."""
 
 
 async def own_key(connection: Connection) -> bytes:
@@ -24,7 +24,7 @@ async def own_key(connection: Connection) -> bytes:
 
 
 async def recognise(held: Connection, events: Sequence[Event], *, now: datetime) -> list[Event]:
-    """Return the events, those of our own requests marked as ``ours``; of others that claim to be, why they are not."""
+    """Return the events: our own requests marked as ``ours``, others that claim to be with the reason they are not."""
     if not any(_claims(event) for event in events):
         return list(events)
     key = await own_key(held)
@@ -42,14 +42,14 @@ async def recognise(held: Connection, events: Sequence[Event], *, now: datetime)
 
 
 def claims_of(events: Iterable[Event]) -> Iterator[str]:
-    """Return what each pull that claims to be ours was found to be."""
+    """Yield what each pull that claims to be ours was found to be."""
     for event in events:
         if _claims(event):
             yield Claim.OWN if event.ours else str(event.notes[DETAIL])
 
 
 async def trim_values(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget values used before an instant; return how many."""
+    """Forget signatures used before an instant; return how many."""
     return int((await connection.execute(SQL["trim_values"], before, limit)).rsplit(" ", 1)[1])
 
 

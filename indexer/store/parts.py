@@ -1,7 +1,7 @@
-"""The parts of the log: closing one and opening the next, packing one that is closed, and taking one out.
+"""The parts of the log: closes one and opens the next, rebuilds the indexes of a closed one, and drops one.
 
-Closing and taking out need an exclusive lock on the log for as long as they last, and give up soon where a reader does
-not let go: whoever waits behind them would wait as long.
+Closing and dropping need an exclusive lock on the log for as long as they last. They give up soon if a reader keeps
+them waiting, since everyone who comes after them would wait as long.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from indexer.store.queries import load
 SQL = load("parts")
 
 LOCK_TIMEOUT = "2s"
-PACK_TIMEOUT_SECONDS = 3600.0
-"""An index of five million entries takes seconds, and then waits for every transaction that is older."""
+REINDEX_TIMEOUT_SECONDS = 3600.0
+"""An index of five million entries takes seconds, and then waits for every older transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartRow:
-    """A part as it is on record; ``last_position`` None: open."""
+    """A part; ``last_position`` None: it is open."""
 
     first_position: int
     last_position: int | None
@@ -32,17 +32,17 @@ class PartRow:
 
 
 async def list_parts(connection: Connection) -> list[PartRow]:
-    """Return all parts by position, those that left the log included."""
+    """Return all parts by position, including those that left the log."""
     return [PartRow(**dict(row)) for row in await connection.fetch(SQL["list_parts"])]
 
 
 async def first_position(connection: Connection) -> int:
-    """Return the first position that the log still holds, or would hold."""
+    """Return the first position that the log still has, or will have."""
     return int(await connection.fetchval(SQL["first_position"]))
 
 
 async def hold_head(connection: Connection) -> int:
-    """Keep the sealer out until the transaction ends; return the newest position. Waits for a while at most."""
+    """Keep the sealer out until the transaction ends; return the newest position. Waits at most ``LOCK_TIMEOUT``."""
     await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     return int(await connection.fetchval(SQL["hold_head"]))
 
@@ -55,8 +55,8 @@ async def next_part(connection: Connection, *, first: int, last: int, at: dateti
     await _lock(connection)
     table = f"audit_entry_{int(first)}"
     end = int(last) + 1
-    # A part that is attached is read through to prove its bounds, unless a constraint already does; and
-    # the constraint is checked by the same reading. So it is read once.
+    # Attaching a part reads all of it to check its bounds. A constraint would avoid that, but reads all of it when it
+    # is added. So it is read once either way.
     await connection.execute(f"ALTER TABLE audit_entry DETACH PARTITION {table}")
     await connection.execute(
         f"ALTER TABLE audit_entry ATTACH PARTITION {table} FOR VALUES FROM ({int(first)}) TO ({end})"
@@ -68,38 +68,40 @@ async def next_part(connection: Connection, *, first: int, last: int, at: dateti
     await connection.execute(SQL["open_part"], end, at)
 
 
-async def relabel_part(connection: Connection, *, first: int, at: datetime) -> None:
-    """Say that an empty part is opened only now."""
-    await connection.execute(SQL["relabel_part"], first, at)
+async def set_part_opened(connection: Connection, *, first: int, at: datetime) -> None:
+    """Record that an empty part is opened only now."""
+    await connection.execute(SQL["set_part_opened"], first, at)
 
 
-async def unpacked_part(connection: Connection) -> int | None:
-    """Return the first position of a closed part that was not packed; None: there is none."""
-    found: int | None = await connection.fetchval(SQL["unpacked_part"])
+async def part_to_reindex(connection: Connection) -> int | None:
+    """Return the first position of a closed part whose indexes were not rebuilt; None: there is none."""
+    found: int | None = await connection.fetchval(SQL["part_to_reindex"])
     return found
 
 
-async def pack_part(connection: Connection, *, first: int, at: datetime) -> None:
-    """Build the indexes of a closed part anew, one after the other, while it is read; not in a transaction.
+async def reindex_part(connection: Connection, *, first: int, at: datetime) -> None:
+    """Rebuild the indexes of a closed part, one after the other, while it is read; not in a transaction.
 
-    Whoever ended while doing so left an index behind that is not whole: it goes first.
+    A process that ended meanwhile left an invalid index, which is dropped first.
     """
     rows = await connection.fetch(SQL["indexes_of_part"], f"audit_entry_{int(first)}")
     for row in rows:
-        if not row["whole"]:
-            await connection.execute(f'DROP INDEX CONCURRENTLY "{row["name"]}"', timeout=PACK_TIMEOUT_SECONDS)
-    for row in rows:
-        if row["whole"]:
+        if not row["valid"]:
             await connection.execute(
-                f'REINDEX INDEX CONCURRENTLY "{row["name"]}"', timeout=PACK_TIMEOUT_SECONDS
+                f'DROP INDEX CONCURRENTLY "{row["name"]}"', timeout=REINDEX_TIMEOUT_SECONDS
             )
-    await connection.execute(SQL["mark_packed"], first, at)
+    for row in rows:
+        if row["valid"]:
+            await connection.execute(
+                f'REINDEX INDEX CONCURRENTLY "{row["name"]}"', timeout=REINDEX_TIMEOUT_SECONDS
+            )
+    await connection.execute(SQL["mark_reindexed"], first, at)
 
 
 async def drop_part(
     connection: Connection, *, first: int, at: datetime, file: str | None, sha256: bytes | None
 ) -> bool:
-    """Take a part out of the log for good, in the caller's transaction; False where it is gone already."""
+    """Drop a part of the log for good, in the caller's transaction; False if it was dropped already."""
     if await connection.fetchval(SQL["mark_dropped"], first, at, file, sha256) is None:
         return False
     await _lock(connection)

@@ -1,4 +1,4 @@
-"""Deletions that a walk holds back until its end, when the brake is asked; kept outside of every process."""
+"""Deletions that a reconcile run has found, kept in the database until its end, when the brake decides on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SQL = load("pending_deletions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingDeletion:
-    """A deletion that waits; ``key`` is the tag or the manifest's digest."""
+    """A deletion that waits. ``key``: the tag, or the manifest's digest. ``expected``: the digest on record."""
 
     repository: RepositoryName
     key: str
@@ -28,15 +28,15 @@ class PendingDeletion:
 
 
 async def count_pending(held: Connection, *, run_id: int) -> dict[tuple[bool, bool], int]:
-    """Return how much a walk holds back, by (is a manifest, its repository vanished)."""
+    """Return how many deletions of a run wait, by (is a manifest, its repository vanished)."""
     rows = await held.fetch(SQL["count_pending"], run_id)
-    return {(row["is_manifest"], row["repository_vanished"]): row["held"] for row in rows}
+    return {(row["is_manifest"], row["repository_vanished"]): row["deletions"] for row in rows}
 
 
 async def list_pending(
     held: Connection, *, run_id: int, manifests: bool, limit: int
 ) -> list[PendingDeletion]:
-    """Return the first of what a walk holds back."""
+    """Return the first deletions of a run that wait: of manifests, or of tags."""
     return [
         PendingDeletion(
             repository=RepositoryName(row["repository"]),
@@ -58,17 +58,17 @@ async def drop_pending(
     await held.execute(SQL["drop_pending"], run_id, names, keys, manifests)
 
 
-async def decide_deletes(held: Connection, *, run_id: int, deletes: bool, brake: str | None) -> None:
-    """Keep what the brake said: whoever brings the walk to its end abides by it."""
-    await held.execute(SQL["decide_deletes"], run_id, deletes, brake)
+async def record_brake_decision(held: Connection, *, run_id: int, deletes: bool, brake: str | None) -> None:
+    """Record what the brake decided on a run's deletions. Whoever finishes the run keeps to it."""
+    await held.execute(SQL["record_brake_decision"], run_id, deletes, brake)
 
 
 async def count_unrepaired(held: Connection, *, run_id: int, limit: int) -> dict[str, int]:
-    """Return the repositories with the most tags that a walk reported without repairing them, and how many of each."""
+    """Return the repositories with the most tags that a run reported and did not repair, and how many of each."""
     rows = await held.fetch(SQL["count_unrepaired"], run_id, limit)
     return {row["repository"]: row["tags"] for row in rows}
 
 
-async def unrepaired(held: Connection, *, run_id: int, limit: int) -> list[Any]:
-    """Return the first tags that a walk reported without repairing them; ``all_of_them`` says how many there are."""
-    return list(await held.fetch(SQL["unrepaired"], run_id, limit))
+async def list_unrepaired(held: Connection, *, run_id: int, limit: int) -> list[Any]:
+    """Return the first tags that a run reported and did not repair; ``all_of_them``: how many there are."""
+    return list(await held.fetch(SQL["list_unrepaired"], run_id, limit))

@@ -1,4 +1,4 @@
-"""Connections: how they are made, set up and given back, and how the driver's errors become ours."""
+"""Connections: how they are opened, set up and returned, and how the driver's errors become ours."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ else:
     Connection = asyncpg.Connection
 
 UNAVAILABLE = (
-    # The kinds a restart or a crash of the server shows, measured with asyncpg 0.32.
+    # What a restart or a crash of the server raises, measured with asyncpg 0.32.
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -44,7 +44,7 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
-    # It is there and cannot work just now: a full disk, no memory, shut down for an operator, or made a standby.
+    # The server is there and cannot work just now: a full disk, no memory, shut down by an operator, made a standby.
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
@@ -57,10 +57,10 @@ MISCONFIGURED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
-"""The URL, the password or the database's name is wrong: waiting will not help."""
+"""The URL, the password or the database's name is wrong: waiting does not help."""
 
 IN_THE_WAY = (asyncpg.TransactionRollbackError, asyncpg.LockNotAvailableError)
-"""Deadlocks, serialization failures, and locks that were not to be had in time."""
+"""Deadlocks, serialization failures, and locks that were not released in time."""
 
 WRONG_VALUES = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
@@ -70,14 +70,14 @@ SAME_ROLE = (
 )
 
 COMMAND_TIMEOUT_SECONDS = 60.0
-"""A half-open peer is noticed only by a time-out. Migrations and erasures have none: their time goes by the data."""
+"""A half-open connection is noticed only by a time-out. Migrations and erasures have none: it depends on the data."""
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSED_WITHIN_SECONDS = 5.0
 
 ABANDONED_AFTER_SECONDS = 60.0
-"""After that the server ends a transaction whose client went silent: the other side of a half-open connection would
-hold its locks for hours. No transaction of ours rests between two statements for that long."""
+"""After that the server ends a transaction whose client is silent. The other side of a half-open connection would keep
+its locks for hours. No transaction of ours pauses between two statements for that long."""
 
 
 async def _set_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -87,7 +87,7 @@ async def _set_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:
-    """Skip the reset query of every release: no statement of ours leaves session state behind."""
+    """Skip the reset query at every release: no statement of ours leaves session state behind."""
 
 
 async def open_pool(
@@ -100,9 +100,9 @@ async def open_pool(
 ) -> Pool:
     """Make a pool of at most ``size`` connections, opened when they are first needed.
 
-    ``limited``: no statement may take longer than ``command_timeout_seconds``, by default what any may take.
+    ``limited``: no statement may take longer than ``command_timeout_seconds`` (default: ``COMMAND_TIMEOUT_SECONDS``).
 
-    Raises ``ConfigurationError`` for a URL that is none. Whether the server answers shows at the first use.
+    Raises ``ConfigurationError`` for an invalid URL. Whether the server answers shows at the first use.
     """
     _check_url(database_url)
     longest = COMMAND_TIMEOUT_SECONDS if command_timeout_seconds is None else command_timeout_seconds
@@ -123,7 +123,7 @@ async def open_pool(
 
 
 async def close_pool(pool: Pool) -> None:
-    """Close it; ``pool.close()`` waits for held connections without limit, and by now nobody should hold one."""
+    """Close it. ``pool.close()`` waits for connections in use without limit, and by now none should be."""
     try:
         async with asyncio.timeout(CLOSED_WITHIN_SECONDS):
             await pool.close()
@@ -132,7 +132,7 @@ async def close_pool(pool: Pool) -> None:
 
 
 async def connect(database_url: str, *, application: str, limited: bool = True) -> OwnConnection:
-    """Open one connection for a loop that holds it; ``limited``: no statement may take longer than a minute.
+    """Open one connection for a loop that keeps it; ``limited``: no statement may take longer than a minute.
 
     Raises ``StoreUnavailable`` if the server does not answer, ``ConfigurationError`` if it refuses us.
     """
@@ -149,13 +149,13 @@ async def connect(database_url: str, *, application: str, limited: bool = True) 
 
 
 async def _connect(*url: Any, **options: Any) -> OwnConnection:
-    """Connect as the driver does; an error of the network says where to, which not every event loop's does."""
+    """Connect as the driver does; add the address to a network error, since not every event loop does."""
     (database_url,) = url
     try:
         found: OwnConnection = await asyncpg.connect(database_url, **options)
     except (ConnectionError, FileNotFoundError, gaierror) as error:
-        said = error.strerror or str(error)
-        raise OSError(error.errno, f"{said} ({_place(database_url)})") from error
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"{reason} ({_place(database_url)})") from error
     return found
 
 
@@ -167,9 +167,9 @@ def _place(database_url: str) -> str:
 
 
 def _check_url(database_url: str) -> None:
-    """Raise ``ConfigurationError`` for what is no URL: the driver lets Python's own errors through.
+    """Raise ``ConfigurationError`` for an invalid URL: the driver lets Python's own errors through.
 
-    They are not repeated, since what they took for a port may be a part of the password.
+    Their text is not repeated, since what they take for a port may be a part of the password.
     """
     try:
         hosts = urlsplit(database_url).netloc.rpartition("@")[2]
@@ -187,9 +187,9 @@ def _server_settings(application: str) -> dict[str, str]:
         "application_name": application,
         "jit": "off",
         "timezone": "UTC",
-        "datestyle": "ISO",  # of both, ``instants`` reads what is selected as text
+        "datestyle": "ISO",  # with UTC, as ``instants`` reads instants that are selected as text
         "idle_in_transaction_session_timeout": f"{ABANDONED_AFTER_SECONDS * 1000:.0f}ms",
-        # The server, too, asks whether we are still there; on a Unix socket it ignores this.
+        # The server, too, checks whether we are still there; on a Unix socket it ignores this.
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
         "tcp_keepalives_count": "3",
@@ -202,7 +202,7 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """FeedLease every error of the driver into one of ours, by what a catcher asks; see ``indexer.common.errors``."""
+    """Turn every error of the driver into one of ours, by what a caller needs to know (``indexer.common.errors``)."""
     task = asyncio.current_task()
     requests = 0 if task is None else task.cancelling()
     try:
@@ -212,13 +212,13 @@ async def translated() -> AsyncIterator[None]:
     except (*UNAVAILABLE, asyncpg.PostgresError) as error:
         ours = error_of_ours(error)
         if isinstance(ours, StoreUnavailable) and task is not None and task.cancelling() > requests:
-            # The connection was lost, or did not take the cancelling: whoever is cancelled must not go on for that.
+            # The connection was lost, or swallowed the cancellation. The cancelled task must not go on because of that.
             raise asyncio.CancelledError from error
         raise ours from error
 
 
 def error_of_ours(error: BaseException) -> StoreError:
-    """Return what an error of the driver is to us."""
+    """Return our error for an error of the driver."""
     if isinstance(error, (ValueError, *WRONG_VALUES)):
         # A ValueError is an argument that the driver cannot encode.
         return StoreRefused(f"the database does not take it: {describe(error)}")
@@ -252,6 +252,6 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
 
 
 def describe(error: BaseException) -> str:
-    """Say an error in one line; some of the driver's have no text, some a detail and a hint in lines of their own."""
-    said = "; ".join(str(error).splitlines())
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    """Return an error in one line. Some of the driver's have no text, some a detail and a hint on further lines."""
+    text = "; ".join(str(error).splitlines())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,7 +1,7 @@
-"""Loads the statements of ``sql/<noun>.sql`` by name.
+"""Loads the statements of ``sql/<resource>.sql`` by name.
 
-A statement begins with a line ``-- name: <name>`` and runs to the next one. The comment lines below the name
-say what it is for and what each ``$n`` is.
+A statement begins with a line ``-- name: <name>`` and ends before the next one. The comment lines below the name say
+what it is for and what each ``$n`` is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 @cache
 def load(resource: str) -> Mapping[str, str]:
-    """Return the statements of one noun, by name."""
+    """Return the statements of one resource, by name."""
     text = (files("indexer.store") / "sql" / f"{resource}.sql").read_text("utf-8")
     _, *parts = _NAME.split(text)
     names, bodies = parts[::2], parts[1::2]
@@ -26,5 +26,5 @@ def load(resource: str) -> Mapping[str, str]:
 
 
 def statement_files() -> list[str]:
-    """Return every noun that has statements; the tests prepare them all against the schema."""
+    """Return every resource that has statements. A test prepares them all against the schema."""
     return sorted(file.name.removesuffix(".sql") for file in (files("indexer.store") / "sql").iterdir())

@@ -1,8 +1,8 @@
-"""Connections for answering: a few, held, handed out in the order of asking.
+"""Connections for reading: a few, kept open, lent in the order of the requests.
 
-Three to eight per process are best; one per client halves the rate, and handing them out last-in-first-out
-makes a few wait seconds (measured: p99 at 64 clients 236 ms, with a fair queue 35 ms). Each is read-only and
-gives up a statement after a while, so that one hard question does not hold up the easy ones.
+Three to eight per process are best. One per client halves the rate, and lending them last-in-first-out makes a few wait
+for seconds (measured: p99 at 64 clients 236 ms, with a fair queue 35 ms). Each is read-only and has a time limit for
+statements, so that an expensive request does not delay cheap ones.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
     Held = PoolConnectionProxy[asyncpg.Record]
 
-LENT_WITHIN_SECONDS = 5.0
-"""How long a question waits for a connection."""
+LEND_WITHIN_SECONDS = 5.0
+"""How long a request waits for a connection."""
 
 _SETTINGS = ("statement_timeout", "default_transaction_read_only", "plan_cache_mode")
 
 
 class StoreTooSlow(StoreError):  # noqa: N818 - a state, read as "store too slow"
-    """The statement ran into its time limit; a narrower question may be answered."""
+    """The statement reached its time limit. A narrower request may succeed."""
 
 
 class Readers:
     """At most ``size`` connections of a pool, kept from first use until ``close``.
 
-    The pool must have that many to spare: held connections do not come back to it before ``close``.
+    The pool must have that many more: these connections do not return to it before ``close``.
     """
 
     def __init__(self, pool: Pool, *, size: int, statement_timeout_seconds: float) -> None:
         self._pool = pool
-        self._turns = asyncio.Semaphore(size)
+        self._slots = asyncio.Semaphore(size)
         self._idle: list[Held] = []
         self._timeout_ms = int(statement_timeout_seconds * 1000)
         self._closed = False
@@ -49,14 +49,14 @@ class Readers:
     async def reading(self) -> AsyncIterator[Connection]:
         """Lend a connection, first come first served.
 
-        Raises ``StoreUnavailable`` where none is to be had in time, ``StoreTooSlow`` at the time limit.
+        Raises ``StoreUnavailable`` if none is free in time, ``StoreTooSlow`` at the time limit.
         """
         async with translated(), AsyncExitStack() as stack:
             held = await self._lend(stack)
             try:
                 yield held
             except TimeoutError:
-                # Whatever is asked on it next would wait for the answer to this.
+                # The next statement on it would wait for the answer to this one.
                 held.terminate()
                 raise
             except asyncpg.QueryCanceledError as error:
@@ -65,17 +65,17 @@ class Readers:
                 await self._give_back(held)
 
     async def close(self) -> None:
-        """Give every connection back to its pool, those in use as soon as they are returned."""
+        """Return every connection to its pool, those in use as soon as they are given back."""
         self._closed = True
         while self._idle:
             await self._release(self._idle.pop())
 
     async def _lend(self, stack: AsyncExitStack) -> Held:
-        """Wait for a turn and a connection; the turn ends with ``stack``."""
+        """Wait for a slot and a connection; the slot is freed with ``stack``."""
         try:
-            async with asyncio.timeout(LENT_WITHIN_SECONDS):
-                await self._turns.acquire()
-                stack.callback(self._turns.release)
+            async with asyncio.timeout(LEND_WITHIN_SECONDS):
+                await self._slots.acquire()
+                stack.callback(self._slots.release)
                 return await self._take()
         except TimeoutError as error:
             raise StoreUnavailable("too many questions at once, or no connection; try again") from error
@@ -90,7 +90,7 @@ class Readers:
         try:
             await held.execute(
                 f"SET statement_timeout = {self._timeout_ms}; SET default_transaction_read_only = on; "
-                "SET plan_cache_mode = force_custom_plan"  # one plan for every filter is a bad one (measured)
+                "SET plan_cache_mode = force_custom_plan"  # one plan for all filters is a bad one (measured)
             )
         except BaseException:
             await self._pool.release(held)
@@ -115,7 +115,7 @@ class Readers:
 
 
 def _is_lost(held: Held) -> bool:
-    """Tell whether the connection ended: the pool takes one that did out of its proxy, which then answers nothing."""
+    """Tell whether the connection ended. The pool takes such a one out of its proxy, which then raises."""
     try:
         return held.is_closed()
     except asyncpg.InterfaceError:

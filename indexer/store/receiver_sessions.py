@@ -1,4 +1,4 @@
-"""When somebody received: since when each process takes deliveries, and until when it is known to have."""
+"""Receiver sessions: since when each process can take deliveries, and when it last reported."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SQL = load("receiver_sessions")
 async def record_receiver_session(
     connection: Connection, *, process: uuid.UUID, session: ReceiverSession, spooled: int
 ) -> None:
-    """Say that a process still takes deliveries, and how many wait in its spool."""
+    """Record that a process can still take deliveries, and how many wait in its spool."""
     await connection.execute(
         SQL["record_receiver_session"], process, session.opened_at, session.heartbeat_at, spooled
     )
 
 
 async def list_receiver_sessions(connection: Connection) -> list[ReceiverSession]:
-    """Return when each process received."""
+    """Return all sessions."""
     return [ReceiverSession(**dict(row)) for row in await connection.fetch(SQL["list_receiver_sessions"])]
 
 
 async def trim_receiver_sessions(connection: Connection, *, before: datetime) -> None:
-    """Forget doors last open before an instant that tell nothing more."""
+    """Forget sessions that last reported before an instant and are no longer needed to find a downtime."""
     await connection.execute(SQL["trim_receiver_sessions"], before)

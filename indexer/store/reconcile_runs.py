@@ -1,11 +1,11 @@
-"""A walk that several processes share, and that outlives them: what is left of it, who has what, what is held back.
+"""A reconcile run that several processes share, and that outlives them: which repositories are left, who has which.
 
-A worker is a connection that holds an advisory lock under its number, and everything a worker takes or ends goes over
-that connection. So what a dead worker had is free as soon as PostgreSQL knows that its connection is gone, and a
-worker whose connection is gone can no longer end what another has taken since.
+A worker is a connection that holds an advisory lock under its number. Everything it takes or completes goes over that
+connection. So the repository of a dead worker is free as soon as PostgreSQL knows that its connection is gone, and a
+worker whose connection is gone cannot complete what another one has taken since.
 
-    begun ──one lists──▶ shared out ──all take and end──▶ nothing left ──one asks the brake──▶ ended
-      └────────── nobody works at it: interrupted; gone on with, or closed as such ──────────┘
+    begun ──one lists──▶ listed ──all take and complete──▶ nothing left ──one checks the brake──▶ ended
+      └──────── nobody works on it: interrupted; resumed, or closed as interrupted ────────┘
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Undecided = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A walk. ``alive``: somebody works at it; ``active_at``: the last sign that somebody did."""
+    """A reconcile run. ``alive``: some worker works on it; ``active_at``: the last sign of one."""
 
     id: int
     started_at: datetime
@@ -54,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """How far a walk is: since when its repositories are shared out, how many they are and how many are left."""
+    """How far a run is: since when its repositories are listed, how many they are and how many are left."""
 
     listed_at: datetime | None
     ended: bool
@@ -63,13 +63,13 @@ class State:
 
     @property
     def listed(self) -> bool:
-        """Whether its repositories are shared out."""
+        """Whether its repositories are listed."""
         return self.listed_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What a walk came to. Outcome None: it has not ended; ``deletes`` None: the brake was not asked yet."""
+    """The result of a run. ``outcome`` None: it has not ended; ``deletes`` None: the brake has not decided yet."""
 
     outcome: RunOutcome | None
     counts: Mapping[str, int]
@@ -79,53 +79,53 @@ class RunResult:
 
 
 class Worker:
-    """One who takes part in walks, as long as its connection lasts."""
+    """A worker of reconcile runs, as long as its connection lasts."""
 
     def __init__(self, held: Connection) -> None:
         self._held = held
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._number = secrets.randbelow(2**31 - 1) + 1
 
     async def register(self) -> None:
-        """Hold the lock that says we live; a connection whose other end is gone ends within a minute (``pool.py``)."""
+        """Hold the lock that marks this worker as alive. A half-open connection ends within a minute (``pool``)."""
         await self._held.execute(SQL["hold_lock"], _WORKER_LOCK, self._number)
 
     async def leave(self) -> None:
-        """Let go of everything."""
+        """Release all locks."""
         await self._held.execute(SQL["release_locks"])
 
     @asynccontextmanager
-    async def deciding(self) -> AsyncIterator[Connection]:
-        """Be the only one that begins, joins or closes walks, in a transaction."""
-        async with self._turn, self._held.transaction():
+    async def coordinating(self) -> AsyncIterator[Connection]:
+        """Be the only worker that begins, joins or closes runs, in a transaction."""
+        async with self._lock, self._held.transaction():
             await self._held.execute(SQL["lock_beginning"], _BEGIN_LOCK)
             yield self._held
 
-    async def take_part(self, run: Run) -> None:
-        """Show that somebody works at a walk; while deciding."""
+    async def join(self, run: Run) -> None:
+        """Mark this worker as one of the run's; within ``coordinating``."""
         await self._held.execute(SQL["hold_lock_shared"], RUN_LOCK, run.id)
 
-    async def has_company(self, run_id: int) -> bool:
-        """Tell whether somebody else works at a walk, too."""
-        async with self._turn:
-            return bool(await self._held.fetchval(SQL["has_company"], RUN_LOCK, run_id))
+    async def has_others(self, run_id: int) -> bool:
+        """Tell whether another worker works on a run, too."""
+        async with self._lock:
+            return bool(await self._held.fetchval(SQL["has_others"], RUN_LOCK, run_id))
 
     @asynccontextmanager
     async def leading(self, run_id: int) -> AsyncIterator[bool]:
-        """Be the one who lists a walk or brings it to its end; yields False if another is."""
-        async with self._turn:
+        """Be the one worker that lists a run or finishes it; yields False if another is."""
+        async with self._lock:
             leads = bool(await self._held.fetchval(SQL["try_lock"], _LEAD_LOCK, run_id))
         try:
             yield leads
         finally:
             if leads and not self._held.is_closed():
-                async with self._turn:
+                async with self._lock:
                     await self._held.execute(SQL["release_lock"], _LEAD_LOCK, run_id)
 
     async def take_repository(self, *, run_id: int, of_first: int | None = None) -> RepositoryName | None:
-        """Take the next repository, of the ``of_first`` of the walk, that nobody alive has; None if there is none."""
+        """Take the next repository, of the run's first ``of_first``, that no live worker has; None if there is none."""
         values = (run_id, self._number, _WORKER_LOCK, of_first)
-        async with self._turn:
+        async with self._lock:
             name = await self._held.fetchval(SQL["take_repository"], *values)
         return None if name is None else RepositoryName(name)
 
@@ -138,12 +138,12 @@ class Worker:
         counts: Mapping[str, int],
         undecided: Undecided,
     ) -> None:
-        """Be done with a repository."""
+        """Complete a repository."""
         values = (run_id, name, self._number, at, dict(counts), undecided)
-        async with self._turn:
+        async with self._lock:
             await self._held.execute(SQL["end_repository"], *values)
 
-    async def hold_back(
+    async def add_pending_deletions(
         self,
         *,
         run_id: int,
@@ -152,12 +152,12 @@ class Worker:
         manifests: bool,
         vanished: bool,
     ) -> None:
-        """Keep deletions of a repository that we have for the end of the walk."""
+        """Store deletions of a repository that this worker has, for the end of the run."""
         if not deletions:
             return
-        async with self._turn:
+        async with self._lock:
             await self._held.execute(
-                SQL["hold_back"],
+                SQL["add_pending_deletions"],
                 run_id,
                 repository,
                 [item.key for item in deletions],
@@ -173,7 +173,7 @@ class Worker:
 
 @asynccontextmanager
 async def working(pool: Pool) -> AsyncIterator[Worker]:
-    """Hold a connection for taking part in walks."""
+    """Yield a worker, on a connection of its own."""
     async with connection(pool) as held:
         worker = Worker(held)
         await worker.register()
@@ -185,7 +185,7 @@ async def working(pool: Pool) -> AsyncIterator[Worker]:
 
 
 async def open_runs(held: Connection) -> list[Run]:
-    """Return the walks that have not ended, the oldest first."""
+    """Return the runs that have not ended, oldest first."""
     return [_run(row) for row in await held.fetch(SQL["open_runs"], RUN_LOCK)]
 
 
@@ -198,7 +198,7 @@ async def begin_run(
     cause: str | None,
     thorough: bool,
 ) -> Run:
-    """Open a walk. ``cause``: why it began by itself."""
+    """Begin a run. ``scope``: only these repositories; None: all. ``cause``: why it began by itself."""
     names = None if scope is None else sorted(set(scope))
     return _run(await held.fetchrow(SQL["begin_run"], at, mode, names, cause, thorough))
 
@@ -217,33 +217,33 @@ def _run(row: Any) -> Run:
     )
 
 
-async def share_out(
+async def add_run_repositories(
     held: Connection, *, run_id: int, names: Sequence[RepositoryName], at: datetime, undecided: Undecided
 ) -> None:
-    """Make repositories the work of a walk, the longest not compared first; in a transaction."""
-    await held.execute(SQL["share_out"], run_id, list(names))
+    """List the repositories of a run, those compared longest ago first; in a transaction."""
+    await held.execute(SQL["add_run_repositories"], run_id, list(names))
     await held.execute(SQL["mark_listed"], run_id, at, undecided)
 
 
 async def state_of(held: Connection, *, run_id: int) -> State:
-    """Return how far a walk is."""
+    """Return how far a run is."""
     row = await held.fetchrow(SQL["state_of"], run_id)
-    assert row is not None  # noqa: S101 - walks are never removed; tells mypy
+    assert row is not None  # noqa: S101 - runs are never removed; tells mypy
     return State(listed_at=row["listed_at"], ended=row["ended"], total=row["total"], left=row["left"])
 
 
 async def sum_counts(held: Connection, *, run_id: int) -> Counter[str]:
-    """Return what the repositories of a walk counted together."""
+    """Return the sums of the counts of a run's repositories."""
     return Counter({row["key"]: row["value"] for row in await held.fetch(SQL["sum_counts"], run_id)})
 
 
 async def progress_run(held: Connection, *, run_id: int, counts: Mapping[str, int]) -> None:
-    """Write what a walk counted so far."""
+    """Record the counts of a run so far."""
     await held.execute(SQL["progress_run"], run_id, dict(counts))
 
 
 async def list_undecided(held: Connection, *, run_id: int) -> list[Undecided]:
-    """Return what could not be decided, repository by repository."""
+    """Return what was inconclusive, repository by repository."""
     return [row["undecided"] for row in await held.fetch(SQL["list_undecided"], run_id)]
 
 
@@ -257,7 +257,7 @@ async def end_run(
     undecided: Undecided,
     note: str | None,
 ) -> None:
-    """Close a walk and drop what was only for its time; in a transaction."""
+    """End a run and drop its repositories and pending deletions; in a transaction."""
     await held.execute(SQL["end_run"], run_id, at, outcome, dict(counts), undecided, note)
     await _drop_work(held, run_id)
 
@@ -265,25 +265,25 @@ async def end_run(
 async def give_up_run(
     held: Connection, *, run_id: int, at: datetime, outcome: RunOutcome, note: str | None = None
 ) -> None:
-    """Close a walk that did not come to its end; in a transaction."""
+    """End a run that was not completed; in a transaction."""
     await held.execute(SQL["give_up_run"], run_id, at, outcome, note)
     await _drop_work(held, run_id)
 
 
 async def note_run(held: Connection, *, run_id: int, note: str) -> None:
-    """Say what stopped a walk for now."""
+    """Record what stopped a run for now."""
     await held.execute(SQL["note_run"], run_id, note)
 
 
 async def _drop_work(held: Connection, run_id: int) -> None:
-    await held.execute(SQL["drop_shares"], run_id)
-    await held.execute(SQL["drop_all_held"], run_id)
+    await held.execute(SQL["drop_run_repositories"], run_id)
+    await held.execute(SQL["drop_pending_deletions"], run_id)
 
 
 async def result_of(held: Connection, *, run_id: int) -> RunResult:
-    """Return what a walk came to."""
+    """Return the result of a run."""
     row = await held.fetchrow(SQL["result_of"], run_id)
-    assert row is not None  # noqa: S101 - walks are never removed; tells mypy
+    assert row is not None  # noqa: S101 - runs are never removed; tells mypy
     return RunResult(
         outcome=RunOutcome(row["outcome"]) if row["outcome"] else None,
         counts=row["counts"],

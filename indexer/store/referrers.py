@@ -1,4 +1,4 @@
-"""What refers to a manifest, wherever a client filed it; see ``oci.referrers``."""
+"""The referrers of a manifest, by whichever scheme a client stored them (``oci.referrers``)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SQL = load("referrers")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Referrer:
-    """A manifest that refers to another; ``artifact_type`` is "" where nothing says one."""
+    """A manifest that refers to another; ``artifact_type`` is "" where nothing says it."""
 
     digest: Digest
     media_type: str
@@ -40,7 +40,7 @@ async def referrers_of(
 ) -> Sequence[Referrer]:
     """Return referrers in the order of their packed digests, each once.
 
-    At most ``limit``, and none after those whose annotations come to ``annotation_bytes``; at least one, if there is.
+    At most ``limit``, and none after those whose annotations reach ``annotation_bytes``; at least one, if there is any.
     """
     by_tag = cosign_tags(wanted.subject)
     rows = await connection.fetch(
@@ -51,7 +51,7 @@ async def referrers_of(
         list(by_tag),
         list(by_tag.values()),
         b"" if wanted.after is None else digest_to_bytes(wanted.after),
-        storable(wanted.artifact_type)[0],  # as it was stored, so that any text is found, or is not there
+        storable(wanted.artifact_type)[0],  # as it was stored, so that any text may be compared
         limit,
         annotation_bytes,
     )

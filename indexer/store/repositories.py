@@ -1,4 +1,4 @@
-"""Repositories: the row is also the lock under which everything of a repository changes."""
+"""Repositories. The row is also the lock under which everything of a repository changes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from indexer.store.queries import load
 SQL = load("repositories")
 
 SORTED_WHOLE = 500
-"""A repository with more tags is large: pages of its tags come from an index by each sort key. Those of a smaller one
-are sorted for each page, which spares their tags half of the indexes."""
+"""A repository with more tags is large: pages of its tags come from an index for each sort key. The tags of a smaller
+one are sorted for each page, and are not in half of the indexes."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Counted:
 
 
 async def add_repositories(connection: Connection, *, announced: Mapping[RepositoryName, datetime]) -> None:
-    """Add the repositories that are new, first heard of at the given instants.
+    """Add the repositories that are new, each with the instant of its first event.
 
     To be committed before the transaction that locks them: inserting while holding locks could deadlock.
     """
@@ -41,7 +41,7 @@ async def add_repositories(connection: Connection, *, announced: Mapping[Reposit
 async def lock_repositories(
     connection: Connection, *, names: Iterable[RepositoryName]
 ) -> dict[RepositoryName, int]:
-    """Lock repositories until the transaction ends and return their ids; unknown names are left out."""
+    """Lock repositories until the transaction ends and return their ids, without unknown names."""
     rows = await connection.fetch(SQL["lock_repositories"], sorted(names))
     return {RepositoryName(row["name"]): row["id"] for row in rows}
 
@@ -75,12 +75,12 @@ async def count_repositories(
 
 
 async def mark_reconciled(connection: Connection, *, name: RepositoryName, at: datetime) -> None:
-    """Remember that a walk which began on the repository at ``at`` compared it in full."""
+    """Record that a comparison of the repository, begun at ``at``, was complete."""
     await connection.execute(SQL["mark_reconciled"], name, at)
 
 
 async def find_miscount(connection: Connection, *, name: RepositoryName) -> tuple[int, Counted] | None:
-    """Return the repository's id and what its counters lack, which is less than nothing where they say too much.
+    """Return the repository's id and what must be added to its counters (negative: they are too high).
 
     None: they agree with the rows. They differ only where somebody edited rows by hand.
     """
@@ -89,13 +89,13 @@ async def find_miscount(connection: Connection, *, name: RepositoryName) -> tupl
 
 
 async def last_reconciled(connection: Connection, *, name: RepositoryName) -> datetime | None:
-    """Return when the newest walk that compared the repository in full began on it; None: never."""
+    """Return when the last complete comparison of the repository began; None: never."""
     at: datetime | None = await connection.fetchval(SQL["last_reconciled"], name)
     return at
 
 
 async def list_names(connection: Connection, *, after: str, limit: int) -> Sequence[RepositoryName]:
-    """Return the names on record after ``after``, by name."""
+    """Return the names on record after ``after``, sorted."""
     return [RepositoryName(row["name"]) for row in await connection.fetch(SQL["list_names"], after, limit)]
 
 

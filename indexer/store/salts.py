@@ -1,4 +1,4 @@
-"""What the leaves of the log say in place of people: commitments, and the salts that open them."""
+"""Salted commitments that the leaves of the log have in place of people, and the salts that open them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SQL = load("salts")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Whose values one commitment is to: an actor's name on one day, or what a client sent for an actor. 0: none."""
+    """What a commitment is for: an actor on one day, or a client that an actor used. Id 0: none."""
 
     actor_id: int
     client_id: int
@@ -23,7 +23,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Salt:
-    """A commitment that is on record."""
+    """A commitment on record."""
 
     id: int
     commitment: bytes
@@ -31,7 +31,7 @@ class Salt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSalt:
-    """A commitment to put on record."""
+    """A commitment to be added."""
 
     subject: Subject
     salt: bytes
@@ -39,7 +39,7 @@ class NewSalt:
 
 
 async def find_salts(connection: Connection, *, subjects: Sequence[Subject]) -> dict[Subject, Salt]:
-    """Return those of the commitments that are on record and were not erased."""
+    """Return the commitments that are on record and were not erased."""
     rows = await connection.fetch(SQL["find_salts"], *_columns(subjects))
     return {
         subject: Salt(id=row["id"], commitment=row["commitment"])
@@ -49,7 +49,7 @@ async def find_salts(connection: Connection, *, subjects: Sequence[Subject]) -> 
 
 
 async def add_salts(connection: Connection, *, new: Sequence[NewSalt]) -> dict[Subject, Salt]:
-    """Put commitments on record."""
+    """Add commitments."""
     rows = await connection.fetch(
         SQL["add_salts"],
         *_columns([one.subject for one in new]),

@@ -1,4 +1,4 @@
-"""How far the log was compared with its tree, and what did not fit."""
+"""How far the log was compared with its tree, and which entries do not match."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from indexer.store.queries import load
 SQL = load("self_check")
 
 KEPT = 1000
-"""Damages on record at a time."""
+"""At most so many damages are on record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """What does not fit: at a position, 0 where it is the tree as a whole; ``fault`` is a word, ``what`` a sentence."""
+    """A mismatch: at a position, 0: of the tree as a whole. ``fault``: which kind; ``what``: in a sentence."""
 
     position: int
     fault: str
@@ -26,7 +26,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfCheckPass:
-    """How far the present lap has come, and when the last complete one ended."""
+    """How far the current pass is, and when the last complete one ended."""
 
     position: int
     pass_began_at: datetime | None
@@ -35,7 +35,7 @@ class SelfCheckPass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """First and last position of the entries there are (None: there are none); the end of the log; what was dropped."""
+    """First and last position of the entries there are (None: none); the end of the log; the last dropped position."""
 
     first: int | None
     last: int | None
@@ -45,7 +45,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckState:
-    """How the comparison fares. ``first`` is the first damage."""
+    """The state of the comparison. ``first``: the first damage, found at ``found_at``."""
 
     current: SelfCheckPass
     damaged: int
@@ -54,20 +54,20 @@ class CheckState:
 
 
 async def lock_check(connection: Connection) -> SelfCheckPass | None:
-    """Become the only one who checks until the transaction ends; None where another is."""
+    """Become the only process that checks until the transaction ends; None if another is."""
     row = await connection.fetchrow(SQL["lock_check"])
     return None if row is None else SelfCheckPass(**dict(row))
 
 
 async def move_check(connection: Connection, *, current: SelfCheckPass) -> None:
-    """Write how far the lap has come."""
+    """Record how far the pass is."""
     await connection.execute(
         SQL["move_check"], current.position, current.pass_began_at, current.pass_ended_at
     )
 
 
 async def extent(connection: Connection) -> Extent:
-    """Return from where to where there are entries, and from where to where there must be."""
+    """Return which positions have entries, and which must have."""
     row = await connection.fetchrow(SQL["extent"])
     return Extent(**dict(row))  # type: ignore[arg-type]  # the head has one row
 
@@ -75,8 +75,8 @@ async def extent(connection: Connection) -> Extent:
 async def put_damages(
     connection: Connection, *, first: int, last: int, damages: Sequence[Damage], at: datetime
 ) -> None:
-    """Write what was found between two positions, in place of what was found there before."""
-    await connection.execute(SQL["mend_damage"], first, last)
+    """Record what was found between two positions, in place of what was found there before."""
+    await connection.execute(SQL["clear_damages"], first, last)
     if damages:
         await connection.execute(
             SQL["put_damage"],
@@ -89,7 +89,7 @@ async def put_damages(
 
 
 async def check_state(connection: Connection) -> CheckState:
-    """Return how the comparison fares."""
+    """Return the state of the comparison."""
     row = await connection.fetchrow(SQL["check_state"])
     assert row is not None  # noqa: S101 - the table has one row
     first = None

@@ -1,4 +1,4 @@
-"""The names of a repository's tags and nothing else: one walk of the primary key."""
+"""The names of a repository's tags and nothing else: a scan of the primary key."""
 
 from __future__ import annotations
 

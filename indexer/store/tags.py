@@ -1,4 +1,4 @@
-"""Tags as precedence sees them: the state, live or tombstone, that evidence is weighed against."""
+"""The records of tags, live or tombstone, that evidence is compared with; and counts of pulls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SQL = load("tags")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedTag:
-    """What the walk compares: one live tag of a repository; ``held``: its manifest is on record as held."""
+    """A live tag, as a reconcile compares it. ``held``: its manifest is on record in the repository."""
 
     name: TagName
     digest: Digest | None
@@ -110,7 +110,7 @@ async def drop_tags(
 async def put_tombstones(
     connection: Connection, *, records: Sequence[TagRecord], repository_ids: Mapping[RepositoryName, int]
 ) -> None:
-    """Write what deletions rest on."""
+    """Write tombstones, with the evidence of the deletions."""
     await connection.execute(
         SQL["put_tombstones"],
         [repository_ids[record.repository] for record in records],
@@ -139,7 +139,7 @@ async def drop_tombstones(
 async def find_pointing(
     connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
 ) -> set[ManifestKey]:
-    """Return those manifests that a live tag which is not broken points to."""
+    """Return those of the manifests that a live, not broken tag points to."""
     names = {number: name for name, number in repository_ids.items()}
     rows = await connection.fetch(
         SQL["find_pointing"],
@@ -152,7 +152,7 @@ async def find_pointing(
 async def tags_of_digests(
     connection: Connection, *, keys: Sequence[ManifestKey], repository_ids: Mapping[RepositoryName, int]
 ) -> list[tuple[int, str]]:
-    """Return repository id and name of the live tags on record with the digests."""
+    """Return repository id and name of the live tags that point to the digests."""
     rows = await connection.fetch(
         SQL["tags_of_digests"],
         [repository_ids[repository] for repository, _ in keys],
@@ -183,7 +183,7 @@ async def list_recorded(
 
 
 async def list_readable_tags(connection: Connection, *, chance: float, limit: int) -> list[TagKey]:
-    """Return a few tags that are on record as readable; which ones, ``chance`` (0 to 1) says. None: there are none."""
+    """Return a few tags on record as readable. Which ones depends on ``chance`` (0 to 1). Empty: there are none."""
     rows = await connection.fetch(SQL["list_readable_tags"], chance, limit)
     if not rows:
         rows = await connection.fetch(SQL["list_readable_tags"], 0.0, limit)
@@ -208,7 +208,7 @@ async def add_pulls(connection: Connection, *, pulls: Mapping[tuple[int, str], t
 
 
 async def add_checks(connection: Connection, *, checks: Mapping[tuple[int, str], datetime]) -> None:
-    """Remember when tags were checked last, by repository id and tag."""
+    """Record when tags were last checked, by repository id and tag."""
     keys = sorted(checks)
     await connection.execute(
         SQL["add_checks"],

@@ -1,4 +1,4 @@
-"""Texts that PostgreSQL takes and an index row holds, whatever a client wrote."""
+"""Texts that PostgreSQL can store and index, whatever a client wrote."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _NUL_WRITTEN = "\\u0000"
 def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
     r"""Return a storable form of ``text`` and what was done to it ('' if nothing).
 
-    PostgreSQL's text refuses NUL, which is written out as ``\u0000``; a lone surrogate is no character; what is
-    longer than ``longest`` characters is cut.
+    PostgreSQL refuses NUL, which becomes the six characters ``\u0000``, and lone surrogates, which are replaced. A text
+    of more than ``longest`` characters is cut.
     """
     if len(text) <= longest and text.isascii() and "\x00" not in text:
-        return text, ""  # nearly all
+        return text, ""  # nearly always
     clean, done = text, ""
     if "\x00" in clean:
         clean, done = clean.replace("\x00", _NUL_WRITTEN), "NUL escaped"
@@ -27,7 +27,7 @@ def storable(text: str, *, longest: int = LONGEST) -> tuple[str, str]:
 
 
 def storable_map(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return annotations or labels in a storable form, whole: a manifest holds no more than 4 MiB, a config 8."""
+    """Return annotations or labels in a storable form, uncut: a manifest has at most 4 MiB, a config 8."""
     return {_uncut(key): _uncut(value) for key, value in sorted(texts.items())}
 
 

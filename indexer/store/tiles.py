@@ -1,4 +1,4 @@
-"""The Merkle tree over the log, as it is kept: tiles of hashes, by level and index."""
+"""The Merkle tree over the log as it is stored: tiles of hashes, by level and index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Key = tuple[int, int]
 
 
 async def find_tiles(connection: Connection, *, keys: Iterable[Key]) -> dict[Key, bytes]:
-    """Return those of the tiles that are on record."""
+    """Return the tiles that are on record."""
     wanted = sorted(keys)
     if not wanted:
         return {}

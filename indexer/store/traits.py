@@ -1,4 +1,4 @@
-"""What the registry was found to be like: what it hides, whether it is a cache."""
+"""Traits of the registry that its answers have shown: whether it hides tags, is a cache, announces pulls."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SQL = load("traits")
 
 @unique
 class Trait(StrEnum):
-    """What a registry can be like that a walk has to know."""
+    """A property of a registry that a reconcile has to know."""
 
     HIDES_TAGS = "hides_tags"
-    """Its ``tags/list`` leaves out tags (3.1.0 and 3.1.1 on S3)."""
+    """Its ``tags/list`` omits tags (3.1.0 and 3.1.1 on S3)."""
     IS_CACHE = "is_cache"
     """It is a pull-through cache (``proxy:`` in its configuration)."""
     ANNOUNCES_PULLS = "announces_pulls"
-    """Its notifications tell of pulls: an event of one came, and none of our own requests was passed over since."""
+    """It sends events of pulls: one came, and every one of our own requests was announced since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraitState:
-    """Whether the registry has a trait, by what evidence, since when, and when that was seen last."""
+    """Whether the registry has a trait, by what evidence, since when, and when it last showed."""
 
     holds: bool
     because: str
@@ -35,7 +35,7 @@ class TraitState:
 
 
 async def find_traits(connection: Connection) -> dict[Trait, TraitState]:
-    """Return what is known; a trait that nothing has shown yet is missing."""
+    """Return the known traits, without those that nothing has shown yet."""
     rows = [dict(row) for row in await connection.fetch(SQL["find_traits"])]
     return {Trait(row.pop("trait")): TraitState(**row) for row in rows}
 
@@ -43,5 +43,5 @@ async def find_traits(connection: Connection) -> dict[Trait, TraitState]:
 async def note_trait(
     connection: Connection, *, trait: Trait, holds: bool, because: str, at: datetime
 ) -> None:
-    """Remember what the registry showed."""
+    """Record what the registry showed."""
     await connection.execute(SQL["note_trait"], trait, holds, because, at)

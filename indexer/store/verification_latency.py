@@ -1,4 +1,4 @@
-"""How long it took from an event to the look that agreed, counted by minute: for the status, over all processes."""
+"""How long it took from an event to the observation that agreed, by minute: for the status, over all processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SQL = load("verification_latency")
 
 
 async def count_verified(connection: Connection, *, seconds: Iterable[float], at: datetime) -> None:
-    """Count tags that were verified just now, each so many seconds after its event."""
+    """Count tags that were verified at ``at``, each so many seconds after its event."""
     counted = Counter(map(bucket_of, seconds))
     if counted:
         minute = at.replace(second=0, microsecond=0)

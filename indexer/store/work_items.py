@@ -1,9 +1,9 @@
-"""Work that waits: taken with a lease by any number of workers, repeated, or done.
+"""Work items: leased by any number of workers, then completed or rescheduled.
 
-due ──take──▶ leased ──finish──▶ gone
- ▲              │ │
- │   defer ─────┘ └── made due again meanwhile ──▶ due, exactly once more
- └── lease runs out (the worker died)
+due ──lease──▶ leased ──complete──▶ removed
+ ▲               │ │
+ │  reschedule ──┘ └── enqueued again meanwhile ──▶ due, exactly once more
+ └── the lease expires (the worker died)
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from indexer.store.queries import load
 SQL = load("work_items")
 
 CHANNEL = "work_item"
-"""Notified whenever something became due; a listener that missed it polls."""
+"""Notified whenever work is enqueued. A listener that missed it polls."""
 
 FIRST_OBSERVATION_DELAY = timedelta(milliseconds=150)
-"""A registry announces a push before it writes the tag's link: p99 23 ms on a local disk, more on object stores."""
+"""A registry announces a push before it writes the tag: p99 23 ms on a local disk, more on object stores."""
 
 MEASURE_DELAY = timedelta(seconds=1)
-"""Sizes of a repository are recomputed this long after its manifests changed, once for all changes since."""
+"""The size of a repository is computed this long after its manifests changed, once for all changes since."""
 
 OBSERVATION_SPACING = timedelta(seconds=1)
-"""Looks at one key stay this far apart, however often it is made due."""
+"""Observations of one key stay this far apart, however often it is enqueued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkKey:
-    """What is due."""
+    """The key of a work item. ``key``: the tag to verify, the digest to resolve, or ''."""
 
     kind: WorkKind
     repository_id: int
@@ -43,7 +43,10 @@ class WorkKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkItem:
-    """A leased row. ``looks`` and ``agreed`` count since the last news; ``last_seen`` is what the last look saw."""
+    """A leased work item.
+
+    ``observations`` and ``confirmations`` count since it was last enqueued. ``last_observation``: what was found last.
+    """
 
     kind: WorkKind
     repository_id: int
@@ -59,7 +62,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """A leased row to be repeated, and what to remember of this attempt."""
+    """A leased work item to be repeated at ``due_at``, and what to record of this attempt."""
 
     row: WorkItem
     due_at: datetime
@@ -70,7 +73,7 @@ class Deferred:
 
     @classmethod
     def given_back(cls, row: WorkItem, *, due_at: datetime) -> Deferred:
-        """Return a row as it was leased: no attempt counts where everything was away."""
+        """Return an item as it was leased: where registry or database was away, no attempt counts."""
         return cls(
             row=row,
             due_at=due_at,
@@ -83,7 +86,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How much of one kind waits; ``waiting_since`` is when the oldest became due."""
+    """How many items of one kind wait, how many of them failed before, and since when the oldest waits."""
 
     waiting: int
     failing: int
@@ -92,7 +95,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failing:
-    """Work that has failed ``attempts`` times, and goes on to be tried ever more rarely."""
+    """A work item that failed ``attempts`` times, and is retried ever more rarely."""
 
     repository: RepositoryName
     key: str
@@ -102,12 +105,13 @@ class Failing:
 async def enqueue(
     connection: Connection, *, keys: Iterable[WorkKey], now: datetime, due_at: datetime
 ) -> None:
-    """Make work due, and wake the workers when the transaction commits."""
+    """Enqueue work for one instant, and wake the workers when the transaction commits."""
     await enqueue_at(connection, due_at=dict.fromkeys(keys, due_at), now=now)
 
 
-async def enqueue_once(connection: Connection, *, keys: Sequence[WorkKey], now: datetime) -> None:
-    """Make work due now that is not due in any way yet; what is keeps its attempts and its instant."""
+async def enqueue_once(connection: Connection, *, keys: Iterable[WorkKey], now: datetime) -> None:
+    """Enqueue work for now, except what waits already: that keeps its attempts and its instant."""
+    keys = list(keys)
     if not keys:
         return
     await connection.execute(
@@ -121,7 +125,7 @@ async def enqueue_once(connection: Connection, *, keys: Sequence[WorkKey], now: 
 
 
 async def enqueue_at(connection: Connection, *, due_at: Mapping[WorkKey, datetime], now: datetime) -> None:
-    """Make work due, each at its own instant, and wake the workers when the transaction commits."""
+    """Enqueue work, each for its own instant, and wake the workers when the transaction commits."""
     if not due_at:
         return
     await connection.execute(
@@ -136,21 +140,6 @@ async def enqueue_at(connection: Connection, *, due_at: Mapping[WorkKey, datetim
     await connection.execute(f"NOTIFY {CHANNEL}")
 
 
-async def add_work(connection: Connection, *, keys: Iterable[WorkKey], now: datetime) -> None:
-    """Make work due now that does not wait already; what waits keeps its time and its attempts."""
-    keys = sorted(keys, key=lambda key: (key.kind, key.repository_id, key.key))
-    if not keys:
-        return
-    await connection.execute(
-        SQL["add_work"],
-        [key.kind for key in keys],
-        [key.repository_id for key in keys],
-        [key.key for key in keys],
-        now,
-    )
-    await connection.execute(f"NOTIFY {CHANNEL}")
-
-
 async def lease_work(
     connection: Connection,
     *,
@@ -160,7 +149,7 @@ async def lease_work(
     limit: int,
     repositories: Sequence[RepositoryName] | None = None,
 ) -> list[WorkItem]:
-    """Lease what is due, the longest due first; of ``repositories`` only, where given."""
+    """Lease what is due, the longest due first; only of ``repositories``, if given."""
     if repositories is None:
         rows = await connection.fetch(SQL["lease_work"], kind, limit, now, now + lease)
     else:
@@ -183,7 +172,7 @@ async def lease_work(
 
 
 async def complete(connection: Connection, *, rows: Sequence[WorkItem], now: datetime) -> None:
-    """Remove rows that are done; those made due again meanwhile run once more."""
+    """Remove items that are done. Those enqueued again meanwhile are done once more."""
     if not rows:
         return
     kinds = [row.kind for row in rows]
@@ -194,7 +183,7 @@ async def complete(connection: Connection, *, rows: Sequence[WorkItem], now: dat
 
 
 async def reschedule(connection: Connection, *, deferred: Sequence[Deferred], now: datetime) -> None:
-    """Give rows back for another attempt."""
+    """Release items for another attempt."""
     if not deferred:
         return
     await connection.execute(
@@ -214,13 +203,13 @@ async def reschedule(connection: Connection, *, deferred: Sequence[Deferred], no
 
 
 async def next_due_at(connection: Connection, *, kind: WorkKind) -> datetime | None:
-    """Return when the next row of a kind can be taken."""
+    """Return when the next item of a kind can be leased; None: there is none."""
     at: datetime | None = await connection.fetchval(SQL["next_due_at"], kind)
     return at
 
 
 async def backlog(connection: Connection) -> dict[WorkKind, Backlog]:
-    """Return how much of each kind waits."""
+    """Return how many items of each kind wait."""
     rows = await connection.fetch(SQL["backlog"])
     found = {
         WorkKind(row["kind"]): Backlog(
@@ -234,7 +223,7 @@ async def backlog(connection: Connection) -> dict[WorkKind, Backlog]:
 async def waiting(
     connection: Connection, *, repositories: Sequence[RepositoryName] | None
 ) -> dict[WorkKind, int]:
-    """Return how much of each kind waits in some repositories (None: all), without what failed repeatedly."""
+    """Return how many items of each kind wait in some repositories (None: all), without those that keep failing."""
     rows = await connection.fetch(SQL["waiting"], None if repositories is None else list(repositories))
     return {WorkKind(row["kind"]): row["waiting"] for row in rows}
 
@@ -246,7 +235,7 @@ async def list_failing(
     kind: WorkKind,
     limit: int,
 ) -> tuple[int, list[Failing]]:
-    """Return how much of a kind has failed repeatedly in some repositories (None: all), and the first of it."""
+    """Return how many items of a kind failed repeatedly in some repositories (None: all), and the first of them."""
     rows = await connection.fetch(
         SQL["list_failing"], None if repositories is None else list(repositories), limit, kind
     )
@@ -258,5 +247,5 @@ async def list_failing(
 
 
 async def trim_work(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Give up work that has been due since before an instant and kept failing; return how much."""
+    """Give up items that have waited since before an instant and kept failing; return how many."""
     return int((await connection.execute(SQL["trim_work"], before, limit)).rsplit(" ", 1)[1])

@@ -56,7 +56,7 @@ class Finisher:
             deletes = pulled is None or self._settings.release_brake
             async with transaction(self._pool) as held:
                 reason = None if pulled is None or deletes else pulled.reason
-                await pending_deletions.decide_deletes(
+                await pending_deletions.record_brake_decision(
                     held, run_id=self._run.id, deletes=deletes, brake=reason
                 )
                 if pulled is not None and deletes:
@@ -173,7 +173,7 @@ class Finisher:
             counts = self._counts + await reconcile_runs.sum_counts(held, run_id=self._run.id)
             if braked:
                 pending = await pending_deletions.count_pending(held, run_id=self._run.id)
-                reported = await pending_deletions.unrepaired(held, run_id=self._run.id, limit=1)
+                reported = await pending_deletions.list_unrepaired(held, run_id=self._run.id, limit=1)
                 counts["held_back"] = sum(pending.values()) + sum(row["all_of_them"] for row in reported)
             blocking = blocking_kinds(undecided, counts, share=self._settings.brake_share)
             outcome = RunOutcome.INCOMPLETE if blocking else RunOutcome.COMPLETE

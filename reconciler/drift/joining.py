@@ -30,12 +30,12 @@ class Joined:
 
 async def enter(worker: Worker, settings: RunSettings) -> Joined:
     """Begin the run that was asked for, or continue an earlier one (``resume``)."""
-    async with worker.deciding() as held:
+    async with worker.coordinating() as held:
         opened = await reconcile_runs.open_runs(held)
         if settings.resume:
             suitable = [run for run in opened if _covers(run, settings)]
             if suitable:
-                await worker.take_part(suitable[-1])
+                await worker.join(suitable[-1])
                 await _record(held, settings, suitable[-1])
                 return Joined(run=suitable[-1], joined=True)
         return await _begin(held, worker, settings, opened, cause=None)
@@ -52,11 +52,11 @@ async def join_if_due(
 
     ``young``: an open run that nobody works at is continued if somebody did no longer ago than this.
     """
-    async with worker.deciding() as held:
+    async with worker.coordinating() as held:
         opened = await reconcile_runs.open_runs(held)
         shared = find_shared(opened, young=young)
         if shared is not None:
-            await worker.take_part(shared)
+            await worker.join(shared)
             return Joined(run=shared, joined=True)
         cause = await why_now(held)
         if cause is None:
@@ -93,7 +93,7 @@ async def _begin(
     run = await reconcile_runs.begin_run(
         held, mode=settings.mode, at=now, scope=settings.scope, cause=cause, thorough=settings.thorough
     )
-    await worker.take_part(run)
+    await worker.join(run)
     await _record(held, settings, run)
     return Joined(run=run, joined=False)
 

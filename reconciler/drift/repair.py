@@ -171,7 +171,7 @@ class Repairer:
     async def _hold_back(
         self, comparison: Comparison, deletions: Sequence[PendingDeletion], *, manifests_: bool
     ) -> None:
-        await self._worker.hold_back(
+        await self._worker.add_pending_deletions(
             run_id=self._run.id,
             repository=comparison.repository,
             deletions=deletions,
@@ -189,7 +189,7 @@ async def resolve_again(
         WorkKey(kind=WorkKind.RESOLVE, repository_id=ids[each.repository], key=each.digest)
         for each in observations
     ]
-    await work_items.add_work(held, keys=keys, now=now)
+    await work_items.enqueue_once(held, keys=keys, now=now)
 
 
 def _differs(observation: TagObservation, record: RecordedTag | None) -> bool:

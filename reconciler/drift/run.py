@@ -144,7 +144,9 @@ class ReconcileRun:
             await put_on_record(self._pool, names)
         now = datetime.now(UTC)
         async with transaction(self._pool) as held:
-            await reconcile_runs.share_out(held, run_id=run.id, names=names, at=now, undecided=undecided)
+            await reconcile_runs.add_run_repositories(
+                held, run_id=run.id, names=names, at=now, undecided=undecided
+            )
 
     async def _state(self, run: Run) -> reconcile_runs.State:
         async with connection(self._pool) as held:
@@ -168,7 +170,7 @@ class ReconcileRun:
         is_ours_alone = (
             entered.run.mode is RunMode.ONCE
             and not entered.joined
-            and not await worker.has_company(entered.run.id)
+            and not await worker.has_others(entered.run.id)
         )
         run_id, note = entered.run.id, str(error)
         async with transaction(self._pool) as held:
@@ -194,7 +196,7 @@ class ReconcileRun:
         async with connection(self._pool) as held:
             result = await reconcile_runs.result_of(held, run_id=run_id)
             pending = (
-                await pending_deletions.unrepaired(held, run_id=run_id, limit=HELD_BACK_SHOWN)
+                await pending_deletions.list_unrepaired(held, run_id=run_id, limit=HELD_BACK_SHOWN)
                 if result.brake
                 else []
             )

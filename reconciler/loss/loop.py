@@ -74,7 +74,7 @@ class Accountant:
             for address, found in readings.items():
                 if isinstance(found, Unread):
                     log.warning("debug_address_unread", address=address, error=found.because)
-                    await loss.note_unread(held, address=address, error=found.because)
+                    await loss.record_unreadable(held, address=address, error=found.because)
             instances = _instances(accounts, samples, received)
             for address, sample in samples.items():
                 number = instances.get(address)
@@ -83,7 +83,7 @@ class Accountant:
                 ours = None if number is None else received.get(number)
                 decision = decide(known, sample, address=address, received=ours, caught_up=caught_up)
                 await _store(held, known, decision, begin=not sample.blank)
-            await loss.withdraw_counted(held)
+            await loss.drop_covered_statements(held)
         return IterationResult(items=len(samples), rest_seconds=REST_SECONDS)
 
     async def _received(

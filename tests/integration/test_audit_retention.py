@@ -357,7 +357,7 @@ async def test_pack__after_one_that_was_cut_off(pool: Pool) -> None:
 async def test_pack__by_one_process_at_a_time(pool: Pool) -> None:
     """Where another is packing, nothing is done."""
     await three_months(pool)
-    async with connection(pool) as held, alone(held, LockKey.PACKING) as packer:
+    async with connection(pool) as held, alone(held, LockKey.REINDEXING) as packer:
         assert packer
         assert 0 == await retention.pack(pool, now=MAY)
     assert 1 == await retention.pack(pool, now=MAY)

@@ -92,7 +92,7 @@ async def read_all(pool: Pool, lookups: Lookups, registry: DirectRegistry) -> No
 async def content_of(pool: Pool, repository: str, digest: Digest) -> listing.ManifestContent:
     async with pool.acquire() as held:
         number = await held.fetchval("SELECT id FROM repository WHERE name = $1", repository)
-        manifest = await listing.find_held_manifest(held, repository_id=number, digest=digest)
+        manifest = await listing.find_manifest_id(held, repository_id=number, digest=digest)
         assert manifest is not None
         found = await listing.manifest_content(held, Interned(), repository_id=number, manifest_id=manifest)
         assert found is not None

@@ -316,11 +316,11 @@ async def test_downtime__is_taken_back_where_it_was_counted(
         number = await held.fetchval("SELECT id FROM registry_instance")
         await loss.add_downtime(held, downtime=gap, statements={number: statement})
         process = await loss.save_account(held, account=account)
-        await loss.withdraw_counted(held)
+        await loss.drop_covered_statements(held)
         assert 1 == len((await loss.list_instance_statements(held, instance_ids=[number], limit=5))[number])
         linked = replace(account, id=process, instance_id=number, accounted_until=now)
         await loss.save_account(held, account=linked)
-        await loss.withdraw_counted(held)
+        await loss.drop_covered_statements(held)
         found = (await loss.list_instance_statements(held, instance_ids=[number], limit=5))[number]
     assert left == [(each.to_at - each.from_at).seconds for each in found]
 

@@ -293,7 +293,7 @@ async def test_resume__fails_alone(pool: Pool, lookups: Lookups, registry: Damag
             cause="start",
             thorough=True,
         )
-        await worker.take_part(run)
+        await worker.join(run)
         helper = ReconcileRun(pool, lookups, Unreachable(registry.state), replace(ONCE, resume=True))
         with pytest.raises(RegistryUnavailable):
             await helper.run()
@@ -320,7 +320,7 @@ async def test_once__company_goes_on(pool: Pool, lookups: Lookups, registry: Dam
     async with reconcile_runs.working(pool) as helper:
 
         async def join() -> None:
-            await helper.take_part((await reconcile_runs.open_runs(helper._held))[-1])
+            await helper.join((await reconcile_runs.open_runs(helper._held))[-1])
 
         gone.joining = join
         with pytest.raises(RegistryUnavailable):

@@ -204,7 +204,7 @@ async def get_manifest(call: ApiCall[NoQuery]) -> Document:
     content = None
     async with call.readers.reading() as held:
         repository = await readable_repository(held, call)
-        number = await store.find_held_manifest(
+        number = await store.find_manifest_id(
             held, repository_id=repository.id, digest=Digest(call.path["digest"])
         )
         if number is not None:

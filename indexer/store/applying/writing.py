@@ -285,7 +285,7 @@ async def _write_work(
     )
     due_at |= dict.fromkeys(measures, now + work_items.MEASURE_DELAY)
     await work_items.enqueue_at(writing.connection, due_at=due_at, now=now)
-    await work_items.add_work(writing.connection, keys=missing, now=now)
+    await work_items.enqueue_once(writing.connection, keys=missing, now=now)
 
 
 def _counted(writing: Writing, counted: dict[int, Counted], repository: RepositoryName) -> Counted:

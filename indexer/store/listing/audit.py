@@ -1,4 +1,4 @@
-"""The audit log: newest first, sealed or not, with the pulls it has not taken in yet; and by position for export."""
+"""The audit log: newest first, sealed or not, with the pulls that are still beside it; and by position for export."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import datetime
 from indexer.inventory.changes import AuditAction, AuditSource
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.audit import BLOB_ACTIONS
-from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.interned import SQL as IDS
 from indexer.store.listing.keyset import Column, KeyPart, orders_of
 from indexer.store.listing.page_query import PageQuery, Row
-from indexer.store.listing.scopes import Scope, cover, of_repositories
+from indexer.store.listing.scopes import Scope, of_repositories, restrict
 from indexer.store.listing.statement import NOTHING, Condition, SqlStatement
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -28,10 +28,10 @@ COMMON_ACTIONS = frozenset(
         AuditAction.BLOB_MOUNTED,
     }
 )
-"""What index audit_by_action leaves out: a page of these is soon found by walking the log."""
+"""What index audit_by_action leaves out: a scan of the log finds a page of these soon."""
 
 STEP = 100_000
-"""Entries that one request looks at where no index serves its filter."""
+"""Entries that one request reads where no index serves its filter."""
 
 COLUMNS: Mapping[str, Column] = {
     "occurred_at": Column(name="occurred_at", sql="t.occurred_at", type="timestamptz"),
@@ -65,12 +65,12 @@ OUTER = (
     "p.digest AS previous_digest, f.media_type, "
     "c.address, c.host, c.method, c.user_agent, i.instance, i.address AS registry_address"
 )
-_WORDS = (
+_JOINS = (
     "LEFT JOIN repository AS r ON r.id = w.repository_id LEFT JOIN actor AS a ON a.id = w.actor_id "
     f"LEFT JOIN manifest AS m ON m.id = w.content_id AND w.action NOT IN ({_BLOB_ACTIONS}) "
     f"LEFT JOIN blob AS b ON b.id = w.content_id AND w.action IN ({_BLOB_ACTIONS}) "
     "LEFT JOIN manifest AS p ON p.id = w.previous_id "
-    # What is known of a manifest may grow; what is sealed says what was known then.
+    # What is known of a manifest may grow. A sealed entry says what was known then.
     "LEFT JOIN facet AS f ON f.id = coalesce(w.facet_id, m.facet_id) "
     "LEFT JOIN client AS c ON c.id = w.client_id LEFT JOIN registry_instance AS i ON i.id = w.instance_id"
 )
@@ -80,12 +80,12 @@ PROOF = (
     "sa.commitment AS actor_commitment, sa.salt AS actor_salt, sc.commitment AS client_commitment, "
     "sc.salt AS client_salt"
 )
-"""What a sealed entry committed to, for whoever checks its leaf."""
+"""The commitments of a sealed entry, for checking its leaf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """What entries a caller wants; None or none of several: any. Times are exclusive bounds."""
+    """Which entries a caller wants; None or empty: any. Times are exclusive bounds."""
 
     repositories: tuple[str, ...] = ()
     prefix: str | None = None
@@ -103,24 +103,24 @@ EVERY_ENTRY = AuditFilter()
 
 
 async def audit_entries(connection: Connection, *, scope: Scope | None, wanted: AuditFilter) -> PageQuery:
-    """Return the list of entries, newest first; ``scope`` are the repositories that the filter leaves."""
+    """Return the list of entries, newest first. ``scope``: the repositories that the filter leaves."""
     conditions = await _conditions(connection, wanted)
     asked = (wanted.tag, wanted.digest, wanted.sources or None, wanted.address)
     several = len(wanted.actions) > 1  # then the index by action has no order of their times
     searches = (
         several or not COMMON_ACTIONS.isdisjoint(wanted.actions) or any(value is not None for value in asked)
     )
-    covered = cover(scope, searches=searches)
+    restricted = restrict(scope, searches=searches)
     return PageQuery(
         source=_source,
-        scope=covered.scope,
+        scope=restricted.scope,
         orders=orders_of(COLUMNS, [("occurred_at", True)], ties=["occurred_at", "id"]),
         identity=tuple((name.strip(), "") for name in f"position, facet_id, {_ENTRY}".split(",")),
         outer=OUTER,
-        joins=_WORDS,
-        filters=(*conditions, *covered.filters),
-        bound=STEP if covered.bounded else None,
-        each=covered.each,
+        joins=_JOINS,
+        filters=(*conditions, *restricted.filters),
+        bound=STEP if restricted.bounded else None,
+        each=restricted.each,
     )
 
 
@@ -135,9 +135,9 @@ async def sealed_entries(
     proof: bool = False,
     more: tuple[Condition, ...] = (),
 ) -> list[Row]:
-    """Return what the filter leaves of the sealed entries in (after, until], in order, at most ``limit``.
+    """Return the sealed entries in (after, until] that the filter leaves, in order, at most ``limit``.
 
-    ``proof``: with the columns of ``PROOF``. ``more``: conditions on ``audit_entry AS t`` that must hold, too.
+    ``proof``: with the columns of ``PROOF``. ``more``: further conditions on ``audit_entry AS t``.
     """
     conditions = (*await _conditions(connection, wanted), *more)
     if scope is not None:
@@ -147,22 +147,22 @@ async def sealed_entries(
         Condition("t.position > {}", (after,)), Condition("t.position <= {}", (until,)), *conditions
     )
     inner = f"SELECT t.* FROM audit_entry AS t {where} ORDER BY t.position LIMIT {statement.bind(limit)}"
-    columns, joins = (f"{OUTER}, {PROOF}", f"{_WORDS} {_SALTS}") if proof else (OUTER, _WORDS)
+    columns, joins = (f"{OUTER}, {PROOF}", f"{_JOINS} {_SALTS}") if proof else (OUTER, _JOINS)
     text = f"SELECT {columns} FROM ({inner}) AS w {joins} ORDER BY w.position"
     return list(await connection.fetch(text, *statement.values))
 
 
 async def staged_entries(connection: Connection, *, limit: int) -> list[Row]:
-    """Return the staged entries that come next, as the log will show them, with what the sealer keeps of them."""
+    """Return the next staged entries, as the log will show them, with what the sealer needs of them."""
     text = (
         f"SELECT {OUTER}, w.actor_id, w.client_id, m.facet_id FROM "
-        f"(SELECT {_UNSEALED}, {_ENTRY} FROM audit_staged ORDER BY id LIMIT $1) AS w {_WORDS} ORDER BY w.id"
+        f"(SELECT {_UNSEALED}, {_ENTRY} FROM audit_staged ORDER BY id LIMIT $1) AS w {_JOINS} ORDER BY w.id"
     )
     return list(await connection.fetch(text, limit))
 
 
 async def head_position(connection: Connection) -> int:
-    """Return the position of the newest sealed entry; 0 where there is none."""
+    """Return the position of the newest sealed entry; 0: there is none."""
     return int(await connection.fetchval(SQL["head_position"]))
 
 
@@ -177,7 +177,7 @@ async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Cond
         ("t.occurred_at < {}", wanted.occurred_before),
     )
     conditions = tuple(Condition(text, (value,)) for text, value in plain if value is not None)
-    # Written out, not bound: only so can the planner tell that index audit_by_action has it.
+    # Written out, not bound: only then the planner knows that index audit_by_action has it.
     if wanted.actions:
         conditions += (Condition(_any_of("t.action", [AuditAction(action) for action in wanted.actions])),)
     if wanted.sources:
@@ -185,7 +185,7 @@ async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Cond
     if wanted.digest is not None:
         conditions += (await _of_digest(connection, wanted.digest),)
     if wanted.actor is not None:
-        number = await connection.fetchval(WORDS["actor_id"], wanted.actor)
+        number = await connection.fetchval(IDS["actor_id"], wanted.actor)
         conditions += (Condition("t.actor_id = {}", (number,)) if number is not None else NOTHING,)
     if wanted.address is not None:
         ids = [row["id"] for row in await connection.fetch(SQL["clients_at"], wanted.address)]
@@ -193,17 +193,17 @@ async def _conditions(connection: Connection, wanted: AuditFilter) -> tuple[Cond
     return conditions
 
 
-def _any_of(column: str, interned: Sequence[AuditAction] | Sequence[AuditSource]) -> str:
-    """Return a condition with words of ours written out."""
-    quoted = ", ".join(f"'{word}'" for word in dict.fromkeys(interned))
+def _any_of(column: str, values: Sequence[AuditAction] | Sequence[AuditSource]) -> str:
+    """Return a condition with values of our own enums written out."""
+    quoted = ", ".join(f"'{value}'" for value in dict.fromkeys(values))
     return f"{column} IN ({quoted})"
 
 
 async def _of_digest(connection: Connection, digest: Digest) -> Condition:
-    """Match entries of a digest: what their content is, a blob or a manifest, their action tells."""
+    """Match entries of a digest. Whether their content is a blob or a manifest depends on their action."""
     packed = digest_to_bytes(digest)
-    manifest = await connection.fetchval(WORDS["manifest_id"], packed)
-    blob = await connection.fetchval(WORDS["blob_id"], packed)
+    manifest = await connection.fetchval(IDS["manifest_id"], packed)
+    blob = await connection.fetchval(IDS["blob_id"], packed)
     either: list[Condition] = []
     if manifest is not None:
         either.append(Condition(f"(t.content_id = {{}} AND t.action NOT IN ({_BLOB_ACTIONS}))", (manifest,)))

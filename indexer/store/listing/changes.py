@@ -1,8 +1,8 @@
-"""What differs between two instants: tags that point elsewhere, exist, or exist no more.
+"""What differs between two instants: tags that point elsewhere, that exist, or that no longer exist.
 
-The list is *net*: a tag that moved and came back is not in it, one that moved ten times is in it once, at the
-last of them. Each change ends an interval or begins one within the time, so it is found by the indexes of starts
-and ends; what is neither the last of its tag nor a difference is passed over.
+The list is *net*: a tag that moved and came back is not in it; one that moved ten times is in it once, with the last
+move. Each change ends or begins an interval within the time, so the indexes of starts and ends find it. What is not the
+last change of its tag, or not a difference, is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 
 from indexer.store.listing.keyset import Column, KeyPart, orders_of
 from indexer.store.listing.page_query import PageQuery, Row
-from indexer.store.listing.scopes import Scope, cover
+from indexer.store.listing.scopes import Scope, restrict
 from indexer.store.listing.statement import Condition, look_up
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -20,7 +20,7 @@ from indexer.store.queries import load
 SQL = load("listing_history")
 
 STEP = 20_000
-"""Starts and ends that one request looks at."""
+"""Starts and ends that one request reads."""
 
 COLUMNS: Mapping[str, Column] = {
     column.name: column
@@ -31,10 +31,10 @@ COLUMNS: Mapping[str, Column] = {
         Column(name="ended", sql="t.ended", type="integer"),
     )
 }
-"""An end and the start that follows it are at one instant: only ``ended`` tells them apart."""
+"""An end and the start that follows it are at one instant. Only ``ended`` distinguishes them."""
 
-# Each half comes in the order of its index, which a half with a condition of its own would lose: all its rows within
-# the time would be sorted for every page. So ``happened`` leaves out what has not ended.
+# Each half is read in the order of its index. With a condition of its own a half would lose that order, and all its
+# rows within the time would be sorted for every page. So column ``happened`` tells which have ended.
 _SOURCE = (
     "(SELECT repository_id, name, valid_from AS at, valid_from, valid_to, 0 AS ended, true AS happened "
     "FROM tag_history UNION ALL SELECT repository_id, name, valid_to AS at, valid_from, valid_to, 1 AS ended, "
@@ -53,13 +53,13 @@ _JOINS = (
 
 
 def changes_between(*, scope: Scope | None, since: datetime, until: datetime) -> PageQuery:
-    """Return the list of tags that differ at ``until`` from what they were at ``since``, the latest first."""
-    covered = cover(scope, searches=False)
-    few = scope is not None and len(scope.ids) > 1 and covered.each is not None
+    """Return the list of tags that differ at ``until`` from what they were at ``since``, latest change first."""
+    restricted = restrict(scope, searches=False)
+    few = scope is not None and len(scope.ids) > 1 and restricted.each is not None
     return PageQuery(
         source=_source,
         scope=(
-            *covered.scope,
+            *restricted.scope,
             Condition("t.happened"),
             Condition("t.at > {}", (since,)),
             Condition("t.at <= {}", (until,)),
@@ -73,9 +73,9 @@ def changes_between(*, scope: Scope | None, since: datetime, until: datetime) ->
         ),
         outer=_OUTER,
         joins=_JOINS,
-        filters=(*_net(since, until), *covered.filters),
+        filters=(*_net(since, until), *restricted.filters),
         bound=None if few else STEP,
-        each=covered.each,
+        each=restricted.each,
     )
 
 
@@ -88,7 +88,7 @@ async def digests_at(connection: Connection, *, rows: Sequence[Row], at: datetim
 
 
 def _net(since: datetime, until: datetime) -> tuple[Condition, ...]:
-    """Match the last change of a tag, where it is a difference; the cheapest test first."""
+    """Match the last change of a tag, if it is a difference; the cheapest test first."""
     return (
         Condition("(t.ended = 1 OR t.valid_to > {})", (until,)),
         Condition(

@@ -1,4 +1,4 @@
-"""What the log was signed to be, the newest first."""
+"""Signed checkpoints of the log, newest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drift report: what differed between registry and inventory. The walks that found it are in ``runs``."""
+"""The drift report: what differed between registry and inventory. The reconcile runs are in ``runs``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _JOINS = f"{look_up('drift_finding', 'f', 'id')} LEFT JOIN repository AS r ON r.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingFilter:
-    """What findings a caller wants; None: any."""
+    """Which findings a caller wants; None: any."""
 
     run_id: int | None = None
     kinds: Sequence[str] | None = None

@@ -1,4 +1,4 @@
-"""What is delivered of the sealed log, by position: to a feed, or to who follows it by HTTP."""
+"""What of the sealed log is delivered to a feed, or to a client that follows it by HTTP, by position."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FeedFilter:
 async def feed_entries(
     connection: Connection, *, wanted: FeedFilter, after: int, until: int, limit: int
 ) -> list[Row]:
-    """Return what a feed delivers of the sealed entries in (after, until], in order, at most ``limit``."""
+    """Return the sealed entries in (after, until] that a feed delivers, in order, at most ``limit``."""
     conditions = [
         Condition(f"t.{column}::text = ANY ({{}}::text[])", (list(values),))
         for column, values in (("action", wanted.actions), ("source", wanted.sources))
@@ -46,9 +46,9 @@ async def feed_entries(
 async def stream_entries(
     connection: Connection, *, wanted: AuditFilter, after: int, until: int, limit: int
 ) -> list[Row]:
-    """Return what a filter leaves of the sealed entries in (after, until], in order, at most ``limit``.
+    """Return the sealed entries in (after, until] that a filter leaves, in order, at most ``limit``.
 
-    For few positions, asked often: a prefix is looked at per entry, not made into a list of repositories.
+    For few positions, read often: a prefix is tested per entry, not turned into a list of repositories.
     """
     return await sealed_entries(
         connection,

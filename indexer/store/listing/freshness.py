@@ -1,12 +1,12 @@
 """How fresh an answer is.
 
-``as_of``: every notification received before that instant has been applied. It is now where nothing waits,
-else the arrival of the oldest delivery that does.
+``as_of``: every notification received before that instant has been applied. It is the current time if nothing waits,
+else the arrival of the oldest delivery that waits.
 
-``last_reconciled_at``: for lists of one repository, when a walk last compared that repository in full; for lists
-across repositories, when the last complete walk of everything ended. None: never yet.
+``last_reconciled_at``: for lists of one repository, when the last complete comparison of it began; for lists across
+repositories, when the last complete full reconcile ended. None: never yet.
 
-``pulls_known``: the registry announces pulls. Where it does not, that none is on record says nothing.
+``pulls_known``: the registry announces pulls. If it does not, a tag without pulls on record may have been pulled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SQL = load("listing_freshness")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """How far the inventory has come."""
+    """How fresh an answer is; see above."""
 
     as_of: datetime
     last_reconciled_at: datetime | None
@@ -32,7 +32,7 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryRef:
-    """A repository on record, with what a listing of its content needs to know first."""
+    """A repository on record, with what a listing of its content needs first."""
 
     id: int
     name: RepositoryName
@@ -42,7 +42,7 @@ class RepositoryRef:
 
 
 async def freshness(connection: Connection) -> Freshness:
-    """Return how fresh lists across repositories are. To be asked before the list is read."""
+    """Return how fresh lists across repositories are. Call it before the list is read."""
     row = await connection.fetchrow(SQL["freshness"])
     assert row is not None  # noqa: S101 - a SELECT without FROM has a row; tells mypy
     return Freshness(
@@ -51,7 +51,7 @@ async def freshness(connection: Connection) -> Freshness:
 
 
 async def find_repository(connection: Connection, *, name: RepositoryName) -> RepositoryRef | None:
-    """Return a repository and how fresh what we know of it is. To be asked before its lists are read."""
+    """Return a repository and how fresh its lists are. Call it before they are read."""
     row = await connection.fetchrow(SQL["freshness_of"], name)
     if row is None:
         return None

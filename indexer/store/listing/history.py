@@ -1,4 +1,4 @@
-"""What tags pointed to, and when: of one tag, of a repository as it was, of a digest; and versions that were moved."""
+"""What tags pointed to, and when: of one tag, of a repository as it was, of a digest; and full versions that moved."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from indexer.oci.digest import Digest, digest_to_bytes
-from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.interned import SQL as IDS
 from indexer.store.listing.keyset import Column, KeyPart, orders_of
 from indexer.store.listing.page_query import PageQuery
-from indexer.store.listing.scopes import Scope, cover
+from indexer.store.listing.scopes import Scope, restrict
 from indexer.store.listing.statement import NOTHING, Condition, look_up
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -17,7 +17,7 @@ from indexer.store.queries import load
 SQL = load("listing_history")
 
 STEP = 20_000
-"""Intervals that one request looks at where no index serves its filter."""
+"""Intervals that one request reads where no index serves its filter."""
 
 COLUMNS: Mapping[str, Column] = {
     column.name: column
@@ -39,8 +39,8 @@ _JOINS = (
 )
 _SOMEWHERE = "r.name AS repository, h.name AS tag"
 _REPOSITORY = "JOIN repository AS r ON r.id = w.repository_id"
-# What a tag points to now is found by the tag: no index has all current intervals by their manifest again. They are
-# left out of the first half by ``indexed``, for a half with a condition of its own would be sorted as a whole.
+# What a tag points to now is found by the tag: no index has the current intervals by manifest a second time. Column
+# ``indexed`` leaves them out of the first half: with a condition of its own that half would be sorted as a whole.
 _POINTING = (
     "(SELECT repository_id, name, valid_from, valid_to, manifest_id, valid_to < 'infinity' AS indexed FROM tag_history "
     "UNION ALL SELECT repository_id, name, (SELECT valid_from FROM tag_history AS h WHERE h.repository_id = "
@@ -55,7 +55,7 @@ _BEFORE = (
 
 
 def history_of_tag(*, repository_id: int, tag: str, at: datetime | None, descending: bool) -> PageQuery:
-    """Return the list of a tag's intervals by their start; ``at``: only the one that holds that instant."""
+    """Return the list of a tag's intervals by start; ``at``: only the one that contains that instant."""
     conditions: tuple[Condition, ...] = ()
     if at is not None:
         conditions = (Condition("t.valid_from <= {}", (at,)), Condition("t.valid_to > {}", (at,)))
@@ -78,9 +78,9 @@ async def history_everywhere(
     digest: Digest | None = None,
     at: datetime | None = None,
 ) -> PageQuery:
-    """Return the list of intervals by repository, tag and start, of what the filters leave.
+    """Return the list of intervals that the filters leave, by repository, tag and start.
 
-    ``at``: those that hold that instant, so that a scope's list is what it looked like then.
+    ``at``: only intervals that contain that instant: a repository as it was then.
     """
     within = await _pointing_to(connection, digest)
     filters: tuple[Condition, ...] = ()
@@ -91,10 +91,10 @@ async def history_everywhere(
         filters += (Condition("t.name = {}", (tag,)),)
     if at is not None:
         filters += (Condition("t.valid_from <= {}", (at,)), Condition("t.valid_to > {}", (at,)))
-    covered = cover(scope, searches=bool(filters))
+    restricted = restrict(scope, searches=bool(filters))
     return PageQuery(
         source=_source if digest is None else _pointing,
-        scope=(*covered.scope, *within),
+        scope=(*restricted.scope, *within),
         orders=orders_of(
             COLUMNS,
             [("repository", False), ("tag", False), ("from", False)],
@@ -103,23 +103,23 @@ async def history_everywhere(
         identity=_IDENTITY,
         outer=f"{_SOMEWHERE}, {_OUTER}",
         joins=f"{_JOINS} {_REPOSITORY}",
-        filters=(*filters, *covered.filters),
-        bound=STEP if covered.bounded else None,
-        each=covered.each,
+        filters=(*filters, *restricted.filters),
+        bound=STEP if restricted.bounded else None,
+        each=restricted.each,
     )
 
 
 def replacements(*, scope: Scope | None, after: datetime | None, before: datetime | None) -> PageQuery:
-    """Return the list of intervals, newest first, whose tag looks immutable and had another digest before."""
+    """Return the list of intervals, newest first, whose tag is a full version and had another digest before."""
     within: tuple[Condition, ...] = (Condition("t.is_replacement"),)
     if after is not None:
         within += (Condition("t.valid_from > {}", (after,)),)
     if before is not None:
         within += (Condition("t.valid_from < {}", (before,)),)
-    covered = cover(scope, searches=False)
+    restricted = restrict(scope, searches=False)
     return PageQuery(
         source=_source,
-        scope=(*covered.scope, *within),
+        scope=(*restricted.scope, *within),
         orders=orders_of(COLUMNS, [("from", True)], ties=["from", "repository", "tag"]),
         identity=_IDENTITY,
         outer=(
@@ -127,9 +127,9 @@ def replacements(*, scope: Scope | None, after: datetime | None, before: datetim
             "b.to_not_before AS previous_to_not_before, b.to_source AS previous_to_source"
         ),
         joins=f"{_JOINS} {_REPOSITORY} {_BEFORE}",
-        filters=covered.filters,
-        bound=STEP if covered.bounded else None,
-        each=covered.each,
+        filters=restricted.filters,
+        bound=STEP if restricted.bounded else None,
+        each=restricted.each,
     )
 
 
@@ -149,7 +149,7 @@ def _pointing(_part: KeyPart) -> str:
 async def _pointing_to(connection: Connection, digest: Digest | None) -> tuple[Condition, ...]:
     if digest is None:
         return ()
-    number = await connection.fetchval(WORDS["manifest_id"], digest_to_bytes(digest))
+    number = await connection.fetchval(IDS["manifest_id"], digest_to_bytes(digest))
     if number is None:
         return (NOTHING,)
     return (Condition("t.manifest_id = {}", (number,)), Condition("t.indexed"))

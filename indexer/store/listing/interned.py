@@ -1,6 +1,6 @@
-"""Interned that never change once written: facets and actors, by id, remembered in the process.
+"""Lookup values that never change once written: facets and actors, by id, cached in the process.
 
-A page then reads two joins less, and the planner has nothing to choose for them.
+So a page needs two joins less, and the planner has less to choose from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CACHE_ENTRIES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class FacetRow:
-    """What a manifest is; "" where not known or not said."""
+    """What a manifest is; "" where not known."""
 
     media_type: str
     artifact_type: str
@@ -27,7 +27,7 @@ class FacetRow:
 
 
 class Interned:
-    """A cache shared by all readers of one process; bounded, since a registry's clients choose the words."""
+    """A cache shared by all readers of one process. It is bounded, since clients of the registry choose the values."""
 
     def __init__(self) -> None:
         self._facets: dict[int, FacetRow] = {}
@@ -59,7 +59,7 @@ class Interned:
 
 
 def _make_room(cache: dict[int, Any], wanted: set[int]) -> None:
-    """Forget everything but what is wanted now where the cache is full."""
+    """Forget everything but what is wanted now, if the cache is full."""
     if len(cache) + len(wanted) > CACHE_ENTRIES:
         for number in cache.keys() - wanted:
             del cache[number]

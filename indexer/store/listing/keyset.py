@@ -1,12 +1,12 @@
-"""Order, and how to go on from a place in it: sort keys, positions, and the segments a page is read in.
+"""Order, and how to continue from a position in it: sort keys, positions, and the segments a page is read in.
 
-A page is everything *after a position*, in order. Where all sort keys run in one direction that is one row
-comparison, ``(a, b) > ($1, $2)``, which one index serves at any depth, ties included. Where it is not, the
-rest of the list is a short sequence of *segments*, each of which an index serves: for ``-size, name`` first
-the rows of the same size with a later name, then the smaller ones. Values that are not known come last in
-either direction: they are a segment of their own, since the index has them first.
+A page is everything *after a position*, in order. If all sort keys have one direction, that is one row comparison,
+``(a, b) > ($1, $2)``, which one index serves at any depth, ties included. Otherwise the rest of the list is a short
+sequence of *segments*, each of which an index serves: for ``-size, name`` first the rows of the same size with a later
+name, then the smaller ones. Unknown values come last in either direction. They are a segment of their own, since the
+index has them first.
 
-Segments are read one after the other until the page is full, most often one.
+Segments are read one after the other until the page is full. Usually one is enough.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from indexer.store.listing.statement import Condition
 
 
 class KeyPart(Enum):
-    """Which rows a segment has, by its first key: all, those whose value is known, or those whose is not."""
+    """Which rows a segment has, by its first key: all, those with a known value, or those without."""
 
     ALL = "all"
     KNOWN = "known"
@@ -32,10 +32,11 @@ class KeyPart(Enum):
 class Column:
     """What a list can be sorted by.
 
-    ``name`` is the caller's word, ``sql`` the column, ``type`` PostgreSQL's. ``absent`` is the lowest value
-    of the type where it stands for "not known". ``apart``: rows without a value are found in another way than
-    those with one (they have no row in the joined table), so the two are never read in one walk. ``beyond`` are values
-    below and above all others, of a key that only settles ties and that the index does not have.
+    - ``name``: what the caller calls it. ``sql``: the column. ``type``: PostgreSQL's type.
+    - ``absent``: the lowest value of the type, where it stands for "not known".
+    - ``apart``: rows without a value have no row in the joined table. They are found in another way than those with
+      one, so the two are never read in one scan.
+    - ``beyond``: values below and above all others, of a key that only breaks ties and is not in the index.
     """
 
     name: str
@@ -46,11 +47,11 @@ class Column:
     beyond: tuple[object, object] | None = None
 
     def selected(self, column: str) -> str:
-        """Return how ``column``, which holds this key, is selected: an instant as text, since few are looked at."""
+        """Return how ``column``, which has this key, is selected: an instant as text, since few are parsed."""
         return f"{column}::text" if self.type == "timestamptz" else column
 
     def value(self, selected: Any) -> object:
-        """Return what was selected as a position has it: None where absent."""
+        """Return a selected value as a position has it: None where absent."""
         if self.type == "timestamptz":
             return read_instant(selected)
         return selected if self.absent is None else selected or None
@@ -58,7 +59,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A column and its direction. ``reversed`` marks a page read backwards: then absent values come first."""
+    """A column and its direction. ``backwards``: the page is read backwards, with absent values first."""
 
     column: Column
     descending: bool = False
@@ -66,7 +67,7 @@ class Order:
 
     @property
     def splits(self) -> bool:
-        """True where the index's own order would put absent values at the wrong end, or has none of them."""
+        """True if the index has absent values at the wrong end, or does not have them."""
         forward_descending = self.descending != self.backwards
         return self.column.absent is not None and (self.column.apart or not forward_descending)
 
@@ -92,9 +93,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a list: the sort values of a row, each None where absent.
+    """A position in a list: the sort values of a row, each None where absent.
 
-    A page begins just beside it; ``inclusive`` where the row itself belongs to the page.
+    A page begins after it; ``inclusive``: with the row itself.
     """
 
     values: tuple[object, ...]
@@ -103,9 +104,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the list: which rows, of which part, and which keys still order them.
+    """A part of the list that one statement reads: which rows, of which ``KeyPart``, and which keys order them.
 
-    The keys before ``start`` are the same in all its rows; ``first`` is the part of the key at ``start``.
+    The keys before ``start`` are the same in all its rows. ``first`` is the part of the key at ``start``.
     """
 
     conditions: tuple[Condition, ...]
@@ -149,7 +150,7 @@ def _segment(
 
 
 def _runs(orders: Sequence[Order]) -> list[list[Order]]:
-    """Group keys that one row comparison can cover: same direction, only the first may have a part apart."""
+    """Group keys that one row comparison covers: of one direction, and only the first may be split into parts."""
     runs: list[list[Order]] = []
     for order in orders:
         if runs and not order.splits and order.descending == runs[-1][0].descending:
@@ -162,7 +163,7 @@ def _runs(orders: Sequence[Order]) -> list[list[Order]]:
 def _after(
     run: Sequence[Order], values: Sequence[object], *, inclusive: bool
 ) -> Iterator[tuple[KeyPart, tuple[Condition, ...]]]:
-    """Yield what follows ``values`` within a run of keys."""
+    """Yield the parts, with their conditions, that follow ``values`` within a run of keys."""
     first = run[0]
     if not first.splits:
         yield KeyPart.ALL, (_compare(run, values, inclusive=inclusive),)
@@ -212,9 +213,9 @@ def _compare(run: Sequence[Order], values: Sequence[object], *, inclusive: bool)
 
 
 def _compare_tied(run: Sequence[Order], values: Sequence[object], *, inclusive: bool) -> Condition:
-    """Match what follows, by keys that the index has, and then leave out the tied ones before.
+    """Match what follows by the keys that the index has, and leave out tied rows before the position.
 
-    A row comparison says the same and is planned at half the speed: the index has only a part of it.
+    A row comparison says the same, but is planned at half the speed, since the index has only a part of it.
     """
     *leading, last = run
     up_to = _compare(leading, values[:-1], inclusive=True)
@@ -229,12 +230,12 @@ def _compare_tied(run: Sequence[Order], values: Sequence[object], *, inclusive: 
 
 
 def indexed(orders: Sequence[Order]) -> Sequence[Order]:
-    """Return the keys that an index has: all but one that only settles ties."""
+    """Return the keys that an index has: all but one that only breaks ties."""
     return [order for order in orders if order.column.beyond is None]
 
 
 def behind_ties(orders: Sequence[Order], row: Sequence[object]) -> Position:
-    """Return the place behind all that is tied with a row, which has the keys that an index has, in order."""
+    """Return the position after all rows that are tied with ``row``, which has the keys of the index, in order."""
     kept = iter(row)
     return Position(
         tuple(
@@ -249,10 +250,10 @@ def behind_ties(orders: Sequence[Order], row: Sequence[object]) -> Position:
 def orders_of(
     columns: Mapping[str, Column], sort: Sequence[tuple[str, bool]], *, ties: Sequence[str]
 ) -> tuple[Order, ...]:
-    """Return the order a caller asks for: names of sort keys, each with True for descending.
+    """Return the order that a caller asks for: names of sort keys, each with True for descending.
 
-    ``ties`` are the keys that make the order total; they follow in the direction of the last key. What
-    follows a total order changes nothing and is left out.
+    ``ties`` are the keys that make the order total. They follow in the direction of the last key. Keys after a total
+    order change nothing and are left out.
     """
     chosen: list[Order] = []
     for name, descending in sort:

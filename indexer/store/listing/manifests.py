@@ -1,4 +1,4 @@
-"""Manifests: those a repository holds, and one with everything it points to and is pointed to by."""
+"""Manifests: those of a repository, and one with everything it refers to and everything that refers to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.freshness import RepositoryRef
-from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.interned import SQL as IDS
 from indexer.store.listing.interned import FacetRow, Interned
 from indexer.store.listing.keyset import Column, KeyPart, orders_of
 from indexer.store.listing.page_query import Page, PageQuery, PageRows, Row, fetch_page
@@ -20,13 +20,13 @@ from indexer.store.queries import load
 SQL = load("listing_manifests")
 
 MANY = 1000
-"""Tags, layers, children, referrers and parents of one manifest that are shown at most."""
+"""Of one manifest at most so many tags, layers, children, referrers and parents are shown."""
 TAGS_OF_EACH = 100
-"""Tags that are shown of each manifest of a list at most: a page has a thousand manifests."""
-WORDS_BYTES = 1024 * 1024
-"""Annotations that are shown of a manifest, and labels; a longer set is left out."""
-REFERRERS_WORDS_BYTES = 256 * 1024
-"""Annotations that are shown of all its referrers together, those of the newest first."""
+"""At most so many tags of each manifest of a list are shown: a page has a thousand manifests."""
+TEXT_BYTES = 1024 * 1024
+"""Annotations of a manifest are shown up to so many bytes, and so are labels. A larger set is left out."""
+REFERRERS_TEXT_BYTES = 256 * 1024
+"""Annotations of all its referrers together, the newest first."""
 
 COLUMNS: Mapping[str, Column] = {
     "pushed_at": Column(name="pushed_at", sql="t.pushed_at", type="timestamptz"),
@@ -51,7 +51,7 @@ _TAGGED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestFilter:
-    """What manifests a caller wants; None: any."""
+    """Which manifests a caller wants; None: any."""
 
     tagged: bool | None = None
     media_types: Sequence[str] | None = None
@@ -63,7 +63,7 @@ class ManifestFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestPage:
-    """Rows of a page with the words they use."""
+    """Rows of a page, and the lookup values that they refer to."""
 
     found: PageRows
     facets: Mapping[int, FacetRow]
@@ -72,7 +72,7 @@ class ManifestPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestContent:
-    """One manifest as a repository holds it."""
+    """One manifest of a repository. ``left_out``: the members that are not complete, since they would be too large."""
 
     manifest: Row
     layers: Sequence[Row]
@@ -83,13 +83,12 @@ class ManifestContent:
     facets: Mapping[int, FacetRow]
     pushed_by: str | None
     left_out: Sequence[str]
-    """Members that are not whole, since that would be more than is shown."""
 
 
 async def manifests_of_repository(
     connection: Connection, *, repository: RepositoryRef, descending: bool, wanted: ManifestFilter
 ) -> PageQuery:
-    """Return the list of the manifests a repository holds, by when they were pushed."""
+    """Return the list of a repository's manifests, by when they were pushed."""
     searches = wanted != ManifestFilter()
     return PageQuery(
         source=_source,
@@ -115,10 +114,10 @@ async def fetch_manifests(
     )
 
 
-async def find_held_manifest(connection: Connection, *, repository_id: int, digest: Digest) -> int | None:
-    """Return the id of a manifest that the repository holds."""
+async def find_manifest_id(connection: Connection, *, repository_id: int, digest: Digest) -> int | None:
+    """Return the id of a manifest, if the repository has it."""
     number: int | None = await connection.fetchval(
-        SQL["held_manifest_id"], repository_id, digest_to_bytes(digest)
+        SQL["manifest_id_of_repository"], repository_id, digest_to_bytes(digest)
     )
     return number
 
@@ -126,8 +125,8 @@ async def find_held_manifest(connection: Connection, *, repository_id: int, dige
 async def manifest_content(
     connection: Connection, interned: Interned, *, repository_id: int, manifest_id: int
 ) -> ManifestContent | None:
-    """Return a manifest with its content, and what of the repository points to it."""
-    row = await connection.fetchrow(SQL["manifest"], repository_id, manifest_id, WORDS_BYTES)
+    """Return a manifest with its content, and what in the repository refers to it."""
+    row = await connection.fetchrow(SQL["manifest"], repository_id, manifest_id, TEXT_BYTES)
     if row is None:
         return None
     more = MANY + 1
@@ -135,7 +134,7 @@ async def manifest_content(
     children = await connection.fetch(SQL["children"], manifest_id, repository_id, more)
     parents = await connection.fetch(SQL["parents"], repository_id, manifest_id, more)
     referrers = await connection.fetch(
-        SQL["referrers"], repository_id, row["digest"], more, REFERRERS_WORDS_BYTES
+        SQL["referrers"], repository_id, row["digest"], more, REFERRERS_TEXT_BYTES
     )
     tags = await connection.fetch(TAGS["names_of_manifest"], repository_id, manifest_id, more)
     facet_ids = [row["facet_id"], *_known(children), *(r["facet_id"] for r in referrers)]
@@ -179,7 +178,7 @@ async def _conditions(connection: Connection, wanted: ManifestFilter) -> tuple[C
         conditions += (Condition(_TAGGED if wanted.tagged else f"NOT {_TAGGED}"),)
     asked = (wanted.media_types, wanted.artifact_types, wanted.kinds, wanted.platforms)
     if asked != (None, None, None, None):
-        ids = [row["id"] for row in await connection.fetch(WORDS["facets_like"], *asked)]
+        ids = [row["id"] for row in await connection.fetch(IDS["facets_like"], *asked)]
         holds = "(SELECT m.facet_id FROM manifest AS m WHERE m.id = t.manifest_id) = ANY ({}::integer[])"
         conditions += (Condition(holds, (ids,)) if ids else NOTHING,)
     if wanted.subject is not None:

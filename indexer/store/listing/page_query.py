@@ -1,13 +1,13 @@
-"""Fetching a page: segments one after the other, until it is full or enough was walked.
+"""Fetches a page: segments one after the other, until it is full or enough entries were scanned.
 
-The statement is of the *late look-up* shape: sort and filters inside, on an index alone where it has
-the columns, and the rows of the page joined at the end. A plain index scan would read each row before it
-tests a filter (5 times slower where nothing matches, measured with 500,000 tags).
+The statement is a *late lookup*: sort and filters inside, on an index alone if it has the columns, and the rows of the
+page joined at the end. A plain index scan would read each row before it tests a filter (5 times slower where nothing
+matches, measured with 500,000 tags).
 
-A list may be too long to be searched to its end in one request. Then a page looks at ``bound`` entries at
-most and may be short, or empty, and still have a next one: the caller goes on from the last entry looked at. Where
-the index does not have the key that settles ties, entries that are tied are looked at together, and the bound is
-exceeded by the last of them: to sort 100,000 entries 32 at a time took longer than to look at them.
+A list may be too long to be searched to its end in one request. Then a page scans at most ``bound`` entries. It may be
+short or empty, and still have a next page: the caller continues from the last entry scanned. If the index does not have
+the key that breaks ties, tied entries are scanned together, and the last of them may exceed the bound: sorting 100,000
+entries 32 at a time took longer than scanning them.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Row = Any
 """A driver's record: columns by name."""
 
 MATCH_CHUNK = 2000
-"""Entries fetched at a time where they are matched here; RE2 takes 2 µs for each."""
+"""Entries fetched at a time where they are matched here. RE2 takes 2 µs for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What a caller wants: at most ``limit`` rows after ``position``, or before it where ``backwards``."""
+    """What a caller wants: at most ``limit`` rows after ``position``, or before it if ``backwards``."""
 
     limit: int
     position: Position | None = None
@@ -49,18 +49,20 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageRows:
-    """Rows in the list's order, and where the next and the previous page begin; None where there is none."""
+    """Rows in the list's order, and where the next and the previous page begin; None: there is none.
+
+    ``keys``: the sort keys of each row, for :func:`place`.
+    """
 
     rows: Sequence[Row]
     next: Position | None
     previous: Position | None
     keys: Sequence[Row] = ()
-    """The sort keys of each row, for ``place``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matcher:
-    """A test of the text in the column ``sql`` that is made here, since SQL is not trusted with it."""
+    """A test of the text in the column ``sql`` that is made here and not in SQL: a regular expression of the caller."""
 
     sql: str
     matches: Callable[[str], bool]
@@ -70,9 +72,13 @@ class Matcher:
 class PageQuery:
     """One list: where its rows come from, what belongs to it, its order, its filters.
 
-    ``source`` returns the FROM clause for a part of the list, with alias ``t``. ``identity`` are the columns
-    (with their types) that find a row again. ``outer`` is what is selected of a row, from ``joins``, which
-    start from ``w``: the identity of the page's rows, under the same names.
+    - ``source``: returns the FROM clause for a part of the list, with alias ``t``.
+    - ``identity``: the columns, with their types, that find a row again.
+    - ``outer``: what is selected of a row, from ``joins``, which start from ``w``: the identity of the page's rows,
+      under the same names.
+    - ``bound``: at most so many entries are scanned for a page; None: no limit.
+    - ``direct``: joins from the source itself, for a list without filters, where a late lookup gains nothing.
+    - ``each``: repositories of which each gives its own first rows, to be merged; for a few hundred at most.
     """
 
     source: Callable[[KeyPart], str]
@@ -85,9 +91,7 @@ class PageQuery:
     matcher: Matcher | None = None
     bound: int | None = None
     direct: str | None = None
-    """Joins from the source itself, for a list without filters: then looking up late gains nothing."""
     each: tuple[int, ...] | None = None
-    """Repositories of which each gives its own first rows, to be merged; for a few hundred at most."""
 
 
 async def fetch_page(connection: Connection, listing: PageQuery, page: Page) -> PageRows:
@@ -99,7 +103,7 @@ async def fetch_page(connection: Connection, listing: PageQuery, page: Page) -> 
 
 
 async def count(connection: Connection, listing: PageQuery) -> int:
-    """Count the whole list, filters included. Expensive: done only where a caller asks."""
+    """Count the whole list, filters included. Expensive: only done if a caller asks for it."""
     if listing.matcher is not None:
         unbound = replace(listing, bound=None)
         return sum([len(chunk.hits) async for chunk in _chunks(connection, unbound, None)])
@@ -109,7 +113,7 @@ async def count(connection: Connection, listing: PageQuery) -> int:
 
 
 async def count_to(connection: Connection, listing: PageQuery, *, most: int) -> int:
-    """Count the list, filters included, as far as ``most``."""
+    """Count the list, filters included, up to ``most``."""
     if listing.matcher is not None:
         hits = 0
         async for chunk in _chunks(connection, replace(listing, bound=None), None):
@@ -123,7 +127,7 @@ async def count_to(connection: Connection, listing: PageQuery, *, most: int) -> 
 
 
 async def estimate(connection: Connection, listing: PageQuery) -> int:
-    """Return how many rows the planner expects: cheap, and wrong by some factor where there are filters."""
+    """Return how many rows the planner expects: cheap, and wrong by some factor if there are filters."""
     statement = SqlStatement()
     text = f"EXPLAIN (FORMAT JSON) SELECT FROM {_all_of(listing, statement)}"
     plan = orjson.loads(await connection.fetchval(text, *statement.values))
@@ -132,7 +136,7 @@ async def estimate(connection: Connection, listing: PageQuery) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """Rows in the order they were read; where they begin, and where the walk is to be taken up again."""
+    """Rows in the order they were read; where they begin, and where to continue."""
 
     rows: Sequence[Row]
     keys: Sequence[Row]
@@ -143,7 +147,7 @@ class _Read:
 def _found(page: Page, read: _Read) -> PageRows:
     begin = read.begin if page.position is not None else None
     if page.position is not None and begin is None:
-        # An empty page: the other side begins where this one was to, with what this one left out.
+        # An empty page: the other side begins where this one would, with the row that this one left out.
         begin = Position(page.position.values, inclusive=not page.position.inclusive)
     if page.backwards:
         return PageRows(rows=read.rows[::-1], next=begin, previous=read.end, keys=read.keys[::-1])
@@ -151,14 +155,14 @@ def _found(page: Page, read: _Read) -> PageRows:
 
 
 def place(listing: PageQuery, found: PageRows, number: int) -> Position:
-    """Return the place of a row of a page, by its number from 0."""
+    """Return the position of a row of a page, by its number from 0."""
     return _position(listing, found.keys[number])
 
 
 async def _fetch(connection: Connection, listing: PageQuery, page: Page) -> _Read:
     async with AsyncExitStack() as stack:
         if listing.bound is not None:
-            # Where a walk stopped is asked in a second statement, which must see the same entries.
+            # A second statement finds where the scan stopped. It must see the same entries.
             await stack.enter_async_context(
                 connection.transaction(isolation="repeatable_read", readonly=True)
             )
@@ -183,7 +187,7 @@ async def _fetch_segments(connection: Connection, listing: PageQuery, page: Page
 
 
 async def _stopped(connection: Connection, listing: PageQuery, segment: Segment) -> Position | None:
-    """Return the last entry a bounded walk of a segment looks at, None where it reaches the segment's end."""
+    """Return the last entry that a bounded scan of a segment reads; None if it reaches the segment's end."""
     if listing.bound is None:
         return None
     statement = SqlStatement()
@@ -195,14 +199,14 @@ async def _stopped(connection: Connection, listing: PageQuery, segment: Segment)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chunk:
     hits: list[Row]
-    walked: int
+    scanned: int
     end: Position | None
 
 
 async def _chunks(
     connection: Connection, listing: PageQuery, position: Position | None
 ) -> AsyncIterator[_Chunk]:
-    """Walk the keys of a list in chunks and keep those whose text matches."""
+    """Scan the keys of a list in chunks and keep those whose text matches."""
     assert listing.matcher is not None  # noqa: S101 - the callers checked; tells mypy
     matches = listing.matcher.matches
     while True:
@@ -214,19 +218,19 @@ async def _chunks(
             if len(rows) >= MATCH_CHUNK:
                 break
         position = _position(listing, rows[-1]) if len(rows) >= MATCH_CHUNK else None
-        yield _Chunk(hits=[row for row in rows if matches(row["matched"])], walked=len(rows), end=position)
+        yield _Chunk(hits=[row for row in rows if matches(row["matched"])], scanned=len(rows), end=position)
         if position is None:
             return
 
 
 async def _fetch_matching(connection: Connection, listing: PageQuery, page: Page) -> _Read:
     hits: list[Row] = []
-    walked, end = 0, None
+    scanned, end = 0, None
     async for chunk in _chunks(connection, listing, page.position):
         hits += chunk.hits
-        walked += chunk.walked
+        scanned += chunk.scanned
         end = chunk.end
-        if len(hits) > page.limit or (listing.bound is not None and walked >= listing.bound):
+        if len(hits) > page.limit or (listing.bound is not None and scanned >= listing.bound):
             break
     kept = hits[: page.limit]
     rows, keys = await _details(connection, listing, kept)
@@ -241,7 +245,7 @@ async def _fetch_matching(connection: Connection, listing: PageQuery, page: Page
 async def _details(
     connection: Connection, listing: PageQuery, keys: Sequence[Row]
 ) -> tuple[Sequence[Row], Sequence[Row]]:
-    """Return the rows of the keys, in their order, and their keys; what was deleted meanwhile is left out."""
+    """Return the rows of the keys, in their order, and their keys, without rows that were deleted meanwhile."""
     if not keys:
         return [], []
     names = [name for name, _ in listing.identity]
@@ -262,7 +266,7 @@ def _page_statement(statement: SqlStatement, listing: PageQuery, segment: Segmen
         return _direct_statement(statement, listing, segment, limit)
     columns = [order.column.sql for order in listing.orders]
     names = _names(listing)
-    # Each column once: of two names for one the planner remembers the order of only one, and sorts again.
+    # Each column once: of two names for one column the planner knows the order of only one, and would sort again.
     inside = {name: f"t.{name}" for name, _ in listing.identity} | dict(zip(names, columns, strict=True))
     selected = ", ".join(f"{column} AS {name}" for name, column in inside.items())
     rows = _rows(statement, listing, segment, limit)
@@ -284,19 +288,19 @@ def _direct_statement(statement: SqlStatement, listing: PageQuery, segment: Segm
 
 
 def _keys(orders: Sequence[Order], columns: Sequence[str]) -> str:
-    """Return what is selected for a position: the sort keys, which the columns hold."""
+    """Return what is selected for a position: the sort keys, from these columns."""
     keys = zip(orders, columns, strict=True)
     return ", ".join(f"{order.column.selected(column)} AS k{n}" for n, (order, column) in enumerate(keys))
 
 
 def _names(listing: PageQuery) -> list[str]:
-    """Return what the page's sort keys are called within the statement."""
+    """Return the names of the page's sort keys within the statement."""
     identity = {f"t.{name}": name for name, _ in listing.identity}
     return [identity.get(order.column.sql, f"k{n}") for n, order in enumerate(listing.orders)]
 
 
 def _rows(statement: SqlStatement, listing: PageQuery, segment: Segment, limit: int) -> str:
-    """Return FROM and WHERE of a segment's rows: plain, no further than the bound, or per repository."""
+    """Return FROM and WHERE of a segment's rows: all, up to the bound, or per repository."""
     source = listing.source(segment.part)
     within = (*listing.scope, *segment.conditions)
     order = segment.order_by(listing.orders, [order.column.sql for order in listing.orders])
@@ -308,14 +312,14 @@ def _rows(statement: SqlStatement, listing: PageQuery, segment: Segment, limit: 
     if listing.bound is not None:
         keys = indexed(listing.orders)
         order = segment.order_by(keys, [order.column.sql for order in keys])
-        walked = f"SELECT t.* FROM {source} {statement.where(*within)} ORDER BY {order}"
-        walked += f" FETCH FIRST {statement.bind(listing.bound)} ROWS WITH TIES"
-        return f"({walked}) AS t {statement.where(*listing.filters)}"
+        scanned = f"SELECT t.* FROM {source} {statement.where(*within)} ORDER BY {order}"
+        scanned += f" FETCH FIRST {statement.bind(listing.bound)} ROWS WITH TIES"
+        return f"({scanned}) AS t {statement.where(*listing.filters)}"
     return f"{source} {statement.where(*within, *listing.filters)}"
 
 
 def _keys_statement(statement: SqlStatement, listing: PageQuery, segment: Segment, limit: int) -> str:
-    """Select what a position needs, what finds the row again, and the text to be matched."""
+    """Select what a position needs, what finds the row again, and the text to match."""
     assert listing.matcher is not None  # noqa: S101 - the caller checked; tells mypy
     columns = [order.column.sql for order in listing.orders]
     keys = _keys(listing.orders, columns)
@@ -327,7 +331,7 @@ def _keys_statement(statement: SqlStatement, listing: PageQuery, segment: Segmen
 
 
 def _boundary_statement(statement: SqlStatement, listing: PageQuery, segment: Segment, bound: int) -> str:
-    """Select the position of the last entry that a walk of ``bound`` entries looks at, filters aside."""
+    """Select the position of the last entry that a scan of ``bound`` entries reads, without filters."""
     orders = indexed(listing.orders)
     columns = [order.column.sql for order in orders]
     keys = _keys(orders, columns)

@@ -36,7 +36,7 @@ _OUTER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryFilter:
-    """What repositories a caller wants; None: any. ``granted``: those the caller may know of."""
+    """Which repositories a caller wants; None: any. ``granted``: those the caller may see."""
 
     name: str | None = None
     prefix: str | None = None

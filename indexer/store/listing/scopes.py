@@ -9,14 +9,14 @@ from indexer.store.listing.statement import NOTHING, Condition, SqlStatement, st
 from indexer.store.pool import Connection
 
 SPREAD_AT_MOST = 300
-"""For so many repositories it is cheaper to ask each for its newest and merge, than to walk everything."""
+"""Up to so many repositories it is cheaper to read the newest rows of each and merge them than to scan everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Ids of repositories, how many tags they have together, and whether indexes of large ones have them all.
+    """Ids of repositories, how many tags they have together, and whether all of them are large.
 
-    ``granted``: the caller may not know of any other.
+    ``granted``: the caller may not see any other.
     """
 
     ids: tuple[int, ...]
@@ -32,7 +32,7 @@ async def find_scope(
     prefix: str | None = None,
     granted: Iterable[str] | None = None,
 ) -> Scope | None:
-    """Return the repositories that names (none: any), a prefix and a caller's grants leave; None: all of them."""
+    """Return the repositories that names (none: any), a prefix and the caller's grants leave; None: all."""
     conditions: list[Condition] = []
     if repositories:
         conditions.append(Condition("name = ANY ({}::text[])", (list(repositories),)))
@@ -54,10 +54,10 @@ async def find_scope(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cover:
-    """How a list is kept to a scope: see the members of ``Listing`` of the same names.
+class Restriction:
+    """How a list is restricted to a scope: see the members of ``PageQuery`` of the same names.
 
-    ``bounded``: it may pass over many entries that do not belong to it.
+    ``bounded``: the list may scan many entries that do not belong to it.
     """
 
     scope: tuple[Condition, ...] = ()
@@ -66,29 +66,29 @@ class Cover:
     bounded: bool = False
 
 
-def cover(  # noqa: PLR0911 - a table of cases
+def restrict(  # noqa: PLR0911 - a table of cases
     scope: Scope | None, *, searches: bool, found: bool = False
-) -> Cover:
-    """Decide how to keep a list to a scope.
+) -> Restriction:
+    """Decide how to restrict a list to a scope.
 
-    ``found``: another filter has an index that finds the few entries there can be. ``searches``: the others may
-    pass over many. One repository has its own index. A few give their newest each, unless that may mean a search
-    in each. More are found by walking everything; but where a caller may not know of the others, only their own entries
-    are walked: a bounded walk ends anywhere, and how far it came would tell of entries that are not shown.
+    ``found``: an index of another filter finds the few entries there can be. ``searches``: filters without an index may
+    scan many entries. One repository has its own index. Of a few, each gives its newest rows, unless that may mean a
+    search in each. For more, everything is scanned. But if the caller may not see the other repositories, only its own
+    entries are scanned: where a bounded scan ends would tell how many entries are not shown.
     """
     if scope is None:
-        return Cover(bounded=searches and not found)
+        return Restriction(bounded=searches and not found)
     if not scope.ids:
-        return Cover(filters=(NOTHING,))
+        return Restriction(filters=(NOTHING,))
     if found:
-        return Cover(filters=(of_repositories(scope),))
+        return Restriction(filters=(of_repositories(scope),))
     if len(scope.ids) == 1:
-        return Cover(scope=(Condition("t.repository_id = {}", scope.ids),), bounded=searches)
+        return Restriction(scope=(Condition("t.repository_id = {}", scope.ids),), bounded=searches)
     if len(scope.ids) <= SPREAD_AT_MOST and not searches:
-        return Cover(each=scope.ids)
+        return Restriction(each=scope.ids)
     if scope.granted:
-        return Cover(scope=(of_repositories(scope),), bounded=True)
-    return Cover(filters=(of_repositories(scope),), bounded=True)
+        return Restriction(scope=(of_repositories(scope),), bounded=True)
+    return Restriction(filters=(of_repositories(scope),), bounded=True)
 
 
 def of_repositories(scope: Scope) -> Condition:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A piece of a WHERE clause: ``{}`` in ``text`` stands for each of ``values``, in order.
+    """A part of a WHERE clause: each ``{}`` in ``text`` stands for one of ``values``, in order.
 
-    ``text`` is ours, written in this package; what came from a caller is only ever in ``values``.
+    ``text`` is written in this package. What comes from a caller is only in ``values``.
     """
 
     text: str
@@ -38,25 +38,25 @@ class SqlStatement:
         return "".join(piece + place for piece, place in zip(pieces, [*bound, ""], strict=True))
 
     def where(self, *conditions: Condition) -> str:
-        """Return ``WHERE a AND b`` or nothing."""
+        """Return ``WHERE a AND b``, or an empty text without conditions."""
         return "WHERE " + " AND ".join(self.text(c) for c in conditions) if conditions else ""
 
 
 def look_up(table: str, alias: str, *keys: str) -> str:
-    """Return a join that finds the row of ``table`` again that ``w`` names: one index look-up for each row of the page.
+    """Return a join that finds the row of ``table`` that ``w`` names: one index lookup for each row of the page.
 
-    Joined plainly, the planner may carry ``w``'s columns over to a third table of the statement, use half of the
-    primary key, and read a whole repository for each row (measured: 700,000 pages of the database). It cannot take a
-    LIMIT apart.
+    With a plain join the planner may use ``w``'s columns for a third table of the statement, use half of the primary
+    key, and read a whole repository for each row (measured: 700,000 pages of the database). It cannot do so with a
+    LIMIT.
     """
     same = " AND ".join(f"{alias}.{key} = w.{key}" for key in keys)
     return f"JOIN LATERAL (SELECT * FROM {table} AS {alias} WHERE {same} LIMIT 1) AS {alias} ON true"
 
 
 def starts_with(column: str, prefix: str) -> tuple[Condition, ...]:
-    """Match a prefix as a range, which any plan can use an index for; ``LIKE`` and ``^@`` lose it (measured).
+    """Match a prefix as a range, for which any plan can use an index; with ``LIKE`` and ``^@`` some do not (measured).
 
-    Names are ASCII under ``COLLATE "C"``: the bound is the prefix with its last character raised by one.
+    Names are ASCII under ``COLLATE "C"``: the upper bound is the prefix with its last character raised by one.
     """
     if not prefix.isascii():
         return (NOTHING,)
@@ -70,7 +70,7 @@ def contains(column: str, text: str) -> Condition:
 
 
 def matches_glob(column: str, pattern: str) -> tuple[Condition, ...]:
-    """Match ``*`` (any run) and ``?`` (one character); the literal beginning becomes a range."""
+    """Match ``*`` (any characters) and ``?`` (one character); the literal beginning becomes a range."""
     literal = pattern.split("*", 1)[0].split("?", 1)[0]
     while "**" in pattern:
         pattern = pattern.replace("**", "*")

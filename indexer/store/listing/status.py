@@ -1,4 +1,4 @@
-"""How everything is doing: what waits, what was heard from whom, how well the tags are verified."""
+"""The status: what waits, what each registry instance sent, how well the tags are verified."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from indexer.store import loops, loss, traits, verification_latency
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
-if TYPE_CHECKING:  # a status is asked for at the command line, and lists nothing page by page
+if TYPE_CHECKING:  # `reconciler status` imports this, and needs no lists
     from indexer.store.listing.page_query import Row
 
 SQL = load("listing_status")
 
 INSTANCES = 100
-"""Registry processes that are shown at most: each restart makes a new one."""
+"""At most so many registry instances are shown: each restart makes a new one."""
 
 PROCESSES = 100
 INTERVALS = 5
-"""Of each process; older ones stay in the database for a while."""
+"""At most so many intervals of each process are shown. Older ones stay in the database for a while."""
 
 TREND = 10
-"""Walks of everything."""
+"""So many full reconciles are shown."""
 
 COUNTED_EXACTLY = 200_000
-"""Up to so many tags verification is counted, above it is estimated from a sample of that size."""
+"""Up to so many tags verification is counted exactly, above from a sample of that size."""
 
 RECENTLY = timedelta(minutes=15)
 LATELY = timedelta(hours=24)
@@ -38,7 +38,7 @@ MEASURED = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRow:
-    """One registry process by its debug address; ``intervals``: the latest first."""
+    """One registry process, by its debug address. ``intervals``: the latest first."""
 
     account: Account
     ended_at: datetime | None
@@ -48,32 +48,32 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusRows:
-    """One look at everything, as rows."""
+    """The status as rows.
+
+    - ``trend``: what the newest full reconciles found, the latest first.
+    - ``downtimes``: by instance without counters, what our own downtimes may have cost.
+    - ``traits``: what kind of registry this is.
+    """
 
     ingest: Row
     backlog: Mapping[str, Row]
     instances: Sequence[Row]
     last_walk: Row | None
     trend: Sequence[Row]
-    """What the newest walks of everything found, the latest first."""
-
     loops: Sequence[Row]
     totals: Row
     processes: Sequence[ProcessRow]
     downtimes: Mapping[int, Sequence[LossStatement]]
-    """What our own downtimes may have cost, by instance: of those whose counters were not read."""
-
     traits: Mapping[traits.Trait, traits.TraitState]
-    """What the registry was found to be like."""
 
     def intervals_of(self, instance: Row) -> Sequence[LossStatement]:
-        """Return what was claimed of an instance's events, by its counters or without, the latest first."""
+        """Return the loss statements of an instance, by its counters or without, the latest first."""
         process = self.process_of(instance)
         found = [*(process.intervals if process is not None else ()), *self.downtimes[instance["id"]]]
         return sorted(found, key=lambda each: each.to_at, reverse=True)[:INTERVALS]
 
     def process_of(self, instance: Row) -> ProcessRow | None:
-        """Return the process that is known to be an instance."""
+        """Return the process that is known to be this instance."""
         return next((each for each in self.processes if each.account.instance_id == instance["id"]), None)
 
     def loss_of(self, instance: Row) -> LossStatement:
@@ -90,7 +90,7 @@ class StatusRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Shares of all tags, 0 to 1; None where there are no tags."""
+    """How well the tags are verified: shares of all tags, 0 to 1; None: there are no tags."""
 
     verified: float | None
     within_15_minutes: float | None
@@ -100,17 +100,17 @@ class Verification:
     pushes: int
     """Of the last hour, that were verified."""
     median_seconds: float | None
-    """From the event to the look that agreed, of these."""
+    """From the event to the observation that agreed, of these."""
     p99_seconds: float | None
 
 
 async def newest_reconciles(connection: Connection, *, limit: int) -> Sequence[Row]:
-    """Return what the newest walks of everything that came to an end found, the latest first."""
+    """Return what the newest full reconciles that ended found, the latest first."""
     return list(await connection.fetch(SQL["trend"], limit))
 
 
 async def status(connection: Connection) -> StatusRows:
-    """Return how everything is doing."""
+    """Return the status."""
     backlog = await connection.fetch(SQL["backlog"])
     instances = await connection.fetch(SQL["instances"], INSTANCES)
     ids = [row["id"] for row in instances]
@@ -129,7 +129,7 @@ async def status(connection: Connection) -> StatusRows:
 
 
 async def verification(connection: Connection, *, tags: int, now: datetime) -> Verification:
-    """Return how well the tags are verified. Reads all tags or a large sample: not for every call."""
+    """Return how well the tags are verified. Reads all tags or a large sample, so it is not for every call."""
     since = (now - RECENTLY, now - LATELY)
     sampled = tags > COUNTED_EXACTLY
     if sampled:
@@ -171,7 +171,7 @@ async def _processes(connection: Connection) -> list[ProcessRow]:
 
 
 def _now(account: Account, ended_at: datetime | None, statements: Sequence[LossStatement]) -> LossStatement:
-    """Of a process that ended, the last word is what was said of its end."""
+    """Return the current statement; of a process that ended, the one about its end."""
     if ended_at is not None and statements:
         return statements[0]
     return current_statement(account, statements)

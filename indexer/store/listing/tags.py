@@ -9,11 +9,11 @@ from functools import partial
 
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store.listing.freshness import RepositoryRef
-from indexer.store.listing.interned import SQL as WORDS
+from indexer.store.listing.interned import SQL as IDS
 from indexer.store.listing.interned import FacetRow, Interned
 from indexer.store.listing.keyset import Column, KeyPart, Order, orders_of
 from indexer.store.listing.page_query import Matcher, Page, PageQuery, PageRows, Row, fetch_page
-from indexer.store.listing.scopes import Cover, Scope, cover
+from indexer.store.listing.scopes import Restriction, Scope, restrict
 from indexer.store.listing.statement import (
     NOTHING,
     Condition,
@@ -28,13 +28,13 @@ from indexer.store.queries import load
 SQL = load("listing_tags")
 
 SEARCHED_TO_THE_END = 50_000
-"""Up to so many tags a filter that matches nothing costs 10 ms; longer lists are searched in steps."""
+"""Up to so many tags a filter that matches nothing takes 10 ms. Longer lists are searched in steps."""
 
 SORTED_BY_CHECKS = 10_000
 """Up to so many tags are sorted by checks: 10 ms for each page (measured), or each chunk of a regular expression."""
 
 STEP = 20_000
-"""Entries that one request looks at in a longer list: 2.7 ms (measured)."""
+"""Entries that one request scans in a longer list: 2.7 ms (measured)."""
 
 COLUMNS: Mapping[str, Column] = {
     column.name: column
@@ -54,7 +54,7 @@ COLUMNS: Mapping[str, Column] = {
         Column(name="first_seen_at", sql="t.first_seen_at", type="timestamptz"),
     )
 }
-"""Sort keys of tags wherever they are, by the word a caller uses."""
+"""Sort keys of tags, in one repository and across, by the name that a caller uses."""
 
 OF_REPOSITORY: Mapping[str, Column] = {
     **COLUMNS,
@@ -62,19 +62,19 @@ OF_REPOSITORY: Mapping[str, Column] = {
         name="last_checked_at", sql="t.last_checked_at", type="timestamptz", absent="'-infinity'", apart=True
     ),
 }
-"""Sort keys of one repository's tags: no index has the order of checks, so a page sorts them all."""
+"""Sort keys of one repository's tags. No index has the order of checks, so a page sorts them all."""
 
 EVERYWHERE: Mapping[str, Column] = {
     **COLUMNS,
     "repository": Column(name="repository", sql="t.repository_id", type="integer"),
 }
-"""The same across repositories, where repository and name settle ties (docs/adr/0062)."""
+"""Sort keys across repositories, where repository and name break ties (docs/adr/0062)."""
 
 WITH_REPOSITORY = frozenset({"name", "published_at"})
 """Sort keys of which every repository has an index, so that several can be merged."""
 
 OF_LARGE = frozenset({"semver", "created_at", "size", "first_seen_at"})
-"""Sort keys whose indexes have the tags of large repositories alone."""
+"""Sort keys whose indexes have only the tags of large repositories."""
 
 _IDENTITY = (("repository_id", "integer"), ("name", "text"))
 _OUTER = (
@@ -83,7 +83,7 @@ _OUTER = (
     "t.pushed_by, "
     "t.verified_at::text, t.broken_reason"
 )
-# LIMIT keeps the look-up of pulls a look-up: a merge join of both tables by name would read all pulls up to the page.
+# LIMIT makes it a lookup for each row: a merge join of both tables by name would read all pulls up to the page.
 _DIRECT = (
     "LEFT JOIN manifest AS m ON m.id = t.manifest_id "
     "LEFT JOIN LATERAL (SELECT last_pulled_at, pull_count FROM tag_pull AS p "
@@ -97,7 +97,7 @@ _REPOSITORY = "JOIN repository AS r ON r.id = t.repository_id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Apart:
-    """A time that is kept apart from tags, in a table that has a row only of the tags that have one."""
+    """A time that is not in table `tag` but in one that only has rows of the tags that have such a time."""
 
     column: str
     table: str
@@ -111,7 +111,7 @@ class _Apart:
 
     @property
     def joined(self) -> str:
-        """Return what joins the table, to be put behind ``tag AS t``."""
+        """Return what joins the table, to be put after ``tag AS t``."""
         a = self.alias
         return f" LEFT JOIN {self.table} AS {a} ON {a}.repository_id = t.repository_id AND {a}.name = t.name"
 
@@ -134,11 +134,11 @@ _NOT_ELSEWHERE = Condition("NOT t.elsewhere")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagFilter:
-    """What tags a caller wants; None: any. All must hold; of several values of one, any.
+    """Which tags a caller wants; None: any. All conditions must hold; of several values of one, any.
 
-    Times are exclusive bounds, sizes inclusive. ``name_matches`` is a test made in Python (a regular
-    expression). Tags whose value is not known match no bound on it, but ``not_pulled_since`` and ``not_checked_since``:
-    that a tag was not pulled since then is true, too, of one that never was.
+    Times are exclusive bounds, sizes inclusive. ``name_matches`` is a test in Python (a regular expression). A tag
+    whose value is not known matches no bound on it, except ``not_pulled_since`` and ``not_checked_since``: a tag that
+    was never pulled was not pulled since then.
     """
 
     name: str | None = None
@@ -169,7 +169,7 @@ class TagFilter:
 
     @property
     def asks_apart(self) -> frozenset[str]:
-        """The times kept apart from tags that must be joined."""
+        """The times in other tables that must be joined."""
         bounds = (
             ("last_pulled_at", self.pulled_after),
             ("last_pulled_at", self.pulled_before),
@@ -180,12 +180,12 @@ class TagFilter:
 
     @property
     def has_index(self) -> bool:
-        """True where an index finds the few tags that can match, so that no search needs a bound."""
+        """True if an index finds the few tags that can match, so that no search needs a bound."""
         return self.digest is not None or self.name_prefix is not None
 
     @property
     def searches(self) -> bool:
-        """True where a walk may pass over many tags that do not match."""
+        """True if a scan may read many tags that do not match."""
         tested = (
             self.name,
             self.name_glob,
@@ -218,7 +218,7 @@ class TagFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagPage:
-    """Rows of a page with the words they use."""
+    """Rows of a page, and the lookup values that they refer to."""
 
     found: PageRows
     facets: Mapping[int, FacetRow]
@@ -237,8 +237,8 @@ async def tags_of_repository(
     of_large = orders[0].column.name in OF_LARGE
     scope: tuple[Condition, ...] = (Condition("t.repository_id = {}", (repository.id,)),)
     if of_large and repository.large:
-        scope += (Condition("t.large"),)  # all are: it admits the index
-    # What is sorted whole is joined late, when it is cut to the page.
+        scope += (Condition("t.large"),)  # all its tags are: with this condition the index is used
+    # What is sorted as a whole is joined late, after it is cut to the page.
     late = any(order.column.apart for order in orders) or (of_large and not repository.large)
     within, filters = await _conditions(connection, wanted, orders[0].column)
     bounded = repository.tag_count > SEARCHED_TO_THE_END and wanted.searches and not wanted.has_index
@@ -266,41 +266,41 @@ async def tags_everywhere(
     """Return the list of all repositories' tags, to be paged or counted; ``scope`` restricts the repositories."""
     orders = orders_of(EVERYWHERE, sort, ties=["repository", "name"])
     within, conditions = await _conditions(connection, wanted, orders[0].column)
-    covered = _cover_everywhere(orders[0].column, scope, wanted)
+    restricted = _restrict_everywhere(orders[0].column, scope, wanted)
     apart = orders[0].column.apart
     plain = orders[0].column.name in WITH_REPOSITORY
     return PageQuery(
         source=partial(_source_everywhere if apart else _source, orders, wanted),
-        scope=(*covered.scope, *within),
+        scope=(*restricted.scope, *within),
         orders=orders,
         identity=_IDENTITY,
         outer=f"r.name AS repository, {_OUTER}",
         joins=f"{_JOINS} {_REPOSITORY}",
         direct=f"{_DIRECT} {_REPOSITORY}" if plain else None,
-        filters=(*conditions, *covered.filters, *((_NOT_ELSEWHERE,) if apart else ())),
+        filters=(*conditions, *restricted.filters, *((_NOT_ELSEWHERE,) if apart else ())),
         matcher=_matcher(wanted),
-        bound=STEP if covered.bounded else None,
-        each=covered.each,
+        bound=STEP if restricted.bounded else None,
+        each=restricted.each,
     )
 
 
-def _cover_everywhere(key: Column, scope: Scope | None, wanted: TagFilter) -> Cover:
-    """Decide how to keep a list of tags to a scope.
+def _restrict_everywhere(key: Column, scope: Scope | None, wanted: TagFilter) -> Restriction:
+    """Decide how to restrict a list of tags to a scope.
 
-    Few tags are read and sorted whole, repository by repository. Of many, one repository has its own index, and
-    otherwise all tags are walked in the order of the key, a bounded number of them.
+    Few tags are read and sorted as a whole, repository by repository. Of many, one repository has its own index;
+    otherwise all tags are scanned in the order of the key, a bounded number of them.
     """
     searches = wanted.searches_everywhere or key.apart
     short = scope is not None and scope.tags <= SEARCHED_TO_THE_END
     if key.name in WITH_REPOSITORY or scope is None or wanted.digest is not None:
-        return cover(scope, searches=searches and not short, found=wanted.digest is not None)
+        return restrict(scope, searches=searches and not short, found=wanted.digest is not None)
     if len(scope.ids) == 1 and (scope.large or key.apart):
-        admitted = () if key.apart else (Condition("t.large"),)
-        own = (Condition("t.repository_id = {}", scope.ids), *admitted)
-        return Cover(scope=own, bounded=searches and not short)
+        condition = () if key.apart else (Condition("t.large"),)
+        own = (Condition("t.repository_id = {}", scope.ids), *condition)
+        return Restriction(scope=own, bounded=searches and not short)
     if short and scope.ids:
-        return Cover(each=scope.ids)
-    return cover(scope, searches=True)
+        return Restriction(each=scope.ids)
+    return restrict(scope, searches=True)
 
 
 async def fetch_tags(connection: Connection, interned: Interned, listing: PageQuery, page: Page) -> TagPage:
@@ -310,7 +310,7 @@ async def fetch_tags(connection: Connection, interned: Interned, listing: PageQu
 
 
 async def with_interned(connection: Connection, interned: Interned, found: PageRows) -> TagPage:
-    """Return rows of tags with the words they use."""
+    """Return rows of tags with the lookup values that they refer to."""
     return TagPage(
         found=found,
         facets=await interned.facets(connection, (row["facet_id"] for row in found.rows)),
@@ -324,9 +324,10 @@ async def find_tag(connection: Connection, *, repository_id: int, name: str) -> 
 
 
 def _source(orders: Sequence[Order], wanted: TagFilter, part: KeyPart) -> str:
-    """Return where tags come from: what is kept apart is joined only where it is asked for.
+    """Return where tags come from. Times in other tables are joined only if they are asked for.
 
-    Where it is the first key, the known part comes in the order of its own table, the absent one without its rows.
+    If such a time is the first key, the known part comes in the order of its own table, the absent part without its
+    rows.
     """
     leading = None if part is KeyPart.ALL else _leading(orders)
     values, joins = _others(orders, wanted, leading)
@@ -345,9 +346,9 @@ def _source(orders: Sequence[Order], wanted: TagFilter, part: KeyPart) -> str:
 
 
 def _source_everywhere(orders: Sequence[Order], wanted: TagFilter, part: KeyPart) -> str:
-    """Return the same of tags across repositories by when they were pulled: none of its parts hides tags.
+    """Return the same of tags across repositories by when they were pulled: its absent part has all tags.
 
-    What was pulled is left out by a filter, so that a walk of a bounded number of tags ends where it should.
+    A filter leaves out those that were pulled, so that a scan of a bounded number of tags ends where it should.
     """
     leading = _leading(orders)
     if part is not KeyPart.ABSENT or leading is None:
@@ -360,12 +361,12 @@ def _source_everywhere(orders: Sequence[Order], wanted: TagFilter, part: KeyPart
 
 
 def _leading(orders: Sequence[Order]) -> _Apart | None:
-    """Return what the first sort key is, where that is kept apart."""
+    """Return the table of the first sort key, if it is a time in another table."""
     return next((each for each in _APART if each.column == orders[0].column.name), None)
 
 
 def _others(orders: Sequence[Order], wanted: TagFilter, leading: _Apart | None) -> tuple[str, str]:
-    """Return what selects and joins the times that are asked for, but for the leading one."""
+    """Return what selects and joins the times that are asked for, without the leading one."""
     asked = wanted.asks_apart | {order.column.name for order in orders}
     others = [each for each in _APART if each is not leading and each.column in asked]
     return "".join(each.value for each in others), "".join(each.joined for each in others)
@@ -378,7 +379,7 @@ def _matcher(wanted: TagFilter) -> Matcher | None:
 async def _conditions(
     connection: Connection, wanted: TagFilter, key: Column
 ) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
-    """Return bounds on the first sort key, which say where a walk begins and ends, and all other conditions."""
+    """Return bounds on the first sort key, which say where a scan begins and ends, and all other conditions."""
     ranges = [*_range_conditions(wanted), *_conditions_apart(wanted, key)]
     within = tuple(condition for of, condition in ranges if of == key.name)
     others = (
@@ -428,7 +429,7 @@ def _range_conditions(wanted: TagFilter) -> _Ranges:
 
 
 def _conditions_apart(wanted: TagFilter, key: Column) -> _Ranges:
-    """Match by pulls and checks that are not on record; where the time is the first key, each row has it, or none's."""
+    """Match by pulls and checks that are not on record. If the time is the first key, each row has it or a sentinel."""
     ranges: _Ranges = ()
     never, pulled = wanted.never_pulled, "last_pulled_at"
     if never is not None and key.name == pulled:
@@ -450,16 +451,16 @@ async def _facet_conditions(connection: Connection, wanted: TagFilter) -> tuple[
     asked = (wanted.media_types, wanted.artifact_types, wanted.kinds, wanted.platforms)
     if asked == (None, None, None, None):
         return ()
-    ids = [row["id"] for row in await connection.fetch(WORDS["facets_like"], *asked)]
+    ids = [row["id"] for row in await connection.fetch(IDS["facets_like"], *asked)]
     return (Condition("t.facet_id = ANY ({}::integer[])", (ids,)) if ids else NOTHING,)
 
 
 async def _identity_conditions(connection: Connection, wanted: TagFilter) -> tuple[Condition, ...]:
     conditions: tuple[Condition, ...] = ()
     if wanted.digest is not None:
-        number = await connection.fetchval(WORDS["manifest_id"], digest_to_bytes(wanted.digest))
+        number = await connection.fetchval(IDS["manifest_id"], digest_to_bytes(wanted.digest))
         conditions += (Condition("t.manifest_id = {}", (number,)) if number is not None else NOTHING,)
     if wanted.pushed_by is not None:
-        number = await connection.fetchval(WORDS["actor_id"], wanted.pushed_by)
+        number = await connection.fetchval(IDS["actor_id"], wanted.pushed_by)
         conditions += (Condition("t.pushed_by = {}", (number,)) if number is not None else NOTHING,)
     return conditions

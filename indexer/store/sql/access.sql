@@ -24,7 +24,7 @@ ON CONFLICT (key) DO UPDATE SET
     line = excluded.line
 RETURNING key
 
--- name: take_ripe
+-- name: take_pending
 -- Takes out at most $2 that were first received before $1, oldest first.
 WITH taken AS (
     DELETE FROM access_log_pending WHERE key IN (

@@ -54,7 +54,7 @@ WHERE id = $1 AND done_at IS NULL FOR UPDATE SKIP LOCKED
 -- The deliveries $1 are done at $2.
 UPDATE inbox SET done_at = $2 WHERE id = ANY ($1::bigint[])
 
--- name: put_off
+-- name: delay_deliveries
 -- The deliveries $1 wait for $2 because of $3; where $4 each of them failed by itself, which is counted.
 UPDATE inbox SET retry_at = clock_timestamp() + $2::interval, last_error = $3,
                  attempts = attempts + CASE WHEN $4 THEN 1 ELSE 0 END

@@ -16,7 +16,7 @@ LEFT JOIN blob AS config ON config.digest = m.config_digest
 LEFT JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id
 WHERE m.id = $2
 
--- name: held_manifest_id
+-- name: manifest_id_of_repository
 -- The id of the manifest with digest $2, where repository $1 (id) holds it.
 SELECT m.id FROM manifest AS m
 JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id AND h.deleted_at IS NULL

@@ -57,11 +57,11 @@ WHERE id = $1
 -- Closes the account of address $1 at $2.
 UPDATE registry_process SET ended_at = $2 WHERE address = $1 AND ended_at IS NULL
 
--- name: note_unread
+-- name: record_unreadable
 -- Says of the account of address $1 why it could not be read: $2.
 UPDATE registry_process SET error = $2 WHERE address = $1 AND ended_at IS NULL
 
--- name: prolong_statement
+-- name: extend_statement
 -- Prolongs to $3 what was claimed of process $1 up to $2, if that is that nothing was lost; true if so.
 UPDATE loss_interval SET to_at = $3
 WHERE id = (SELECT id FROM loss_interval WHERE process_id = $1 ORDER BY to_at DESC, id DESC LIMIT 1)
@@ -74,12 +74,12 @@ RETURNING true
 INSERT INTO loss_interval (process_id, instance_id, state, from_at, to_at, lost, because, needs_reconcile, waiting_at_end)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 
--- name: drop_counted
+-- name: drop_covered
 -- Drops what was claimed of instances for downtimes of ours that their own counters cover from end to end.
 DELETE FROM loss_interval AS l USING registry_process AS p
 WHERE l.instance_id = p.instance_id AND p.began_at <= l.from_at AND coalesce(p.ended_at, p.accounted_until) >= l.to_at
 
--- name: shorten_counted
+-- name: shorten_covered
 -- Ends what was claimed of instances where their own counters begin, if these cover the rest.
 UPDATE loss_interval AS l SET to_at = p.began_at FROM registry_process AS p
 WHERE l.instance_id = p.instance_id AND p.began_at > l.from_at AND p.began_at < l.to_at

@@ -14,22 +14,22 @@ UPDATE audit_part SET last_position = $2, closed_at = $3 WHERE first_position = 
 -- A part begins at $1, opened at $2.
 INSERT INTO audit_part (first_position, opened_at) VALUES ($1, $2)
 
--- name: relabel_part
+-- name: set_part_opened
 -- The open part that begins at $1 is opened at $2.
 UPDATE audit_part SET opened_at = $2 WHERE first_position = $1 AND last_position IS NULL
 
--- name: unpacked_part
+-- name: part_to_reindex
 -- The first of the closed parts that are in the log and were not packed.
 SELECT first_position FROM audit_part
 WHERE last_position IS NOT NULL AND dropped_at IS NULL AND reindexed_at IS NULL ORDER BY first_position LIMIT 1
 
 -- name: indexes_of_part
 -- The indexes of table $1, and which are whole: one that was being built when its builder ended is not.
-SELECT c.relname AS name, i.indisvalid AS whole
+SELECT c.relname AS name, i.indisvalid AS valid
 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE i.indrelid = to_regclass($1) ORDER BY c.relname
 
--- name: mark_packed
+-- name: mark_reindexed
 -- The part that begins at $1 was packed at $2.
 UPDATE audit_part SET reindexed_at = $2 WHERE first_position = $1
 

@@ -1,6 +1,6 @@
 -- name: count_pending
 -- How much walk $1 holds back, by noun and by whether the registry knows the repository.
-SELECT is_manifest, repository_vanished, count(*) AS held FROM pending_deletion WHERE run_id = $1 GROUP BY is_manifest, repository_vanished
+SELECT is_manifest, repository_vanished, count(*) AS deletions FROM pending_deletion WHERE run_id = $1 GROUP BY is_manifest, repository_vanished
 
 -- name: list_pending
 -- Tags (or manifests: $2) that walk $1 holds back, at most $3, by repository and key.
@@ -12,11 +12,11 @@ WHERE run_id = $1 AND is_manifest = $2 ORDER BY repository, key LIMIT $3
 DELETE FROM pending_deletion AS h USING unnest($2::text[], $3::text[]) AS done (repository, key)
 WHERE h.run_id = $1 AND h.is_manifest = $4 AND h.repository = done.repository AND h.key = done.key
 
--- name: decide_deletes
+-- name: record_brake_decision
 -- The brake of walk $1 was asked: deletions_allowed $2, and why not $3.
 UPDATE reconcile_run SET deletions_allowed = $2, brake_reason = $3 WHERE id = $1
 
--- name: unrepaired
+-- name: list_unrepaired
 -- The first $2 tags that walk $1 reported without repairing them, and how many those are.
 SELECT r.name AS repository, f.tag, f.expected, f.detected_at, count(*) OVER () AS all_of_them
 FROM drift_finding AS f JOIN repository AS r ON r.id = f.repository_id

@@ -18,7 +18,7 @@ SELECT pg_advisory_unlock_all()
 -- One at a time begins, joins or closes walks ($1: the lock's class); until the transaction ends.
 SELECT pg_advisory_xact_lock($1::integer, 0)
 
--- name: has_company
+-- name: has_others
 -- Whether another connection than this one works at walk $2 ($1: the lock's class).
 SELECT EXISTS (
     SELECT FROM pg_locks AS l
@@ -44,7 +44,7 @@ VALUES ($1, $2, $3, $4, $5, NOT EXISTS (
     SELECT FROM reconcile_run WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan'))
 RETURNING id, started_at, mode, cause, scope, thorough, first_reconcile, true AS alive, started_at AS active_at
 
--- name: share_out
+-- name: add_run_repositories
 -- The repositories $2 (names) become the work of walk $1, the longest not compared first.
 INSERT INTO reconcile_repository (run_id, name, position)
 SELECT $1, n.name, row_number() OVER (ORDER BY r.last_reconciled_at NULLS FIRST, n.name)
@@ -87,7 +87,7 @@ SELECT name FROM taken
 UPDATE reconcile_repository SET done_at = $4, counts = $5, undecided = $6
 WHERE run_id = $1 AND name = $2 AND worker = $3 AND done_at IS NULL
 
--- name: hold_back
+-- name: add_pending_deletions
 -- Worker $10 holds back deletions of repository $2 (name), which it has of walk $1: keys $3, all of them manifests $4,
 -- revisions $5, looked at $6, as of $7, expected $8; $9: the registry does not know the repository.
 INSERT INTO pending_deletion (run_id, repository, is_manifest, repository_vanished, key, revision, observed_at, as_of, expected)
@@ -121,10 +121,10 @@ UPDATE reconcile_run SET finished_at = $2, outcome = $3, note = coalesce($4, not
 -- What stopped walk $1 for now: $2.
 UPDATE reconcile_run SET note = $2 WHERE id = $1 AND outcome IS NULL
 
--- name: drop_shares
+-- name: drop_run_repositories
 DELETE FROM reconcile_repository WHERE run_id = $1
 
--- name: drop_all_held
+-- name: drop_pending_deletions
 DELETE FROM pending_deletion WHERE run_id = $1
 
 -- name: result_of

@@ -14,7 +14,7 @@ SELECT (SELECT position FROM audit_entry ORDER BY position LIMIT 1) AS first,
        (SELECT min(first_position) - 1 FROM audit_part WHERE dropped_at IS NULL) AS dropped
 FROM audit_log_head AS h
 
--- name: mend_damage
+-- name: clear_damages
 -- Forgets what was found between positions $1 and $2.
 DELETE FROM audit_damage WHERE position BETWEEN $1 AND $2
 

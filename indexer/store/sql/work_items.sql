@@ -10,14 +10,6 @@ SET generation = work_item.generation + 1,
     observations = 0, confirmations = 0, attempts = 0,
     due_at = greatest(least(work_item.due_at, excluded.due_at), least(work_item.last_observed_at, $4) + $6::interval)
 
--- name: add_work
--- Makes work work_item at $4 that does not wait already: kinds $1, repositories $2, keys $3.
-INSERT INTO work_item (kind, repository_id, key, due_at, waiting_since)
-SELECT new.kind, new.repository_id, new.key, $4, $4
-FROM unnest($1::text[], $2::integer[], $3::text[]) AS new (kind, repository_id, key)
-ORDER BY new.kind, new.repository_id, new.key
-ON CONFLICT (kind, repository_id, key) DO NOTHING
-
 -- name: enqueue_once
 -- Makes work work_item at $4 that is not work_item yet: kinds $1, repositories $2, keys $3. What is work_item stays as it is.
 INSERT INTO work_item (kind, repository_id, key, due_at, waiting_since)
