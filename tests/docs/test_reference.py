@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import re
+import sys
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -103,6 +104,23 @@ def test_metrics__an_alarm_that_is_spoken_of_is_in_the_list() -> None:
     _, _, alarms = (REFERENCE / "metrics.md").read_text(encoding="utf-8").partition("## Worth an alarm\n")
     assert {"indexer_audit_damaged", "indexer_own_requests_total"} <= spoken_of
     assert {name for name in spoken_of if name not in alarms} == set()
+
+
+def test_metrics__loops_are_all_named() -> None:
+    """The page names every loop by the label that its metrics have, and no other."""
+    import_everything()
+    named = {
+        value.name
+        for module in list(sys.modules.values())
+        if module.__name__.startswith(PROGRAMS)
+        for value in vars(module).values()
+        if isinstance(value, type) and hasattr(value, "run_once") and isinstance(vars(value).get("name"), str)
+    }
+    text = (REFERENCE / "metrics.md").read_text(encoding="utf-8")
+    _, _, section = text.partition("The loops of `indexer serve`:")
+    section, _, _ = section.partition("| name |")
+    listed = set(re.findall(r"`([a-z-]+)`", re.sub(r"`(?:indexer|reconciler) [a-z]+`", "", section)))
+    assert named == listed
 
 
 # --- commands --------------------------------------------------------------------------------------------
