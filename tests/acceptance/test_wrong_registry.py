@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from indexer.common import exit_codes
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER
 from tools.sample_images import Pusher, oci_image
 
@@ -127,8 +128,8 @@ def state(installation: Installation) -> Any:
     return [[item for item in items if item.get("source") != "operator"] for items in found]
 
 
-def refused(done: Done, case: str) -> None:
-    assert 1 == done.exit_code, (case, done.output, done.error)
+def refused(done: Done, case: str, exit_code: int = exit_codes.FAILED) -> None:
+    assert exit_code == done.exit_code, (case, done.output, done.error)
     assert done.error_lines or "undecided" in done.output, case
     assert len(done.error_lines) <= 1, (case, done.error_lines)
 
@@ -191,7 +192,7 @@ def test_wrong_registry__password(
     refused(filled.run("reconciler", "once", **settings), "no password")
     settings["RECONCILER_REGISTRY_USERNAME"] = HTPASSWD_USER
     half = filled.run("reconciler", "once", **settings)
-    refused(half, "half")
+    refused(half, "half", exit_codes.USAGE)
     assert "RECONCILER_REGISTRY_USERNAME" in half.error
     wrong = filled.run("reconciler", "once", **settings, RECONCILER_REGISTRY_PASSWORD="wrong-secret")
     refused(wrong, "wrong password")
