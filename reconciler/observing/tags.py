@@ -1,4 +1,4 @@
-"""Observes tags: turns the registry's answers into observations for ``inventory.apply_observation``.
+"""Observes tags: turns the registry's answers into observations for ``inventory.apply_tag_observation``.
 
 A 404 alone is no observation: the tag may be deleted, or its link may point to a manifest that is gone. A listing made
 after the 404 distinguishes the two. A tag in that listing is asked for once more, since it may have been pushed in

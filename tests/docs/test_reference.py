@@ -110,11 +110,12 @@ def test_metrics__loops_are_all_named() -> None:
     """The page names every loop by the label that its metrics have, and no other."""
     import_everything()
     named = {
-        value.name
+        label
         for module in list(sys.modules.values())
         if module.__name__.startswith(PROGRAMS)
         for value in vars(module).values()
-        if isinstance(value, type) and hasattr(value, "run_once") and isinstance(vars(value).get("name"), str)
+        if isinstance(value, type) and hasattr(value, "run_once")
+        if isinstance(label := vars(value).get("name"), str)
     }
     text = (REFERENCE / "metrics.md").read_text(encoding="utf-8")
     _, _, section = text.partition("The loops of `indexer serve`:")
