@@ -354,8 +354,8 @@ def test_inbox__list_and_retry(installation: Installation) -> None:
     assert {"operator"} == {entry["source"] for entry in retried}
     first = installation.run("indexer", "inbox", "list", "--json").json["quarantined"][0]["id"]
     discard = ("indexer", "inbox", "discard")
-    assert 2 == installation.run(*discard, "--reason", "neither ids nor all").exit_code
-    assert 2 == installation.run(*discard, str(first), "--reason", " ").exit_code
+    assert 64 == installation.run(*discard, "--reason", "neither ids nor all").exit_code
+    assert 64 == installation.run(*discard, str(first), "--reason", " ").exit_code
     assert {"discarded": 1} == installation.run(
         *discard, str(first), "--reason", "a health check", "--json"
     ).json
