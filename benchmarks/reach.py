@@ -2,15 +2,17 @@
 
 Replays, one after the other and each on connections of its own, against a real `indexer serve`:
 
-- without a token: many long fields in unfinished heads; unfinished tokens; whole long heads on connections that then
-  stay open; trailers without end; 2,000 connections that do nothing beside 200 that send a byte a second, and
-  deliveries meanwhile; more connections than the process may open files;
+- without a token: what is no request at all, or comes before one; tunnels (CONNECT) and other protocols (Upgrade) with
+  megabytes behind them; bodies that nobody allowed; many long fields in unfinished heads; unfinished tokens; whole long
+  heads on connections that then stay open; trailers without end; 2,000 connections that do nothing beside 200 that
+  send a byte a second, and deliveries meanwhile; more connections than the process may open files;
 - with a token that opens little: artifacts whose annotations are 4 MB each; an index of thousands of platforms behind
   a thousand tags; megabytes of entity tags;
 - with the registry's token: 40 bodies of 16 MiB at once; 900 MB in one compressed delivery.
 
-Prints the peak of the server's resident memory, how long a delivery and /healthz took meanwhile at worst, and the
-longest answer.
+Prints the peak of the server's resident memory, how long a delivery and /healthz took meanwhile at worst, the longest
+answer, how many connections sent more than 64 KiB without a token and were open for more than ten seconds all the
+same (and a second for the refusal to be read), and how busy the machine was.
 
     python3 dev.py bench reach [--seconds N]
 """
@@ -23,6 +25,7 @@ import contextlib
 import gzip
 import http.client
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
@@ -55,6 +58,9 @@ START = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 MEMORY_TARGET_MIB = 250
 DELIVERY_TARGET_MS = 50
 ANSWER_TARGET_MIB = 32
+HELD_BYTES = 64 * 1024
+HELD_SECONDS = 11.0
+"""Ten for the head, one in which the client can read why it was refused."""
 
 
 @dataclass
@@ -116,6 +122,10 @@ class Watched:
     pipe: Connection
     worst: Worst = field(default_factory=Worst)
     longest_answer: int = 0
+    strangers: int = 0
+    """Connections without a token."""
+    held: int = 0
+    """Of these, such as sent more than ``HELD_BYTES`` and were open for more than ``HELD_SECONDS``."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -138,21 +148,39 @@ class Watched:
 Attack = Callable[[Watched], Awaitable[object]]
 
 
-async def send(watched: Watched, *pieces: bytes, stay: float = 0.0) -> None:
-    """Send something on a connection of its own, as long as the other side takes it, and keep it open."""
+async def send(watched: Watched, *pieces: bytes) -> None:
+    """Send something on a connection of its own, as long as the other side takes it, and keep it open.
+
+    Until the other side closes it, or has kept it for too long.
+    """
     try:
-        _, writer = await asyncio.open_connection(*watched.address)
+        reader, writer = await asyncio.open_connection(*watched.address)
     except OSError:
         return
-    try:
-        async with asyncio.timeout(watched.seconds + stay):
+    watched.strangers += 1
+    sent = 0
+
+    async def write() -> None:
+        nonlocal sent
+        with contextlib.suppress(OSError):
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
-        await asyncio.sleep(stay)
-    except (OSError, TimeoutError):
-        pass
+                sent += len(piece)
+
+    async def read() -> None:
+        with contextlib.suppress(OSError):
+            while await reader.read(MIB):
+                pass
+
+    writing = asyncio.create_task(write())
+    try:
+        async with asyncio.timeout(HELD_SECONDS):
+            await read()
+    except TimeoutError:
+        watched.held += sent > HELD_BYTES
     finally:
+        writing.cancel()
         writer.close()
 
 
@@ -161,25 +189,77 @@ async def nothing(watched: Watched) -> None:
     await asyncio.sleep(watched.seconds)
 
 
+async def rubbish(watched: Watched) -> None:
+    """What no request line stands before: blank lines, another protocol's beginning, bytes, a line without end."""
+    begins = (
+        b"\r\n" * (MIB // 2),
+        b"\n" * MIB,
+        b"\r\n" * 100 + START + b"X: ",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00" * MIB,
+        b"GET /",
+        b"{",
+    )
+    more = [b"a" * MIB] * 16
+    await asyncio.gather(*(send(watched, begin, *more) for begin in begins for _ in range(25)))
+    await asyncio.gather(*(send(watched, *[b"\r\n" * (MIB // 2)] * 16) for _ in range(50)))
+
+
+async def tunnels(watched: Watched) -> None:
+    """CONNECT, and then whatever goes through a tunnel; alone, and behind a request that takes its time."""
+    connect = b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n"
+    begins = (connect, START + b"\r\n" + connect, connect * 100, connect + START * 20)
+    more = [b"\x17" * MIB] * 16
+    await asyncio.gather(*(send(watched, begin, *more) for begin in begins for _ in range(50)))
+
+
+async def upgrades(watched: Watched) -> None:
+    """A request for another protocol, and megabytes of it at once."""
+    paths = (b"/healthz", b"/readyz", b"/api/v1/feed", b"/notifications")
+    asked = [
+        b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade" + settings + b"\r\n\r\n"
+        for path in paths
+        for settings in (
+            b"\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            b", HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
+            b"\r\nUpgrade: tls/1.0\r\nContent-Length: 100000000",
+        )
+    ]
+    more = [b"\x82" * MIB] * 16
+    await asyncio.gather(*(send(watched, begin, *more) for begin in asked for _ in range(16)))
+
+
+async def unwanted_bodies(watched: Watched) -> None:
+    """Bodies that are sent without a token, to whoever takes some and to whoever takes none."""
+    begins = [
+        b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" + length + b"\r\n\r\n"
+        for path in (b"/notifications", b"/access-log", b"/healthz", b"/api/v1/tags")
+        for length in (b"Content-Length: 16777216", b"Transfer-Encoding: chunked\r\n\r\nffffff")
+    ]
+    more = [b"a" * MIB] * 16
+    await asyncio.gather(*(send(watched, begin, *more) for begin in begins for _ in range(25)))
+
+
 async def many_fields(watched: Watched) -> None:
     fields = [f"X-{number}: ".encode() + b"a" * 4_194_000 + b"\r\n" for number in range(50)]
-    await asyncio.gather(*(send(watched, START, *fields, stay=watched.seconds) for _ in range(10)))
+    await asyncio.gather(*(send(watched, START, *fields) for _ in range(10)))
 
 
 async def unfinished_tokens(watched: Watched) -> None:
     token = b"Authorization: Bearer " + b"a" * MIB
-    await asyncio.gather(*(send(watched, START, token, stay=watched.seconds) for _ in range(100)))
+    await asyncio.gather(*(send(watched, START, token) for _ in range(100)))
 
 
 async def kept_heads(watched: Watched) -> None:
     head = START + b"".join(b"X-%d: " % number + b"a" * 6000 + b"\r\n" for number in range(10)) + b"\r\n"
-    await asyncio.gather(*(send(watched, head, stay=watched.seconds) for _ in range(1000)))
+    await asyncio.gather(*(send(watched, head) for _ in range(1000)))
 
 
 async def trailers(watched: Watched) -> None:
     post = b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     fields = [f"X-{number}: ".encode() + b"a" * 900_000 + b"\r\n" for number in range(40)]
-    await asyncio.gather(*(send(watched, post, *fields, stay=watched.seconds) for _ in range(20)))
+    await asyncio.gather(*(send(watched, post, *fields) for _ in range(20)))
 
 
 async def idle_and_slow(watched: Watched) -> None:
@@ -259,6 +339,10 @@ async def bomb(watched: Watched) -> None:
 ATTACKS: tuple[Attack, ...] = (
     nothing,
     idle_and_slow,
+    rubbish,
+    tunnels,
+    upgrades,
+    unwanted_bodies,
     many_fields,
     unfinished_tokens,
     kept_heads,
@@ -333,7 +417,8 @@ async def attack(url: str, pid: int, which: Attack, seconds: float) -> Watched:
         f"{which.__name__:18} memory {worst.peak_mib:6.0f} MiB   deliveries {len(worst.deliveries):5}, "
         f"p50 {times[len(times) // 2] * 1000:6.1f} ms, p99 {times[len(times) * 99 // 100] * 1000:6.1f} ms   "
         f"healthz at worst {worst.slowest_health * 1000:6.0f} ms   "
-        f"longest answer {watched.longest_answer / MIB:5.2f} MiB\n"
+        f"longest answer {watched.longest_answer / MIB:5.2f} MiB   "
+        f"held {watched.held} of {watched.strangers}   load {os.getloadavg()[0]:.1f}\n"
     )
     sys.stdout.flush()
     return watched
@@ -365,7 +450,8 @@ async def run(options: argparse.Namespace) -> None:
         f"peak {peak:.0f} MiB (wanted: at most {MEMORY_TARGET_MIB}); longest answer {longest:.1f} MiB "
         f"(at most {ANSWER_TARGET_MIB}); deliveries under {DELIVERY_TARGET_MS} ms beside idle and slow connections: "
         f"{_share(beside.worst.deliveries):.1%}; "
-        f"with {FEW_DESCRIPTORS} open files: {_share(few.worst.deliveries):.1%}\n"
+        f"with {FEW_DESCRIPTORS} open files: {_share(few.worst.deliveries):.1%}; "
+        f"held for more than {HELD_SECONDS:.0f} s without a token: {sum(each.held for each in done)} connections\n"
     )
 
 

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import orjson
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from indexer.common.errors import StoreError, StoreUnavailable
+from indexer.common.errors import IndexerError, StoreUnavailable
 from indexer.store.migrate import check
 from indexer.store.pool import Pool, connection
 
 _NO_STORE = {"Cache-Control": "no-store"}
+_log = structlog.get_logger()
 
 
 async def healthz(_request: web.Request) -> web.Response:
@@ -25,6 +27,9 @@ READY_WITHIN_SECONDS = 0.8
 """The answer comes within a second, also where the database is stopped or the network is down."""
 GIVEN_UP_AFTER_SECONDS = 5.0
 """After that the connection is closed, and the next check opens another."""
+ABANDONED_AFTER_SECONDS = 30.0
+"""A check that has not ended by then is left alone, and another one is begun beside it: it may never end, and a database
+that is back has to show. Taking a connection may take 10 s, giving it back as long."""
 
 
 def readyz(pool: Pool) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -34,8 +39,11 @@ def readyz(pool: Pool) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(_request: web.Request) -> web.Response:
         try:
             await probe.check()
-        except StoreError as error:
+        except IndexerError as error:
             return _json(503, {"status": "not ready", "reason": str(error)})
+        except Exception:  # noqa: BLE001 - a request is answered in any case; the log has the error
+            _log.exception("readiness_unknown")
+            return _json(503, {"status": "not ready", "reason": "internal error; see the log"})
         return _json(200, {"status": "ready"})
 
     return handle
@@ -46,18 +54,36 @@ class _Probe:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._checking: asyncio.Task[None] | None = None
+        self._newest: asyncio.Task[None] | None = None
+        self._begun_at = 0.0
+        self._running: set[asyncio.Task[None]] = set()
 
     async def check(self) -> None:
-        """Raise ``StoreError`` where the database is not ready, or does not answer in time."""
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._check(), name="readyz")
-            self._checking.add_done_callback(_retrieve)
+        """Raise an ``IndexerError`` where the database is not ready, or does not answer in time."""
+        checking = self._checking()
         # Not cancelled at the deadline: a cancelled call of the driver waits for the server that hangs.
-        done, _ = await asyncio.wait({self._checking}, timeout=READY_WITHIN_SECONDS)
+        done, _ = await asyncio.wait({checking}, timeout=READY_WITHIN_SECONDS)
         if not done:
             raise StoreUnavailable(f"the database does not answer within {READY_WITHIN_SECONDS:g} s")
-        self._checking.result()
+        if checking.cancelled():
+            raise StoreUnavailable("the check of the database was cancelled")
+        checking.result()  # not that of the newest check, which another request may have begun meanwhile
+
+    def _checking(self) -> asyncio.Task[None]:
+        """Return the check that is running; begin one where none is, or where it has run for too long."""
+        now = asyncio.get_running_loop().time()
+        late = now - self._begun_at > ABANDONED_AFTER_SECONDS
+        if self._newest is None or self._newest.done() or late:
+            self._newest, self._begun_at = asyncio.create_task(self._check(), name="readyz"), now
+            self._running.add(self._newest)  # asyncio keeps no reference to a task
+            self._newest.add_done_callback(self._ended)
+        return self._newest
+
+    def _ended(self, checking: asyncio.Task[None]) -> None:
+        """Retrieve the exception of a check that no request waited for, so that asyncio does not log it."""
+        self._running.discard(checking)
+        if not checking.cancelled():
+            checking.exception()
 
     async def _check(self) -> None:
         async with connection(self._pool) as held:
@@ -67,12 +93,6 @@ class _Probe:
             except TimeoutError:
                 held.terminate()
                 raise
-
-
-def _retrieve(checking: asyncio.Task[None]) -> None:
-    """Retrieve the exception of a check that no request waited for, so that asyncio does not log it."""
-    if not checking.cancelled():
-        checking.exception()
 
 
 async def metrics(_request: web.Request) -> web.Response:

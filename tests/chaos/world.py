@@ -6,7 +6,8 @@ import asyncio
 import os
 import random
 import signal
-from contextlib import AsyncExitStack, suppress
+import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -26,6 +27,8 @@ from tools.registry_server import Endpoint, RegistryServer, RegistrySettings
 
 TOKEN, API_TOKEN = "chaos-notifications", "chaos-api"
 LOG_LEVEL = "warning"
+READY_SECONDS, SILENT_AFTER_SECONDS = 60, 10
+READY, SILENT = "is ready", "is silent"
 COPIES = 12
 """Names of copies in the storage: 3.1 on S3 lists no ``copied-10`` beside ``copied-1``."""
 
@@ -52,6 +55,9 @@ class Command:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
+
+    def last_words(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
 @dataclass
@@ -145,14 +151,44 @@ class World:
         }
 
     async def until_ready(self) -> None:
-        """Wait for the server to answer that it is ready."""
-        async with asyncio.timeout(60), aiohttp.ClientSession() as session:
-            while True:
-                with suppress(aiohttp.ClientError):
-                    async with session.get(f"http://{self.listen}/readyz") as answer:
-                        if answer.status == 200:
-                            return
-                await asyncio.sleep(0.05)
+        """Wait for the server to answer that it is ready; where it does not, say what it did instead."""
+        deadline = time.monotonic() + READY_SECONDS
+        said = "was not asked"
+        while time.monotonic() < deadline:
+            said = await self._readiness()
+            if said == READY:
+                return
+            process = self.server.process
+            if process is not None and process.poll() is not None:
+                said = f"ended with {process.poll()}"
+                break
+            if said == SILENT:
+                self._show_where_it_is()
+                break
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"the server {said}:\n{self.server.last_words()}")
+
+    async def _readiness(self) -> str:
+        """Ask once: ready, refused, or silent; ``/readyz`` has to answer within a second, and the machine is busy."""
+        limit = aiohttp.ClientTimeout(total=SILENT_AFTER_SECONDS)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=limit) as session,
+                session.get(f"http://{self.listen}/readyz") as answer,
+            ):
+                return READY if answer.status == 200 else f"answers {answer.status} {await answer.text()}"
+        except TimeoutError:  # before the others: a time-out of the client is one of them, too
+            return SILENT
+        except aiohttp.ClientError as error:
+            return f"is not reached: {error!r}"
+
+    def _show_where_it_is(self) -> None:
+        """Have every thread of the server write down where it stands, which ends the server."""
+        process = self.server.process
+        assert process is not None
+        process.send_signal(signal.SIGABRT)
+        process.send_signal(signal.SIGCONT)  # or a stopped one would never get to it
+        process.wait(timeout=READY_SECONDS)
 
     # --- faults ------------------------------------------------------------------------------------------
 
