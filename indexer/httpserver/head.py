@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _AUTHORIZATION = b"authorization:"
+_FIELD = b"\n" + _AUTHORIZATION
 
 
 class HeadWeight:
@@ -23,17 +24,28 @@ class HeadWeight:
         return self.authorization + self.others
 
     def add(self, piece: bytes) -> None:
-        """Count a piece."""
-        begin = 0
-        while begin < len(piece):
-            end = piece.find(b"\n", begin) + 1
-            self._count(piece, begin, end or len(piece))
-            if not end:
-                return
+        """Count a piece: the rest of a line, whole lines, the beginning of another."""
+        first = piece.find(b"\n") + 1
+        self._count(piece, 0, first or len(piece))
+        if first:
+            last = piece.rfind(b"\n") + 1
+            self._count_lines(piece[first:last])
             self._line = b""
-            begin = end
+            self._count(piece, last, len(piece))
+
+    def _count_lines(self, lines: bytes) -> None:
+        """Count whole lines, without going through them: there may be 64 Ki of them in a piece, and nothing else."""
+        text = b"\n" + lines.lower()
+        authorization, found = 0, text.find(_FIELD)
+        while found >= 0:
+            end = text.find(b"\n", found + 1)
+            authorization += end - found
+            found = text.find(_FIELD, end)
+        self.authorization += authorization
+        self.others += len(lines) - authorization
 
     def _count(self, piece: bytes, begin: int, end: int) -> None:
+        """Count a part of one line."""
         missing = len(_AUTHORIZATION) - len(self._line)
         if missing > 0:
             self._line += piece[begin : min(end, begin + missing)]

@@ -84,7 +84,7 @@ class MeasuredConnection(RequestHandler):
         self._payload = None
         super().connection_lost(exc)
         for message, _ in self._messages:
-            if isinstance(message, _ErrInfo):  # after a tunnel or another protocol that was declined
+            if isinstance(message, _ErrInfo):
                 message.exc.__traceback__ = None
         self._messages.clear()
         self._message_tail = b""
@@ -139,6 +139,22 @@ class MeasuredConnection(RequestHandler):
             self._end_head()
         else:
             self._head_incomplete(piece)
+        if self._upgraded and not self._refused:
+            self._decline_upgrade()
+
+    def _decline_upgrade(self) -> None:
+        """Answer a request for a tunnel or another protocol as plain HTTP, and discard what follows it.
+
+        aiohttp keeps what follows until the request is answered, 300 kB a connection, and then parses it as requests.
+        """
+        self._refused = True
+        self._message_tail = b""
+        if self._messages:
+            message, payload = self._messages[-1]
+            if not isinstance(message, _ErrInfo):
+                self._messages[-1] = (message._replace(should_close=True), payload)
+        else:
+            self.close()
 
     def _end_with_error(self, error: _ErrInfo) -> None:
         """Keep only the reason of a parser's error, and discard what follows.

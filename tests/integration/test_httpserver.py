@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import REGISTRY
 
+from indexer.httpserver import protocol
 from indexer.httpserver.limits import Limits
 from indexer.httpserver.protocol import MeasuredConnection
 from indexer.httpserver.runner import MeasuredRunner
@@ -249,6 +250,55 @@ async def test_refused__leaves_nothing_of_what_was_sent(begin: bytes) -> None:
         assert [length for length in quoted if length > 1000] == []
     finally:
         gc.enable()
+
+
+OTHER = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+async def test_upgrade__is_declined() -> None:
+    """A request for another protocol is answered as the request that it is, its body included, and is the last one."""
+    async with served() as address:
+        for head, body in ((b"", b""), (b"Content-Length: 4\r\n", b"four")):
+            stream = await asyncio.open_connection(*address)
+            post = b"POST /quick HTTP/1.1\r\nHost: x\r\n" + OTHER + head + b"\r\n"
+            await send(stream, post, body)
+            answered = await asyncio.wait_for(stream[0].read(), 20)
+            assert answered.startswith(b"HTTP/1.1 200 ")
+            assert answered.endswith(str(len(body)).encode())
+            stream[1].close()
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /slow HTTP/1.1\r\nHost: x\r\n" + OTHER + b"\r\n",
+        b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\nCONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["tunnel", "another protocol", "a tunnel behind a request"],
+)
+async def test_upgrade__what_follows_is_not_kept(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is sent behind a request for a tunnel or another protocol is thrown away as it comes."""
+    kept: list[int] = []
+    received: list[int] = []
+
+    class Watched(MeasuredConnection):
+        __slots__ = ()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            received.append(len(data))
+            kept.append(len(self._message_tail))
+
+    monkeypatch.setattr(protocol, "MeasuredConnection", Watched)
+    async with served() as address:
+        stream = await asyncio.open_connection(*address)
+        await send(stream, begin + b"\x17" * 10_000, b"\x17" * 500_000)
+        async with asyncio.timeout(20):
+            while sum(received) < len(begin) + 10_000:
+                await asyncio.sleep(0.01)
+        stream[1].close()
+    assert max(kept) == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 7000, 200_000, 3_000_000])
