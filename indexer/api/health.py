@@ -28,8 +28,8 @@ READY_WITHIN_SECONDS = 0.8
 GIVEN_UP_AFTER_SECONDS = 5.0
 """After that the connection is closed, and the next check opens another."""
 ABANDONED_AFTER_SECONDS = 30.0
-"""A check that has not ended by then is left alone, and another one is begun beside it: it may never end, and a database
-that is back has to show. Taking a connection may take 10 s, giving it back as long."""
+"""A check that has not ended by then is left alone, and another one is begun beside it: it may never end, and a
+database that is back has to show. Taking a connection may take 10 s, giving it back as long."""
 
 
 def readyz(pool: Pool) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -21,6 +21,7 @@ class MeasuredRunner(web.AppRunner):
             auto_decompress=False,
             max_field_size=limits.authorization_bytes + PIECE,  # so that our own limit comes first
             max_headers=limits.head_fields,
+            read_bufsize=PIECE,  # of a body, that nobody has asked for yet; twice as much, and what was read last
             keepalive_timeout=idle_seconds,
             lingering_time=limits.linger_seconds,
             shutdown_timeout=shutdown_timeout,

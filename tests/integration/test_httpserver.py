@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -28,10 +28,13 @@ DEFAULT = Limits(linger_seconds=0.05)
 
 @asynccontextmanager
 async def running(limits: Limits = DEFAULT) -> AsyncIterator[MeasuredRunner]:
-    """Serve ``/quick``, which answers at once with how much was sent, and ``/slow``, which waits for ever."""
+    """Serve ``/quick``, which answers with how much was sent, ``/unwilling``, which reads nothing, and ``/slow``."""
 
     async def quick(request: web.Request) -> web.Response:
         return web.Response(text=str(len(await request.read())))
+
+    async def unwilling(_request: web.Request) -> web.Response:
+        return web.Response(status=401)
 
     async def slow(_request: web.Request) -> web.Response:
         await asyncio.Event().wait()
@@ -39,6 +42,7 @@ async def running(limits: Limits = DEFAULT) -> AsyncIterator[MeasuredRunner]:
 
     app = web.Application(client_max_size=1024**3)
     app.router.add_route("*", "/quick", quick)
+    app.router.add_route("*", "/unwilling", unwilling)
     app.router.add_get("/slow", slow)
     runner = MeasuredRunner(app, limits=limits, idle_seconds=75, shutdown_timeout=0.05)
     await runner.setup()
@@ -98,6 +102,12 @@ async def is_closed(stream: Stream) -> bool:
         return await asyncio.wait_for(stream[0].read(), 20) == b""
     except ConnectionResetError:
         return True
+
+
+async def until_closed(stream: Stream) -> None:
+    """Read whatever still comes, until the other side closes."""
+    with suppress(ConnectionResetError):
+        await asyncio.wait_for(stream[0].read(), 20)
 
 
 @contextmanager
@@ -250,6 +260,39 @@ async def test_refused__leaves_nothing_of_what_was_sent(begin: bytes) -> None:
         assert [length for length in quoted if length > 1000] == []
     finally:
         gc.enable()
+
+
+async def test_body__that_nobody_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is refused no more of a long body is kept; a short one is read to its end, for another request."""
+    handed_on: list[int] = []
+    pieces: list[int] = []
+
+    class Watched(MeasuredConnection):
+        __slots__ = ()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            pieces.append(len(data))
+            handed_on.append(self._body_bytes())
+
+    monkeypatch.setattr(protocol, "MeasuredConnection", Watched)
+    async with served() as address:
+        for length in (b"Content-Length: 16000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nffffff\r\n"):
+            handed_on.clear()
+            stream = await asyncio.open_connection(*address)
+            await send(stream, b"POST /unwilling HTTP/1.1\r\nHost: x\r\n" + length)
+            assert "401" == await status_of(stream)
+            await send(stream, *[b"a" * 100_000] * 30)
+            await until_closed(stream)
+            assert max(handed_on) <= 0
+            stream[1].close()
+        assert max(pieces) <= protocol.PIECE
+        stream = await asyncio.open_connection(*address)
+        await send(stream, b"POST /unwilling HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        assert "401" == await status_of(stream)
+        await send(stream, b"a" * 100_000, START + b"\r\n")
+        assert b"200" in await asyncio.wait_for(stream[0].readuntil(b"200"), 20)
+        stream[1].close()
 
 
 OTHER = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
