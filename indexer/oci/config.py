@@ -1,8 +1,7 @@
 """Image configurations (OCI image spec 1.1, "config.md"; Docker image spec v1.2).
 
-A registry stores a config without looking into it, so any part of it may be wrong. Each part is read by
-itself, as ``document`` says, and counts as absent when it is wrong; only bytes that are no JSON object raise
-``ValueError``.
+A registry stores a config without parsing it, so any part of it may be wrong. Each part is read by itself
+(``document``), and is absent if it is wrong. Only bytes that are not a JSON object raise ``ValueError``.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _RUNTIME = Names("Labels")
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image says of itself: ``created`` in UTC to the microsecond, ``platform``, ``labels``.
+    """What an image config says: ``created`` in UTC to the microsecond, ``platform``, ``labels``.
 
-    ``unread``: which of the three could not be read, or not all of it.
+    ``unread``: which of the three could not be read, or not completely.
     """
 
     created: datetime | None = None
@@ -58,9 +57,9 @@ def _read(document: dict[str, Any]) -> ImageConfig:
 def parse_created(value: Any) -> datetime | None:
     """Read an RFC 3339 time as UTC; None for anything else.
 
-    Nanoseconds are cut to microseconds. Go's zero time (0001-01-01T00:00:00Z) is how builders written in Go
-    say "not set", so it is None; other early years (reproducible builds' 1970 and 1980) are kept. The last microsecond
-    of the year 9999 becomes the one before (``rfc3339``).
+    Nanoseconds are cut to microseconds. Go's zero time (0001-01-01T00:00:00Z) means "not set" in builders written in
+    Go, so it is None. Other early years (reproducible builds' 1970 and 1980) are kept. The last microsecond of the year
+    9999 becomes the one before (``rfc3339``).
     """
     at = _read_time(value)
     return None if at is None or at == _GO_ZERO_TIME else clamp(at)
@@ -76,7 +75,7 @@ def _read_time(value: Any) -> datetime | None:
 
 
 def pick_created(config: ImageConfig | None, annotations: Mapping[str, str]) -> datetime | None:
-    """Choose when an image was made: its config's ``created``, else the manifest's annotation.
+    """Return when an image was created: its config's ``created``, else the manifest's annotation.
 
     The config comes first because every builder writes it; the annotation (image spec 1.1,
     "annotations.md") is all that artifacts without an image config have.
@@ -88,12 +87,12 @@ def pick_created(config: ImageConfig | None, annotations: Mapping[str, str]) -> 
 
 def _read_created(value: Any, unread: UnreadParts) -> datetime | None:
     created = parse_created(value)
-    if created is None and value is not None and value != "" and not _says_not_set(value):
+    if created is None and value is not None and value != "" and not _is_not_set(value):
         unread.add("created", f"document.created: not an RFC 3339 time: {str(value)[:60]!r}")
     return created
 
 
-def _says_not_set(value: Any) -> bool:
+def _is_not_set(value: Any) -> bool:
     return _read_time(value) == _GO_ZERO_TIME
 
 

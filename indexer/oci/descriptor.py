@@ -31,7 +31,7 @@ class Descriptor:
 
 
 def read_descriptor(value: Any, where: str) -> Descriptor:
-    """Read a descriptor from decoded JSON; raise ``ValueError`` naming the first place that is wrong."""
+    """Read a descriptor from decoded JSON; raise ``ValueError`` with the first part that is wrong."""
     unread = UnreadParts()
     descriptor = read_parts_of_descriptor(value, where, unread)
     for each in unread.as_tuple():
@@ -42,9 +42,9 @@ def read_descriptor(value: Any, where: str) -> Descriptor:
 
 
 def read_parts_of_descriptor(value: Any, where: str, unread: UnreadParts) -> Descriptor | None:
-    """Read what can be read of a descriptor; None without a digest, for which nothing can stand in.
+    """Read what can be read of a descriptor; None without a digest, which nothing can replace.
 
-    ``urls`` and embedded ``data`` are left out: nothing here fetches from where a stranger says.
+    ``urls`` and embedded ``data`` are left out: nothing is fetched from addresses that a client may choose.
     """
     source = unread.attempt(where, lambda: as_struct(value, where, _DESCRIPTOR), None)
     digest = None

@@ -1,7 +1,7 @@
 """Digests (OCI image spec 1.1, descriptor.md, "Digests"; OCI distribution spec 1.1).
 
-A digest is ``algorithm:encoded``. Only the registered algorithms that Distribution 2.8 and 3.x accept are
-accepted here, in lower case: any other text names no content a registry could hold.
+A digest is ``algorithm:encoded``. Accepted are the registered algorithms that Distribution 2.8 and 3.x accept, in lower
+case. A registry can have no content under any other text.
 """
 
 from __future__ import annotations

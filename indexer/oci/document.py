@@ -1,15 +1,15 @@
-"""Reading JSON documents that a stranger wrote: manifests, indexes, image configs.
+"""Reads JSON documents that any client may have written: manifests, indexes, image configs.
 
-They are read as Go's ``encoding/json`` reads them, since Distribution and nearly every client are written in Go, and
-whoever reads otherwise sees another content than they do:
+They are read as Go's ``encoding/json`` reads them. Distribution and nearly every client are written in Go; another
+reading would find another content:
 
-- names of members ignore letter case (``Layers`` is ``layers``); of a name given twice the last counts, however it is
-  spelt; null is the same as absent;
-- bytes that are no UTF-8 and surrogates without their other half become U+FFFD;
-- numbers of any length and nesting of up to 10,000 levels are legal where nobody reads them.
+- names of members ignore letter case (``Layers`` is ``layers``). If a name is given twice, in whatever case, the last
+  counts. Null is the same as absent;
+- bytes that are not UTF-8, and surrogates without their other half, become U+FFFD;
+- numbers of any length, and nesting of up to 10,000 levels, are legal in members that are not read.
 
-What is no JSON raises ``ValueError`` with the reason. What is JSON but has another type than a member's is one *part*
-that could not be read (:class:`UnreadParts`), and takes nothing else with it. Text is kept as it is, U+0000 included.
+What is not JSON raises ``ValueError`` with the reason. A member of another type than expected is one *part* that could
+not be read (:class:`UnreadParts`); everything else is read. Text is kept as it is, including U+0000.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEEPEST: Final = 10_000
 """Go refuses what is nested deeper ("exceeded max depth")."""
 
 _KEPT_DEPTH: Final = 64
-"""Nothing that is read lies deeper than 5."""
+"""Nothing that is read is deeper than 5 levels."""
 
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -49,33 +49,33 @@ codecs.register_error(_REPLACING, _replace_each_byte)
 
 
 class TwoSpellings(Exception):  # noqa: N818 - not an error: a reason to read again
-    """One object has a member under two spellings, so that their order counts, which the fast decoder drops."""
+    """An object has a member under two spellings. Their order counts, which the fast decoder does not keep."""
 
 
 class _InOrder(dict[str, Any]):
-    """An object whose members stand in the order in which they were given last."""
+    """An object whose members are in the order in which they were given last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A part that could not be read: where it stands, like ``layers[3].size``, and why."""
+    """A part that could not be read: its place, like ``layers[3].size``, and the reason."""
 
     part: str
     reason: str
 
 
 class UnreadParts:
-    """Collects what could not be read while the rest is."""
+    """Collects the parts that could not be read."""
 
     def __init__(self) -> None:
         self._found: list[Unread] = []
 
     def add(self, part: str, reason: str) -> None:
-        """Remember a part."""
+        """Add a part."""
         self._found.append(Unread(part, reason))
 
     def attempt(self, part: str, read: Callable[[], T], default: T) -> T:
-        """Return what ``read`` does; where it raises ``ValueError``, ``default``, and the part is remembered."""
+        """Return what ``read`` returns; if it raises ``ValueError``, add the part and return ``default``."""
         try:
             return read()
         except ValueError as error:
@@ -83,12 +83,12 @@ class UnreadParts:
             return default
 
     def as_tuple(self) -> tuple[Unread, ...]:
-        """Return the parts in the order they were met."""
+        """Return the parts in the order in which they were added."""
         return tuple(self._found)
 
 
 class Names:
-    """The members that are read of an object, found under any spelling of their letters' case."""
+    """The members of an object that are read, in any letter case."""
 
     def __init__(self, *names: str) -> None:
         self._exact = frozenset(names)
@@ -112,7 +112,7 @@ def decode_object(content: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError:
-        # Nearly always because it is no JSON; but orjson also refuses what Go takes.
+        # Nearly always it is not JSON; but orjson also refuses what Go accepts.
         value = _decode_as_go(content)
     return as_object(value, "document")
 
@@ -127,7 +127,7 @@ def as_object(value: Any, where: str) -> dict[str, Any]:
 def as_struct(value: Any, where: str, names: Names) -> dict[str, Any]:
     """Return the members of an object that have one of ``names``, under these names.
 
-    Raises ``ValueError`` if it is no object, ``TwoSpellings`` where :func:`read_document` has to look at the order.
+    Raises ``ValueError`` if it is not an object, ``TwoSpellings`` if :func:`read_document` must regard the order.
     """
     source = as_object(value, where)
     found: dict[str, Any] = {}
@@ -175,7 +175,7 @@ def read_list(source: dict[str, Any], key: str, where: str) -> list[Any]:
 
 
 def read_text_map(value: Any, where: str, unread: UnreadParts) -> dict[str, str]:
-    """Return a text-to-text map, empty where null; a null value in it is "", one that is no text is left out."""
+    """Return a map of text to text, empty if null. A null value in it is "", one that is not text is left out."""
     if value is None:
         return {}
     nothing: dict[str, Any] = {}
@@ -198,15 +198,12 @@ def _whole(text: str) -> str:
 
 
 def _fold(key: str) -> str:
-    """Fold the letter case of a name as Go does.
-
-    Besides the letters of ASCII the long s and the Kelvin sign are the other cases of s and k.
-    """
+    """Fold the letter case of a name as Go does: besides ASCII the long s and the Kelvin sign are cases of s and k."""
     return key.replace("\u017f", "s").replace("\u212a", "k").lower()
 
 
 def _decode_as_go(content: bytes) -> Any:
-    """Decode what the fast decoder refuses and Go takes, each object with its members in order."""
+    """Decode what the fast decoder refuses and Go accepts, each object with its members in order."""
     text = content.decode("utf-8", _REPLACING)
     try:
         try:
@@ -239,7 +236,7 @@ def _refuse_constant(text: str) -> Any:
 
 
 def _without_depth(text: str) -> str:
-    """Put null for everything that is nested too deep to be read, since the decoder calls itself for each level."""
+    """Replace everything that is nested too deep to be read by null, since the decoder is recursive."""
     kept: list[str] = []
     depth = begin = 0
     for token in _TOKEN.finditer(text):
@@ -263,7 +260,7 @@ def _without_depth(text: str) -> str:
 
 
 def _mismatch(where: str, expected: str, value: Any) -> ValueError:
-    """Say what was expected and what was found, in JSON's words."""
+    """Return an error that says what was expected and what was found, in the terms of JSON."""
     names = {
         dict: "an object",
         _InOrder: "an object",

@@ -1,13 +1,13 @@
-"""What a manifest is to a person: an image, a signature, a chart.
+"""The kind of a manifest, as a person sees it: an image, a signature, a chart.
 
-Nobody registers these; each tool marks its manifests in its own way. The rules, in the order they apply:
+There is no registry of kinds; each tool marks its manifests in its own way. The rules, in the order they apply:
 
-1. schema 1 manifests are not taken apart: ``unknown``;
-2. what the artifact type or the config's media type says (notation, sigstore, in-toto, SPDX, Helm …);
-3. what all layers are (cosign signs with an *image* config and only its layers tell; buildkit's attestation
+1. schema 1 manifests are not parsed: ``unknown``;
+2. the artifact type or the config's media type (notation, sigstore, in-toto, SPDX, Helm …);
+3. the type of all layers (cosign signs with an *image* config, and only its layers show it; buildkit's attestation
    manifests likewise);
-4. what cosign's tag says (``sha256-<hex>.sig``, ``.att``, ``.sbom``);
-5. indexes are ``index``, image configs ``image``, anything else that names itself ``artifact``.
+4. cosign's tag (``sha256-<hex>.sig``, ``.att``, ``.sbom``);
+5. indexes are ``index``, image configs ``image``, anything else with an artifact type ``artifact``.
 
 Content comes before the tag's name: a tag is only a name, and one digest may have several.
 """
@@ -55,7 +55,7 @@ _COSIGN_SIGN_PREDICATE = "https://sigstore.dev/cosign/sign/"
 
 
 def kind_of(manifest: ParsedManifest, *, tag: str | None = None) -> Kind:
-    """Decide the kind of ``manifest``; ``tag`` is a name it is known by, where there is one."""
+    """Return the kind of ``manifest``; ``tag``: one of its tags, if there is one."""
     if media_types.is_schema1(manifest.media_type):
         return Kind.UNKNOWN
     return (
@@ -67,7 +67,7 @@ def kind_of(manifest: ParsedManifest, *, tag: str | None = None) -> Kind:
 
 
 def _kind_of_type(media_type: str, manifest: ParsedManifest) -> Kind | None:
-    """Recognise a media type that tells the kind wherever it stands."""
+    """Return the kind that a media type shows, wherever it is used."""
     media_type = media_types.bare(media_type)
     if media_type.startswith(media_types.SIGSTORE_BUNDLE_PREFIX):
         return _kind_of_bundle(manifest)
@@ -79,7 +79,7 @@ def _kind_of_type(media_type: str, manifest: ParsedManifest) -> Kind | None:
 
 
 def _kind_of_bundle(manifest: ParsedManifest) -> Kind:
-    """Tell signature from attestation in a sigstore bundle.
+    """Tell a signature from an attestation in a sigstore bundle.
 
     cosign 3 signs with a DSSE envelope too; only its predicate type makes it a signature (cosign
     specs/BUNDLE_SPEC.md).
@@ -93,7 +93,7 @@ def _kind_of_bundle(manifest: ParsedManifest) -> Kind:
 
 
 def _kind_of_layers(manifest: ParsedManifest) -> Kind | None:
-    """Recognise a manifest all of whose layers are of one telling kind."""
+    """Return the kind that all layers show, if they show the same."""
     kinds = {_kind_of_type(layer.media_type, manifest) for layer in manifest.layers}
     return kinds.pop() if len(kinds) == 1 else None
 

@@ -1,13 +1,13 @@
 """Manifests and indexes: bytes in, one frozen value out.
 
-OCI image spec 1.1 "manifest.md" and "image-index.md"; Docker image manifest v2 schema 2; Docker schema 1 is
-recognised but not taken apart (2.x still serves it, nobody can push it to 3.x).
+OCI image spec 1.1 "manifest.md" and "image-index.md"; Docker image manifest v2 schema 2. Docker schema 1 is recognised
+but not parsed (2.x still serves it, 3.x refuses a push of it).
 
-The registry's media type decides what the bytes are. A document that claims to be something else, or that
-could be read as both manifest and index, is refused (CVE-2021-41190: two readers would see two contents).
-Of any other document every part is read by itself, as the registry would (``document``); the parts that cannot be
-read are named in ``unread``. A registry looks into few members: a manifest whose ``subject`` makes no sense to it is an
-ordinary manifest, and so it is here.
+The registry's media type decides what the bytes are. A document that claims to be something else, or that could be read
+as both manifest and index, is refused (CVE-2021-41190: two readers would find two contents). Of any other document
+every part is read by itself, as the registry would (``document``). The parts that cannot be read are named in
+``unread``. A registry checks few members: a manifest whose ``subject`` it does not understand is an ordinary manifest,
+there and here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ParsedManifest:
       is not called an artifact); "" for plain images and indexes.
     - ``config`` and ``layers``: manifests only. ``children``: indexes only.
     - ``subject``: the digest of the manifest this one is attached to (image spec 1.1, "subject").
-    - ``unread``: the parts that could not be read; what they would have said is absent.
+    - ``unread``: the parts that could not be read. They are absent.
     """
 
     media_type: str
@@ -145,7 +145,7 @@ def _read_descriptors(source: dict[str, Any], key: str, unread: UnreadParts) -> 
 
 
 def _read_subject(source: dict[str, Any], unread: UnreadParts) -> Digest | None:
-    """Read what makes a referrer. A descriptor of which any part is wrong makes none."""
+    """Read the subject, which makes a manifest a referrer. A descriptor with any wrong part does not."""
     value = source.get("subject")
     if value is None:
         return None

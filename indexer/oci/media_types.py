@@ -35,8 +35,8 @@ MANIFEST_ACCEPT_TYPES: Final = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER
 MANIFEST_ACCEPT: Final = ", ".join(MANIFEST_ACCEPT_TYPES)
 """The ``Accept`` header of every manifest request.
 
-All four types or none of the answers can be trusted: without them Distribution 404s OCI manifests, and 2.8
-rewrites Docker ones into schema 1, with another digest.
+It must have all four types. Without them Distribution answers 404 for OCI manifests, and 2.8 rewrites Docker ones into
+schema 1, with another digest.
 """
 
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
@@ -69,7 +69,7 @@ def is_manifest(media_type: str) -> bool:
 
 
 def is_unclassified_blob(media_type: str) -> bool:
-    """Tell whether a notification's media type says only "some blob".
+    """Tell whether the media type of an event only says "some blob".
 
     Distribution labels every blob ``application/octet-stream`` in its events, whatever the layer's real type
     (measured on 2.8.2 and 3.1.1); the real type is in the manifest that refers to the blob.

@@ -1,9 +1,9 @@
 """Platforms (OCI image spec 1.1, "image-index.md", platform; "config.md").
 
-Text form ``os/arch[/variant]``, as clients write it: ``linux/arm/v7``. Two normalisations of containerd's are
-applied, because every client applies them and they lose nothing: letter case, and ``arm64`` with variant
-``v8``, which says no more than ``arm64`` does. Everything else (``armhf``, ``x86_64``, a missing arm variant)
-is kept as the image says it: guessing would show a platform that its author never wrote.
+Text form ``os/arch[/variant]``, as clients write it: ``linux/arm/v7``. Two normalisations of containerd are applied,
+because every client applies them and they lose nothing: letter case, and ``arm64`` with variant ``v8``, which is the
+same as ``arm64``. Everything else (``armhf``, ``x86_64``, a missing arm variant) is kept as the image has it: a guess
+would show a platform that its author never wrote.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Platform:
 
     @property
     def longest(self) -> int:
-        """Characters of the longest text that is kept of it."""
+        """Characters of the longest of its texts that are stored."""
         return max(len(self.text), len(self.os_version))
 
     @property

@@ -19,19 +19,19 @@ MAX_REPOSITORY_LENGTH = 255
 
 
 def parse_repository_name(text: str) -> RepositoryName:
-    """Return ``text`` as a repository name; raise ``ValueError`` if no registry could hold it."""
+    """Return ``text`` as a repository name; raise ``ValueError`` if no registry could have it."""
     if not is_repository_name(text):
         raise ValueError(f"not a repository name: {text[:80]!r}")
     return RepositoryName(text)
 
 
 def is_repository_name(text: str) -> bool:
-    """Tell whether a registry could hold a repository of this name."""
+    """Tell whether a registry could have a repository of this name."""
     return len(text) <= MAX_REPOSITORY_LENGTH and _REPOSITORY.match(text) is not None
 
 
 def parse_tag_name(text: str) -> TagName:
-    """Return ``text`` as a tag; raise ``ValueError`` if no registry could hold it."""
+    """Return ``text`` as a tag; raise ``ValueError`` if no registry could have it."""
     if not _TAG.match(text):
         raise ValueError(f"not a tag: {text[:80]!r}")
     return TagName(text)

@@ -1,10 +1,10 @@
-"""Under which tags a manifest's referrers are filed where a registry has no referrers API.
+"""Under which tags clients store a manifest's referrers if a registry has no referrers API.
 
 - The referrers tag schema (OCI distribution spec 1.1): an image index tagged ``<algorithm>-<encoded>`` lists the
   referrers; the encoded part is cut after 64 characters, since a tag has at most 128.
-- cosign's own tags: ``sha256-<hex>.sig``, ``.att`` and ``.sbom``, one image each. Their config is an image's, so that
-  nothing in them says what they are: the name does. Where cosign files the same content by ``subject`` it names it by
-  the artifact types that are given here.
+- cosign's own tags: ``sha256-<hex>.sig``, ``.att`` and ``.sbom``, one image each. Their config is an image's, so only
+  the tag's name says what they are. The artifact types given here are those that cosign uses when it stores the same
+  content by ``subject``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def fallback_tag(subject: Digest) -> str:
 
 
 def cosign_tags(subject: Digest) -> Mapping[str, str]:
-    """Return the tags cosign gives to what it attaches to a manifest, with their artifact types; none for sha512."""
+    """Return the tags of what cosign attaches to a manifest, with their artifact types; none for sha512."""
     stem = subject.replace(":", "-")
     tags = {f"{stem}.{suffix}": artifact_type for suffix, artifact_type in _TYPE_BY_SUFFIX.items()}
     return {tag: artifact_type for tag, artifact_type in tags.items() if len(tag) <= LONGEST_TAG}

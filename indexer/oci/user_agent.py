@@ -1,4 +1,4 @@
-"""The User-Agent our own requests carry. What proves that they are ours is in ``inventory/own_requests``."""
+"""The User-Agent of our own requests. The proof that they are ours is in ``inventory/own_requests``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def user_agent(version: str) -> str:
 
 
 def is_ours(user_agent: str) -> bool:
-    """Tell whether a request with this ``User-Agent`` says that a reconciler made it. Nothing may rest on it alone.
+    """Tell whether a ``User-Agent`` is a reconciler's. Anybody can send it, so it proves nothing.
 
     Only the first product counts: a proxy may add its own behind it, and a client that merely mentions ours
     in a comment is not us.

@@ -1,10 +1,10 @@
 -- name: forget_resolved
--- Forgets the challenges that were followed by something else, by handshakes $1.
+-- Removes challenges that were followed by another request, by handshakes $1.
 DELETE FROM access_log_pending WHERE handshake = ANY ($1::uuid[])
 
 -- name: put_pending
--- Adds to what is pending: keys $1, handshakes $2, actions $3, first at $4, last at $5, times $6, lines $7, received at
--- $8; at most $9 different ones. Returns the keys that were taken.
+-- Adds requests: keys $1, handshakes $2, actions $3, first at $4, last at $5, times $6, lines $7, received at $8; at
+-- most $9 different ones in all. Returns the keys that were stored.
 WITH room AS (
     SELECT greatest($9::bigint - count(*), 0) AS free FROM access_log_pending
 ), new AS (
@@ -25,7 +25,7 @@ ON CONFLICT (key) DO UPDATE SET
 RETURNING key
 
 -- name: take_pending
--- Takes out at most $2 that were first received before $1, oldest first.
+-- Removes and returns at most $2 that were first received before $1, oldest first.
 WITH taken AS (
     DELETE FROM access_log_pending WHERE key IN (
         SELECT key FROM access_log_pending WHERE received_at < $1 ORDER BY received_at LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -48,7 +48,7 @@ LEFT JOIN repository AS r ON r.name = n.repository
 ORDER BY n.place
 
 -- name: file_positions
--- How far files under path $1 were read.
+-- How far files under path $1 were read, the one read longest ago first.
 SELECT device, inode, read_to, head FROM access_log_file WHERE path = $1 ORDER BY read_at
 
 -- name: put_file_position

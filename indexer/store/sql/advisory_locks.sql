@@ -1,7 +1,7 @@
 -- name: try_alone
--- Takes the lock $1 until this connection lets go of it or ends; false where another holds it.
+-- Takes the lock $1 until this connection releases it or ends; false if another connection has it.
 SELECT pg_try_advisory_lock($1)
 
 -- name: leave
--- Gives the lock $1 back.
+-- Releases the lock $1.
 SELECT pg_advisory_unlock($1)

@@ -13,13 +13,13 @@ FROM unnest($1::timestamptz[], $2::timestamptz[], $3::timestamptz[], $4::bigint[
 ORDER BY place
 
 -- name: lock_head
--- Locks the head of the log: whoever holds it is the sealer. Null where another is.
+-- Locks the head of the log: whoever has this lock is the sealer. No row if another process is.
 SELECT position, erasures FROM audit_log_head FOR UPDATE SKIP LOCKED
 
 -- name: seal
--- Moves the staged entries $1 (ids, in order) into the log behind position $5; their facets $2, actors' salts $3 and
--- clients' salts $4. An actor whose name was erased while the entry waited is none. A media type that the facet says,
--- which stays with the entry, is not kept twice.
+-- Moves the staged entries $1 (ids, in order) into the log after position $5, with their facets $2, actors' salts $3
+-- and clients' salts $4. An actor whose name was erased while the entry waited is left out. A media type in the detail
+-- that the facet says, which stays with the entry, is not stored twice.
 WITH sealed AS (
     SELECT * FROM unnest($1::bigint[], $2::integer[], $3::integer[], $4::integer[]) WITH ORDINALITY
         AS s (id, facet_id, actor_salt_id, client_salt_id, place)
@@ -36,7 +36,7 @@ SELECT $5::bigint + s.place, t.id, t.occurred_at, t.recorded_at, t.not_before, t
 FROM taken AS t JOIN sealed AS s USING (id) LEFT JOIN facet AS f ON f.id = s.facet_id ORDER BY s.place
 
 -- name: move_head
--- The log now ends at position $1.
+-- Records that the log ends at position $1.
 UPDATE audit_log_head SET position = $1
 
 -- name: staged
@@ -44,9 +44,8 @@ UPDATE audit_log_head SET position = $1
 SELECT count(*) AS entries, min(recorded_at) AS since FROM audit_staged
 
 -- name: stage_pulls
--- Keeps pulls as single entries: occurred at $1, recorded at $2, manifests $3, events $4, requests $5, repositories $6,
--- actors $7, clients $8, instances $9, ports $10, tags $11, details $12,
--- whether by HEAD $13.
+-- Stores pulls as single entries: occurred at $1, recorded at $2, manifests $3, events $4, requests $5, repositories
+-- $6, actors $7, clients $8, instances $9, ports $10, tags $11, details $12, whether by HEAD $13.
 INSERT INTO pull_detail (occurred_at, recorded_at, manifest_id, event_key, request_key, repository_id, actor_id,
                          client_id, instance_id, client_port, tag, detail, checked)
 SELECT occurred_at, recorded_at, manifest_id, event_key, request_key, repository_id, actor_id, client_id,
@@ -58,10 +57,9 @@ FROM unnest($1::timestamptz[], $2::timestamptz[], $3::bigint[], $4::uuid[], $5::
 ORDER BY place
 
 -- name: coalesce_pulls
--- Moves at most $2 of the oldest pulls of one hour, which ended before $1, into the staged entries, recorded at $3:
--- one entry per repository, tag, manifest, actor and client, with the exact count; a lone pull stays as it is.
--- Those by HEAD are apart.
--- Returns how many pulls were moved.
+-- Moves at most $2 of the oldest pulls of one hour, which ended before $1, into the staged entries, recorded at $3: one
+-- entry per repository, tag, manifest, actor and client, with the exact count; a single pull stays as it is. Those by
+-- HEAD are counted apart. Returns how many pulls were moved.
 WITH oldest AS (
     SELECT date_bin('1 hour', occurred_at, 'epoch') AS begins FROM pull_detail ORDER BY occurred_at, id LIMIT 1
 ), taken AS (

@@ -1,5 +1,5 @@
 -- name: lock_signing
--- Becomes the only one who signs until the transaction ends ($1: the lock's number); false where another is.
+-- Becomes the only process that signs until the transaction ends ($1: the lock's key); false if another is.
 SELECT pg_try_advisory_xact_lock($1)
 
 -- name: newest_checkpoint
@@ -15,39 +15,39 @@ SELECT size, signed_at, verifier, note FROM audit_checkpoint WHERE size = $1 ORD
 INSERT INTO audit_checkpoint (size, signed_at, verifier, note) VALUES ($1, $2, $3, $4)
 
 -- name: last_push
--- What stood last in repository $1.
+-- The checkpoint that was last pushed to repository $1.
 SELECT repository, size, digest, pushed_at, observed_at FROM audit_checkpoint_push WHERE repository = $1
 
 -- name: newest_push
--- What was pushed last, whereto.
+-- The checkpoint that was last pushed, to any repository.
 SELECT repository, size, digest, pushed_at, observed_at FROM audit_checkpoint_push ORDER BY pushed_at DESC LIMIT 1
 
 -- name: record_push
--- In repository $1 stands the checkpoint of $2 entries, digest $3, pushed at $4 and looked at then.
+-- Records that the checkpoint of $2 entries, digest $3, was pushed to repository $1 at $4.
 INSERT INTO audit_checkpoint_push (repository, size, digest, pushed_at, observed_at) VALUES ($1, $2, $3, $4, $4)
 ON CONFLICT (repository) DO UPDATE
 SET size = excluded.size, digest = excluded.digest, pushed_at = excluded.pushed_at, observed_at = excluded.observed_at
 
 -- name: record_push_observed
--- What stands in repository $1 was looked at, at $2.
+-- Records that the registry served the checkpoint in repository $1 at $2.
 UPDATE audit_checkpoint_push SET observed_at = $2 WHERE repository = $1
 
 -- name: has_other_entries
--- Whether the log has entries behind position $1 and up to $2 that are not about repository $3.
+-- Whether the log has entries in ($1, $2] that are not about repository $3.
 SELECT EXISTS (
     SELECT FROM audit_entry AS e LEFT JOIN repository AS r ON r.id = e.repository_id
     WHERE e.position > $1 AND e.position <= $2 AND r.name IS DISTINCT FROM $3
 )
 
 -- name: put_conflict
--- At place $1 stands a checkpoint that this log did not grow out of: in words $2, found at $3.
+-- Records that place $1 has a checkpoint that this log does not continue: in a sentence $2, found at $3.
 INSERT INTO audit_conflict (place, found_at, last_found_at, what) VALUES ($1, $3, $3, $2)
 ON CONFLICT (place) DO UPDATE SET last_found_at = excluded.last_found_at, what = excluded.what
 
 -- name: forget_conflict
--- What stands at place $1 is a checkpoint of this log, or nothing.
+-- Removes the conflict of place $1: its checkpoint is of this log, or it has none.
 DELETE FROM audit_conflict WHERE place = $1
 
 -- name: list_conflicts
--- Where checkpoints stand that this log did not grow out of, by place: those found again within $1, and 20 at most.
+-- Places with checkpoints that this log does not continue: those found again within $1, at most 20.
 SELECT place, found_at, what FROM audit_conflict WHERE last_found_at > now() - $1::interval ORDER BY place LIMIT 20

@@ -1,3 +1,3 @@
 -- name: cursor_secret
--- What cursors are sealed with.
+-- The secret that the key of cursors is derived from.
 SELECT secret FROM shared_secret

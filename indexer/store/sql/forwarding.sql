@@ -1,19 +1,19 @@
 -- name: enqueue_events
--- Queues events for GitLab at $1: what each is about $2, whether it can wait $3, bodies $4.
+-- Queues events for GitLab at $1: subjects $2, whether each can wait $3, bodies $4.
 INSERT INTO gitlab_event (queued_at, due_at, subject, can_wait, body)
 SELECT $1, $1, subject, can_wait, body
 FROM unnest($2::text[], $3::boolean[], $4::bytea[]) WITH ORDINALITY AS new (subject, can_wait, body, place)
 ORDER BY place
 
 -- name: lease_forwarding
--- Makes $1 the one forwarder for $2 from now; no row where another is.
+-- Makes $1 the process that forwards, for $2 from now; no row if another is.
 UPDATE gitlab_forwarding SET holder = $1, lease_until = clock_timestamp() + $2::interval
 WHERE holder = $1 OR lease_until <= clock_timestamp()
 RETURNING holder
 
 -- name: next_events
--- The next events that are due at $1, at most $2, as many as make $3 bytes and at least one. One that waits for
--- another try holds back the later ones about the same tag, and no others.
+-- The next events that are due at $1, at most $2, as many as make $3 bytes and at least one. An event that waits for
+-- another try delays later ones of the same subject, and no others.
 WITH next AS (
     SELECT id, queued_at, attempts, can_wait, subject, body FROM gitlab_event AS e
     WHERE refused_at IS NULL AND due_at <= $1 AND NOT EXISTS (
@@ -27,7 +27,7 @@ WITH next AS (
 SELECT id, queued_at, attempts, subject, body FROM sized WHERE before < $3 ORDER BY can_wait, id
 
 -- name: finish_events
--- GitLab took the events $1.
+-- Removes the events $1, which GitLab accepted.
 WITH gone AS (DELETE FROM gitlab_event WHERE id = ANY ($1::bigint[]) RETURNING 1)
 UPDATE gitlab_forwarding SET forwarded = forwarded + (SELECT count(*) FROM gone)
 
@@ -67,7 +67,7 @@ SELECT count(*) FROM gone
 DELETE FROM gitlab_event WHERE id IN (SELECT id FROM gitlab_event WHERE refused_at < $1 LIMIT $2)
 
 -- name: forwarding_backlog
--- What waits for GitLab, since when, what it refused; and what was forwarded and dropped since ever.
+-- How many events wait for GitLab, since when, and how many it refused; how many were forwarded and dropped in all.
 SELECT f.forwarded, f.dropped,
        (SELECT count(*) FROM gitlab_event WHERE refused_at IS NULL) AS waiting,
        (SELECT min(queued_at) FROM gitlab_event WHERE refused_at IS NULL) AS since,

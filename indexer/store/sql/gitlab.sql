@@ -3,13 +3,14 @@
 SELECT id, name, created_at, last_published_at FROM repository WHERE name = $1
 
 -- name: namespace_exists
--- Whether a repository is $1 (name) or below it.
+-- Whether there is a repository at $1 (name) or below it.
 SELECT EXISTS (SELECT FROM repository WHERE name = $1)
     OR EXISTS (SELECT FROM repository WHERE name > $1 || '/' AND name < $1 || '0')
 
 -- name: size_of
--- Bytes of the distinct layers below the tags of the repository $1 (name) and, where $2, of all below it, through any depth
--- of indexes, but only what the repository holds. A layer's size is what the registry said in an event, else the most that one of these images claims.
+-- Bytes of the distinct layers below the tags of the repository $1 (name) and, if $2, of all below it; through indexes
+-- of any depth, but only manifests that the repository has. A layer's size is what an event said, else the largest that
+-- one of these images says.
 WITH RECURSIVE reached (repository_id, id) AS (
     SELECT r.id, t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
     WHERE (r.name = $1 OR ($2 AND r.name > $1 || '/' AND r.name < $1 || '0')) AND t.manifest_id IS NOT NULL
@@ -28,7 +29,8 @@ SELECT least(coalesce(sum(coalesce(nullif(b.size_bytes, 0), layer.claimed)), 0),
 FROM layer JOIN blob AS b ON b.id = layer.blob_id
 
 -- name: estimated_size
--- What the repository $1 (name) and, where $2, all below it store, by maintained sums: of all manifests, not of tags.
+-- The stored bytes of the repository $1 (name) and, if $2, of all below it, by maintained sums: of all manifests, not
+-- of tags.
 SELECT least(coalesce(sum(size_bytes), 0), 9223372036854775807)::bigint FROM repository
 WHERE name = $1 OR ($2 AND name > $1 || '/' AND name < $1 || '0')
 
@@ -42,8 +44,8 @@ LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
 WHERE t.repository_id = $1 AND t.name = $2
 
 -- name: descendants
--- What the index $1 (id) refers to, down to depth $2 and at most $3 references: from which, in which place, what. Of a
--- manifest that repository $4 (id) does not hold there is only what the index says of it.
+-- What the index $1 (id) refers to, down to depth $2 and at most $3 references: from which, at which position, what. Of
+-- a manifest that repository $4 (id) does not have, only what the index says of it.
 WITH RECURSIVE reached (parent_id, child_id, position, held, depth) AS (
     SELECT k.manifest_id, k.child_id, k.position, h.manifest_id IS NOT NULL, 1
     FROM manifest_child AS k
@@ -71,7 +73,7 @@ LEFT JOIN media_type AS c ON c.id = m.config_media_type_id AND r.held
 ORDER BY r.depth, r.parent_id, r.position LIMIT $3
 
 -- name: referrers
--- What the repository $1 (id) holds whose subject is one of the digests $2, and of the artifact types $3 (null: any).
+-- Manifests of the repository $1 (id) whose subject is one of the digests $2, of the artifact types $3 (null: any).
 SELECT m.subject_digest, m.digest, coalesce(nullif(f.artifact_type, ''), c.name, '') AS artifact_type
 FROM manifest AS m
 JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id AND h.deleted_at IS NULL
@@ -82,7 +84,7 @@ WHERE m.subject_digest = ANY ($2::bytea[])
 ORDER BY m.subject_digest, h.pushed_at, m.id LIMIT $4
 
 -- name: repositories_under
--- Repositories with a tag that are $1 (name) or below it, by name after $2, at most $3.
+-- Repositories with a tag at $1 (name) or below it, by name after $2, at most $3.
 SELECT name, created_at FROM (
     SELECT name, created_at FROM repository WHERE name = $1 AND name > $2 AND tag_count > 0
     UNION ALL

@@ -1,5 +1,5 @@
 -- name: find_history
--- Of each tag $2 of repository $1, the interval that holds the instant $3 and all that follow.
+-- Of each tag $2 of repository $1, the interval that contains the instant $3, and all that follow.
 SELECT wanted.repository_id, wanted.name, h.valid_from, h.valid_to, h.not_before, h.to_not_before, m.digest, h.event_key,
        h.from_source, h.to_source, a.name AS actor
 FROM unnest($1::integer[], $2::text[], $3::timestamptz[]) AS wanted (repository_id, name, at)

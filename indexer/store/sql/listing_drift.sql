@@ -1,5 +1,5 @@
 -- name: latest_runs
--- The newest $1 runs of the walk; one that nobody works at any more ($2: the lock's class) was interrupted.
+-- The newest $1 reconcile runs. One without a live worker ($2: class of their locks) was interrupted.
 SELECT r.id, r.started_at, r.finished_at, r.mode,
        CASE WHEN r.outcome IS NULL AND NOT EXISTS (
     SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.classid = $2::integer::oid AND l.objid = r.id::oid

@@ -1,5 +1,5 @@
 -- name: freshness
--- How far the inbox has been applied, and the end of the last complete walk of everything.
+-- How far the inbox has been applied, and the end of the last complete full reconcile.
 SELECT coalesce((SELECT received_at FROM inbox WHERE done_at IS NULL ORDER BY id LIMIT 1), clock_timestamp()) AS as_of,
        (SELECT finished_at FROM reconcile_run
         WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan'

@@ -1,6 +1,6 @@
 -- name: manifest
--- Manifest $2 (id) as repository $1 (id) holds it; the hold's columns are null where it does not. Annotations and labels
--- of more than $3 bytes are left out.
+-- Manifest $2 (id) with its record in repository $1 (id), whose columns are null if there is none. Annotations and
+-- labels of more than $3 bytes are left out.
 SELECT m.id, m.digest, m.size_bytes, m.total_bytes, m.image_created, m.read_at, m.facet_id, m.content,
        m.config_digest, m.subject_digest, m.unread,
        CASE WHEN octet_length(m.annotations::text) <= $3 THEN m.annotations END AS annotations,
@@ -17,7 +17,7 @@ LEFT JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m
 WHERE m.id = $2
 
 -- name: manifest_id_of_repository
--- The id of the manifest with digest $2, where repository $1 (id) holds it.
+-- The id of the manifest with digest $2, if repository $1 (id) has it.
 SELECT m.id FROM manifest AS m
 JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = m.id AND h.deleted_at IS NULL
 WHERE m.digest = $2
@@ -29,8 +29,8 @@ FROM manifest_layer AS l JOIN blob AS b ON b.id = l.blob_id JOIN media_type AS t
 WHERE l.manifest_id = $1 ORDER BY l.position LIMIT $2
 
 -- name: children
--- The children of index $1 (id), in order. Of one that repository $2 (id) does not hold there is only what the index says. At
--- most $3.
+-- The children of index $1 (id), in order, at most $3. Of one that repository $2 (id) does not have, only what the
+-- index says.
 SELECT c.digest, k.platform, k.os_version, h.manifest_id IS NOT NULL AS held, t.name AS stated_media_type,
        CASE WHEN h.manifest_id IS NULL OR c.size_bytes = 0 THEN k.size_bytes ELSE c.size_bytes END AS size_bytes,
        CASE WHEN h.manifest_id IS NULL THEN 0 ELSE c.total_bytes END AS total_bytes,
@@ -42,7 +42,7 @@ LEFT JOIN media_type AS t ON t.id = k.media_type_id
 WHERE k.manifest_id = $1 ORDER BY k.position LIMIT $3
 
 -- name: parents
--- The indexes that repository $1 (id) holds and that name manifest $2 (id), at most $3.
+-- The indexes of repository $1 (id) that have manifest $2 (id) as a child, at most $3.
 SELECT DISTINCT p.digest
 FROM manifest_child AS k
 JOIN repository_manifest AS h ON h.repository_id = $1 AND h.manifest_id = k.manifest_id AND h.deleted_at IS NULL
@@ -50,8 +50,8 @@ JOIN manifest AS p ON p.id = k.manifest_id
 WHERE k.child_id = $2 ORDER BY p.digest LIMIT $3
 
 -- name: referrers
--- Manifests that repository $1 (id) holds and whose subject is digest $2, newest first, at most $3; their annotations up
--- to $4 bytes together. The bytes as stored are compared first, so that few are unpacked.
+-- Manifests of repository $1 (id) whose subject is digest $2, newest first, at most $3; with annotations up to $4 bytes
+-- in all. The bytes as stored are compared first, so that few are decompressed.
 WITH newest AS (
     SELECT m.id, m.digest, m.size_bytes, m.total_bytes, m.facet_id, m.annotations, h.pushed_at
     FROM manifest AS m

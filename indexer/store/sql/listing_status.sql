@@ -12,23 +12,23 @@ SELECT clock_timestamp() AS now,
        (SELECT position FROM audit_log_head) AS position
 
 -- name: backlog
--- Per kind of work: how many rows wait, how many are due now, since when the oldest, how many failed before.
+-- Per kind of work item: how many wait, how many are due now, since when the oldest waits, how many failed before.
 SELECT kind, count(*) AS waiting, count(*) FILTER (WHERE due_at <= clock_timestamp()) AS due,
        count(*) FILTER (WHERE attempts > 0) AS failing, min(waiting_since) AS since
 FROM work_item GROUP BY kind
 
 -- name: instances
--- The registry processes that sent us something, the latest first. One without events is known by imported history alone.
+-- The registry instances that sent events, the latest first. One without events is known from imported history only.
 SELECT id, instance, address, first_seen_at, last_seen_at, first_event_at, last_event_at, events
 FROM registry_instance WHERE events > 0 ORDER BY last_seen_at DESC, id DESC LIMIT $1
 
 -- name: last_walk
--- The newest complete walk of everything.
+-- The newest complete full reconcile.
 SELECT id, started_at, finished_at, counts FROM reconcile_run
 WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' ORDER BY finished_at DESC LIMIT 1
 
 -- name: trend
--- What the newest $1 walks of everything that came to an end found, the latest first.
+-- What the newest $1 full reconciles that ended found, the latest first.
 SELECT id, started_at, finished_at, outcome, counts, undecided FROM reconcile_run
 WHERE outcome IN ('complete', 'incomplete', 'braked') AND scope IS NULL AND mode <> 'plan' ORDER BY id DESC LIMIT $1
 
@@ -39,7 +39,7 @@ SELECT count(*) AS repositories, coalesce(sum(tag_count), 0)::bigint AS tags,
 FROM repository
 
 -- name: verified
--- Of all tags, how many were ever verified, and how many since $1 and since $2.
+-- Of all tags: how many were ever verified, how many since $1 and since $2, how many are broken.
 SELECT count(*) AS tags, count(verified_at) AS verified, count(*) FILTER (WHERE verified_at >= $1) AS recently,
        count(*) FILTER (WHERE verified_at >= $2) AS lately, count(*) FILTER (WHERE broken_reason IS NOT NULL) AS broken
 FROM tag

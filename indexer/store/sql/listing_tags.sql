@@ -1,5 +1,5 @@
 -- name: find_tag
--- The live tag $2 of repository $1 (id); instants are only shown, and text.
+-- The live tag $2 of repository $1 (id). Instants are only shown, so they are text.
 SELECT t.name, m.digest, t.facet_id, t.size_bytes, t.published_at::text, t.published_source, t.image_created::text,
        t.first_seen_at::text, p.last_pulled_at::text, p.pull_count, k.last_checked_at::text, m.config_digest, t.pushed_by,
        t.verified_at::text, t.broken_reason, t.manifest_id

@@ -45,7 +45,7 @@ INSERT INTO facet (key, media_type, artifact_type, kind, platforms) VALUES ($1, 
 ON CONFLICT DO NOTHING
 
 -- name: count_instance_events
--- Adds to what was received from each instance: ids $1, distinct events $2, last received at $3, first $4 and last $5 event.
+-- Adds to what each instance sent: ids $1, distinct events $2, last received at $3, first $4 and last $5 event.
 WITH locked AS (SELECT id FROM registry_instance WHERE id = ANY ($1::integer[]) ORDER BY id FOR NO KEY UPDATE)
 UPDATE registry_instance AS i
 SET events = i.events + new.events,

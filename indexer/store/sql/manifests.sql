@@ -3,8 +3,8 @@
 SELECT id, digest, size_bytes, total_bytes, image_created, facet_id, content FROM manifest WHERE digest = ANY ($1::bytea[])
 
 -- name: add_manifests
--- Adds manifests heard of: digests $1, sizes $2, facets $3; in the order of the digests, so writers never
--- deadlock. A size and a media type are taken later too, while the content was not read. Returns what it wrote.
+-- Adds announced manifests: digests $1, sizes $2, facets $3; in the order of the digests, so that writers do not
+-- deadlock. Size and media type are also set later, while the content is not read. Returns what it wrote.
 INSERT INTO manifest (digest, size_bytes, facet_id)
 SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::integer[]) AS new (digest, size_bytes, facet_id) ORDER BY digest
 ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes, facet_id = excluded.facet_id
@@ -12,7 +12,7 @@ WHERE manifest.content = 'announced' AND manifest.size_bytes = 0 AND excluded.si
 RETURNING id, digest, content
 
 -- name: find_repository_manifests
--- Whether repositories $1 hold the manifests with the digests $2.
+-- The records of the manifests with the digests $2 in the repositories $1.
 SELECT wanted.repository_id, wanted.digest, h.pushed_at, h.as_of, h.deleted_at, a.name AS pushed_by
 FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
 JOIN manifest AS m ON m.digest = wanted.digest
@@ -20,8 +20,8 @@ JOIN repository_manifest AS h ON h.repository_id = wanted.repository_id AND h.ma
 LEFT JOIN actor AS a ON a.id = h.pushed_by
 
 -- name: put_repository_manifests
--- Records what repositories hold: repositories $1, manifests $2, pushed at $3, as of $4, deleted at $5, pushed by $6; but
--- nothing over evidence that is younger. Returns what it wrote.
+-- Writes records of manifests: repositories $1, manifests $2, pushed at $3, as of $4, deleted at $5, pushed by $6; but
+-- not over younger evidence. Returns what it wrote.
 INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of, deleted_at, pushed_by)
 SELECT * FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::integer[])
 ON CONFLICT (repository_id, manifest_id) DO UPDATE
@@ -35,15 +35,16 @@ RETURNING repository_id, manifest_id
 SELECT digest, id FROM blob WHERE digest = ANY ($1::bytea[])
 
 -- name: add_blobs
--- Adds blobs: digests $1, sizes $2 as the registry said them (0: it did not); in the order of the digests, so writers never deadlock.
+-- Adds blobs: digests $1, sizes $2 as an event said them (0: none did); in the order of the digests, so that writers do
+-- not deadlock.
 INSERT INTO blob (digest, size_bytes)
 SELECT * FROM unnest($1::bytea[], $2::bigint[]) AS new (digest, size_bytes) ORDER BY digest
 ON CONFLICT (digest) DO UPDATE SET size_bytes = excluded.size_bytes
 WHERE blob.size_bytes = 0 AND excluded.size_bytes > 0
 
 -- name: list_unconfirmed
--- Manifests of which nothing has confirmed since $2 that repository $1 holds them, after digest $3, at most $4: those on
--- record as held, and those on record as deleted that an index names which is held.
+-- Manifests of repository $1 that nothing has confirmed since $2, after digest $3, at most $4: those on record, and
+-- those on record as deleted that are children of an index on record.
 SELECT m.digest, h.pushed_at, h.as_of, h.deleted_at, a.name AS pushed_by
 FROM repository AS r
 JOIN repository_manifest AS h ON h.repository_id = r.id AND h.as_of < $2
@@ -58,16 +59,16 @@ WHERE r.name = $1 AND m.digest > $3
 ORDER BY m.digest LIMIT $4
 
 -- name: confirm_repository_manifests
--- What is on record of manifests was observed: repositories $1 (ids, locked), digests $2, at $3.
-UPDATE repository_manifest AS h SET as_of = greatest(h.as_of, seen.at)
-FROM unnest($1::integer[], $2::bytea[], $3::timestamptz[]) AS seen (repository_id, digest, at)
-JOIN manifest AS m ON m.digest = seen.digest
-WHERE h.repository_id = seen.repository_id AND h.manifest_id = m.id
+-- Records that observations agreed with the record: repositories $1 (ids, locked), digests $2, at $3.
+UPDATE repository_manifest AS h SET as_of = greatest(h.as_of, observed.at)
+FROM unnest($1::integer[], $2::bytea[], $3::timestamptz[]) AS observed (repository_id, digest, at)
+JOIN manifest AS m ON m.digest = observed.digest
+WHERE h.repository_id = observed.repository_id AND h.manifest_id = m.id
 
 -- name: read_manifests
--- Stores what the manifests $1 (ids) were read to be: sizes $2, totals $3, created $4, facets $5, config media types
--- $6, config digests $7, subjects $8, annotations $9, labels $10, all read at $11; config sizes $12, contents $13, and the
--- parts that were not read, one a line, $14.
+-- Stores the content of the manifests $1 (ids): sizes $2, totals $3, created $4, facets $5, config media types $6,
+-- config digests $7, subjects $8, annotations $9, labels $10, all read at $11; config sizes $12, states $13, and the
+-- parts that could not be read, one a line, $14.
 UPDATE manifest AS m
 SET size_bytes = new.size_bytes, total_bytes = new.total_bytes, image_created = new.image_created,
     facet_id = new.facet_id, config_media_type_id = new.config_media_type_id, config_digest = new.config_digest,
@@ -82,7 +83,7 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::int
 WHERE m.id = new.id
 
 -- name: mark_unreadable
--- The manifest $1 (digest) could not be read anywhere at $2.
+-- Records that the manifest $1 (digest) could not be read in any repository, at $2.
 UPDATE manifest SET content = 'unreadable', read_at = $2 WHERE digest = $1 AND content NOT IN ('read', 'partly-read')
 
 -- name: find_dummies
@@ -90,14 +91,14 @@ UPDATE manifest SET content = 'unreadable', read_at = $2 WHERE digest = $1 AND c
 SELECT digest FROM dummy_manifest
 
 -- name: add_dummy
--- Manifest $1 (digest) was recognised at $2.
+-- Records that manifest $1 (digest) was recognised as a dummy at $2.
 INSERT INTO dummy_manifest (digest, found_at) VALUES ($1, $2) ON CONFLICT DO NOTHING
 
 -- name: drop_layers
 DELETE FROM manifest_layer WHERE manifest_id = ANY ($1::bigint[])
 
 -- name: add_layers
--- Adds layers: to manifests $1, at positions $2, blobs $3, media types $4, claimed sizes $5.
+-- Adds layers: to manifests $1, at positions $2, blobs $3, media types $4, sizes $5 as the manifest says.
 INSERT INTO manifest_layer (manifest_id, position, blob_id, media_type_id, size_bytes)
 SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[], $5::bigint[])
 
@@ -105,8 +106,8 @@ SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::integer[], $
 DELETE FROM manifest_child WHERE manifest_id = ANY ($1::bigint[])
 
 -- name: add_children
--- Adds children: to indexes $1, at positions $2, manifests $3, platforms $4, versions of systems $5, claimed sizes $6,
--- media types $7.
+-- Adds children: to indexes $1, at positions $2, manifests $3, platforms $4, OS versions $5, sizes $6 as the index
+-- says, media types $7.
 INSERT INTO manifest_child (manifest_id, position, child_id, platform, os_version, size_bytes, media_type_id)
 SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::integer[])
 
@@ -115,10 +116,9 @@ SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::text[], $5::
 SELECT DISTINCT manifest_id FROM manifest_child WHERE child_id = ANY ($1::bigint[])
 
 -- name: sum_children
--- Recomputes the total of the indexes $1 (ids) from their distinct children, and gives them the earliest-known
--- creation time of a child where their own manifest names none. A child counts with what was read of it only if some
--- repository came to hold both; one of another media type than a manifest's ($2) with the size the index states.
--- Returns the ids of those that changed.
+-- Computes the total of the indexes $1 (ids) from their distinct children, and their creation time: the latest of their
+-- own and their children's. What was read of a child counts only if some repository has, or had, both; one whose media
+-- type is not a manifest's ($2) counts with the size that the index says. Returns the ids of those that changed.
 UPDATE manifest AS m
 SET total_bytes = sums.total, image_created = greatest(m.image_created, sums.created)
 FROM (
@@ -141,8 +141,8 @@ WHERE m.id = sums.manifest_id AND (m.total_bytes <> sums.total OR m.image_create
 RETURNING m.id
 
 -- name: platforms_of_children
--- The platforms of the children of index $1: as the index names them, else as their own config does, of those that some
--- repository came to hold together with it.
+-- The platforms of the children of index $1: as the index says, else as their own config says, of those that some
+-- repository has, or had, together with it.
 SELECT DISTINCT coalesce(nullif(mc.platform, ''), p) AS platform
 FROM manifest_child AS mc
 JOIN manifest AS c ON c.id = mc.child_id
@@ -154,7 +154,7 @@ LEFT JOIN LATERAL unnest(f.platforms) AS p ON EXISTS (
 WHERE mc.manifest_id = $1
 
 -- name: repositories_holding
--- The repositories that hold any of the manifests $1 (ids).
+-- The repositories that have any of the manifests $1 (ids).
 SELECT DISTINCT repository_id FROM repository_manifest WHERE manifest_id = ANY ($1::bigint[]) AND deleted_at IS NULL
 ORDER BY repository_id
 
@@ -163,8 +163,8 @@ ORDER BY repository_id
 SELECT id FROM repository WHERE id = ANY ($1::integer[]) ORDER BY id FOR NO KEY UPDATE
 
 -- name: describe_tags
--- Gives the tags of the manifests $1 (ids) what was read: size, creation time, facet. A publish time of which
--- nothing is known but "not after we first saw it" becomes the image's own, where that is possible and later than $2.
+-- Copies what was read of the manifests $1 (ids) to their tags: size, creation time, facet. A publish time that is only
+-- known as "not after we first saw it" becomes the image's creation time, if that is possible and later than $2.
 UPDATE tag AS t
 SET size_bytes = m.total_bytes,
     image_created = m.image_created,
@@ -187,21 +187,21 @@ WHERE old.manifest_id = ANY ($1::bigint[]) AND t.repository_id = old.repository_
        OR (t.size_bytes, t.image_created, t.facet_id) IS DISTINCT FROM (m.total_bytes, m.image_created, m.facet_id))
 
 -- name: describe_repository
--- Gives the tags of repository $1 (name) what their manifests say, where it differs.
+-- Copies what manifests say to the tags of repository $1 (name), where it differs.
 UPDATE tag AS t SET size_bytes = m.total_bytes, image_created = m.image_created, facet_id = m.facet_id
 FROM repository AS r, manifest AS m
 WHERE r.name = $1 AND t.repository_id = r.id AND m.id = t.manifest_id
   AND (t.size_bytes, t.image_created, t.facet_id) IS DISTINCT FROM (m.total_bytes, m.image_created, m.facet_id)
 
 -- name: facet_of_manifest
--- What manifest $1 (id) is.
+-- The facet of manifest $1 (id).
 SELECT f.media_type, f.artifact_type, f.kind, f.platforms
 FROM manifest AS m JOIN facet AS f ON f.id = m.facet_id WHERE m.id = $1
 
 -- name: set_facet
--- Manifest $1 (id) is what facet $2 says.
+-- Gives manifest $1 (id) the facet $2.
 UPDATE manifest SET facet_id = $2 WHERE id = $1
 
 -- name: count_repository_manifests
--- How many manifests the repositories hold.
+-- How many manifests the repositories have.
 SELECT coalesce(sum(manifest_count), 0)::bigint FROM repository

@@ -1,46 +1,46 @@
 -- name: referrers_of
--- Referrers of the digest $2 that repository $1 (name) holds, by digest after $6, of artifact type $7 ('': any), at most
--- $8, and no more once the annotations of those before come to $9 bytes. From three sources: manifests that name it as
--- their subject; the children of the index tagged $3; what is tagged $4, of the artifact types $5. The last two count
--- only where the manifest names no subject itself. A repository's hold is needed to have been taken, or, of what a tag
--- leads to, not to have been given up. Of a child that the repository never held there is only what the index says.
-WITH asked AS (SELECT id FROM repository WHERE name = $1),
-candidate (digest, manifest_id, told_type, known, stated_size, stated_media_type) AS (
+-- Referrers of the digest $2 in repository $1 (name), by digest after $6, of artifact type $7 ('': any), at most $8,
+-- and no more once the annotations of those before reach $9 bytes. From three sources: manifests with this subject; the
+-- children of the index tagged $3; manifests tagged $4, of the artifact types $5. The last two count only if the
+-- manifest has no subject itself. The first must be on record in the repository. The others must not be on record as
+-- deleted; of a child without a record there is only what the index says.
+WITH wanted AS (SELECT id FROM repository WHERE name = $1),
+candidate (digest, manifest_id, tag_type, known, stated_size, stated_media_type) AS (
     (SELECT m.digest, m.id, '', true, 0::bigint, ''
-     FROM asked
+     FROM wanted
      JOIN manifest AS m ON m.subject_digest = $2 AND m.digest > $6
      JOIN facet AS f ON f.id = m.facet_id
      LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
      WHERE ($7 = '' OR coalesce(nullif(f.artifact_type, ''), c.name, '') = $7)
        AND EXISTS (SELECT FROM repository_manifest AS h
-                   WHERE h.repository_id = asked.id AND h.manifest_id = m.id AND h.deleted_at IS NULL)
+                   WHERE h.repository_id = wanted.id AND h.manifest_id = m.id AND h.deleted_at IS NULL)
      ORDER BY m.digest LIMIT $8)
     UNION ALL
-    SELECT m.digest, m.id, tagged.told_type, held.known, tagged.stated_size, tagged.stated_media_type
-    FROM asked
+    SELECT m.digest, m.id, tagged.tag_type, held.known, tagged.stated_size, tagged.stated_media_type
+    FROM wanted
     CROSS JOIN LATERAL (
         SELECT k.child_id, '', false, k.size_bytes, coalesce(s.name, '')
         FROM tag AS t
         JOIN manifest_child AS k ON k.manifest_id = t.manifest_id
         LEFT JOIN media_type AS s ON s.id = k.media_type_id
-        WHERE t.repository_id = asked.id AND t.name = $3
+        WHERE t.repository_id = wanted.id AND t.name = $3
         UNION ALL
-        SELECT t.manifest_id, named.told_type, true, 0, '' FROM unnest($4::text[], $5::text[]) AS named (name, told_type)
-        JOIN tag AS t ON t.repository_id = asked.id AND t.name = named.name
-    ) AS tagged (manifest_id, told_type, is_tag, stated_size, stated_media_type)
+        SELECT t.manifest_id, named.tag_type, true, 0, '' FROM unnest($4::text[], $5::text[]) AS named (name, tag_type)
+        JOIN tag AS t ON t.repository_id = wanted.id AND t.name = named.name
+    ) AS tagged (manifest_id, tag_type, is_tag, stated_size, stated_media_type)
     JOIN manifest AS m ON m.id = tagged.manifest_id AND m.digest > $6
     JOIN facet AS f ON f.id = m.facet_id
     LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
-    LEFT JOIN repository_manifest AS h ON h.repository_id = asked.id AND h.manifest_id = m.id
+    LEFT JOIN repository_manifest AS h ON h.repository_id = wanted.id AND h.manifest_id = m.id
     CROSS JOIN LATERAL (SELECT tagged.is_tag OR h.manifest_id IS NOT NULL AS known) AS held
     WHERE h.deleted_at IS NULL
       AND CASE WHEN held.known THEN m.subject_digest IS NULL AND greatest(m.size_bytes, tagged.stated_size) > 0
                                     AND coalesce(nullif(f.media_type, ''), tagged.stated_media_type) <> ''
                ELSE tagged.stated_size > 0 AND tagged.stated_media_type <> '' END
-      AND ($7 = '' OR coalesce(CASE WHEN held.known THEN nullif(f.artifact_type, '') END, nullif(tagged.told_type, ''),
+      AND ($7 = '' OR coalesce(CASE WHEN held.known THEN nullif(f.artifact_type, '') END, nullif(tagged.tag_type, ''),
                                CASE WHEN held.known THEN c.name END, '') = $7)
 ), merged AS (
-    SELECT digest, manifest_id, max(told_type) AS told_type, bool_or(known) AS known, max(stated_size) AS stated_size,
+    SELECT digest, manifest_id, max(tag_type) AS tag_type, bool_or(known) AS known, max(stated_size) AS stated_size,
            max(stated_media_type) AS stated_media_type
     FROM candidate GROUP BY digest, manifest_id ORDER BY digest LIMIT $8
 ), weighed AS (
@@ -52,7 +52,7 @@ candidate (digest, manifest_id, told_type, known, stated_size, stated_media_type
 )
 SELECT w.digest, w.size_bytes, w.annotations,
        coalesce(CASE WHEN w.known THEN nullif(f.media_type, '') END, w.stated_media_type) AS media_type,
-       coalesce(CASE WHEN w.known THEN nullif(f.artifact_type, '') END, nullif(w.told_type, ''),
+       coalesce(CASE WHEN w.known THEN nullif(f.artifact_type, '') END, nullif(w.tag_type, ''),
                 CASE WHEN w.known THEN c.name END, '') AS artifact_type
 FROM weighed AS w
 JOIN facet AS f ON f.id = w.facet_id

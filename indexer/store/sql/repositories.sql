@@ -1,5 +1,6 @@
 -- name: add_repositories
--- Adds the repositories $1 names, first heard of at $2; in the order of their names, so writers never deadlock.
+-- Adds the repositories $1 (names), each with the instant $2 of its first event; in the order of their names, so that
+-- writers do not deadlock.
 INSERT INTO repository (name, created_at)
 SELECT name, created_at FROM unnest($1::text[], $2::timestamptz[]) AS new (name, created_at)
 WHERE NOT EXISTS (SELECT FROM repository AS r WHERE r.name = new.name)
@@ -7,12 +8,12 @@ ORDER BY name
 ON CONFLICT DO NOTHING
 
 -- name: lock_repositories
--- Locks the repositories $1 names, in the order of their ids, and returns their ids.
+-- Locks the repositories $1 (names), in the order of their ids, and returns their ids.
 SELECT name, id FROM repository WHERE name = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE
 
 -- name: count_repositories
--- Adds to the counters: ids $1, tags $2, manifests $3, published at $4, pulled at $5, checked at $8, heard of since $6. Those
--- that come to have more than $7 tags are large from then on, with their tags, which are written before.
+-- Adds to the counters: ids $1, tags $2, manifests $3, published at $4, pulled at $5, announced at $6, checked at $8.
+-- Those that come to have more than $7 tags are large from then on, with their tags, which are written before.
 WITH new AS (
     SELECT * FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
                          $8::timestamptz[])
@@ -36,12 +37,12 @@ WITH new AS (
 UPDATE tag AS t SET large = true FROM grown WHERE t.repository_id = grown.id
 
 -- name: mark_reconciled
--- A walk of repository $1 that began at $2 compared it in full.
+-- Records that a comparison of repository $1, begun at $2, was complete.
 UPDATE repository SET last_reconciled_at = greatest(last_reconciled_at, $2) WHERE name = $1
 
 -- name: find_miscount
--- By how much the counters of repository $1 (name) differ from the rows they count; nothing if they agree. A change of rows
--- and of their counter is one transaction, so a snapshot never shows one without the other.
+-- What must be added to the counters of repository $1 (name) to agree with its rows; no row if they agree. Rows and
+-- counters change in one transaction, so a snapshot never shows one without the other.
 SELECT * FROM (
     SELECT r.id,
            (SELECT count(*) FROM tag AS t WHERE t.repository_id = r.id)::integer - r.tag_count AS tags,
@@ -51,12 +52,12 @@ SELECT * FROM (
 ) AS counted WHERE tags <> 0 OR manifests <> 0
 
 -- name: list_names
--- Every repository on record, by name after $1, at most $2.
+-- The repositories on record, by name after $1, at most $2.
 SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2
 
 -- name: measure
--- Recomputes what repository $1 stores: each distinct manifest, config and layer once, of manifests it holds. A blob's
--- size is what the registry said in an event, else the most that a manifest of this repository claims.
+-- Computes what repository $1 stores: each distinct manifest, config and layer once. A blob's size is what an event
+-- said, else the largest that a manifest of this repository says.
 WITH held AS (
     SELECT manifest_id FROM repository_manifest WHERE repository_id = $1 AND deleted_at IS NULL
 ), claimed AS (
@@ -83,5 +84,5 @@ WHERE id = $1
 SELECT name, id FROM repository WHERE name = ANY ($1::text[])
 
 -- name: last_reconciled
--- When repository $1 (name) was last compared in full; null: never.
+-- When the last complete comparison of repository $1 (name) began; null: never.
 SELECT last_reconciled_at FROM repository WHERE name = $1

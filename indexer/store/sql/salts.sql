@@ -1,5 +1,5 @@
 -- name: find_salts
--- What was committed to of the people $1 (actors, 0: none), $2 (clients, 0: none) and days $3, in their order; null: nothing yet.
+-- The commitments for actors $1 (0: none), clients $2 (0: none) and days $3, in their order; null: there is none yet.
 SELECT s.id, s.commitment
 FROM unnest($1::integer[], $2::integer[], $3::date[]) WITH ORDINALITY AS wanted (actor_id, client_id, day, place)
 LEFT JOIN audit_salt AS s ON s.actor_id = wanted.actor_id AND s.client_id = wanted.client_id
@@ -7,7 +7,7 @@ LEFT JOIN audit_salt AS s ON s.actor_id = wanted.actor_id AND s.client_id = want
 ORDER BY wanted.place
 
 -- name: add_salts
--- Adds what was committed to: actors $1, clients $2, days $3, salts $4, commitments $5; returns their ids, in order.
+-- Adds commitments: actors $1, clients $2, days $3, salts $4, commitments $5; returns their ids, in order.
 INSERT INTO audit_salt (actor_id, client_id, day, salt, commitment)
 SELECT actor_id, client_id, day, salt, commitment
 FROM unnest($1::integer[], $2::integer[], $3::date[], $4::bytea[], $5::bytea[]) WITH ORDINALITY

@@ -14,7 +14,7 @@ LEFT JOIN tag_tombstone AS d ON t.name IS NULL AND d.repository_id = wanted.repo
 WHERE t.name IS NOT NULL OR d.name IS NOT NULL
 
 -- name: list_readable_tags
--- At most $2 tags that are on record as readable, of the repositories from the share $1 of all of them on.
+-- At most $2 tags on record as readable, from the repositories after the share $1 of all.
 SELECT r.name AS repository, t.name AS tag
 FROM tag AS t JOIN repository AS r ON r.id = t.repository_id
 WHERE t.repository_id > (SELECT floor($1::float8 * max(id))::integer FROM repository)
@@ -22,29 +22,30 @@ WHERE t.repository_id > (SELECT floor($1::float8 * max(id))::integer FROM reposi
 ORDER BY t.repository_id, t.name LIMIT $2
 
 -- name: put_tags
--- Writes live tags: repositories $1, names $2, manifests $3, published at $4, first seen at $5, told at $6,
--- seen at $7, verified at $8, read at $9, pushed by $10, revisions $11, publish sources $12, evidence $13,
--- why broken $14, semver keys $15, alive since $17. What the manifest says (size, creation time, facet) comes from the manifest;
--- $16 is the facet of a tag whose manifest was never announced.
-INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, last_event_at, last_observed_at, verified_at, read_at,
-                 pushed_by, revision, published_source, evidence, broken_reason, semver_key, alive_since,
-                 size_bytes, image_created, facet_id, large)
-SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.last_event_at, new.last_observed_at,
-       new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source, new.evidence, new.broken_reason,
-       new.semver_key, new.alive_since, coalesce(m.total_bytes, 0), coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16),
-       r.large
+-- Writes live tags: repositories $1, names $2, manifests $3, published at $4, first seen at $5, last event at $6, last
+-- observed at $7, verified at $8, read at $9, pushed by $10, revisions $11, publish sources $12, evidence $13, why
+-- broken $14, semver keys $15, alive since $17. Size, creation time and facet come from the manifest; $16 is the facet
+-- of a tag whose manifest was never announced.
+INSERT INTO tag (repository_id, name, manifest_id, published_at, first_seen_at, last_event_at, last_observed_at,
+                 verified_at, read_at, pushed_by, revision, published_source, evidence, broken_reason, semver_key,
+                 alive_since, size_bytes, image_created, facet_id, large)
+SELECT new.repository_id, new.name, new.manifest_id, new.published_at, new.first_seen_at, new.last_event_at,
+       new.last_observed_at, new.verified_at, new.read_at, new.pushed_by, new.revision, new.published_source,
+       new.evidence, new.broken_reason, new.semver_key, new.alive_since, coalesce(m.total_bytes, 0),
+       coalesce(m.image_created, '-infinity'), coalesce(m.facet_id, $16), r.large
 FROM unnest($1::integer[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
             $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::integer[], $12::text[],
             $13::text[], $14::text[], $15::bytea[], $17::timestamptz[])
-    AS new (repository_id, name, manifest_id, published_at, first_seen_at, last_event_at, last_observed_at, verified_at, read_at,
-            pushed_by, revision, published_source, evidence, broken_reason, semver_key, alive_since)
+    AS new (repository_id, name, manifest_id, published_at, first_seen_at, last_event_at, last_observed_at,
+            verified_at, read_at, pushed_by, revision, published_source, evidence, broken_reason, semver_key,
+            alive_since)
 JOIN repository AS r ON r.id = new.repository_id
 LEFT JOIN manifest AS m ON m.id = new.manifest_id
 ON CONFLICT (repository_id, name) DO UPDATE
 SET manifest_id = excluded.manifest_id, published_at = excluded.published_at, first_seen_at = excluded.first_seen_at,
-    last_event_at = excluded.last_event_at, last_observed_at = excluded.last_observed_at, verified_at = excluded.verified_at,
-    read_at = excluded.read_at, pushed_by = excluded.pushed_by, revision = excluded.revision,
-    published_source = excluded.published_source, evidence = excluded.evidence,
+    last_event_at = excluded.last_event_at, last_observed_at = excluded.last_observed_at,
+    verified_at = excluded.verified_at, read_at = excluded.read_at, pushed_by = excluded.pushed_by,
+    revision = excluded.revision, published_source = excluded.published_source, evidence = excluded.evidence,
     broken_reason = excluded.broken_reason, alive_since = excluded.alive_since,
     size_bytes = excluded.size_bytes, image_created = excluded.image_created, facet_id = excluded.facet_id
 
@@ -54,37 +55,39 @@ DELETE FROM tag AS t USING unnest($1::integer[], $2::text[]) AS gone (repository
 WHERE t.repository_id = gone.repository_id AND t.name = gone.name
 
 -- name: put_tombstones
--- Writes tombstones: repositories $1, names $2, deleted at $3, told at $4, seen at $5, revisions $6, evidence $7, verified $8,
--- by a dummy $9.
-INSERT INTO tag_tombstone (repository_id, name, deleted_at, last_event_at, last_observed_at, revision, evidence, verified, by_dummy)
+-- Writes tombstones: repositories $1, names $2, deleted at $3, last event at $4, last observed at $5, revisions $6,
+-- evidence $7, verified $8, by a dummy $9.
+INSERT INTO tag_tombstone
+    (repository_id, name, deleted_at, last_event_at, last_observed_at, revision, evidence, verified, by_dummy)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
                      $6::integer[], $7::text[], $8::boolean[], $9::boolean[])
 ON CONFLICT (repository_id, name) DO UPDATE
-SET deleted_at = excluded.deleted_at, last_event_at = excluded.last_event_at, last_observed_at = excluded.last_observed_at,
-    revision = excluded.revision, evidence = excluded.evidence, verified = excluded.verified,
+SET deleted_at = excluded.deleted_at, last_event_at = excluded.last_event_at,
+    last_observed_at = excluded.last_observed_at, revision = excluded.revision, evidence = excluded.evidence, verified = excluded.verified,
     by_dummy = excluded.by_dummy
 
 -- name: drop_tombstones
--- Removes the tombstones of the tags $2 of the repositories $1: they live again.
+-- Removes the tombstones of the tags $2 of the repositories $1, which live again.
 DELETE FROM tag_tombstone AS d USING unnest($1::integer[], $2::text[]) AS back (repository_id, name)
 WHERE d.repository_id = back.repository_id AND d.name = back.name
 
 -- name: tags_of_digests
--- The live tags of the repositories $1 that are on record with the digests $2.
+-- The live tags of the repositories $1 that point to the digests $2.
 SELECT t.repository_id, t.name
 FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
 JOIN manifest AS m ON m.digest = wanted.digest
 JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id
 
 -- name: find_pointing
--- Those of the manifests with the digests $2 of the repositories $1 that a live tag points to which is not broken.
+-- Those of the manifests with the digests $2 of the repositories $1 that a live, not broken tag points to.
 SELECT DISTINCT t.repository_id, wanted.digest
 FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
 JOIN manifest AS m ON m.digest = wanted.digest
 JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id AND t.broken_reason IS NULL
 
 -- name: list_recorded
--- The live tags of repository $1 (name), by name after $2, at most $3, and whether their manifest is on record as held.
+-- The live tags of repository $1 (name), by name after $2, at most $3, and whether their manifest is on record in the
+-- repository.
 SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.last_event_at, t.last_observed_at,
        t.broken_reason IS NOT NULL AS broken, h.manifest_id IS NOT NULL AS held
 FROM repository AS r
@@ -100,7 +103,7 @@ ORDER BY t.name LIMIT $3
 SELECT coalesce(sum(tag_count), 0)::bigint FROM repository
 
 -- name: trim_tombstones
--- Forgets at most $2 tombstones of deletions before $1.
+-- Removes at most $2 tombstones of deletions before $1.
 DELETE FROM tag_tombstone WHERE (repository_id, name) IN (
     SELECT repository_id, name FROM tag_tombstone WHERE deleted_at < $1 LIMIT $2
 )
@@ -114,7 +117,7 @@ SET last_pulled_at = greatest(tag_pull.last_pulled_at, excluded.last_pulled_at),
     pull_count = tag_pull.pull_count + excluded.pull_count
 
 -- name: add_checks
--- Remembers when tags were checked last: repositories $1, names $2, latest $3.
+-- Records when tags were last checked: repositories $1, names $2, latest $3.
 INSERT INTO tag_check (repository_id, name, last_checked_at)
 SELECT * FROM unnest($1::integer[], $2::text[], $3::timestamptz[])
 ON CONFLICT (repository_id, name) DO UPDATE

@@ -9,5 +9,5 @@ ON CONFLICT (minute, bucket) DO UPDATE SET tags = verification_latency.tags + ex
 SELECT bucket, sum(tags)::bigint AS tags FROM verification_latency WHERE minute >= $1 GROUP BY bucket
 
 -- name: trim_verified
--- Forgets the minutes before $1.
+-- Removes the minutes before $1.
 DELETE FROM verification_latency WHERE minute < $1
