@@ -10,21 +10,23 @@ A section that this version cannot run is refused, never taken in silence: whoev
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum, unique
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from indexer.policies.checks import check_policies
 from indexer.policies.cleanup_document import CleanupPolicy
-from indexer.policies.grammar import Window
 from indexer.policies.model_problems import problems_of
 from indexer.policies.parts import Id, Part, Period, Rate, Repositories, Scope, WindowText
 from indexer.policies.problems import PoliciesRefused, Problem
-from indexer.policies.rules import Policy
-from indexer.policies.selectors import ALL_REPOSITORIES, Selector
+from indexer.policies.rules import (
+    CollectedManifests,
+    Collection,
+    CollectionMode,
+    InUseSource,
+    Policies,
+)
 from indexer.policies.yaml_tree import Node, read_tree
 
 VERSION = 1
@@ -37,55 +39,6 @@ NOT_RUN = {
 """Sections of the file that have a name, and that this version cannot run."""
 
 SHORTEST_COLLECTION_GRACE = timedelta(seconds=2)
-
-
-@unique
-class CollectionMode(StrEnum):
-    """What online collection may do."""
-
-    OFF = "off"
-    PREVIEW = "preview"
-    ENFORCE = "enforce"
-
-
-@unique
-class CollectedManifests(StrEnum):
-    """What online collection does about manifests."""
-
-    NEVER = "never"
-    HEAL = "heal"
-    FREE = "free"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
-    """Online collection of garbage: the section ``collection``."""
-
-    mode: CollectionMode = CollectionMode.OFF
-    delay: timedelta = timedelta(hours=24)
-    grace: timedelta = timedelta(minutes=15)
-    trash_for: timedelta = timedelta(days=7)
-    rate: float = 50.0
-    manifests: CollectedManifests = CollectedManifests.NEVER
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InUseSource:
-    """A source whose silence holds every deletion in its scope."""
-
-    id: str
-    scope: Selector = ALL_REPOSITORIES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policies:
-    """What a file says. ``sha256`` is of its bytes: what was approved under others is not approved."""
-
-    sha256: str
-    cleanup: tuple[Policy, ...] = ()
-    collection: Collection = field(default_factory=Collection)
-    in_use: tuple[InUseSource, ...] = ()
-    blocked: tuple[Window, ...] = ()
 
 
 _DEFAULT = Collection()

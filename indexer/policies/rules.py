@@ -1,4 +1,4 @@
-"""The cleanup language as values: what a policy of the file says, parsed, with every default in place.
+"""What a file of policies says, as values: parsed, with every default in place.
 
 The reference (docs/reference/policies.md) says what each means; ``document`` makes them, ``cleanup`` evaluates them.
 Periods are timedeltas, sizes bytes, shares numbers from 0 to 1, rates a second.
@@ -219,6 +219,55 @@ class Policy:
     brake: Brake = field(default_factory=Brake)
     undo: Undo = field(default_factory=Undo)
     run: Run = field(default_factory=Run)
+
+
+@unique
+class CollectionMode(StrEnum):
+    """What online collection may do."""
+
+    OFF = "off"
+    PREVIEW = "preview"
+    ENFORCE = "enforce"
+
+
+@unique
+class CollectedManifests(StrEnum):
+    """What online collection does about manifests."""
+
+    NEVER = "never"
+    HEAL = "heal"
+    FREE = "free"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """Online collection of garbage: the section ``collection``."""
+
+    mode: CollectionMode = CollectionMode.OFF
+    delay: timedelta = timedelta(hours=24)
+    grace: timedelta = timedelta(minutes=15)
+    trash_for: timedelta = timedelta(days=7)
+    rate: float = 50.0
+    manifests: CollectedManifests = CollectedManifests.NEVER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InUseSource:
+    """A source whose silence holds every deletion in its scope."""
+
+    id: str
+    scope: Selector = ALL_REPOSITORIES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """What a file says. ``sha256`` is of its bytes: what was approved under others is not approved."""
+
+    sha256: str
+    cleanup: tuple[Policy, ...] = ()
+    collection: Collection = field(default_factory=Collection)
+    in_use: tuple[InUseSource, ...] = ()
+    blocked: tuple[Window, ...] = ()
 
 
 def owner_of(repository: str, policies: tuple[Policy, ...]) -> Policy | None:

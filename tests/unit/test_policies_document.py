@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.policies.document import Policies, read_policies
+from indexer.policies.document import read_policies
 from indexer.policies.problems import PoliciesRefused
-from indexer.policies.rules import By, Mode, Previous, ProtectInUse, ProtectTags, owner_of
+from indexer.policies.rules import By, Mode, Policies, Previous, ProtectInUse, ProtectTags, owner_of
 from indexer.policies.yaml_tree import MAX_BYTES, MAX_DEPTH, read_tree
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "policies.md"
