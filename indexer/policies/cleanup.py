@@ -76,10 +76,14 @@ def evaluate(
         for repository in repositories
     ]
     _apply_budget(policy, cases)
+    said = _notes(policy, cases)
     verdicts: list[Verdict] = []
     going = []
     tags = deleted = 0
-    for case in cases:
+    while cases:
+        case = (
+            cases.pop()
+        )  # what a repository was judged with is not needed any more, and takes most of the memory
         found = case.verdicts()
         lost = sum(each.decision is Decision.DELETE and each.tag is not None for each in found)
         tags += len(case.repository.tags)
@@ -87,13 +91,14 @@ def evaluate(
         going += [case.families.manifests[digest] for digest in case.going]
         if lost and holds_repository(policy.brake, deleted=lost, tags=len(case.repository.tags)):
             found = [_held(each) for each in found]
-        verdicts += found
+        verdicts += reversed(found)
+    verdicts.reverse()
     freed = freed_bytes(going, owners)
     return Evaluation(
         verdicts=tuple(verdicts),
         brake=braked(policy.brake, deleted=deleted, tags=tags, freed_bytes=freed),
         freed_bytes=freed,
-        notes=_notes(policy, cases),
+        notes=said,
     )
 
 

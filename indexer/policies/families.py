@@ -26,9 +26,9 @@ _CARRIER = re.compile(r"(sha256-[0-9a-f]{64})(?:\.(?:sig|att|sbom))?\Z|(sha512-[
 class Tie(StrEnum):
     """Why a manifest is needed."""
 
-    CHILD_OF = "child_of"
-    REFERRER_OF = "referrer_of"
-    SUBJECT_OF = "subject_of"
+    CHILD_OF = "live.child_of"
+    REFERRER_OF = "live.referrer_of"
+    SUBJECT_OF = "live.subject_of"
 
 
 class Live(NamedTuple):
@@ -97,7 +97,12 @@ class Families:
     def family(self, digest: str) -> Iterator[str]:
         """Yield what stays as long as a manifest does: children, and what is attached, at any depth, with itself."""
         yield digest
-        yield from self._reached(digest, self._followers)
+        if self._followers(digest):
+            yield from self._reached(digest, self._followers)
+
+    def is_alone(self, digest: str) -> bool:
+        """Tell whether a manifest has neither children nor anything attached."""
+        return not self._followers(digest)
 
     def followed(self, digest: str) -> list[str]:
         """Return whom a manifest goes with: indexes that refer to it, and its subject, where they are here."""
@@ -116,27 +121,25 @@ class Families:
                 left.append(digest)
         while left:
             at = left.pop()
-            for other, tie in self._needed(at):
-                if other not in live and other in self.manifests:
-                    live[other] = Live(f"live.{tie}", at)
-                    left.append(other)
-
-    def _needed(self, digest: str) -> Iterator[tuple[str, Tie]]:
-        manifest = self.manifests[digest]
-        for child in manifest.children:
-            yield child, Tie.CHILD_OF
-        for referrer in (*self._referrers.get(digest, ()), *self._carried.get(digest, ())):
-            yield referrer, Tie.REFERRER_OF
-        if manifest.subject is not None:
-            yield manifest.subject, Tie.SUBJECT_OF
+            manifest = self.manifests[at]
+            subject = () if manifest.subject is None else (manifest.subject,)
+            attached = (*self._referrers.get(at, ()), *self._carried.get(at, ()))
+            ties = ((Tie.CHILD_OF, manifest.children), (Tie.REFERRER_OF, attached), (Tie.SUBJECT_OF, subject))
+            for tie, others in ties:
+                for other in others:
+                    if other not in live and other in self.manifests:
+                        live[other] = Live(tie, at)
+                        left.append(other)
 
     def _children(self, digest: str) -> Sequence[str]:
         manifest = self.manifests.get(digest)
         return () if manifest is None else manifest.children
 
     def _followers(self, digest: str) -> Sequence[str]:
-        attached = (*self._referrers.get(digest, ()), *self._carried.get(digest, ()))
-        return (*self._children(digest), *attached)
+        children = self._children(digest)
+        if digest not in self._referrers and digest not in self._carried:
+            return children
+        return (*children, *self._referrers.get(digest, ()), *self._carried.get(digest, ()))
 
     def _reached(self, digest: str, step: Callable[[str], Sequence[str]]) -> Iterator[str]:
         known = {digest}

@@ -14,7 +14,7 @@ from indexer.policies.facts import ManifestFacts
 
 def blobs_of(manifest: ManifestFacts) -> list[tuple[str, int]]:
     """Return the blobs that a manifest holds, each once with its size: itself, config and layers; not its children."""
-    return list({manifest.digest: manifest.size_bytes, **dict(manifest.blobs)}.items())
+    return [(manifest.digest, manifest.size_bytes), *dict(manifest.blobs).items()]
 
 
 def owners_of(manifests: Iterable[ManifestFacts]) -> Counter[str]:

@@ -6,7 +6,7 @@ brake stops the plan, all of it. The brake counts what the rules would delete, h
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,10 +76,7 @@ def within_budget(
     ``tags``: the digest of every tag, by repository. What tags hold is their families' blobs, each counted once. Those
     that were used longest ago go first; of two equal ones that with the smaller name.
     """
-    held = _Held(families)
-    for repository, digests in sorted(tags.items()):
-        for digest in digests:
-            held.add(repository, digest)
+    held = _Held(tags, families)
     stay: set[tuple[str, str]] = set()
     for each in sorted(nominated, key=lambda one: (one.last_used_at, one.repository, one.tag)):
         if held.bytes <= budget_bytes:
@@ -90,37 +87,36 @@ def within_budget(
 
 
 class _Held:
-    """The bytes that some tags hold, while tags come and go."""
+    """The bytes that some tags hold, while tags go."""
 
-    def __init__(self, families: Mapping[str, Families]) -> None:
-        self.bytes = 0
+    def __init__(self, tags: Mapping[str, Sequence[str]], families: Mapping[str, Families]) -> None:
         self._families = families
-        self._tags_of: Counter[tuple[str, str]] = Counter()
+        self._tags_of = Counter(
+            (repository, manifest)
+            for repository, digests in tags.items()
+            for digest in digests
+            for manifest in self._family(repository, digest)
+        )
+        sizes: dict[str, int] = {}
         self._owners: Counter[str] = Counter()
-        self._known: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
-
-    def add(self, repository: str, digest: str) -> None:
-        for manifest in self._family(repository, digest):
-            self._tags_of[repository, manifest] += 1
-            if self._tags_of[repository, manifest] == 1:
-                for blob, size in self._blobs(repository, manifest):
-                    self._owners[blob] += 1
-                    self.bytes += size if self._owners[blob] == 1 else 0
+        for repository, manifest in self._tags_of:
+            blobs = dict(blobs_of(families[repository].manifests[manifest]))
+            sizes.update(blobs)
+            self._owners.update(blobs.keys())
+        self.bytes = sum(sizes.values())
 
     def remove(self, repository: str, digest: str) -> None:
+        """Let a tag of a digest go."""
         for manifest in self._family(repository, digest):
             self._tags_of[repository, manifest] -= 1
-            if self._tags_of[repository, manifest] == 0:
-                for blob, size in self._blobs(repository, manifest):
-                    self._owners[blob] -= 1
-                    self.bytes -= size if self._owners[blob] == 0 else 0
+            if self._tags_of[repository, manifest]:
+                continue
+            for blob, size in blobs_of(self._families[repository].manifests[manifest]):
+                self._owners[blob] -= 1
+                self.bytes -= 0 if self._owners[blob] else size
 
-    def _family(self, repository: str, digest: str) -> tuple[str, ...]:
-        known = self._known[repository]
-        if digest not in known:
-            families = self._families[repository]
-            known[digest] = tuple(each for each in families.family(digest) if each in families.manifests)
-        return known[digest]
-
-    def _blobs(self, repository: str, digest: str) -> Iterable[tuple[str, int]]:
-        return blobs_of(self._families[repository].manifests[digest])
+    def _family(self, repository: str, digest: str) -> Sequence[str]:
+        families = self._families[repository]
+        if digest not in families.manifests:
+            return ()
+        return (digest,) if families.is_alone(digest) else tuple(families.family(digest))

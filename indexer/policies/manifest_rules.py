@@ -57,6 +57,8 @@ class ManifestRules:
 
     def guards(self, digest: str) -> Hit | None:
         """Return why a manifest stays whatever refers to it: in use, on hold, or kept for what pointed to it."""
+        if not self._guarded.anything and not self._previous:
+            return None
         sources = self._guarded.in_use.get(digest)
         if sources:
             return Hit(Reason.PROTECT_IN_USE, detail=sources)

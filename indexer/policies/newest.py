@@ -10,13 +10,13 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from indexer.inventory.semver import parse_version
 from indexer.policies.facts import TagFacts
 from indexer.policies.intervals import Between
 from indexer.policies.rules import By, CountAs, Keep, Newest, Prereleases
-from indexer.policies.selectors import Regexes, Selector, Without
+from indexer.policies.selectors import Regexes, Selector, Versions, Without
 
 Clock = Callable[[TagFacts], Between]
 Group = tuple[Hashable, ...]
@@ -30,107 +30,119 @@ class Kept:
     uncertain: bool
 
 
+class _Entry(NamedTuple):
+    """A tag as it is counted: its group, what it counts as, and its age from ``low`` to ``high``."""
+
+    group: Group
+    what: Hashable
+    low: Any
+    high: Any
+
+
 def newest(
-    rule: Keep, newest: Newest, chosen: Sequence[TagFacts], among: Iterable[TagFacts], clock: Clock
+    rule: Keep, newest: Newest, chosen: Sequence[TagFacts], among: Sequence[TagFacts], clock: Clock
 ) -> Mapping[str, Kept]:
     """Return which of the tags that a rule chose are the newest, counted among others; ``clock`` tells their times."""
-    group_of = _grouping(rule.tags, newest)
-    groups: dict[Group, list[TagFacts]] = defaultdict(list)
-    for tag in among:
-        group = group_of(tag.name)
-        if group is not None:
-            groups[group].append(tag)
-    counts = {group: _Count(newest, tags, clock) for group, tags in groups.items()}
+    entry_of = _entries(rule.tags, newest, clock)
+    counted = {tag.name: entry_of(tag) for tag in among}
+    groups: dict[Group, list[_Entry]] = defaultdict(list)
+    for entry in counted.values():
+        if entry is not None:
+            groups[entry.group].append(entry)
+    counts = {group: _Count(entries) for group, entries in groups.items()}
     kept = {}
     for tag in chosen:
-        group = group_of(tag.name)
-        if group is None:  # chosen, and of no group: an expression whose group took no part
+        entry = counted[tag.name] if tag.name in counted else entry_of(tag)
+        if entry is None:  # chosen, and of no group: an expression whose group took no part
             kept[tag.name] = Kept((), uncertain=True)
             continue
-        count = counts.get(group)
-        if count is None or count.certainly_newer(tag) < newest.count:
-            shown = tuple(map(str, group[: len(newest.per)]))
-            kept[tag.name] = Kept(shown, count is not None and count.possibly_newer(tag) >= newest.count)
+        count = counts.get(entry.group)
+        if count is None or count.certainly_newer(entry) < newest.count:
+            shown = tuple(map(str, entry.group[: len(newest.per)]))
+            kept[tag.name] = Kept(shown, count is not None and count.possibly_newer(entry) >= newest.count)
     return kept
 
 
 class _Count:
-    """How many of a group are newer than one tag."""
+    """How many of a group are newer than one of them. Of several tags that count as one the newest counts."""
 
-    def __init__(self, newest: Newest, tags: Sequence[TagFacts], clock: Clock) -> None:
-        self._clock = clock
-        self._by_version = newest.by is By.SEMVER
-        self._count_as = newest.count_as
-        self._lows, self._low_of = self._ordered(tags, self._low)
-        self._highs, self._high_of = self._ordered(tags, self._high)
+    def __init__(self, entries: Iterable[_Entry]) -> None:
+        self._low_of: dict[Hashable, Any] = {}
+        self._high_of: dict[Hashable, Any] = {}
+        for entry in entries:
+            what, low, high = entry.what, entry.low, entry.high
+            if what not in self._low_of:
+                self._low_of[what], self._high_of[what] = low, high
+                continue
+            self._low_of[what] = max(low, self._low_of[what])
+            self._high_of[what] = max(high, self._high_of[what])
+        self._lows = sorted(self._low_of.values())
+        self._highs = sorted(self._high_of.values())
 
-    def certainly_newer(self, tag: TagFacts) -> int:
+    def certainly_newer(self, entry: _Entry) -> int:
         """Return how many are newer, whenever they were."""
-        return self._above(self._lows, self._low_of.get(self._what(tag)), self._high(tag))
+        return _above(self._lows, self._low_of.get(entry.what), entry.high)
 
-    def possibly_newer(self, tag: TagFacts) -> int:
+    def possibly_newer(self, entry: _Entry) -> int:
         """Return how many may be newer."""
-        return self._above(self._highs, self._high_of.get(self._what(tag)), self._low(tag))
-
-    def _ordered(
-        self, tags: Sequence[TagFacts], age: Callable[[TagFacts], Any]
-    ) -> tuple[list[Any], dict[Hashable, Any]]:
-        """Return the age of each thing that counts, in order, and by what it is: of several tags the newest."""
-        best: dict[Hashable, Any] = {}
-        for tag in tags:
-            what = self._what(tag)
-            if what not in best or best[what] < age(tag):
-                best[what] = age(tag)
-        return sorted(best.values()), best
-
-    def _above(self, ordered: list[Any], own: Any, bound: Any) -> int:
-        above = len(ordered) - bisect_right(ordered, bound)
-        return above - (own is not None and own > bound)
-
-    def _what(self, tag: TagFacts) -> Hashable:
-        match self._count_as:
-            case CountAs.TAGS:
-                return tag.name
-            case CountAs.DIGESTS:
-                return tag.digest
-            case CountAs.VERSIONS:
-                return _version_key(tag.name)
-
-    def _low(self, tag: TagFacts) -> Any:
-        return _version_key(tag.name) if self._by_version else self._clock(tag).earliest
-
-    def _high(self, tag: TagFacts) -> Any:
-        return _version_key(tag.name) if self._by_version else self._clock(tag).latest
+        return _above(self._highs, self._high_of.get(entry.what), entry.low)
 
 
-def _version_key(tag: str) -> bytes:
-    version = parse_version(tag)
-    return b"" if version is None else version.key
+def _above(ordered: Sequence[Any], own: Any, bound: Any) -> int:
+    """Return how many are above a bound, without one's own."""
+    above = len(ordered) - bisect_right(ordered, bound)
+    return above - (own is not None and own > bound)
 
 
-def _grouping(selector: Selector, newest: Newest) -> Callable[[str], Group | None]:
-    """Return what tells a tag's group: None is none."""
+def _entries(selector: Selector, newest: Newest, clock: Clock) -> Callable[[TagFacts], _Entry | None]:
+    """Return what makes a tag's entry; None: it is of no group."""
+    if newest.by is By.SEMVER:
+        return _by_version(newest)
     while isinstance(selector, Without):
         selector = selector.chosen
-    if newest.by is By.SEMVER or not isinstance(selector, Regexes):
-        separate = newest.by is By.SEMVER and newest.prereleases is Prereleases.SEPARATE
-        if not newest.per and newest.by is not By.SEMVER:
-            return lambda _: ()
+    group_of = _by_part(selector, newest.per)
+    by_digest = newest.count_as is CountAs.DIGESTS
 
-        def by_version(tag: str) -> Group | None:
+    def entry_of(tag: TagFacts) -> _Entry | None:
+        group = group_of(tag.name)
+        if group is None:
+            return None
+        at = clock(tag)
+        return _Entry(group, tag.digest if by_digest else tag.name, at.earliest, at.latest)
+
+    return entry_of
+
+
+def _by_version(newest: Newest) -> Callable[[TagFacts], _Entry | None]:
+    separate = newest.prereleases is Prereleases.SEPARATE
+
+    def entry_of(tag: TagFacts) -> _Entry | None:
+        version = parse_version(tag.name)
+        if version is None:
+            return None
+        group = tuple(getattr(version, part) for part in newest.per)
+        counts_as = {CountAs.DIGESTS: tag.digest, CountAs.VERSIONS: version.key, CountAs.TAGS: tag.name}
+        what = counts_as[newest.count_as]
+        return _Entry((*group, version.prerelease) if separate else group, what, version.key, version.key)
+
+    return entry_of
+
+
+def _by_part(selector: Selector, per: Sequence[str]) -> Callable[[str], Group | None]:
+    """Return what tells the group of a tag: what the named groups of an expression match."""
+    if isinstance(selector, Regexes) and per:
+        expression = selector
+
+        def group_of(tag: str) -> Group | None:
+            found = expression.groups(tag, per)
+            return None if found is None or None in found else found
+
+        return group_of
+    if isinstance(selector, Versions) and per:
+
+        def version_of(tag: str) -> Group | None:
             version = parse_version(tag)
-            if version is None:
-                return None
-            parts = tuple(getattr(version, part) for part in newest.per)
-            return (*parts, version.prerelease) if separate else parts
+            return None if version is None else tuple(getattr(version, part) for part in per)
 
-        return by_version
-    if not newest.per:
-        return lambda _: ()
-    expression = selector
-
-    def by_groups(tag: str) -> Group | None:
-        found = expression.groups(tag, newest.per)
-        return None if found is None or None in found else found
-
-    return by_groups
+        return version_of
+    return lambda _: ()

@@ -1,8 +1,8 @@
 """What a plan may do, and when: modes, approval, the pending period, windows; and what became of what was planned.
 
-- ``preview`` never acts. ``propose`` acts on a plan that was approved itself. ``enforce`` acts on every plan once one was
-  approved that was made under the bytes of the file that are in force, since they came into force. A change of the file
-  ends that, a change back too.
+- ``preview`` never acts. ``propose`` acts on a plan that was approved itself. ``enforce`` acts on every plan once one
+  was approved that was made under the bytes of the file that are in force, since they came into force. A change of the
+  file ends that, a change back too.
 - What a plan names first is due ``undo.pending`` later. It is cancelled if a later evaluation does not say the same.
 - An approval of a plan ends when the plan has been due for 7 days, or for ``pending`` if that is longer.
 - Nothing acts in a blocked window, or outside the policy's own.
@@ -36,7 +36,6 @@ class Refusal(StrEnum):
     APPROVAL_ENDED = "approval_ended"
     BRAKE = "blocked.brake"
     WEAK_EVIDENCE = "weak_evidence"
-    PENDING = "pending"
     BLOCKED = "blocked_window"
     OUTSIDE_WINDOW = "outside_window"
 
@@ -76,22 +75,20 @@ class InForce:
 def refusal(
     policy: Policy, plan: Plan, approvals: Iterable[Approval], in_force: InForce, now: datetime
 ) -> Refusal | None:
-    """Return why a plan may not be carried out now, None if it may; what it names may still have to wait (``due_at``)."""
-    if policy.mode is Mode.PREVIEW:
-        return Refusal.PREVIEW
-    if plan.policies_sha256 != in_force.policies_sha256 or plan.made_at < in_force.since:
-        return Refusal.CHANGED
-    if plan.brake:
-        return Refusal.BRAKE
-    unapproved = _unapproved(policy, plan, approvals, in_force, now)
-    if unapproved is not None:
-        return unapproved
-    if policy.mode is Mode.ENFORCE and plan.weak_share > MOST_ON_WEAK_EVIDENCE:
-        return Refusal.WEAK_EVIDENCE
-    if any(window.contains(now) for window in in_force.blocked):
-        return Refusal.BLOCKED
+    """Return why a plan may not be carried out now, None if it may; what it names may have to wait (``due_at``)."""
     window = policy.run.window
-    return Refusal.OUTSIDE_WINDOW if window is not None and not window.contains(now) else None
+    weak = policy.mode is Mode.ENFORCE and plan.weak_share > MOST_ON_WEAK_EVIDENCE
+    changed = plan.policies_sha256 != in_force.policies_sha256 or plan.made_at < in_force.since
+    answers = (
+        (policy.mode is Mode.PREVIEW, Refusal.PREVIEW),
+        (changed, Refusal.CHANGED),
+        (bool(plan.brake), Refusal.BRAKE),
+        (True, _unapproved(policy, plan, approvals, in_force, now)),
+        (weak, Refusal.WEAK_EVIDENCE),
+        (any(blocked.contains(now) for blocked in in_force.blocked), Refusal.BLOCKED),
+        (window is not None and not window.contains(now), Refusal.OUTSIDE_WINDOW),
+    )
+    return next((answer for applies, answer in answers if applies and answer is not None), None)
 
 
 def _unapproved(

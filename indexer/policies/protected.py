@@ -27,6 +27,11 @@ class Protected:
     held_tags: dict[str, Hold] = field(default_factory=dict)
     whole: Hold | None = None
 
+    @property
+    def anything(self) -> bool:
+        """Tell whether anything is in use or on hold."""
+        return bool(self.in_use or self.held or self.held_tags or self.whole)
+
     def hold_of(self, tag: str | None, digest: str | None) -> Hold | None:
         """Return the hold on a tag or digest, if there is one: the one that lasts longest."""
         found = [self.whole, self.held_tags.get(tag or ""), self.held.get(digest or "")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from indexer.inventory.semver import parse_version, semver_key
 from indexer.policies.facts import ManifestFacts, RepositoryFacts, Snapshot, TagFacts
@@ -113,7 +114,7 @@ class RepositoryCase:
             for digest, manifest in self.families.manifests.items()
             if digest not in pointed_to
         ]
-        return sorted(found, key=lambda each: (each.tag or "", each.digest or ""))
+        return sorted(found, key=_place)
 
     # --- tags --------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class RepositoryCase:
     def _settled(self) -> tuple[dict[str, Live], dict[str, Hit], dict[str, Hit]]:
         """Return which manifests stay, which go and why, and what those that no tag needs say of themselves."""
         live: dict[str, Live] = {}
-        self.families.spread(live, sorted(self._roots()))
+        self.families.spread(live, sorted(self._roots(), key=itemgetter(0)))
         own = self._own(live)
         going = dict(settle(self.families, live, own))
         return live, going, own
@@ -316,3 +317,7 @@ class RepositoryCase:
         if digest not in known:
             known[digest] = tuple(self.families.tags_of.get(digest, ()))
         return known[digest]
+
+
+def _place(verdict: Verdict) -> tuple[str, str]:
+    return verdict.tag or "", verdict.digest or ""

@@ -11,7 +11,7 @@ known (``possible``): by that it is found out before anything runs that a select
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class Globs:
         """Tell whether a whole name matches one of them."""
         if name in self._whole or (self._prefixes and name.startswith(self._prefixes)):
             return True
-        return self._expression is not None and self._expression.fullmatch(name) is not None
+        return self._expression is not None and self._expression.fullmatch(name.encode()) is not None
 
     def possible(self, truths: Truths) -> Maybe:
         """Whether it is true, given what globs match."""
@@ -72,28 +72,31 @@ class Regexes:
     """Tags the whole of which matches any of some regular expressions (RE2)."""
 
     patterns: tuple[str, ...]
-    _compiled: tuple[Any, ...] = field(default=(), compare=False, repr=False)
+    _compiled: tuple[tuple[Any, Mapping[str, int]], ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, patterns: Sequence[str]) -> Regexes:
         """Compile; raise ``ValueError`` for what RE2 does not take, and what can match no tag."""
-        compiled = tuple(_compiled(pattern) for pattern in patterns)
-        return cls(tuple(patterns), compiled)
+        compiled = [_compiled(pattern) for pattern in patterns]
+        return cls(tuple(patterns), tuple((each, dict(each.groupindex)) for each in compiled))
 
     def matches(self, name: str) -> bool:
         """Tell whether a whole tag matches one of them."""
-        return any(each.fullmatch(name) is not None for each in self._compiled)
+        text = name.encode()  # of bytes RE2 need not count characters
+        return any(each.fullmatch(text) is not None for each, _ in self._compiled)
 
     def group_names(self) -> frozenset[str]:
         """Return the names of groups that every expression has."""
-        return frozenset.intersection(*(frozenset(each.groupindex) for each in self._compiled))
+        return frozenset.intersection(*(frozenset(numbers) for _, numbers in self._compiled))
 
     def groups(self, name: str, wanted: Sequence[str]) -> tuple[str | None, ...] | None:
         """Return what the named groups are in the first expression that matches; None where none does."""
-        for each in self._compiled:
-            match = each.fullmatch(name)
+        text = name.encode()
+        for each, numbers in self._compiled:
+            match = each.fullmatch(text)
             if match is not None:
-                return tuple(match.group(group) for group in wanted)
+                found = [match.group(numbers[group]) for group in wanted]
+                return tuple(None if group is None else group.decode() for group in found)
         return None
 
     def possible(self, truths: Truths) -> Maybe:  # noqa: ARG002 - whatever globs match

@@ -5,7 +5,7 @@ Every rule is asked, not only until one answers: a verdict lists all that keep a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -72,31 +72,35 @@ class TagRules:
         self._now = now
         self._points = points
         self._tags = [tag for tag in repository.tags if tag.name not in families.carriers]
-        self._protect = _here(policy.protect, repository.name)
-        self._keep = _here(policy.keep, repository.name)
-        self._delete = _here(policy.delete, repository.name)
-        self._chosen: dict[str, frozenset[str] | None] = {
-            rule.id: self._choose(rule) for rule in (*self._protect, *self._keep, *self._delete)
-        }
+        self._grace_from = now - policy.grace.pushed
+        self._names = frozenset(tag.name for tag in self._tags)
+        self._in_use = [
+            each for each in _here(policy.protect, repository.name) if isinstance(each, ProtectInUse)
+        ]
+        self._holds = [
+            each for each in _here(policy.protect, repository.name) if isinstance(each, ProtectHeld)
+        ]
+        by_tags = [each for each in _here(policy.protect, repository.name) if isinstance(each, ProtectTags)]
+        self._protect = [(rule, self._choose(rule)) for rule in by_tags]
+        self._keep = [(rule, self._choose(rule)) for rule in _here(policy.keep, repository.name)]
+        self._delete = [(rule, self._choose(rule)) for rule in _here(policy.delete, repository.name)]
         self.previous = self._previous(_here(policy.previous, repository.name), repository)
         """Digests that tags pointed to before and that stay, with the answer that says so."""
-        self.rules_that_choose = frozenset(
-            name for name, chosen in self._chosen.items() if (self._tags if chosen is None else chosen)
-        )
+        every = (*self._protect, *self._keep, *self._delete)
+        self.rules_that_choose = frozenset(rule.id for rule, chosen in every if chosen)
         """The ids of the rules that choose a tag here."""
 
     def answers(self) -> Mapping[str, Answers]:
         """Return what is said of every ordinary tag."""
         found = {tag.name: Answers(tag, self._use_of(tag)) for tag in self._tags}
-        newest = {
-            rule.id: self._newest(rule, self._tags) for rule in self._keep if not _among_deletable(rule)
-        }
+        plain = [(rule, chosen) for rule, chosen in self._keep if not _among_deletable(rule)]
+        keep = [(rule, chosen, self._newest(rule, chosen, self._tags)) for rule, chosen in plain]
         for each in found.values():
-            self._ask(each, newest)
-        for rule in self._keep:
+            self._ask(each, keep)
+        for rule, chosen in self._keep:
             if _among_deletable(rule):
-                deletable = [each.tag for each in found.values() if each.deleted]
-                kept = self._newest(rule, deletable)
+                deletable = [each.tag for each in found.values() if each.deleted and each.tag.name in chosen]
+                kept = self._newest(rule, chosen, deletable)
                 for tag in deletable:
                     answer = self._kept(rule, found[tag.name], kept)
                     if answer is not None:
@@ -121,35 +125,42 @@ class TagRules:
         """Yield what protects a tag although no rule need say so: it is in use, or on hold."""
         sources = self._guarded.in_use.get(tag.digest or "")
         if sources:
-            rules = [each for each in self._protect if isinstance(each, ProtectInUse)]
-            named = [each.id for each in rules if each.sources is None or each.sources & set(sources)]
+            named = [each.id for each in self._in_use if each.sources is None or each.sources & set(sources)]
             yield Hit(Reason.PROTECT_IN_USE, named[0] if named else None, detail=sources)
         hold = self._guarded.hold_of(tag.name, tag.digest)
         if hold is not None:
-            named = [each.id for each in self._protect if isinstance(each, ProtectHeld)]
+            named = [each.id for each in self._holds]
             yield Hit(Reason.PROTECT_HOLD, named[0] if named else None, hold.until, (hold.owner, hold.reason))
 
-    def _ask(self, answers: Answers, newest: Mapping[str, Mapping[str, counting.Kept]]) -> None:
+    def _ask(
+        self, answers: Answers, keep: Sequence[tuple[Keep, Collection[str], Mapping[str, counting.Kept]]]
+    ) -> None:
         tag = answers.tag
-        for rule in self._protect:
-            if isinstance(rule, ProtectTags) and self._chooses(rule, tag):
-                reason = Reason.PROTECT_IMMUTABLE if rule.immutable else Reason.PROTECT_NAME
-                answers.keeps.append(Hit(reason, rule.id))
-                if rule.immutable and tag.moved is not None:
-                    answers.alarms = ("immutable_moved",)
-        answers.keeps += self.guards(tag)
-        answers.keeps += self.grace(tag)
-        for keep in self._keep:
-            if not _among_deletable(keep) and self._chooses(keep, tag):
-                hit = self._kept(keep, answers, newest[keep.id])
+        self._ask_protect(answers)
+        if self._guarded.anything:
+            answers.keeps += self.guards(tag)
+        if tag.pushed.latest > self._grace_from or tag.moved is not None or tag.restored_at is not None:
+            answers.keeps += self.grace(tag)
+        for kept, chosen, newest in keep:
+            if tag.name in chosen:
+                hit = self._kept(kept, answers, newest)
                 if hit is not None:
                     answers.keeps.append(hit)
         previous = self.previous.get(tag.digest or "")
         if previous is not None:
             answers.keeps.append(previous)
-        for delete in self._delete:
-            if self._chooses(delete, tag):
+        for delete, chosen in self._delete:
+            if answers.delete is None and tag.name in chosen:
                 self._ask_delete(delete, answers)
+
+    def _ask_protect(self, answers: Answers) -> None:
+        tag = answers.tag
+        for guard, chosen in self._protect:
+            if tag.name in chosen:
+                reason = Reason.PROTECT_IMMUTABLE if guard.immutable else Reason.PROTECT_NAME
+                answers.keeps.append(Hit(reason, guard.id))
+                if guard.immutable and tag.moved is not None:
+                    answers.alarms = ("immutable_moved",)
 
     def _kept(self, rule: Keep, answers: Answers, newest: Mapping[str, counting.Kept]) -> Hit | None:
         """Return the answer of a rule of keep about a tag that it chooses; every condition must hold."""
@@ -182,8 +193,6 @@ class TagRules:
 
     def _ask_delete(self, rule: Delete, answers: Answers) -> None:
         """Note that a rule that chooses a tag deletes it, or from when on it will."""
-        if answers.delete is not None:
-            return
         pushed = self._at(answers.tag.pushed)
         clocks = [] if rule.older is None else [(pushed, rule.older, False)]
         if rule.unused is not None:
@@ -222,14 +231,16 @@ class TagRules:
         except (KeyError, ValueError):  # not said, or nothing that is a period: it does not go for it
             return None
 
-    def _newest(self, rule: Keep, among: Sequence[TagFacts]) -> Mapping[str, counting.Kept]:
+    def _newest(
+        self, rule: Keep, chosen: Collection[str], among: Sequence[TagFacts]
+    ) -> Mapping[str, counting.Kept]:
         if rule.newest is None:
             return {}
-        chosen = [tag for tag in among if self._chooses(rule, tag)]
-        counted: Sequence[TagFacts] = chosen
+        asked = [tag for tag in among if tag.name in chosen]
+        counted = asked
         if rule.newest.among is not None:
             counted = [tag for tag in self._tags if rule.newest.among.matches(tag.name)]
-        return counting.newest(rule, rule.newest, chosen, counted, self._clock(rule.newest.by))
+        return counting.newest(rule, rule.newest, asked, counted, self._clock(rule.newest.by))
 
     def _clock(self, by: By) -> counting.Clock:
         if by is By.PULLED:
@@ -265,15 +276,11 @@ class TagRules:
             if later < rule.count and recent:
                 yield digest, None if rule.within is None else certain_from(at, rule.within)
 
-    def _choose(self, rule: Rule) -> frozenset[str] | None:
-        """Return the tags that a rule chooses; None: all."""
+    def _choose(self, rule: Rule) -> Collection[str]:
+        """Return the tags that a rule chooses."""
         if rule.tags is ALL_TAGS:
-            return None
+            return self._names
         return frozenset(tag.name for tag in self._tags if rule.tags.matches(tag.name))
-
-    def _chooses(self, rule: Rule, tag: TagFacts) -> bool:
-        chosen = self._chosen[rule.id]
-        return chosen is None or tag.name in chosen
 
     def _use_of(self, tag: TagFacts) -> LastUse | None:
         return None if tag.digest is None else self._uses.of_tag(tag.name, tag.digest)

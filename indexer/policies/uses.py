@@ -63,6 +63,7 @@ class Uses:
         self._use = use
         self._gap = coverage.latest_gap(now)
         self._floor = LONG_AGO if points else self._gap.to_at or now
+        self._in_ignored: dict[str, bool] = {}
         self._by_digest: dict[str, datetime] = {}
         self._by_tag: dict[tuple[str, str], datetime] = {}
         ignored: dict[str, list[Pull]] = defaultdict(list)
@@ -75,16 +76,18 @@ class Uses:
                 _raise_to(self._by_tag, (pull.tag, pull.digest), pull.last_at)
         self._ignored: Mapping[str, Ignored] = {digest: _ignored(each) for digest, each in ignored.items()}
         self._known: dict[str, LastUse] = {}
+        self._never = LastUse(Between(LONG_AGO, max(LONG_AGO, self._floor)), None, self._gap)
 
     def of_manifest(self, digest: str) -> LastUse:
         """Return the last use of a manifest, by any name."""
         found = self._known.get(digest)
         if found is None:
-            pulls = [self._by_digest[digest]] if digest in self._by_digest else []
-            if self._use.child_pulls_count_for_index:
-                below = self._families.descendants(digest)
-                pulls += [self._by_digest[each] for each in below if each in self._by_digest]
-            found = self._known[digest] = self._last(max(pulls, default=None), self._ignored.get(digest))
+            seen_at = self._by_digest.get(digest)
+            manifest = self._families.manifests.get(digest)
+            if manifest is not None and manifest.children and self._use.child_pulls_count_for_index:
+                below = (self._by_digest.get(each) for each in self._families.descendants(digest))
+                seen_at = max((each for each in (seen_at, *below) if each is not None), default=None)
+            found = self._known[digest] = self._last(seen_at, self._ignored.get(digest))
         return found
 
     def of_tag(self, tag: str, digest: str) -> LastUse:
@@ -94,6 +97,8 @@ class Uses:
         return self._last(self._by_tag.get((tag, digest)), self._ignored.get(digest))
 
     def _last(self, seen_at: datetime | None, ignored: Ignored | None) -> LastUse:
+        if seen_at is None and ignored is None:
+            return self._never
         earliest = seen_at or LONG_AGO
         return LastUse(Between(earliest, max(earliest, self._floor)), seen_at, self._gap, ignored)
 
@@ -102,8 +107,14 @@ class Uses:
             return True
         if pull.address is None or not self._use.ignored_addresses:
             return False
+        known = self._in_ignored.get(pull.address)
+        if known is None:
+            known = self._in_ignored[pull.address] = self._is_in_ignored(pull.address)
+        return known
+
+    def _is_in_ignored(self, text: str) -> bool:
         try:
-            address = ip_address(pull.address)
+            address = ip_address(text)
         except ValueError:
             return False
         return any(address in network for network in self._use.ignored_addresses)
