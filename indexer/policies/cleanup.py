@@ -17,10 +17,12 @@ which weigh tags against each other: one more rule of keep, pull, referrer or do
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
 from indexer.policies import rules
@@ -70,6 +72,19 @@ def evaluate(
     the file names in ``in_use``. ``points``: as if the latest instant of every interval were the right one, and no pull
     had been missed; what differs is what rests on weak evidence.
     """
+    with _no_collector():
+        return _evaluate(snapshot, policy, now=now, owners=owners, sources=sources, points=points)
+
+
+def _evaluate(
+    snapshot: Snapshot,
+    policy: rules.Policy,
+    *,
+    now: datetime,
+    owners: Mapping[str, int],
+    sources: Sequence[rules.InUseSource],
+    points: bool,
+) -> Evaluation:
     repositories = sorted(snapshot.repositories, key=lambda each: each.name)
     cases = [
         RepositoryCase(snapshot, repository, policy, now=now, sources=sources, points=points)
@@ -100,6 +115,18 @@ def evaluate(
         freed_bytes=freed,
         notes=said,
     )
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Keep Python from looking for circles: none are made here, and it would go through all facts again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def differing_share(verdicts: Sequence[Verdict], as_points: Sequence[Verdict]) -> float:
@@ -146,7 +173,7 @@ def _apply_budget(policy: rules.Policy, cases: Sequence[RepositoryCase]) -> None
         {case.repository.name: case.families for case in cases},
     )
     by_name = {case.repository.name: case for case in cases}
-    for repository, tag in sorted(stay):
+    for repository, tag in stay:
         by_name[repository].give_back(tag, policy.budget.bytes)
 
 
@@ -154,9 +181,8 @@ def _held(verdict: Verdict) -> Verdict:
     if verdict.decision is not Decision.DELETE:
         return verdict
     hit = Hit(Reason.HOLD_REPOSITORY_SHARE, verdict.rule)
-    return replace(
-        verdict, decision=Decision.HOLD, hit=hit, also=(verdict.hit, *verdict.also), expires_at=None
-    )
+    also = (verdict.hit, *verdict.also)
+    return verdict._replace(decision=Decision.HOLD, hit=hit, also=also, expires_at=None)
 
 
 def _key(verdict: Verdict) -> tuple[str, str | None, str | None]:

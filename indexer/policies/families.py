@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum, unique
+from operator import attrgetter
 from typing import NamedTuple
 
 from indexer.oci.digest import Digest
@@ -51,9 +52,9 @@ class Families:
 
     def __init__(self, manifests: Sequence[ManifestFacts], tags: Sequence[TagFacts]) -> None:
         self.manifests: Mapping[str, ManifestFacts] = {
-            each.digest: each for each in sorted(manifests, key=lambda each: each.digest)
+            each.digest: each for each in sorted(manifests, key=attrgetter("digest"))
         }
-        self.tags_of: dict[str, list[str]] = defaultdict(list)
+        self.tags_of: dict[str, tuple[str, ...]] = {}
         """Every tag of a digest, in the order of names."""
         self.carriers: dict[str, str | None] = {}
         """The carriers, and the digest of each one's subject; None where no manifest here is that."""
@@ -69,9 +70,9 @@ class Families:
 
     def _add_tags(self, tags: Sequence[TagFacts]) -> None:
         stems: dict[str, str] = {}
-        for tag in sorted(tags, key=lambda each: each.name):
+        for tag in sorted(tags, key=attrgetter("name")):
             if tag.digest is not None:
-                self.tags_of[tag.digest].append(tag.name)
+                self.tags_of[tag.digest] = (*self.tags_of.get(tag.digest, ()), tag.name)
             stem = carried(tag.name)
             if stem is None:
                 continue
@@ -122,6 +123,8 @@ class Families:
         while left:
             at = left.pop()
             manifest = self.manifests[at]
+            if manifest.subject is None and not self._followers(at):
+                continue
             subject = () if manifest.subject is None else (manifest.subject,)
             attached = (*self._referrers.get(at, ()), *self._carried.get(at, ()))
             ties = ((Tie.CHILD_OF, manifest.children), (Tie.REFERRER_OF, attached), (Tie.SUBJECT_OF, subject))

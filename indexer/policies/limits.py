@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from indexer.policies.families import Families
 from indexer.policies.freed import blobs_of
@@ -55,8 +56,7 @@ def holds_repository(brake: Brake, *, deleted: int, tags: int) -> bool:
     return deleted >= FEWEST_OF_A_REPOSITORY and deleted / tags > brake.repository_share
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nominated:
+class Nominated(NamedTuple):
     """A tag that a rule would delete: whose it is, and when it was used or pushed last."""
 
     repository: str
@@ -77,6 +77,8 @@ def within_budget(
     that were used longest ago go first; of two equal ones that with the smaller name.
     """
     held = _Held(tags, families)
+    if held.bytes <= budget_bytes:
+        return {(each.repository, each.tag) for each in nominated}
     stay: set[tuple[str, str]] = set()
     for each in sorted(nominated, key=lambda one: (one.last_used_at, one.repository, one.tag)):
         if held.bytes <= budget_bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 
@@ -69,7 +68,7 @@ class RepositoryCase:
         self._holds = self._not_known(silent_sources(sources, snapshot.in_use, repository.name, now))
         self._answers = self._tag_rules.answers()
         self._held: dict[str, Hit] = {}
-        self._all_tags: dict[str, tuple[str, ...]] = {}
+        self._given_back: dict[str | None, tuple[Hit]] = {}
         if policy.brake.never_empty:
             self._keep_newest()
         for answers in self._answers.values():
@@ -90,7 +89,7 @@ class RepositoryCase:
 
     def nominated(self) -> Iterator[tuple[str, str, datetime]]:
         """Yield the tags that would go, with their digest and when they were used or pushed last."""
-        for name, answers in sorted(self._answers.items()):
+        for name, answers in self._answers.items():
             digest = answers.tag.digest
             if self._goes(answers) and digest is not None and answers.use is not None:
                 yield name, digest, max(answers.use.at.latest, answers.tag.pushed.latest)
@@ -99,22 +98,26 @@ class RepositoryCase:
         """Let a nominated tag stay: the budget holds without it."""
         answers = self._answers[tag]
         rule = None if answers.delete is None else answers.delete.rule
-        answers.keeps.append(Hit(Reason.KEEP_BUDGET, rule, detail=(budget_bytes,)))
+        if rule not in self._given_back:
+            self._given_back[rule] = (Hit(Reason.KEEP_BUDGET, rule, detail=(budget_bytes,)),)
+        answers.keeps = self._given_back[rule]
 
     def verdicts(self) -> list[Verdict]:
         """Return the verdict on every tag, and on every manifest that no tag that stays points to."""
         live, going, own = self._settled()
         self.going = tuple(sorted(going)) if self._holds is None else ()
-        found = [self._of_tag(each, live) for _, each in sorted(self._answers.items())]
+        of_tags = [self._of_tag(each, live) for each in self._answers.values()]  # in the order of names
         carriers = [tag for tag in self.repository.tags if tag.name in self.families.carriers]
-        found += [self._of_carrier(tag, live, going) for tag in carriers]
-        pointed_to = {each.digest for each in found if each.decision is not Decision.DELETE}
-        found += [
+        if carriers:
+            of_tags += [self._of_carrier(tag, live, going) for tag in carriers]
+            of_tags.sort(key=lambda each: each.tag or "")
+        pointed_to = {each.digest for each in of_tags if each.decision is not Decision.DELETE}
+        of_manifests = [
             self._of_manifest(manifest, live, going, own)
-            for digest, manifest in self.families.manifests.items()
+            for digest, manifest in self.families.manifests.items()  # in the order of digests
             if digest not in pointed_to
         ]
-        return sorted(found, key=_place)
+        return of_manifests + of_tags
 
     # --- tags --------------------------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class RepositoryCase:
         latest = max((each.tag.pushed for each in every), key=lambda at: at.earliest)
         for each in every:
             if not certainly_later(latest, each.tag.pushed):
-                each.keeps.append(Hit(Reason.KEEP_NEVER_EMPTY))
+                each.keeps = (Hit(Reason.KEEP_NEVER_EMPTY),)
 
     def _not_known(self, silent: Sequence[str]) -> Hit | None:
         """Return what holds every deletion of the repository, if anything does."""
@@ -167,21 +170,27 @@ class RepositoryCase:
     def _of_tag(self, answers: Answers, live: Mapping[str, Live]) -> Verdict:
         tag = answers.tag
         if not answers.deleted:
-            hits = answers.keeps or [answers.waits or NOTHING_DELETES]
+            hits = answers.keeps or (answers.waits or NOTHING_DELETES,)
             return self._verdict(tag, Decision.KEEP, hits, expires_at=self._expires(answers), answers=answers)
         assert answers.delete is not None  # noqa: S101 - deleted says so
         if tag.name in self._held:
             return self._verdict(tag, Decision.HOLD, [self._held[tag.name], answers.delete], answers=answers)
         due = self._now + self._policy.undo.pending
-        hit = replace(answers.delete, detail=(*answers.delete.detail, live.get(tag.digest or "")))
+        why = answers.delete
+        hit = Hit(why.reason, why.rule, why.until, (*why.detail, live.get(tag.digest or "")))
         return self._verdict(tag, Decision.DELETE, [hit], expires_at=due, answers=answers)
 
     def _expires(self, answers: Answers) -> datetime | None:
         """Return the earliest instant at which a tag that stays would go if nothing changed."""
         due = answers.delete or answers.waits
-        if due is None or due.until is None or any(each.until is None for each in answers.keeps):
+        if due is None or due.until is None:
             return None
-        return max(self._now, due.until, *(each.until for each in answers.keeps if each.until is not None))
+        expires = max(self._now, due.until)
+        for hit in answers.keeps:
+            if hit.until is None:
+                return None
+            expires = max(expires, hit.until)
+        return expires
 
     def _of_carrier(self, tag: TagFacts, live: Mapping[str, Live], going: Mapping[str, Hit]) -> Verdict:
         own = self._carrier_own(tag)
@@ -245,11 +254,11 @@ class RepositoryCase:
         for digest, manifest in self.families.manifests.items():
             if digest in live:
                 continue
-            tags = self.families.tags_of.get(digest, [])
+            tags = self.families.tags_of.get(digest, ())
             ordinary = [hit for tag in tags if tag in self._answers and (hit := self._answers[tag].delete)]
             going = ordinary[0] if ordinary else self._with_carriers(tags)
             if going is not None and is_delete(going):
-                going = replace(going, until=unlinked_at)
+                going = going._replace(until=unlinked_at)
             found[digest] = self._manifest_rules.own(manifest, going, tags)
         return found
 
@@ -304,20 +313,8 @@ class RepositoryCase:
             hit=hits[0],
             also=tuple(hits[1:]),
             expires_at=expires_at,
-            all_tags=self._tags_of(facts.digest) if is_tag else (),
+            all_tags=self.families.tags_of.get(facts.digest or "", ()) if is_tag else (),
             facts=facts,
             use=use,
             alarms=answers.alarms if answers is not None else (),
         )
-
-    def _tags_of(self, digest: str | None) -> tuple[str, ...]:
-        known = self._all_tags
-        if digest is None:
-            return ()
-        if digest not in known:
-            known[digest] = tuple(self.families.tags_of.get(digest, ()))
-        return known[digest]
-
-
-def _place(verdict: Verdict) -> tuple[str, str]:
-    return verdict.tag or "", verdict.digest or ""

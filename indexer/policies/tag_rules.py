@@ -6,9 +6,10 @@ Every rule is asked, not only until one answers: a verdict lists all that keep a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from indexer.policies import newest as counting
 from indexer.policies.facts import RepositoryFacts, TagFacts
@@ -40,7 +41,7 @@ class Answers:
 
     tag: TagFacts
     use: LastUse | None
-    keeps: list[Hit] = field(default_factory=list)
+    keeps: tuple[Hit, ...] = ()
     delete: Hit | None = None
     waits: Hit | None = None
     alarms: tuple[str, ...] = ()
@@ -71,7 +72,10 @@ class TagRules:
         self._guarded = guarded
         self._now = now
         self._points = points
-        self._tags = [tag for tag in repository.tags if tag.name not in families.carriers]
+        ordinary = [tag for tag in repository.tags if tag.name not in families.carriers]
+        self._tags = sorted(ordinary, key=attrgetter("name"))
+        self._answered: dict[tuple[Reason, str, tuple[Any, ...]], Hit] = {}
+        self._deletes = {rule.id: f"delete.{rule.id}" for rule in policy.delete}
         self._grace_from = now - policy.grace.pushed
         self._names = frozenset(tag.name for tag in self._tags)
         self._in_use = [
@@ -91,7 +95,7 @@ class TagRules:
         """The ids of the rules that choose a tag here."""
 
     def answers(self) -> Mapping[str, Answers]:
-        """Return what is said of every ordinary tag."""
+        """Return what is said of every ordinary tag, in the order of names."""
         found = {tag.name: Answers(tag, self._use_of(tag)) for tag in self._tags}
         plain = [(rule, chosen) for rule, chosen in self._keep if not _among_deletable(rule)]
         keep = [(rule, chosen, self._newest(rule, chosen, self._tags)) for rule, chosen in plain]
@@ -104,7 +108,7 @@ class TagRules:
                 for tag in deletable:
                     answer = self._kept(rule, found[tag.name], kept)
                     if answer is not None:
-                        found[tag.name].keeps.append(answer)
+                        found[tag.name].keeps = (answer,)
         return found
 
     def grace(self, tag: TagFacts) -> Iterator[Hit]:
@@ -136,31 +140,39 @@ class TagRules:
         self, answers: Answers, keep: Sequence[tuple[Keep, Collection[str], Mapping[str, counting.Kept]]]
     ) -> None:
         tag = answers.tag
-        self._ask_protect(answers)
+        hits = [self._shared(*reason) for reason in self._protects(answers)]
         if self._guarded.anything:
-            answers.keeps += self.guards(tag)
+            hits += self.guards(tag)
         if tag.pushed.latest > self._grace_from or tag.moved is not None or tag.restored_at is not None:
-            answers.keeps += self.grace(tag)
-        for kept, chosen, newest in keep:
-            if tag.name in chosen:
-                hit = self._kept(kept, answers, newest)
-                if hit is not None:
-                    answers.keeps.append(hit)
+            hits += self.grace(tag)
+        for rule, chosen, newest in keep:
+            if tag.name in chosen and (hit := self._kept(rule, answers, newest)) is not None:
+                hits.append(hit)
         previous = self.previous.get(tag.digest or "")
         if previous is not None:
-            answers.keeps.append(previous)
+            hits.append(previous)
+        answers.keeps = tuple(hits)
+        if any(hit.until is None for hit in hits):
+            return  # it stays whatever time it is: no rule of delete need be asked
         for delete, chosen in self._delete:
             if answers.delete is None and tag.name in chosen:
                 self._ask_delete(delete, answers)
 
-    def _ask_protect(self, answers: Answers) -> None:
+    def _protects(self, answers: Answers) -> Iterator[tuple[Reason, str]]:
         tag = answers.tag
-        for guard, chosen in self._protect:
+        for rule, chosen in self._protect:
             if tag.name in chosen:
-                reason = Reason.PROTECT_IMMUTABLE if guard.immutable else Reason.PROTECT_NAME
-                answers.keeps.append(Hit(reason, guard.id))
-                if guard.immutable and tag.moved is not None:
+                yield Reason.PROTECT_IMMUTABLE if rule.immutable else Reason.PROTECT_NAME, rule.id
+                if rule.immutable and tag.moved is not None:
                     answers.alarms = ("immutable_moved",)
+
+    def _shared(self, reason: Reason, rule: str, detail: tuple[Any, ...] = ()) -> Hit:
+        """Return an answer that many tags share, one object for all of them."""
+        key = reason, rule, detail
+        found = self._answered.get(key)
+        if found is None:
+            found = self._answered[key] = Hit(reason, rule, detail=detail)
+        return found
 
     def _kept(self, rule: Keep, answers: Answers, newest: Mapping[str, counting.Kept]) -> Hit | None:
         """Return the answer of a rule of keep about a tag that it chooses; every condition must hold."""
@@ -172,9 +184,8 @@ class TagRules:
                 return None
             by_version = rule.newest.by is By.SEMVER
             reason = Reason.KEEP_SEMVER if by_version else Reason.KEEP_NEWEST
-            hits.append(
-                Hit(reason, rule.id, detail=(rule.newest.count, rule.newest.by, kept.group, kept.uncertain))
-            )
+            detail = (rule.newest.count, rule.newest.by, kept.group, kept.uncertain)
+            hits.append(self._shared(reason, rule.id, detail))
         if rule.pulled_within is not None:
             if use is None or not possibly_within(use.at, rule.pulled_within, self._now):
                 return None
@@ -187,42 +198,44 @@ class TagRules:
             until = certain_from(at, rule.pushed_within)
             hits.append(Hit(Reason.KEEP_PUSHED, rule.id, until, (at, rule.pushed_within)))
         if not hits:
-            return Hit(Reason.KEEP_NAME, rule.id)
+            return self._shared(Reason.KEEP_NAME, rule.id)
+        if len(hits) == 1:
+            return hits[0]
         ends = [hit.until for hit in hits if hit.until is not None]
         return Hit(hits[0].reason, rule.id, min(ends, default=None), hits[0].detail)
 
     def _ask_delete(self, rule: Delete, answers: Answers) -> None:
-        """Note that a rule that chooses a tag deletes it, or from when on it will."""
-        pushed = self._at(answers.tag.pushed)
-        clocks = [] if rule.older is None else [(pushed, rule.older, False)]
-        if rule.unused is not None:
-            if answers.use is None:
-                return
-            clocks.append((_later(answers.use.at, pushed), rule.unused, not answers.use.ends))
+        """Note that a rule that chooses a tag deletes it, or from when on it will, and what that waits for."""
+        pushed, use, now = self._at(answers.tag.pushed), answers.use, self._now
+        due = at_best = LONG_AGO  # with the latest instants that are possible, and with the earliest
+        known, reason = True, Reason.KEEP_UNKNOWN_TIME
+        age = rule.older
         if rule.annotation is not None:
             lifetime = self._lifetime(answers.tag, rule.annotation)
             if lifetime is None:
                 return
-            clocks.append((pushed, lifetime, False))
-        due = max((certain_from(at, period) for at, period, _ in clocks), default=LONG_AGO)
-        if due <= self._now:
-            reason = Reason.DELETE_TTL if rule.annotation is not None else f"delete.{rule.id}"
-            answers.delete = Hit(reason, rule.id, due, (rule.older, rule.unused))
+            age = lifetime if age is None else max(age, lifetime)
+        if age is not None:
+            due, at_best = pushed.latest + age, pushed.earliest + age
+        if rule.unused is not None:
+            if use is None:
+                return
+            unused = max(use.at.latest, pushed.latest) + rule.unused
+            at_best = max(at_best, max(use.at.earliest, pushed.earliest) + rule.unused)
+            known = use.ends or unused <= now
+            if unused > now >= max(due, pushed.latest + rule.unused):
+                reason = Reason.KEEP_UNKNOWN_COVERAGE
+            due = max(due, unused)
+        if due <= now:
+            code = Reason.DELETE_TTL if rule.annotation is not None else self._deletes[rule.id]
+            answers.delete = Hit(code, rule.id, due, (rule.older, rule.unused))
             answers.waits = None
             return
-        known = all(not is_open or certain_from(at, period) <= self._now for at, period, is_open in clocks)
-        waits = Hit(
-            self._why_not_yet(clocks, pushed), rule.id, due if known else None, (rule.older, rule.unused)
-        )
+        if at_best > now:
+            reason = Reason.KEEP_NOT_DUE
+        waits = Hit(reason, rule.id, due if known else None, (rule.older, rule.unused))
         if answers.waits is None or _sooner(waits, answers.waits):
             answers.waits = waits
-
-    def _why_not_yet(self, clocks: Sequence[tuple[Between, timedelta, bool]], pushed: Between) -> Reason:
-        """Tell whether a rule waits for time to pass, or only since an instant is not known."""
-        if any(at.earliest + period > self._now for at, period, _ in clocks):
-            return Reason.KEEP_NOT_DUE
-        weak = [at for at, period, _ in clocks if certain_from(at, period) > self._now]
-        return Reason.KEEP_UNKNOWN_TIME if pushed in weak else Reason.KEEP_UNKNOWN_COVERAGE
 
     def _lifetime(self, tag: TagFacts, key: str) -> timedelta | None:
         manifest = self._families.manifests.get(tag.digest or "")

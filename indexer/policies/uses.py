@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from indexer.policies.facts import Coverage, Gap, Pull
 from indexer.policies.families import Families
@@ -28,8 +28,7 @@ class Ignored:
     by: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LastUse:
+class LastUse(NamedTuple):
     """When something was used last. ``gap`` is the newest interval in which a use may have been missed.
 
     ``seen_at``: the newest pull that is known, None if there is none.

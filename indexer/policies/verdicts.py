@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
-from typing import Any
+from typing import Any, NamedTuple
 
 from indexer.policies.facts import ManifestFacts, TagFacts
 from indexer.policies.uses import LastUse
@@ -60,8 +59,7 @@ class Reason(StrEnum):
     HOLD_REPOSITORY_SHARE = "hold.repository_share"
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One answer of the policy. ``until``: when it ends if nothing changes, None: never. ``detail``: for the text."""
 
     reason: str
@@ -70,8 +68,7 @@ class Hit:
     detail: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of a tag, or (``tag`` None) of a manifest.
 
     ``hit`` is the reason, ``also`` every other answer that says the same. ``expires_at``: the earliest instant at which
