@@ -52,7 +52,6 @@ class Reason(StrEnum):
     DELETE_UNTAGGED = "delete.untagged"
     DELETE_ORPHAN_REFERRER = "delete.orphan_referrer"
     DELETE_TTL = "delete.ttl"
-    DELETE_BUDGET = "delete.budget"
     HOLD_UNVERIFIED = "hold.unverified"
     HOLD_INCOMPLETE = "hold.incomplete"
     HOLD_UNREADABLE = "hold.unreadable"

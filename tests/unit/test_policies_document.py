@@ -13,6 +13,7 @@ import pytest
 from indexer.policies.document import read_policies
 from indexer.policies.problems import PoliciesRefused
 from indexer.policies.rules import By, Mode, Policies, Previous, ProtectInUse, ProtectTags, owner_of
+from indexer.policies.verdicts import Reason
 from indexer.policies.yaml_tree import MAX_BYTES, MAX_DEPTH, read_tree
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "policies.md"
@@ -62,6 +63,14 @@ def test_reference__has_the_whole_file() -> None:
         (each.id, each.count) for each in first.previous if isinstance(each, Previous)
     ]
     assert read_whole.blocked[0].text == "Sun 03:00-04:00Z"
+
+
+def test_reference__has_every_reason() -> None:
+    """The table of reasons is the code's."""
+    described = re.findall(
+        r"^\| `((?:protect|grace|keep|live|delete|hold)\.\w+)` \|", PAGE.read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(described) == sorted(Reason)
 
 
 def test_defaults__keep() -> None:
