@@ -186,7 +186,7 @@ async def test_push__never_goes_over_what_is_not_ours(
         await sealed(pool, 3)
         await sign(pool)
     with pytest.raises(
-        Postponed, match=r"audit/checkpoints:latest holds sha256:.* no checkpoint that this log"
+        Postponed, match=r"audit/checkpoints:latest is sha256:.* no checkpoint that this log"
     ):
         await CheckpointPusher(pool, registry, ALWAYS).run_once()
     assert before == registry.state.link_of(REPOSITORY, LATEST)
