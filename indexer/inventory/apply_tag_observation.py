@@ -5,8 +5,8 @@ The rules, in the order they apply:
 1. The observation agrees with the record: confirmed; only how well the record is verified changes. If the tag's
    manifest was served and is not on record in the repository, that is corrected (``apply_manifest_observation``).
 2. An event named the tag within the race window before the observation: inconclusive, and the caller observes again.
-   The registry announces a push before it writes the tag. Whether the window is over is told by our clock, or by
-   observations that found the same again and again (``waited``), whatever the clock says.
+   The registry announces a push before it writes the tag. The window is over by our clock, or when observations have
+   found the same again and again (``waited``), whatever the clock says.
 3. The record was verified by a later observation: inconclusive.
 4. The tag points elsewhere: moved. If an event announced the digest it points to just before, two pushes raced and the
    order of the events was not the registry's; the publish time is then known after all.

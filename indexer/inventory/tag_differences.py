@@ -42,20 +42,7 @@ def points(
     if record is not None and record.digest == digest:
         return _readable_again(record, timeline, observation, source)
     raced = _announced_just_before(timeline, digest)
-    transition = Transition(
-        at=_after_record(record, observation.observed_at),
-        digest=digest,
-        source=TimeSource.FIRST_SEEN,
-        not_before=record.as_of if record is not None else absent_at,
-    )
-    if raced is not None:
-        transition = Transition(
-            at=timeline[-1].valid_from + TICK,
-            digest=digest,
-            source=raced.source,
-            actor=raced.actor,
-            event_id=raced.event_id,
-        )
+    transition = _transition(record, timeline, observation, digest, raced=raced, absent_at=absent_at)
     fitted = history.append(timeline, transition)
     opened = history.open_interval(fitted)
     previous = record.digest if record is not None else None
@@ -85,16 +72,13 @@ def points(
             previous_digest=previous,
             absent_at=absent_at,
         ),
-        Finding(
-            kind=DriftKind.TAG_MISSING if previous is None else DriftKind.TAG_STALE,
-            cause=_cause(record, raced, first_reconcile=first_reconcile),
-            repository=observation.repository,
-            tag=observation.tag,
-            detected_at=observation.observed_at,
-            repaired=True,
-            not_before=record.as_of if record is not None else absent_at,
-            expected=previous,
+        _finding(
+            observation,
+            DriftKind.TAG_MISSING if previous is None else DriftKind.TAG_STALE,
+            _cause(record, raced, first_reconcile=first_reconcile),
+            record,
             found=digest,
+            absent_at=absent_at,
         ),
     )
 
@@ -196,6 +180,32 @@ def _readable_again(
     )
 
 
+def _transition(
+    record: TagRecord | None,
+    timeline: Timeline,
+    observation: TagObservation,
+    digest: Digest,
+    *,
+    raced: Interval | None,
+    absent_at: datetime | None,
+) -> Transition:
+    """Return when and how the tag came to point to ``digest``: known by the event of ``raced``, else only found now."""
+    if raced is None:
+        return Transition(
+            at=_after_record(record, observation.observed_at),
+            digest=digest,
+            source=TimeSource.FIRST_SEEN,
+            not_before=record.as_of if record is not None else absent_at,
+        )
+    return Transition(
+        at=timeline[-1].valid_from + TICK,
+        digest=digest,
+        source=raced.source,
+        actor=raced.actor,
+        event_id=raced.event_id,
+    )
+
+
 def _announced_just_before(timeline: Timeline, digest: Digest) -> Interval | None:
     """Return the interval in which an event announced ``digest``, if the event of the open interval raced with it."""
     current = history.open_interval(timeline)
@@ -227,6 +237,7 @@ def _finding(
     record: TagRecord | None,
     *,
     found: Digest | None = None,
+    absent_at: datetime | None = None,
 ) -> Finding:
     return Finding(
         kind=kind,
@@ -235,7 +246,7 @@ def _finding(
         tag=observation.tag,
         detected_at=observation.observed_at,
         repaired=True,
-        not_before=None if record is None else record.as_of,
+        not_before=absent_at if record is None else record.as_of,
         expected=None if record is None else record.digest,
         found=found,
     )

@@ -18,7 +18,7 @@ from indexer.store.listing.freshness import Freshness, RepositoryRef
 from indexer.store.listing.history import history_everywhere, replacements
 from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope
-from indexer.store.listing.tags import TagFilter
+from indexer.store.listing.tag_filter import TagFilter
 from indexer.store.pool import connect
 from tests.fixtures.plans import CHECKED, explain, kinds, nodes, pages, plan, vacuum
 from tests.fixtures.postgres import database_name, filled_once, own_database

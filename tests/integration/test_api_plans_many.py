@@ -20,7 +20,8 @@ from indexer.store.listing.history import history_everywhere, replacements
 from indexer.store.listing.manifests import ManifestFilter, manifests_of_repository
 from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope, find_scope
-from indexer.store.listing.tags import COLUMNS, TagFilter
+from indexer.store.listing.tag_filter import TagFilter
+from indexer.store.listing.tags import COLUMNS
 from indexer.store.pool import connect
 from tests.fixtures.plans import CHECKED, joined_in_vain, kinds, nodes, pages, plan, vacuum
 from tests.fixtures.postgres import filled_once

@@ -39,9 +39,9 @@ from indexer.store.listing import manifests as store
 from indexer.store.listing import tags as store_tags
 from indexer.store.listing.freshness import RepositoryRef
 from indexer.store.listing.page_query import PageRows, Row
+from indexer.store.listing.tag_filter import TagFilter
 from indexer.store.listing.tags import (
     OF_REPOSITORY,
-    TagFilter,
     TagPage,
     fetch_tags,
     find_tag,

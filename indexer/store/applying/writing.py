@@ -94,7 +94,7 @@ async def _add_contents(writing: Writing, by: ChangesByKind) -> dict[Digest, man
 
 
 def announced_kind(media_type: str) -> str:
-    """Return the kind that a media type tells: an index. Of any other manifest only its content tells the kind."""
+    """Return the kind as far as a media type shows it: an index. For any other kind the content must be read."""
     return Kind.INDEX if is_index(media_type) else Kind.UNKNOWN
 
 

@@ -1,6 +1,6 @@
-"""Reading what is asked for: pages of every noun, by keyset, and the details of one thing.
+"""Reads for requests: pages of every resource, by keyset, and the details of one.
 
-Here lives what builds a statement from a caller's sort and filters; it binds every value and takes column
-names only from its own tables of sort keys. Nothing here writes. ``keyset`` knows order, ``statement`` knows
-binding, ``walk`` fetches a page; one module per noun knows its columns, sort keys and filters.
+Statements are built from a caller's sort keys and filters: every value is bound, and column names come only from the
+tables of sort keys here. Nothing here writes. ``keyset`` has the order, ``statement`` the binding, ``page_query``
+fetches a page. A module per resource has its columns, sort keys and filters.
 """

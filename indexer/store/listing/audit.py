@@ -50,7 +50,7 @@ _PULL = (
     f"'{AuditSource.NOTIFICATION}'::audit_source AS source, tag, detail"
 )
 _UNSEALED = "NULL::bigint AS position, NULL::integer AS facet_id"
-# One statement reads all three, so an entry that is being moved is seen exactly once.
+# One statement reads all three, so an entry that is being moved is read exactly once.
 _SOURCE = (
     f"(SELECT position, facet_id, {_ENTRY} FROM audit_entry UNION ALL "
     f"SELECT {_UNSEALED}, {_ENTRY} FROM audit_staged UNION ALL "

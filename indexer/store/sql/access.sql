@@ -5,7 +5,7 @@ DELETE FROM access_log_pending WHERE handshake = ANY ($1::uuid[])
 -- name: put_pending
 -- Adds requests: keys $1, handshakes $2, actions $3, first at $4, last at $5, times $6, lines $7, received at $8; at
 -- most $9 different ones in all. Returns the keys that were stored.
-WITH room AS (
+WITH capacity AS (
     SELECT greatest($9::bigint - count(*), 0) AS free FROM access_log_pending
 ), new AS (
     SELECT n.*, EXISTS (SELECT FROM access_log_pending AS p WHERE p.key = n.key) AS known
@@ -15,8 +15,8 @@ WITH room AS (
     SELECT new.*, row_number() OVER (PARTITION BY known ORDER BY key) AS number FROM new
 )
 INSERT INTO access_log_pending (key, handshake, action, first_at, last_at, times, line, received_at)
-SELECT key, handshake, action, first_at, last_at, times, line, $8 FROM numbered, room
-WHERE known OR number <= room.free ORDER BY key
+SELECT key, handshake, action, first_at, last_at, times, line, $8 FROM numbered, capacity
+WHERE known OR number <= capacity.free ORDER BY key
 ON CONFLICT (key) DO UPDATE SET
     first_at = least(access_log_pending.first_at, excluded.first_at),
     last_at = greatest(access_log_pending.last_at, excluded.last_at),
