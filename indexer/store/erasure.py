@@ -22,12 +22,12 @@ async def actor_to_erase(connection: Connection, *, name: str) -> int | None:
 
 
 async def days_to_erase(connection: Connection, *, actor_id: int | None, before: date | None) -> list[date]:
-    """Return the days whose entries hold what is to be erased."""
+    """Return the days with entries to erase."""
     return [row["day"] for row in await connection.fetch(SQL["days_to_erase"], actor_id, before)]
 
 
 async def entries_to_erase(connection: Connection, *, actor_id: int | None, before: date | None) -> int:
-    """Return how many sealed entries hold what is to be erased."""
+    """Return how many sealed entries have people to erase."""
     return int(await connection.fetchval(SQL["entries_to_erase"], actor_id, before))
 
 

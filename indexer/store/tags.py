@@ -19,7 +19,7 @@ SQL = load("tags")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedTag:
-    """A live tag, as a reconcile compares it. ``held``: its manifest is on record in the repository."""
+    """A live tag, as a reconcile compares it. ``has_manifest``: its manifest is on record in the repository."""
 
     name: TagName
     digest: Digest | None
@@ -29,7 +29,7 @@ class RecordedTag:
     last_event_at: datetime | None
     last_observed_at: datetime | None
     broken: bool
-    held: bool
+    has_manifest: bool
 
 
 async def find_tags(
@@ -176,7 +176,7 @@ async def list_recorded(
             last_event_at=known(row["last_event_at"]),
             last_observed_at=known(row["last_observed_at"]),
             broken=row["broken"],
-            held=row["held"],
+            has_manifest=row["has_manifest"],
         )
         for row in rows
     ]

@@ -249,7 +249,7 @@ class Comparison:
         if record is None or record.digest is None or record.broken or record.read_at is None:
             known = None if record is None else record.digest
             return TagQuestion(tag=tag, on_record=known, unreadable=record is not None and record.broken)
-        if not record.held:
+        if not record.has_manifest:
             return TagQuestion(tag=tag, on_record=record.digest)
         fresh = self.began - record.read_at < self._comparer.reread_after
         return TagQuestion(tag=tag, if_digest=record.digest if fresh else None, on_record=record.digest)

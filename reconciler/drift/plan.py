@@ -155,7 +155,7 @@ def differences(repository: RepositoryName, compared: TagRange) -> Iterator[Diff
                 expected=expected,
                 found=observation.digest,
             )
-        elif record is not None and not record.held and observation.outcome is TagState.POINTS:
+        elif record is not None and not record.has_manifest and observation.outcome is TagState.POINTS:
             yield _missing(repository, observation.tag, observation.digest)
     for manifest in compared.gone:
         yield Difference(

@@ -185,9 +185,7 @@ async def test_push__never_goes_over_what_is_not_ours(
     if what != "another log":
         await sealed(pool, 3)
         await sign(pool)
-    with pytest.raises(
-        Postponed, match=r"audit/checkpoints:latest is sha256:.* no checkpoint that this log"
-    ):
+    with pytest.raises(Postponed, match=r"audit/checkpoints:latest is sha256:.* no checkpoint that this log"):
         await CheckpointPusher(pool, registry, ALWAYS).run_once()
     assert before == registry.state.link_of(REPOSITORY, LATEST)
     assert 0 == await pool.fetchval("SELECT count(*) FROM audit_checkpoint_push")

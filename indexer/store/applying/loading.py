@@ -44,9 +44,9 @@ async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
     writing.known.histories = await history.find_history(
         writing.connection, since=tagged, repository_ids=writing.repository_ids
     )
-    held = {(event.repository, event.digest) for event in fresh if event.digest and not event.is_blob}
+    named = {(event.repository, event.digest) for event in fresh if event.digest and not event.is_blob}
     writing.known.manifests = await manifests.find_repository_manifests(
-        writing.connection, keys=sorted(held), repository_ids=writing.repository_ids
+        writing.connection, keys=sorted(named), repository_ids=writing.repository_ids
     )
     deleted = {
         event.digest

@@ -27,12 +27,12 @@ FROM client ON CONFLICT (key) DO NOTHING
 -- name: erase_entries
 -- Erases people from the sealed entries of [$2, $3): actor $1 (null: everybody).
 UPDATE audit_entry AS e SET actor_id = NULL, client_id = n.id
-FROM audit_entry AS held
-LEFT JOIN client AS c ON c.id = held.client_id
+FROM audit_entry AS old
+LEFT JOIN client AS c ON c.id = old.client_id
 LEFT JOIN client AS n
     ON n.key = substr(sha256('\x00' || convert_to(c.host, 'UTF8') || '\x00' || convert_to(c.method, 'UTF8') || '\x00'), 1, 16)
-WHERE held.position = e.position AND held.occurred_at >= $2 AND held.occurred_at < $3
-  AND ($1::integer IS NULL OR held.actor_id = $1) AND (held.actor_id IS NOT NULL OR c.address <> '' OR c.user_agent <> '')
+WHERE old.position = e.position AND old.occurred_at >= $2 AND old.occurred_at < $3
+  AND ($1::integer IS NULL OR old.actor_id = $1) AND (old.actor_id IS NOT NULL OR c.address <> '' OR c.user_agent <> '')
 
 -- name: drop_salts
 -- Removes the salts of day $2, so that the commitments cannot be opened: of actor $1 (null: of everybody). Returns the
@@ -48,12 +48,12 @@ SELECT DISTINCT client_id FROM gone WHERE client_id <> 0
 -- name: erase_staged
 -- Erases people from the entries that wait for their position: actor $1 (null: everybody), before day $2 (null: all).
 UPDATE audit_staged AS e SET actor_id = NULL, client_id = n.id
-FROM audit_staged AS held
-LEFT JOIN client AS c ON c.id = held.client_id
+FROM audit_staged AS old
+LEFT JOIN client AS c ON c.id = old.client_id
 LEFT JOIN client AS n
     ON n.key = substr(sha256('\x00' || convert_to(c.host, 'UTF8') || '\x00' || convert_to(c.method, 'UTF8') || '\x00'), 1, 16)
-WHERE held.id = e.id AND ($2::date IS NULL OR held.occurred_at < $2::timestamp AT TIME ZONE 'UTC')
-  AND ($1::integer IS NULL OR held.actor_id = $1) AND (held.actor_id IS NOT NULL OR c.address <> '' OR c.user_agent <> '')
+WHERE old.id = e.id AND ($2::date IS NULL OR old.occurred_at < $2::timestamp AT TIME ZONE 'UTC')
+  AND ($1::integer IS NULL OR old.actor_id = $1) AND (old.actor_id IS NOT NULL OR c.address <> '' OR c.user_agent <> '')
 
 -- name: erase_pulls
 -- Erases people from the pulls beside the log: actor $1 (null: everybody), before day $2 (null: all).

@@ -46,7 +46,7 @@ WHERE t.repository_id = $1 AND t.name = $2
 -- name: descendants
 -- What the index $1 (id) refers to, down to depth $2 and at most $3 references: from which, at which position, what. Of
 -- a manifest that repository $4 (id) does not have, only what the index says of it.
-WITH RECURSIVE reached (parent_id, child_id, position, held, depth) AS (
+WITH RECURSIVE reached (parent_id, child_id, position, present, depth) AS (
     SELECT k.manifest_id, k.child_id, k.position, h.manifest_id IS NOT NULL, 1
     FROM manifest_child AS k
     LEFT JOIN repository_manifest AS h
@@ -58,18 +58,18 @@ WITH RECURSIVE reached (parent_id, child_id, position, held, depth) AS (
     JOIN manifest_child AS k ON k.manifest_id = reached.child_id
     LEFT JOIN repository_manifest AS h
         ON h.repository_id = $4 AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
-    WHERE reached.depth < $2 AND reached.held
+    WHERE reached.depth < $2 AND reached.present
 )
 SELECT DISTINCT ON (r.depth, r.parent_id, r.position) r.parent_id, r.child_id, k.platform, k.os_version, m.digest,
-       CASE WHEN r.held THEN m.total_bytes ELSE k.size_bytes END AS size_bytes,
-       CASE WHEN r.held THEN m.facet_id END AS facet_id,
-       CASE WHEN r.held THEN m.config_digest END AS config_digest,
+       CASE WHEN r.present THEN m.total_bytes ELSE k.size_bytes END AS size_bytes,
+       CASE WHEN r.present THEN m.facet_id END AS facet_id,
+       CASE WHEN r.present THEN m.config_digest END AS config_digest,
        c.name AS config_media_type, coalesce(t.name, '') AS stated_media_type
 FROM reached AS r
 JOIN manifest_child AS k ON k.manifest_id = r.parent_id AND k.position = r.position
 JOIN manifest AS m ON m.id = r.child_id
 LEFT JOIN media_type AS t ON t.id = k.media_type_id
-LEFT JOIN media_type AS c ON c.id = m.config_media_type_id AND r.held
+LEFT JOIN media_type AS c ON c.id = m.config_media_type_id AND r.present
 ORDER BY r.depth, r.parent_id, r.position LIMIT $3
 
 -- name: referrers

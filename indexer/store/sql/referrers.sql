@@ -16,7 +16,7 @@ candidate (digest, manifest_id, tag_type, known, stated_size, stated_media_type)
                    WHERE h.repository_id = wanted.id AND h.manifest_id = m.id AND h.deleted_at IS NULL)
      ORDER BY m.digest LIMIT $8)
     UNION ALL
-    SELECT m.digest, m.id, tagged.tag_type, held.known, tagged.stated_size, tagged.stated_media_type
+    SELECT m.digest, m.id, tagged.tag_type, record.known, tagged.stated_size, tagged.stated_media_type
     FROM wanted
     CROSS JOIN LATERAL (
         SELECT k.child_id, '', false, k.size_bytes, coalesce(s.name, '')
@@ -32,13 +32,13 @@ candidate (digest, manifest_id, tag_type, known, stated_size, stated_media_type)
     JOIN facet AS f ON f.id = m.facet_id
     LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
     LEFT JOIN repository_manifest AS h ON h.repository_id = wanted.id AND h.manifest_id = m.id
-    CROSS JOIN LATERAL (SELECT tagged.is_tag OR h.manifest_id IS NOT NULL AS known) AS held
+    CROSS JOIN LATERAL (SELECT tagged.is_tag OR h.manifest_id IS NOT NULL AS known) AS record
     WHERE h.deleted_at IS NULL
-      AND CASE WHEN held.known THEN m.subject_digest IS NULL AND greatest(m.size_bytes, tagged.stated_size) > 0
+      AND CASE WHEN record.known THEN m.subject_digest IS NULL AND greatest(m.size_bytes, tagged.stated_size) > 0
                                     AND coalesce(nullif(f.media_type, ''), tagged.stated_media_type) <> ''
                ELSE tagged.stated_size > 0 AND tagged.stated_media_type <> '' END
-      AND ($7 = '' OR coalesce(CASE WHEN held.known THEN nullif(f.artifact_type, '') END, nullif(tagged.tag_type, ''),
-                               CASE WHEN held.known THEN c.name END, '') = $7)
+      AND ($7 = '' OR coalesce(CASE WHEN record.known THEN nullif(f.artifact_type, '') END, nullif(tagged.tag_type, ''),
+                               CASE WHEN record.known THEN c.name END, '') = $7)
 ), merged AS (
     SELECT digest, manifest_id, max(tag_type) AS tag_type, bool_or(known) AS known, max(stated_size) AS stated_size,
            max(stated_media_type) AS stated_media_type

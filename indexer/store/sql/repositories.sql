@@ -58,19 +58,19 @@ SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2
 -- name: measure
 -- Computes what repository $1 stores: each distinct manifest, config and layer once. A blob's size is what an event
 -- said, else the largest that a manifest of this repository says.
-WITH held AS (
+WITH present AS (
     SELECT manifest_id FROM repository_manifest WHERE repository_id = $1 AND deleted_at IS NULL
 ), claimed AS (
     SELECT l.blob_id, max(l.size_bytes) AS size_bytes
-    FROM held JOIN manifest_layer AS l ON l.manifest_id = held.manifest_id GROUP BY l.blob_id
+    FROM present JOIN manifest_layer AS l ON l.manifest_id = present.manifest_id GROUP BY l.blob_id
 ), content (digest, size_bytes) AS (
-    SELECT m.digest, m.size_bytes FROM held JOIN manifest AS m ON m.id = held.manifest_id
+    SELECT m.digest, m.size_bytes FROM present JOIN manifest AS m ON m.id = present.manifest_id
     UNION ALL
     SELECT b.digest, coalesce(nullif(b.size_bytes, 0), c.size_bytes)
     FROM claimed AS c JOIN blob AS b ON b.id = c.blob_id
     UNION ALL
     SELECT m.config_digest, coalesce(nullif(b.size_bytes, 0), m.config_size_bytes, 0)
-    FROM held JOIN manifest AS m ON m.id = held.manifest_id LEFT JOIN blob AS b ON b.digest = m.config_digest
+    FROM present JOIN manifest AS m ON m.id = present.manifest_id LEFT JOIN blob AS b ON b.digest = m.config_digest
     WHERE m.config_digest IS NOT NULL
 ), once AS (
     SELECT max(size_bytes) AS size_bytes FROM content GROUP BY digest

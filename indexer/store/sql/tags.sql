@@ -89,7 +89,7 @@ JOIN tag AS t ON t.manifest_id = m.id AND t.repository_id = wanted.repository_id
 -- The live tags of repository $1 (name), by name after $2, at most $3, and whether their manifest is on record in the
 -- repository.
 SELECT t.name, m.digest, t.revision, t.read_at, t.verified_at, t.last_event_at, t.last_observed_at,
-       t.broken_reason IS NOT NULL AS broken, h.manifest_id IS NOT NULL AS held
+       t.broken_reason IS NOT NULL AS broken, h.manifest_id IS NOT NULL AS has_manifest
 FROM repository AS r
 JOIN tag AS t ON t.repository_id = r.id
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
