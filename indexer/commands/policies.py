@@ -14,7 +14,7 @@ from indexer.common import exit_codes
 from indexer.common.terminal import printable, write_lines
 
 if TYPE_CHECKING:
-    from indexer.policies.document import Policies
+    from indexer.policies.rules import Policies
 
 
 app = cyclopts.App(name="policies", help="The file of policies.")
