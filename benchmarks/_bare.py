@@ -121,7 +121,7 @@ class BareWriter:
             await connection.execute(
                 sql["tags"]["put_tags"],
                 c["repository"], c["tag"], manifests, c["at"], c["at"], c["at"], [NEVER] * count, nothing, nothing,
-                c["actor"], [k[0] + 1 for k in known], ["event"] * count, ["event"] * count, [False] * count,
+                c["actor"], [k[0] + 1 for k in known], ["event"] * count, ["event"] * count, [None] * count,
                 [b""] * count, self.facet_id, c["at"],
             )  # fmt: skip
             moved = [number for number, move in enumerate(c["move"]) if move]
