@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -20,8 +21,16 @@ _GET_READY_SECONDS = 60
 _barrier: Any = None
 
 
-async def side_by_side(work: Callable[..., Awaitable[None]], calls: Sequence[tuple[Any, ...]]) -> float:
-    """Run ``work(begin, *call)`` for each call in a process of its own; return the seconds until all are done.
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds until all were done, and seconds of processor time of all of them together."""
+
+    seconds: float
+    processor_seconds: float
+
+
+async def side_by_side(work: Callable[..., Awaitable[None]], calls: Sequence[tuple[Any, ...]]) -> Took:
+    """Run ``work(begin, *call)`` for each call in a process of its own; return what it took.
 
     ``work`` is a function of a module; it calls ``begin`` once it is ready, which waits for the others.
     """
@@ -32,7 +41,8 @@ async def side_by_side(work: Callable[..., Awaitable[None]], calls: Sequence[tup
         len(calls), mp_context=context, initializer=_remember, initargs=(barrier,)
     ) as processes:
         spans = await asyncio.gather(*(loop.run_in_executor(processes, _work, work, call) for call in calls))
-    return max(end for _, end in spans) - min(began for began, _ in spans)
+    seconds = max(end for _, end, _ in spans) - min(began for began, _, _ in spans)
+    return Took(seconds, sum(used for _, _, used in spans))
 
 
 def _remember(barrier: Any) -> None:
@@ -40,13 +50,13 @@ def _remember(barrier: Any) -> None:
     _barrier = barrier
 
 
-def _work(work: Callable[..., Awaitable[None]], call: tuple[Any, ...]) -> tuple[float, float]:
-    began = 0.0
+def _work(work: Callable[..., Awaitable[None]], call: tuple[Any, ...]) -> tuple[float, float, float]:
+    began = used = 0.0
 
     def begin() -> None:
-        nonlocal began
+        nonlocal began, used
         _barrier.wait(_GET_READY_SECONDS)
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
 
     uvloop.run(work(begin, *call))  # type: ignore[arg-type]  # a coroutine, of a type that cannot be said here
-    return began, time.monotonic()
+    return began, time.monotonic(), time.process_time() - used

@@ -11,7 +11,8 @@ one a delivery, half to new tags and half to tags on record:
 
     python3 dev.py bench apply [--events N] [--tags N] [--burst N] [--profile]
 
-The clock runs from when all connections are open.
+The clock runs from when all connections are open. Beside other work on the machine, processor time tells more than
+the clock: of the clients alone, and with that of PostgreSQL.
 
 --burst N puts N events into the inbox at once and prints how far behind one and two workers are.
 """
@@ -23,8 +24,9 @@ import cProfile
 import pstats
 import time
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -63,14 +65,32 @@ async def put_inbox(url: str, events: Sequence[Push], *, received_at: datetime |
     await connection.close()
 
 
-async def ours(url: str, events: Sequence[Push], *, workers: int) -> float:
-    """Drain a full inbox, each worker in a process of its own; return events a second."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one side took: seconds by the clock, and of processor time of its clients and of PostgreSQL meanwhile."""
+
+    seconds: float
+    clients: float = 0.0
+    postgres: float = 0.0
+
+
+async def measured(
+    place: Server, work: Callable[..., Awaitable[None]], calls: Sequence[tuple[Any, ...]]
+) -> Spent:
+    """Run clients side by side."""
+    before = place.processor_seconds()
+    took = await side_by_side(work, calls)
+    return Spent(took.seconds, took.processor_seconds, place.processor_seconds() - before)
+
+
+async def ours(place: Server, url: str, events: Sequence[Push], *, workers: int) -> Spent:
+    """Drain a full inbox, each worker in a process of its own."""
     await put_inbox(url, events)
-    took = await side_by_side(work, [(url,)] * workers)
+    spent = await measured(place, work, [(url,)] * workers)
     connection = await connect(url, application="bench")
     await check(connection, events)
     await connection.close()
-    return len(events) / took
+    return spent
 
 
 async def work(begin: Callable[[], None], url: str) -> None:
@@ -117,8 +137,8 @@ async def check(connection: Connection, events: Sequence[Push]) -> None:
     assert (tags, intervals, entries) == (len(events),) * 3, (tags, intervals, entries, len(events))
 
 
-async def bare(url: str, events: Sequence[Push], *, connections: int) -> float:
-    """Write the same with every decision made beforehand, each repository in one process; return events a second."""
+async def bare(place: Server, url: str, events: Sequence[Push], *, connections: int) -> Spent:
+    """Write the same with every decision made beforehand, each repository in one process."""
     await put_inbox(url, events)
     writer = await BareWriter.prepare(url, events)
     calls = [
@@ -129,11 +149,16 @@ async def bare(url: str, events: Sequence[Push], *, connections: int) -> float:
         )
         for part in range(connections)
     ]
-    took = await side_by_side(write, calls)
+    spent = await measured(place, write, calls)
     connection = await connect(url, application="bench")
     await check(connection, events)
     await connection.close()
-    return len(events) / took
+    return spent
+
+
+async def table(_place: Server, url: str, events: Sequence[Push]) -> Spent:
+    """Write nothing but the raw pushes into one table."""
+    return Spent(len(events) / await one_table(url, events))
 
 
 async def write(begin: Callable[[], None], url: str, writer: BareWriter, numbers: Sequence[int]) -> None:
@@ -156,7 +181,8 @@ async def burst(place: Server, count: int, repositories: list[tuple[str, int]]) 
                 took = await side_by_side(work, [(url,)] * workers)
             finally:
                 watching.cancel()
-        print(f"burst of {count:,}, {workers} worker(s): {count / took:,.0f} events/s until all were applied")
+        rate = count / took.seconds
+        print(f"burst of {count:,}, {workers} worker(s): {rate:,.0f} events/s until all were applied")
 
 
 async def watch(url: str) -> None:
@@ -193,25 +219,39 @@ async def run(arguments: argparse.Namespace) -> None:
         if arguments.profile:
             await profile(place, pushes(count, repositories))
             return
-        sides: dict[str, Callable[[str, Sequence[Push]], Awaitable[float]]] = {
-            "one table": one_table,
-            "bare SQL, 1": lambda url, events: bare(url, events, connections=1),
-            "ours, 1": lambda url, events: ours(url, events, workers=1),
-            "bare SQL, 2": lambda url, events: bare(url, events, connections=2),
-            "ours, 2": lambda url, events: ours(url, events, workers=2),
+        sides: dict[str, Callable[[Server, str, Sequence[Push]], Awaitable[Spent]]] = {
+            "one table": table,
+            "bare SQL, 1": partial(bare, connections=1),
+            "ours, 1": partial(ours, workers=1),
+            "bare SQL, 2": partial(bare, connections=2),
+            "ours, 2": partial(ours, workers=2),
         }
         for turn in range(arguments.rounds or (1 if quick else 5)):
             events = pushes(count, repositories, seed=turn)
             for name, side in sides.items():
                 async with place.copy("bench_turn") as url:
-                    report.add(name, await side(url, events), "events/s")
+                    spent = await side(place, url, events)
+                report.add(name, count / spent.seconds, "events/s")
+                if spent.postgres:
+                    report.add(
+                        f"{name}: clients", spent.clients * 1000 / count, "ms an event of processor time"
+                    )
+                    both = (spent.clients + spent.postgres) * 1000 / count
+                    report.add(f"{name}: processor", both, "ms an event, PostgreSQL included")
             say(f"round {turn + 1}: " + ", ".join(f"{n} {report.figures[n][-1]:,.0f}" for n in sides))
         report.show()
-        report.ratio("ours, 1", "bare SQL, 1", target=Target(at_least=0.7))
-        report.ratio("ours, 2", "bare SQL, 2", target=Target(at_least=0.7))
-        report.ratio("ours, 2", "ours, 1", target=Target(at_least=1.4))
+        if quick:
+            print(
+                "a trial: most of so few events is the beginning, when statements are prepared and batches small"
+            )
+        # A trial is judged by nobody.
+        report.ratio("ours, 1", "bare SQL, 1", target=None if quick else Target(at_least=0.7))
+        report.ratio("ours, 2", "bare SQL, 2", target=None if quick else Target(at_least=0.7))
+        report.ratio("ours, 2", "ours, 1", target=None if quick else Target(at_least=1.4))
         report.ratio("bare SQL, 2", "bare SQL, 1")
         report.ratio("ours, 1", "one table")
+        if "ours, 1: processor" in report.figures:
+            report.ratio("ours, 1: processor", "bare SQL, 1: processor")
         if arguments.burst:
             await burst(place, arguments.burst, repositories)
     report.keep(arguments)

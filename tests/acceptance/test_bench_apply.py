@@ -26,3 +26,5 @@ def test_bench_apply__both_sides_write_the_same() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "ours, 2 / bare SQL, 2" in ran.stdout
+    assert "ours, 1: processor / bare SQL, 1: processor" in ran.stdout
+    assert "MISSED" not in ran.stdout, "a trial is judged by nobody"
