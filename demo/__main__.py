@@ -91,10 +91,10 @@ class Demo:
         self._done("moved a tag, deleted one, pulled one")
         asker.wait_until_settled(len(story.ledger.entries))
         self._done("every event applied; every tag verified as announced")
-        self._iterate_pages(stage, story.ledger)
+        self._reconcile(stage, story.ledger)
         story.go_behind_our_back()
         self._done("pushed and moved a tag without a notification, took one out of the registry's storage")
-        self._iterate_pages(stage, story.ledger)
+        self._reconcile(stage, story.ledger)
         asker.wait_until_settled(len(story.ledger.entries))
         shown = asker.everything()
         tables.show(self._console, shown)
@@ -106,7 +106,7 @@ class Demo:
             self._done(f"checked {checks.summary(shown)}")
         return not wrong
 
-    def _iterate_pages(self, stage: Stage, ledger: Ledger) -> None:
+    def _reconcile(self, stage: Stage, ledger: Ledger) -> None:
         counts = stage.reconcile()["counts"]
         ledger.reconciled(operator("reconciler once").name)
         results = [f"{counts['found']} tags found"] if counts["found"] else []
@@ -116,8 +116,8 @@ class Demo:
         )
 
     def _stay(self, stage: Stage) -> int:
-        self._console.print(invitation(stage), soft_wrap=True, highlight=False)
-        try:
+        try:  # around the line, too: who reads it may answer by Ctrl-C before the next statement
+            self._console.print(invitation(stage), soft_wrap=True, highlight=False)
             stage.wait()
         except KeyboardInterrupt:
             self._console.print("\nstopping …")
