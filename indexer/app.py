@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 import structlog
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from indexer.access_log.endpoint import add_access_endpoint
 from indexer.access_log.tail import AccessLog
+from indexer.api.barrier import Barrier
 from indexer.api.routes import ApiSettings, add_api
 from indexer.api.settings import STATEMENT_TIMEOUT_SECONDS, EventAttributes
 from indexer.api.trust import read_trust
@@ -49,6 +50,7 @@ from indexer.store.audit import SEALED_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, close_pool, open_pool
+from indexer.store.write_notices import CHANNEL as NOTICES_CHANNEL
 
 log = structlog.get_logger()
 
@@ -61,6 +63,9 @@ WORK_CONNECTIONS = 6
 READ_CONNECTIONS = 8
 LOOKUP_CONNECTIONS = 2
 FEED_CONNECTIONS = 2
+BARRIER_CONNECTIONS = 3
+BARRIER_STATEMENT_SECONDS = 1.0
+"""The proxy gives up a notice after a second, and a question is handed over sooner."""
 ANSWER_SECONDS = STATEMENT_TIMEOUT_SECONDS + 1
 """Of a read on our side. The database ends a statement itself after ``STATEMENT_TIMEOUT_SECONDS``, unless it is stopped
 or the network is down."""
@@ -101,7 +106,9 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         app = web.Application(client_max_size=1024 * 1024)
         add_endpoint(app, writer=writer, token=token.get_secret_value())
         _add_access_log(app, work, settings)
-        add_api(app, pool=reads, settings=_api_settings(settings, file), sealed=sealed)
+        barrier = await _barrier(stack, database_url, settings)
+        api_settings = _api_settings(settings, file)
+        add_api(app, pool=reads, settings=api_settings, sealed=sealed, barrier=barrier)
         # The listener starts first: while the database is away, deliveries are spooled.
         await _start_listener(stack, app, settings)
         heartbeat = ReceiverHeartbeat(work, writer)
@@ -115,7 +122,9 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             for feed in feeds:
                 stack.enter_context(sealed.rings(feed.wake))
                 service.start(feed, feed.alarm)
-            _listen(stack, database_url, sealed)
+            _listen(stack, database_url, sealed.wake, channel=SEALED_CHANNEL)
+            if barrier is not None:
+                _listen(stack, database_url, barrier.wake, channel=NOTICES_CHANNEL)
         await stop.wait()
         log.info("stopping")
     return 0
@@ -216,13 +225,27 @@ async def _feeds(
     return dispatchers
 
 
-def _listen(stack: AsyncExitStack, database_url: str, sealed: SealNotifier) -> None:
-    """Wake feeds and streams when entries are sealed."""
+def _listen(stack: AsyncExitStack, database_url: str, wake: Callable[[], None], *, channel: str) -> None:
+    """Wake those who wait for something: that entries are sealed, that notices of writes ended."""
     task = asyncio.create_task(
-        listen(database_url, [sealed.wake], channel=SEALED_CHANNEL, application="indexer sealed"),
-        name="listen",
+        listen(database_url, [wake], channel=channel, application=f"indexer {channel}"),
+        name=f"listen {channel}",
     )
     stack.callback(task.cancel)
+
+
+async def _barrier(stack: AsyncExitStack, database_url: str, settings: Settings) -> Barrier | None:
+    """Make the barrier, where the proxy has a secret to give notice of writes with."""
+    if settings.proxy_secret() is None:
+        return None
+    pool = await _pool(
+        stack,
+        database_url,
+        size=BARRIER_CONNECTIONS,
+        application="indexer barrier",
+        seconds=BARRIER_STATEMENT_SECONDS,
+    )
+    return Barrier(pool)
 
 
 def _check(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from indexer.common.values import parse_address
 from indexer.settings import Settings
 from indexer.store.drift import RunMode
 from indexer.store.listen import listen
+from indexer.store.write_notices import WANTED_CHANNEL
 from reconciler.app import build, run_settings
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
@@ -24,6 +25,7 @@ from reconciler.pulls.announced import PullWatch
 from reconciler.resolve.loop import Resolver
 from reconciler.sizes.loop import Measurer
 from reconciler.verify.loop import Verifier
+from reconciler.verify.requested import RequestedVerifier
 
 log = structlog.get_logger()
 
@@ -39,8 +41,9 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service = Service(components.pool, program="reconciler run")
         concurrency = settings.reconciler_concurrency
         parts = (components.pool, components.lookups, components.registry)
-        verify, resolve, measure = WakeEvent(), WakeEvent(), WakeEvent()
+        verify, resolve, measure, requested = WakeEvent(), WakeEvent(), WakeEvent(), WakeEvent()
         service.start(Verifier(*parts, concurrency=concurrency), verify)
+        service.start(RequestedVerifier(*parts, concurrency=concurrency), requested)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
         service.start(Measurer(components.pool), measure)
         service.start(PullWatch(components.pool, components.own_requests), WakeEvent())
@@ -71,12 +74,22 @@ async def run(settings: Settings, *, database_url: str) -> int:
         listening = asyncio.create_task(
             listen(database_url, [verify.wake, resolve.wake], application="reconciler listen"), name="listen"
         )
+        waiting = asyncio.create_task(
+            listen(
+                database_url,
+                [requested.wake],
+                application="reconciler requested",
+                channel=WANTED_CHANNEL,
+            ),
+            name="listen requested",
+        )
         log.info("reconciling", registry=settings.reconciler_registry_url)
         await stop.wait()
         log.info("stopping")
-        listening.cancel()
-        with suppress(asyncio.CancelledError):
-            await listening
+        for task in (listening, waiting):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await service.stop()
     return 0
 

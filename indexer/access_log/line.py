@@ -24,6 +24,7 @@ import pydantic_core
 
 from indexer.ingest.envelope import EARLIEST_BELIEVED, split_address
 from indexer.inventory.own_requests import split_claim
+from indexer.inventory.write_notices import split_write
 from indexer.store.text import storable
 
 LONGEST_LINE = 64 * 1024
@@ -182,7 +183,9 @@ def _line(
     if found is None and path != _CATALOG:
         return None  # a ping, a health check, a path that is not the registry's
     address, port = split_address(_text(remote))
-    user_agent, claim = split_claim(_text(texts.get("user_agent"), longest=LONGEST_USER_AGENT))
+    sent = texts.get("user_agent")
+    client = split_write(sent)[0] if isinstance(sent, str) else sent
+    user_agent, claim = split_claim(_text(client, longest=LONGEST_USER_AGENT))
     return AccessLine(
         at=at,
         status=status,

@@ -12,8 +12,10 @@ from aiohttp.typedefs import Handler
 from indexer.api import health, responses
 from indexer.api.access import access_of
 from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
+from indexer.api.barrier import Barrier
 from indexer.api.front_page import front_page
 from indexer.api.gitlab.handlers import add_gitlab
+from indexer.api.notices import add_notices
 from indexer.api.oci.handlers import add_oci
 from indexer.api.openapi import serve_document
 from indexer.api.operations import ROOT, ApiCall, Operation, chosen_fields, operations
@@ -43,12 +45,18 @@ _REPOSITORIES = f"{ROOT}/repositories/"
 
 
 def add_api(
-    app: web.Application, *, pool: Pool, settings: ApiSettings, sealed: SealNotifier | None = None
+    app: web.Application,
+    *,
+    pool: Pool,
+    settings: ApiSettings,
+    sealed: SealNotifier | None = None,
+    barrier: Barrier | None = None,
 ) -> None:
     """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics, OpenAPI and ``/``.
 
     Takes ``settings.connections`` of the pool from first use until the application shuts down, so the pool should be
     the API's own. ``sealed`` is woken when entries are sealed; without it streams poll.
+    ``barrier``: lets questions wait for the writes of which the proxy gives notice; None: no notice is taken.
     """
     readers = Readers(
         pool, size=settings.connections, statement_timeout_seconds=settings.statement_timeout_seconds
@@ -66,9 +74,13 @@ def add_api(
             app.router.add_get(operation.path, handlers.handler(operation))
     app.router.add_get(_REPOSITORIES + "{rest:.+}", handlers.handle_repository)
     app.router.add_get(f"{ROOT}/", handlers.handler(operations()[""]))
-    add_gitlab(app, readers=readers, interned=interned, authenticator=authenticator)
     proxy = TrustedProxy(settings.proxy_secret)
-    add_oci(app, readers=readers, authenticator=authenticator, proxy=proxy)
+    if barrier is not None:
+        tokens = None if settings.trust is None else SignedTokens(settings.trust)
+        granting = None if tokens is None else Authenticator([tokens], anonymous_read=False)
+        add_notices(app, barrier=barrier, proxy=proxy, authenticator=granting)
+    add_gitlab(app, readers=readers, interned=interned, authenticator=authenticator, barrier=barrier)
+    add_oci(app, readers=readers, authenticator=authenticator, proxy=proxy, barrier=barrier)
     app.router.add_get("/healthz", health.healthz)
     app.router.add_get("/readyz", health.readyz(pool))
     app.router.add_get("/metrics", health.metrics)

@@ -24,6 +24,7 @@ from indexer.store import (
     self_check,
     traits,
     work_items,
+    write_notices,
 )
 from indexer.store.listing import status
 from indexer.store.pool import Connection, Pool, connection
@@ -53,6 +54,9 @@ AUDIT_CHECKED = Gauge(
 AUDIT_SIGNED = Gauge("indexer_audit_signed_position", "Of the newest entry that a checkpoint counts.")
 AUDIT_PUSHED = Gauge(
     "indexer_audit_pushed_position", "The same of the checkpoint that was pushed into the registry last."
+)
+WRITE_NOTICES = Gauge(
+    "indexer_write_notices_open", "Writes of which the proxy gave notice and no event came yet."
 )
 WORK_WAITING = Gauge("indexer_work_waiting", "Work items that wait, by kind.", ["kind"])
 WORK_FAILING = Gauge("indexer_work_failing", "Waiting work items that failed before, by kind.", ["kind"])
@@ -138,6 +142,7 @@ class Gauges:
                 WORK_WAITING.labels(kind).set(backlog.waiting)
                 WORK_FAILING.labels(kind).set(backlog.failing)
                 WORK_AGE.labels(kind).set(_age(backlog.waiting_since, now))
+            WRITE_NOTICES.set(await write_notices.count_notices(held))
             forwarded = await forwarding.forwarding_backlog(held)
             GITLAB_WAITING.set(forwarded.waiting)
             GITLAB_AGE.set(_age(forwarded.since, now))

@@ -17,6 +17,7 @@ from indexer.store import (
     unmatched_checks,
     verification_latency,
     work_items,
+    write_notices,
 )
 from indexer.store.pool import Pool, connection
 
@@ -26,6 +27,9 @@ PULLS_BATCH = 50_000
 
 CHECKS_RETENTION = timedelta(minutes=15)
 """Checks wait five minutes for their GET, and the notifications of both may come late."""
+
+NOTICE_RETENTION = timedelta(minutes=16)
+"""A write takes at most 15 minutes: the proxy files end it then. Its notice is kept longer than that."""
 
 CHECKS_BATCH = 50_000
 REST_SECONDS = 30.0
@@ -64,6 +68,7 @@ class Housekeeper:
                 await events.trim_events(held, before=now - keep.events, limit=batch),
                 await tags.trim_tombstones(held, before=now - keep.tombstones, limit=batch),
                 await work_items.trim_work(held, before=now - keep.due, limit=batch),
+                await write_notices.trim_notices(held, before=now - NOTICE_RETENTION, limit=batch),
             ]
             # With no detail wanted, what an earlier setting had kept apart goes into the log at once.
             age = keep.pull_detail if keep.pull_detail is not None else timedelta(0)

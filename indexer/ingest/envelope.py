@@ -19,6 +19,7 @@ import pydantic_core
 
 from indexer.inventory.events import Event, EventAction, InstanceInfo, RequestInfo
 from indexer.inventory.own_requests import split_claim
+from indexer.inventory.write_notices import split_write
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
 from indexer.store.text import LONGEST, storable
@@ -174,7 +175,7 @@ def _event(source: Any, received_at: datetime) -> Event:
     repository = _repository(target)
     tag, digest = _tag(target), _digest(target)
     _refuse_incomplete(action, tag, digest)
-    request, claim = _request(_object(source, "request"), notes)
+    request, claim, write = _request(_object(source, "request"), notes)
     return Event(
         id=_id(source, notes),
         occurred_at=_occurred_at(source, received_at, notes),
@@ -192,6 +193,7 @@ def _event(source: Any, received_at: datetime) -> Event:
         instance=_instance(_object(source, "source"), notes),
         notes=notes.as_detail(),
         claim=claim,
+        write=write,
     )
 
 
@@ -273,11 +275,16 @@ def _claimed_at(notes: _Notes) -> datetime | None:
     return datetime.fromisoformat(ahead) if isinstance(ahead, str) else None
 
 
-def _request(source: Mapping[str, Any], notes: _Notes) -> tuple[RequestInfo, str | None]:
-    """Return the request, and the claim in its user agent that it is our own."""
+def _request(source: Mapping[str, Any], notes: _Notes) -> tuple[RequestInfo, str | None, str | None]:
+    """Return the request, the claim in its user agent that it is our own, and the proxy's id of it.
+
+    The id is taken off first: a long user agent is cut at its end.
+    """
     address, port = split_address(_text(source, "addr", notes, name="request.addr"))
+    sent = source.get("useragent")
+    client, write = split_write(sent) if isinstance(sent, str) else (sent, None)
     user_agent, claim = split_claim(
-        _text(source, "useragent", notes, name="request.useragent", longest=LONGEST_USER_AGENT)
+        _text({"useragent": client}, "useragent", notes, name="request.useragent", longest=LONGEST_USER_AGENT)
     )
     request = RequestInfo(
         id=_text(source, "id", notes, name="request.id") or None,
@@ -287,7 +294,7 @@ def _request(source: Mapping[str, Any], notes: _Notes) -> tuple[RequestInfo, str
         method=_text(source, "method", notes, name="request.method", longest=32),
         user_agent=user_agent,
     )
-    return request, claim
+    return request, claim, write
 
 
 def split_address(text: str) -> tuple[str, int | None]:

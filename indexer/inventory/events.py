@@ -50,6 +50,7 @@ class Event:
     - ``imported``: it comes from an older history, long after it happened.
     - ``claim``: what the request carries to prove that it is our own ('': only our name); ``store/own_requests`` checks
       it. ``ours``: it is.
+    - ``write``: the proxy's id of the request; see ``inventory.write_notices``.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Event:
     instance: InstanceInfo = field(default_factory=InstanceInfo)
     notes: dict[str, object] = field(default_factory=dict)
     claim: str | None = None
+    write: str | None = None
     ours: bool = False
     imported: bool = False
 

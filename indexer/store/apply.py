@@ -21,7 +21,7 @@ from indexer.inventory.observations import ManifestObservation, ObservationVerdi
 from indexer.inventory.pulls import attribute, pull_key_of
 from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.oci.reference import RepositoryName
-from indexer.store import events, manifests, own_requests, repositories, unmatched_checks
+from indexer.store import events, manifests, own_requests, repositories, unmatched_checks, write_notices
 from indexer.store.applying.loading import (
     Writing,
     begin,
@@ -106,6 +106,7 @@ async def apply_events(
     await _attribute_pulls(writing, fresh, now=now)
     changes = [change for event in fresh for change in apply_event(writing.known, event)]
     await write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
+    await write_notices.end_notices(held, fresh)
     causes = {key: event for key, event in writing.known.causes.items() if key not in writing.loaded.causes}
     if causes:
         await events.add_causes(held, causes=causes, repository_ids=writing.repository_ids, at=now)

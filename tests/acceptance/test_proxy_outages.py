@@ -35,6 +35,12 @@ KNOWN = (HTPASSWD_USER, HTPASSWD_PASSWORD)
 PROVEN = {"X-Indexer-Proxy": PROXY_SECRET}
 
 
+@pytest.fixture
+def proxy_secret() -> str:
+    """The server of these tests believes a proxy."""
+    return PROXY_SECRET
+
+
 def by_us(answer: httpx.Response) -> bool:
     """Whether the indexer answered: a registry does not say how its answer may be cached."""
     return bool(answer.headers.get("cache-control") == "no-store")
@@ -99,8 +105,8 @@ def test_outage__the_registry_answers_as_if_alone(
         assert 200 == get(address, f"/v2/{APP}/manifests/{digest}", headers=accept).status_code
 
     with proxied(name, wired_registry, installation, directory) as address:
-        assert (200, True) == ((answer := get(address, LIST)).status_code, by_us(answer))
-        assert by_us(get(address, referrers))
+        installation.until(lambda: by_us(get(address, LIST)), "the indexer to answer")
+        installation.until(lambda: by_us(get(address, referrers)), "the indexer to answer")
         server = installation.server
         assert server is not None
         server.send_signal(signal.SIGSTOP)
@@ -134,6 +140,7 @@ def test_password__the_registry_decides(
     directory = tmp_path / "proxy"
     directory.mkdir()
     with proxied(name, registry, installation, directory) as address:
+        installation.until(lambda: by_us(get(address, LIST, auth=KNOWN)), "the indexer to answer")
         for path in (LIST, referrers):
             read = get(address, path, auth=KNOWN)
             assert (200, True) == (read.status_code, by_us(read))
@@ -184,6 +191,7 @@ def test_token__for_one_repository_lists_no_other(
     directory.mkdir()
     with proxied(name, registry, installation, directory) as address:
         bearer = {"Authorization": f"Bearer {of_app}"}
+        installation.until(lambda: by_us(get(address, LIST, headers=bearer)), "the indexer to answer")
         read = get(address, LIST, headers=bearer)
         assert (200, True, ["v1"]) == (read.status_code, by_us(read), read.json()["tags"])
         for path in (
@@ -203,8 +211,12 @@ def test_token__for_one_repository_lists_no_other(
 
 def test_secret__opens_nothing_else(installation: Installation) -> None:
     """The proxy's secret reads what the proxy asks for under /v2, and neither the API nor GitLab's."""
-    listed = REQUESTS.get(f"{installation.url}{LIST}", headers=PROVEN)
-    assert (404, "NAME_UNKNOWN") == (listed.status_code, listed.json()["errors"][0]["code"])
+
+    def listed() -> tuple[int, str]:
+        answer = REQUESTS.get(f"{installation.url}{LIST}", headers=PROVEN)
+        return answer.status_code, answer.json()["errors"][0]["code"]
+
+    installation.until(lambda: listed() == (404, "NAME_UNKNOWN"), "the indexer to answer")
     for headers in ([], [("X-Indexer-Proxy", "wrong")], [("X-Indexer-Proxy", PROXY_SECRET)] * 2):
         assert 401 == REQUESTS.get(f"{installation.url}{LIST}", headers=headers).status_code
     for path in ("/api/v1/status", "/api/v1/repositories", "/gitlab/v1/", f"/gitlab/v1/repositories/{APP}/"):

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from indexer.api import registry_errors
 from indexer.api.auth import Access, Authenticator, pull_of
+from indexer.api.barrier import Barrier
 from indexer.api.gitlab import refusals
 from indexer.api.gitlab.calls import GitlabAnswer, GitlabCall
 from indexer.api.gitlab.paths import GitlabEndpoint, GitlabPath, read_path
@@ -21,6 +22,7 @@ from indexer.api.long_bodies import sized
 from indexer.api.request_metrics import ROUTE
 from indexer.store.listing.interned import Interned
 from indexer.store.reading import Readers
+from indexer.store.write_notices import Scope
 
 VERSION_HEADER = "Gitlab-Container-Registry-Version"
 STATISTICS = Access("registry", "statistics", "*")
@@ -36,10 +38,15 @@ _ENDPOINTS: Mapping[GitlabEndpoint, Callable[[GitlabCall], Awaitable[GitlabAnswe
 
 
 def add_gitlab(
-    app: web.Application, *, readers: Readers, interned: Interned, authenticator: Authenticator
+    app: web.Application,
+    *,
+    readers: Readers,
+    interned: Interned,
+    authenticator: Authenticator,
+    barrier: Barrier | None,
 ) -> None:
     """Add everything below ``/gitlab/``."""
-    handlers = _Handlers(readers, interned, authenticator)
+    handlers = _Handlers(readers, interned, authenticator, barrier)
     app.router.add_route("*", "/gitlab/{rest:.*}", handlers.handle)
 
 
@@ -65,7 +72,14 @@ def access_of(named: GitlabPath, *, method: str, size: str | None) -> tuple[Acce
 class _Handlers:
     """Handles every request below ``/gitlab/``."""
 
-    def __init__(self, readers: Readers, interned: Interned, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        interned: Interned,
+        authenticator: Authenticator,
+        barrier: Barrier | None,
+    ) -> None:
+        self._barrier = barrier
         self._readers = readers
         self._interned = interned
         self._authenticator = authenticator
@@ -97,6 +111,9 @@ class _Handlers:
         await self._authorize(request, named)
         if request.method == "PATCH":
             raise refusals.not_implemented()
+        if not await self._is_current(named, size=request.query.get("size")):
+            body = registry_errors.body("UNAVAILABLE", "a write is under way", None)
+            return _json(503, body, **{"Retry-After": str(registry_errors.RETRY_AFTER_SECONDS)})
         call = GitlabCall(
             repository=named.repository,
             tag=named.tag,
@@ -106,6 +123,13 @@ class _Handlers:
         )
         answer = await _ENDPOINTS[named.endpoint](call)
         return _json(200, answer.body, **({"Link": answer.link} if answer.link else {}))
+
+    async def _is_current(self, named: GitlabPath, *, size: str | None) -> bool:
+        """Return whether the inventory has every write to the repositories that is asked about."""
+        if self._barrier is None or not named.repository:
+            return True
+        below = named.endpoint is GitlabEndpoint.SUB_REPOSITORIES or size == "self_with_descendants"
+        return await self._barrier.passes(Scope(repository=named.repository, below=below), patient=True)
 
     async def _authorize(self, request: web.Request, named: GitlabPath) -> None:
         access = access_of(named, method=request.method, size=request.query.get("size"))

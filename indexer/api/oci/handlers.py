@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from indexer.api import registry_errors
 from indexer.api.auth import Authenticator, pull_of
+from indexer.api.barrier import Barrier
 from indexer.api.long_bodies import sized
 from indexer.api.oci.calls import OciAnswer, OciCall
 from indexer.api.oci.paths import OciEndpoint, OciPath, read_path
@@ -22,6 +23,10 @@ from indexer.api.registry_errors import Refusal
 from indexer.api.request_metrics import ROUTE
 from indexer.oci.reference import parse_repository_name
 from indexer.store.reading import Readers
+from indexer.store.write_notices import Scope
+
+HANDED_OVER: Final = "X-Indexer-Handed-Over"
+"""On a 503: the registry should answer this instead, and why."""
 
 _READS = ("GET", "HEAD")
 _ENDPOINTS: Mapping[OciEndpoint, Callable[[OciCall], Awaitable[OciAnswer]]] = {
@@ -31,20 +36,32 @@ _ENDPOINTS: Mapping[OciEndpoint, Callable[[OciCall], Awaitable[OciAnswer]]] = {
 
 
 def add_oci(
-    app: web.Application, *, readers: Readers, authenticator: Authenticator, proxy: TrustedProxy
+    app: web.Application,
+    *,
+    readers: Readers,
+    authenticator: Authenticator,
+    proxy: TrustedProxy,
+    barrier: Barrier | None,
 ) -> None:
     """Add everything below ``/v2/``."""
-    handlers = _Handlers(readers, authenticator, proxy)
+    handlers = _Handlers(readers, authenticator, proxy, barrier)
     app.router.add_route("*", "/v2/{rest:.*}", handlers.handle)
 
 
 class _Handlers:
     """Handles every request below ``/v2/``."""
 
-    def __init__(self, readers: Readers, authenticator: Authenticator, proxy: TrustedProxy) -> None:
+    def __init__(
+        self,
+        readers: Readers,
+        authenticator: Authenticator,
+        proxy: TrustedProxy,
+        barrier: Barrier | None,
+    ) -> None:
         self._readers = readers
         self._authenticator = authenticator
         self._proxy = proxy
+        self._barrier = barrier
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a request, an error included."""
@@ -71,18 +88,25 @@ class _Handlers:
             query=request.query,
             readers=self._readers,
         )
-        await self._authorize(request, call.repository)
+        vouched = await self._authorize(request, call.repository)
+        if vouched and self._barrier is not None:
+            scope = Scope(repository=call.repository, referrers=named.endpoint is OciEndpoint.REFERRERS)
+            if not await self._barrier.passes(scope, patient=False):
+                body = registry_errors.body("UNAVAILABLE", "a write is under way", None)
+                return _json(HTTPStatus.SERVICE_UNAVAILABLE, body, **{HANDED_OVER: "write under way"})
         answer = await _ENDPOINTS[named.endpoint](call)
         return _response(HTTPStatus.OK, answer.body, answer.media_type, answer.headers)
 
-    async def _authorize(self, request: web.Request, repository: str) -> None:
+    async def _authorize(self, request: web.Request, repository: str) -> bool:
+        """Return whether the proxy vouches for the client; raise ``Unauthorized`` if the client may not ask."""
         if self._proxy.vouches(request):
-            return
+            return True
         access = pull_of(repository)
         principal = await self._authenticator.authenticate(
             request.headers.getall("Authorization", []), access=(access,)
         )
         principal.require(access)
+        return False
 
 
 def _repository(named: OciPath) -> str:

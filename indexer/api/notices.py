@@ -1,0 +1,105 @@
+"""``GET /gitlab/authorize``: the proxy gives notice of a write before it passes it to the registry.
+
+The request carries what the client asked for (``X-Original-Method``, ``X-Original-URI``), its ``Authorization``, and
+an id of the request (``X-Request-Id``), which the proxy also adds to the user agent that the registry sees. The
+answer is 204 once the notice is stored: then the write may pass.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import unquote
+
+import structlog
+from aiohttp import web
+
+from indexer.api.auth import Access, Authenticator, Unauthorized
+from indexer.api.barrier import Barrier
+from indexer.api.proxy import TrustedProxy
+from indexer.api.request_metrics import ROUTE
+from indexer.common.errors import StoreError
+from indexer.inventory.write_notices import WRITE_ID
+from indexer.oci.digest import parse_digest
+from indexer.oci.reference import RepositoryName, parse_repository_name, parse_tag_name
+from indexer.store import write_notices
+from indexer.store.pool import connection
+
+PATH: Final = "/gitlab/authorize"
+_ACTIONS: Final = {"PUT": "push", "DELETE": "delete"}
+
+log = structlog.get_logger()
+
+
+def add_notices(
+    app: web.Application, *, barrier: Barrier, proxy: TrustedProxy, authenticator: Authenticator | None
+) -> None:
+    """Take notices. ``authenticator``: knows the registry's own tokens; None: nobody here does."""
+    handler = _Notices(barrier, proxy, authenticator)
+    app.router.add_get(PATH, handler.handle)
+
+
+def read_write(uri: str) -> tuple[RepositoryName, str] | None:
+    """Return the repository and the tag or digest that the registry would write; None: it would write none.
+
+    As Distribution reads paths: unescaped once, from the right. A path that is not clean is redirected, and writes
+    nothing.
+    """
+    path = unquote(uri.partition("?")[0])
+    parts = path.split("/")
+    match parts:
+        case ["", "v2", *name, "manifests", reference] if name:
+            try:
+                repository = parse_repository_name("/".join(name))
+                return repository, parse_digest(reference) if ":" in reference else parse_tag_name(reference)
+            except ValueError:
+                return None
+        case _:
+            return None
+
+
+class _Notices:
+    def __init__(self, barrier: Barrier, proxy: TrustedProxy, authenticator: Authenticator | None) -> None:
+        self._barrier = barrier
+        self._proxy = proxy
+        self._authenticator = authenticator
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer 204 once noted, or where there is nothing to note; 401 to others, 503 if it cannot be noted."""
+        request[ROUTE] = PATH
+        if not self._proxy.vouches(request):
+            return web.Response(status=HTTPStatus.UNAUTHORIZED)
+        method, uri, number = (
+            request.headers.get(name, "") for name in ("X-Original-Method", "X-Original-URI", "X-Request-Id")
+        )
+        written = read_write(uri)
+        if method not in _ACTIONS or written is None:
+            return web.Response(status=HTTPStatus.NO_CONTENT)
+        if not WRITE_ID.match(number):
+            self._barrier.missed()
+            return web.Response(status=HTTPStatus.BAD_REQUEST, text="X-Request-Id names no request\n")
+        repository, reference = written
+        if not await self._may(request, Access("repository", repository, _ACTIONS[method])):
+            return web.Response(status=HTTPStatus.NO_CONTENT)
+        try:
+            async with connection(self._barrier.pool) as held:
+                await write_notices.put_notice(
+                    held, number=number, repository=repository, reference=reference, method=method
+                )
+        except StoreError as error:
+            self._barrier.missed()
+            log.warning("write_not_noticed", repository=repository, error=str(error))
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+
+    async def _may(self, request: web.Request, access: Access) -> bool:
+        """Return whether the registry may let this pass: who has no right to it writes nothing, and holds nobody up."""
+        if self._authenticator is None:
+            return True
+        try:
+            principal = await self._authenticator.authenticate(
+                request.headers.getall("Authorization", []), access=(access,)
+            )
+        except Unauthorized:
+            return False
+        return principal.may(access)

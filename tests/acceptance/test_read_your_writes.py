@@ -1,0 +1,168 @@
+"""Who writes through the proxy and then asks sees what was written, or what the registry itself says."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.fixtures.installation import API_TOKEN, PROXY_SECRET
+from tests.fixtures.proxies import PROXIES, proxied
+from tests.fixtures.requests import REQUESTS
+from tools.sample_images import Image, Pusher, artifact, oci_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.fixtures.installation import Installation
+    from tools.registry_server import RegistryServer
+
+APP = "team/app"
+LIST = f"/v2/{APP}/tags/list"
+OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
+ROUNDS = 30
+
+
+def by_us(answer: httpx.Response) -> bool:
+    return bool(answer.headers.get("cache-control") == "no-store")
+
+
+@pytest.fixture
+def proxy_secret() -> str:
+    """The server of these tests takes notices."""
+    return PROXY_SECRET
+
+
+@pytest.fixture(params=PROXIES)
+def proxy(
+    request: pytest.FixtureRequest,
+    installation: Installation,
+    wired_registry: RegistryServer,
+    tmp_path: Path,
+) -> Iterator[httpx.Client]:
+    """A client of the proxy, once the indexer answers by itself."""
+    installation.start("reconciler", "run")
+    directory = tmp_path / "proxy"
+    directory.mkdir()
+    image = oci_image("first")
+    with (
+        proxied(request.param, wired_registry, installation, directory) as address,
+        httpx.Client(base_url=f"http://{address}", timeout=30, headers={"User-Agent": "client/1"}) as client,
+    ):
+        with Pusher(f"http://{address}") as pusher:
+            pusher.push(APP, image, "first")
+        installation.until(lambda: by_us(client.get(LIST)), "the indexer to answer")
+        installation.until_settled()
+        yield client
+
+
+def put(proxy: httpx.Client, image: Image, tag: str) -> int:
+    """Push a manifest whose blobs are there."""
+    content = {"Content-Type": image.media_type}
+    path = f"/v2/{APP}/manifests/{tag}"
+    return proxy.put(path, content=image.manifest.data, headers=content).status_code
+
+
+def tags(proxy: httpx.Client) -> tuple[set[str], bool]:
+    answer = proxy.get(LIST)
+    assert answer.status_code == 200, answer.text
+    return set(answer.json()["tags"] or []), by_us(answer)
+
+
+def gitlab_tags(proxy: httpx.Client) -> set[str]:
+    answer = proxy.get(f"/gitlab/v1/repositories/{APP}/tags/list/?n=1000", headers=OPERATOR)
+    assert answer.status_code == 200, answer.text
+    return {tag["name"] for tag in answer.json()}
+
+
+def test_write__then_ask(proxy: httpx.Client, installation: Installation) -> None:
+    """After each push and each deletion the next list has it; nearly all lists are the indexer's own."""
+    image = oci_image("first")
+    ours = asked = 0
+
+    def check(tag: str, *, there: bool) -> None:
+        nonlocal ours, asked
+        listed, indexed = tags(proxy)
+        assert (tag in listed) is there, (tag, indexed)
+        assert (tag in gitlab_tags(proxy)) is there, tag
+        ours, asked = ours + indexed, asked + 1
+
+    for number in range(ROUNDS):
+        other = oci_image(f"other {number}")
+        with Pusher(str(proxy.base_url).rstrip("/")) as pusher:
+            digest = pusher.push(APP, other, f"v{number}")
+        check(f"v{number}", there=True)
+        assert put(proxy, image, f"w{number}") == 201
+        check(f"w{number}", there=True)
+        assert proxy.delete(f"/v2/{APP}/manifests/{digest}").status_code == 202
+        check(f"v{number}", there=False)
+    assert ours >= 0.95 * asked, (ours, asked)
+
+    agents = {entry["request"]["user_agent"] for entry in installation.audit() if entry["request"]}
+    assert not [agent for agent in agents if "indexer-write" in agent]
+
+
+def test_write__that_is_refused_holds_nobody_up(proxy: httpx.Client, installation: Installation) -> None:
+    """A refused write has no event: exactly its tag is verified, and the next list is still the indexer's."""
+    for reference in ("first", "never"):
+        path = f"/v2/{APP}/manifests/{reference}"
+        refused = proxy.put(path, content=b"{}", headers={"Content-Type": oci_image("first").media_type})
+        assert refused.status_code == 400
+        assert (({"first"}), True) == tags(proxy)
+        assert {"first"} == gitlab_tags(proxy)
+    gone = f"/v2/{APP}/manifests/sha256:{'0' * 64}"
+    assert proxy.delete(gone).status_code == 404
+    assert ({"first"}, True) == tags(proxy)
+
+
+def test_write__of_a_referrer(proxy: httpx.Client) -> None:
+    """What was just attached is among the referrers, or the registry answers that it has no such endpoint."""
+    subject = oci_image("first")
+    ours = 0
+    for number in range(10):
+        attached = artifact(f"sbom {number}", subject=subject)
+        with Pusher(str(proxy.base_url).rstrip("/")) as pusher:
+            pusher.push(APP, attached)
+        answer = proxy.get(f"/v2/{APP}/referrers/{subject.digest}")
+        if by_us(answer):
+            ours += 1
+            listed: list[dict[str, Any]] = answer.json()["manifests"]
+            assert attached.digest in {each["digest"] for each in listed}
+        else:
+            assert answer.status_code == 404
+    assert ours >= 8
+
+
+def test_notice__without_an_event_is_never_answered_over(
+    proxy: httpx.Client, installation: Installation, wired_registry: RegistryServer
+) -> None:
+    """While a write is open of which nothing can be known, the registry gives the list, and GitLab gets 503."""
+    reconciler = installation.started[-1]
+    installation.end(reconciler)
+    refused = proxy.put(f"/v2/{APP}/manifests/first", content=b"{}", headers={"Content-Type": "text/plain"})
+    assert refused.status_code >= 400
+    began = time.monotonic()
+    assert ({"first"}, False) == tags(proxy)
+    assert 0.5 <= time.monotonic() - began
+    answer = proxy.get(f"/gitlab/v1/repositories/{APP}/tags/list/?n=10", headers=OPERATOR)
+    assert (503, True) == (answer.status_code, "retry-after" in answer.headers)
+    installation.start("reconciler", "run")
+    installation.until(lambda: tags(proxy) == ({"first"}, True), "the indexer to answer again")
+    assert {"first"} == gitlab_tags(proxy)
+
+
+def test_notice__is_taken_of_the_proxy_alone(installation: Installation) -> None:
+    """Without the secret no notice is taken, so nobody can hold up a repository."""
+    asked = {
+        "X-Original-Method": "PUT",
+        "X-Original-URI": f"/v2/{APP}/manifests/v1",
+        "X-Request-Id": "0123456789abcdef",
+    }
+    url = f"{installation.url}/gitlab/authorize"
+    assert 401 == REQUESTS.get(url, headers=asked).status_code
+    assert 401 == REQUESTS.get(url, headers=asked | {"X-Indexer-Proxy": "wrong"}).status_code
+    assert 401 == REQUESTS.get(url, headers=asked | OPERATOR).status_code
+    assert 204 == REQUESTS.get(url, headers=asked | {"X-Indexer-Proxy": PROXY_SECRET}).status_code
