@@ -230,6 +230,11 @@ class Settings:
             raise ConfigurationError(f"INDEXER_PROXY_SECRET_FILE: {file}: {error}") from None
 
     @property
+    def proxy_secret_missing(self) -> bool:
+        """True where no proxy can prove itself, and give notice of writes."""
+        return self.indexer_proxy_secret is None and self.indexer_proxy_secret_file is None
+
+    @property
     def nobody_may_read(self) -> bool:
         """True where every question to the read APIs is refused: there is no token, no trust, and no open API."""
         return not (self.indexer_api_tokens or self.indexer_anonymous_read or self.indexer_auth_issuer)

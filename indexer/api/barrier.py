@@ -79,7 +79,11 @@ class Barrier:
         ``patient``: nobody else can answer, so wait longer. Raises ``StoreError`` if the database does not answer.
         """
         began = time.monotonic()
-        passed = await self._passes(scope, began, patient=patient)
+        try:
+            passed = await self._passes(scope, began, patient=patient)
+        except StoreError:
+            self.missed()  # where we cannot ask, another process cannot take notice
+            raise
         SECONDS.observe(time.monotonic() - began)
         QUESTIONS.labels("passed" if passed else "refused").inc()
         return passed

@@ -67,6 +67,7 @@ def prepare(
         notifications_token=token,
         api_token=tokens[0].get_secret_value() if tokens else None,
         anonymous_read=settings.indexer_anonymous_read,
+        takes_notices=not settings.proxy_secret_missing,
         catalog_is_closed=Closed(accepted=settings.reconciler_accept_denied).accepts(CATALOG),
         problems=tuple(problems),
         remarks=(

@@ -38,14 +38,17 @@ _REFUSED: Final = (401, 403)
 _UNAVAILABLE: Final = 503
 
 
-def judge_settings(problems: Sequence[str], remarks: Sequence[str]) -> Check:
+MAY_LACK_WRITES: Final = "without INDEXER_PROXY_SECRET, answers behind a proxy may lack the newest writes"
+
+
+def judge_settings(problems: Sequence[str], remarks: Sequence[str], *, takes_notices: bool = False) -> Check:
     """Judge the settings; ``remarks``: missing ones that only make the examination shorter."""
     cause = Cause("a setting is missing or wrong", "correct it; docs/reference/settings.md lists them all")
     if problems:
         return failed(Link.SETTINGS, "; ".join(problems), cause)
     if remarks:
         return warning(Link.SETTINGS, "; ".join(remarks), cause)
-    return ok(Link.SETTINGS, "complete")
+    return ok(Link.SETTINGS, "complete" if takes_notices else f"complete; {MAY_LACK_WRITES}")
 
 
 def judge_database(fact: Database | str) -> Check:

@@ -47,7 +47,9 @@ class Examination:
     async def run(self) -> Diagnosis:
         """Examine everything; any failure is a check of the result, never an exception."""
         settings = self._settings
-        self._add(decide.judge_settings(settings.problems, settings.remarks))
+        self._add(
+            decide.judge_settings(settings.problems, settings.remarks, takes_notices=settings.takes_notices)
+        )
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(observe.http_client())
             await self._examine_database(stack)

@@ -34,6 +34,8 @@ class DoctorSettings:
     notifications_token: str | None = field(default=None, repr=False)
     api_token: str | None = field(default=None, repr=False)
     anonymous_read: bool = False
+    takes_notices: bool = False
+    """Whether a proxy can give notice of writes, so that answers have the newest."""
     catalog_is_closed: bool = False
     """The operator accepts that the catalog is denied."""
     repository: RepositoryName = PROBE_REPOSITORY

@@ -30,6 +30,13 @@ def test_settings__problems_and_remarks(
     assert outcome == decide.judge_settings(problems, remarks).outcome
 
 
+@pytest.mark.parametrize("takes_notices", [True, False])
+def test_settings__say_whether_answers_may_lack_writes(takes_notices: bool) -> None:
+    """Without a proxy that gives notice of writes, answers may be older than the last one; that is no fault."""
+    found = decide.judge_settings((), (), takes_notices=takes_notices)
+    assert (LinkOutcome.OK, not takes_notices) == (found.outcome, decide.MAY_LACK_WRITES in found.found)
+
+
 @pytest.mark.parametrize(
     ("fact", "outcome"),
     [
