@@ -80,6 +80,7 @@ def test_outage__the_registry_answers_as_if_alone(
     name: str, installation: Installation, wired_registry: RegistryServer, tmp_path: Path
 ) -> None:
     """The indexer hangs, fails or is stopped: the registry gives lists, GitLab deletes nothing, images come and go."""
+    installation.start("reconciler", "run")
     image = oci_image("outage")
     with Pusher(wired_registry.url) as pusher:
         digest = pusher.push(APP, image, "v1")
@@ -133,6 +134,13 @@ def test_password__the_registry_decides(
 ) -> None:
     """Before a registry with passwords the right one reads, and whoever has none gets the registry's own refusal."""
     registry = start_registry(registry_version, htpasswd=True, notifications=[installation.endpoint])
+    installation.registry_url = registry.url
+    installation.start(
+        "reconciler",
+        "run",
+        RECONCILER_REGISTRY_USERNAME=HTPASSWD_USER,
+        RECONCILER_REGISTRY_PASSWORD=HTPASSWD_PASSWORD,
+    )
     with Pusher(registry.url, username=HTPASSWD_USER, password=HTPASSWD_PASSWORD) as pusher:
         digest = pusher.push(APP, oci_image("guarded"), "v1")
     installation.until(lambda: installation.tags(APP) == {"v1": digest}, "the push to be applied")
@@ -141,6 +149,7 @@ def test_password__the_registry_decides(
     directory.mkdir()
     with proxied(name, registry, installation, directory) as address:
         installation.until(lambda: by_us(get(address, LIST, auth=KNOWN)), "the indexer to answer")
+        installation.until(lambda: by_us(get(address, referrers, auth=KNOWN)), "the manifest to be read")
         for path in (LIST, referrers):
             read = get(address, path, auth=KNOWN)
             assert (200, True) == (read.status_code, by_us(read))

@@ -77,6 +77,7 @@ def test_proxy__leads_each_to_its_own(
         for tag in ("1.10.0", "1.9.0"):
             pusher.push(APP, image, tag)
         pusher.push(APP, sbom)
+    installation.until(lambda: len(installation.tags(APP)) == 2, "the pushes to be announced")
     installation.until_settled()
 
     assert get(proxy, "/gitlab/v1/").status_code == 200

@@ -37,6 +37,9 @@ FROM pg_class AS c WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnames
 ORDER BY 1, 2, 3
 """
 
+NEXT = migrations.migrations()[-1].version + 1
+"""The number of a migration behind those that ship."""
+
 
 async def describe(database_url: str) -> list[tuple[str, ...]]:
     connection = await asyncpg.connect(database_url)
@@ -74,11 +77,11 @@ async def test_schema__of_several_migrations(
     files = [
         *migrations.migrations(),
         Migration(
-            version=2,
+            version=NEXT,
             name="index",
             sql="-- not transactional\nCREATE INDEX CONCURRENTLY IF NOT EXISTS extra ON actor (id);\n",
         ),
-        Migration(version=3, name="column", sql="ALTER TABLE actor ADD COLUMN extra integer;\n"),
+        Migration(version=NEXT + 1, name="column", sql="ALTER TABLE actor ADD COLUMN extra integer;\n"),
     ]
     monkeypatch.setattr(migrations, "migrations", lambda: files)
     await migrate(empty_database_url)
@@ -153,7 +156,7 @@ async def test_migrate__a_file_outside_a_transaction(
     files = [
         *migrations.migrations(),
         Migration(
-            version=2,
+            version=NEXT,
             name="index",
             sql="-- not transactional\nCREATE INDEX CONCURRENTLY IF NOT EXISTS extra ON actor (id);\n",
         ),
@@ -183,7 +186,7 @@ async def test_migrate__an_index_that_was_left_invalid_is_built_anew(
     """A migration outside a transaction may be cut at any point; the next try ends with an index that is used."""
     await migrate(empty_database_url)
     index = Migration(
-        version=2,
+        version=NEXT,
         name="index",
         sql="-- not transactional\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS extra ON actor (length(name));\n",
     )
@@ -196,7 +199,7 @@ async def test_migrate__an_index_that_was_left_invalid_is_built_anew(
         await migrate(empty_database_url)
     assert await connection.fetchval(valid) is False
     await connection.execute("DELETE FROM actor WHERE name = 'bob'")
-    assert await migrate(empty_database_url) == ["0002_index"]
+    assert await migrate(empty_database_url) == [f"{NEXT:04d}_index"]
     assert await connection.fetchval(valid) is True
     await connection.close()
 
@@ -210,9 +213,9 @@ async def test_migrate__an_index_that_was_built_and_not_recorded(
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute(sql)
     await connection.close()
-    files = [*migrations.migrations(), Migration(version=2, name="index", sql=sql)]
+    files = [*migrations.migrations(), Migration(version=NEXT, name="index", sql=sql)]
     monkeypatch.setattr(migrations, "migrations", lambda: files)
-    assert await migrate(empty_database_url) == ["0002_index"]
+    assert await migrate(empty_database_url) == [f"{NEXT:04d}_index"]
 
 
 async def test_migrate__a_statement_is_not_cut_at_its_semicolons(
@@ -223,9 +226,9 @@ async def test_migrate__a_statement_is_not_cut_at_its_semicolons(
         "-- not transactional\nCREATE FUNCTION two() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN\n"
         "    PERFORM 1;\n    RETURN 2;\nEND $$;\n"
     )
-    files = [*migrations.migrations(), Migration(version=2, name="function", sql=sql)]
+    files = [*migrations.migrations(), Migration(version=NEXT, name="function", sql=sql)]
     monkeypatch.setattr(migrations, "migrations", lambda: files)
-    assert (await migrate(empty_database_url))[-1] == "0002_function"
+    assert (await migrate(empty_database_url))[-1] == f"{NEXT:04d}_function"
 
 
 def test_migrations__outside_a_transaction_can_be_run_again() -> None:
