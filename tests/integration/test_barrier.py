@@ -33,6 +33,7 @@ LATER = EPOCH + timedelta(minutes=1)
 def barrier(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Barrier:
     """One of a process that has been up for long."""
     monkeypatch.setattr(module, "UNNOTICED_SECONDS", 0.0)
+    monkeypatch.setattr(module, "PATIENT_SECONDS", 5.0)
     return Barrier(pool)
 
 
@@ -116,8 +117,8 @@ async def test_question__waits_for_older_writes_alone(pool: Pool, barrier: Barri
     await pool.execute("DELETE FROM write_notice WHERE id = 'write-0001'")
     barrier.wake()
     assert await waiting
-    assert await barrier.passes(Scope(repository="team/ap"), patient=False)
-    assert await barrier.passes(Scope(repository="team/ap", below=True), patient=False)
+    assert await barrier.passes(Scope(repository="team/ap"), patient=True)
+    assert await barrier.passes(Scope(repository="team/ap", below=True), patient=True)
     assert not await barrier.passes(Scope(repository="team", below=True), patient=False)
 
 
@@ -190,7 +191,7 @@ async def test_failure__is_remembered_for_a_while(pool: Pool, barrier: Barrier) 
     await pool.execute("DELETE FROM write_notice")
     assert not await barrier.passes(APP, patient=False)
     assert await barrier.passes(APP, patient=True)  # nobody else can answer it
-    assert await barrier.passes(Scope(repository="team/other"), patient=False)
+    assert await barrier.passes(Scope(repository="team/other"), patient=True)
 
 
 async def test_start__hands_over_what_may_have_passed_without_notice(
@@ -201,8 +202,8 @@ async def test_start__hands_over_what_may_have_passed_without_notice(
     monkeypatch.setattr(module, "UNNOTICED_SECONDS", 0.05)
     started = Barrier(pool)
     assert await started.passes(APP, patient=True)
+    monkeypatch.setattr(module, "UNNOTICED_SECONDS", 60.0)
     started.missed()
-    monkeypatch.setattr(module, "HAND_OVER_SECONDS", 0.01)
     assert not await started.passes(APP, patient=False)
 
 
@@ -218,7 +219,7 @@ async def test_flood__of_one_repository_is_bounded(pool: Pool, barrier: Barrier)
         await note(pool, f"more-{number}", "v0")
     assert MOST_PER_REPOSITORY + 1 == await pool.fetchval("SELECT count(*) FROM write_notice")
     assert not await barrier.passes(APP, patient=True)
-    assert await barrier.passes(Scope(repository="team/other"), patient=False)
+    assert await barrier.passes(Scope(repository="team/other"), patient=True)
     async with pool.acquire() as held:
         before = datetime.now(UTC) - NOTICE_RETENTION
         assert 0 == await write_notices.trim_notices(held, before=before, limit=10_000)
@@ -233,7 +234,7 @@ async def test_referrers__wait_for_manifests_to_be_read(
     """A manifest's subject is known only once it was read."""
     await apply(pool, lookups, event("push", tag="v0", at=EPOCH, number=1))
     referrers = Scope(repository=REPOSITORY, referrers=True)
-    assert await barrier.passes(APP, patient=False)
+    assert await barrier.passes(APP, patient=True)
     assert not await barrier.passes(referrers, patient=False)
     await pool.execute("DELETE FROM work_item WHERE kind = 'resolve'")
     assert await barrier.passes(referrers, patient=True)
