@@ -129,6 +129,13 @@ def test_proxy__skopeo(proxy: str, installation: Installation, skopeo: str, tmp_
 
 # --- clients of referrers: they take the answer of the index as any registry's -----------------------------
 
+with_any_proxy = pytest.mark.parametrize(
+    "proxy",
+    ["nginx", *(pytest.param(name, marks=pytest.mark.full) for name in PROXIES if name != "nginx")],
+    indirect=True,
+)
+"""That both proxies lead to the index, and hand on what it answers, is proved above."""
+
 
 @pytest.fixture
 def open_proxy(proxy: str, installation: Installation, wired_registry: RegistryServer) -> tuple[str, str]:
@@ -158,6 +165,7 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
+@with_any_proxy
 def test_oras__discovers_what_it_attached(open_proxy: tuple[str, str], tmp_path: Path) -> None:
     """``oras attach`` through the proxy, then ``oras discover`` lists it, by type, too."""
     proxy, digest = open_proxy
@@ -185,6 +193,7 @@ def test_oras__discovers_what_it_attached(open_proxy: tuple[str, str], tmp_path:
     assert found("--artifact-type", SIGNATURE) == []
 
 
+@with_any_proxy
 def test_regctl__lists_what_it_put(open_proxy: tuple[str, str], tmp_path: Path) -> None:
     """``regctl artifact put --subject`` and ``artifact list`` through the proxy."""
     proxy, _ = open_proxy
@@ -196,6 +205,7 @@ def test_regctl__lists_what_it_put(open_proxy: tuple[str, str], tmp_path: Path) 
     _until(lambda: SBOM in run(regctl, *host, "artifact", "list", f"{proxy}/{APP}:v1", cwd=tmp_path))
 
 
+@with_any_proxy
 def test_cosign__tree_shows_the_signature(open_proxy: tuple[str, str], tmp_path: Path) -> None:
     """``cosign sign`` with a key of its own through the proxy, ``cosign tree`` and ``verify`` find the signature."""
     proxy, digest = open_proxy
