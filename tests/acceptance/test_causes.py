@@ -164,7 +164,6 @@ def test_cause__race(installation: Installation, wired_registry: RegistryServer)
     assert ("tag_stale", "race") in found.values(), (
         "twenty tags of eight writers, and no order but the registry's"
     )
-    late = {
-        ("tag_missing", "late_notification")
-    }  # on a busy machine the first event of a tag may be late, too
+    # On a busy machine the event of what verification has seen by then may be late, too, of a tag that is new or not.
+    late = {(kind, "late_notification") for kind in ("tag_missing", "tag_stale")}
     assert {("tag_stale", "race")} == set(found.values()) - late

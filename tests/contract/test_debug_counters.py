@@ -159,7 +159,9 @@ async def test_prometheus__3x_alone_counts(
     async with receiver(202) as url:
         registry = await asyncio.to_thread(start_registry, registry_version, notifications=[Endpoint(url)])
         await push(registry)
-        by_expvar = await read_until(client, registry.debug_url, lambda c: c.successes > 0)
+        by_expvar = await read_until(
+            client, registry.debug_url, lambda c: c.successes > 0 and c.pending == 0
+        )  # they are counted one after the other
         async with only_prometheus(client, registry.debug_url) as address:
             reading = await read_debug(client, address)
     assert DebugSource.PROMETHEUS == reading.source
