@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Config = Annotated[
-    Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings; the environment wins.")
+    Path | None,
+    cyclopts.Parameter(name="--config", help="TOML file with settings. Environment variables override it."),
 ]
 AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 
@@ -60,7 +61,8 @@ def database_url(settings: Settings) -> str:
     if found is None:
         raise ConfigurationError(
             "INDEXER_DATABASE_URL is not set, and no embedded database is running under "
-            f"{settings.indexer_data_dir} (INDEXER_DATA_DIR): set one of them, or start `indexer up`"
+            f"{settings.indexer_data_dir}: set INDEXER_DATABASE_URL, or INDEXER_DATA_DIR to that of a running "
+            "`indexer up`"
         )
     return found
 

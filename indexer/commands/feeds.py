@@ -12,14 +12,14 @@ from indexer.commands.common import AsJson, Config, operator, print_result, with
 from indexer.common.errors import CallerError
 from indexer.common.terminal import printable
 
-app = cyclopts.App(name="feeds", help="Feeds: receivers of the audit log.")
+app = cyclopts.App(name="feeds", help="State of the feeds, which deliver the audit log to other systems.")
 
 Name = Annotated[str, cyclopts.Parameter(help="The feed's name.")]
 
 
 @app.command(name="list")
 def list_feeds(*, config: Config = None, json: AsJson = False) -> int:
-    """List every feed: how far it is, its last error, when it tries again."""
+    """List every feed: its position, its last error, and when it tries again."""
     from indexer.store import feeds  # noqa: PLC0415
 
     async def work(connection: Any) -> int:
@@ -41,12 +41,14 @@ def replay(
     *,
     from_: Annotated[
         int | None,
-        cyclopts.Parameter(name="--from", help="Position of the first entry to deliver; none: where it is."),
+        cyclopts.Parameter(
+            name="--from", help="Position of the first entry to deliver. Default: where the feed is."
+        ),
     ] = None,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Deliver again from a position of the log on; also lets a stopped feed go on."""
+    """Deliver again from a position on. Without one, a stopped feed continues where it is."""
     from indexer.store import feeds  # noqa: PLC0415
     from indexer.store.listing.audit import head_position  # noqa: PLC0415
 
@@ -75,16 +77,18 @@ def dead(
     name: Name,
     /,
     *,
-    after: Annotated[int, cyclopts.Parameter(help="List those behind this position.")] = 0,
+    after: Annotated[int, cyclopts.Parameter(help="List those after this position.")] = 0,
     limit: int = 100,
     retry: Annotated[
-        bool, cyclopts.Parameter(negative=(), help="Try again: those at --position, or all.")
+        bool, cyclopts.Parameter(negative=(), help="Try to deliver them again: those at --position, or all.")
     ] = False,
-    position: Annotated[list[int] | None, cyclopts.Parameter(help="Only these.", negative=())] = None,
+    position: Annotated[
+        list[int] | None, cyclopts.Parameter(help="Only the entries at these positions.", negative=())
+    ] = None,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """List the entries that a feed's sink refused, with the reason, or try them again."""
+    """List a feed's dead letters, the entries that its sink refused for good, or try them again."""
     from indexer.store import feeds  # noqa: PLC0415
 
     async def work(connection: Any) -> int:
@@ -110,7 +114,7 @@ def dead(
 
 @app.command
 def remove(name: Name, /, *, config: Config = None, json: AsJson = False) -> int:
-    """Forget a feed that is no longer configured: its place in the log and its dead letters."""
+    """Delete what is stored of a feed that is no longer configured: its position and its dead letters."""
     from indexer.store import feeds  # noqa: PLC0415
 
     async def work(connection: Any) -> int:

@@ -12,7 +12,9 @@ from indexer.commands.common import AsJson, Config, operator, print_result, with
 from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
 
-app = cyclopts.App(name="inbox", help="The quarantine: deliveries that could not be applied.")
+app = cyclopts.App(
+    name="inbox", help="List, retry or discard the quarantine: deliveries that could not be applied."
+)
 
 
 @app.command(name="list")
@@ -42,14 +44,12 @@ def inbox_list(*, config: Config = None, limit: int = 100, json: AsJson = False)
 
 @app.command(name="retry")
 def inbox_retry(
-    ids: Annotated[
-        list[int] | None, cyclopts.Parameter(help="Ids from `inbox list`; none means all.")
-    ] = None,
+    ids: Annotated[list[int] | None, cyclopts.Parameter(help="Ids from `inbox list`. Default: all.")] = None,
     *,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Put quarantined deliveries back into the inbox, for example after an upgrade that understands them."""
+    """Put deliveries from the quarantine back into the inbox, for example after an upgrade that can apply them."""
     from indexer.inventory.changes import AuditAction  # noqa: PLC0415
     from indexer.store import inbox  # noqa: PLC0415
     from indexer.store.operators import record_action  # noqa: PLC0415
@@ -76,14 +76,14 @@ def inbox_retry(
 def inbox_discard(
     ids: Annotated[list[int] | None, cyclopts.Parameter(help="Ids from `inbox list`.")] = None,
     *,
-    reason: Annotated[str, cyclopts.Parameter(help="Why; the audit log keeps it.")],
+    reason: Annotated[str, cyclopts.Parameter(help="Why; the audit log records it.")],
     all_of_them: Annotated[
         bool, cyclopts.Parameter(name="--all", negative=(), help="The whole quarantine.")
     ] = False,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Forget quarantined deliveries for good: what no release will understand. The audit log says who did, and why."""
+    """Delete deliveries from the quarantine for good. The audit log records who did it and why."""
     from indexer.inventory.changes import AuditAction  # noqa: PLC0415
     from indexer.store import inbox  # noqa: PLC0415
     from indexer.store.operators import record_action  # noqa: PLC0415

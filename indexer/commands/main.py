@@ -13,16 +13,25 @@ app = cyclopts.App(
     name="indexer",
     version=version,
     help_format="plaintext",
-    help="The memory of a container registry: receives its notifications, keeps inventory, history and audit "
-    "log in PostgreSQL, and serves them over HTTP. Settings are environment variables or a TOML file; see "
-    "docs/reference/settings.md.",
+    help="Receives a container registry's notifications, keeps inventory, history and audit log in PostgreSQL, "
+    "and serves them over HTTP. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
 )
 app.command(
-    "indexer.commands.inbox:app", name="inbox", help="The quarantine: deliveries that could not be applied."
+    "indexer.commands.inbox:app",
+    name="inbox",
+    help="List, retry or discard the quarantine: deliveries that could not be applied.",
 )
-app.command("indexer.commands.audit:app", name="audit", help="The audit log.")
-app.command("indexer.commands.feeds:app", name="feeds", help="Feeds: receivers of the audit log.")
-app.command("indexer.commands.policies:app", name="policies", help="The file of policies.")
+app.command(
+    "indexer.commands.audit:app",
+    name="audit",
+    help="Export, prove, verify, archive and erase in the audit log.",
+)
+app.command(
+    "indexer.commands.feeds:app",
+    name="feeds",
+    help="State of the feeds, which deliver the audit log to other systems.",
+)
+app.command("indexer.commands.policies:app", name="policies", help="Check a file of policies.")
 app.command(server.up)
 app.command(server.serve)
 app.command(server.migrate)

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from indexer.policies.rules import Policies
 
 
-app = cyclopts.App(name="policies", help="The file of policies.")
+app = cyclopts.App(name="policies", help="Check a file of policies.")
 
 
 @app.command(name="check")
 def policies_check(
-    file: Annotated[Path, cyclopts.Parameter(help="The file of policies, YAML.")],
+    file: Annotated[Path, cyclopts.Parameter(help="File of policies, YAML.")],
     /,
     *,
     json: AsJson = False,
 ) -> int:
-    """Check a file of policies: every problem with its line, and what would be right. Exit 1: there are some."""
+    """Check a file of policies: name every problem, its line, and what would be right. Exit 1: there are problems."""
     from indexer.policies.document import read_policies  # noqa: PLC0415
     from indexer.policies.problems import PoliciesRefused  # noqa: PLC0415
 

@@ -66,7 +66,7 @@ def serve(*, config: Config = None) -> int:
 
 
 def migrate(*, config: Config = None, json: AsJson = False) -> int:
-    """Bring the database up to date."""
+    """Bring the database to the version of this program. Safe to run again."""
     from indexer.store.migrate import migrate as run_migrations  # noqa: PLC0415
 
     settings = read_settings(config, logs=False)

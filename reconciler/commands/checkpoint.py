@@ -9,7 +9,7 @@ import cyclopts
 from indexer.commands.common import AsJson, Config, database_url, name_process, read_settings, run_async
 from reconciler.commands.shared import write_json
 
-app = cyclopts.App(name="checkpoint", help="Checkpoints of the audit log in the registry.")
+app = cyclopts.App(name="checkpoint", help="Push checkpoints of the audit log into the registry.")
 
 
 @app.command

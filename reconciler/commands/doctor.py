@@ -12,20 +12,28 @@ from indexer.commands.common import AsJson, Config, name_process, run_async
 def doctor(
     *,
     probe_repository: Annotated[
-        str, cyclopts.Parameter(help="Where the canary is pushed; the user needs pull, push and delete.")
+        str,
+        cyclopts.Parameter(
+            help="Repository for the test image (the canary). The user needs pull, push and delete there."
+        ),
     ] = "registry-indexer-doctor/canary",
-    read_only: Annotated[bool, cyclopts.Parameter(negative=(), help="Push no canary; only read.")] = False,
+    read_only: Annotated[bool, cyclopts.Parameter(negative=(), help="Push nothing; only read.")] = False,
     indexer_url: Annotated[
         str | None,
-        cyclopts.Parameter(help="Where `indexer serve` is reached from here, if not at INDEXER_LISTEN."),
+        cyclopts.Parameter(
+            help="URL of `indexer serve` as this command reaches it. Default: from INDEXER_LISTEN."
+        ),
     ] = None,
     patience: Annotated[
-        str, cyclopts.Parameter(help="How long each link of the canary's way may take, like 15s.")
+        str, cyclopts.Parameter(help="How long each step of the test image may take, like 15s.")
     ] = "15s",
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Find the broken link between a push and its listing. Exit 0: all is well; 1: the last lines name it."""
+    """Push a test image, follow it to the listing, and name the first step that fails.
+
+    Exit 0: every step works; 1: one failed, and the last lines name it.
+    """
     from reconciler.commands.examine import examine, parse_patience, prepare  # noqa: PLC0415
 
     settings = prepare(

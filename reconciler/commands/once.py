@@ -54,28 +54,32 @@ def once(
         bool,
         cyclopts.Parameter(
             negative=(),
-            help="Ask only where tags point; do not read again the manifests that were read lately.",
+            help="Only ask where tags point; do not read manifests again that were read recently.",
         ),
     ] = False,
     release_brake: Annotated[
         bool,
         cyclopts.Parameter(
-            negative=(), help="Delete what the brake held back, this once. Look at the report first."
+            negative=(),
+            help="This once, delete from the inventory what the brake held back. Read the report first.",
         ),
     ] = False,
     resume: Annotated[
         bool,
         cyclopts.Parameter(
             negative=(),
-            help="Continue a reconcile that was interrupted, or help with a running one, if there is one: what it "
-            "compared already is not compared again.",
+            help="Continue a reconcile that was interrupted, or help with a running one. What it has already "
+            "compared is not compared again.",
         ),
     ] = False,
     max_rate: MaxRate = None,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Walk the registry once and repair the inventory. Exit 0: in step; 1: failed or incomplete; 3: brake pulled."""
+    """Compare the whole registry with the inventory once, and repair the inventory.
+
+    Exit 0: they agree now; 1: failed or incomplete; 3: the brake held deletions back.
+    """
     from reconciler.app import build  # noqa: PLC0415
     from reconciler.app import once as reconcile_once  # noqa: PLC0415
 

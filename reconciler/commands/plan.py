@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 def plan(
     *, repository: Scope = None, max_rate: MaxRate = None, config: Config = None, json: AsJson = False
 ) -> int:
-    """Show what `once` would change; touch nothing. Exit 0: in step; 2: drift found; 1: failed or incomplete."""
+    """Show what `once` would change, and change nothing.
+
+    Exit 0: registry and inventory agree; 1: failed or incomplete; 2: differences were found.
+    """
     from reconciler.app import build  # noqa: PLC0415
     from reconciler.app import plan as compare  # noqa: PLC0415
 

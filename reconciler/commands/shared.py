@@ -37,7 +37,7 @@ MaxRate = Annotated[
     float | None,
     cyclopts.Parameter(
         name="--max-rate",
-        help="Requests a second that the reconcile may send; instead of RECONCILER_MAX_RATE.",
+        help="At most this many requests a second. Overrides RECONCILER_MAX_RATE.",
     ),
 ]
 

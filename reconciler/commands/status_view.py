@@ -28,6 +28,9 @@ BRAKE_CHECKED = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
 RUNS_SHOWN = 50
 SILENT = timedelta(minutes=2)
 """Of every process some loop does a round every few seconds."""
+WAITING_OF = {WorkKind.VERIFY: "tags", WorkKind.RESOLVE: "manifests", WorkKind.MEASURE: "repositories"}
+"""What the work items of a kind are of."""
+
 RELEASE = "if the registry is right, release it once: reconciler once --release-brake"
 
 
@@ -156,29 +159,30 @@ def picture_json(picture: StatusView) -> dict[str, Any]:
 def picture_lines(picture: StatusView) -> Iterator[str]:
     """Return the picture line by line, for people."""
     ingest, now = picture.status.ingest, picture.now
-    waiting = f"{ingest['waiting']} waiting{_since(ingest['waiting_since'], now)}"
-    yield f"inbox        {waiting}, {ingest['quarantined']} in quarantine"
+    oldest = _oldest(ingest["waiting_since"], now)
+    yield f"inbox        {ingest['waiting']} waiting to be applied{oldest}, {ingest['quarantined']} in quarantine"
     if ingest["failing"]:
         yield f"             {ingest['failing']} of them failed and are tried again: {ingest['failure']}"
     for kind in WorkKind:
         row = _backlog_json(picture, kind)
-        line = f"{kind:<12} {row['waiting']} waiting"
+        line = f"{kind:<12} {row['waiting']} {WAITING_OF[kind]} waiting"
         if row["waiting"]:
-            line += f"{_since(picture.status.backlog[kind]['since'], now)}, {row['failing']} failing"
+            line += f"{_oldest(picture.status.backlog[kind]['since'], now)}, {row['failing']} failing"
         yield line
     yield f"tags         {picture.status.totals['tags']}, {_verified(picture.verification)}"
     if picture.verification.pushes:
         yield (
-            f"             {picture.verification.pushes} pushes of the last hour were verified within "
-            f"{picture.verification.median_seconds} s (median), {picture.verification.p99_seconds} s (99 %)"
+            f"             pushes in the last hour: {picture.verification.pushes}; half were verified within "
+            f"{picture.verification.median_seconds} s, 99 % within {picture.verification.p99_seconds} s"
         )
     yield from _reconcile_lines(picture)
     yield from _log_lines(picture)
     yield from _trait_lines(picture)
     yield from loop_lines(picture.status.loops, now)
     for row in picture.status.instances:
-        last = _since(known(row["last_event_at"]), now)
-        yield f"registry     {row['instance']} at {row['address']}: {row['events']} events{last}"
+        last = known(row["last_event_at"])
+        newest = f", the last{_since(last, now)}" if last else ""
+        yield f"registry     {row['instance']} at {row['address']}: {row['events']} events received{newest}"
         yield f"             {loss_words(picture.status.loss_of(row))}"
         for interval in picture.status.downtimes[row["id"]]:
             yield f"             {loss_words(interval)}"
@@ -186,7 +190,7 @@ def picture_lines(picture: StatusView) -> Iterator[str]:
         ended = f", ended{_since(each.ended_at, now)}" if each.ended_at else ""
         account = each.account
         yield (
-            f"counters     {account.address}: {account.events} events, {account.delivered} delivered, "
+            f"counters     {account.address}: {account.events} events made, {account.delivered} delivered, "
             f"{account.pending} pending, read{_since(account.read_at, now)}{ended}"
         )
         for interval in each.intervals or (each.now,):
@@ -203,7 +207,7 @@ def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[st
     for process, rows in by_process.items():
         last = max((row["last_run_at"] for row in rows if row["last_run_at"] is not None), default=None)
         if last is None or now - last > SILENT or all(row["outcome"] == "ended" for row in rows):
-            how = "ended" if all(row["outcome"] == "ended" for row in rows) else "gone since"
+            how = "ended" if all(row["outcome"] == "ended" for row in rows) else "gone; last active"
             yield f"process      {process}: {how}{_since(last, now)}"
             continue
         failing = [row for row in rows if row["outcome"] == "failed"]
@@ -213,7 +217,7 @@ def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[st
         count += sum(row["outcome"] == "good" for row in rows)
         well.append(process)
     if count:
-        yield f"loops        {count} run well: {', '.join(well)}"
+        yield f"loops        {count} without errors, in {', '.join(well)}"
 
 
 def loss_words(statement: LossStatement) -> str:
@@ -237,7 +241,7 @@ def _reconcile_lines(picture: StatusView) -> Iterator[str]:
     counts = run["counts"]
     found = f"{counts['found']} tags found, " if counts.get("found") else ""
     yield (
-        f"reconcile    {how}, by {run['mode']}, began{_since(run['started_at'], picture.now)}: "
+        f"reconcile    {how}, by `reconciler {run['mode']}`, began{_since(run['started_at'], picture.now)}: "
         f"{counts.get('repositories', 0)} repositories, {counts.get('tags', 0)} tags compared, "
         f"{found}{counts.get('changed', 0)} repaired, {run['findings']} findings"
     )
@@ -246,8 +250,10 @@ def _reconcile_lines(picture: StatusView) -> Iterator[str]:
     if picture.brake is not None:
         yield f"brake        pulled; {RELEASE}"
     if run["outcome"] != RunOutcome.COMPLETE:
-        complete = _since(last["finished_at"], picture.now) if last is not None else " never"
-        yield f"             last complete one{complete}"
+        if last is None:
+            yield "             none was complete so far"
+        else:
+            yield f"             the last complete one ended{_since(last['finished_at'], picture.now)}"
 
 
 def _trait_lines(picture: StatusView) -> Iterator[str]:
@@ -262,20 +268,24 @@ def _trait_lines(picture: StatusView) -> Iterator[str]:
     pulls = picture.status.traits.get(Trait.ANNOUNCES_PULLS)
     if pulls is None or not pulls.holds:
         because = "none was announced yet" if pulls is None else pulls.because
-        yield f"pulls        not known ({because}): what shows as never pulled may be in use"
+        yield f"pulls        not known ({because}): a tag shown as never pulled may be in use"
 
 
 def _log_lines(picture: StatusView) -> Iterator[str]:
     checked = picture.checked
     compared = _since(checked.current.pass_ended_at, picture.now)
-    how = f"compared in full{compared}" if compared else "not yet compared in full"
+    how = (
+        f"all of it was compared with the Merkle tree{compared}"
+        if compared
+        else "not all of it was compared with the Merkle tree yet"
+    )
     if checked.first is None:
-        yield f"audit log    no damage found, {how}"
+        yield f"audit log    no damage found; {how}"
     else:
         more = f", and {checked.damaged - 1} more" if checked.damaged > 1 else ""
-        yield f"audit log    DAMAGED: {checked.first.what}{more}; found{_since(checked.found_at, picture.now)}, {how}"
+        yield f"audit log    DAMAGED: {checked.first.what}{more}; found{_since(checked.found_at, picture.now)}; {how}"
     for one in picture.conflicts:
-        yield f"             PUT BACK, or another: {one.what}"
+        yield f"             RESTORED FROM A BACKUP, OR ANOTHER LOG: {one.what}"
 
 
 def _backlog_json(picture: StatusView, kind: WorkKind) -> dict[str, Any]:
@@ -305,20 +315,28 @@ def _fields(shown: TraitState | None) -> dict[str, Any] | None:
 
 def _verified(shares: Verification) -> str:
     if shares.verified is None:
-        return "none to verify"
+        return "nothing to verify"
     about = "about " if shares.sampled else ""
     return (
-        f"{about}{shares.verified:.1%} verified ({shares.within_15_minutes:.1%} within 15 min, "
-        f"{shares.within_24_hours:.1%} within 24 h), {shares.broken:.1%} broken"
+        f"{about}{shares.verified:.1%} verified ({shares.within_15_minutes:.1%} in the last 15 min, "
+        f"{shares.within_24_hours:.1%} in the last 24 h), {shares.broken:.1%} broken"
     )
 
 
+def _oldest(at: datetime | None, now: datetime) -> str:
+    """Return for how long the oldest of what waits has waited; nothing if nothing waits."""
+    return "" if at is None else f", the oldest for {_age(at, now)}"
+
+
 def _since(at: datetime | None, now: datetime) -> str:
-    """Return how long ago, in the largest unit that fits, with a blank before it; nothing where not known."""
-    if at is None:
-        return ""
+    """Return how long ago, with a blank before it; nothing where not known."""
+    return "" if at is None else f" {_age(at, now)} ago"
+
+
+def _age(at: datetime, now: datetime) -> str:
+    """Return how old something is, in the largest unit that fits."""
     seconds = max(0.0, (now - at).total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
-            return f" {seconds / length:.0f} {unit} ago"
-    return f" {seconds:.0f} s ago"
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -323,7 +323,7 @@ def judge_clocks(registry_ahead: float | None, database_ahead: float | None) -> 
     known = {name: seconds for name, seconds in ahead.items() if seconds is not None}
     if not known:
         return skipped(Link.CLOCKS, "no other clock is known")
-    found = ", ".join(f"the {name}'s is {_off(seconds)}" for name, seconds in known.items())
+    found = ", ".join(f"the {name}'s {_off(seconds)}" for name, seconds in known.items())
     worst = max(abs(seconds) for seconds in known.values())
     cause = Cause(
         "a machine's clock is not synchronised: repairs wait until the later clock has passed, and beyond a minute "
@@ -385,8 +385,8 @@ def judge_deletes(fact: Deletion | Failure) -> Check:
 
 def _off(seconds: float) -> str:
     if abs(seconds) < 1:
-        return "in step"
-    return f"{abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}"
+        return "agrees with this machine's"
+    return f"is {abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}"
 
 
 def _redirecting() -> Cause:

@@ -131,7 +131,7 @@ def test_doctor__for_people(installation: Installation, start_registry: StartReg
     assert "every tag shows as never pulled" in pulls
     status = installation.run("reconciler", "status")
     assert status.exit_code == 0
-    assert "0 waiting, 0 in quarantine" in status.output.splitlines()[0]
+    assert "0 waiting to be applied, 0 in quarantine" in status.output.splitlines()[0]
 
 
 def test_doctor__read_only(server_only: Installation, start_registry: StartRegistry) -> None:

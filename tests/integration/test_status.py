@@ -31,14 +31,14 @@ async def test_status__of_nothing(migrated_url: str) -> None:
     picture = await read_view(migrated_url)
     lines = list(picture_lines(picture))
     assert [
-        "inbox        0 waiting, 0 in quarantine",
-        "verify       0 waiting",
-        "resolve      0 waiting",
-        "measure      0 waiting",
-        "tags         0, none to verify",
+        "inbox        0 waiting to be applied, 0 in quarantine",
+        "verify       0 tags waiting",
+        "resolve      0 manifests waiting",
+        "measure      0 repositories waiting",
+        "tags         0, nothing to verify",
         "reconcile    none yet",
-        "audit log    no damage found, not yet compared in full",
-        "pulls        not known (none was announced yet): what shows as never pulled may be in use",
+        "audit log    no damage found; not all of it was compared with the Merkle tree yet",
+        "pulls        not known (none was announced yet): a tag shown as never pulled may be in use",
     ] == lines
     assert (None, None, []) == (
         picture_json(picture)["last_run"],
@@ -62,9 +62,11 @@ async def test_status__of_a_log_that_was_changed(migrated_url: str) -> None:
     finally:
         await held.close()
     picture = await read_view(migrated_url)
-    lines = [line for line in picture_lines(picture) if "DAMAGED" in line or "PUT BACK" in line]
+    lines = [line for line in picture_lines(picture) if "DAMAGED" in line or "RESTORED" in line]
     assert "audit log    DAMAGED: entry 7 is missing, and 1 more" == lines[0].partition(";")[0]
-    assert ["             PUT BACK, or another: 80 entries were signed, and it has 40"] == lines[1:]
+    assert [
+        "             RESTORED FROM A BACKUP, OR ANOTHER LOG: 80 entries were signed, and it has 40"
+    ] == lines[1:]
     assert {
         "checked_at": None,
         "damaged": 2,
@@ -112,8 +114,8 @@ async def test_status__of_trouble(migrated_url: str) -> None:
         await held.close()
     picture = await read_view(migrated_url)
     lines = list(picture_lines(picture))
-    assert "inbox        1 waiting 10 min ago, 1 in quarantine" == lines[0]
-    assert "verify       1 waiting 3 h ago, 0 failing" == lines[1]
+    assert "inbox        1 waiting to be applied, the oldest for 10 min, 1 in quarantine" == lines[0]
+    assert "verify       1 tags waiting, the oldest for 3 h, 0 failing" == lines[1]
     assert "             90 of 100 tags" in lines
     assert any(line.startswith("brake") and "--release-brake" in line for line in lines)
     assert any("last error: RegistryUnavailable: away" in line for line in lines)
@@ -122,7 +124,7 @@ async def test_status__of_trouble(migrated_url: str) -> None:
 
 
 async def test_status__of_processes_that_come_and_go(migrated_url: str) -> None:
-    """Loops that run well are one line, what fails has its own, and of the dead the last of each program is told."""
+    """Loops without errors are one line, a failure has its own, and of each dead program the last process is shown."""
     now = datetime.now(UTC)
     ages = {
         "indexer serve host:1": 600,  # killed
@@ -152,8 +154,8 @@ async def test_status__of_processes_that_come_and_go(migrated_url: str) -> None:
     assert shown == {row["process"] for row in picture_json(picture)["loops"]}
     assert [
         "loop         two       failed  1 s ago, indexer serve host:3; last error: StoreBusy: wait",
-        "process      reconciler run host:5: gone since 5 min ago",
-        "loops        2 run well: indexer serve host:3",
+        "process      reconciler run host:5: gone; last active 5 min ago",
+        "loops        2 without errors, in indexer serve host:3",
     ] == [line for line in picture_lines(picture) if line.startswith(("loop", "process"))]
 
 
@@ -196,7 +198,7 @@ async def test_status__of_processes_that_were_ended(migrated_url: str) -> None:
         line for line in ended if line.startswith(("loop", "process"))
     ]
     assert 1 == rows
-    assert ["loops        1 run well: reconciler run host:3"] == [
+    assert ["loops        1 without errors, in reconciler run host:3"] == [
         line for line in running if line.startswith(("loop", "process"))
     ]
 

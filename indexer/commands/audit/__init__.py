@@ -13,42 +13,46 @@ _VERBS = (
     (
         "export",
         "export:audit_export",
-        "Export the sealed log in the order of its positions; says on stderr where to resume.",
+        "Write the sealed entries to a file, in the order of their positions; stderr says where to resume.",
     ),
-    ("verify", "verify:audit_verify", "Verify an export, or that one checkpoint grew out of another."),
+    (
+        "verify",
+        "verify:audit_verify",
+        "Verify an export, or that an older checkpoint is the beginning of a newer one.",
+    ),
     (
         "archive",
         "archive:archive",
-        "Write what is old to files and take it out of the log. Exit 1: a part that is old enough is held back.",
+        "Write old months to files and remove them from the log. Exit 1: an old month cannot be removed yet.",
     ),
     (
         "import",
         "import_:import_history",
-        "Import an older history: notifications as a registry sent them, or an exported log. Exit 1: some left out.",
+        "Import an older history: a registry's notifications, or an exported log. Exit 1: something was left out.",
     ),
     (
         "key",
         "key:audit_key",
-        "Print the public key that verifies the log's checkpoints; make it where nobody signs yet.",
+        "Print the public key that verifies the log's checkpoints. If the log is not signed yet, make the key.",
     ),
     (
         "checkpoint",
         "proofs:audit_checkpoint",
-        "Print the newest checkpoint: how many entries the log has and its root, signed.",
+        "Print the newest checkpoint: the number of entries and the Merkle root over them, signed.",
     ),
-    ("proof", "proofs:audit_proof", "Write the proof of a part of the log, for `verify`."),
+    ("proof", "proofs:audit_proof", "Write the proof that some entries are in the log, for `verify`."),
     (
         "consistency",
         "proofs:audit_consistency",
-        "Write the proof that the log of SECOND entries begins with that of FIRST, for `verify`.",
+        "Write the proof that the log with FIRST entries is the beginning of that with SECOND, for `verify`.",
     ),
     (
         "erase",
         "erase:audit_erase",
-        "Erase names, addresses and user agents: of one person, or of everybody in old entries.",
+        "Erase names, addresses and user agents: those of one person, or all of them in old entries.",
     ),
 )
 
-app = cyclopts.App(name="audit", help="The audit log.")
+app = cyclopts.App(name="audit", help="Export, prove, verify, archive and erase in the audit log.")
 for _name, _where, _help in _VERBS:
     app.command(f"{__name__}.{_where}", name=_name, help=_help)

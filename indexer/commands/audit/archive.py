@@ -35,19 +35,21 @@ def archive(
     *,
     before: Annotated[
         str | None,
-        cyclopts.Parameter(help="Months before this one, as 2026-03; none: what INDEXER_AUDIT_KEEP says."),
+        cyclopts.Parameter(
+            help="Remove the months before this one, like 2026-03. Default: INDEXER_AUDIT_KEEP decides."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, cyclopts.Parameter(help="Directory for the archives; none: INDEXER_AUDIT_ARCHIVE_DIR.")
+        Path | None, cyclopts.Parameter(help="Directory for the files. Default: INDEXER_AUDIT_ARCHIVE_DIR.")
     ] = None,
-    drop: Annotated[bool, cyclopts.Parameter(negative=(), help="Drop without an archive.")] = False,
+    drop: Annotated[bool, cyclopts.Parameter(negative=(), help="Remove without writing files.")] = False,
     dry_run: Annotated[
-        bool, cyclopts.Parameter(negative=(), help="Say what would leave; do nothing.")
+        bool, cyclopts.Parameter(negative=(), help="Only say which months would be removed.")
     ] = False,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Write what is old to files and take it out of the log. Exit 1: something holds a part that is old enough."""
+    """Write old months to files and remove them from the log. Exit 1: an old month cannot be removed yet."""
     from indexer.audit import retention  # noqa: PLC0415
     from indexer.audit.retention_rules import cut_of  # noqa: PLC0415
     from indexer.store.migrate import check  # noqa: PLC0415

@@ -19,15 +19,17 @@ def audit_erase(
     actor: Annotated[str | None, cyclopts.Parameter(help="Whom: the name that the registry gave.")] = None,
     older_than: Annotated[
         str | None,
-        cyclopts.Parameter(help="Everybody, in what is older than this (like 400d): whole days, UTC."),
+        cyclopts.Parameter(help="Everybody, in entries older than this, like 400d. Counts whole days, UTC."),
     ] = None,
-    dry_run: Annotated[bool, cyclopts.Parameter(negative=(), help="Say what would be erased.")] = False,
+    dry_run: Annotated[
+        bool, cyclopts.Parameter(negative=(), help="Only say how many entries would be changed.")
+    ] = False,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Erase names, addresses and user agents: of one person, or of everybody in old entries.
+    """Erase names, addresses and user agents: those of one person, or all of them in old entries.
 
-    The log verifies as before.
+    The log can still be verified.
     """
     from indexer.audit.erase import erase, plan_erasure  # noqa: PLC0415
 

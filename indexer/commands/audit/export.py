@@ -27,7 +27,7 @@ def audit_export(
     *,
     config: Config = None,
     format: Literal["ndjson", "csv"] = "ndjson",  # noqa: A002 - the flag's name
-    after: Annotated[int | None, cyclopts.Parameter(help="Resume behind this position.")] = None,
+    after: Annotated[int | None, cyclopts.Parameter(help="Begin after this position.")] = None,
     until: Annotated[int | None, cyclopts.Parameter(help="End at this position.")] = None,
     repository: str | None = None,
     prefix: str | None = None,
@@ -39,25 +39,25 @@ def audit_export(
     output: Annotated[
         Path | None,
         cyclopts.Parameter(
-            help="File to write; none is standard output. One that holds entries is not touched."
+            help="File to write. Default: standard output. A file that holds entries is not overwritten."
         ),
     ] = None,
     append: Annotated[
         bool,
         cyclopts.Parameter(
-            negative=(), help="Go on behind the last entry of the file; a proof is of all it holds."
+            negative=(), help="Continue where the file ends; a proof is then for the whole file."
         ),
     ] = False,
     proof: Annotated[
         Path | None,
         cyclopts.Parameter(
-            help="Write the proof of these entries to this file, and with them what `verify` needs. Ends where the "
-            "newest checkpoint does."
+            help="Write the proof of these entries to this file, and add to the entries what `verify` needs. The "
+            "export then ends with the newest checkpoint."
         ),
     ] = None,
     json: AsJson = False,
 ) -> int:
-    """Export the sealed log in the order of its positions; says on stderr where to resume."""
+    """Write the sealed entries to a file, in the order of their positions; stderr says where to resume."""
     from indexer.audit.export import Export  # noqa: PLC0415
     from indexer.store.listing.audit import AuditFilter  # noqa: PLC0415
 

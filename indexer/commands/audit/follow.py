@@ -15,7 +15,7 @@ def audit_follow(
     *,
     config: Config = None,
     after: Annotated[
-        int | None, cyclopts.Parameter(help="Begin behind this position; none is from now on.")
+        int | None, cyclopts.Parameter(help="Begin after this position. Default: only new entries.")
     ] = None,
     repository: str | None = None,
     prefix: str | None = None,

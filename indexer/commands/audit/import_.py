@@ -35,12 +35,12 @@ NAMED = 100
 def import_history(
     *files: Annotated[str, cyclopts.Parameter(help="Files, plain or gzip; - is standard input.")],
     dry_run: Annotated[
-        bool, cyclopts.Parameter(negative=(), help="Say what would be imported; do nothing.")
+        bool, cyclopts.Parameter(negative=(), help="Only say what would be imported.")
     ] = False,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Import an older history: notifications as a registry sent them, or an exported log. Exit 1: some was left out."""
+    """Import an older history: a registry's notifications, or an exported log. Exit 1: something was left out."""
     from indexer.history_import.importer import Importer, find_rules  # noqa: PLC0415
     from indexer.history_import.reading import read_lines  # noqa: PLC0415
     from indexer.store.migrate import check  # noqa: PLC0415

@@ -23,15 +23,18 @@ def audit_key(
     *,
     config: Config = None,
     replace: Annotated[
-        bool, cyclopts.Parameter(negative=(), help="Sign with this key from now on, whatever signed before.")
+        bool,
+        cyclopts.Parameter(
+            negative=(), help="Sign with this key from now on, although another one signed before."
+        ),
     ] = False,
     make: Annotated[
         Path | None,
-        cyclopts.Parameter(help="Make a new key in this file, for INDEXER_AUDIT_KEY_FILE; no more."),
+        cyclopts.Parameter(help="Only write a new key to this file, for INDEXER_AUDIT_KEY_FILE."),
     ] = None,
     json: AsJson = False,
 ) -> int:
-    """Print the public key that verifies the log's checkpoints; make the key where nobody signs the log yet."""
+    """Print the public key that verifies the log's checkpoints. If the log is not signed yet, make the key."""
     from indexer.audit.keys import exposed, find_key, make_key, write_new_key  # noqa: PLC0415
 
     if replace and make is not None:

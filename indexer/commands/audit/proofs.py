@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
-    """Print the newest checkpoint: how many entries the log has and its root, signed."""
+    """Print the newest checkpoint: the number of entries and the Merkle root over them, signed."""
     from indexer.store.checkpoints import newest_checkpoint  # noqa: PLC0415
     from indexer.store.pool import connection  # noqa: PLC0415
 
@@ -38,17 +38,22 @@ def audit_checkpoint(*, config: Config = None, output: Output = None) -> int:
 def audit_proof(
     *,
     config: Config = None,
-    after: Annotated[int, cyclopts.Parameter(help="Of the entries behind this position.")] = 0,
+    after: Annotated[int, cyclopts.Parameter(help="Prove the entries after this position.")] = 0,
     until: Annotated[
-        int | None, cyclopts.Parameter(help="Up to this position; none is the end of the checkpoint.")
+        int | None,
+        cyclopts.Parameter(
+            help="Prove the entries up to this position. Default: all that the checkpoint counts."
+        ),
     ] = None,
     size: Annotated[
         int | None,
-        cyclopts.Parameter(help="Against the log of so many entries; none is the newest checkpoint."),
+        cyclopts.Parameter(
+            help="Prove it for the log with this many entries. Default: as many as the newest checkpoint counts."
+        ),
     ] = None,
     output: Output = None,
 ) -> int:
-    """Write the proof of a part of the log, for `verify`. The entries themselves may be dropped already."""
+    """Write the proof that some entries are in the log, for `verify`. They need not be in the database any more."""
     settings = read_settings(config, logs=False)
 
     async def work() -> None:
@@ -78,7 +83,7 @@ async def write_proof(
 
 
 def audit_consistency(first: int, second: int, /, *, config: Config = None, output: Output = None) -> int:
-    """Write the proof that the log of SECOND entries begins with that of FIRST, for `verify`."""
+    """Write the proof that the log with FIRST entries is the beginning of that with SECOND, for `verify`."""
     from indexer.audit.proofs import encode_consistency  # noqa: PLC0415
     from indexer.audit.prove import prove_consistency  # noqa: PLC0415
     from indexer.store.pool import connection  # noqa: PLC0415

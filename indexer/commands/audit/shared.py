@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from indexer.settings import Settings
     from indexer.store.pool import Pool
 
-Output = Annotated[Path | None, cyclopts.Parameter(help="File to write; none is standard output.")]
+Output = Annotated[Path | None, cyclopts.Parameter(help="File to write. Default: standard output.")]
 
 
 @contextmanager

@@ -43,30 +43,36 @@ def audit_verify(
         Path | None, cyclopts.Parameter(help="File with the log's public key, from `indexer audit key`.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, cyclopts.Parameter(help="What was signed; none is the one that the proof holds.")
+        Path | None, cyclopts.Parameter(help="File with the checkpoint. Default: the one in the proof.")
     ] = None,
     proof: Annotated[
-        Path | None, cyclopts.Parameter(help="Of the entries of the export; none takes a whole log.")
+        Path | None,
+        cyclopts.Parameter(
+            help="File with the proof of the export. Without it the export must be the whole log."
+        ),
     ] = None,
     earlier: Annotated[
-        Path | None, cyclopts.Parameter(help="A checkpoint of before, which the log must begin with.")
+        Path | None,
+        cyclopts.Parameter(help="File with an older checkpoint. The log must begin with what it counts."),
     ] = None,
     consistency: Annotated[
-        Path | None, cyclopts.Parameter(help="The proof that it does, from `indexer audit consistency`.")
+        Path | None,
+        cyclopts.Parameter(help="File with the proof that it does, from `indexer audit consistency`."),
     ] = None,
     database: Annotated[
         bool,
-        cyclopts.Parameter(negative=(), help="Compare the log in the database with its own tree instead."),
+        cyclopts.Parameter(negative=(), help="Instead compare the log in the database with its Merkle tree."),
     ] = False,
     config: Annotated[
         Path | None, cyclopts.Parameter(name="--config", help="TOML file with settings, for --database.")
     ] = None,
     json: AsJson = False,
 ) -> int:
-    """Verify an export, or that one checkpoint grew out of another. Only --database needs a database and settings.
+    """Verify an export, or that an older checkpoint is the beginning of a newer one.
 
-    Exit code 0: all is as it was signed; 1: it is not, and the first entry that was altered, taken out or put in is
-    named; 2: nothing was verified, since a file is missing or the export was made without --proof.
+    Only --database needs a database and settings. Exit code 0: everything is as it was signed; 1: it is not, and the
+    first entry that was altered, removed or inserted is named; 2: nothing was verified, because a file is missing or
+    the export was made without --proof.
     """
     try:
         if database:
