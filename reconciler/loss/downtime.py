@@ -13,7 +13,7 @@ apply to an instance that sent events before the downtime ended:
    the time later (``store/loss.py``): there are never two statements about one time.
 3. It has sent events since: the process outlived the downtime, and repeats what it could not deliver. Still unknown:
    something else, a proxy for example, may have answered in our place, and nobody counted that. No run is needed.
-4. It sends nothing for that long: unknown, and a run is needed. It may have ended and lost its queue.
+4. It sends nothing for half a minute: unknown, and a run is needed. It may have ended and lost its queue.
    Until then: wait.
 """
 
@@ -38,7 +38,10 @@ OUTLIVED: Final = (
     f"{AWAY}; the registry process outlived that and repeats its deliveries, "
     "but its counters are not read, so it is not known whether something else answered in our place"
 )
-SILENT: Final = f"{AWAY}; the registry process sent nothing since, and if it ended, its queue is lost"
+SILENT: Final = (
+    f"{AWAY}; the registry process sent nothing in the half minute after that, "
+    "and if it had ended, its queue is lost"
+)
 
 
 def downtimes(sessions: Iterable[ReceiverSession]) -> list[Downtime]:
