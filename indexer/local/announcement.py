@@ -50,7 +50,8 @@ indexer is up
   database   {database}
   token      {token_place}
 
-Add this to the registry's config.yml, once, replace {token} by the token, and restart the registry:
+Add this to the registry's config.yml, with the token in place of {token},
+and restart the registry:
 
   notifications:
     endpoints:

@@ -38,7 +38,7 @@ _REFUSED: Final = (401, 403)
 _UNAVAILABLE: Final = 503
 
 
-MAY_LACK_WRITES: Final = "without INDEXER_PROXY_SECRET, answers behind a proxy may lack the newest writes"
+MAY_LACK_WRITES: Final = "INDEXER_PROXY_SECRET is not set, so an answer may lack the newest writes"
 
 
 def judge_settings(problems: Sequence[str], remarks: Sequence[str], *, takes_notices: bool = False) -> Check:
