@@ -1,4 +1,4 @@
-"""The indexer: is told, remembers, answers, tells.
+"""The indexer: receives, keeps, answers, delivers.
 
 It receives a registry's notifications, keeps the inventory, the history and the audit log in PostgreSQL,
 and serves them over HTTP. It never calls the registry; that is the reconciler's work.
