@@ -75,7 +75,7 @@ def failing(address: str) -> Iterator[None]:
         server.server_close()
 
 
-@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize("name", ["nginx", pytest.param("caddy", marks=pytest.mark.full)])
 def test_outage__the_registry_answers_as_if_alone(
     name: str, installation: Installation, wired_registry: RegistryServer, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 APP = "team/app"
 LIST = f"/v2/{APP}/tags/list"
 OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
-ROUNDS = 30
+ROUNDS = 12
 
 
 def by_us(answer: httpx.Response) -> bool:
