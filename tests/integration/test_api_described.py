@@ -17,6 +17,8 @@ from hypothesis.errors import Unsatisfiable
 
 from indexer.api.openapi import document
 from indexer.api.routes import ApiSettings, add_api
+from indexer.httpserver.limits import Limits
+from indexer.httpserver.runner import MeasuredRunner
 from indexer.store.pool import open_pool
 from tests.fixtures.everything import APP, fill
 from tests.fixtures.rows import digest
@@ -74,7 +76,9 @@ def address(database_url: str) -> Iterator[str]:
         await fill(pool)
         app = web.Application()
         add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({TOKEN})))
-        runner = web.AppRunner(app)
+        runner = MeasuredRunner(
+            app, limits=Limits(), idle_seconds=75, shutdown_timeout=1
+        )  # as `indexer serve`
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
