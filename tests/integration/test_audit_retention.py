@@ -161,6 +161,24 @@ async def test_archive__what_left_is_not_missing(pool: Pool, tmp_path: Path) -> 
     assert [1007] == await damages()
 
 
+async def test_check__finds_an_entry_that_stands_where_a_part_had_left(pool: Pool, tmp_path: Path) -> None:
+    """What left the log is compared no more: an entry put there by SQL would be listed as if it had been sealed."""
+    await three_months(pool)
+    await expire_parts(pool, now=MAY, before=date(2026, 5, 1), directory=tmp_path, operator=ERIN)
+    await pool.execute("CREATE TABLE forged PARTITION OF audit_entry FOR VALUES FROM (500) TO (501)")
+    await pool.execute(
+        "INSERT INTO audit_entry (position, id, occurred_at, recorded_at, action, source) "
+        "VALUES (500, 9, now(), now(), 'tag.created', 'walk')"
+    )
+    damages = [
+        damage
+        async for _, _, found in check_everything(partial(connection, pool), verifier=None)
+        for damage in found
+    ]
+    assert [VerifyFault.INSERTED] == [damage.fault for damage in damages]
+    assert damages[0].what.startswith("entry 500 stands outside of the log, which has 1001 to ")
+
+
 async def test_archive__refuses_what_was_altered(pool: Pool, tmp_path: Path) -> None:
     """An entry changed behind our back is named, and stays where it is; no file is left behind."""
     await three_months(pool)

@@ -204,6 +204,18 @@ async def test_failing_tag__nothing_else_answers(pool: Pool, lookups: Lookups, r
     assert await broken(pool) == []
 
 
+async def test_failing_tag__alone_in_the_registry(pool: Pool, lookups: Lookups) -> None:
+    """Where no tag was ever read none can vouch for the storage: the only one there is becomes broken all the same."""
+    state = RegistryState()
+    state.push(APP, IMAGE.manifest.data, media_type=IMAGE.media_type, tag="v1")
+    registry = Damaged(state)
+    registry.failing = {"v1"}
+    await walk(pool, lookups, registry)
+    await verify(pool, lookups, registry)
+
+    assert await broken(pool) == [(APP, "v1", "unreadable_tag")]
+
+
 async def test_failing_manifest__few(pool: Pool, lookups: Lookups, registry: Damaged) -> None:
     """A manifest that answers 500 for ever leaves the walk complete, and is named."""
     untagged = oci_image("untagged")

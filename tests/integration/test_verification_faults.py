@@ -142,6 +142,68 @@ async def test_database__that_is_away_is_no_tags_fault(
     assert dict.fromkeys(TAGS, 0) == await attempts(pool)
 
 
+async def test_observation__that_an_event_overtook_changes_nothing(pool: Pool, lookups: Lookups) -> None:
+    """The tag moved after it was observed, and the event is applied before the observation is stored."""
+    state, events = await pushed(pool, lookups, "v1")
+    minute = timedelta(minutes=1)
+
+    class Overtaken(DirectRegistry):
+        async def head_tag(self, repository: RepositoryName, tag: TagName, **more: Any) -> TagAnswer:
+            answer = await super().head_tag(repository, tag, **more)
+            if len(self.asked) == 1:
+                self.state.clock = lambda: datetime.now(UTC) - minute  # so that the race window is over
+                self.state.push(APP, SECOND.manifest.data, media_type=SECOND.media_type, tag="v1")
+                await take_in(pool, lookups, events, received_at=datetime.now(UTC))
+            return answer
+
+    registry = Overtaken(state)
+    verifier = Verifier(pool, lookups, registry, concurrency=4)
+    async with asyncio.timeout(20):
+        while not registry.asked:
+            await verifier.run_once()
+    assert {(APP, "v1"): SECOND.digest} == await recorded_tags(pool)
+    assert [(0, 0)] == [
+        tuple(row)
+        for row in await pool.fetch("SELECT observations, confirmations FROM work_item WHERE kind = 'verify'")
+    ]
+    await rounds(pool, verifier, until=0)
+    assert {(APP, "v1"): SECOND.digest} == await recorded_tags(pool)
+    assert 0 == await pool.fetchval("SELECT count(*) FROM drift_finding")
+
+
+async def test_repository__that_vanished_is_left_to_the_reconcile(pool: Pool, lookups: Lookups) -> None:
+    """It may be storage that is not mounted, and only a reconcile has a brake. A tag that is gone alone is deleted."""
+    state, _ = await pushed(pool, lookups, *TAGS)
+    kept = await recorded_tags(pool)
+    repository = state.repositories.pop(APP)
+    verifier = Verifier(pool, lookups, DirectRegistry(state), concurrency=4)
+    await rounds(pool, verifier, until=0)
+    assert kept == await recorded_tags(pool)
+    state.repositories[APP] = repository
+    state.remove_silently(APP, tag="bad")
+    await pool.execute(
+        "INSERT INTO work_item (kind, repository_id, key, due_at, waiting_since)"
+        " SELECT 'verify', repository_id, name, now(), now() FROM tag"
+    )
+    await rounds(pool, verifier, until=0)
+    assert {"a", "b", "c"} == {tag for _, tag in await recorded_tags(pool)}
+
+
+async def test_broken_tag__is_read_each_time_until_it_is_verified(pool: Pool, lookups: Lookups) -> None:
+    """Its manifest may come back between two observations, and a 304 would not show it."""
+    state, _ = await pushed(pool, lookups, "v1")
+    kept = dict(state.repositories[APP].manifests)
+    state.repositories[APP].manifests.clear()
+    verifier = Verifier(pool, lookups, DirectRegistry(state), concurrency=4)
+    async with asyncio.timeout(20):
+        while not await pool.fetchval("SELECT broken_reason FROM tag"):
+            await verifier.run_once()
+    state.repositories[APP].manifests.update(kept)
+    await rounds(pool, verifier, until=0)
+    assert await pool.fetchval("SELECT broken_reason FROM tag") is None
+    assert await pool.fetchval("SELECT read_at FROM tag") is not None
+
+
 @pytest.mark.parametrize("back", [timedelta(minutes=1), timedelta(hours=1)])
 @pytest.mark.parametrize("registry_too", [False, True], ids=["ours", "both"])
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "not-announced"])
