@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from indexer.audit import seal as sealing
 from indexer.audit.commitments import Salts
 from indexer.audit.leaf import broken_commitment, leaf_of
 from indexer.audit.seal import seal
 from indexer.audit.tiles import TreeDamaged
+from indexer.common.errors import StoreError
+from indexer.store.listing.audit import staged_entries
 from tests.fixtures import captures
 from tests.fixtures.ingesting import ingest
 from tests.fixtures.merkle import root_of
 from tests.fixtures.sealing import exported, sealed, stage, tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from indexer.store.lookups import Lookups
-    from indexer.store.pool import Pool
+    from indexer.store.pool import Connection, Pool
 
 
 async def check_tree(pool: Pool, *, size: int) -> None:
@@ -128,3 +133,23 @@ async def test_sealers__of_several_processes_make_one_tree(pool: Pool) -> None:
 
     await asyncio.gather(keep_sealing(), keep_sealing(), keep_sealing())
     await check_tree(pool, size=600)
+
+
+async def test_staged__that_another_changed_are_not_sealed(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry that disappears while it is sealed would leave a gap: the whole batch is given up, and sealed later."""
+    await stage(pool, 10)
+
+    async def one_taken_away(held: Connection, *, limit: int) -> Sequence[Any]:
+        rows: Sequence[Any] = await staged_entries(held, limit=limit)
+        await held.execute("DELETE FROM audit_staged WHERE id = $1", rows[3]["id"])
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "staged_entries", one_taken_away)
+        with pytest.raises(StoreError, match="nothing was sealed"):
+            await seal(pool, limit=100)
+    assert [] == await exported(pool)
+    assert 10 == await seal(pool, limit=100)
+    await check_tree(pool, size=10)

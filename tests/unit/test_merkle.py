@@ -135,8 +135,10 @@ def test_consistency__of_a_path_that_is_cut_or_goes_on() -> None:
     path = tiles.ranges(consistency_ranges(4, 8))
     assert is_consistent(first=4, second=8, first_root=old, second_root=new, path=path)
     assert not is_consistent(first=4, second=1000, first_root=old, second_root=new, path=path)
+    old, path = tiles.root(3), tiles.ranges(consistency_ranges(3, 8))
+    assert is_consistent(first=3, second=8, first_root=old, second_root=new, path=path)
     assert not is_consistent(
-        first=4,
+        first=3,
         second=8,
         first_root=node_hash(beside, old),
         second_root=node_hash(beside, new),

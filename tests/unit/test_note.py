@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 
 from indexer.audit.note import Checkpoint, NoteRefused, SignerKey, VerifierKey, verify_note
@@ -11,6 +13,7 @@ PRIVATE = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iU
 TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
 SIGNATURE = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM="
 NOTE = f"{TEXT}\n— PeterNeumann {SIGNATURE}\n"
+ROOT = "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I="
 CHECKPOINT = """\
 example.com/behind-the-sofa
 20852163
@@ -65,14 +68,15 @@ def test_signer__damaged_is_refused_and_not_repeated(key: str) -> None:
 @pytest.mark.parametrize(
     ("what", "instead"),
     [
-        ("Xajj7h2fB2MPA3j2jxq2I=", "Xajj7h2fB2MPA3j2jxo="),
-        ("Xajj7h2fB2MPA3j2jxq2I=", "Xajj7h2fB2MPA3j2jxq2IAAA"),
+        (ROOT, b64encode(bytes(31)).decode()),
+        (ROOT, b64encode(bytes(33)).decode()),
+        (ROOT, ROOT.removesuffix("=")),
         ("20852163", "020852163"),
         ("20852163", "-1"),
         ("20852163", "2e7"),
         ("example.com/behind-the-sofa\n20852163", "20852163"),
     ],
-    ids=["short root", "long root", "leading zero", "negative", "no number", "no origin"],
+    ids=["short root", "long root", "no base64", "leading zero", "negative", "no number", "no origin"],
 )
 def test_checkpoint__that_is_none_is_refused(what: str, instead: str) -> None:
     """A size has one form and a root one length."""
