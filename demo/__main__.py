@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 INTERRUPTED = 130
+REPEATED_AFTER_SECONDS = 1.0
 WIDTH_WITHOUT_TERMINAL = 132
 
 
@@ -40,6 +41,7 @@ def main() -> int:
     wanted = parser.parse_args()
     signal.signal(signal.SIGINT, interrupt)  # a script's background job inherits it ignored
     signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGALRM, interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup meant it
         signal.signal(signal.SIGHUP, interrupt)
     console = make_console()
@@ -50,6 +52,8 @@ def main() -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class Demo:
@@ -71,7 +75,7 @@ class Demo:
             except DemoError as error:
                 raise DemoError(f"{error}\nThe log of indexer up ends:\n{stage.last_words()}") from error
             finally:
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
                     signal.signal(number, signal.SIG_IGN)  # stopping takes a second; it is on its way
 
     def _perform(self, stage: Stage) -> bool:
@@ -155,7 +159,8 @@ def make_console() -> Console:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Take being asked to end like a Ctrl-C."""
+    """Take being asked to end like a Ctrl-C, and repeat it: raised in a finalizer or a callback it would be lost."""
+    signal.setitimer(signal.ITIMER_REAL, REPEATED_AFTER_SECONDS)
     raise KeyboardInterrupt
 
 
