@@ -19,6 +19,9 @@ CLIENTS = {
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
     "regctl": "github.com/regclient/regclient/cmd/regctl@v0.11.7",
     "cosign": "github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5",
+    "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+    "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
+    "conformance": "github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111",
 }
 BUILD_WITHIN_SECONDS = 1800
 """Cosign takes minutes."""
