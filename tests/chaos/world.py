@@ -163,6 +163,7 @@ class World:
                 said = f"ended with {process.poll()}"
                 break
             if said == SILENT:
+                said = f"{SILENT}, {self._state()}"
                 self._show_where_it_is()
                 break
             await asyncio.sleep(0.05)
@@ -181,6 +182,15 @@ class World:
             return SILENT
         except aiohttp.ClientError as error:
             return f"is not reached: {error!r}"
+
+    def _state(self) -> str:
+        """Say whether the server runs, sleeps, waits for a disk, or was stopped by a signal from elsewhere (Linux)."""
+        assert self.server.process is not None
+        found = Path(f"/proc/{self.server.process.pid}/status")
+        if not found.exists():
+            return "in an unknown state"
+        lines = found.read_text(encoding="utf-8").splitlines()
+        return next(line for line in lines if line.startswith("State:"))
 
     def _show_where_it_is(self) -> None:
         """Have every thread of the server write down where it stands, which ends the server."""
