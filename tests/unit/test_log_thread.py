@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from indexer.common import log_thread
-from indexer.common.log_thread import logs_in_a_thread
+from indexer.common.log_thread import _ThreadedHandler, logs_in_a_thread
 from indexer.common.telemetry import configure_logs
 
 ENOUGH_SECONDS = 20
@@ -93,6 +93,66 @@ def test_logs__all_are_written_at_the_end(pipe: Pipe) -> None:
     assert [each.get("number") for each in said] == [*range(500), None]
 
 
+def test_logs__what_was_dropped_is_counted_at_the_end(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that found no room until the end are reported by the last line."""
+    monkeypatch.setattr(log_thread, "MAX_WAITING_BYTES", 20_000)
+    lines: list[str] = []
+    reading = threading.Thread(target=lambda: lines.extend(pipe.reader), daemon=True)
+    with logs_in_a_thread():
+        say(1000)
+        reading.start()
+    pipe.stream.close()
+    reading.join(ENOUGH_SECONDS)
+    *said, last = map(json.loads, lines)
+    assert ("log_lines_dropped", 1000 - len(said)) == (last["event"], last["lines"])
+
+
+def test_logs__of_a_forked_process(pipe: Pipe) -> None:
+    """A forked process writes its own lines, and none of those that waited in its parent."""
+    lines: list[str] = []
+    with logs_in_a_thread():
+        say(100)  # more than the pipe takes
+        child = os.fork()
+        if child == 0:
+            ended = 1
+            try:
+                structlog.get_logger().info("forked")
+                (threaded,) = (h for h in logging.getLogger().handlers if isinstance(h, _ThreadedHandler))
+                ended = 0 if threaded.finish() else 2
+            finally:
+                os._exit(ended)
+        reading = threading.Thread(target=lambda: lines.extend(pipe.reader), daemon=True)
+        reading.start()
+        assert 0 == os.waitpid(child, 0)[1]
+    pipe.stream.close()
+    reading.join(ENOUGH_SECONDS)
+    said = [json.loads(line) for line in lines]
+    assert 1 == sum(each["event"] == "forked" for each in said)
+    assert list(range(100)) == [each["number"] for each in said if each["event"] == "said"]
+
+
+def test_logs__a_pipe_that_does_not_wait(pipe: Pipe) -> None:
+    """Where another process made the pipe non-blocking, no line is lost or cut."""
+    lines: list[str] = []
+    os.set_blocking(pipe.stream.fileno(), False)
+    with logs_in_a_thread():
+        say(500)
+        reading = threading.Thread(target=lambda: lines.extend(pipe.reader), daemon=True)
+        reading.start()
+    pipe.stream.close()
+    reading.join(ENOUGH_SECONDS)
+    assert list(range(500)) == [json.loads(line)["number"] for line in lines]
+
+
+def test_logs__the_reader_is_gone(pipe: Pipe) -> None:
+    """Lines that cannot be written are counted, and stop nothing."""
+    before = log_thread.DROPPED._value.get()
+    pipe.reader.close()
+    with logs_in_a_thread():
+        say(10)
+    assert 10 == log_thread.DROPPED._value.get() - before
+
+
 def test_logs__the_end_does_not_wait_for_ever(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody reads the block ends all the same."""
     monkeypatch.setattr(log_thread, "FLUSH_SECONDS", 0.05)
@@ -101,6 +161,7 @@ def test_logs__the_end_does_not_wait_for_ever(pipe: Pipe, monkeypatch: pytest.Mo
     def run() -> None:
         with logs_in_a_thread():
             say(1000)
+        say(1000)  # later lines wait for nobody, either
         ended.set()
 
     threading.Thread(target=run, daemon=True).start()
