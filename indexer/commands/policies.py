@@ -1,11 +1,12 @@
-"""The verbs of ``indexer policies``: check. They read a file and ask nobody: no database, no settings, no registry."""
+"""The verbs of ``indexer policies``: check, import. They read files: no database, no settings, no registry."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from json import dumps as json_dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
@@ -42,6 +43,30 @@ def policies_check(
         return exit_codes.FAILED
     found = {"file": str(file), "valid": True, "problems": [], **_summary(policies)}
     _print(json, found, [f"{file}: {_summary_text(policies)}"])
+    return 0
+
+
+@app.command(name="import")
+def policies_import(
+    system: Annotated[
+        Literal["harbor", "gitlab", "ecr"], cyclopts.Parameter(help="The system whose policy it is.")
+    ],
+    file: Annotated[Path, cyclopts.Parameter(help="Its policy, as JSON.")],
+    /,
+    *,
+    project: Annotated[
+        str | None,
+        cyclopts.Parameter(
+            help="Project (Harbor), project path (GitLab) or repository (ECR), if the file does not say."
+        ),
+    ] = None,
+) -> int:
+    """Translate a policy of another registry into a file of policies, and print it. Comments say what differs."""
+    translate = importlib.import_module(f"indexer.policies.importing.{system}").translate
+    content = _read(file)
+    if content is None:
+        return exit_codes.USAGE
+    sys.stdout.write(translate(content, project))
     return 0
 
 

@@ -33,7 +33,7 @@ from tests.fixtures.inventories import (
 )
 from tests.fixtures.selection import examples
 
-MANY = settings(max_examples=examples(240))
+MANY = settings(max_examples=examples(400))
 
 
 def parsed(parts: dict[str, Any]) -> Policy:

@@ -65,6 +65,7 @@ LOADS = {
     "indexer audit verify a-file --key a-file": SIGNATURES,
     "indexer audit verify --database": ASKING | SIGNATURES | LOGS,
     "indexer policies check a-file": {"pydantic"},
+    "indexer policies import gitlab a-file --project a/b": {"pydantic"},
     "indexer jwks a-file": {"cryptography", "joserfc"},
     "reconciler status": ASKING,
     "reconciler once": REGISTRY,
