@@ -222,7 +222,9 @@ def is_delete(hit: Hit) -> bool:
 def settle(families: Families, live: dict[str, Live], own: Mapping[str, Hit]) -> Iterator[tuple[str, Hit]]:
     """Add to ``live`` the manifests that stay for themselves, with what they need; then yield what goes, and why.
 
-    ``own`` is what every manifest that is not live says of itself.
+    ``own`` is what every manifest that is not live says of itself. A name makes circles where a hash cannot: a fallback
+    tag may point to an index that has its subject as a child, or to its subject itself. In a circle each goes only with
+    another, so nothing lets it go: it stays, with all that it needs.
     """
     staying = [digest for digest in sorted(own) if own[digest] is not FOLLOWS and not is_delete(own[digest])]
     families.spread(live, [(digest, Live(own[digest].reason)) for digest in staying])
@@ -234,6 +236,6 @@ def settle(families: Families, live: dict[str, Live], own: Mapping[str, Hit]) ->
             if follower in going and follower not in why:
                 why[follower] = why[digest]
                 left.append(follower)
-    yield from sorted(why.items())
-    for digest in sorted(going.keys() - why.keys()):  # pragma: no cover - a circle, which no hash can make
-        live[digest] = Live(Reason.KEEP_NO_DELETE_RULE)
+    circles = sorted(going.keys() - why.keys())
+    families.spread(live, [(digest, Live(Reason.KEEP_NO_DELETE_RULE)) for digest in circles])
+    yield from sorted((digest, hit) for digest, hit in why.items() if digest not in live)

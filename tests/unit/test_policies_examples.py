@@ -412,6 +412,36 @@ def test_e18__fallback_tag_of_an_unknown_subject() -> None:
     assert [("delete", "delete.orphan_referrer")] == judged(tag(carried, "IDX", before(ago(8)))).said(carried)
 
 
+UNTAGGED_GO = "untagged: {delete: {older: {untagged: 1d}}}"
+"""Whatever has no tag for a day goes; nothing else does."""
+
+
+def fallback(subject: str, digest: str) -> TagFacts:
+    return tag(d(subject).replace(":", "-"), digest, 90)
+
+
+def test_circle__a_fallback_tag_that_points_to_its_own_subject() -> None:
+    """Only what it carries lets a subject go, and that is itself: it stays, and so does what is attached to it."""
+    attached = manifest("r", 90, subject="s", was_tagged=("old",), untagged=exactly(ago(80)))
+    facts = repository([KEPT_TAG, fallback("s", "s")], [manifest("s", 90), attached])
+    said = evaluated(UNTAGGED_GO, facts)
+    assert [("keep", "live.referrer_of")] == said.of_manifests("r")
+    assert Decision.KEEP is said.tag(fallback("s", "s").name).decision
+
+
+def test_circle__a_fallback_tag_that_points_to_an_index_of_its_subject() -> None:
+    """The index belongs to its child, and the child to the index: both stay, with children and what is attached."""
+    manifests = [
+        manifest("i", 90, children=["m", "n"]),
+        manifest("m", 90),
+        manifest("n", 90, was_tagged=("old",), untagged=exactly(ago(80))),
+        manifest("r", 90, subject="n", was_tagged=("sbom",), untagged=exactly(ago(80))),
+    ]
+    said = evaluated(UNTAGGED_GO, repository([KEPT_TAG, fallback("m", "i")], manifests))
+    assert [("keep", "live.child_of"), ("keep", "live.referrer_of")] == said.of_manifests("n", "r")
+    assert "keep" == said.tag(fallback("m", "i").name).decision == said.of_manifests("m")[0][0]
+
+
 def test_examples__say_why_in_words() -> None:
     """Every verdict has a sentence, and is JSON."""
     assert policies(FILE).cleanup[0].budget is not None

@@ -66,6 +66,10 @@ def test_closure__nothing_that_stays_loses_what_it_refers_to(
             assert manifest.subject not in manifests
         elif manifest.subject in content:
             assert manifest.subject in manifests
+    for tag in facts.tags:  # what carries something for a subject stays with it
+        subject = (carried(tag.name) or "").replace("-", ":")
+        if subject in content and subject not in manifests:
+            assert tag.name not in tags
 
 
 @MANY
