@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from indexer.inventory.semver import parse_version, semver_key
 from indexer.policies.facts import ManifestFacts, RepositoryFacts, Snapshot, TagFacts
@@ -230,8 +230,9 @@ class RepositoryCase:
         for answers in self._answers.values():
             if not self._goes(answers) and answers.tag.digest is not None:
                 yield answers.tag.digest, Live(Reason.LIVE_TAGGED, answers.tag.name)
-        for tag in self.repository.tags:
-            if tag.name not in self.families.carriers or tag.digest is None:
+        carriers = (tag for tag in self.repository.tags if tag.name in self.families.carriers)
+        for tag in sorted(carriers, key=attrgetter("name")):
+            if tag.digest is None:
                 continue
             own = self._carrier_own(tag)
             if (own is not None and not is_delete(own)) or self._hold_of(tag) is not None:
