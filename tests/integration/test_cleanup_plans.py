@@ -247,7 +247,13 @@ async def test_equal_plan__is_not_stored_twice(pool: Pool) -> None:
 async def test_holds__are_on_record_with_their_owners(pool: Pool) -> None:
     """A hold is listed until it is over or removed, and both are entries of the log."""
     async with transaction(pool) as held:
-        common: dict[str, Any] = {"owner": "ann", "reason": "incident", "digest": None, "at": NOW, "operator": ANN}
+        common: dict[str, Any] = {
+            "owner": "ann",
+            "reason": "incident",
+            "digest": None,
+            "at": NOW,
+            "operator": ANN,
+        }
         one = await holds.add_hold(held, repository="team/app", tag="one", until=None, **common)
         await holds.add_hold(held, repository="team/app", tag=None, until=NOW + WEEK, **common)
         assert 2 == len(await holds.list_holds(held, now=NOW))
