@@ -7,6 +7,7 @@ says what would be right.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -40,6 +41,8 @@ from indexer.common.values import (
 
 PREFIXES = ("INDEXER_", "RECONCILER_")
 CONFIG_VARIABLE = "INDEXER_CONFIG"
+OF_FILE = "_FILE"
+"""Ends the name of a setting that names the file with a secret."""
 
 T = TypeVar("T")
 
@@ -70,6 +73,10 @@ class Settings:
     may read the repository."""
     indexer_proxy_secret_file: Path | None = setting(path, None)
     """A file that holds it, instead."""
+    indexer_url: str | None = setting(base_url, None)
+    """Where the verbs that ask (``indexer tags`` and others) find a running server; unset: they read the database."""
+    indexer_token: Secret | None = setting(header, None)
+    """What they send there as ``Authorization: Bearer``; unset: the first of ``INDEXER_API_TOKENS``."""
     indexer_anonymous_read: bool = setting(switch, default=False)
     """Open the read APIs to everyone who can reach the address."""
     indexer_spool_bytes: int = setting(parse_size, 1024**3)
@@ -253,6 +260,7 @@ class Settings:
             if name.startswith(PREFIXES) and name != CONFIG_VARIABLE and value != ""
         }
         declared = {one.name.upper(): one for one in fields(cls)}
+        given = _with_secrets_of_files(given, declared)
         _refuse_unknown(given, declared)
         values: dict[str, Any] = {}
         for name, one in declared.items():
@@ -278,6 +286,33 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"the configuration file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from None
+
+
+def _with_secrets_of_files(given: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace ``NAME_FILE`` by ``NAME`` with what the file holds, for every setting that holds secrets."""
+    found = dict(given)
+    for file_name in given:
+        name = file_name.removesuffix(OF_FILE)
+        if name == file_name or file_name in declared or not holds_secrets(declared.get(name)):
+            continue
+        if name in given:
+            raise ConfigurationError(f"{name} and {file_name}: set one of the two")
+        try:
+            found[name] = Path(str(found.pop(file_name))).read_text("utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{file_name}: {given[file_name]} cannot be read: {error.strerror}"
+            ) from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{file_name}: {given[file_name]} is not text") from None
+        if not found[name]:
+            raise ConfigurationError(f"{file_name}: {given[file_name]} is empty")
+    return found
+
+
+def holds_secrets(declared: Any) -> bool:
+    """Tell whether a declared setting is a secret or several: such a one may also be given as ``NAME_FILE``."""
+    return declared is not None and re.search(r"\bSecret\b", str(declared.type)) is not None
 
 
 def _refuse_unknown(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:

@@ -7,11 +7,12 @@ to print (``tests/unit/test_starting.py`` holds the commands to it).
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from json import dumps as json_dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import cyclopts
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from indexer.store.operators import Operator
 
 T = TypeVar("T")
+
+_OPTION = re.compile(r"--[a-z][a-z-]*\Z")
 
 Config = Annotated[
     Path | None,
@@ -118,6 +121,19 @@ def print_result(as_json: bool, value: dict[str, Any], text: str) -> None:
     sys.stdout.write((json_dumps(value) if as_json else text) + "\n")
 
 
+def completion_of(app: cyclopts.App) -> Callable[[Literal["bash", "zsh", "fish"]], int]:
+    """Return the verb ``completion`` of a program."""
+
+    def completion(
+        shell: Annotated[Literal["bash", "zsh", "fish"], cyclopts.Parameter(help="Your shell.")], /
+    ) -> int:
+        """Print the script with which a shell completes commands and options: evaluate it, or keep it in a file."""
+        sys.stdout.write(app.generate_completion(shell=shell))
+        return 0
+
+    return completion
+
+
 def version() -> str:
     """Return this program's version."""
     import indexer  # noqa: PLC0415 - its version is looked up when asked for
@@ -146,6 +162,20 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
+def with_flags_joined(words: Sequence[str]) -> list[str]:
+    """Join ``--flag true`` into ``--flag=true``: a value on its own would be taken for an argument.
+
+    The API's flags are values (``never_pulled=true``), so people write them so. For other options both forms are equal.
+    """
+    joined: list[str] = []
+    for word in words:
+        if word in ("true", "false") and joined and _OPTION.match(joined[-1]) and "--" not in joined:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def refuse_verb_of(program: str, verbs: frozenset[str]) -> None:
     """Raise ``ConfigurationError`` where the verb asked for is one of the other program's."""
     if sys.argv[1:2] and sys.argv[1] in verbs:
@@ -162,7 +192,12 @@ def run_app(app: cyclopts.App, *, refused: tuple[str, frozenset[str]]) -> NoRetu
     """
     try:
         refuse_verb_of(*refused)
-        code = app(sys.argv[1:], exit_on_error=False, print_error=True, result_action="return_value")
+        code = app(
+            with_flags_joined(sys.argv[1:]),
+            exit_on_error=False,
+            print_error=True,
+            result_action="return_value",
+        )
     except cyclopts.CycloptsError:
         code = exit_codes.USAGE  # it is printed already
     except ConfigurationError as error:

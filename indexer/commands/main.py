@@ -5,7 +5,7 @@ from __future__ import annotations
 import cyclopts
 
 from indexer.commands import server
-from indexer.commands.common import run_app, version
+from indexer.commands.common import completion_of, run_app, version
 
 RECONCILER_VERBS = frozenset({"run", "once", "plan", "status", "doctor", "checkpoint"})
 
@@ -24,7 +24,7 @@ app.command(
 app.command(
     "indexer.commands.audit:app",
     name="audit",
-    help="Export, prove, verify, archive and erase in the audit log.",
+    help="List, export, prove, verify, archive and erase in the audit log.",
 )
 app.command(
     "indexer.commands.feeds:app",
@@ -32,11 +32,20 @@ app.command(
     help="State of the feeds, which deliver the audit log to other systems.",
 )
 app.command("indexer.commands.policies:app", name="policies", help="Check a file of policies.")
+for _name, _help in (
+    ("tags", "List the tags of a repository, or of all repositories, sorted and filtered."),
+    ("repositories", "List the repositories on record."),
+    ("history", "List what tags pointed to and since when, also tags that were deleted."),
+    ("changes", "List the tags that differ between two times: --since, and --until or now."),
+    ("manifests", "List the manifests of a repository, tagged or not, the newest push first."),
+):
+    app.command(f"indexer.commands.asking.verbs:{_name}", name=_name, help=_help)
 app.command(server.up)
 app.command(server.serve)
 app.command(server.migrate)
 app.command(server.openapi)
 app.command(server.jwks)
+app.command(completion_of(app))
 
 
 def main() -> None:

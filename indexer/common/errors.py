@@ -20,6 +20,7 @@
     │   ├── SinkUnavailable       no answer, or one that is about us: try again
     │   ├── SinkRefused           it took what we sent for wrong, and will again
     │   └── SinkGone              it asks for nothing ever again
+    ├── ServerError               `indexer serve`, asked on the command line, did not answer, or not with what was asked
     ├── Postponed                 a loop's round failed, and says when to come again
     └── CallerError               the request is wrong, and says how (``code``, ``status``)
 
@@ -132,6 +133,10 @@ class SinkRefused(SinkError):  # noqa: N818 - a state, read as "sink refused"
 
 class SinkGone(SinkError):  # noqa: N818 - a state, read as "sink gone"
     """It asks for nothing ever again."""
+
+
+class ServerError(IndexerError):
+    """A server of ours, or the API in this process, did not answer what the command line asked."""
 
 
 class Postponed(IndexerError):  # noqa: N818 - a state, read as "postponed"

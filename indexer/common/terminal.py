@@ -17,6 +17,22 @@ def printable(line: str) -> str:
     )
 
 
+def as_json_text(text: str) -> str:
+    """Return JSON with what is not printable escaped: the values are the same, and nothing acts on a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else "".join(f"\\u{unit:04x}" for unit in _utf16(character))
+        for character in text
+    )
+
+
+def _utf16(character: str) -> list[int]:
+    """Return the one or two units of a character in UTF-16, which is how JSON escapes it."""
+    encoded = character.encode("utf-16-be", "surrogatepass")
+    return [int.from_bytes(encoded[start : start + 2]) for start in range(0, len(encoded), 2)]
+
+
 def write_lines(lines: Iterable[str]) -> None:
     """Write lines (without their ends) to standard output, each printable and on a line of its own."""
     sys.stdout.writelines(f"{printable(line)}\n" for line in lines)

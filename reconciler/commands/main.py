@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import cyclopts
 
-from indexer.commands.common import run_app, version
+from indexer.commands.common import completion_of, run_app, version
 from reconciler.commands import checkpoint, doctor, once, plan, run, status
 
 INDEXER_VERBS = frozenset(
-    {"up", "serve", "migrate", "openapi", "jwks", "inbox", "audit", "feeds", "policies"}
+    {
+        "audit",
+        "changes",
+        "feeds",
+        "history",
+        "inbox",
+        "jwks",
+        "manifests",
+        "migrate",
+        "openapi",
+        "policies",
+        "repositories",
+        "serve",
+        "tags",
+        "up",
+    }
 )
 
 app = cyclopts.App(
@@ -25,6 +40,7 @@ app.command(plan.plan)
 app.command(doctor.doctor)
 app.command(checkpoint.app)
 app.command(status.status)
+app.command(completion_of(app))
 
 
 def main() -> None:

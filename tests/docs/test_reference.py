@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 import indexer
 import reconciler
 from indexer.api.openapi import document
-from indexer.settings import Settings
+from indexer.settings import Settings, holds_secrets
 from tests.fixtures import programs
 
 ROOT = Path(__file__).parents[2]
@@ -197,6 +197,7 @@ def test_page__names_only_settings_that_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"\b(?:INDEXER|RECONCILER)_[A-Z][A-Z_]*[A-Z]\b", text))
     known = {field.name.upper() for field in fields(Settings)} | {"INDEXER_CONFIG"}
+    known |= {f"{field.name.upper()}_FILE" for field in fields(Settings) if holds_secrets(field)}
     assert named - known == set()
 
 

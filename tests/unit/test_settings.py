@@ -171,3 +171,39 @@ def test_switch_or_auto__of_a_file(tmp_path: Path) -> None:
     assert Settings.read({}, config=config).reconciler_registry_is_cache is True
     with pytest.raises(ConfigurationError, match="auto, true or false"):
         Settings.read({"RECONCILER_REGISTRY_IS_CACHE": "perhaps"})
+
+
+def test_secret__may_be_in_a_file(tmp_path: Path) -> None:
+    """Every secret, or list of them, may be the content of a file, without the white space around it."""
+    (tmp_path / "one").write_text(" s3cret\n")
+    (tmp_path / "two").write_text("a, b\n")
+    settings = Settings.read(
+        {
+            "INDEXER_DATABASE_URL_FILE": str(tmp_path / "one"),
+            "INDEXER_API_TOKENS_FILE": str(tmp_path / "two"),
+            "RECONCILER_REGISTRY_PASSWORD_FILE": str(tmp_path / "one"),
+        }
+    )
+    assert settings.indexer_database_url == Secret("s3cret")
+    assert settings.indexer_api_tokens == (Secret("a"), Secret("b"))
+    assert settings.reconciler_registry_password == Secret("s3cret")
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "said"),
+    [
+        (None, {}, "INDEXER_TOKEN_FILE: .*: No such file"),
+        (b"\xff", {}, "INDEXER_TOKEN_FILE: .* is not text"),
+        (b"a", {"INDEXER_TOKEN": "b"}, "INDEXER_TOKEN and INDEXER_TOKEN_FILE: set one of the two"),
+        (b"\n", {}, "INDEXER_TOKEN_FILE: .* is empty"),
+        (b"a", {"INDEXER_LISTEN_FILE": "x"}, "unknown setting INDEXER_LISTEN_FILE"),
+    ],
+)
+def test_secret__in_a_file_that_is_wrong(
+    content: bytes | None, more: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    """A file that is missing, empty or no text is an error at start, and only secrets may be in files."""
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=said):
+        Settings.read({"INDEXER_TOKEN_FILE": str(tmp_path / "file"), **more})

@@ -6,6 +6,11 @@ import cyclopts
 
 _VERBS = (
     (
+        "list",
+        "list_:audit_list",
+        "List the entries of the audit log, newest first.",
+    ),
+    (
         "follow",
         "follow:audit_follow",
         "Print entries as they are sealed, in the order of their positions, until Ctrl-C.",
@@ -53,6 +58,6 @@ _VERBS = (
     ),
 )
 
-app = cyclopts.App(name="audit", help="Export, prove, verify, archive and erase in the audit log.")
+app = cyclopts.App(name="audit", help="List, export, prove, verify, archive and erase in the audit log.")
 for _name, _where, _help in _VERBS:
     app.command(f"{__name__}.{_where}", name=_name, help=_help)
