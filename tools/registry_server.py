@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -142,7 +143,7 @@ class RegistryServer:
                 self._command("serve"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment()
             )
         deadline = time.monotonic() + READY_WITHIN_SECONDS
-        while not self._answers():
+        while not (self._answers() and self._debug_answers()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RegistryFailedError(f"registry {self.version} did not start: {self._last_words()}")
@@ -275,6 +276,14 @@ class RegistryServer:
                 return connection.getresponse().status in {200, 401}
             except (OSError, http.client.HTTPException):
                 return False
+
+    def _debug_answers(self) -> bool:
+        """Tell whether the debug address listens: the registry opens it beside the API's, and not always before."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._debug_port), timeout=2):
+                return True
+        except OSError:
+            return False
 
     def _last_words(self) -> str:
         text = self.log_path.read_text(encoding="utf-8", errors="replace").strip()
