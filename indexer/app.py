@@ -323,6 +323,7 @@ def _retention(settings: Settings) -> Retention:
         events=settings.indexer_event_retention,
         tombstones=settings.indexer_tombstone_retention,
         due=settings.indexer_work_retention,
+        jobs=settings.indexer_job_retention,
         pull_detail=settings.indexer_pull_detail,
     )
 

@@ -27,6 +27,7 @@ from indexer.common.values import (
     one_of,
     parse_duration,
     parse_key_name,
+    parse_lease,
     parse_pull_detail,
     parse_size,
     path,
@@ -101,6 +102,8 @@ class Settings:
     indexer_work_retention: timedelta = setting(parse_duration, timedelta(days=30))
     """How long a work item that keeps failing is tried before it is dropped. The next full reconcile adds it again if
     it matters."""
+    indexer_job_retention: timedelta = setting(parse_duration, timedelta(days=90))
+    """How long a job stays on record after it ended. The audit log keeps that it was asked for, and how it ended."""
     indexer_pull_detail: timedelta | None = setting(parse_pull_detail, None)
     """``all``: each pull is an entry of the log at once, and for ever. A duration: pulls are kept beside the log as
     single entries for so long, and then the log takes them in, one entry per client and hour."""
@@ -184,6 +187,8 @@ class Settings:
     reconciler_hidden_tag_requests: int = setting(whole_number(at_least=0), 10_000)
     """Requests that each process may spend in one reconcile on tags that the registry leaves out of its own list; 0:
     none."""
+    reconciler_job_lease: timedelta = setting(parse_lease, timedelta(seconds=30))
+    """How long a job stays with a process that was killed or does not reach the database; then another goes on."""
     reconciler_checkpoint_repository: str | None = setting(text, None)
     """Where the log's checkpoints are pushed to in the registry; unset: nowhere. The user needs pull and push there."""
     reconciler_checkpoint_interval: timedelta = setting(parse_duration, timedelta(hours=1))

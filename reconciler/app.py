@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from indexer.background.loop import Loop
@@ -29,6 +29,7 @@ from indexer.store.pool import Pool, close_pool, connection, open_pool
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import push_settings
 from reconciler.checkpoints.push import PushResult, push_newest
+from reconciler.components import Components
 from reconciler.drift.exceptions import Closed
 from reconciler.drift.plan import Plan, make_plan
 from reconciler.drift.report import (
@@ -54,20 +55,6 @@ DRAIN_DEADLINE_SECONDS = 90.0
 """Longer than the lease of a worker that died."""
 
 DRAIN_POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Components:
-    """What every verb builds on."""
-
-    settings: Settings
-    database_url: str
-    pool: Pool
-    lookups: Lookups
-    registry: RegistryClient
-    own_requests: OwnRequests
-    reconciling: RegistryClient
-    """The same client for requests of a reconcile, which keep RECONCILER_MAX_RATE. Verification does not."""
 
 
 @asynccontextmanager
@@ -151,6 +138,7 @@ def run_settings(
     thorough: bool = False,
     operator: Operator | None = None,
     resume: bool = False,
+    resume_since: datetime | None = None,
 ) -> RunSettings:
     """Return how to reconcile. ``thorough``: every manifest is read again, however lately it was read."""
     return RunSettings(
@@ -164,6 +152,7 @@ def run_settings(
         release_brake=release_brake,
         operator=operator,
         resume=resume,
+        resume_since=resume_since,
     )
 
 
@@ -176,8 +165,13 @@ async def once(
     operator: Operator,
     resume: bool,
     on_progress: Callable[[Progress], None],
+    resume_since: datetime | None = None,
+    stop: asyncio.Event | None = None,
 ) -> RunReport:
-    """Reconcile once, and wait until the work items of the run are done: then the API shows the result."""
+    """Reconcile once, and wait until the work items of the run are done: then the API shows the result.
+
+    ``resume_since``: no run that began before is continued. ``stop``: once it is set, the run is left as it is.
+    """
     reconcile_settings = run_settings(
         components.settings,
         mode=RunMode.ONCE,
@@ -186,6 +180,7 @@ async def once(
         thorough=thorough,
         operator=operator,
         resume=resume,
+        resume_since=resume_since,
     )
     report = await ReconcileRun(
         components.pool,
@@ -193,7 +188,10 @@ async def once(
         components.reconciling,
         reconcile_settings,
         on_progress=on_progress,
+        stop=stop,
     ).run()
+    if stop is not None and stop.is_set():
+        return report
     left = await drain(components, scope=scope)
     await Explainer(components.pool, components.registry).run_once()
     report.counts.update({f"waiting_{kind}": count for kind, count in left.items() if count})

@@ -14,12 +14,15 @@ from indexer.common.errors import ConfigurationError
 from indexer.common.values import parse_address
 from indexer.settings import Settings
 from indexer.store.drift import RunMode
+from indexer.store.jobs import WANTED_CHANNEL as JOBS_CHANNEL
 from indexer.store.listen import listen
 from indexer.store.write_notices import WANTED_CHANNEL
 from reconciler.app import build, run_settings
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
 from reconciler.drift.loop import ReconcileLoop
+from reconciler.jobs.loop import JobLoop
+from reconciler.jobs.runner import Runner
 from reconciler.loss.loop import Accountant
 from reconciler.pulls.announced import PullWatch
 from reconciler.resolve.loop import Resolver
@@ -69,6 +72,11 @@ async def run(settings: Settings, *, database_url: str) -> int:
             ),
             WakeEvent(),
         )
+        job_wanted = WakeEvent()
+        jobs = JobLoop(
+            Runner(components, program="reconciler run", lasting=settings.reconciler_job_lease, stop=stop)
+        )
+        service.start(jobs, job_wanted)
         if pushing is not None:
             service.start(CheckpointPusher(components.pool, components.registry, pushing), WakeEvent())
         listening = asyncio.create_task(
@@ -83,13 +91,18 @@ async def run(settings: Settings, *, database_url: str) -> int:
             ),
             name="listen requested",
         )
+        asking = asyncio.create_task(
+            listen(database_url, [job_wanted.wake], application="reconciler jobs", channel=JOBS_CHANNEL),
+            name="listen jobs",
+        )
         log.info("reconciling", registry=settings.reconciler_registry_url)
         await stop.wait()
         log.info("stopping")
-        for task in (listening, waiting):
+        for task in (listening, waiting, asking):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await jobs.stop()
         await service.stop()
     return 0
 

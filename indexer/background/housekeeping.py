@@ -10,6 +10,7 @@ from indexer.store import (
     audit,
     events,
     inbox,
+    jobs,
     loops,
     loss,
     receiver_sessions,
@@ -46,6 +47,7 @@ class Retention:
     tombstones: timedelta
     due: timedelta
     pull_detail: timedelta | None
+    jobs: timedelta = timedelta(days=90)
 
 
 class Housekeeper:
@@ -67,6 +69,7 @@ class Housekeeper:
                 await inbox.trim_inbox(held, before=now - keep.inbox, limit=batch),
                 await events.trim_events(held, before=now - keep.events, limit=batch),
                 await tags.trim_tombstones(held, before=now - keep.tombstones, limit=batch),
+                await jobs.trim_jobs(held, before=now - keep.jobs, limit=batch),
                 await work_items.trim_work(held, before=now - keep.due, limit=batch),
                 await write_notices.trim_notices(held, before=now - NOTICE_RETENTION, limit=batch),
             ]

@@ -24,6 +24,7 @@ _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z", re.ASCII)
 _BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _KEY_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]+\Z")
 _WHOLE = re.compile(r"[+-]?[0-9]+\Z")
+SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=2), timedelta(minutes=10)
 _ON = ("true", "yes", "on", "1")
 _OFF = ("false", "no", "off", "0")
 _PORTS = range(65536)
@@ -51,6 +52,14 @@ def parse_duration(value: object) -> timedelta:
         return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
     except OverflowError:
         raise ValueError(f"longer than any duration may be; got {value!r}") from None
+
+
+def parse_lease(value: object) -> timedelta:
+    """Return a duration from 2 s to 10 min."""
+    lease = parse_duration(value)
+    if not SHORTEST_LEASE <= lease <= LONGEST_LEASE:
+        raise ValueError(f"a lease is 2s to 10m; got {value!r}")
+    return lease
 
 
 def parse_pull_detail(value: object) -> timedelta | None:

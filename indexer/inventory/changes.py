@@ -39,6 +39,8 @@ class AuditAction(StrEnum):
     CLEANUP_REJECTED = "cleanup.rejected"
     CLEANUP_CANCELLED = "cleanup.cancelled"
     CLEANUP_NEAR_MISS = "cleanup.near_miss"
+    JOB_ENDED = "job.ended"
+    JOB_REQUESTED = "job.requested"
     OPERATOR_AUDIT_KEY_REPLACED = "operator.audit_key_replaced"
     REQUEST_DENIED = "request.denied"
     REQUEST_FAILED = "request.failed"
@@ -51,6 +53,8 @@ class AuditAction(StrEnum):
     OPERATOR_HISTORY_IMPORTED = "operator.history_imported"
     OPERATOR_INBOX_DISCARDED = "operator.inbox_discarded"
     OPERATOR_INBOX_RETRIED = "operator.inbox_retried"
+    OPERATOR_MAINTENANCE_BEGAN = "operator.maintenance_began"
+    OPERATOR_MAINTENANCE_ENDED = "operator.maintenance_ended"
     OPERATOR_PEOPLE_ERASED = "operator.people_erased"
     OPERATOR_RECONCILED = "operator.reconciled"
 

@@ -34,18 +34,6 @@ if TYPE_CHECKING:
 
 LINES_OF_BRAKE = 20
 
-_ALWAYS_COUNTED = (
-    "repositories",
-    "tags",
-    "manifests",
-    "found",
-    "changed",
-    "held_back",
-    "undecided",
-    "repositories_undecided",
-)
-"""What a report for machines counts even where there was none."""
-
 
 def once(
     *,
@@ -117,21 +105,7 @@ def _exit_code(report: RunReport) -> int:
 def print_report(report: RunReport, *, as_json: bool) -> None:
     """Print what a reconcile came to, for people or for machines."""
     if as_json:
-        write_json(
-            {
-                "outcome": report.outcome,
-                "counts": {name: report.counts[name] for name in _ALWAYS_COUNTED} | dict(report.counts),
-                "undecided": report.reasons,
-                "left_out": report.left_out,
-                "brake": report.brake,
-                "of_cache": report.of_cache,
-                "resumed_from": None if report.resumed_from is None else format_time(report.resumed_from),
-                "held_back": [
-                    {"repository": finding.repository, "tag": finding.tag} for finding in report.held_back
-                ],
-                "held_back_by_repository": dict(report.held_back_by_repository),
-            }
-        )
+        write_json(report.show())
         return
     counts = report.counts
     if report.resumed_from is not None:

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import Finding
 from indexer.oci.reference import RepositoryName
 from indexer.store.drift import RunMode, RunOutcome
@@ -17,6 +18,18 @@ from reconciler.drift.exceptions import Closed
 
 EXAMPLES: Final = 5
 """Undecided items that are kept in full for each kind of reason."""
+
+ALWAYS_COUNTED: Final = (
+    "repositories",
+    "tags",
+    "manifests",
+    "found",
+    "changed",
+    "held_back",
+    "undecided",
+    "repositories_undecided",
+)
+"""What a report for machines counts even where there was none."""
 
 CATALOG_INCOMPLETE: Final = "catalog_incomplete"
 CATALOG_DENIED: Final = "catalog_denied"
@@ -54,6 +67,22 @@ class RunReport:
     resumed_from: datetime | None = None
     of_cache: bool = False
     """The registry is a pull-through cache, and nothing was compared."""
+
+    def show(self) -> dict[str, Any]:
+        """Return it for machines: what is counted even where there was none, the reasons, and what the brake held."""
+        return {
+            "outcome": self.outcome,
+            "counts": {name: self.counts[name] for name in ALWAYS_COUNTED} | dict(self.counts),
+            "undecided": self.reasons,
+            "left_out": self.left_out,
+            "brake": self.brake,
+            "of_cache": self.of_cache,
+            "resumed_from": None if self.resumed_from is None else format_time(self.resumed_from),
+            "held_back": [
+                {"repository": finding.repository, "tag": finding.tag} for finding in self.held_back
+            ],
+            "held_back_by_repository": dict(self.held_back_by_repository),
+        }
 
     @property
     def reasons(self) -> list[str]:
@@ -98,6 +127,8 @@ class RunSettings:
     """What the operator accepts as denied."""
     resume: bool = False
     """Continue an interrupted run, or take part in one under way, instead of beginning another."""
+    resume_since: datetime | None = None
+    """With ``resume``: only one that began no earlier."""
 
     @property
     def thorough(self) -> bool:

@@ -1,0 +1,51 @@
+"""The kinds of jobs: what each may be asked with, whether it changes the registry, and who may ask.
+
+A process of an older version does not know a newer kind, and leaves its jobs alone. The handlers, which do the work,
+are in ``reconciler.jobs.kinds``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from indexer.jobs.params import ReconcileParams
+from indexer.oci.reference import RepositoryName
+
+DELETE_ACTIONS: Final = frozenset({"delete"})
+"""Any of these actions of a registry token on a repository allows deleting in it."""
+
+RESTORE_ACTIONS: Final = frozenset({"delete", "push"})
+"""The same for restoring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of job.
+
+    - ``acts``: it changes the registry; then it is paused by maintenance, and has its repositories to itself.
+    - ``repositories``: of its parameters, the repositories that it is about; None: the whole registry.
+    - ``actions``: a registry token with any of these actions on each of the repositories may ask for it; None: only an
+      operator token may.
+    - ``on_record``: its repositories must be on record, else the request is a 404.
+    """
+
+    name: str
+    params: type[BaseModel]
+    acts: bool
+    repositories: Callable[[Any], list[RepositoryName] | None]
+    actions: frozenset[str] | None = None
+    on_record: bool = False
+
+
+RECONCILE: Final = Kind(
+    name="reconcile",
+    params=ReconcileParams,
+    acts=False,
+    repositories=lambda params: params.repositories,
+)
+
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (RECONCILE,)}

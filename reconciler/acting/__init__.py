@@ -1,0 +1,1 @@
+"""What the handlers of jobs work with: the job, its lease, and what may end it."""

@@ -1,0 +1,13 @@
+"""Which handler does which kind of job. A kind that is not here is left for a process that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from reconciler.acting.context import Handler
+from reconciler.jobs import reconcile
+
+HANDLERS: Final[Mapping[str, Handler]] = {
+    "reconcile": reconcile.run,
+}
