@@ -185,10 +185,10 @@ async def test_take__equal_observing_jobs_one_after_the_other(pool: Pool) -> Non
 
 async def test_take__unknown_kind_is_left_alone(pool: Pool) -> None:
     """A kind that this version does not know is left for one that does."""
-    job = await add(pool, "a", kind="of-the-future")
+    job = await add(pool, "a", kind="future")
     assert 0 == await run_all(runner(pool))
     assert job == await find(pool, job)
-    assert 1 == await run_all(runner(pool, **{"of-the-future": nothing}))
+    assert 1 == await run_all(runner(pool, future=nothing))
 
 
 async def test_take__the_lease_of_the_dead(pool: Pool) -> None:
