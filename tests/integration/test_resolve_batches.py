@@ -19,6 +19,7 @@ from indexer.store.lookups import Lookups
 from indexer.store.manifest_contents import ReadManifest
 from indexer.store.operators import Operator
 from indexer.store.pool import Pool
+from reconciler.app import once
 from reconciler.components import Components
 from reconciler.drift.report import RunSettings
 from reconciler.drift.run import ReconcileRun
