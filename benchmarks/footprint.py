@@ -3,7 +3,9 @@
 Bytes are the whole database (heap, indexes, TOAST) after a vacuum, divided by tags; an entry is its share of the log
 and the log's indexes. A start is measured beside a bare interpreter of the same environment, turn by turn.
 
-    python3 dev.py bench footprint [--tags N] [--events N] [--rounds N]
+``--pushes N`` measures only the database after N real pushes to a registry, some minutes after the last.
+
+    python3 dev.py bench footprint [--tags N] [--events N] [--rounds N] [--pushes N [--settle-minutes N]]
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import uvloop
 from benchmarks._database import Server, server
 from benchmarks._events import pushes
 from benchmarks._inventory import fill, shared_out
+from benchmarks._pushed import pushed_bytes
 from benchmarks._report import Report, Target, announce, command_line, say
 from benchmarks._serving import indexer, memory_mib, until_up
 from benchmarks.apply import drain, put_inbox
@@ -144,6 +147,17 @@ async def run(arguments: argparse.Namespace) -> None:
     events = arguments.events or (1_000 if quick else 20_000)
     async with server() as place:
         await place.template()
+        if arguments.pushes:
+            announce(report, pushes=arguments.pushes)
+            await pushed_bytes(place, report, tags=arguments.pushes, settle_minutes=arguments.settle_minutes)
+            report.show()
+            for name, at_most in (
+                ("database after pushes, all in", 2500),
+                ("database after pushes, the inbox", 300),
+            ):
+                print(f"{name}: {Target(at_most=at_most).judge(report.median(name))}")
+            report.keep(arguments)
+            return
         announce(report, tags=tags, events=events)
         await starts(place, report, arguments.rounds or (1 if quick else 7))
         say("starts measured")
@@ -166,6 +180,8 @@ def main() -> None:
     parser = command_line("Bytes, starts and memory.")
     parser.add_argument("--tags", type=int, help="tags in the inventory (100,000)")
     parser.add_argument("--events", type=int, help="pushes applied (20,000)")
+    parser.add_argument("--pushes", type=int, help="measure the database after so many real pushes only")
+    parser.add_argument("--settle-minutes", type=float, default=10, help="how long after the last push (10)")
     uvloop.run(run(parser.parse_args()))
 
 

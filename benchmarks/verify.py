@@ -30,12 +30,12 @@ from benchmarks._report import Report, Target, announce, command_line, percentil
 from benchmarks._serving import NOTIFICATIONS_TOKEN, indexer, until_up
 from tools import registry_binary
 from tools.ports import free_port
-from tools.registry_server import Endpoint, RegistryServer, RegistrySettings
+from tools.registry_server import QUIET, Endpoint, RegistryServer, RegistrySettings
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 PATIENCE_SECONDS = 60
 POLL_SECONDS = 0.01
@@ -47,10 +47,18 @@ VERIFIED = (
 
 
 @contextmanager
-def registry_of(found: registry_binary.FoundRegistry, directory: Path, port: int) -> Iterator[RegistryServer]:
-    """Run a registry that posts to a port of this machine."""
+def registry_of(
+    found: registry_binary.FoundRegistry,
+    directory: Path,
+    port: int,
+    *,
+    ignore: Mapping[str, Sequence[str]] | None = None,
+) -> Iterator[RegistryServer]:
+    """Run a registry that posts to a port of this machine; ``ignore`` None: neither blobs nor pulls."""
     directory.mkdir()
-    endpoint = Endpoint(url=f"http://127.0.0.1:{port}/notifications", token=NOTIFICATIONS_TOKEN)
+    endpoint = Endpoint(
+        url=f"http://127.0.0.1:{port}/notifications", token=NOTIFICATIONS_TOKEN, ignore=ignore or QUIET
+    )
     registry = RegistryServer(found, RegistrySettings(directory=directory, notifications=(endpoint,)))
     registry.start()
     try:
@@ -60,7 +68,7 @@ def registry_of(found: registry_binary.FoundRegistry, directory: Path, port: int
 
 
 @contextmanager
-def reconciler(database: str, registry: RegistryServer) -> Iterator[None]:
+def reconciler(database: str, registry: RegistryServer) -> Iterator[subprocess.Popen[bytes]]:
     """Run `reconciler run`."""
     environment = os.environ | {
         "INDEXER_DATABASE_URL": database,
@@ -69,7 +77,7 @@ def reconciler(database: str, registry: RegistryServer) -> Iterator[None]:
     }
     process = subprocess.Popen([Path(sys.executable).parent / "reconciler", "run"], env=environment)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(60)

@@ -91,10 +91,10 @@ class Settings:
     """Its ``auth.token.realm``: where clients get one; any text."""
     indexer_auth_keys_file: Path | None = setting(path, None)
     """Its ``rootcertbundle`` or ``jwks``, or a PEM public key."""
-    indexer_inbox_retention: timedelta = setting(parse_duration, timedelta(days=1))
-    """How long raw deliveries are kept after they were applied: long enough to find out why an event did not show.
+    indexer_inbox_retention: timedelta = setting(parse_duration, timedelta(minutes=5))
+    """How long raw deliveries are kept after they were applied: until ``doctor`` has found its canary.
 
-    Nothing reads them again, and at 7 days they were more than half of the database (docs/adr/0063)."""
+    After that they prove nothing that is not proved elsewhere (docs/adr/0077)."""
     indexer_event_retention: timedelta = setting(parse_duration, timedelta(days=30))
     """How long event ids are remembered to recognise a redelivery; a registry gives up sooner, by restarting."""
     indexer_tombstone_retention: timedelta = setting(parse_duration, timedelta(days=90))

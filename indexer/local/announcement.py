@@ -65,8 +65,8 @@ and restart the registry:
         ignore:
           mediatypes: [application/octet-stream]
           # This section announces pulls, so you get last_pulled_at, pull_count and who pulled what. Each GET or HEAD of
-          # a manifest then makes an event. It takes 3 kB of the registry's memory until it is delivered, 1.3 kB of
-          # the database for a day, and an audit entry of 300 bytes for ever (less with INDEXER_PULL_DETAIL=7d).
+          # a manifest then makes an event. It takes 3 kB of the registry's memory until it is delivered, and in
+          # the database an audit entry of 300 bytes for ever (less with INDEXER_PULL_DETAIL=7d).
           # To do without pulls, remove the # of the next line. Then answers say `pulls_known: false`, and unused
           # tags cannot be found.
           # actions: [pull]

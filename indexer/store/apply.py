@@ -97,10 +97,9 @@ async def apply_events(
 
     ``pulls_apart``: entries of pulls are kept beside the log, which takes them in later, coalesced.
     """
-    fresh = await _drop_repeated(held, batch, now=now)
+    fresh = await _drop_repeated(held, await own_requests.recognise(held, batch, now=now), now=now)
     if not fresh:
         return AppliedEvents(fresh=(), repeated=len(batch))
-    fresh = await own_requests.recognise(held, fresh, now=now)
     writing = await begin(held, lookups, {event.repository for event in fresh})
     await load_for_events(writing, fresh)
     await _attribute_pulls(writing, fresh, now=now)
@@ -230,12 +229,16 @@ _STORED = {
 
 
 async def _drop_repeated(held: Connection, batch: Sequence[Event], *, now: datetime) -> list[Event]:
-    until = {event_key(event.id): None if event.imported else now for event in reversed(batch)}
+    """Return the events whose ids are new, and those of our own, which are known by their signatures."""
+    others = [event for event in batch if not event.ours]
+    until = {event_key(event.id): None if event.imported else now for event in reversed(others)}
     new = await events.remember_events(held, keys=until) if until else set()
     fresh = []
     for event in batch:
         key = event_key(event.id)
-        if key in new:
+        if event.ours:
+            fresh.append(event)
+        elif key in new:
             new.discard(key)
             fresh.append(event)
     return fresh

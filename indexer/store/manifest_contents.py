@@ -47,6 +47,7 @@ class ReadManifest:
 
     - ``readable``: false where nothing could be read but its media type.
     - ``unread``: the parts that could not be read.
+    - ``os_version``: of the operating system, as the image's config says; '': it does not.
     - ``sized``: whether the sizes of config and layers are all known.
     """
 
@@ -61,6 +62,7 @@ class ReadManifest:
     children: Sequence[ReadChild] = ()
     subject: Digest | None = None
     platforms: Sequence[str] = ()
+    os_version: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     readable: bool = True
@@ -170,7 +172,8 @@ async def _write_layers(
     connection: Connection, numbered: Mapping[int, ReadManifest], media_type_ids: Mapping[str, int]
 ) -> None:
     await connection.execute(SQL["drop_layers"], list(numbered))
-    named = {blob.digest for read in numbered.values() for blob in _blobs(read)}
+    # A config is found by its manifest: it needs no row of its own unless an event announces it.
+    named = {layer.digest for read in numbered.values() for layer in read.layers}
     if not named:
         return
     # The sizes are what this manifest says: they stay with it, and do not become those of the blob.
@@ -229,6 +232,7 @@ async def _write_manifests(
         [config.size_bytes if config is not None else None for config in configs],
         [read.content for read in reads],
         ["\n".join(read.unread) or None for read in reads],
+        [read.os_version or None for read in reads],
     )
 
 

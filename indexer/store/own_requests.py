@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.own_requests import Claim, key_of, nonce_of, weigh_claim
+from indexer.store.identifiers import event_key
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
@@ -24,21 +25,44 @@ async def own_key(connection: Connection) -> bytes:
 
 
 async def recognise(held: Connection, events: Sequence[Event], *, now: datetime) -> list[Event]:
-    """Return the events: our own requests marked as ``ours``, others that claim to be with the reason they are not."""
+    """Return the events: our own requests marked as ``ours``, others that claim to be with the reason they are not.
+
+    Left out are events of our own that were recognised before: they are known by their signature, not by their id.
+    """
     if not any(_claims(event) for event in events):
         return list(events)
     key = await own_key(held)
     claims = {n: _weigh(event, key) for n, event in enumerate(events) if _claims(event)}
-    first: dict[uuid.UUID, int] = {}
-    for number, claim in claims.items():
-        if claim is Claim.OWN:
-            first.setdefault(_nonce(events[number]), number)
-    rows = await held.fetch(SQL["use_values"], list(first), now) if first else []
-    ours = {first[row["nonce"]] for row in rows}
-    return [
-        event if n not in claims else _recognised(event, claims[n], is_new=n in ours)
-        for n, event in enumerate(events)
-    ]
+    signed = {n: _nonce(events[n]) for n, claim in claims.items() if claim is Claim.OWN}
+    used, new = await _use(held, {nonce: events[n] for n, nonce in reversed(signed.items())}, now=now)
+    recognised = []
+    for number, event in enumerate(events):
+        if number not in claims:
+            recognised.append(event)
+        elif number not in signed:
+            recognised.append(_not_ours(event, claims[number]))
+        elif used.get(signed[number]) != _half(event):
+            recognised.append(_not_ours(event, Claim.REPEATED))
+        elif signed[number] in new:
+            new.discard(signed[number])
+            recognised.append(replace(event, ours=True))
+    return recognised
+
+
+async def _use(
+    held: Connection, first: Mapping[uuid.UUID, Event], *, now: datetime
+) -> tuple[dict[uuid.UUID, int], set[uuid.UUID]]:
+    """Record the first event of each signature; return which event each belongs to, and which signatures are new."""
+    if not first:
+        return {}, set()
+    nonces = list(first)
+    halves = {nonce: _half(event) for nonce, event in first.items()}
+    rows = await held.fetch(SQL["use_values"], nonces, list(halves.values()), now)
+    new = {row["nonce"] for row in rows}
+    used = {nonce: halves[nonce] for nonce in new}
+    if others := [nonce for nonce in nonces if nonce not in new]:
+        used |= {row["nonce"]: row["event"] for row in await held.fetch(SQL["find_uses"], others)}
+    return used, new
 
 
 def claims_of(events: Iterable[Event]) -> Iterator[str]:
@@ -73,8 +97,10 @@ def _nonce(event: Event) -> uuid.UUID:
     return uuid.UUID(bytes=nonce_of(event.claim or ""))
 
 
-def _recognised(event: Event, claim: Claim, *, is_new: bool) -> Event:
-    if claim is Claim.OWN and is_new:
-        return replace(event, ours=True)
-    why = Claim.REPEATED if claim is Claim.OWN else claim
+def _half(event: Event) -> int:
+    """Return the half of an event's id that is random in every version of UUID."""
+    return int.from_bytes(event_key(event.id).bytes[8:], "big", signed=True)
+
+
+def _not_ours(event: Event, why: Claim) -> Event:
     return replace(event, notes=event.notes | {DETAIL: why})

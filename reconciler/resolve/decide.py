@@ -50,6 +50,7 @@ def describe(
         children=[_child(child) for child in manifest.children],
         subject=manifest.subject,
         platforms=_platforms(manifest, config),
+        os_version=_os_version(manifest, config),
         annotations=storable_map(manifest.annotations),
         labels=storable_map(config.labels) if config is not None else {},
         unread=_first(dict.fromkeys([*_unread(manifest, config), *_cut(manifest, config)])),
@@ -126,6 +127,12 @@ def _child(descriptor: Descriptor) -> ReadChild:
         platform=storable(platform.text)[0] if platform is not None and known else "",
         os_version=storable(platform.os_version)[0] if platform is not None and known else "",
     )
+
+
+def _os_version(manifest: ParsedManifest, config: ImageConfig | None) -> str:
+    if manifest.children or config is None or config.platform is None or config.platform.is_unknown:
+        return ""
+    return storable(config.platform.os_version)[0]
 
 
 def _platforms(manifest: ParsedManifest, config: ImageConfig | None) -> list[str]:

@@ -12,7 +12,7 @@ from indexer.common.errors import RegistryError, RegistryMisbehaved
 from indexer.inventory.changes import WorkKind
 from indexer.oci import media_types
 from indexer.oci.descriptor import MAX_SIZE_BYTES
-from indexer.oci.digest import Digest, digest_of
+from indexer.oci.digest import Digest, digest_of, digest_to_bytes
 from indexer.oci.reference import RepositoryName
 from indexer.oci.referrers import fallback_tag
 from indexer.store import gitlab, work_items
@@ -390,6 +390,21 @@ async def test_index__of_two_builds_of_windows(pool: Pool, lookups: Lookups) -> 
         (child["platform"], child["os_version"]) for child in (await content_of(pool, APP, index)).children
     ]
     assert [("windows/amd64", "10.0.17763.1"), ("windows/amd64", "10.0.20348.2")] == shown
+
+
+async def test_image__of_a_build_of_windows(pool: Pool, lookups: Lookups) -> None:
+    """The version of the system is kept as the image's own config says it; its config needs no row among the blobs."""
+    state = RegistryState()
+    config = json.dumps({"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.2"}).encode()
+    state.listeners.clear()
+    image_digest = hold(state, APP, image([described(b"layer")], config=config), "v1", config=config)
+    await read_all(pool, lookups, DirectRegistry(state))
+
+    shown = (await content_of(pool, APP, image_digest)).manifest
+    assert ("10.0.20348.2", digest_to_bytes(digest_of(config))) == (shown["os_version"], shown["config_digest"])
+    assert [digest_to_bytes(digest_of(b"layer"))] == [
+        row["digest"] for row in await pool.fetch("SELECT digest FROM blob")
+    ]
 
 
 async def test_created__at_the_end_of_time_is_an_instant(pool: Pool, lookups: Lookups) -> None:

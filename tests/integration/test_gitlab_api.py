@@ -640,6 +640,52 @@ async def test_tag__in_detail(trusting: Trusting) -> None:
     assert (status, code) == (400, "TAG_INVALID")
 
 
+async def test_detail__version_of_the_operating_system(trusting: Trusting) -> None:
+    """By an image's own config; where that has none, by the index."""
+    rows = [
+        TagRow(name="multi", seed="index", media_type=OCI_INDEX, kind="index", config=False),
+        TagRow(name="ltsc", seed="ltsc", platforms=("windows/amd64",)),
+        TagRow(name="nano", seed="nano", platforms=("windows/amd64",)),
+    ]
+    await put_repository(trusting.pool, APP, rows)
+    await put_child(trusting.pool, "index", "ltsc", 0, "windows/amd64")
+    await put_child(trusting.pool, "index", "nano", 1, "windows/amd64")
+    await trusting.pool.execute("UPDATE manifest_child SET os_version = '10.0.1'")
+    await trusting.pool.execute(
+        "UPDATE manifest SET os_version = '10.0.2' WHERE digest = $1", digest_to_bytes(digest("ltsc"))
+    )
+    plain = await trusting.json(f"{REPOSITORY}tags/detail/ltsc/")
+    assert {"architecture": "amd64", "os": "windows", "os_version": "10.0.2"} == plain["image"]["config"][
+        "platform"
+    ]
+    nano = await trusting.json(f"{REPOSITORY}tags/detail/nano/")
+    assert {"architecture": "amd64", "os": "windows"} == nano["image"]["config"]["platform"]
+    multi = await trusting.json(f"{REPOSITORY}tags/detail/multi/")
+    assert ["10.0.2", "10.0.1"] == [
+        each["config"]["platform"]["os_version"] for each in multi["image"]["manifest"]["references"]
+    ]
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+async def test_repository__keeps_its_publish_time(
+    trusting: Trusting, pool: Pool, lookups: Lookups, batches: int
+) -> None:
+    """The time of the last push stays when the last tag is deleted, also if both come in one batch."""
+    clock = [datetime(2026, 5, 1, tzinfo=UTC)]
+    state = RegistryState(clock=lambda: clock[0])
+    events: list[dict[str, Any]] = []
+    state.listeners.append(events.append)
+    state.push(APP, b"one", media_type=OCI_MANIFEST, tag="v1")
+    clock[0] += timedelta(minutes=1)
+    state.delete_tag(APP, "v1")
+    step = len(events) // batches
+    for first in range(0, len(events), step):
+        await take_in(pool, lookups, events[first : first + step])
+    shown = await trusting.json(REPOSITORY, size="self")
+    assert ("2026-05-01T00:00:00.000Z", 0) == (shown["last_published_at"], shown["size_bytes"])
+    assert [] == await trusting.json(TAGS)
+
+
 async def test_tag__that_is_broken(trusting: Trusting) -> None:
     """A tag whose manifest nobody knows is listed and shown, with an empty digest and size 0."""
     repository_id = await put_repository(trusting.pool, APP, [TagRow(name="v1")])

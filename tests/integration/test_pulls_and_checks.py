@@ -11,6 +11,7 @@ from indexer.ingest.worker import IngestWorker
 from indexer.inventory.own_requests import signed
 from indexer.oci.user_agent import user_agent
 from indexer.store import inbox
+from indexer.store.identifiers import event_key
 from indexer.store.lookups import Lookups
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Pool
@@ -168,6 +169,37 @@ async def test_own_requests__count_nowhere_and_whoever_imitates_them_does(
         entry["detail"]["says_it_is_the_reconciler"] for entry in entries
     ]
     assert {"registry-indexer-reconciler/9", user_agent("1")} == {e["request"]["user_agent"] for e in entries}
+
+
+async def test_own_requests__delivered_again(pool: Pool, lookups: Lookups, api: Api) -> None:
+    """An event of our own is known by its signature: again it changes nothing, and another event with it is a pull."""
+    await push(pool, lookups)
+    known = await pool.fetchval("SELECT count(*) FROM applied_event")
+    mine = await own(pool, asks("GET", 1), nonce=1)
+    await apply(pool, lookups, mine)
+    await apply(pool, lookups, mine)
+    assert known == await pool.fetchval("SELECT count(*) FROM applied_event")
+    assert (None, 0, None) == await used(api, f"{PATH}/tags/v0")
+    imitated = says(asks("GET", 2), mine["request"]["useragent"])
+    await apply(pool, lookups, imitated)
+    await apply(pool, lookups, imitated)
+    await apply(pool, lookups, mine)
+    assert (2, 1, None) == await used(api, f"{PATH}/tags/v0")
+
+
+async def test_own_requests__recorded_by_an_earlier_version(pool: Pool, lookups: Lookups, api: Api) -> None:
+    """Where a signature's event is not on record its id is, so that a later delivery is known all the same."""
+    await push(pool, lookups)
+    mine = await own(pool, asks("GET", 1), nonce=1)
+    await apply(pool, lookups, mine)
+    await pool.execute("UPDATE own_request SET event = NULL")
+    await pool.execute(
+        "INSERT INTO applied_event (event_key, received_at) VALUES ($1, now())", event_key(mine["id"])
+    )
+    await apply(pool, lookups, mine)
+    assert (None, 0, None) == await used(api, f"{PATH}/tags/v0")
+    await apply(pool, lookups, says(asks("GET", 2), mine["request"]["useragent"]))
+    assert (2, 1, None) == await used(api, f"{PATH}/tags/v0")
 
 
 async def test_own_requests__a_value_counts_once_within_a_batch(

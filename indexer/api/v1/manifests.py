@@ -139,6 +139,9 @@ class Manifest(Shown):
     total_size_bytes: int
     created_at: datetime | None
     platforms: list[str]
+    os_version: str | None = Field(
+        description="Version of the operating system, as the image's config has it; images for Windows differ in it."
+    )
     content: Content
     unread: list[str] = Field(description=UNREAD)
     read_at: datetime | None
@@ -244,6 +247,7 @@ def show_manifest(content: store.ManifestContent) -> dict[str, Any]:
         **_show_identity(row, facet),
         "created_at": format_time(known(row["image_created"])),
         "platforms": facet.platforms,
+        "os_version": row["os_version"],
         "content": row["content"],
         "unread": row["unread"] or [],
         "read_at": format_time(row["read_at"]),

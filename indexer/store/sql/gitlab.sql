@@ -37,7 +37,7 @@ WHERE name = $1 OR ($2 AND name > $1 || '/' AND name < $1 || '0')
 -- name: tag
 -- The live tag $2 of the repository $1 (id).
 SELECT t.name, m.digest, t.manifest_id, t.facet_id, t.size_bytes, t.published_at, t.alive_since, m.config_digest,
-       c.name AS config_media_type
+       m.os_version, c.name AS config_media_type
 FROM tag AS t
 LEFT JOIN manifest AS m ON m.id = t.manifest_id
 LEFT JOIN media_type AS c ON c.id = m.config_media_type_id
@@ -60,7 +60,8 @@ WITH RECURSIVE reached (parent_id, child_id, position, present, depth) AS (
         ON h.repository_id = $4 AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
     WHERE reached.depth < $2 AND reached.present
 )
-SELECT DISTINCT ON (r.depth, r.parent_id, r.position) r.parent_id, r.child_id, k.platform, k.os_version, m.digest,
+SELECT DISTINCT ON (r.depth, r.parent_id, r.position) r.parent_id, r.child_id, k.platform, m.digest,
+       coalesce(CASE WHEN r.present THEN m.os_version END, k.os_version) AS os_version,
        CASE WHEN r.present THEN m.total_bytes ELSE k.size_bytes END AS size_bytes,
        CASE WHEN r.present THEN m.facet_id END AS facet_id,
        CASE WHEN r.present THEN m.config_digest END AS config_digest,

@@ -2,7 +2,7 @@
 -- Manifest $2 (id) with its record in repository $1 (id), whose columns are null if there is none. Annotations and
 -- labels of more than $3 bytes are left out.
 SELECT m.id, m.digest, m.size_bytes, m.total_bytes, m.image_created, m.read_at, m.facet_id, m.content,
-       m.config_digest, m.subject_digest, m.unread,
+       m.config_digest, m.subject_digest, m.unread, m.os_version,
        CASE WHEN octet_length(m.annotations::text) <= $3 THEN m.annotations END AS annotations,
        CASE WHEN octet_length(m.labels::text) <= $3 THEN m.labels END AS labels,
        octet_length(m.annotations::text) > $3 AS annotations_left_out,

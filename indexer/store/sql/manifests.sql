@@ -67,19 +67,19 @@ WHERE h.repository_id = observed.repository_id AND h.manifest_id = m.id
 
 -- name: read_manifests
 -- Stores the content of the manifests $1 (ids): sizes $2, totals $3, created $4, facets $5, config media types $6,
--- config digests $7, subjects $8, annotations $9, labels $10, all read at $11; config sizes $12, states $13, and the
--- parts that could not be read, one a line, $14.
+-- config digests $7, subjects $8, annotations $9, labels $10, all read at $11; config sizes $12, states $13, the parts
+-- that could not be read, one a line, $14, and versions of the operating system $15.
 UPDATE manifest AS m
 SET size_bytes = new.size_bytes, total_bytes = new.total_bytes, image_created = new.image_created,
     facet_id = new.facet_id, config_media_type_id = new.config_media_type_id, config_digest = new.config_digest,
     subject_digest = new.subject_digest, annotations = new.annotations, labels = new.labels,
     read_at = greatest(m.read_at, $11),
     config_size_bytes = new.config_size_bytes, content = new.content,
-    unread = string_to_array(new.unread, E'\n')
+    unread = string_to_array(new.unread, E'\n'), os_version = new.os_version
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::integer[], $6::integer[], $7::bytea[],
-            $8::bytea[], $9::jsonb[], $10::jsonb[], $12::bigint[], $13::text[], $14::text[])
+            $8::bytea[], $9::jsonb[], $10::jsonb[], $12::bigint[], $13::text[], $14::text[], $15::text[])
     AS new (id, size_bytes, total_bytes, image_created, facet_id, config_media_type_id, config_digest, subject_digest,
-            annotations, labels, config_size_bytes, content, unread)
+            annotations, labels, config_size_bytes, content, unread, os_version)
 WHERE m.id = new.id
 
 -- name: mark_unreadable
