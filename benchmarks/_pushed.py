@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from benchmarks._report import Report, say
@@ -22,6 +23,7 @@ from tools.sample_images import Pusher, oci_image, with_config_of_its_own
 if TYPE_CHECKING:
     from benchmarks._database import Server
 
+BEGAN = datetime(2026, 1, 2, tzinfo=UTC)
 REPOSITORIES = 20
 WRITERS = 4
 QUIET_SECONDS = 5
@@ -50,7 +52,8 @@ def push(url: str, tags: int) -> None:
     def write(number: int) -> None:
         with Pusher(url) as pusher:
             for each in range(number, tags, WRITERS):
-                image = with_config_of_its_own(base, f"build {each}")
+                at = BEGAN + timedelta(seconds=each)
+                image = with_config_of_its_own(base, created=at.isoformat())
                 pusher.push(f"team/app-{each % REPOSITORIES:02d}", image, f"build-{each:06d}")
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]

@@ -15,7 +15,7 @@ import aiohttp
 from tools.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 NOTIFICATIONS_TOKEN = "bench-notifications-token"  # noqa: S105 - as the other
 TOKEN = "bench-token"  # noqa: S105 - guards a server that lives for a minute on 127.0.0.1
@@ -65,3 +65,21 @@ def memory_mib(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def memory_together_mib(pids: Sequence[int]) -> float:
+    """Return the resident memory of processes, pages of a file that several of them have counted once (Linux)."""
+    own, files = 0, dict[tuple[str, str], int]()
+    for pid in pids:
+        place = ("", "")
+        resident = 0
+        for line in Path(f"/proc/{pid}/smaps").read_text(encoding="ascii", errors="replace").splitlines():
+            first, *rest = line.split()
+            if not first.endswith(":"):
+                place = (" ".join(rest[4:]), rest[1])
+            elif first == "Rss:":
+                resident = int(rest[0])
+            elif first == "Anonymous:":
+                own += int(rest[0])
+                files[place] = max(files.get(place, 0), resident - int(rest[0]))
+    return (own + sum(files.values())) / 1024

@@ -26,12 +26,15 @@ from benchmarks._events import pushes
 from benchmarks._inventory import fill, shared_out
 from benchmarks._pushed import pushed_bytes
 from benchmarks._report import Report, Target, announce, command_line, say
-from benchmarks._serving import indexer, memory_mib, until_up
+from benchmarks._serving import indexer, memory_mib, memory_together_mib, until_up
 from benchmarks.apply import drain, put_inbox
+from benchmarks.verify import reconciler, registry_of
 from indexer.audit.seal import Sealer
 from indexer.commands.main import app as indexer_app
 from indexer.store.pool import connect, open_pool
 from reconciler.commands.main import app as reconciler_app
+from tools import registry_binary
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     import argparse
@@ -49,6 +52,8 @@ ASKING = (
 )
 """Verbs that ask a database, an empty one here: settings, logs, driver and event loop are loaded."""
 LONGEST_START_MS = 300
+AT_REST_SECONDS = 8
+AT_REST_MIB = 124  # 130 MB
 LOG_TABLES = ("audit_entry", "audit_staged", "audit_tile", "audit_salt")
 
 
@@ -126,12 +131,20 @@ async def bytes_of(place: Server, report: Report, *, tags: int, events: int) -> 
 
 
 async def memory(place: Server, report: Report, *, events: int) -> None:
-    """Weigh the server before and after it applied events."""
+    """Weigh server and reconciler at rest, and the server after it applied events."""
     async with place.copy("bench_memory") as url:
-        with indexer(url, place.directory) as (address, process):
+        directory = place.directory / "memory"
+        with (
+            indexer(url, place.directory) as (address, process),
+            registry_of(registry_binary.find(), directory, free_port()) as registry,
+            reconciler(url, registry) as beside,
+        ):
             await until_up(f"{address}/healthz")
-            await asyncio.sleep(2)
+            await asyncio.sleep(AT_REST_SECONDS)
             report.add("memory of indexer serve, at rest", memory_mib(process.pid), "MiB")
+            report.add("memory of reconciler run, at rest", memory_mib(beside.pid), "MiB")
+            together = memory_together_mib((process.pid, beside.pid))
+            report.add("memory of both, at rest, shared pages once", together, "MiB")
             await put_inbox(url, pushes(events, [("bench/app", 0)]))
             connection = await connect(url, application="bench")
             while await connection.fetchval("SELECT count(*) FROM inbox WHERE done_at IS NULL"):
@@ -159,6 +172,10 @@ async def run(arguments: argparse.Namespace) -> None:
             report.keep(arguments)
             return
         announce(report, tags=tags, events=events)
+        if arguments.memory:
+            await memory(place, report, events=events)
+            report.show()
+            return
         await starts(place, report, arguments.rounds or (1 if quick else 7))
         say("starts measured")
         await bytes_of(place, report, tags=tags, events=events)
@@ -168,6 +185,7 @@ async def run(arguments: argparse.Namespace) -> None:
     for name, at_most in (
         ("database, with one version of history", 1200),
         ("audit log", 260),
+        ("memory of both, at rest, shared pages once", AT_REST_MIB),
     ):
         print(f"{name}: {Target(at_most=at_most).judge(report.median(name))}")
     started = [name for name in report.figures if name.startswith("start, ")]
@@ -181,6 +199,7 @@ def main() -> None:
     parser.add_argument("--tags", type=int, help="tags in the inventory (100,000)")
     parser.add_argument("--events", type=int, help="pushes applied (20,000)")
     parser.add_argument("--pushes", type=int, help="measure the database after so many real pushes only")
+    parser.add_argument("--memory", action="store_true", help="measure memory only")
     parser.add_argument("--settle-minutes", type=float, default=10, help="how long after the last push (10)")
     uvloop.run(run(parser.parse_args()))
 

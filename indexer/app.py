@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -31,12 +32,12 @@ from indexer.background.housekeeping import Housekeeper, Retention
 from indexer.background.loop import WakeEvent
 from indexer.background.service import Service, stop_signals, until_current
 from indexer.common.errors import ConfigurationError, StoreUnavailable
+from indexer.common.heap import settle
 from indexer.common.named_paths import check_directory, check_log, check_place
 from indexer.common.values import parse_address
 from indexer.feeds.config import FeedBase, FeedsFile, FileFeed
 from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.sinks import Sink, read_feeds
-from indexer.gitlab_forwarding.forwarder import PATH, Forwarder, GitlabSettings, open_client
 from indexer.httpserver.limits import limits_for
 from indexer.httpserver.runner import MeasuredRunner
 from indexer.ingest.endpoint import add_endpoint
@@ -51,6 +52,9 @@ from indexer.store.listen import listen
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, close_pool, open_pool
 from indexer.store.write_notices import CHANNEL as NOTICES_CHANNEL
+
+if TYPE_CHECKING:
+    from indexer.gitlab_forwarding.forwarder import Forwarder
 
 log = structlog.get_logger()
 
@@ -125,6 +129,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             _listen(stack, database_url, sealed.wake, channel=SEALED_CHANNEL)
             if barrier is not None:
                 _listen(stack, database_url, barrier.wake, channel=NOTICES_CHANNEL)
+        settle()
         await stop.wait()
         log.info("stopping")
     return 0
@@ -194,6 +199,14 @@ async def _gitlab(stack: AsyncExitStack, pool: Pool, settings: Settings) -> Forw
     url, token = settings.indexer_gitlab_url, settings.indexer_gitlab_token
     if url is None or token is None:
         return None
+    # Its HTTP client holds 2 MiB, and most servers forward nothing.
+    from indexer.gitlab_forwarding.forwarder import (  # noqa: PLC0415
+        PATH,
+        Forwarder,
+        GitlabSettings,
+        open_client,
+    )
+
     ca_file = settings.indexer_gitlab_ca_file
     gitlab = GitlabSettings(
         url=url if url.endswith(PATH) else url + PATH,

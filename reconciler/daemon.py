@@ -11,6 +11,7 @@ from prometheus_client import start_http_server
 from indexer.background.loop import WakeEvent
 from indexer.background.service import Service, stop_signals
 from indexer.common.errors import ConfigurationError
+from indexer.common.heap import settle
 from indexer.common.values import parse_address
 from indexer.settings import Settings
 from indexer.store.drift import RunMode
@@ -96,6 +97,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
             name="listen jobs",
         )
         log.info("reconciling", registry=settings.reconciler_registry_url)
+        settle()
         await stop.wait()
         log.info("stopping")
         for task in (listening, waiting, asking):

@@ -105,14 +105,10 @@ def oci_image(
     return Image(as_json(OCI_MANIFEST, document), (config, *layers), platform=platform)
 
 
-def with_config_of_its_own(base: Image, seed: str) -> Image:
-    """Make an OCI image of the layers of another: what a build makes that changes nothing but its labels."""
+def with_config_of_its_own(base: Image, *, created: str) -> Image:
+    """Make an OCI image of the layers of another: what a build makes that changes nothing but its time."""
     config, *layers = base.blobs
-    document = json.loads(config.data)
-    document["config"] = {
-        "Labels": {"org.opencontainers.image.revision": hashlib.sha256(seed.encode()).hexdigest()[:40]}
-    }
-    made = as_json(OCI_CONFIG, document)
+    made = as_json(OCI_CONFIG, json.loads(config.data) | {"created": created})
     manifest = json.loads(base.manifest.data) | {"config": made.descriptor()}
     return Image(as_json(OCI_MANIFEST, manifest), (made, *layers), platform=base.platform)
 

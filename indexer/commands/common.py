@@ -1,31 +1,42 @@
-"""What the command lines of both programs share: settings, the event loop, errors as one line, exit codes.
-
-Settings, logs and the event loop are imported where a verb needs them: they take longer to load than help and version
-to print (``tests/unit/test_starting.py`` holds the commands to it).
-"""
+"""What the command lines of both programs share: options, the operator's name, results; and what ``process`` has."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
 from json import dumps as json_dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import cyclopts
 
+from indexer.commands.process import (
+    database_url,
+    name_process,
+    print_error,
+    read_settings,
+    run_async,
+    run_to_exit,
+)
 from indexer.common import exit_codes
-from indexer.common.errors import ConfigurationError, IndexerError
-from indexer.common.terminal import printable
+from indexer.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    import asyncio
-
     from indexer.inventory.changes import AuditAction
-    from indexer.settings import Settings
     from indexer.store.operators import Operator
+
+__all__ = [
+    "database_url",
+    "name_process",
+    "print_error",
+    "read_settings",
+    "run_async",
+    "run_to_exit",
+]
+"""Of ``process``, for those who import everything from here."""
 
 T = TypeVar("T")
 
@@ -35,39 +46,19 @@ Config = Annotated[
     Path | None,
     cyclopts.Parameter(name="--config", help="TOML file with settings. Environment variables override it."),
 ]
+
+
+def _shown_default(value: object) -> str | None:
+    """Return the default that the help shows: none of an option that is off until it is given."""
+    if value is None or value is False:
+        return None
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+DEFAULTS = cyclopts.Parameter(show_default=_shown_default)
+"""For the help of every verb."""
+
 AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
-
-
-def read_settings(config: Path | None, *, logs: bool) -> Settings:
-    """Read the settings; the environment is read here and nowhere else.
-
-    ``logs``: set them up accordingly. A verb that loads nothing that logs does not: it takes a third of a start.
-    """
-    from indexer.settings import Settings  # noqa: PLC0415
-
-    settings = Settings.read(os.environ, config=config)
-    if logs:
-        from indexer.common.telemetry import configure_logs  # noqa: PLC0415
-
-        configure_logs(level=settings.indexer_log_level, style=settings.indexer_log_format)
-    return settings
-
-
-def database_url(settings: Settings) -> str:
-    """Return the database's URL: the one set, else that of the embedded database that is running."""
-    if settings.indexer_database_url is not None:
-        return settings.indexer_database_url.get_secret_value()
-    # Only a machine with an embedded database needs its launcher's modules.
-    from indexer.local.postgres import find_running  # noqa: PLC0415
-
-    found = find_running(settings.indexer_data_dir)
-    if found is None:
-        raise ConfigurationError(
-            "INDEXER_DATABASE_URL is not set, and no embedded database is running under "
-            f"{settings.indexer_data_dir}: set INDEXER_DATABASE_URL, or INDEXER_DATA_DIR to that of a running "
-            "`indexer up`"
-        )
-    return found
 
 
 def actions_of(text: str | None) -> tuple[AuditAction, ...]:
@@ -141,27 +132,6 @@ def version() -> str:
     return indexer.__version__
 
 
-def name_process(title: str) -> None:
-    """Show as ``indexer serve`` in process lists."""
-    from setproctitle import setproctitle  # noqa: PLC0415 - only long-running verbs need it
-
-    setproctitle(title)
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end on uvloop where there is one."""
-    import asyncio  # noqa: PLC0415
-
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-
-        factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
-    except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(work)
-
-
 def with_flags_joined(words: Sequence[str]) -> list[str]:
     """Join ``--flag true`` into ``--flag=true``: a value on its own would be taken for an argument.
 
@@ -185,39 +155,21 @@ def refuse_verb_of(program: str, verbs: frozenset[str]) -> None:
 
 
 def run_app(app: cyclopts.App, *, refused: tuple[str, frozenset[str]]) -> NoReturn:
-    """Run a command line and exit with its code: an expected error is one line on stderr, never a traceback.
+    """Run a command line and exit with its code, as ``run_to_exit`` does.
 
-    A wrong option, argument or setting is ``exit_codes.USAGE``: the operator must change something before starting
-    again helps. ``refused``: the other program, and its verbs.
+    A wrong option or argument is ``exit_codes.USAGE``. ``refused``: the other program, and its verbs.
     """
-    try:
+
+    def work() -> object:
         refuse_verb_of(*refused)
-        code = app(
-            with_flags_joined(sys.argv[1:]),
-            exit_on_error=False,
-            print_error=True,
-            result_action="return_value",
-        )
-    except cyclopts.CycloptsError:
-        code = exit_codes.USAGE  # it is printed already
-    except ConfigurationError as error:
-        print_error(error)
-        code = exit_codes.USAGE
-    except IndexerError as error:
-        print_error(error)
-        code = exit_codes.FAILED
-    except BrokenPipeError:
-        # The reader has gone (`| head`); Python would complain again while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = exit_codes.FAILED
-    except KeyboardInterrupt:
-        code = exit_codes.INTERRUPTED
-    raise SystemExit(code if isinstance(code, int) else 0)
+        try:
+            return app(
+                with_flags_joined(sys.argv[1:]),
+                exit_on_error=False,
+                print_error=True,
+                result_action="return_value",
+            )
+        except cyclopts.CycloptsError:
+            return exit_codes.USAGE  # it is printed already
 
-
-def print_error(error: IndexerError) -> None:
-    """Print an error as one line on stderr, behind the program's name."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.name == "__main__.py" else program.name  # `python -m indexer`
-    line = "; ".join(str(error).splitlines())
-    sys.stderr.write(f"{name}: {printable(line)}\n")
+    run_to_exit(work)

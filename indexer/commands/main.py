@@ -5,7 +5,7 @@ from __future__ import annotations
 import cyclopts
 
 from indexer.commands import server
-from indexer.commands.common import completion_of, run_app, version
+from indexer.commands.common import DEFAULTS, completion_of, run_app, version
 
 RECONCILER_VERBS = frozenset({"run", "once", "plan", "status", "doctor", "checkpoint"})
 
@@ -13,6 +13,7 @@ app = cyclopts.App(
     name="indexer",
     version=version,
     help_format="plaintext",
+    default_parameter=DEFAULTS,
     help="Receives a container registry's notifications, keeps inventory, history and audit log in PostgreSQL, "
     "and serves them over HTTP. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
 )

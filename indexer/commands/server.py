@@ -56,15 +56,9 @@ def up(*, config: Config = None) -> int:
 
 def serve(*, config: Config = None) -> int:
     """Receive notifications, apply them, and serve the APIs. Never calls the registry."""
-    from indexer.app import serve as run_server  # noqa: PLC0415
-    from indexer.common.heap import give_back_large_blocks  # noqa: PLC0415
-    from indexer.common.log_thread import logs_in_a_thread  # noqa: PLC0415
+    from indexer.commands.serving import serve as run_server  # noqa: PLC0415
 
-    settings = read_settings(config, logs=True)
-    name_process("indexer serve")
-    give_back_large_blocks()
-    with logs_in_a_thread():
-        return run_async(run_server(settings, database_url=database_url(settings)))
+    return run_server(read_settings(config, logs=True))
 
 
 def migrate(*, config: Config = None, json: AsJson = False) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cyclopts
 
-from indexer.commands.common import completion_of, run_app, version
+from indexer.commands.common import DEFAULTS, completion_of, run_app, version
 from reconciler.commands import checkpoint, doctor, once, plan, run, status
 
 INDEXER_VERBS = frozenset(
@@ -30,6 +30,7 @@ app = cyclopts.App(
     name="reconciler",
     version=version,
     help_format="plaintext",
+    default_parameter=DEFAULTS,
     help="Keeps the inventory right: verifies tags, reads manifests, compares the whole registry with the "
     "inventory, and repairs the inventory. Settings are environment variables or a TOML file; see "
     "docs/reference/settings.md.",

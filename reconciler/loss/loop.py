@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import httpx
 import structlog
 
 from indexer.background.loop import IterationResult
@@ -60,6 +59,8 @@ class Accountant:
                 await _drop(held, accounts[address])
             if not self._addresses:
                 return IterationResult(items=0, rest_seconds=REST_SECONDS)
+            import httpx  # noqa: PLC0415 - it holds 2 MiB, which only who reads debug addresses needs
+
             before = await loss.count_received(held)
             async with httpx.AsyncClient(
                 timeout=DEADLINE_SECONDS, follow_redirects=False, trust_env=False

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import httpx
+from typing import TYPE_CHECKING
 
 from indexer.common.errors import RegistryError
 from reconciler.loss.decide import Sample
 from reconciler.registry.debug_counters import DEADLINE_SECONDS, read_debug
 from reconciler.registry.endpoint_counters import DebugSource, EndpointCounters
 from reconciler.registry.our_endpoint import find_ours
+
+if TYPE_CHECKING:
+    import httpx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
-
-import httpx
+from typing import TYPE_CHECKING, Final
 
 from indexer.common.errors import RegistryMisbehaved, RegistryUnavailable
 from reconciler.registry.endpoint_counters import (
@@ -23,6 +21,9 @@ from reconciler.registry.endpoint_counters import (
     parse_prometheus,
     parse_prometheus_process,
 )
+
+if TYPE_CHECKING:
+    import httpx
 
 EXPVAR_PATH: Final = "/debug/vars"
 PROMETHEUS_PATH: Final = "/metrics"
@@ -72,6 +73,8 @@ async def _read(client: httpx.AsyncClient, base: str, read_at: datetime) -> Debu
 
 async def _get(client: httpx.AsyncClient, url: str) -> bytes | None:
     """Return the body of a 200, None for a 404."""
+    import httpx  # noqa: PLC0415 - loaded by whoever reads a debug address
+
     try:
         async with client.stream("GET", url, follow_redirects=False) as response:
             content = bytearray()

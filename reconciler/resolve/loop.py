@@ -171,18 +171,26 @@ class Resolver:
         return _Answer(row=row, content=content, read=read, again=again)
 
     async def _store(self, answers: Sequence[_Answer | _Result]) -> list[_Result]:
-        """Store what was read in one transaction; if that fails one by one, so that one does not block the others."""
+        """Store what was read in one transaction; if that fails one by one, so that one does not block the others.
+
+        If the database fails, that is the result of all that were to be stored: they are given back.
+        """
         results: list[_Result] = [each.again if isinstance(each, _Answer) else each for each in answers]
         to_store = {number: each for number, each in enumerate(answers) if isinstance(each, _Answer)}
         try:
             stored = await self._store_together(list(to_store.values()))
-        except StoreUnavailable:
-            raise
+        except StoreUnavailable as error:
+            return [error if number in to_store else each for number, each in enumerate(results)]
         except Exception as error:  # noqa: BLE001 - whatever it is, it counts against the item that causes it
             if len(to_store) == 1:
                 return [error if number in to_store else each for number, each in enumerate(results)]
+            away: _Result = None
             for number, answer in to_store.items():
-                (results[number],) = await self._store([answer])
+                if away is None:
+                    (results[number],) = await self._store([answer])
+                    away = results[number] if isinstance(results[number], StoreUnavailable) else None
+                else:
+                    results[number] = away
             return results
         for number, result in zip(to_store, stored, strict=True):
             results[number] = result

@@ -401,7 +401,10 @@ async def test_image__of_a_build_of_windows(pool: Pool, lookups: Lookups) -> Non
     await read_all(pool, lookups, DirectRegistry(state))
 
     shown = (await content_of(pool, APP, image_digest)).manifest
-    assert ("10.0.20348.2", digest_to_bytes(digest_of(config))) == (shown["os_version"], shown["config_digest"])
+    assert ("10.0.20348.2", digest_to_bytes(digest_of(config))) == (
+        shown["os_version"],
+        shown["config_digest"],
+    )
     assert [digest_to_bytes(digest_of(b"layer"))] == [
         row["digest"] for row in await pool.fetch("SELECT digest FROM blob")
     ]

@@ -201,6 +201,40 @@ async def test_batch__one_that_fails_for_ever_is_given_up(pool: Pool, lookups: L
     assert await still_due(pool) == []
 
 
+@pytest.mark.parametrize("apart", [False, True])
+async def test_batch__the_database_fails(
+    pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """If the database fails while manifests are stored, they are given back at once: their lease need not run out.
+
+    ``apart``: it fails after the batch was refused, when they are stored one by one.
+    """
+    state = RegistryState()
+    for image, tag in ((AMD, "amd"), (ARM, "arm")):
+        hold(state, APP, image, tag)
+    resolver = await walked(pool, lookups, state)
+    store = manifest_contents.store_manifests
+    calls: list[int] = []
+
+    async def fail(pool: Pool, lookups: Lookups, reads: Iterable[ReadManifest], **named: Any) -> None:
+        reads = list(reads)
+        calls.append(len(reads))
+        if apart and len(reads) > 1:
+            raise StoreRefused("one of them is odd")
+        raise StoreUnavailable("the connection was lost")
+
+    monkeypatch.setattr(manifest_contents, "store_manifests", fail)
+    with pytest.raises(StoreUnavailable):
+        await resolver.run_once()
+    assert ([2, 1] if apart else [2]) == calls
+    assert (0, 0) == tuple(
+        await pool.fetchrow("SELECT count(lease_until), sum(attempts) FROM work_item WHERE kind = 'resolve'")
+    )
+    monkeypatch.setattr(manifest_contents, "store_manifests", store)
+    assert 2 == (await resolver.run_once()).items
+    assert [] == await still_due(pool)
+
+
 async def test_once__says_what_could_not_be_stored(
     pool: Pool, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from indexer.commands.main import app as indexer
 from indexer.commands.server import OPENAPI
+from indexer.common import exit_codes
 from indexer.settings import PREFIXES
 from reconciler.commands.main import app as reconciler
 
@@ -130,6 +132,7 @@ def test_help__loads_nothing_that_it_does_not_print(verb: tuple[str, ...]) -> No
     done, loaded = start(*verb, "--help")
     assert done.stdout.startswith("Usage: " + " ".join(verb)), done.stderr
     assert loaded <= PRINTING
+    assert not re.search(r"default:\s+│?\s*(False|None)", done.stdout)
 
 
 @pytest.mark.parametrize("program", ["indexer", "reconciler"])
@@ -169,3 +172,40 @@ def test_verbs__are_all_held_to_what_they_load() -> None:
     groups = {verb for verb in every if any(other.startswith(f"{verb} ") for other in every)}
     held = {verb for verb in every for command in LOADS if f"{command} ".startswith(f"{verb} ")}
     assert every - groups - held == GO_ON | {"indexer openapi"}
+
+
+NOT_OF_DAEMONS = ("click", "cyclopts", "httpx", "rich", "pygments")
+"""What only other verbs, or certain settings, need: some 8 MiB together, which a daemon would hold for good."""
+
+RUN_DAEMON = """
+import sys
+from {program}.__main__ import main
+sys.argv = {arguments!r}
+try:
+    main()
+finally:
+    import {daemon}
+    print(*[name for name in {heavy!r} if sys.modules.get(name) is not None], sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "verb", "daemon"),
+    [("indexer", "serve", "indexer.app"), ("reconciler", "run", "reconciler.daemon")],
+)
+def test_daemon__without_options(program: str, verb: str, daemon: str) -> None:
+    """It loads neither the parser of command lines nor what its settings do not ask for, and fails like every verb."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
+    source = RUN_DAEMON.format(
+        program=program, arguments=[program, verb], daemon=daemon, heavy=NOT_OF_DAEMONS
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=bare | {"INDEXER_LISTEN": "nowhere"},
+        timeout=60,
+    )
+    assert (exit_codes.USAGE, "") == (done.returncode, done.stdout.strip())
+    assert done.stderr.startswith(f"{program}: INDEXER_LISTEN")
