@@ -35,6 +35,7 @@ from indexer.common.errors import ConfigurationError, StoreUnavailable
 from indexer.common.heap import settle
 from indexer.common.named_paths import check_directory, check_log, check_place
 from indexer.common.values import parse_address
+from indexer.console.serving import add_console
 from indexer.feeds.config import FeedBase, FeedsFile, FileFeed
 from indexer.feeds.dispatcher import Dispatcher
 from indexer.feeds.sinks import Sink, read_feeds
@@ -113,6 +114,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         barrier = await _barrier(stack, database_url, settings)
         api_settings = _api_settings(settings, file)
         add_api(app, pool=reads, settings=api_settings, sealed=sealed, barrier=barrier)
+        add_console(app)
         # The listener starts first: while the database is away, deliveries are spooled.
         await _start_listener(stack, app, settings)
         heartbeat = ReceiverHeartbeat(work, writer)

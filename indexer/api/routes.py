@@ -13,7 +13,6 @@ from indexer.api import health, responses
 from indexer.api.access import access_of
 from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
 from indexer.api.barrier import Barrier
-from indexer.api.front_page import front_page
 from indexer.api.gitlab.handlers import add_gitlab
 from indexer.api.notices import add_notices
 from indexer.api.oci.handlers import add_oci
@@ -52,7 +51,7 @@ def add_api(
     sealed: SealNotifier | None = None,
     barrier: Barrier | None = None,
 ) -> None:
-    """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics, OpenAPI and ``/``.
+    """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics and OpenAPI.
 
     Takes ``settings.connections`` of the pool from first use until the application shuts down, so the pool should be
     the API's own. ``sealed`` is woken when entries are sealed; without it streams poll.
@@ -85,7 +84,6 @@ def add_api(
     app.router.add_get("/readyz", health.readyz(pool))
     app.router.add_get("/metrics", health.metrics)
     app.router.add_get("/openapi.json", serve_document)
-    app.router.add_get("/", front_page)
 
     async def close(_app: web.Application) -> None:
         streams.close()

@@ -379,10 +379,3 @@ async def test_metrics__count_by_route(api: Api) -> None:
     route = "/api/v1/repositories/{repository}/tags"
     assert f'indexer_api_requests_total{{route="{route}",status="200"}}' in text
     assert "team/app" not in text
-
-
-async def test_front_page__links_and_holds_no_data(api: Api) -> None:
-    """The page at / is static and lets nothing be loaded."""
-    response = await api.client.get("/")
-    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
-    assert "openapi.json" in await response.text()

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PACKAGES: Final = ("indexer", "reconciler")
-BESIDE_PACKAGES: Final = frozenset({"schema.sql", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"})
+BESIDE_PACKAGES: Final = frozenset(
+    {"schema.sql", "README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "pyproject.toml"}
+)
 BY_THE_BACKEND: Final = frozenset({"PKG-INFO", ".gitignore"})
 SCHEMA_IN_WHEEL: Final = "indexer/store/schema.sql"
-METADATA: Final = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
+METADATA: Final = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE")
 
 
 def files_of_packages(root: Path) -> set[str]:

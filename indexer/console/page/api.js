@@ -1,0 +1,214 @@
+// Asks /api/v1, as any client does. What signs a request in is kept in this module's memory and nowhere else:
+// not in the address, not in storage, not in a cookie. A reload forgets it.
+import { useEffect, useState } from "./ui.js";
+
+const ROOT = new URL("api/v1", document.baseURI.replace(/#.*/, ""));
+const RENEW_BEFORE_MS = 30_000;
+const MOST_SCOPES = 60;
+
+let signedIn = null; // { kind: "token", token } or { kind: "user", name, token, renewal, expires, scopes }
+const listeners = new Set();
+
+export class Refused extends Error {
+  constructor(status, problem, challenge) {
+    super(problem.detail || `The server answered ${status}.`);
+    this.status = status;
+    this.code = problem.code || "";
+    this.parameter = problem.parameter || "";
+    this.allowed = problem.allowed || "";
+    this.challenge = challenge || "";
+  }
+}
+
+export class Unreachable extends Error {}
+
+export function identity() {
+  if (signedIn === null) return null;
+  return signedIn.kind === "user" ? { kind: "user", name: signedIn.name } : { kind: "token", name: "token" };
+}
+
+export function path(...segments) {
+  return segments.map(encodeURIComponent).join("/");
+}
+
+// Returns the decoded body. `repository`: its pull scope is asked for first, where a user signed in by name.
+export async function get(where, query = {}, { signal, repository } = {}) {
+  const response = await ask(where, query, { signal, repository });
+  return response.json();
+}
+
+export async function text(where, options = {}) {
+  return (await ask(where, {}, { ...options, accept: "text/plain" })).text();
+}
+
+// Calls `each` with every event of the feed, until `signal` is aborted. Returns when the server ends the stream.
+export async function follow(query, { signal, each, last, opened }) {
+  const headers = last() ? { "Last-Event-ID": last() } : {};
+  const response = await ask("feed", last() ? query : { ...query, from: "now" }, {
+    signal,
+    accept: "text/event-stream",
+    headers,
+  });
+  opened();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split(/\r?\n\r?\n/);
+    rest = parts.pop();
+    for (const part of parts) each(event(part));
+  }
+}
+
+function event(part) {
+  const found = { id: "", data: "" };
+  for (const line of part.split(/\r?\n/)) {
+    const at = line.indexOf(":");
+    if (at <= 0) continue;
+    const name = line.slice(0, at);
+    const value = line.slice(at + 1).replace(/^ /, "");
+    if (name === "id") found.id = value;
+    if (name === "data") found.data += value;
+  }
+  return { id: found.id, data: found.data ? JSON.parse(found.data) : null };
+}
+
+async function ask(where, query, { signal, repository, accept = "application/json", headers = {} } = {}) {
+  if (signedIn?.kind === "user") await prepare(repository);
+  const url = new URL(ROOT);
+  if (where) url.pathname += `/${where}`;
+  url.search = String(new URLSearchParams(query));
+  const bearer = signedIn ? { Authorization: `Bearer ${signedIn.token}` } : {};
+  const response = await send(url, { signal, headers: { Accept: accept, ...bearer, ...headers } });
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+async function send(url, options) {
+  try {
+    return await fetch(url, { cache: "no-store", credentials: "omit", redirect: "error", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Unreachable("The indexer does not answer.");
+  }
+}
+
+async function refusal(response) {
+  let problem = {};
+  try {
+    problem = await response.json();
+  } catch {
+    // A proxy in between answered with something else; the status says enough.
+  }
+  return new Refused(response.status, problem, response.headers.get("WWW-Authenticate"));
+}
+
+// --- signing in ------------------------------------------------------------------------------------------
+
+export async function signInWithToken(token) {
+  const response = await send(new URL(ROOT), { headers: { Authorization: `Bearer ${token}` } });
+  if (!response.ok) throw await refusal(response);
+  become({ kind: "token", token });
+}
+
+export async function signInWithPassword(name, password) {
+  const scopes = ["registry:catalog:*", "registry:audit:*"];
+  become({ kind: "user", name, scopes, ...(await session({ username: name, password, scopes })) });
+}
+
+export function signOut() {
+  become(null);
+}
+
+export async function whatIsOffered() {
+  const response = await send(new URL(`${ROOT}/session`), {});
+  if (!response.ok) throw await refusal(response);
+  return response.json();
+}
+
+function become(next) {
+  signedIn = next;
+  for (const listener of listeners) listener();
+}
+
+let preparing = Promise.resolve();
+
+// Renews a user's token before it ends, and adds the scope of a repository when it is opened first. One at a time.
+function prepare(repository) {
+  preparing = preparing.catch(() => {}).then(() => renew(repository));
+  return preparing;
+}
+
+async function renew(repository) {
+  const held = signedIn;
+  if (held?.kind !== "user") return;
+  const scope = repository && `repository:${repository}:pull`;
+  const missing = scope && !held.scopes.includes(scope);
+  if (!missing && Date.now() < held.expires - RENEW_BEFORE_MS) return;
+  const repositories = held.scopes.filter((each) => each.startsWith("repository:"));
+  const kept = repositories.slice(-MOST_SCOPES + 1);
+  const scopes = ["registry:catalog:*", "registry:audit:*", ...kept, ...(missing ? [scope] : [])];
+  try {
+    Object.assign(held, await session({ renewal: held.renewal, scopes }), { scopes });
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401 && signedIn === held) signOut();
+    throw error;
+  }
+}
+
+async function session(body) {
+  const response = await send(new URL(`${ROOT}/session`), {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw await refusal(response);
+  const given = await response.json();
+  return { token: given.token, renewal: given.renewal, expires: Date.now() + given.expires_in * 1000 };
+}
+
+// --- in components ---------------------------------------------------------------------------------------
+
+export function useIdentity() {
+  const [, again] = useState(0);
+  useEffect(() => {
+    const listener = () => again((count) => count + 1);
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  }, []);
+  return identity();
+}
+
+// { data, error, loading, reload }: asks again when the question or the signed-in user changes. `where` null: nothing.
+export function useGet(where, query = {}, { repository, every } = {}) {
+  const [state, setState] = useState({ data: null, error: null, loading: where !== null, of: null });
+  const [round, setRound] = useState(0);
+  const who = useIdentity();
+  const question = JSON.stringify([where, query]);
+  const asker = who ? `${who.kind} ${who.name}` : "";
+  useEffect(() => {
+    if (where === null) return undefined;
+    const stop = new AbortController();
+    let timer = 0;
+    const once = async () => {
+      try {
+        const data = await get(where, query, { signal: stop.signal, repository });
+        setState({ data, error: null, loading: false, of: where });
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        setState((old) => ({ data: old.of === where ? old.data : null, error, loading: false, of: where }));
+      }
+      if (every && !stop.signal.aborted) timer = setTimeout(turn, every);
+    };
+    const turn = () => (document.hidden ? (timer = setTimeout(turn, every)) : once());
+    setState((old) => ({ ...old, data: old.of === where ? old.data : null, error: null, loading: true, of: where }));
+    once();
+    return () => {
+      stop.abort();
+      clearTimeout(timer);
+    };
+  }, [question, asker, round]);
+  const current = state.of === where ? state : { data: null, error: null, loading: where !== null };
+  return { ...current, reload: () => setRound((count) => count + 1) };
+}

@@ -1,0 +1,256 @@
+"""The console in Chromium: what a visitor can do, what an attacker cannot, what a screen reader gets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import axe_playwright_python
+import pytest
+from playwright.async_api import expect
+
+from indexer.audit.seal import seal
+from tests.fixtures.asking import TOKEN
+from tests.fixtures.browsing import HOSTILE_TEXT, MANY, SEALED
+from tests.fixtures.rows import at, digest
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+    from indexer.store.pool import Pool
+    from tests.fixtures.browsing import Console
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+APP = "team%2Fapp"
+PAGES = {
+    "#/": "Overview",
+    "#/repositories": "Repositories",
+    f"#/repositories/{APP}": "team/app",
+    f"#/repositories/{APP}/tags/latest": "team/app:latest",
+    f"#/repositories/{APP}/tags/multi?at=2026-01-01T12:00:00Z": "team/app:multi",
+    f"#/repositories/{APP}/tags/broken": "team/app:broken",
+    f"#/repositories/{APP}/manifests/{digest('one')}": "Manifest",
+    "#/tags?sort=-size": "Tags of all repositories",
+    "#/compare?repository=team%2Fapp&tag=latest&with_tag=v1.1.0&since=2025-12-31": "Compare",
+    "#/audit": "Audit log",
+    "#/drift": "Drift and reconciles",
+    "#/feeds": "Feeds and dead letters",
+    "#/no/such/page": "No such page",
+}  # fmt: skip
+
+
+async def settled(page: Page) -> None:
+    """Wait until everything that the page asked for is shown."""
+    await expect(page.locator("h1")).to_be_visible()
+    await expect(page.locator('[aria-busy="true"]')).to_have_count(0)
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe finds wrong, and where. ``evaluate`` is not bound by the page's policy, so the policy stays in force."""
+    await page.evaluate(AXE.read_text(encoding="utf-8") + ";0")
+    found: dict[str, Any] = await page.evaluate("axe.run(document)")
+    return [
+        f"{each['id']} ({each['impact']}): {each['nodes'][0]['html'][:160]}" for each in found["violations"]
+    ]
+
+
+async def names(page: Page) -> list[str]:
+    """The tags in the table."""
+    return await page.locator("tbody th .name").all_inner_texts()
+
+
+async def test_pages__all_open_and_nothing_complains(console: Console) -> None:
+    """Every page has its heading and title, shows no refusal, and axe finds nothing."""
+    async with console.signed_in() as page:
+        for hash_, heading in PAGES.items():
+            await console.go(page, hash_)
+            await settled(page)
+            await expect(page.locator("h1")).to_contain_text(heading)
+            assert await page.locator(".failed").count() == 0, hash_
+        assert await violations(page) == []
+        await console.go(page, f"#/repositories/{APP}/tags/latest")
+        await settled(page)
+        assert await violations(page) == []
+
+
+async def test_sign_in__stays_in_memory(console: Console) -> None:
+    """Without a token a clear word, with one the data; no address, storage or cookie has it; a reload forgets."""
+    console.expected.add("401")
+    async with console.visit("#/repositories?prefix=team") as page:
+        await expect(page.get_by_role("alert")).to_contain_text("Sign in to see this")
+        await page.get_by_role("link", name="Sign in").last.click()
+        await page.get_by_label("Token", exact=True).fill("not-a-token-of-anybody")
+        await page.get_by_role("button", name="Sign in").last.click()
+        await expect(page.get_by_role("alert")).to_contain_text("not accepted")
+        await page.get_by_label("Token", exact=True).fill(TOKEN)
+        await page.get_by_role("button", name="Sign in").last.click()
+        await expect(page.get_by_role("link", name="team/app")).to_be_visible()
+        assert page.url.endswith("#/repositories?prefix=team")
+        kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, history.state, location.href])"
+        assert TOKEN not in await page.evaluate(kept)
+        assert await page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [
+            0,
+            0,
+            "",
+        ]
+        await page.reload()
+        await expect(page.get_by_role("alert")).to_contain_text("Sign in to see this")
+
+
+async def test_paging__goes_both_ways_and_so_does_the_browser(console: Console) -> None:
+    """Cursors are in the address: next, back and forward show the same pages, in any order of visits."""
+    async with console.signed_in("#/repositories/many?limit=50&sort=name") as page:
+        await settled(page)
+        await expect(page.locator(".pager .count")).to_have_text(f"50 tags of {MANY:,}")
+        first = await names(page)
+        assert first == [f"build-{number:05}" for number in range(50)]
+        await page.get_by_role("link", name="Next").click()
+        await expect(page.locator("tbody th .name").first).to_have_text("build-00050")
+        await page.go_back()
+        await expect(page.locator("tbody th .name").first).to_have_text("build-00000")
+        await page.go_forward()
+        await expect(page.locator("tbody th .name").first).to_have_text("build-00050")
+        await page.get_by_role("link", name="Previous").click()
+        await expect(page.locator("tbody th .name").first).to_have_text("build-00000")
+        assert await names(page) == first
+
+
+async def test_sort_and_filter__are_in_the_address(console: Console) -> None:
+    """A click on a head sorts, typing filters, both can be kept as a link; a wrong filter says what is accepted."""
+    console.expected.add("400")
+    async with console.signed_in("#/repositories/many") as page:
+        await page.get_by_role("columnheader", name="Size").get_by_role("link").click()
+        await expect(page.get_by_role("columnheader", name="Size")).to_have_attribute(
+            "aria-sort", "descending"
+        )
+        await expect(page.locator("tbody th .name").first).to_have_text(f"build-{MANY - 1:05}")
+        await page.get_by_label("Name contains").fill("0042")
+        await expect(page).to_have_url(re.compile(r"sort=-size&name=0042$"))
+        await settled(page)
+        assert await names(page) == ["build-00429", "build-00428", "build-00427", "build-00426", "build-00425",
+                                     "build-00424", "build-00423", "build-00422", "build-00421", "build-00420",
+                                     "build-00042"]  # fmt: skip
+        await page.get_by_role("link", name="Clear the filter").click()
+        await expect(page.get_by_label("Name contains")).to_have_value("")
+        await page.get_by_label("Published after").fill("yesterday")
+        await expect(page.get_by_role("alert")).to_contain_text("published_after")
+        await expect(page.get_by_label("Published after")).to_have_attribute("aria-invalid", "true")
+
+
+async def test_hostile_registry__is_shown_as_text(console: Console) -> None:
+    """Markup and characters that turn text round, in every text of a registry: read, never run, never obeyed."""
+    async with console.signed_in("#/repositories/hostile/tags/odd") as page:
+        await settled(page)
+        title = await page.title()
+        row = page.get_by_role("region", name="Labels").get_by_role("row").filter(has_text="onerror")
+        values = row.locator("td")
+        await expect(values.first).to_contain_text(
+            '<img src=x onerror="document.title=1"><script>alert(1)</script>'
+        )
+        await expect(values.first).to_contain_text("⟨U+202E⟩gnp.exe⟨U+2066⟩ {{7*7}} ${7*7}")
+        await expect(page.locator("main img, main script")).to_have_count(0)
+        assert await page.locator('a[href^="javascript"]').count() == 0
+        await console.go(page, "#/repositories/hostile")
+        await settled(page)
+        await expect(page.locator("tbody")).to_contain_text("⟨U+202E⟩gnp.exe")
+        assert "\u202e" not in await page.locator("body").inner_text()
+        assert title == "hostile:odd · Registry indexer"
+        assert HOSTILE_TEXT not in await page.title()
+
+
+async def test_policy__is_in_force(console: Console) -> None:
+    """The browser itself refuses HTML from text, inline scripts, other hosts and frames: not only our care does."""
+    console.expected |= {"refused by the policy", "violates the", "This document requires"}
+    async with console.visit() as page:
+        refused = """async () => {
+          const tried = { refused: [] };
+          addEventListener("securitypolicyviolation", (event) => tried.refused.push(event.violatedDirective));
+          const attempt = async (name, what) => {
+            try { await what(); tried[name] = "done"; } catch (error) { tried[name] = error.name; }
+          };
+          await attempt("html", () => { document.body.innerHTML = "<b>x</b>"; });
+          await attempt("policy", () => trustedTypes.createPolicy("x", { createHTML: (text) => text }));
+          await attempt("host", () => fetch("http://192.0.2.1/"));
+          window.ran = false;
+          const script = document.createElement("script");
+          await attempt("script", () => { script.textContent = "window.ran = true"; document.head.append(script); });
+          tried.ran = window.ran;
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          tried.refused = [...new Set(tried.refused)].sort();
+          return tried;
+        }"""
+        assert await page.evaluate(refused) == {
+            "html": "TypeError", "policy": "TypeError", "host": "TypeError",
+            "script": "TypeError", "ran": False,
+            "refused": ["connect-src", "require-trusted-types-for", "trusted-types"],
+        }  # fmt: skip
+
+
+async def test_audit__proves_an_entry(console: Console, pool: Pool) -> None:
+    """The page itself leads the entry's leaf to the root of the signed checkpoint."""
+    async with console.signed_in("#/audit?occurred_before=2026-01-01T00:10:00Z") as page:
+        await page.get_by_role("button", name="Details of the entry 5").click()
+        await page.get_by_role("button", name="Prove that it is in the log").click()
+        await expect(page.locator(".proof .badge")).to_have_text("proved")
+        await page.get_by_role("button", name="Close").click()
+        await expect(page.locator(".details")).to_have_count(0)
+
+
+async def test_audit__follows_live(console: Console, pool: Pool) -> None:
+    """An entry appears when it is sealed, without asking again."""
+    async with console.signed_in("#/audit") as page:
+        await page.get_by_role("button", name="Follow live").click()
+        await expect(page.locator(".live .badge").first).to_have_text("following")
+        await pool.execute(
+            "INSERT INTO audit_staged (id, occurred_at, recorded_at, repository_id, action, source, tag) "
+            "OVERRIDING SYSTEM VALUE "
+            "SELECT 5000, $1, $1, id, 'tag.created', 'verify', 'seen-live' FROM repository WHERE name = 'other'",
+            at(90),
+        )
+        await seal(pool, limit=1000)
+        SEALED.wake()
+        await expect(page.locator(".live tbody")).to_contain_text("other:seen-live")
+        await page.get_by_role("button", name="Stop following").click()
+        await expect(page.locator(".live")).to_have_count(0)
+
+
+async def test_keyboard__reaches_the_content_and_follows_pages(console: Console) -> None:
+    """The first key press offers to skip the navigation; a new page takes the focus and is announced."""
+    console.expected.add("401")
+    async with console.visit("#/repositories") as page:
+        await settled(page)
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_role("button", name="Skip to the content")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("main")).to_be_focused()
+    async with console.signed_in("#/repositories") as page:
+        await page.get_by_role("link", name="team/app").focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("h1")).to_have_text("team/app")
+        await expect(page.locator("main")).to_be_focused()
+        await expect(page.locator("#live")).to_have_text("team/app")
+
+
+async def test_times__are_of_the_reader_with_utc_at_hand(console: Console) -> None:
+    """A reader in Kolkata sees Kolkata's time and finds UTC by pointing at it."""
+    async with console.signed_in(f"#/repositories/{APP}?name=v1.0.0", timezone_id="Asia/Kolkata") as page:
+        shown = page.locator('time[datetime="2026-01-01T00:10:00.000000Z"]').first
+        await expect(shown).to_have_text("2026-01-01 05:40:00")
+        assert (await shown.get_attribute("title") or "").startswith("2026-01-01 00:10:00 UTC")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 1360), ("light", 390), ("dark", 1920)])
+async def test_pages__pass_axe_in_every_look(console: Console, scheme: str, width: int) -> None:
+    """Dark, narrow and wide: no violation on any page, and no page wider than the window."""
+    viewport = {"width": width, "height": 800}
+    async with console.signed_in(color_scheme=scheme, viewport=viewport) as page:
+        for hash_ in PAGES:
+            await console.go(page, hash_)
+            await settled(page)
+            assert await violations(page) == [], hash_
+            overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert overflow <= 0, hash_
