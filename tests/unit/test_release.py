@@ -45,7 +45,16 @@ SDIST = {
     "indexer/__init__.py",
     "indexer/store/tags.sql",
     "reconciler/__init__.py",
-    *("schema.sql", "README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "pyproject.toml", "PKG-INFO", ".gitignore"),
+    *(
+        "schema.sql",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "NOTICE",
+        "pyproject.toml",
+        "PKG-INFO",
+        ".gitignore",
+    ),
 }
 
 
