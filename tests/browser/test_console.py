@@ -163,7 +163,7 @@ async def test_hostile_registry__is_shown_as_text(console: Console) -> None:
 
 async def test_policy__is_in_force(console: Console) -> None:
     """The browser itself refuses HTML from text, inline scripts, other hosts and frames: not only our care does."""
-    console.expected |= {"refused by the policy", "violates the", "This document requires"}
+    console.expected |= {"401", "refused by the policy", "violates the", "This document requires"}
     async with console.visit() as page:
         refused = """async () => {
           const tried = { refused: [] };
