@@ -386,6 +386,12 @@ def openapi(arguments: list[str]) -> NoReturn:
     become(PYTHON, "-c", write, *arguments)
 
 
+def dashboard(arguments: list[str]) -> NoReturn:
+    """Write the dashboard for Grafana anew, after a change of tools/dashboard.py: deploy/grafana/dashboard.json."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "tools.dashboard", *arguments)
+
+
 def schema(arguments: list[str]) -> NoReturn:
     """Write schema.sql anew, after a change of a migration; --check only compares."""
     ensure_environment(DEV_LOCK)
