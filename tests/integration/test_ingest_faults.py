@@ -204,6 +204,7 @@ async def test_content_that_is_refused_alike__stops_being_blamed(
         "waiting": EVENTS - ALIKE_IN_A_ROW + 1,
         "quarantined": ALIKE_IN_A_ROW - 1,
     }
+    await pool.execute("UPDATE inbox SET retry_at = now() + interval '1 hour' WHERE retry_at IS NOT NULL")
     await put(pool, 1, first=200)
     assert await rounds(worker, 5) == []
     assert (await found(pool))["tags"] == 1
