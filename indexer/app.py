@@ -31,6 +31,7 @@ from indexer.background.gauges import Gauges
 from indexer.background.housekeeping import Housekeeper, Retention
 from indexer.background.loop import WakeEvent
 from indexer.background.service import Service, stop_signals, until_current
+from indexer.cleanup.policies_file import PoliciesLoop
 from indexer.common.errors import ConfigurationError, StoreUnavailable
 from indexer.common.heap import settle
 from indexer.common.named_paths import check_directory, check_log, check_place
@@ -103,6 +104,8 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         feeds = await _feeds(stack, database_url, file, sinks)
         sealed = SealNotifier()
         service = Service(work, program="indexer serve")
+        policies = PoliciesLoop(work, settings.indexer_policies_file, process=service.process)
+        stack.push_async_callback(policies.forget)
         stack.push_async_callback(service.stop)
         stored = WakeEvent()
         writer = InboxWriter(database_url, stored=stored, spool=await _spool(stack, settings))
@@ -124,6 +127,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
             await _start_audit(service, work, settings, stop)
             service.start(Housekeeper(work, _retention(settings)), WakeEvent())
             service.start(Gauges(work), WakeEvent())
+            service.start(policies, WakeEvent())
             service.start(heartbeat, WakeEvent())
             for feed in feeds:
                 stack.enter_context(sealed.rings(feed.wake))

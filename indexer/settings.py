@@ -145,6 +145,9 @@ class Settings:
     """Streams and long polls of ``/api/v1/feed`` that may be open at a time."""
     indexer_feeds_file: Path | None = setting(path, None)
     """TOML file that lists the feeds: receivers of the audit log. See docs/reference/feeds.md."""
+    indexer_policies_file: Path | None = setting(absolute_path, None)
+    """YAML file of policies (docs/reference/policies.md). Read by both programs at start and again within 10 seconds of
+    a change. Unset: no policy is in force."""
     indexer_log_level: str = setting(one_of("debug", "info", "warning", "error"), "info")
     indexer_log_format: str = setting(one_of("auto", "json", "console"), "auto")
     """``auto``: console on a terminal, JSON elsewhere."""

@@ -10,6 +10,8 @@ from prometheus_client import start_http_server
 
 from indexer.background.loop import WakeEvent
 from indexer.background.service import Service, stop_signals
+from indexer.cleanup.loop import PlanningLoop
+from indexer.cleanup.policies_file import PoliciesLoop
 from indexer.common.errors import ConfigurationError
 from indexer.common.heap import settle
 from indexer.common.values import parse_address
@@ -46,6 +48,9 @@ async def run(settings: Settings, *, database_url: str) -> int:
         concurrency = settings.reconciler_concurrency
         parts = (components.pool, components.lookups, components.registry)
         verify, resolve, measure, requested = WakeEvent(), WakeEvent(), WakeEvent(), WakeEvent()
+        policies = PoliciesLoop(components.pool, settings.indexer_policies_file, process=service.process)
+        service.start(policies, WakeEvent())
+        service.start(PlanningLoop(components.pool), WakeEvent())
         service.start(Verifier(*parts, concurrency=concurrency), verify)
         service.start(RequestedVerifier(*parts, concurrency=concurrency), requested)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
@@ -106,6 +111,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
                 await task
         await jobs.stop()
         await service.stop()
+        await policies.forget()
     return 0
 
 

@@ -68,6 +68,11 @@ class Service:
         self._running: list[tuple[Loop, WakeEvent]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def process(self) -> str:
+        """How this process is called: program, host and number."""
+        return self._process
+
     def start(self, loop: Loop, alarm: WakeEvent) -> None:
         """Run a loop from now on."""
         self._running.append((loop, alarm))

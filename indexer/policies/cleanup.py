@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from indexer.policies import rules
-from indexer.policies.facts import Snapshot
+from indexer.policies.facts import ManifestFacts, RepositoryFacts, Snapshot
 from indexer.policies.freed import freed_bytes
 from indexer.policies.limits import Limit, Nominated, braked, holds_repository, within_budget
 from indexer.policies.repository_verdicts import RepositoryCase
@@ -72,7 +72,7 @@ def evaluate(
     the file names in ``in_use``. ``points``: as if the latest instant of every interval were the right one, and no pull
     had been missed; what differs is what rests on weak evidence.
     """
-    with _no_collector():
+    with no_collector():
         return _evaluate(snapshot, policy, now=now, owners=owners, sources=sources, points=points)
 
 
@@ -85,40 +85,109 @@ def _evaluate(
     sources: Sequence[rules.InUseSource],
     points: bool,
 ) -> Evaluation:
-    repositories = sorted(snapshot.repositories, key=lambda each: each.name)
-    cases = [
-        RepositoryCase(snapshot, repository, policy, now=now, sources=sources, points=points)
-        for repository in repositories
-    ]
-    _apply_budget(policy, cases)
-    said = _notes(policy, cases)
+    evaluator = Evaluator(snapshot, policy, now=now, sources=sources, points=points)
     verdicts: list[Verdict] = []
-    going = []
-    tags = deleted = 0
-    while cases:
-        case = (
-            cases.pop()
-        )  # what a repository was judged with is not needed any more, and takes most of the memory
-        found = case.verdicts()
-        lost = sum(each.decision is Decision.DELETE and each.tag is not None for each in found)
-        tags += len(case.repository.tags)
-        deleted += lost
-        going += [case.families.manifests[digest] for digest in case.going]
-        if lost and holds_repository(policy.brake, deleted=lost, tags=len(case.repository.tags)):
-            found = [_held(each) for each in found]
-        verdicts += reversed(found)
-    verdicts.reverse()
-    freed = freed_bytes(going, owners)
+    for repository in sorted(snapshot.repositories, key=lambda each: each.name):
+        verdicts += evaluator.add(repository)
+    for found in evaluator.rest():
+        verdicts += found
+    freed = freed_bytes(evaluator.going, owners)
     return Evaluation(
-        verdicts=tuple(verdicts),
-        brake=braked(policy.brake, deleted=deleted, tags=tags, freed_bytes=freed),
-        freed_bytes=freed,
-        notes=said,
+        verdicts=tuple(verdicts), brake=evaluator.brake(freed), freed_bytes=freed, notes=evaluator.notes()
     )
 
 
+class Evaluator:
+    """An evaluation repository by repository: what is known of one need not be held in memory for the next.
+
+    ``add`` is called with each repository, in the order of names, and returns the verdicts on it; where the policy has
+    a budget it returns none, and ``rest`` yields all of them at the end. Then ``going`` has the manifests that go.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policy: rules.Policy,
+        *,
+        now: datetime,
+        sources: Sequence[rules.InUseSource] = (),
+        points: bool = False,
+    ) -> None:
+        self.going: list[ManifestFacts] = []
+        self.tags = 0
+        """In the scope."""
+        self.deleted = 0
+        """Of these, held by a repository's share or not."""
+        self._snapshot = snapshot
+        self._policy = policy
+        self._now = now
+        self._sources = sources
+        self._points = points
+        self._cases: deque[RepositoryCase] = deque()
+        self._chosen: set[str] = set()
+        self._nearly: set[str] = set()
+        every = [*policy.protect, *policy.keep, *policy.delete]
+        self._by_tags = [
+            rule for rule in every if not isinstance(rule, rules.ProtectInUse | rules.ProtectHeld)
+        ]
+        self._by_version = any(isinstance(rule.tags, Versions) for rule in self._by_tags)
+
+    def add(self, repository: RepositoryFacts) -> list[Verdict]:
+        """Judge a repository."""
+        case = RepositoryCase(
+            self._snapshot,
+            repository,
+            self._policy,
+            now=self._now,
+            sources=self._sources,
+            points=self._points,
+        )
+        self._chosen |= case.rules_that_choose
+        if self._by_version:
+            self._nearly.update(case.nearly_versions())
+        if self._policy.budget is not None:
+            self._cases.append(case)
+            return []
+        return self._verdicts(case)
+
+    def rest(self) -> Iterator[list[Verdict]]:
+        """Yield the verdicts on each repository that waited for the others."""
+        _apply_budget(self._policy, self._cases)
+        while self._cases:  # what a repository was judged with takes most of the memory
+            yield self._verdicts(self._cases.popleft())
+
+    def brake(self, freed: int) -> tuple[Limit, ...]:
+        """Return the limits that all of it is beyond; ``freed``: bytes."""
+        return braked(self._policy.brake, deleted=self.deleted, tags=self.tags, freed_bytes=freed)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what whoever wrote it may not have meant: rules without a tag, names that are nearly versions."""
+        found = [
+            f"rule {rule.id} chooses no tag in the whole scope"
+            for rule in self._by_tags
+            if rule.id not in self._chosen
+        ]
+        nearly = sorted(self._nearly)
+        if nearly:
+            named = ", ".join(nearly[:3]) + (", …" if len(nearly) > 3 else "")  # noqa: PLR2004 - enough to understand
+            found.append(
+                f"{len(nearly)} tags look like versions and are none (three numbers, as 1.2.3): {named}"
+            )
+        return tuple(found)
+
+    def _verdicts(self, case: RepositoryCase) -> list[Verdict]:
+        found = case.verdicts()
+        lost = sum(each.decision is Decision.DELETE and each.tag is not None for each in found)
+        self.tags += len(case.repository.tags)
+        self.deleted += lost
+        self.going += [case.families.manifests[digest] for digest in case.going]
+        if lost and holds_repository(self._policy.brake, deleted=lost, tags=len(case.repository.tags)):
+            found = [_held(each) for each in found]
+        return found
+
+
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Keep Python from looking for circles: none are made here, and it would go through all facts again and again."""
     was_on = gc.isenabled()
     gc.disable()
@@ -142,23 +211,7 @@ def plan_id(policies_sha256: str, policy_id: str, *, position: int, now: datetim
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _notes(policy: rules.Policy, cases: Sequence[RepositoryCase]) -> tuple[str, ...]:
-    """Return what whoever wrote a policy may not have meant: rules without a tag, tags that nearly are versions."""
-    chosen = {name for case in cases for name in case.rules_that_choose}
-    every = [*policy.protect, *policy.keep, *policy.delete]
-    by_tags = [rule for rule in every if not isinstance(rule, rules.ProtectInUse | rules.ProtectHeld)]
-    found = [f"rule {rule.id} chooses no tag in the whole scope" for rule in by_tags if rule.id not in chosen]
-    if any(isinstance(rule.tags, Versions) for rule in by_tags):
-        nearly = sorted({name for case in cases for name in case.nearly_versions()})
-        if nearly:
-            named = ", ".join(nearly[:3]) + (", …" if len(nearly) > 3 else "")  # noqa: PLR2004 - enough to understand
-            found.append(
-                f"{len(nearly)} tags look like versions and are none (three numbers, as 1.2.3): {named}"
-            )
-    return tuple(found)
-
-
-def _apply_budget(policy: rules.Policy, cases: Sequence[RepositoryCase]) -> None:
+def _apply_budget(policy: rules.Policy, cases: Collection[RepositoryCase]) -> None:
     if policy.budget is None:
         return
     nominated = [

@@ -20,6 +20,7 @@ class LockKey(IntEnum):
     RETENTION = 0x6B656570  # "keep"
     REINDEXING = 0x7061636B  # "pack"
     PUSHING = 0x70757368  # "push"
+    PLANNING = 0x706C6E67  # "plng"
 
 
 @asynccontextmanager

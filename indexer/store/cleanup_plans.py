@@ -321,6 +321,17 @@ def _of_plan(plan: StoredPlan) -> dict[str, object]:
     }
 
 
+async def record_plan(connection: Connection, *, plan: StoredPlan, operator: Operator | None) -> None:
+    """Stage the audit entry of a new plan. No operator: the daemon made it."""
+    await record_action(
+        connection,
+        action=AuditAction.CLEANUP_PLANNED,
+        operator=operator,
+        at=plan.made_at,
+        detail=_of_plan(plan),
+    )
+
+
 async def approvals_of(connection: Connection, *, plan_ids: Iterable[str]) -> list[StoredApproval]:
     """Return the approvals of some plans, oldest first."""
     rows = await connection.fetch(SQL["approvals_of"], list(plan_ids))
@@ -358,7 +369,7 @@ async def standing(connection: Connection, *, now: datetime) -> list[Standing]:
     if file is None:
         return []
     readings = await policies_in_force.readings(connection, now=now)
-    differing = policies_in_force.differing(readings) is not None
+    differing = policies_in_force.differing(readings, file) is not None
     in_force, policies = file.as_plans_have_it(), file.policies()
     under = bytes.fromhex(file.sha256)
     rows = await connection.fetch(SQL["plans_under"], under, file.since, ENGINE)
@@ -430,6 +441,8 @@ async def changed_since(connection: Connection, *, due: Planned, since: datetime
         points_to = await connection.fetchval(SQL["tag_points_to"], due.repository, due.tag)
         if points_to != packed:
             return "the tag points to something else by now, or is gone"
+    elif await connection.fetchval(SQL["has_tags"], due.repository, packed):
+        return "a tag points to it"
     if await holds.holds_any(
         connection, repository=due.repository, tag=due.tag, digest=due.digest, since=since
     ):
@@ -481,7 +494,7 @@ async def put_planned(connection: Connection, *, policy: str, at: datetime, plan
 async def cancel_planned(
     connection: Connection, *, at: datetime, cancelled: Sequence[tuple[int, bool, str]]
 ) -> int:
-    """End what is planned, by id: whether it is a near miss, and why. Return how many were open."""
+    """End what is planned, by id: whether it is a near miss, and why; with audit entries. Return how many were open."""
     rows = await connection.fetch(
         SQL["end_planned"],
         [number for number, _, _ in cancelled],
@@ -489,12 +502,20 @@ async def cancel_planned(
         ["near_miss" if near else "cancelled" for _, near, _ in cancelled],
         [because for _, _, because in cancelled],
     )
-    return len(rows)
+    return await _recorded(connection, rows)
 
 
 async def cancel_planned_of_others(connection: Connection, *, policies: Iterable[str], at: datetime) -> int:
-    """End what other policies than these planned."""
-    return len(await connection.fetch(SQL["end_planned_of_others"], list(policies), at))
+    """End what other policies than these planned, with audit entries."""
+    return await _recorded(
+        connection, await connection.fetch(SQL["end_planned_of_others"], list(policies), at)
+    )
+
+
+async def _recorded(connection: Connection, rows: Sequence[Any]) -> int:
+    if rows:
+        await connection.execute(SQL["record_ended"], [row["id"] for row in rows])
+    return len(rows)
 
 
 async def mark_done(connection: Connection, *, planned_id: int, at: datetime) -> bool:

@@ -83,19 +83,25 @@ async def in_force(connection: Connection) -> FileInForce | None:
 
 
 async def put_in_force(
-    connection: Connection, *, content: bytes, at: datetime, by: Operator | None, unless_read: bool = False
+    connection: Connection,
+    *,
+    content: bytes,
+    at: datetime,
+    by: Operator | None,
+    unless_read_besides: str | None = None,
 ) -> bool:
     """Put bytes in force, in the caller's transaction, if others are; tell whether they were.
 
-    ``unless_read``: not where another running program reads what is in force. The caller has found the bytes valid.
+    ``unless_read_besides``: a process; not where another running one reads what is in force. The caller has found the
+    bytes valid.
     """
     await connection.execute(SQL["lock"], LOCK)
     before, sha256 = await in_force(connection), sha256_of(content)
     if sha256 == (sha256_of(NOTHING) if before is None else before.sha256):
         return False
-    if unless_read and before is not None:
+    if unless_read_besides is not None and before is not None:
         found = await readings(connection, now=at)
-        if any(each.sha256 == before.sha256 for each in found):
+        if any(each.sha256 == before.sha256 and each.process != unless_read_besides for each in found):
             return False
     await connection.execute(SQL["put_in_force"], at, bytes.fromhex(sha256), content)
     detail = {
@@ -126,10 +132,22 @@ async def readings(connection: Connection, *, now: datetime) -> list[Reading]:
     return [Reading(**{**dict(row), "sha256": row["sha256"].hex()}) for row in rows]
 
 
-def differing(found: Sequence[Reading]) -> str | None:
-    """Return how programs differ in what they read, in a sentence; None where they agree."""
-    if len({each.sha256 for each in found}) < 2:  # noqa: PLR2004 - they agree
+def differing(found: Sequence[Reading], file: FileInForce | None) -> str | None:
+    """Return how programs differ in what they read, or from what is in force, in a sentence; None where they agree.
+
+    What they refuse together does not differ: then what was in force stays.
+    """
+    in_force = sha256_of(NOTHING) if file is None else file.sha256
+    read = {each.sha256 for each in found}
+    valid = {each.sha256 for each in found if each.error is None}
+    if len(read) <= 1 and valid <= {in_force}:
         return None
+    if len(read) == 1:
+        return (
+            f"other policies are in force (sha256 {in_force[:12]}) than "
+            f"{', '.join(each.process for each in found)} read (sha256 {found[0].sha256[:12]}); nothing acts until "
+            "they agree"
+        )
     said = "; ".join(
         f"{each.process} reads {'no file' if each.file is None else each.file} (sha256 {each.sha256[:12]})"
         for each in found

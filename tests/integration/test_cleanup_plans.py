@@ -176,9 +176,18 @@ async def test_programs__that_read_different_bytes_stop_everything(pool: Pool) -
         await cleanup_plans.confirm_plan(held, plan_id="p1", at=NOW, parts=())
         assert (["policies_differ"], []) == (await refusals(held, NOW), await due(held, NOW))
         found = await policies_in_force.readings(held, now=NOW)
-        assert "nothing acts until they agree" in (policies_in_force.differing(found) or "")
+        file_in_force = await policies_in_force.in_force(held)
+        assert "nothing acts until they agree" in (policies_in_force.differing(found, file_in_force) or "")
         await policies_in_force.forget_reading(held, process="run")
         assert ["one"] == await due(held, NOW)
+        await policies_in_force.note_reading(
+            held, process="serve", at=NOW, file="f", sha256="00" * 32, error=None
+        )
+        assert ["policies_differ"] == await refusals(held, NOW), "it reads something else than is in force"
+        await policies_in_force.note_reading(
+            held, process="serve", at=NOW, file="f", sha256="00" * 32, error="f:1: wrong"
+        )
+        assert [None] == await refusals(held, NOW), "what is wrong changes nothing"
 
 
 async def test_put_in_force__not_against_another_running_program(pool: Pool) -> None:
@@ -189,7 +198,7 @@ async def test_put_in_force__not_against_another_running_program(pool: Pool) -> 
         await policies_in_force.note_reading(
             held, process="serve", at=NOW, file="f", sha256=sha256, error=None
         )
-        other: dict[str, Any] = {"content": file("enforce"), "by": None, "unless_read": True}
+        other: dict[str, Any] = {"content": file("enforce"), "by": None, "unless_read_besides": "run"}
         assert not await policies_in_force.put_in_force(held, at=NOW, **other)
         assert await policies_in_force.put_in_force(held, at=NOW + timedelta(minutes=1), **other)
 

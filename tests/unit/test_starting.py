@@ -81,6 +81,7 @@ LOADS = {
     "reconciler status": ASKING,
     "reconciler once": REGISTRY,
     "reconciler plan": REGISTRY,
+    "reconciler cleanup status": ASKING,
     "reconciler checkpoint push": REGISTRY,
 }
 """Every verb that comes to an end without a database, and what it loads until it finds that there is none."""

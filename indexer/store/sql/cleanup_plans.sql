@@ -122,8 +122,8 @@ WHERE ended_at IS NULL AND policy <> ALL($1::text[])
 RETURNING id
 
 -- name: due
--- What is open, due at $2, and deleted by plans $1 (policies $3, one for each plan), at most $4, in order.
-SELECT DISTINCT ON (p.due_at, p.id)
+-- What is open, due at $2, and deleted by plans $1 (policies $3, one for each plan), at most $4, tags first.
+SELECT DISTINCT ON (p.due_at, p.tag = '', p.id)
        p.id, p.first_at, p.due_at, r.name AS repository, p.policy, p.tag, p.digest, p.rule, p.reason, v.plan_id,
        v.shown ->> 'text' AS text
 FROM unnest($1::text[], $3::text[]) AS ok (plan_id, policy)
@@ -131,7 +131,26 @@ JOIN cleanup_planned AS p ON p.policy = ok.policy AND p.ended_at IS NULL AND p.d
 JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.repository_id = p.repository_id
      AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
 JOIN repository AS r ON r.id = p.repository_id
-ORDER BY p.due_at, p.id, v.plan_id LIMIT $4
+ORDER BY p.due_at, p.tag = '', p.id, v.plan_id LIMIT $4
+
+-- name: record_ended
+-- Stages an entry for each of planned rows $1, which were cancelled.
+INSERT INTO audit_staged (occurred_at, recorded_at, action, source, repository_id, tag, content_id, detail)
+SELECT p.ended_at, p.ended_at,
+       CASE p.outcome WHEN 'near_miss' THEN 'cleanup.near_miss'::audit_action ELSE 'cleanup.cancelled'::audit_action END,
+       'policy', p.repository_id, nullif(p.tag, ''), m.id,
+       jsonb_strip_nulls(jsonb_build_object(
+           'policy', p.policy, 'rule', p.rule, 'because', p.because,
+           'first_at', to_char(p.first_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')))
+FROM cleanup_planned AS p LEFT JOIN manifest AS m ON m.digest = p.digest
+WHERE p.id = ANY($1::bigint[]) AND p.outcome IN ('cancelled', 'near_miss') ORDER BY p.id
+
+-- name: has_tags
+-- Whether a tag of repository $1 points to manifest $2.
+SELECT EXISTS (
+    SELECT FROM repository AS r JOIN manifest AS m ON m.digest = $2
+    JOIN tag AS t ON t.repository_id = r.id AND t.manifest_id = m.id WHERE r.name = $1
+)
 
 -- name: planned_counts
 -- How much is planned and open, how much of it is due at $1, and when the next is.

@@ -1,0 +1,231 @@
+"""The verbs of ``reconciler cleanup`` that change nothing in the registry: plan, approve, reject, status, replay."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from datetime import UTC, datetime
+from json import dumps as json_dumps
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+
+from indexer.commands.common import AsJson, Config, operator, read_settings, with_database
+from indexer.common import exit_codes
+from indexer.common.errors import ConfigurationError
+from indexer.common.rfc3339 import format_time
+from indexer.common.terminal import write_lines
+
+if TYPE_CHECKING:
+    from indexer.cleanup.planning import Made
+    from indexer.store.pool import Connection
+
+app = cyclopts.App(name="cleanup", help="Plan, approve and review the deletion of old tags and manifests.")
+
+Reason = Annotated[str | None, cyclopts.Parameter(help="Why; it goes into the audit log.")]
+PlanId = Annotated[str, cyclopts.Parameter(help="The plan's id, as `cleanup plan` printed it.")]
+Yes = Annotated[bool, cyclopts.Parameter(negative=(), help="Do it without asking.")]
+
+
+@app.command(name="plan")
+def cleanup_plan(
+    *,
+    repository: Annotated[
+        list[str] | None,
+        cyclopts.Parameter(
+            negative=(), consume_multiple=True, help="Show only these. The plan is about the whole scope."
+        ),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        cyclopts.Parameter(negative=(), consume_multiple=True, help="Only these policies; default: all."),
+    ] = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Show what policies would delete now, and why everything else stays. Deletes nothing; keeps the plan on record.
+
+    Exit 0: nothing would go; 2: something would; 3: a brake stops it; 1: failed.
+    """
+    from indexer.cleanup.planning import make_plan, plan_json  # noqa: PLC0415
+    from indexer.cleanup.policies_file import take_in_force  # noqa: PLC0415
+
+    settings = read_settings(config, logs=False)
+
+    async def work(connection: Connection) -> int:
+        asked = operator("reconciler cleanup plan")
+        file = await take_in_force(connection, settings.indexer_policies_file, operator=asked)
+        policies = file.policies()
+        _check_policies(policy, [each.id for each in policies.cleanup])
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
+            show = _Shown(spool, None if repository is None else frozenset(repository), as_json=json)
+            made = await make_plan(
+                connection,
+                policies,
+                now=datetime.now(UTC),
+                operator=asked,
+                policy_ids=policy,
+                show=show.take,
+            )
+            spool.seek(0)
+            if json:
+                _write_json(plan_json(made), spool)
+            else:
+                for line in spool:
+                    write_lines([line.rstrip("\n")])
+                _print_plan(made)
+        if made.braked:
+            return exit_codes.BRAKE
+        return exit_codes.WOULD_CHANGE if made.would_delete else 0
+
+    return with_database(config, work)
+
+
+def _check_policies(wanted: list[str] | None, known: list[str]) -> None:
+    for name in wanted or ():
+        if name not in known:
+            raise ConfigurationError(
+                f"--policy {name}: no policy of that id is in force, only {', '.join(known) or 'none'}"
+            )
+
+
+class _Shown:
+    """Verdicts on their way to the output: a registry has more than memory should hold."""
+
+    def __init__(self, spool: IO[str], repositories: frozenset[str] | None, *, as_json: bool) -> None:
+        self._spool = spool
+        self._repositories = repositories
+        self._as_json = as_json
+
+    def take(self, verdict: dict[str, Any]) -> None:
+        """Write one verdict as a line."""
+        if self._repositories is not None and verdict["repository"] not in self._repositories:
+            return
+        if self._as_json:
+            self._spool.write(json_dumps(verdict) + "\n")
+        elif verdict["decision"] != "keep" or self._repositories is not None:
+            self._spool.write(_line(verdict) + "\n")
+
+
+def _line(verdict: dict[str, Any]) -> str:
+    tag, digest = verdict["tag"], verdict["digest"]
+    name = f"{verdict['repository']}:{tag}" if tag else f"{verdict['repository']}@{digest}"
+    when = f" [{verdict['expires_at']}]" if verdict["expires_at"] else ""
+    return f"{verdict['decision']:<6} {name}{when}  {verdict['text']}"
+
+
+def _write_json(head: dict[str, Any], verdicts: IO[str]) -> None:
+    """Write one object, the verdicts as they come."""
+    text = json_dumps(head)
+    sys.stdout.write(text[:-1] + ', "verdicts": [')
+    for number, line in enumerate(verdicts):
+        sys.stdout.write((", " if number else "") + line.rstrip("\n"))
+    sys.stdout.write("]}\n")
+
+
+def _print_plan(made: Made) -> None:
+    from indexer.cleanup.planning import outcome_json  # noqa: PLC0415
+
+    for outcome in made.outcomes:
+        found = outcome_json(outcome)
+        write_lines(
+            [
+                (
+                    f"policy {found['id']} ({found['mode']}): {found['delete']} to delete, {found['hold']} held, "
+                    f"{found['keep']} kept; frees {found['freed_bytes']} bytes once manifests are unlinked and "
+                    "garbage is collected"
+                ),
+                *(f"  brake: {text}" for text in found["brake"]),
+                *(f"  note: {text}" for text in found["notes"]),
+            ]
+        )
+    write_lines([f"plan {made.plan.id} as of {format_time(made.as_of)}"])
+
+
+@app.command(name="approve")
+def cleanup_approve(
+    plan: PlanId,
+    /,
+    *,
+    yes: Yes = False,
+    reason: Reason = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Approve a plan. With `propose` it may then be carried out; with `enforce` all plans under the same policies may.
+
+    Exit 0: approved; 1: there is no such plan, or it cannot be approved; 3: it is beyond its brake.
+    """
+    return _decide(plan, "approve", yes=yes, reason=reason, config=config, json=json)
+
+
+@app.command(name="reject")
+def cleanup_reject(
+    plan: PlanId,
+    /,
+    *,
+    yes: Yes = False,
+    reason: Reason = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Reject a plan: it is never carried out, and an approval of it ends.
+
+    Exit 0: rejected; 1: there is no such plan.
+    """
+    return _decide(plan, "reject", yes=yes, reason=reason, config=config, json=json)
+
+
+def _decide(plan_id: str, what: str, *, yes: bool, reason: str | None, config: Config, json: bool) -> int:
+    from indexer.cleanup.approving import approve, reject  # noqa: PLC0415
+
+    if not yes and not _says_yes(f"{what} plan {plan_id}?"):
+        sys.stderr.write(f"reconciler: nothing was done: `cleanup {what}` needs --yes\n")
+        return exit_codes.USAGE
+
+    async def work(connection: Connection) -> int:
+        decide = approve if what == "approve" else reject
+        asked = operator(f"reconciler cleanup {what}")
+        refused = await decide(
+            connection, plan_id=plan_id, at=datetime.now(UTC), operator=asked, reason=reason
+        )
+        done = {"plan_id": plan_id, "done": refused is None, "code": None, "text": None}
+        if refused is not None:
+            done |= {"code": refused.code, "text": refused.text}
+        word = "approved" if what == "approve" else "rejected"
+        if json:
+            sys.stdout.write(json_dumps(done) + "\n")
+        elif refused is None:
+            write_lines([f"plan {plan_id} is {word}"])
+        else:
+            sys.stderr.write(f"reconciler: {refused.text}\n")
+        if refused is None:
+            return 0
+        return exit_codes.BRAKE if refused.code == "blocked.brake" else exit_codes.FAILED
+
+    return with_database(config, work)
+
+
+def _says_yes(question: str) -> bool:
+    """Ask on a terminal; without one the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+@app.command(name="status")
+def cleanup_status(*, config: Config = None, json: AsJson = False) -> int:
+    """Show what the next cleanup run would do: how each policy stands, what is planned, and when it is due."""
+    from indexer.cleanup.status import status_json, status_lines  # noqa: PLC0415
+
+    async def work(connection: Connection) -> int:
+        found = await status_json(connection, now=datetime.now(UTC))
+        if json:
+            sys.stdout.write(json_dumps(found) + "\n")
+        else:
+            write_lines(status_lines(found))
+        return 0
+
+    return with_database(config, work)

@@ -1,0 +1,394 @@
+"""Facts of cleanup from the database: times as intervals, families, pulls, gaps; and plans made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from indexer.cleanup.planning import Made, make_plan, plan_json
+from indexer.oci.digest import digest_to_bytes
+from indexer.oci.reference import TagName
+from indexer.policies.facts import ManifestFacts, Past, Pull, RepositoryFacts, TagFacts
+from indexer.policies.intervals import LONG_AGO, exactly
+from indexer.store import cleanup_facts, cleanup_plans, holds, in_use, policies_in_force
+from indexer.store.cleanup_facts import Wanted
+from indexer.store.operators import Operator
+from indexer.store.pool import Connection, Pool, connection
+from tests.fixtures.cleanup_rows import NOW, SINCE, Rows, ago, d
+
+ANN = Operator(name="ann", host="here", command="reconciler cleanup plan")
+HOUR = timedelta(hours=1)
+EVERYTHING = Wanted(configs=True, annotations=("ttl",), history=True, by_tag=True, pulls_since=ago(90))
+
+
+async def facts_of(
+    held: Connection, wanted: Wanted = EVERYTHING, *, name: str = "team/app"
+) -> RepositoryFacts:
+    rows = await cleanup_facts.list_repositories(held, names=[name])
+    known = await cleanup_facts.known(held, now=NOW)
+    (found,) = await cleanup_facts.load_facts(
+        held, repositories=rows, wanted=wanted, suspected_at=known.suspected_at
+    )
+    return found
+
+
+def tag_of(facts: RepositoryFacts, name: str) -> TagFacts:
+    return next(each for each in facts.tags if each.name == name)
+
+
+def manifest_of(facts: RepositoryFacts, name: str) -> ManifestFacts:
+    return next(each for each in facts.manifests if each.digest == d(name))
+
+
+async def test_times__are_as_wide_as_what_is_known(pool: Pool) -> None:
+    """An event is exact; the storage's time and a first observation are the latest; an image's own time is not used."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        await rows.tag("event", "a", ago(10))
+        await rows.tag("again", "a", ago(10), named=ago(3))
+        await rows.tag("storage", "b", ago(10), source="storage")
+        await rows.tag("seen", "c", ago(10), source="first-seen", not_before=ago(11))
+        await rows.tag("config", "d", ago(900), source="image-config", first_seen=ago(5))
+        await rows.tag("new", "e", ago(10), verified=False, named=ago(9))
+        facts = await facts_of(held)
+        assert exactly(ago(10)) == tag_of(facts, "event").pushed
+        assert exactly(ago(3)) == tag_of(facts, "again").pushed
+        assert (LONG_AGO, ago(10)) == tag_of(facts, "storage").pushed[:2]
+        assert (ago(11), ago(10)) == tag_of(facts, "seen").pushed[:2]
+        assert (LONG_AGO, ago(5)) == tag_of(facts, "config").pushed[:2]
+        assert [ago(9)] == [each.unverified_since for each in facts.tags if each.unverified_since]
+        assert (LONG_AGO, ago(10)) == manifest_of(facts, "a").pushed[:2], "no event names who pushed it"
+
+
+async def test_history__of_tags_and_of_manifests(pool: Pool) -> None:
+    """A tag that moved says since when; what it left says since when it has no tag, and which it had."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        await rows.manifest("old")
+        await rows.manifest("older")
+        await rows.tag("latest", "new", ago(10))
+        await rows.pointed("latest", "old", since=ago(30), until=ago(10))
+        await rows.pointed(
+            "latest", "older", since=ago(60), until=ago(30), source="first-seen", not_before=ago(31)
+        )
+        await rows.pointed("v1", "older", since=ago(60), until=ago(50))
+        facts = await facts_of(held)
+        assert exactly(ago(10)) == tag_of(facts, "latest").moved
+        old, older = manifest_of(facts, "old"), manifest_of(facts, "older")
+        assert (exactly(ago(10)), ("latest",)) == (old.untagged, old.was_tagged)
+        assert (ago(31), ago(30)) == (older.untagged or exactly(NOW))[:2]
+        assert ("latest", "v1") == older.was_tagged
+        assert Past(d("old"), exactly(ago(10))) in facts.history["latest"]
+        assert {} == (await facts_of(held, Wanted())).history
+
+
+async def test_families__and_what_cannot_be_read(pool: Pool) -> None:
+    """Children, subjects, configs and annotations are known, and whether a manifest's content is."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        await rows.manifest("amd64")
+        await rows.manifest("gone", deleted=ago(3))
+        await rows.manifest("index", children=["amd64", "gone"], annotations={"ttl": "3w", "x": "y"})
+        subject = digest_to_bytes(d("index"))
+        await rows.manifest("sbom", subject_digest=subject, config_digest=digest_to_bytes(d("cfg")))
+        await rows.manifest("orphan", subject_digest=digest_to_bytes(d("gone")))
+        await rows.manifest("announced", content="announced")
+        await rows.manifest("half", content="partly-read", unread=["labels"])
+        await rows.manifest("odd", content="partly-read", unread=["subject"])
+        await rows.tag("v1", "index", ago(10))
+        facts = await facts_of(held)
+        assert (d("amd64"),) == manifest_of(facts, "index").children
+        assert {"ttl": "3w"} == manifest_of(facts, "index").annotations
+        assert (d("index"), d("cfg")) == (
+            manifest_of(facts, "sbom").subject,
+            manifest_of(facts, "sbom").config,
+        )
+        assert {d("gone"): exactly(ago(3))} == facts.gone
+        unreadable = {each.digest for each in facts.manifests if not each.readable}
+        assert {d("announced"), d("odd")} == unreadable
+
+
+async def test_pulls__by_whom_only_where_a_policy_asks(pool: Pool) -> None:
+    """Without a rule that ignores anybody the last pull is enough; with one, what no entry tells of counts."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        await rows.tag("v1", "a", ago(50))
+        await held.execute("UPDATE repository_manifest SET last_pulled_at = $1, pull_count = 7", ago(2))
+        assert [Pull(d("a"), ago(2), 7)] == (await facts_of(held, Wanted())).pulls
+        await held.execute(
+            "INSERT INTO actor (name) VALUES ('trivy');"
+            "INSERT INTO client (key, address, host, method, user_agent) VALUES ('c', '10.0.0.1', '', '', '')"
+        )
+        await held.execute(
+            "INSERT INTO audit_staged (occurred_at, recorded_at, content_id, repository_id, actor_id, client_id,"
+            " action, source, tag, detail)"
+            " SELECT $1, $1, m.id, r.id, a.id, c.id, 'manifest.pulled', 'notification', 'v1', '{\"pulls\": 6}'"
+            " FROM manifest AS m, repository AS r, actor AS a, client AS c",
+            ago(2),
+        )
+        wanted = Wanted(pulls_since=ago(90))
+        assert [Pull(d("a"), ago(2), 6, "v1", "trivy", "10.0.0.1")] == (await facts_of(held, wanted)).pulls
+        await held.execute("UPDATE repository_manifest SET last_checked_at = $1", ago(1))
+        found = (await facts_of(held, wanted)).pulls
+        assert Pull(d("a"), ago(1), 7) in found, "nobody knows by whom"
+
+
+async def test_coverage__knows_its_first_day_and_its_gaps(pool: Pool) -> None:
+    """Pulls are known since the registry announced one; losses, a receiver that is away and a full inbox are gaps."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin(pulls_since=None)
+        assert (await cleanup_facts.known(held, now=NOW)).coverage.pulls_since is None
+        await held.execute(
+            "INSERT INTO registry_trait (trait, holds, because, changed_at, observed_at)"
+            " VALUES ('announces_pulls', true, '', $1, $1)",
+            ago(20),
+        )
+        await held.execute(
+            "INSERT INTO loss_interval (from_at, to_at, instance_id, state, needs_reconcile, because)"
+            " SELECT $1, $2, id, 'unknown', true, 'we were down' FROM registry_instance",
+            ago(6),
+            ago(5),
+        )
+        known = await cleanup_facts.known(held, now=NOW)
+        assert (ago(20), ago(5)) == (known.coverage.pulls_since, known.suspected_at)
+        assert [(ago(6), ago(5), "we were down")] == known.coverage.gaps
+        assert ago(5) == known.coverage.latest_gap(NOW).to_at
+        later = await cleanup_facts.known(held, now=NOW + HOUR)
+        assert NOW == later.coverage.gaps[-1].from_at
+        assert later.coverage.gaps[-1].to_at is None
+
+
+async def test_incomplete__until_it_was_compared(pool: Pool) -> None:
+    """A repository that no reconcile compared is not known in full, unless it came after one; a loss ends that."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        await rows.repository("team/app", reconciled=False)
+        await rows.tag("v1", "a", ago(10))
+        assert "never compared" in ((await facts_of(held)).incomplete or "")
+        await held.execute(
+            "INSERT INTO reconcile_run (started_at, finished_at, mode, outcome) VALUES ($1, $1, 'run', 'complete')",
+            SINCE - HOUR,
+        )
+        assert (await facts_of(held)).incomplete is None
+        await held.execute(
+            "INSERT INTO loss_interval (from_at, to_at, instance_id, state, needs_reconcile, because)"
+            " SELECT $1, $2, id, 'unknown', true, '' FROM registry_instance",
+            ago(6),
+            ago(5),
+        )
+        assert "may have been lost" in ((await facts_of(held)).incomplete or "")
+
+
+# --- plans -----------------------------------------------------------------------------------------------
+
+BRAKE = "brake: {tags: 100, share: 100%, repository_share: 100%}"
+
+
+def file(
+    mode: str, rules: str = 'delete: [{id: old, tags: {glob: ["pr-*"]}, older: {pushed: 30d}}]'
+) -> bytes:
+    return f"""version: 1
+cleanup:
+  - id: a
+    mode: {mode}
+    scope: {{repositories: {{any: ["**"]}}}}
+    undo: {{pending: 7d, unlink_after: 2d}}
+    {BRAKE}
+    {rules}
+""".encode()
+
+
+async def planned(
+    held: Connection, content: bytes, *, at: datetime = NOW
+) -> tuple[Made, list[Mapping[str, Any]]]:
+    await held.execute("UPDATE receiver_session SET heartbeat_at = $1", at)
+    await policies_in_force.put_in_force(held, content=content, at=min(at, NOW), by=None)
+    in_force = await policies_in_force.in_force(held)
+    assert in_force is not None
+    shown: list[Mapping[str, Any]] = []
+    made = await make_plan(held, in_force.policies(), now=at, operator=ANN, show=shown.append)
+    return made, shown
+
+
+async def two_old_tags(held: Connection) -> Rows:
+    rows = Rows(held)
+    await rows.begin()
+    await rows.manifest("one", layers=[("shared", 1000), ("own", 50)])
+    await rows.manifest("two", layers=[("shared", 1000)])
+    await rows.tag("pr-1", "one", ago(40))
+    await rows.tag("pr-2", "two", ago(40))
+    await rows.tag("v1", "three", ago(400))
+    return rows
+
+
+def said(shown: list[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    return {each["tag"] or each["digest"]: (each["decision"], each["reason"]) for each in shown}
+
+
+async def test_plan__says_what_goes_and_why_the_rest_stays(pool: Pool) -> None:
+    """Every tag has its verdict, and what goes frees shared layers once, as a set."""
+    async with connection(pool) as held:
+        await two_old_tags(held)
+        made, shown = await planned(held, file("preview"))
+        assert {
+            "pr-1": ("delete", "delete.old"),
+            "pr-2": ("delete", "delete.old"),
+            "v1": ("keep", "keep.no_delete_rule"),
+            d("one"): ("delete", "delete.old"),
+            d("two"): ("delete", "delete.old"),
+        } == said(shown)
+        found = plan_json(made)
+        assert {"keep": 1, "delete": 4, "hold": 0, "freed_bytes": 1070} == found["summary"]
+        assert made.plan.id == found["plan_id"]
+        (first, *_) = [each for each in shown if each["tag"] == "pr-1"]
+        assert NOW + timedelta(days=7) == datetime.fromisoformat(first["expires_at"])
+        assert "rule old deletes it" in first["text"]
+        assert [] == await cleanup_plans.open_planned(held, policies=["a"]), "preview plans nothing"
+
+
+async def test_plan__of_the_same_is_the_same(pool: Pool) -> None:
+    """An evaluation that comes to the same confirms the plan; one that deletes something else is another."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        first, _ = await planned(held, file("propose"))
+        second, _ = await planned(held, file("propose"), at=NOW + HOUR)
+        assert (True, False, first.plan.id) == (first.new, second.new, second.plan.id)
+        assert NOW + HOUR == second.plan.confirmed_at
+        await rows.tag("pr-3", "four", ago(50))
+        third, _ = await planned(held, file("propose"), at=NOW + 2 * HOUR)
+        assert third.plan.id != first.plan.id
+        entries = await held.fetch(
+            "SELECT action::text, detail FROM audit_staged WHERE action = 'cleanup.planned'"
+        )
+        assert [first.plan.id, third.plan.id] == [row["detail"]["plan"] for row in entries]
+
+
+async def test_pending__is_cancelled_by_use_and_by_a_move(pool: Pool) -> None:
+    """What is pulled or moved while it waits is not planned any more: a near miss, with its entry in the log."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        await rows.tag("pr-3", "three", ago(50))
+        policy = "keep: [{id: used, pulled: {within: 20d}}]\n    "
+        content = file(
+            "propose", policy + 'delete: [{id: old, tags: {glob: ["pr-*"]}, older: {pushed: 30d}}]'
+        )
+        await planned(held, content)
+        waiting = await cleanup_plans.open_planned(held, policies=["a"])
+        assert {"pr-1", "pr-2", "pr-3"} == {each.tag for each in waiting}, "manifests wait for their tags"
+        assert {NOW + timedelta(days=7)} == {each.due_at for each in waiting}
+        later = NOW + timedelta(days=1)
+        await held.execute(
+            "UPDATE repository_manifest SET last_pulled_at = $1 WHERE manifest_id = $2",
+            later,
+            rows.manifests["one"],
+        )
+        await held.execute("UPDATE tag SET manifest_id = $1 WHERE name = 'pr-2'", rows.manifests["three"])
+        made, _ = await planned(held, content, at=later)
+        assert (2, 2) == (made.cancelled, made.near_misses)
+        entries = await held.fetch(
+            "SELECT tag, detail ->> 'because' AS because FROM audit_staged WHERE action = 'cleanup.near_miss'"
+            " ORDER BY tag"
+        )
+        assert ["pr-1", "pr-2"] == [row["tag"] for row in entries]
+        assert "pulled 2026-11-30" in entries[0]["because"]
+        assert "something else" in entries[1]["because"]
+        left = {each.tag: each.first_at for each in await cleanup_plans.open_planned(held, policies=["a"])}
+        assert NOW == left[TagName("pr-3")]
+        assert later == left[TagName("pr-2")], "planned anew, at what it points to now"
+
+
+async def test_manifests__wait_for_their_tags(pool: Pool) -> None:
+    """A manifest whose last tag cleanup deleted waits for unlink_after, and goes by that rule, unless it is pulled."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        await planned(held, file("propose"))
+        done_at = NOW + timedelta(days=7)
+        for each in await cleanup_plans.open_planned(held, policies=["a"]):
+            await cleanup_plans.mark_done(held, planned_id=each.id, at=done_at)
+            await held.execute("DELETE FROM tag WHERE name = $1", each.tag)
+            await held.execute(
+                "UPDATE tag_history SET valid_to = $1, to_source = 'event' WHERE name = $2", done_at, each.tag
+            )
+        _, shown = await planned(held, file("propose"), at=done_at + HOUR)
+        assert ("keep", "grace.undo") == said(shown)[d("one")]
+        await held.execute(
+            "UPDATE repository_manifest SET last_pulled_at = $1 WHERE manifest_id = $2",
+            done_at + HOUR,
+            rows.manifests["two"],
+        )
+        after = done_at + timedelta(days=2)
+        _, shown = await planned(held, file("propose"), at=after)
+        assert {d("one"): ("delete", "delete.old"), d("two"): ("keep", "keep.pulled")} == {
+            key: found for key, found in said(shown).items() if key in (d("one"), d("two"))
+        }
+        (one,) = await cleanup_plans.open_planned(held, policies=["a"])
+        assert (None, d("one"), after) == (one.tag, one.digest, one.due_at)
+
+
+async def test_holds_and_reports__protect(pool: Pool) -> None:
+    """What is on hold or in use stays, whatever rules say; a source that must report and is silent holds everything."""
+    async with connection(pool) as held:
+        await two_old_tags(held)
+        async with held.transaction():
+            await holds.add_hold(
+                held,
+                owner="ann",
+                reason="incident",
+                repository="team/app",
+                tag="pr-1",
+                digest=None,
+                until=None,
+                at=NOW,
+                operator=ANN,
+            )
+            await in_use.take_report(
+                held,
+                source="k8s",
+                images=[("", d("two"))],
+                at=NOW,
+                valid_until=NOW + HOUR,
+                confirm=False,
+            )
+        _, shown = await planned(held, file("preview"))
+        assert (("keep", "protect.hold"), ("keep", "protect.in_use")) == (
+            said(shown)["pr-1"],
+            said(shown)["pr-2"],
+        )
+        silent = file("preview") + b"in_use: {sources: [{id: other}]}\n"
+        _, shown = await planned(held, silent)
+        assert ("keep", "protect.in_use") == said(shown)["pr-2"]
+        async with held.transaction():
+            (hold,) = await holds.list_holds(held, now=NOW)
+            await holds.remove_hold(held, hold_id=hold.id, at=NOW, operator=ANN)
+        _, shown = await planned(held, silent)
+        assert ("hold", "hold.incomplete") == said(shown)["pr-1"]
+
+
+async def test_other_policies__in_force_meanwhile(pool: Pool) -> None:
+    """A plan is not stored where other bytes came into force while it was made."""
+    async with connection(pool) as held:
+        await two_old_tags(held)
+        await policies_in_force.put_in_force(held, content=file("propose"), at=NOW, by=None)
+        made = await make_plan(held, policies_in_force.parsed(file("enforce")), now=NOW, operator=None)
+        assert (False, None) == (made.stored, plan_json(made)["plan_id"])
+        assert [] == await cleanup_plans.list_plans(held, limit=10)
+
+
+async def test_weak_share__of_a_policy_that_acts_by_itself(pool: Pool) -> None:
+    """Where more would go if every time were known exactly, enforce is told how much."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        await rows.tag("pr-8", "eight", ago(40), source="first-seen")
+        await rows.tag("pr-9", "nine", ago(41), source="first-seen")
+        rules = 'keep: [{id: new, tags: {glob: ["pr-[89]"]}, newest: {count: 1}}]\n    '
+        content = file("enforce", rules + 'delete: [{id: old, tags: {glob: ["pr-*"]}, older: {pushed: 30d}}]')
+        made, shown = await planned(held, content)
+        assert ("keep", "keep.newest") == said(shown)["pr-9"]
+        assert 0.3 < made.outcomes[0].weak_share < 0.4, "pr-9 and its manifest, of six"
