@@ -28,7 +28,7 @@ KEPT = timedelta(days=90)
 class PlanningLoop:
     """Makes a plan when other policies came into force, and every hour."""
 
-    name = "cleanup_plans"
+    name = "cleanup-plans"
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cyclopts
 
 from indexer.commands.common import DEFAULTS, completion_of, run_app, version
-from reconciler.commands import checkpoint, cleanup, doctor, once, plan, run, status
+from reconciler.commands import checkpoint, cleanup, doctor, holds, once, plan, run, status
 
 INDEXER_VERBS = frozenset(
     {
@@ -42,6 +42,7 @@ app.command(doctor.doctor)
 app.command(checkpoint.app)
 app.command(status.status)
 app.command(cleanup.app)
+app.command(holds.app)
 app.command(completion_of(app))
 
 
