@@ -13,7 +13,7 @@ from tools.sample_images import oci_image
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tools.sample_images import Blob
+    from tools.sample_images import Blob, Image
 
 
 def fill(storage: Path, *, repositories: int, tags_each: int) -> None:
@@ -22,7 +22,7 @@ def fill(storage: Path, *, repositories: int, tags_each: int) -> None:
     for number in range(repositories):
         here = root / "repositories" / name_of(number)
         for tag in range(tags_each):
-            image = oci_image("bench", labels={"number": f"{number}.{tag}"})
+            image = bench_image(number, tag)
             for blob in (image.manifest, *image.blobs):
                 _blob(root / "blobs", blob)
             for blob in image.blobs:
@@ -32,6 +32,11 @@ def fill(storage: Path, *, repositories: int, tags_each: int) -> None:
             _link(pointer / "index", image.digest)
             (pointer / "current").mkdir()
             (pointer / "current" / "link").write_text(image.digest)
+
+
+def bench_image(number: int, tag: int) -> Image:
+    """Make the image of a tag of a repository: its config comes first among the blobs."""
+    return oci_image("bench", labels={"number": f"{number}.{tag}"})
 
 
 def _blob(directory: Path, blob: Blob) -> None:

@@ -26,7 +26,7 @@ import uvloop
 from benchmarks._database import Server, server
 from benchmarks._many_tags import name_of, tag_of
 from benchmarks._report import Report, Target, announce, command_line, say
-from benchmarks._storage import fill
+from benchmarks._storage import bench_image, fill
 from indexer.oci.media_types import MANIFEST_ACCEPT
 from indexer.store.pool import connect
 from tools import registry_binary
@@ -35,12 +35,13 @@ from tools.registry_server import RegistryServer, RegistrySettings
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 RECONCILER = Path(sys.executable).parent / "reconciler"
 CONCURRENCY = 32
 MEMORY_MIB = 150
 PACE = 0.8
+BACKFILL_PACE = 0.75
 
 
 @contextmanager
@@ -115,27 +116,45 @@ def _once(place: Server, database: str, url: str, *, quick: bool) -> float:
     return used.ru_maxrss / 1024
 
 
-async def bare(url: str, repositories: int, tags_each: int) -> float:
-    """Send what a first reconcile sends, and do nothing with the answers; return the seconds."""
-    paths = iter(
-        [("GET", f"/v2/{name_of(number)}/tags/list") for number in range(repositories)]
-        + [
-            ("HEAD", f"/v2/{name_of(number)}/manifests/{tag_of(tag)}")
+async def bare(url: str, repositories: int, tags_each: int, *, contents: bool = False) -> float:
+    """Send what a first reconcile sends, and do nothing with the answers; return the seconds.
+
+    ``contents``: then what reads every manifest and config, too.
+    """
+    paths = [("GET", f"/v2/{name_of(number)}/tags/list") for number in range(repositories)]
+    paths += [
+        ("HEAD", f"/v2/{name_of(number)}/manifests/{tag_of(tag)}")
+        for number in range(repositories)
+        for tag in range(tags_each)
+    ]
+    began = time.perf_counter()
+    await _ask_all(url, paths)
+    taken = time.perf_counter() - began
+    if contents:
+        images = [
+            (name_of(number), bench_image(number, tag))
             for number in range(repositories)
             for tag in range(tags_each)
         ]
-    )
+        paths = [("GET", f"/v2/{name}/manifests/{image.digest}") for name, image in images]
+        paths += [("GET", f"/v2/{name}/blobs/{image.blobs[0].digest}") for name, image in images]
+        began = time.perf_counter()
+        await _ask_all(url, paths)
+        taken += time.perf_counter() - began
+    return taken
+
+
+async def _ask_all(url: str, paths: Iterable[tuple[str, str]]) -> None:
+    paths = iter(paths)
 
     async def ask(session: aiohttp.ClientSession) -> None:
         for method, path in paths:
             async with session.request(method, url + path, headers={"Accept": MANIFEST_ACCEPT}) as answer:
                 await answer.read()
 
-    began = time.perf_counter()
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         for _ in range(CONCURRENCY):
             group.create_task(ask(session))
-    return time.perf_counter() - began
 
 
 async def pace(
@@ -147,6 +166,9 @@ async def pace(
         await bare(url, repositories, each)  # the first reading of a storage is slower than any other
         for number in range(rounds):
             report.add("bare loop", tags / await bare(url, repositories, each), "tags/s")
+            if registry:
+                seconds = await bare(url, repositories, each, contents=True)
+                report.add("bare loops with manifests and configs", tags / seconds, "manifests/s")
             async with place.copy(f"bench_pace_{number}") as database:
                 first = await reconcile(place, database, url)
                 report.add("first reconcile", tags / first.reconcile_seconds, "tags/s")
@@ -192,6 +214,12 @@ async def run(arguments: argparse.Namespace) -> None:
     if not arguments.only_memory:
         for name in ("first reconcile", "reconcile of what is on record"):
             report.ratio(name, "bare loop", target=Target(at_least=PACE))
+        if arguments.registry:
+            report.ratio(
+                "first reconcile and backfill",
+                "bare loops with manifests and configs",
+                target=Target(at_least=BACKFILL_PACE),
+            )
     if not arguments.only_pace:
         largest = f"memory, one repository of {sizes[-1]:,} tags, reconcile on record"
         print(f"{largest}: {Target(at_most=MEMORY_MIB).judge(report.median(largest))}")

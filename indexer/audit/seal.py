@@ -26,6 +26,9 @@ AT_A_STRETCH = 100
 """Entries that are hashed before other tasks run: notifications are received in the same process."""
 
 REST_SECONDS = 0.25
+BUSY_REST_SECONDS = 1.0
+"""While entries come all the time: each batch writes the unfinished tile of the tree again, up to 8 kB."""
+
 REST_WHILE_ANOTHER_SEALS_SECONDS = 2.0
 
 
@@ -37,13 +40,16 @@ class Sealer:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._salts = Salts()
+        self._busy = False
 
     async def run_once(self) -> IterationResult:
         """Seal one batch."""
         sealed = await seal(self._pool, limit=BATCH, salts=self._salts)
         if sealed is None:
             return IterationResult(items=0, rest_seconds=REST_WHILE_ANOTHER_SEALS_SECONDS)
-        return IterationResult(items=sealed, rest_seconds=0 if sealed == BATCH else REST_SECONDS)
+        rest = BUSY_REST_SECONDS if sealed and self._busy else REST_SECONDS
+        self._busy = sealed > 0
+        return IterationResult(items=sealed, rest_seconds=0 if sealed == BATCH else rest)
 
 
 async def seal(pool: Pool, *, limit: int, salts: Salts | None = None) -> int | None:

@@ -14,6 +14,7 @@ from indexer.store import (
     loops,
     loss,
     receiver_sessions,
+    space,
     tags,
     unmatched_checks,
     verification_latency,
@@ -83,5 +84,6 @@ class Housekeeper:
             await receiver_sessions.trim_receiver_sessions(held, before=now - PROCESS_RETENTION)
             await verification_latency.trim_verified(held, before=now - PROCESS_RETENTION)
             await loss.trim_loss(held, before=now - LOSS_RETENTION)
+            await space.give_back_space(held)
         more = moved > 0 or max(trimmed) == batch or checks == CHECKS_BATCH
         return IterationResult(items=sum(trimmed) + moved, rest_seconds=0 if more else REST_SECONDS)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Final
 
 _LONGEST_SECONDS: Final = 24 * 3600.0
 _DIGITS: Final = 9
 
 
+@lru_cache(maxsize=16)  # the answers of one second have one
 def parse_http_date(text: str | None) -> datetime | None:
     """Read an HTTP date as UTC; None for anything else."""
     if not text:

@@ -107,6 +107,7 @@ def server_options(socket_dir: Path, *, durable: bool) -> dict[str, str]:
         "wal_compression": "off",  # measured: it costs more than it saves here
         "checkpoint_timeout": "15min",  # fewer full-page images while a full reconcile writes much
         "max_wal_size": "2GB",
+        "autovacuum_naptime": "15s",
         "log_checkpoints": "off",
     }
     if not durable:

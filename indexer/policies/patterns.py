@@ -44,7 +44,7 @@ class One:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Repeated:
     """Any number of characters of a set."""
 
     of: frozenset[str]
@@ -54,10 +54,10 @@ class Run:
 class Maybe:
     """Steps that may be left out."""
 
-    steps: tuple[One | Run, ...]
+    steps: tuple[One | Repeated, ...]
 
 
-Steps = tuple[One | Run | Maybe, ...]
+Steps = tuple[One | Repeated | Maybe, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ def _unfold(text: str) -> list[str]:
 def _parse(text: str, subject: Subject) -> Steps:
     every = subject.value
     if subject is Subject.TAG:
-        return (Run(every),) if text == "**" else tuple(_element(text, every, subject))
+        return (Repeated(every),) if text == "**" else tuple(_element(text, every, subject))
     slash = One(frozenset("/"))
     elements = re.sub(r"(?:^|(?<=/))\*\*(?:/\*\*)+(?=/|$)", "**", text).split(
         "/"
     )  # **/** says no more than **
     if elements == ["**"]:
-        return (Run(every),)
-    steps: list[One | Run | Maybe] = []
+        return (Repeated(every),)
+    steps: list[One | Repeated | Maybe] = []
     pending_slash = False
     for number, element in enumerate(elements):
         if not element:
@@ -121,11 +121,11 @@ def _parse(text: str, subject: Subject) -> Steps:
         if element == "**":
             last = number == len(elements) - 1
             if last:
-                steps.append(Maybe((slash, Run(every))))
+                steps.append(Maybe((slash, Repeated(every))))
                 continue
             if pending_slash:
                 steps.append(slash)
-            steps.append(Maybe((Run(every), slash)))
+            steps.append(Maybe((Repeated(every), slash)))
             pending_slash = False
             continue
         if pending_slash:
@@ -135,7 +135,7 @@ def _parse(text: str, subject: Subject) -> Steps:
     return tuple(steps)
 
 
-def _element(text: str, every: frozenset[str], subject: Subject) -> Iterator[One | Run]:
+def _element(text: str, every: frozenset[str], subject: Subject) -> Iterator[One | Repeated]:
     """Yield the steps of one path element, or of a tag."""
     at = 0
     while at < len(text):
@@ -143,7 +143,7 @@ def _element(text: str, every: frozenset[str], subject: Subject) -> Iterator[One
         if text.startswith("**", at):
             raise ValueError(f"** stands for whole path elements, not within {text}: write * there")
         if character == "*":
-            yield Run(every)
+            yield Repeated(every)
         elif character == "?":
             yield One(every)
         elif character == "[":
@@ -177,7 +177,7 @@ def _one_of(inside: str, every: frozenset[str], subject: Subject) -> frozenset[s
     return frozenset(chosen)
 
 
-def _expression(steps: Sequence[One | Run | Maybe]) -> str:
+def _expression(steps: Sequence[One | Repeated | Maybe]) -> str:
     parts = []
     for step in steps:
         match step:
@@ -185,7 +185,7 @@ def _expression(steps: Sequence[One | Run | Maybe]) -> str:
                 parts.append(f"(?:{_expression(inner)})?")
             case One(of):
                 parts.append(_class(of))
-            case Run(of):
+            case Repeated(of):
                 parts.append(f"{_class(of)}*")
     return "".join(parts)
 
@@ -229,14 +229,14 @@ class Machine:
         """The sets of characters that it tells apart."""
         return {of for moves in self._moves for of, _ in moves}
 
-    def _add(self, steps: Sequence[One | Run | Maybe], begin: int) -> int:
+    def _add(self, steps: Sequence[One | Repeated | Maybe], begin: int) -> int:
         at = begin
         for step in steps:
             after = self._new_state()
             match step:
                 case One(of):
                     self._moves[at].append((of, after))
-                case Run(of):
+                case Repeated(of):
                     loop = self._new_state()  # of its own: what is left out must not run here
                     self._moves[loop].append((of, loop))
                     self._skips.setdefault(at, []).append(loop)

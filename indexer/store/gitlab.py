@@ -73,7 +73,7 @@ class TagsFound:
 
 
 @dataclass(frozen=True, slots=True)
-class Referrer:
+class ReferrerOfTag:
     """An artifact whose subject is a manifest."""
 
     digest: Digest
@@ -120,13 +120,13 @@ async def list_referrers(
     repository_id: int,
     digests: Sequence[bytes],
     artifact_types: Sequence[str] | None,
-) -> dict[bytes, list[Referrer]]:
+) -> dict[bytes, list[ReferrerOfTag]]:
     """Return the referrers of manifests, by the packed digest they refer to."""
     types = None if artifact_types is None else list(artifact_types)
     rows = await connection.fetch(SQL["referrers"], repository_id, list(digests), types, MOST_REFERRERS)
-    found: dict[bytes, list[Referrer]] = {}
+    found: dict[bytes, list[ReferrerOfTag]] = {}
     for row in rows:
-        referrer = Referrer(digest_from_bytes(row["digest"]), row["artifact_type"])
+        referrer = ReferrerOfTag(digest_from_bytes(row["digest"]), row["artifact_type"])
         found.setdefault(row["subject_digest"], []).append(referrer)
     return found
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.own_requests import Claim, key_of, nonce_of, weigh_claim
@@ -33,15 +32,15 @@ async def recognise(held: Connection, events: Sequence[Event], *, now: datetime)
         return list(events)
     key = await own_key(held)
     claims = {n: _weigh(event, key) for n, event in enumerate(events) if _claims(event)}
-    signed = {n: _nonce(events[n]) for n, claim in claims.items() if claim is Claim.OWN}
-    used, new = await _use(held, {nonce: events[n] for n, nonce in reversed(signed.items())}, now=now)
+    signed = {n: _number(events[n]) for n, claim in claims.items() if claim is Claim.OWN}
+    used, new = await _use(held, {number: events[n] for n, number in reversed(signed.items())}, now=now)
     recognised = []
     for number, event in enumerate(events):
         if number not in claims:
             recognised.append(event)
         elif number not in signed:
             recognised.append(_not_ours(event, claims[number]))
-        elif used.get(signed[number]) != _half(event):
+        elif used.get(signed[number]) != _tail(event):
             recognised.append(_not_ours(event, Claim.REPEATED))
         elif signed[number] in new:
             new.discard(signed[number])
@@ -50,18 +49,18 @@ async def recognise(held: Connection, events: Sequence[Event], *, now: datetime)
 
 
 async def _use(
-    held: Connection, first: Mapping[uuid.UUID, Event], *, now: datetime
-) -> tuple[dict[uuid.UUID, int], set[uuid.UUID]]:
+    held: Connection, first: Mapping[int, Event], *, now: datetime
+) -> tuple[dict[int, int], set[int]]:
     """Record the first event of each signature; return which event each belongs to, and which signatures are new."""
     if not first:
         return {}, set()
-    nonces = list(first)
-    halves = {nonce: _half(event) for nonce, event in first.items()}
-    rows = await held.fetch(SQL["use_values"], nonces, list(halves.values()), now)
-    new = {row["nonce"] for row in rows}
-    used = {nonce: halves[nonce] for nonce in new}
-    if others := [nonce for nonce in nonces if nonce not in new]:
-        used |= {row["nonce"]: row["event"] for row in await held.fetch(SQL["find_uses"], others)}
+    tails = {number: _tail(event) for number, event in first.items()}
+    today = now.astimezone(UTC).date()
+    rows = await held.fetch(SQL["use_values"], list(tails), list(tails.values()), today)
+    new = {row["number"] for row in rows}
+    used = {number: tails[number] for number in new}
+    if others := [number for number in tails if number not in new]:
+        used |= {row["number"]: row["event"] for row in await held.fetch(SQL["find_uses"], others)}
     return used, new
 
 
@@ -73,8 +72,9 @@ def claims_of(events: Iterable[Event]) -> Iterator[str]:
 
 
 async def trim_values(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget signatures used before an instant; return how many."""
-    return int((await connection.execute(SQL["trim_values"], before, limit)).rsplit(" ", 1)[1])
+    """Forget signatures used before the day of an instant; return how many."""
+    day = before.astimezone(UTC).date()
+    return int((await connection.execute(SQL["trim_values"], day, limit)).rsplit(" ", 1)[1])
 
 
 def _claims(event: Event) -> bool:
@@ -93,13 +93,14 @@ def _weigh(event: Event, key: bytes) -> Claim:
     )
 
 
-def _nonce(event: Event) -> uuid.UUID:
-    return uuid.UUID(bytes=nonce_of(event.claim or ""))
+def _number(event: Event) -> int:
+    """Return half of the signature's random number: two of them are not the same in this world's time."""
+    return int.from_bytes(nonce_of(event.claim or "")[8:], "big", signed=True)
 
 
-def _half(event: Event) -> int:
-    """Return the half of an event's id that is random in every version of UUID."""
-    return int.from_bytes(event_key(event.id).bytes[8:], "big", signed=True)
+def _tail(event: Event) -> int:
+    """Return the last part of an event's id, which is random in every version of UUID."""
+    return int.from_bytes(event_key(event.id).bytes[12:], "big", signed=True)
 
 
 def _not_ours(event: Event, why: Claim) -> Event:

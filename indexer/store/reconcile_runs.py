@@ -38,7 +38,7 @@ Undecided = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunRecord:
     """A reconcile run. ``alive``: some worker works on it; ``active_at``: the last sign of one."""
 
     id: int
@@ -101,7 +101,7 @@ class Worker:
             await self._held.execute(SQL["lock_beginning"], _BEGIN_LOCK)
             yield self._held
 
-    async def join(self, run: Run) -> None:
+    async def join(self, run: RunRecord) -> None:
         """Mark this worker as one of the run's; within ``coordinating``."""
         await self._held.execute(SQL["hold_lock_shared"], RUN_LOCK, run.id)
 
@@ -184,7 +184,7 @@ async def working(pool: Pool) -> AsyncIterator[Worker]:
                 await worker.leave()
 
 
-async def open_runs(held: Connection) -> list[Run]:
+async def open_runs(held: Connection) -> list[RunRecord]:
     """Return the runs that have not ended, oldest first."""
     return [_run(row) for row in await held.fetch(SQL["open_runs"], RUN_LOCK)]
 
@@ -197,14 +197,14 @@ async def begin_run(
     scope: Sequence[RepositoryName] | None,
     cause: str | None,
     thorough: bool,
-) -> Run:
+) -> RunRecord:
     """Begin a run. ``scope``: only these repositories; None: all. ``cause``: why it began by itself."""
     names = None if scope is None else sorted(set(scope))
     return _run(await held.fetchrow(SQL["begin_run"], at, mode, names, cause, thorough))
 
 
-def _run(row: Any) -> Run:
-    return Run(
+def _run(row: Any) -> RunRecord:
+    return RunRecord(
         id=row["id"],
         started_at=row["started_at"],
         active_at=row["active_at"],

@@ -15,7 +15,7 @@ SQL = load("referrers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Referrer:
+class StoredReferrer:
     """A manifest that refers to another; ``artifact_type`` is "" where nothing says it."""
 
     digest: Digest
@@ -37,7 +37,7 @@ class ReferrersWanted:
 
 async def referrers_of(
     connection: Connection, wanted: ReferrersWanted, *, limit: int, annotation_bytes: int
-) -> Sequence[Referrer]:
+) -> Sequence[StoredReferrer]:
     """Return referrers in the order of their packed digests, each once.
 
     At most ``limit``, and none after those whose annotations reach ``annotation_bytes``; at least one, if there is any.
@@ -56,7 +56,7 @@ async def referrers_of(
         annotation_bytes,
     )
     return [
-        Referrer(
+        StoredReferrer(
             digest=digest_from_bytes(row["digest"]),
             media_type=row["media_type"],
             size_bytes=row["size_bytes"],

@@ -22,7 +22,7 @@ from indexer.common.terminal import write_lines
 from reconciler.commands.shared import (
     OF_CACHE,
     MaxRate,
-    Scope,
+    OnlyRepositories,
     at_most,
     parse_scope,
     progress_bar,
@@ -37,7 +37,7 @@ LINES_OF_BRAKE = 20
 
 def once(
     *,
-    repository: Scope = None,
+    repository: OnlyRepositories = None,
     quick: Annotated[
         bool,
         cyclopts.Parameter(

@@ -18,7 +18,7 @@ from indexer.common.terminal import write_lines
 from reconciler.commands.shared import (
     OF_CACHE,
     MaxRate,
-    Scope,
+    OnlyRepositories,
     at_most,
     parse_scope,
     progress_bar,
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 
 def plan(
-    *, repository: Scope = None, max_rate: MaxRate = None, config: Config = None, json: AsJson = False
+    *,
+    repository: OnlyRepositories = None,
+    max_rate: MaxRate = None,
+    config: Config = None,
+    json: AsJson = False,
 ) -> int:
     """Show what `once` would change, and change nothing.
 

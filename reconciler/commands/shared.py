@@ -23,7 +23,7 @@ OF_CACHE = (
     "the registry is a pull-through cache: nothing is compared; the inventory has what is pulled through it\n"
 )
 
-Scope = Annotated[
+OnlyRepositories = Annotated[
     list[str] | None,
     cyclopts.Parameter(
         name="--repository",

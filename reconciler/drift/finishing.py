@@ -22,7 +22,7 @@ from indexer.store.drift import RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.pending_deletions import PendingDeletion
 from indexer.store.pool import Pool, connection, transaction
-from indexer.store.reconcile_runs import Run
+from indexer.store.reconcile_runs import RunRecord
 from reconciler.drift.decide import BrakePulled, Losses, brake
 from reconciler.drift.exceptions import blocking_kinds
 from reconciler.drift.operator_log import record_operator_action
@@ -38,7 +38,7 @@ class Finisher:
     """Finishes one run."""
 
     def __init__(
-        self, pool: Pool, lookups: Lookups, settings: RunSettings, run: Run, repairer: Repairer
+        self, pool: Pool, lookups: Lookups, settings: RunSettings, run: RunRecord, repairer: Repairer
     ) -> None:
         self._pool = pool
         self._lookups = lookups

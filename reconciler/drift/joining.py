@@ -15,7 +15,7 @@ from indexer.inventory.changes import AuditAction
 from indexer.store import reconcile_runs
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.pool import Connection
-from indexer.store.reconcile_runs import Run, Worker
+from indexer.store.reconcile_runs import RunRecord, Worker
 from reconciler.drift.operator_log import record_operator_action
 from reconciler.drift.report import RunSettings
 
@@ -24,7 +24,7 @@ from reconciler.drift.report import RunSettings
 class Joined:
     """The run to work at. ``joined``: another process began it."""
 
-    run: Run
+    run: RunRecord
     joined: bool
 
 
@@ -64,7 +64,7 @@ async def join_if_due(
         return await _begin(held, worker, settings, opened, cause=cause)
 
 
-def find_shared(opened: Sequence[Run], *, young: timedelta) -> Run | None:
+def find_shared(opened: Sequence[RunRecord], *, young: timedelta) -> RunRecord | None:
     """Return the open run that processes of ``reconciler run`` share.
 
     One that nobody works at is continued if somebody did no longer than ``young`` ago.
@@ -76,7 +76,7 @@ def find_shared(opened: Sequence[Run], *, young: timedelta) -> Run | None:
     return None
 
 
-def _covers(run: Run, settings: RunSettings) -> bool:
+def _covers(run: RunRecord, settings: RunSettings) -> bool:
     """Return whether a run, once ended, has done what was asked for."""
     scope = None if settings.scope is None else sorted(set(settings.scope))
     is_young = settings.resume_since is None or run.started_at >= settings.resume_since
@@ -84,7 +84,7 @@ def _covers(run: Run, settings: RunSettings) -> bool:
 
 
 async def _begin(
-    held: Connection, worker: Worker, settings: RunSettings, opened: Sequence[Run], *, cause: str | None
+    held: Connection, worker: Worker, settings: RunSettings, opened: Sequence[RunRecord], *, cause: str | None
 ) -> Joined:
     """Begin a run, and end the interrupted ones that it replaces."""
     now = datetime.now(UTC)
@@ -99,6 +99,6 @@ async def _begin(
     return Joined(run=run, joined=False)
 
 
-async def _record(held: Connection, settings: RunSettings, run: Run) -> None:
+async def _record(held: Connection, settings: RunSettings, run: RunRecord) -> None:
     scope = None if run.scope is None else list(run.scope)
     await record_operator_action(held, settings, AuditAction.OPERATOR_RECONCILED, run_id=run.id, scope=scope)

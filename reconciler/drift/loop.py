@@ -19,7 +19,7 @@ from indexer.background.loop import IterationResult
 from indexer.store import drift, instances, loss, reconcile_runs
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection
-from indexer.store.reconcile_runs import Run
+from indexer.store.reconcile_runs import RunRecord
 from reconciler.drift.joining import find_shared, join_if_due
 from reconciler.drift.pacing import Pacing
 from reconciler.drift.report import RunSettings
@@ -102,7 +102,7 @@ class ReconcileLoop:
             return "registry restarted"
         return INTERVAL if datetime.now(UTC) - newest >= self._interval else None
 
-    def _pacing(self, run: Run) -> Pacing | None:
+    def _pacing(self, run: RunRecord) -> Pacing | None:
         if run.cause != INTERVAL:
             return None
         return Pacing(self._interval, is_urgent=partial(self._is_urgent, since=run.started_at))

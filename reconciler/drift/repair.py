@@ -18,7 +18,7 @@ from indexer.store.instants import FOR_EVER, NEVER
 from indexer.store.lookups import Lookups
 from indexer.store.pending_deletions import PendingDeletion
 from indexer.store.pool import Connection, Pool, connection, transaction
-from indexer.store.reconcile_runs import Run, Worker
+from indexer.store.reconcile_runs import RunRecord, Worker
 from indexer.store.tags import RecordedTag
 from indexer.store.work_items import WorkKey
 from reconciler.drift.compare import Comparison, TagRange
@@ -37,7 +37,7 @@ FOUND: Final = "found"
 class Repairer:
     """Stores the results of comparisons of one run."""
 
-    def __init__(self, pool: Pool, lookups: Lookups, worker: Worker, run: Run) -> None:
+    def __init__(self, pool: Pool, lookups: Lookups, worker: Worker, run: RunRecord) -> None:
         self._pool = pool
         self._lookups = lookups
         self._worker = worker

@@ -27,7 +27,7 @@ from indexer.store import pending_deletions, reconcile_runs
 from indexer.store.drift import RunMode, RunOutcome
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, connection, transaction
-from indexer.store.reconcile_runs import Run, Undecided, Worker
+from indexer.store.reconcile_runs import RunRecord, Undecided, Worker
 from reconciler.drift.cache import CACHE_NOTE, note_kind
 from reconciler.drift.compare import Comparer
 from reconciler.drift.exceptions import blocking_kinds
@@ -108,7 +108,7 @@ class ReconcileRun:
             raise
         return await self._report(entered)
 
-    def _comparer(self, run: Run) -> Comparer:
+    def _comparer(self, run: RunRecord) -> Comparer:
         limit = asyncio.Semaphore(self._settings.concurrency)
         return Comparer(
             self._pool,
@@ -123,7 +123,7 @@ class ReconcileRun:
             ),
         )
 
-    async def _list_repositories(self, worker: Worker, run: Run) -> None:
+    async def _list_repositories(self, worker: Worker, run: RunRecord) -> None:
         """Store the run's repositories, for every process that takes part, or wait until another process has."""
         while not (await self._state(run)).listed:
             async with worker.leading(run.id) as leads:
@@ -132,7 +132,7 @@ class ReconcileRun:
             if not leads:
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _list(self, run: Run) -> None:
+    async def _list(self, run: RunRecord) -> None:
         undecided: Undecided = {}
         if run.scope is not None:
             names: Sequence[RepositoryName] = run.scope
@@ -148,11 +148,11 @@ class ReconcileRun:
                 held, run_id=run.id, names=names, at=now, undecided=undecided
             )
 
-    async def _state(self, run: Run) -> reconcile_runs.State:
+    async def _state(self, run: RunRecord) -> reconcile_runs.State:
         async with connection(self._pool) as held:
             return await reconcile_runs.state_of(held, run_id=run.id)
 
-    async def _finish(self, worker: Worker, run: Run, repairer: Repairer) -> None:
+    async def _finish(self, worker: Worker, run: RunRecord, repairer: Repairer) -> None:
         """Finish the run, or wait until another process has."""
         while not (await self._state(run)).ended:
             async with worker.leading(run.id) as leads:
@@ -182,7 +182,7 @@ class ReconcileRun:
             else:
                 await reconcile_runs.note_run(held, run_id=run_id, note=note)
 
-    async def _end_for_cache(self, run: Run, kind: RegistryKind) -> None:
+    async def _end_for_cache(self, run: RunRecord, kind: RegistryKind) -> None:
         """End a run against a pull-through cache without comparing or deleting: it lists its upstream's tags."""
         log.info("reconcile_skipped_cache", run_id=run.id, because=kind.because)
         async with transaction(self._pool) as held:

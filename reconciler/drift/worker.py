@@ -18,7 +18,7 @@ from indexer.common.task_group import TaskGroup
 from indexer.oci.reference import RepositoryName
 from indexer.store import reconcile_runs, repositories
 from indexer.store.pool import Pool, connection
-from indexer.store.reconcile_runs import Run, Undecided, Worker
+from indexer.store.reconcile_runs import RunRecord, Undecided, Worker
 from reconciler.drift.compare import UNKNOWN, Comparer, Comparison
 from reconciler.drift.exceptions import Closed, is_tolerable
 from reconciler.drift.pacing import Pacing
@@ -65,7 +65,7 @@ class Work:
         repairer: Repairer,
         worker: Worker,
         *,
-        run: Run,
+        run: RunRecord,
         closed: Closed,
         on_progress: Callable[[Progress], None],
         pacing: Pacing | None = None,

@@ -45,6 +45,10 @@ LEASE = timedelta(seconds=30)
 """A batch takes a few seconds. If it takes longer, the work is done twice, which changes nothing. If its worker dies,
 the work waits this long."""
 
+CONCURRENT_BATCHES = 2
+IN_A_ROW = 5
+"""While whole batches wait: one is stored while the registry serves the next; and how many each task does of them."""
+
 MOST_LOGGED = 5
 REST_SECONDS = 1.0
 RETRY = timedelta(seconds=5)
@@ -99,11 +103,40 @@ class Resolver:
         self._registry = registry
         self._limit = asyncio.Semaphore(concurrency)
         self._repositories = repositories
+        self._behind = False
         self._of_cache = False
         """Whether the registry is a pull-through cache: then only manifests pulled through it are read, by digest."""
 
     async def run_once(self) -> IterationResult:
-        """Resolve one batch; raise ``RegistryUnavailable`` if the registry does not answer."""
+        """Resolve one batch, several concurrently while whole batches wait.
+
+        Raises ``RegistryUnavailable`` if the registry does not answer.
+        """
+        done = await (self._catch_up() if self._behind else self._resolve_next())
+        self._behind = done >= BATCH
+        return IterationResult(items=done, rest_seconds=0 if done else REST_SECONDS)
+
+    async def _catch_up(self) -> int:
+        """Resolve batches concurrently; return the number of manifests."""
+
+        async def resolve_some() -> int:
+            done = 0
+            for _ in range(IN_A_ROW):
+                count = await self._resolve_next()
+                done += count
+                if count < BATCH:
+                    break
+            return done
+
+        results = await asyncio.gather(
+            *(resolve_some() for _ in range(CONCURRENT_BATCHES)), return_exceptions=True
+        )
+        if failures := [result for result in results if isinstance(result, BaseException)]:
+            raise failures[0]
+        return sum(result for result in results if not isinstance(result, BaseException))
+
+    async def _resolve_next(self) -> int:
+        """Resolve the next batch; return the number of its manifests."""
         async with connection(self._pool) as held:
             rows = await work_items.lease_work(
                 held,
@@ -114,7 +147,7 @@ class Resolver:
                 repositories=self._repositories,
             )
         if not rows:
-            return IterationResult(items=0, rest_seconds=REST_SECONDS)
+            return 0
         try:
             self._of_cache = (await self._registry.kind()).is_cache
         except RegistryError as error:
@@ -122,7 +155,7 @@ class Resolver:
             raise
         answers = await asyncio.gather(*(self._ask(row) for row in rows), return_exceptions=True)
         await self._end(rows, await self._store(answers))
-        return IterationResult(items=len(rows), rest_seconds=0)
+        return len(rows)
 
     async def _end(self, rows: list[WorkItem], results: Sequence[_Result]) -> None:
         """Complete, reschedule or give back each item; then raise an error of the registry or database as a whole.

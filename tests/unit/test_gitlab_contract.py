@@ -20,7 +20,7 @@ from indexer.api.gitlab.parameters import read_last_repository, read_size, read_
 from indexer.api.gitlab.paths import GitlabEndpoint, GitlabPath, read_path
 from indexer.api.registry_errors import Refusal
 from indexer.oci.digest import digest_to_bytes
-from indexer.store.gitlab import Place, Referrer, RepositoryRow
+from indexer.store.gitlab import Place, ReferrerOfTag, RepositoryRow
 from indexer.store.listing.interned import FacetRow
 from tests.fixtures.rows import OCI_INDEX, OCI_MANIFEST, digest
 
@@ -308,7 +308,7 @@ def test_tag__of_a_manifest_nobody_knows() -> None:
 
 def test_tag__with_referrers() -> None:
     """Referrers are shown where there are any, in camel case (1.5)."""
-    found = {digest_to_bytes(digest("one")): [Referrer(digest("sbom"), "application/spdx+json")]}
+    found = {digest_to_bytes(digest("one")): [ReferrerOfTag(digest("sbom"), "application/spdx+json")]}
     shown = serialize.tag(row(), FACETS, found)
     assert shown["referrers"] == [{"artifactType": "application/spdx+json", "digest": digest("sbom")}]
     assert "referrers" not in serialize.tag(row(), FACETS, {})

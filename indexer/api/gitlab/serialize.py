@@ -15,7 +15,7 @@ from typing import Any
 from indexer.oci.digest import digest_from_bytes
 from indexer.oci.media_types import is_index
 from indexer.oci.platform import parse_platform
-from indexer.store.gitlab import Referrer, RepositoryRow
+from indexer.store.gitlab import ReferrerOfTag, RepositoryRow
 from indexer.store.instants import known
 from indexer.store.listing.interned import FacetRow
 from indexer.store.listing.page_query import Row
@@ -51,7 +51,7 @@ def sub_repository(row: Row) -> dict[str, Any]:
     return {"name": _last_segment(name), "path": name, "created_at": timestamp(row["created_at"])}
 
 
-def tag(row: Row, facets: Facets, referrers: Mapping[bytes, Sequence[Referrer]]) -> dict[str, Any]:
+def tag(row: Row, facets: Facets, referrers: Mapping[bytes, Sequence[ReferrerOfTag]]) -> dict[str, Any]:
     """Return a tag of a list (section 1.5).
 
     ``size_bytes`` is always a number, since GitLab asks the registry for each tag where it is null. The same holds for

@@ -14,7 +14,7 @@ from indexer.api.gitlab.refusals import name_unknown, tag_invalid, tag_unknown
 from indexer.api.gitlab.repositories import known_name
 from indexer.oci.reference import parse_tag_name
 from indexer.store import gitlab as store
-from indexer.store.gitlab import Referrer, TagsFound, TagsWanted
+from indexer.store.gitlab import ReferrerOfTag, TagsFound, TagsWanted
 from indexer.store.listing.page_query import Row
 from indexer.store.pool import Connection
 
@@ -82,7 +82,7 @@ async def _find(connection: Connection, repository_id: int, question: TagsQuesti
 
 async def _referrers(
     connection: Connection, repository_id: int, question: TagsQuestion, rows: Sequence[Row]
-) -> Mapping[bytes, Sequence[Referrer]]:
+) -> Mapping[bytes, Sequence[ReferrerOfTag]]:
     digests = [row["digest"] for row in rows if row["digest"] is not None]
     if not question.referrers or not digests:
         return {}

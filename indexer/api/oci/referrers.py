@@ -12,7 +12,7 @@ from indexer.api.oci.calls import OciAnswer, OciCall, next_page
 from indexer.api.registry_errors import Refusal
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.media_types import OCI_INDEX
-from indexer.store.referrers import Referrer, ReferrersWanted, referrers_of
+from indexer.store.referrers import ReferrersWanted, StoredReferrer, referrers_of
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """As large as a manifest may be: clients read no more of a response."""
@@ -62,7 +62,7 @@ def _digest(text: str, where: str) -> Digest:
         ) from None
 
 
-def _fitting(found: Sequence[Referrer]) -> Iterator[bytes]:
+def _fitting(found: Sequence[StoredReferrer]) -> Iterator[bytes]:
     """Yield encoded descriptors as long as they fit into one response, but at least one."""
     size = _FRAME_BYTES
     for number, referrer in enumerate(found[:MOST_ON_A_PAGE]):
@@ -73,7 +73,7 @@ def _fitting(found: Sequence[Referrer]) -> Iterator[bytes]:
         yield encoded
 
 
-def _descriptor(referrer: Referrer) -> dict[str, Any]:
+def _descriptor(referrer: StoredReferrer) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "mediaType": referrer.media_type,
         "digest": referrer.digest,

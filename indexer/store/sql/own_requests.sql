@@ -3,17 +3,17 @@
 SELECT secret FROM shared_secret
 
 -- name: use_values
--- Records that requests with the nonces $1 made the events $2 (half of their ids), received at $3; returns those nonces
--- that are new.
-INSERT INTO own_request (nonce, event, received_at)
-SELECT nonce, event, $3 FROM unnest($1::uuid[], $2::bigint[]) AS new (nonce, event) ORDER BY nonce
+-- Records that requests with the numbers $1 made the events $2 (the last parts of their ids), received on day $3; returns
+-- those numbers that are new.
+INSERT INTO own_request (number, event, received_on)
+SELECT number, event, $3 FROM unnest($1::bigint[], $2::integer[]) AS new (number, event) ORDER BY number
 ON CONFLICT DO NOTHING
-RETURNING nonce
+RETURNING number
 
 -- name: find_uses
--- Which events had the nonces $1.
-SELECT nonce, event FROM own_request WHERE nonce = ANY ($1::uuid[]) AND event IS NOT NULL
+-- Which events had the numbers $1.
+SELECT number, event FROM own_request WHERE number = ANY ($1::bigint[]) AND event IS NOT NULL
 
 -- name: trim_values
--- Removes at most $2 of those received before $1: no event of that age is applied any more.
-DELETE FROM own_request WHERE nonce IN (SELECT nonce FROM own_request WHERE received_at < $1 LIMIT $2)
+-- Removes at most $2 of those received before day $1: no event of that age is applied any more.
+DELETE FROM own_request WHERE number IN (SELECT number FROM own_request WHERE received_on < $1 LIMIT $2)
