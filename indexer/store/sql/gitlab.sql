@@ -11,18 +11,24 @@ SELECT EXISTS (SELECT FROM repository WHERE name = $1)
 -- Bytes of the distinct layers below the tags of the repository $1 (name) and, if $2, of all below it; through indexes
 -- of any depth, but only manifests that the repository has. A layer's size is what an event said, else the largest that
 -- one of these images says.
-WITH RECURSIVE reached (repository_id, id) AS (
-    SELECT r.id, t.manifest_id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
+WITH RECURSIVE named AS MATERIALIZED (
+    SELECT r.id AS repository_id, t.manifest_id AS id FROM repository AS r JOIN tag AS t ON t.repository_id = r.id
     WHERE (r.name = $1 OR ($2 AND r.name > $1 || '/' AND r.name < $1 || '0')) AND t.manifest_id IS NOT NULL
-    UNION
-    SELECT reached.repository_id, k.child_id
-    FROM reached
-    JOIN manifest_child AS k ON k.manifest_id = reached.id
+), below (repository_id, id) AS (
+    SELECT named.repository_id, k.child_id
+    FROM named
+    JOIN manifest_child AS k ON k.manifest_id = named.id
     JOIN repository_manifest AS h
-        ON h.repository_id = reached.repository_id AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
+        ON h.repository_id = named.repository_id AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
+    UNION
+    SELECT below.repository_id, k.child_id
+    FROM below
+    JOIN manifest_child AS k ON k.manifest_id = below.id
+    JOIN repository_manifest AS h
+        ON h.repository_id = below.repository_id AND h.manifest_id = k.child_id AND h.deleted_at IS NULL
 ), layer AS (
     SELECT l.blob_id, max(l.size_bytes) AS claimed
-    FROM (SELECT DISTINCT id FROM reached) AS image JOIN manifest_layer AS l ON l.manifest_id = image.id
+    FROM (SELECT id FROM named UNION SELECT id FROM below) AS image JOIN manifest_layer AS l ON l.manifest_id = image.id
     GROUP BY l.blob_id
 )
 SELECT least(coalesce(sum(coalesce(nullif(b.size_bytes, 0), layer.claimed)), 0), 9223372036854775807)::bigint
