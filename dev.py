@@ -386,6 +386,12 @@ def openapi(arguments: list[str]) -> NoReturn:
     become(PYTHON, "-c", write, *arguments)
 
 
+def chart(arguments: list[str]) -> NoReturn:
+    """Write what the Helm chart repeats anew, after a change of its values or of the alarms: README, alarms."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "tools.chart", *arguments)
+
+
 def dashboard(arguments: list[str]) -> NoReturn:
     """Write the dashboard for Grafana anew, after a change of tools/dashboard.py: deploy/grafana/dashboard.json."""
     ensure_environment(DEV_LOCK)
@@ -438,7 +444,23 @@ def uv_command(scratch: Path) -> list[str]:
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     verb.__name__: verb
-    for verb in (demo, test, peers, lint, types, fmt, bench, chaos, docs, openapi, schema, release, lock)
+    for verb in (
+        demo,
+        test,
+        peers,
+        lint,
+        types,
+        fmt,
+        bench,
+        chaos,
+        docs,
+        openapi,
+        schema,
+        chart,
+        dashboard,
+        release,
+        lock,
+    )
 }
 
 
