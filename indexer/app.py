@@ -114,7 +114,8 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         app = web.Application(client_max_size=1024 * 1024)
         add_endpoint(app, writer=writer, token=token.get_secret_value())
         _add_access_log(app, work, settings)
-        barrier = await _barrier(stack, database_url, settings)
+        hurry = WakeEvent()
+        barrier = await _barrier(stack, database_url, settings, hurry)
         api_settings = _api_settings(settings, file)
         add_api(app, pool=reads, settings=api_settings, sealed=sealed, barrier=barrier)
         add_console(app)
@@ -123,7 +124,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         heartbeat = ReceiverHeartbeat(work, writer)
         stack.callback(heartbeat.end_session)
         if await until_current(work, stop):
-            _start_ingest(service, work, lookups, settings, gitlab=gitlab, stored=stored)
+            _start_ingest(service, work, lookups, settings, gitlab=gitlab, stored=stored, hurry=hurry)
             await _start_audit(service, work, settings, stop)
             service.start(Housekeeper(work, _retention(settings)), WakeEvent())
             service.start(Gauges(work), WakeEvent())
@@ -149,6 +150,7 @@ def _start_ingest(
     *,
     gitlab: Forwarder | None,
     stored: WakeEvent,
+    hurry: WakeEvent,
 ) -> None:
     """Start the loops that apply what the registry and its logs report; ``lookups``: connections for interned ids."""
     forwarded = None
@@ -156,7 +158,8 @@ def _start_ingest(
         forwarded = Forwarding(queued=WakeEvent(), pulls=settings.indexer_gitlab_pulls)
         service.start(gitlab, forwarded.queued)
     apart = settings.indexer_pull_detail is not None
-    service.start(IngestWorker(work, Lookups(lookups), pulls_apart=apart, forwarded=forwarded), stored)
+    worker = IngestWorker(work, Lookups(lookups), pulls_apart=apart, forwarded=forwarded, hurry=hurry)
+    service.start(worker, stored)
     if settings.indexer_access_log or settings.indexer_access_log_token is not None:
         service.start(AccessLog(work, Lookups(lookups), settings.indexer_access_log), WakeEvent())
 
@@ -253,7 +256,9 @@ def _listen(stack: AsyncExitStack, database_url: str, wake: Callable[[], None], 
     stack.callback(task.cancel)
 
 
-async def _barrier(stack: AsyncExitStack, database_url: str, settings: Settings) -> Barrier | None:
+async def _barrier(
+    stack: AsyncExitStack, database_url: str, settings: Settings, hurry: WakeEvent
+) -> Barrier | None:
     """Make the barrier, where the proxy has a secret to give notice of writes with."""
     if settings.proxy_secret() is None:
         return None
@@ -264,7 +269,7 @@ async def _barrier(stack: AsyncExitStack, database_url: str, settings: Settings)
         application="indexer barrier",
         seconds=BARRIER_STATEMENT_SECONDS,
     )
-    return Barrier(pool)
+    return Barrier(pool, hurry=hurry)
 
 
 def _check(settings: Settings) -> None:

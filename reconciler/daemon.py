@@ -31,7 +31,7 @@ from reconciler.pulls.announced import PullWatch
 from reconciler.resolve.loop import Resolver
 from reconciler.sizes.loop import Measurer
 from reconciler.verify.loop import Verifier
-from reconciler.verify.requested import RequestedVerifier
+from reconciler.verify.requested import RequestedComparer, RequestedVerifier
 
 log = structlog.get_logger()
 
@@ -47,12 +47,13 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service = Service(components.pool, program="reconciler run")
         concurrency = settings.reconciler_concurrency
         parts = (components.pool, components.lookups, components.registry)
-        verify, resolve, measure, requested = WakeEvent(), WakeEvent(), WakeEvent(), WakeEvent()
+        verify, resolve, measure, requested, compared = (WakeEvent() for _ in range(5))
         policies = PoliciesLoop(components.pool, settings.indexer_policies_file, process=service.process)
         service.start(policies, WakeEvent())
         service.start(PlanningLoop(components.pool), WakeEvent())
         service.start(Verifier(*parts, concurrency=concurrency), verify)
         service.start(RequestedVerifier(*parts, concurrency=concurrency), requested)
+        service.start(RequestedComparer(*parts, concurrency=concurrency), compared)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
         service.start(Measurer(components.pool), measure)
         service.start(PullWatch(components.pool, components.own_requests), WakeEvent())
@@ -91,7 +92,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
         waiting = asyncio.create_task(
             listen(
                 database_url,
-                [requested.wake],
+                [requested.wake, compared.wake],
                 application="reconciler requested",
                 channel=WANTED_CHANNEL,
             ),

@@ -7,6 +7,8 @@ answer is 204 once the notice is stored: then the write may pass.
 
 from __future__ import annotations
 
+import hashlib
+import time
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
@@ -27,6 +29,10 @@ from indexer.store.pool import connection
 
 PATH: Final = "/gitlab/authorize"
 _ACTIONS: Final = {"PUT": "push", "DELETE": "delete"}
+OVERFLOW_SECONDS: Final = 10.0
+"""For so long further writes of an address with too many open ones are not noted one by one: it is noted that there are
+more, and that lasts as long as a write can (``write_notices.put_overflow``)."""
+MOST_OVERFLOWING: Final = 10_000
 
 log = structlog.get_logger()
 
@@ -63,6 +69,7 @@ class _Notices:
         self._barrier = barrier
         self._proxy = proxy
         self._authenticator = authenticator
+        self._overflowing: dict[tuple[str, bytes], float] = {}
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer 204 once noted, or where there is nothing to note; 401 to others, 503 if it cannot be noted."""
@@ -81,16 +88,39 @@ class _Notices:
         repository, reference = written
         if not await self._may(request, Access("repository", repository, _ACTIONS[method])):
             return web.Response(status=HTTPStatus.NO_CONTENT)
+        noted = await self._note(number, repository, reference, method=method, address=_address(request))
+        return web.Response(status=HTTPStatus.NO_CONTENT if noted else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _note(
+        self, number: str, repository: RepositoryName, reference: str, *, method: str, address: bytes
+    ) -> bool:
+        """Note a write; return False if that is not possible."""
+        if time.monotonic() < self._overflowing.get((repository, address), 0.0):
+            return True
         try:
             async with connection(self._barrier.pool) as held:
-                await write_notices.put_notice(
-                    held, number=number, repository=repository, reference=reference, method=method
+                by_itself = await write_notices.put_notice(
+                    held,
+                    number=number,
+                    repository=repository,
+                    reference=reference,
+                    method=method,
+                    address=address,
                 )
         except StoreError as error:
             self._barrier.missed()
             log.warning("write_not_noticed", repository=repository, error=str(error))
-            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
-        return web.Response(status=HTTPStatus.NO_CONTENT)
+            return False
+        if not by_itself:
+            self._note_overflow(repository, address)
+        return True
+
+    def _note_overflow(self, repository: str, address: bytes) -> None:
+        now = time.monotonic()
+        if len(self._overflowing) >= MOST_OVERFLOWING:
+            self._overflowing = {key: until for key, until in self._overflowing.items() if until > now}
+        if len(self._overflowing) < MOST_OVERFLOWING:
+            self._overflowing[(repository, address)] = now + OVERFLOW_SECONDS
 
     async def _may(self, request: web.Request, access: Access) -> bool:
         """Return whether the registry may let this pass: who has no right to it writes nothing, and holds nobody up."""
@@ -103,3 +133,10 @@ class _Notices:
         except Unauthorized:
             return False
         return principal.may(access)
+
+
+def _address(request: web.Request) -> bytes:
+    """Return a hash of the client's address, as the proxy says it; of none, where it does not say."""
+    return hashlib.sha256(request.headers.get("X-Real-IP", "").encode("utf-8", "surrogateescape")).digest()[
+        :8
+    ]

@@ -35,6 +35,11 @@ class WakeEvent:
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether the loop was woken and has not begun its next round."""
+        return self._event.is_set()
+
     def wake(self) -> None:
         """Wake the loop now, or at the end of its running round."""
         self._event.set()

@@ -54,7 +54,10 @@ class RefusedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The events of one delivery in their order, ``originals`` as the registry sent them, and what was refused."""
+    """The events of one delivery in their order, ``originals`` as the registry sent them, and what was refused.
+
+    From ``originals`` the proxy's id of a write is taken off.
+    """
 
     events: tuple[Event, ...] = ()
     originals: tuple[Mapping[str, Any], ...] = ()
@@ -105,12 +108,19 @@ def decode_events(sources: Iterable[Any], *, received_at: datetime, imported: bo
                 _refuse_undated(event)
                 event = replace(event, imported=True)
             events.append(event)
-            originals.append(source)
+            originals.append(source if event.write is None else _without_write(source))
         except ValueError as error:
             refused.append(_refused(source, str(error)))
         except RecursionError:
             refused.append(_refused(source, "it is nested too deeply"))
     return Decoded(events=tuple(events), originals=tuple(originals), refused=tuple(refused))
+
+
+def _without_write(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an event as the registry would have sent it without the proxy's id of the write."""
+    request = source["request"]
+    client, _ = split_write(request["useragent"])
+    return {**source, "request": {**request, "useragent": client}}
 
 
 def _inflate(body: bytes, encoding: str) -> bytes:

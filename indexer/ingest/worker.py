@@ -108,7 +108,7 @@ class Forwarding:
 
 
 class IngestWorker:
-    """The loop from inbox to inventory."""
+    """The loop from inbox to inventory. ``hurry`` ends a pause in which deliveries gather."""
 
     name = "ingest"
 
@@ -121,6 +121,7 @@ class IngestWorker:
         pulls_batch: int = PULLS_BATCH,
         pulls_apart: bool = True,
         forwarded: Forwarding | None = None,
+        hurry: WakeEvent | None = None,
     ) -> None:
         self._pool = pool
         self._lookups = lookups
@@ -128,6 +129,7 @@ class IngestWorker:
         self._pulls_batch = pulls_batch
         self._pulls_apart = pulls_apart
         self._forwarded = forwarded
+        self._hurry = hurry if hurry is not None else WakeEvent()
         self._behind = False
         self._last_batch_at = 0.0
         self._one_by_one: deque[int] = deque()
@@ -142,7 +144,7 @@ class IngestWorker:
         done = await (self._catch_up() if self._behind else self._apply_next())
         self._behind = done >= self._batch
         if pause := self._pause_after(done):
-            await asyncio.sleep(pause)
+            await self._hurry.wait(pause)
         return IterationResult(items=done, rest_seconds=0 if done else REST_SECONDS)
 
     def _pause_after(self, done: int) -> float:

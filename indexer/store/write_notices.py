@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum, unique
 
 from indexer.inventory.events import Event, EventAction
 from indexer.oci.digest import Digest, digest_to_bytes
@@ -20,36 +21,76 @@ WANTED_CHANNEL = "write_notice_wanted"
 """Notified when notices are to be verified."""
 
 MOST_PER_REPOSITORY = 2000
-"""Notices kept one by one. With more, the repository counts as being written until they are forgotten."""
+MOST_PER_ADDRESS = 200
+"""Notices kept one by one, of a repository and of one address there. Of more it is only noted that there are more."""
+OVERFLOW_NOTED_EVERY = timedelta(seconds=30)
+"""So often it is noted again while it lasts: a flood reads that row for each write, and must not write it as often."""
+
+ALL_TAGS = "**"
+"""The reference of a row that is no write: a question wants the repository compared."""
+
+
+@unique
+class Comparison(StrEnum):
+    """What a question wants compared with the registry. The ids of such rows: too short for that of a write."""
+
+    NAMES = "names"
+    ALL = "compare"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What a question is about: a repository, also those ``below`` it; ``referrers``: pushes by digest count, too."""
+    """What a question is about: a repository, also those ``below`` it.
+
+    ``names``: of the tags, the names alone. ``referrers``: pushes by digest count, too.
+    """
 
     repository: str
     below: bool = False
+    names: bool = False
     referrers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question that waits. ``newest``: the newest notice that it waits for; ``overflow``: there are too many."""
+    """A question that waits.
+
+    ``newest``: the newest notice that it waits for, of ``open`` in all; the oldest is ``oldest_seconds`` old.
+    ``overflow``: more writes are under way than are kept one by one.
+    """
 
     scope: Scope
     number: int
     newest: int | None
+    open: int
+    oldest_seconds: float
     overflow: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenNotices:
+    """What a question still waits for: notices that are ``open``, of those that have not ended (``left``).
+
+    ``state`` is another one after each event that ended one of them, or that may overrule what was verified.
+    """
+
+    open: int
+    left: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WantedNotice:
-    """A notice whose reference is to be verified for a question; ``repository_id`` None: not on record."""
+    """A notice whose reference is to be verified for a question; ``repository_id`` None: not on record.
+
+    ``touched``: how many events of the reference had been applied before the registry was asked.
+    """
 
     id: str
     repository: RepositoryName
     reference: str
     question: int
+    touched: int
     repository_id: int | None
 
     @property
@@ -57,26 +98,61 @@ class WantedNotice:
         """The digest, if the reference is one."""
         return Digest(self.reference) if ":" in self.reference else None
 
+    @property
+    def comparison(self) -> bool:
+        """Whether the repository is to be compared, and this is no write."""
+        return self.reference == ALL_TAGS
+
 
 async def put_notice(
-    connection: Connection, *, number: str, repository: RepositoryName, reference: str, method: str
-) -> None:
-    """Note a write before it is passed to the registry; ``number`` is the proxy's id of the request."""
+    connection: Connection,
+    *,
+    number: str,
+    repository: RepositoryName,
+    reference: str,
+    method: str,
+    address: bytes = b"",
+) -> bool:
+    """Note a write before it is passed to the registry; ``number`` is the proxy's id of the request.
+
+    Returns False if so many are noted that it is only noted that there are more. ``address``: a hash of the client's.
+    """
     noted = await connection.fetchval(
-        SQL["put_notice"], number, repository, reference, method, MOST_PER_REPOSITORY
+        SQL["put_notice"],
+        number,
+        repository,
+        reference,
+        method,
+        address,
+        MOST_PER_ADDRESS,
+        MOST_PER_REPOSITORY,
     )
-    if noted is None:
+    if noted is not None:
+        return True
+    if not await connection.fetchval(SQL["has_overflow"], repository, OVERFLOW_NOTED_EVERY):
         await connection.execute(SQL["put_overflow"], repository)
+    return False
 
 
 async def end_notices(held: Connection, events: Sequence[Event]) -> None:
-    """End the notices of events that are applied, in their transaction.
+    """End the notices of events that are applied, in their transaction, and take back what was verified before.
 
-    The deletion of a digest goes on as deletions of the tags that point to it: each has an event of its own.
+    The deletion of a digest goes on as deletions of the tags that point to it: each has an event of its own. An event
+    that is applied only now may be older than what the registry answered meanwhile, and may overrule that.
     """
-    ours = [event for event in events if event.write is not None and not event.imported]
-    if not ours:
+    named = [event for event in events if not event.imported and not event.is_blob]
+    locked = await held.fetch(
+        SQL["lock_notices"],
+        [event.repository for event in named for _ in range(3)],
+        [
+            reference
+            for event in named
+            for reference in (event.tag or ALL_TAGS, event.digest or ALL_TAGS, ALL_TAGS)
+        ],
+    )
+    if not locked:
         return
+    ours = [event for event in named if event.write is not None]
     deleted = [
         event
         for event in ours
@@ -96,6 +172,13 @@ async def end_notices(held: Connection, events: Sequence[Event]) -> None:
         [event.repository for event in ours],
         [event.tag or event.digest for event in ours],
     )
+    if len(ended) < len(locked):
+        await held.execute(
+            SQL["touch_notices"],
+            [row["id"] for row in locked],
+            [row["repository"] for row in locked],
+            [row["reference"] for row in locked],
+        )
     if ended:
         await held.execute(f"NOTIFY {CHANNEL}")
 
@@ -104,26 +187,61 @@ async def begin_question(connection: Connection, scope: Scope) -> Question:
     """Number a question, and find what it must wait for."""
     row = await connection.fetchrow(SQL["begin_question"], scope.repository, scope.below, scope.referrers)
     assert row is not None  # noqa: S101 - an aggregate has a row
-    return Question(scope=scope, number=row["number"], newest=row["newest"], overflow=row["overflow"])
-
-
-async def count_open(connection: Connection, question: Question) -> int:
-    """Return how many notices a question still waits for."""
-    scope = question.scope
-    return int(
-        await connection.fetchval(
-            SQL["count_open"],
-            scope.repository,
-            scope.below,
-            scope.referrers,
-            question.number,
-            question.newest or 0,
-        )
+    return Question(
+        scope=scope,
+        number=row["number"],
+        newest=row["newest"],
+        open=row["open"],
+        oldest_seconds=row["oldest"],
+        overflow=row["overflow"],
     )
 
 
-async def want_verified(connection: Connection, question: Question) -> None:
-    """Have the tags of the open notices verified for a question: the registry is to be asked after it."""
+async def count_open(
+    connection: Connection, question: Question, *, compared: Collection[Comparison] = ()
+) -> OpenNotices:
+    """Return how many notices a question still waits for. ``compared``: the comparisons that verify them all."""
+    scope = question.scope
+    row = await connection.fetchrow(
+        SQL["count_open"],
+        scope.repository,
+        scope.below,
+        scope.referrers,
+        question.number,
+        question.newest or 0,
+        list(compared),
+    )
+    assert row is not None  # noqa: S101 - an aggregate has a row
+    return OpenNotices(open=row["open"], left=row["left"], state=row["state"])
+
+
+async def want_compared(connection: Connection, question: Question, *, comparison: Comparison) -> None:
+    """Have the repositories of a question compared: the registry is to be asked after it."""
+    scope = question.scope
+    async with connection.transaction():
+        await connection.execute(
+            SQL["want_compared"],
+            scope.repository,
+            scope.below,
+            question.number,
+            question.newest or 0,
+            comparison,
+        )
+        await connection.execute(f"NOTIFY {WANTED_CHANNEL}")
+
+
+async def is_compared(connection: Connection, question: Question) -> bool:
+    """Return whether the question's repository was compared completely for it."""
+    return bool(await connection.fetchval(SQL["is_compared"], question.scope.repository, question.number))
+
+
+async def want_verified(
+    connection: Connection, question: Question, *, noted_for: timedelta = timedelta(0)
+) -> None:
+    """Have the tags of the open notices verified for a question: the registry is to be asked after it.
+
+    ``noted_for``: of those alone that are noted for so long, and whose event should have come.
+    """
     scope = question.scope
     async with connection.transaction():
         await connection.execute(
@@ -132,21 +250,23 @@ async def want_verified(connection: Connection, question: Question) -> None:
             scope.below,
             question.number,
             question.newest or 0,
+            noted_for,
         )
         await connection.execute(f"NOTIFY {WANTED_CHANNEL}")
 
 
-async def list_wanted(connection: Connection, *, limit: int) -> list[WantedNotice]:
-    """Return the notices that are to be verified."""
+async def list_wanted(connection: Connection, *, limit: int, all_tags: bool = False) -> list[WantedNotice]:
+    """Return the notices that are to be verified; ``all_tags``: the wanted comparisons of all tags instead."""
     return [
         WantedNotice(
             id=row["id"],
             repository=RepositoryName(row["repository"]),
             reference=row["reference"],
             question=row["wanted"],
+            touched=row["touched"],
             repository_id=row["repository_id"],
         )
-        for row in await connection.fetch(SQL["list_wanted"], limit)
+        for row in await connection.fetch(SQL["list_wanted"], limit, all_tags)
     ]
 
 
@@ -159,13 +279,20 @@ async def list_pointing(connection: Connection, *, repository_id: int, digest: D
 async def finish_wanted(
     connection: Connection, *, verified: Sequence[WantedNotice], unknown: Sequence[WantedNotice]
 ) -> None:
-    """Say which references were verified for the questions that wanted it, and of which nothing is known."""
-    async with connection.transaction():
-        if unknown:
-            await connection.execute(SQL["drop_wanted"], *_columns(unknown))
-        if verified:
-            await connection.execute(SQL["mark_verified"], *_columns(verified))
+    """Say which references were verified for the questions that wanted it, and of which nothing is known.
+
+    A verification counts only if no event of the reference was applied since it began: that may be an older one. Else
+    the reference is still wanted.
+    """
+    if verified:
+        async with connection.transaction():
+            await connection.execute(
+                SQL["mark_verified"], *_columns(verified), [notice.touched for notice in verified]
+            )
             await connection.execute(f"NOTIFY {CHANNEL}")
+    if unknown:
+        # In a transaction of its own: each locks notices in one order, but both together would not.
+        await connection.execute(SQL["drop_wanted"], *_columns(unknown))
 
 
 def _columns(notices: Sequence[WantedNotice]) -> tuple[list[str], list[str], list[str], list[int]]:
@@ -175,6 +302,11 @@ def _columns(notices: Sequence[WantedNotice]) -> tuple[list[str], list[str], lis
         [notice.reference for notice in notices],
         [notice.question for notice in notices],
     )
+
+
+async def list_live(connection: Connection, *, repository_id: int) -> set[TagName]:
+    """Return the names of a repository's tags on record."""
+    return {TagName(row["name"]) for row in await connection.fetch(SQL["list_live"], repository_id)}
 
 
 async def has_unread(connection: Connection, *, repository: str) -> bool:

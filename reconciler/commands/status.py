@@ -10,4 +10,5 @@ def status(*, config: Config = None, json: AsJson = False) -> int:
     from reconciler.commands.status_view import show_status  # noqa: PLC0415
 
     settings = read_settings(config, logs=False)
-    return run_async(show_status(database_url(settings), as_json=json))
+    takes_notices = not settings.proxy_secret_missing
+    return run_async(show_status(database_url(settings), as_json=json, takes_notices=takes_notices))

@@ -31,6 +31,7 @@ SILENT = timedelta(minutes=2)
 WAITING_OF = {WorkKind.VERIFY: "tags", WorkKind.RESOLVE: "manifests", WorkKind.MEASURE: "repositories"}
 """What the work items of a kind are of."""
 
+MAY_LACK_WRITES = "answers      may lack the newest writes: INDEXER_PROXY_SECRET is not set"
 RELEASE = "if the registry is right, release it once: reconciler once --release-brake"
 
 
@@ -59,13 +60,15 @@ class StatusView:
         return str(self.ended["note"] or "pulled")
 
 
-async def show_status(database_url: str, *, as_json: bool) -> int:
-    """Read, print, and return the exit code."""
+async def show_status(database_url: str, *, as_json: bool, takes_notices: bool) -> int:
+    """Read, print, and return the exit code. ``takes_notices``: the indexer learns of writes from the proxy."""
     picture = await read_view(database_url)
     if as_json:
-        sys.stdout.write(json.dumps(picture_json(picture)) + "\n")
-    else:
-        write_lines(picture_lines(picture))
+        sys.stdout.write(json.dumps(picture_json(picture) | {"takes_notices": takes_notices}) + "\n")
+        return 0
+    write_lines(picture_lines(picture))
+    if not takes_notices:
+        write_lines([MAY_LACK_WRITES])
     return 0
 
 

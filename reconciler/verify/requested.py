@@ -2,47 +2,56 @@
 
 A write that the registry refused has no event. So a question that finds its notice (``indexer.api.barrier``) has
 exactly its tag verified. The registry is asked after the question, so its answer has every write that it answered
-before.
+before. Where there are too many notices, the question has the names of all tags compared, or all tags.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 
 import structlog
 
 from indexer.background.loop import IterationResult
+from indexer.common.errors import RegistryError
 from indexer.inventory.changes import AuditSource
 from indexer.inventory.observations import TagObservation, TagState
 from indexer.inventory.records import TagKey, TagRecord
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store import apply, import_absence, tags, write_notices
+from indexer.store import apply, import_absence, repositories, tags, write_notices
 from indexer.store.apply import Stored
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection, transaction
 from indexer.store.write_notices import WantedNotice
-from reconciler.observing.tags import Answered, TagQuestion, first_unavailable, observe_tags
+from reconciler.observing.tags import (
+    Answered,
+    TagQuestion,
+    first_unavailable,
+    observe_tags,
+    raise_if_down,
+)
 from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
 
 BATCH = 512
+COMPARE_SECONDS = 10.0
+"""Of one repository; the question has given up before (``indexer.api.barrier``), and asks again."""
 REST_SECONDS = 1.0
 
 
 class RequestedVerifier:
-    """The loop of notices that questions want verified."""
+    """The loop of notices that questions want verified, and of repositories whose names they want compared."""
 
     name = "requested"
 
     def __init__(self, pool: Pool, lookups: Lookups, registry: Registry, *, concurrency: int) -> None:
         self._pool = pool
-        self._lookups = lookups
         self._registry = registry
-        self._limit = asyncio.Semaphore(concurrency)
+        self._observer = _Observer(pool, lookups, registry, asyncio.Semaphore(concurrency))
 
     async def run_once(self) -> IterationResult:
         """Verify what is wanted; raise ``RegistryUnavailable`` if the registry does not answer."""
@@ -57,43 +66,152 @@ class RequestedVerifier:
     async def _verify(self, wanted: Sequence[WantedNotice]) -> None:
         """Verify the notices of one repository; questions learn at once what came of it."""
         repository, repository_id = wanted[0].repository, wanted[0].repository_id
+        names: dict[WantedNotice, set[TagName] | None] = {}
+        current: set[TagName] = set()
+        try:
+            for notice in wanted:
+                names[notice] = await self._tags_of(notice)
+            every = {tag for of_one in names.values() if of_one is not None for tag in of_one}
+            current = await self._observer.observe(repository, repository_id, every)
+        finally:
+            verified = [
+                notice for notice, of_one in names.items() if of_one is not None and of_one <= current
+            ]
+            unknown = [notice for notice in wanted if notice not in verified]
+            async with connection(self._pool) as held:
+                await write_notices.finish_wanted(held, verified=verified, unknown=unknown)
+
+    async def _tags_of(self, notice: WantedNotice) -> set[TagName] | None:
+        """Return the tags that a write can change: its own, or those that point to its digest.
+
+        Of a comparison: the tags that either the registry lists or the inventory has; None: the listing is incomplete.
+        """
+        digest = notice.digest
+        if notice.comparison:
+            listed = await _list(self._registry, notice.repository)
+            async with connection(self._pool) as held:
+                return None if listed is None else listed ^ await _live(held, notice)
+        if digest is None:
+            return {TagName(notice.reference)}
+        if notice.repository_id is None:
+            return set()
         async with connection(self._pool) as held:
-            names = {notice.id + notice.reference: await self._tags_of(held, notice) for notice in wanted}
-            every = sorted({tag for of_one in names.values() for tag in of_one})
-            records: Mapping[TagKey, TagRecord] = {}
-            absent_at = None
-            if repository_id is not None and every:
+            return set(
+                await write_notices.list_pointing(held, repository_id=notice.repository_id, digest=digest)
+            )
+
+
+class RequestedComparer:
+    """The loop of repositories of which questions want every tag compared.
+
+    It has a loop of its own, since it asks about each tag: others must not wait for that.
+    """
+
+    name = "compared"
+
+    def __init__(self, pool: Pool, lookups: Lookups, registry: Registry, *, concurrency: int) -> None:
+        self._pool = pool
+        self._registry = registry
+        self._observer = _Observer(pool, lookups, registry, asyncio.Semaphore(concurrency))
+
+    async def run_once(self) -> IterationResult:
+        """Compare what is wanted; raise ``RegistryUnavailable`` if the registry does not answer."""
+        async with connection(self._pool) as held:
+            wanted = await write_notices.list_wanted(held, limit=BATCH, all_tags=True)
+        if not wanted:
+            return IterationResult(items=0, rest_seconds=REST_SECONDS)
+        await asyncio.gather(*map(self._compare, wanted))
+        return IterationResult(items=len(wanted), rest_seconds=0)
+
+    async def _compare(self, wanted: WantedNotice) -> None:
+        is_compared = False
+        try:
+            async with asyncio.timeout(COMPARE_SECONDS):
+                is_compared = await self._is_compared(wanted)
+        except TimeoutError:
+            log.warning("comparison_took_too_long", repository=wanted.repository, seconds=COMPARE_SECONDS)
+        finally:
+            verified, unknown = ([wanted], []) if is_compared else ([], [wanted])
+            async with connection(self._pool) as held:
+                await write_notices.finish_wanted(held, verified=verified, unknown=unknown)
+
+    async def _is_compared(self, wanted: WantedNotice) -> bool:
+        """Compare, and return whether the inventory has all that the registry has of tags."""
+        listed = await _list(self._registry, wanted.repository)
+        if listed is None:
+            return False
+        repository_id = wanted.repository_id
+        if repository_id is None and listed:
+            announced = {wanted.repository: datetime.now(UTC)}
+            async with connection(self._pool) as held:
+                await repositories.add_repositories(held, announced=announced)
+                found = await repositories.find_ids(held, names={wanted.repository})
+            repository_id = found[wanted.repository]
+        async with connection(self._pool) as held:
+            every = listed | await _live(held, replace(wanted, repository_id=repository_id))
+        ordered = sorted(every)
+        for start in range(0, len(ordered), BATCH):
+            some = set(ordered[start : start + BATCH])
+            if not some <= await self._observer.observe(wanted.repository, repository_id, some):
+                return False
+        return True
+
+
+async def _list(registry: Registry, repository: RepositoryName) -> set[TagName] | None:
+    """Return all names that the registry lists; None: not known.
+
+    Raises ``RegistryUnavailable`` if it does not answer.
+    """
+    try:
+        listing = await registry.list_tags(repository)
+    except RegistryError as error:
+        await raise_if_down(registry, error)
+        log.warning("tags_not_listed", repository=repository, error=str(error))
+        return None
+    return set(listing.names) if listing.complete else None
+
+
+async def _live(held: Connection, notice: WantedNotice) -> set[TagName]:
+    if notice.repository_id is None:
+        return set()
+    return await write_notices.list_live(held, repository_id=notice.repository_id)
+
+
+class _Observer:
+    """Observes tags, and stores what it finds; ``limit`` bounds the requests under way."""
+
+    def __init__(self, pool: Pool, lookups: Lookups, registry: Registry, limit: asyncio.Semaphore) -> None:
+        self._pool = pool
+        self._lookups = lookups
+        self._registry = registry
+        self._limit = limit
+
+    async def observe(
+        self, repository: RepositoryName, repository_id: int | None, wanted: set[TagName]
+    ) -> set[TagName]:
+        """Return those of the tags whose record is now as the registry has it.
+
+        Raises ``RegistryUnavailable`` if the registry does not answer.
+        """
+        if not wanted:
+            return set()
+        every = sorted(wanted)
+        records: Mapping[TagKey, TagRecord] = {}
+        absent_at = None
+        if repository_id is not None:
+            async with connection(self._pool) as held:
                 records = await tags.find_tags(
                     held,
                     keys=[(repository, tag) for tag in every],
                     repository_ids={repository: repository_id},
                 )
                 reconciled = await import_absence.find_reconciled(held, repository_ids={repository_id})
-                absent_at = reconciled.get(repository_id)
-        current: set[TagName] = set()
-        try:
-            answered = await self._ask(
-                repository, [_question(tag, records.get((repository, tag))) for tag in every]
-            )
-            current = await self._store(repository, repository_id, answered, records, absent_at=absent_at)
-        finally:
-            verified = [each for each in wanted if names[each.id + each.reference] <= current]
-            unknown = [each for each in wanted if not names[each.id + each.reference] <= current]
-            async with connection(self._pool) as held:
-                await write_notices.finish_wanted(held, verified=verified, unknown=unknown)
-
-    async def _tags_of(self, held: Connection, notice: WantedNotice) -> set[TagName]:
-        """Return the tags that a write can change: its own, or those that point to its digest."""
-        digest = notice.digest
-        if digest is None:
-            return {TagName(notice.reference)}
-        if notice.repository_id is None:
-            return set()
-        return set(await write_notices.list_pointing(held, repository_id=notice.repository_id, digest=digest))
+            absent_at = reconciled.get(repository_id)
+        questions = [_question(tag, records.get((repository, tag))) for tag in every]
+        answered = await self._ask(repository, questions)
+        return await self._store(repository, repository_id, answered, records, absent_at=absent_at)
 
     async def _ask(self, repository: RepositoryName, questions: Sequence[TagQuestion]) -> Answered:
-        if not questions:
-            return Answered(observations={})
         try:
             return await observe_tags(self._registry, repository, questions, limit=self._limit)
         except ExceptionGroup as failures:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,6 +27,8 @@ APP = "team/app"
 LIST = f"/v2/{APP}/tags/list"
 OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
 ROUNDS = 12
+FLOODERS = 8
+FLOOD_SECONDS = 20.0
 
 
 def by_us(answer: httpx.Response) -> bool:
@@ -178,3 +183,54 @@ def test_notice__is_taken_of_the_proxy_alone(installation: Installation) -> None
     assert 401 == REQUESTS.get(url, headers=asked | {"X-Indexer-Proxy": "wrong"}).status_code
     assert 401 == REQUESTS.get(url, headers=asked | OPERATOR).status_code
     assert 204 == REQUESTS.get(url, headers=asked | {"X-Indexer-Proxy": PROXY_SECRET}).status_code
+
+
+def refuse_me(address: str, stop: threading.Event, name: str) -> int:
+    """Send pushes that the registry refuses, as fast as it answers, until told to stop; return how many."""
+    sent = 0
+    connection = HTTPConnection(address, timeout=60)
+    while not stop.is_set():
+        headers = {"Content-Type": "text/plain"}
+        connection.request("PUT", f"/v2/{APP}/manifests/{name}-{sent}", body=b"{}", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 400, answer.status
+        sent += 1
+    return sent
+
+
+@pytest.mark.full
+@pytest.mark.slow
+def test_flood__of_refused_writes_leaves_lists_answered(proxy: httpx.Client) -> None:
+    """While anybody sends pushes that are refused, and no tokens are trusted, lists are ours, GitLab's pages 200."""
+    address = str(proxy.base_url).removeprefix("http://").rstrip("/")
+    image = oci_image("first")
+    stop = threading.Event()
+    asked = ours = 0
+    gitlab: list[int] = []
+    began = time.monotonic()
+    with ThreadPoolExecutor(FLOODERS) as pool:
+        flooding = [pool.submit(refuse_me, address, stop, f"x{number}") for number in range(FLOODERS)]
+        try:
+            while time.monotonic() < began + FLOOD_SECONDS:
+                asked += 1
+                assert put(proxy, image, f"t{asked}") == 201
+                listed, indexed = tags(proxy)
+                assert f"t{asked}" in listed, (asked, indexed)
+                ours += indexed
+                answer = proxy.get(f"/gitlab/v1/repositories/{APP}/tags/list/?n=1000", headers=OPERATOR)
+                gitlab.append(answer.status_code)
+                if answer.status_code == 200:
+                    assert f"t{asked}" in {tag["name"] for tag in answer.json()}
+        finally:
+            stop.set()
+        seconds = time.monotonic() - began
+        sent = sum(each.result() for each in flooding)
+    good = gitlab.count(200)
+    words = (
+        f"{sent / seconds:.0f} refused pushes a second; {ours} of {asked} lists ours, {good} pages for GitLab"
+    )
+    print(words)
+    assert sent > 1000, words
+    assert ours >= 0.8 * asked, words
+    assert good >= 0.95 * len(gitlab), words

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,17 @@ import pytest
 from indexer.api import barrier as module
 from indexer.api.barrier import Barrier
 from indexer.background.housekeeping import NOTICE_RETENTION
+from indexer.background.loop import WakeEvent
 from indexer.ingest.worker import IngestWorker
 from indexer.oci.reference import RepositoryName
-from indexer.store import inbox, write_notices
-from indexer.store.write_notices import MOST_PER_REPOSITORY, Scope
+from indexer.store import inbox, repositories, write_notices
+from indexer.store.write_notices import MOST_PER_ADDRESS, MOST_PER_REPOSITORY, Scope
+from reconciler.verify.requested import RequestedComparer, RequestedVerifier
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event
 from tests.fixtures.rows import digest
+from tests.simulators.direct import DirectRegistry
+from tests.simulators.state import RegistryState
+from tools.sample_images import oci_image
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,6 +40,7 @@ def barrier(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Barrier:
     """One of a process that has been up for long."""
     monkeypatch.setattr(module, "UNNOTICED_SECONDS", 0.0)
     monkeypatch.setattr(module, "PATIENT_SECONDS", 5.0)
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 0.2)
     return Barrier(pool)
 
 
@@ -44,6 +51,15 @@ async def note(
         await write_notices.put_notice(
             held, number=number, repository=RepositoryName(repository), reference=reference, method=method
         )
+
+
+async def passes(barrier: Barrier, scope: Scope, *, patient: bool) -> bool:
+    """Whether a question is answered."""
+
+    async def read() -> str:
+        return "read"
+
+    return await barrier.answer(scope, read, patient=patient) is not None
 
 
 async def noted(pool: Pool) -> set[tuple[str, str]]:
@@ -81,12 +97,12 @@ async def test_event__ends_its_notice_with_what_it_changes(
     await apply(pool, lookups, by("write-0002", event("push", tag="v0", at=EPOCH, number=1)))
     await apply(pool, lookups, by("write-0001", event("push", tag="v1", at=EPOCH, number=2)))
     assert {("write-0001", "v0")} == await noted(pool)
-    assert not await barrier.passes(APP, patient=False)
+    assert not await passes(barrier, APP, patient=False)
 
     long_agent = "x" * 5000
     await apply(pool, lookups, by("write-0001", event("push", tag="v0", at=LATER, number=3), long_agent))
     assert set() == await noted(pool)
-    assert await barrier.passes(APP, patient=True)
+    assert await passes(barrier, APP, patient=True)
     agents = await pool.fetch("SELECT DISTINCT user_agent FROM client")
     assert not [row for row in agents if "indexer-write" in row["user_agent"]]
 
@@ -101,25 +117,25 @@ async def test_deletion_of_a_digest__goes_on_as_deletions_of_its_tags(
     await apply(pool, lookups, by("write-0001", deleted(1, of="image")))
     assert {("write-0001", "a"), ("write-0001", "b")} == await noted(pool)
     await apply(pool, lookups, by("write-0001", deleted(2, tag="b")))
-    assert not await barrier.passes(APP, patient=False)
+    assert not await passes(barrier, APP, patient=False)
     await apply(pool, lookups, by("write-0001", deleted(3, tag="a")))
     assert set() == await noted(pool)
-    assert await barrier.passes(APP, patient=True)
+    assert await passes(barrier, APP, patient=True)
 
 
 async def test_question__waits_for_older_writes_alone(pool: Pool, barrier: Barrier) -> None:
     """A question goes on when what it found is over, though the next write has begun. Others do not hold it up."""
     await note(pool, "write-0001", "v0")
     await note(pool, "write-0002", "v0", repository="team/app/below")
-    waiting = asyncio.create_task(barrier.passes(APP, patient=True))
+    waiting = asyncio.create_task(passes(barrier, APP, patient=True))
     await until_counted(pool)
     await note(pool, "write-0003", "v1")
     await pool.execute("DELETE FROM write_notice WHERE id = 'write-0001'")
     barrier.wake()
     assert await waiting
-    assert await barrier.passes(Scope(repository="team/ap"), patient=True)
-    assert await barrier.passes(Scope(repository="team/ap", below=True), patient=True)
-    assert not await barrier.passes(Scope(repository="team", below=True), patient=False)
+    assert await passes(barrier, Scope(repository="team/ap"), patient=True)
+    assert await passes(barrier, Scope(repository="team/ap", below=True), patient=True)
+    assert not await passes(barrier, Scope(repository="team", below=True), patient=False)
 
 
 async def until_counted(pool: Pool) -> None:
@@ -142,9 +158,9 @@ async def test_questions__share_a_wait_that_began_after_them(
 
     monkeypatch.setattr(write_notices, "begin_question", counted)
     await note(pool, "write-0001", "v0")
-    first = asyncio.create_task(barrier.passes(APP, patient=True))
+    first = asyncio.create_task(passes(barrier, APP, patient=True))
     await until_counted(pool)
-    rest = [asyncio.create_task(barrier.passes(APP, patient=True)) for _ in range(100)]
+    rest = [asyncio.create_task(passes(barrier, APP, patient=True)) for _ in range(100)]
     await asyncio.sleep(0)
     await pool.execute("DELETE FROM write_notice")
     barrier.wake()
@@ -158,8 +174,8 @@ async def test_verification__counts_for_questions_before_it(pool: Pool, barrier:
     await note(pool, "write-0001", "v0")
     await note(pool, "write-0002", digest("image"))  # changes no tag
     async with verifying(pool) as seen:
-        assert await barrier.passes(APP, patient=True)
-        assert await barrier.passes(APP, patient=True)
+        assert await passes(barrier, APP, patient=True)
+        assert await passes(barrier, APP, patient=True)
     assert seen == ["v0", "v0"]
     assert 2 == len(await noted(pool))
 
@@ -187,45 +203,260 @@ async def verifying(pool: Pool) -> AsyncIterator[list[str]]:
 async def test_failure__is_remembered_for_a_while(pool: Pool, barrier: Barrier) -> None:
     """After a barrier that was not reached, others about the repository are handed over without waiting."""
     await note(pool, "write-0001", "v0")
-    assert not await barrier.passes(APP, patient=False)
+    assert not await passes(barrier, APP, patient=False)
     await pool.execute("DELETE FROM write_notice")
-    assert not await barrier.passes(APP, patient=False)
-    assert await barrier.passes(APP, patient=True)  # nobody else can answer it
-    assert await barrier.passes(Scope(repository="team/other"), patient=True)
+    assert not await passes(barrier, APP, patient=False)
+    assert await passes(barrier, APP, patient=True)  # nobody else can answer it
+    assert await passes(barrier, Scope(repository="team/other"), patient=True)
 
 
 async def test_start__hands_over_what_may_have_passed_without_notice(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was just started answers nothing for a moment: writes may have passed while there was none."""
-    assert not await Barrier(pool).passes(APP, patient=False)
+    assert not await passes(Barrier(pool), APP, patient=False)
     monkeypatch.setattr(module, "UNNOTICED_SECONDS", 0.05)
     started = Barrier(pool)
-    assert await started.passes(APP, patient=True)
+    assert await passes(started, APP, patient=True)
     monkeypatch.setattr(module, "UNNOTICED_SECONDS", 60.0)
     started.missed()
-    assert not await started.passes(APP, patient=False)
+    assert not await passes(started, APP, patient=False)
+
+
+async def flood(pool: Pool, *, addresses: int = 100) -> None:
+    """As many notices as are kept one by one, of a repository."""
+    await pool.execute(
+        "INSERT INTO write_notice (id, repository, reference, method, noticed_at, address)"
+        " SELECT 'write-' || n, $1, 'v' || n, 'PUT', now(), int4send(n % $3)"
+        " FROM generate_series(1, $2::integer) AS n",
+        REPOSITORY,
+        MOST_PER_REPOSITORY,
+        addresses,
+    )
+
+
+async def writes_noted(pool: Pool) -> int:
+    return int(await pool.fetchval("SELECT count(*) FROM write_notice WHERE reference <> '**'"))
 
 
 async def test_flood__of_one_repository_is_bounded(pool: Pool, barrier: Barrier) -> None:
-    """More notices than are kept count as one that ends with its time; others' repositories are not held up."""
-    await pool.execute(
-        "INSERT INTO write_notice (id, repository, reference, method, noticed_at)"
-        " SELECT 'write-' || n, $1, 'v' || n, 'PUT', now() FROM generate_series(1, $2::integer) AS n",
-        REPOSITORY,
-        MOST_PER_REPOSITORY,
-    )
+    """Of more notices than are kept it is noted that there are more; others' repositories are not held up."""
+    await flood(pool)
     for number in range(3):
         await note(pool, f"more-{number}", "v0")
-    assert MOST_PER_REPOSITORY + 1 == await pool.fetchval("SELECT count(*) FROM write_notice")
-    assert not await barrier.passes(APP, patient=True)
-    assert await barrier.passes(Scope(repository="team/other"), patient=True)
+    assert MOST_PER_REPOSITORY + 1 == await writes_noted(pool)
+    assert not await passes(barrier, APP, patient=True)
+    assert await passes(barrier, Scope(repository="team/other"), patient=True)
     async with pool.acquire() as held:
         before = datetime.now(UTC) - NOTICE_RETENTION
         assert 0 == await write_notices.trim_notices(held, before=before, limit=10_000)
         before = datetime.now(UTC) + timedelta(seconds=5)
-        assert MOST_PER_REPOSITORY + 1 == await write_notices.trim_notices(held, before=before, limit=10_000)
-    assert await barrier.passes(APP, patient=True)
+        assert MOST_PER_REPOSITORY < await write_notices.trim_notices(held, before=before, limit=10_000)
+    assert await passes(barrier, APP, patient=True)
+
+
+async def test_flood__of_one_address_takes_no_place_of_others(pool: Pool) -> None:
+    """An address has a share of what is kept of a repository one by one; others' writes are still noted so."""
+    async with pool.acquire() as held:
+
+        async def put(number: int, address: bytes) -> bool:
+            return await write_notices.put_notice(
+                held,
+                number=f"{address.decode()}-{number:08}",
+                repository=RepositoryName(REPOSITORY),
+                reference=f"v{number}",
+                method="PUT",
+                address=address,
+            )
+
+        own = [await put(number, b"flood") for number in range(MOST_PER_ADDRESS + 3)]
+        assert [True] * MOST_PER_ADDRESS + [False] * 3 == own
+        assert await put(1, b"other")
+    assert MOST_PER_ADDRESS + 2 == await writes_noted(pool)
+
+
+@dataclass
+class Reconciler:
+    """Both loops of a reconciler that verify what questions want, on a registry in memory."""
+
+    registry: DirectRegistry
+    loops: tuple[RequestedVerifier, RequestedComparer]
+
+    def asked(self, *what: str) -> int:
+        return sum(call[0] in what for call in self.registry.asked)
+
+
+@pytest.fixture
+async def reconciler(pool: Pool, lookups: Lookups) -> AsyncIterator[Reconciler]:
+    """It runs beside the test."""
+    registry = DirectRegistry(RegistryState())
+    parts = (pool, lookups, registry)
+    made = Reconciler(
+        registry, (RequestedVerifier(*parts, concurrency=8), RequestedComparer(*parts, concurrency=8))
+    )
+
+    async def run() -> None:
+        while True:
+            for loop in made.loops:
+                await loop.run_once()
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(run())
+    yield made
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def push(reconciler: Reconciler, tag: str, *, text: str = "image") -> None:
+    """Push to the registry; its event does not come."""
+    image = oci_image(text)
+    reconciler.registry.state.push(REPOSITORY, image.manifest.data, media_type=image.media_type, tag=tag)
+
+
+async def names_of(pool: Pool) -> set[str]:
+    return {row["name"] for row in await pool.fetch("SELECT name FROM tag")}
+
+
+async def test_flood__leaves_the_list_answered(pool: Pool, barrier: Barrier, reconciler: Reconciler) -> None:
+    """For a list one request compares all names, however many writes are open; for digests every tag is compared."""
+    for tag in ("a", "b"):
+        push(reconciler, tag)
+    await flood(pool)
+    await note(pool, "more-0001", "v0")
+    names = Scope(repository=REPOSITORY, names=True)
+
+    async def read() -> set[str]:
+        return await names_of(pool)
+
+    async with pool.acquire() as held:
+        await repositories.add_repositories(held, announced={RepositoryName(REPOSITORY): EPOCH})
+    assert {"a", "b"} == await barrier.answer(names, read, patient=False)
+    headed = reconciler.asked("head_tag")
+    push(reconciler, "c")
+    assert {"a", "b", "c"} == await barrier.answer(names, read, patient=False)
+    assert headed + 1 == reconciler.asked("head_tag")
+    push(reconciler, "a", text="another")
+    assert await passes(barrier, APP, patient=True)
+    assert headed + 1 + 3 == reconciler.asked("head_tag")
+    assert 2 == await pool.fetchval("SELECT count(DISTINCT manifest_id) FROM tag")
+    assert not await passes(barrier, Scope(repository=REPOSITORY, referrers=True), patient=False)
+
+
+async def test_comparison__of_one_that_is_not_on_record(
+    pool: Pool, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where writes may have passed without notice, nobody else can answer, and the repository is compared."""
+    monkeypatch.setattr(module, "UNNOTICED_SECONDS", 60.0)
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 10.0)
+    barrier.missed()
+    push(reconciler, "a")
+
+    async def read() -> set[str]:
+        return await names_of(pool)
+
+    assert await barrier.answer(Scope(repository=REPOSITORY, names=True), read, patient=False) is None
+    assert {"a"} == await barrier.answer(APP, read, patient=True)
+    assert set() == await barrier.answer(Scope(repository="team/none"), _nothing, patient=True)
+    assert await barrier.answer(Scope(repository="team", below=True), read, patient=True) is None
+
+
+async def _nothing() -> set[str]:
+    return set()
+
+
+async def test_comparison__that_fails_is_no_answer(
+    pool: Pool, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the registry vanished, or lists nothing it can vouch for, there is no answer: never a stale one."""
+    monkeypatch.setattr(module, "UNNOTICED_SECONDS", 60.0)
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 10.0)
+    barrier.missed()
+    push(reconciler, "a")
+    assert await passes(barrier, APP, patient=True)
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 0.3)
+    reconciler.registry.state.remove_silently(REPOSITORY)  # only a reconcile, with its brake, may decide
+    assert not await passes(barrier, APP, patient=True)
+    assert {"a"} == await names_of(pool)
+
+
+async def test_refused_write__is_verified_at_once(
+    pool: Pool, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks later does not wait for an event that should have come long ago."""
+    monkeypatch.setattr(module, "EVENT_SECONDS", 60.0)
+    push(reconciler, "a")
+    await note(pool, "write-0001", "v0")
+    assert not await passes(barrier, APP, patient=False)
+    await pool.execute("UPDATE write_notice SET noticed_at = noticed_at - interval '1 s'")
+    assert await passes(barrier, APP, patient=True)
+    assert 0 < reconciler.asked("head_tag")
+    await note(pool, "write-0002", "v0")
+    assert not await passes(barrier, APP, patient=False)
+
+
+async def test_hand_over__ends_with_the_wait(pool: Pool, barrier: Barrier) -> None:
+    """Questions are handed over only until the barrier that failed is reached after all."""
+    await note(pool, "write-0001", "v0")
+    assert not await passes(barrier, APP, patient=False)
+    assert not await passes(barrier, APP, patient=False)
+    await pool.execute("DELETE FROM write_notice")
+    barrier.wake()
+
+    async def answered() -> None:
+        while not await passes(barrier, APP, patient=False):
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(1.5):
+        await answered()
+
+
+async def test_verification__is_taken_back_by_an_older_event(
+    pool: Pool, lookups: Lookups, barrier: Barrier
+) -> None:
+    """An event that is applied while the inventory is read may be older than what was verified: it is read again."""
+    await note(pool, "write-0001", "v0")
+    await note(pool, "write-0002", "v0")
+    reads = 0
+
+    async def read() -> int:
+        nonlocal reads
+        reads += 1
+        if reads == 1:
+            await apply(pool, lookups, by("write-0001", event("push", tag="v0", at=EPOCH, number=1)))
+        return reads
+
+    async with verifying(pool):
+        assert 2 == await barrier.answer(APP, read, patient=True)
+    assert {("write-0002", "v0")} == await noted(pool)
+
+
+async def test_verification__counts_only_if_no_event_came_meanwhile(pool: Pool, lookups: Lookups) -> None:
+    """The registry was asked before the event was applied: what it said is not known to be on record."""
+    await note(pool, "write-0002", "v0")
+    await note(pool, "write-0003", digest("image"), "DELETE")
+    async with pool.acquire() as held:
+        question = await write_notices.begin_question(held, APP)
+        await write_notices.want_verified(held, question)
+        wanted = await write_notices.list_wanted(held, limit=10)
+        assert 2 == len(wanted)
+        await apply(pool, lookups, event("push", tag="v0", of="image", at=EPOCH, number=1))
+        await write_notices.finish_wanted(held, verified=wanted, unknown=())
+        assert 2 == (await write_notices.count_open(held, question)).open
+        again = await write_notices.list_wanted(held, limit=10)
+        await write_notices.finish_wanted(held, verified=again, unknown=())
+        assert 0 == (await write_notices.count_open(held, question)).open
+
+
+async def test_question__hastens_what_waits(pool: Pool, barrier: Barrier) -> None:
+    """While it waits, events are not left to gather."""
+    hurry = WakeEvent()
+    hastening = Barrier(pool, hurry=hurry)
+    assert await passes(hastening, APP, patient=True)
+    assert not hurry.is_set
+    await note(pool, "write-0001", "v0")
+    assert not await passes(hastening, APP, patient=False)
+    assert hurry.is_set
 
 
 async def test_referrers__wait_for_manifests_to_be_read(
@@ -234,10 +465,10 @@ async def test_referrers__wait_for_manifests_to_be_read(
     """A manifest's subject is known only once it was read."""
     await apply(pool, lookups, event("push", tag="v0", at=EPOCH, number=1))
     referrers = Scope(repository=REPOSITORY, referrers=True)
-    assert await barrier.passes(APP, patient=True)
-    assert not await barrier.passes(referrers, patient=False)
+    assert await passes(barrier, APP, patient=True)
+    assert not await passes(barrier, referrers, patient=False)
     await pool.execute("DELETE FROM work_item WHERE kind = 'resolve'")
-    assert await barrier.passes(referrers, patient=True)
+    assert await passes(barrier, referrers, patient=True)
     await note(pool, "write-0001", digest("artifact"))
-    assert await barrier.passes(APP, patient=True)
-    assert not await barrier.passes(referrers, patient=True)
+    assert await passes(barrier, APP, patient=True)
+    assert not await passes(barrier, referrers, patient=True)

@@ -122,6 +122,16 @@ def test_decode__hostile_strings_are_made_storable_and_said_so() -> None:
     ]
 
 
+def test_decode__the_id_of_a_write_is_not_passed_on() -> None:
+    """What the proxy added to the user agent is ours; the event that is forwarded has what the client sent."""
+    sent = event()
+    marked = event(request=sent["request"] | {"useragent": "docker/27 indexer-write/0123456789abcdef"})
+    decoded = of(marked)
+    assert "0123456789abcdef" == decoded.events[0].write
+    assert "docker/27" == decoded.events[0].request.user_agent
+    assert (marked | {"request": sent["request"] | {"useragent": "docker/27"}},) == decoded.originals
+
+
 def test_decode__a_lone_surrogate_is_replaced() -> None:
     """JSON can write half a character; it is replaced, not refused."""
     body = json.dumps({"events": [event(actor={"name": "\ud800x"})]}).encode()

@@ -111,9 +111,6 @@ class _Handlers:
         await self._authorize(request, named)
         if request.method == "PATCH":
             raise refusals.not_implemented()
-        if not await self._is_current(named, size=request.query.get("size")):
-            body = registry_errors.body("UNAVAILABLE", "a write is under way", None)
-            return _json(503, body, **{"Retry-After": str(registry_errors.RETRY_AFTER_SECONDS)})
         call = GitlabCall(
             repository=named.repository,
             tag=named.tag,
@@ -121,15 +118,20 @@ class _Handlers:
             readers=self._readers,
             interned=self._interned,
         )
-        answer = await _ENDPOINTS[named.endpoint](call)
+        answer = await self._read(named, call, size=request.query.get("size"))
+        if answer is None:
+            body = registry_errors.body("UNAVAILABLE", "a write is under way", None)
+            return _json(503, body, **{"Retry-After": str(registry_errors.RETRY_AFTER_SECONDS)})
         return _json(200, answer.body, **({"Link": answer.link} if answer.link else {}))
 
-    async def _is_current(self, named: GitlabPath, *, size: str | None) -> bool:
-        """Return whether the inventory has every write to the repositories that is asked about."""
+    async def _read(self, named: GitlabPath, call: GitlabCall, *, size: str | None) -> GitlabAnswer | None:
+        """Answer once the inventory has every write that concerns the answer; None: not known in time."""
+        endpoint = _ENDPOINTS[named.endpoint]
         if self._barrier is None or not named.repository:
-            return True
+            return await endpoint(call)
         below = named.endpoint is GitlabEndpoint.SUB_REPOSITORIES or size == "self_with_descendants"
-        return await self._barrier.passes(Scope(repository=named.repository, below=below), patient=True)
+        scope = Scope(repository=named.repository, below=below)
+        return await self._barrier.answer(scope, lambda: endpoint(call), patient=True)
 
     async def _authorize(self, request: web.Request, named: GitlabPath) -> None:
         access = access_of(named, method=request.method, size=request.query.get("size"))

@@ -89,12 +89,17 @@ class _Handlers:
             readers=self._readers,
         )
         vouched = await self._authorize(request, call.repository)
-        if vouched and self._barrier is not None:
-            scope = Scope(repository=call.repository, referrers=named.endpoint is OciEndpoint.REFERRERS)
-            if not await self._barrier.passes(scope, patient=False):
+        endpoint = _ENDPOINTS[named.endpoint]
+        if not vouched or self._barrier is None:
+            answer = await endpoint(call)
+        else:
+            referrers = named.endpoint is OciEndpoint.REFERRERS
+            scope = Scope(repository=call.repository, names=not referrers, referrers=referrers)
+            found = await self._barrier.answer(scope, lambda: endpoint(call), patient=False)
+            if found is None:
                 body = registry_errors.body("UNAVAILABLE", "a write is under way", None)
                 return _json(HTTPStatus.SERVICE_UNAVAILABLE, body, **{HANDED_OVER: "write under way"})
-        answer = await _ENDPOINTS[named.endpoint](call)
+            answer = found
         return _response(HTTPStatus.OK, answer.body, answer.media_type, answer.headers)
 
     async def _authorize(self, request: web.Request, repository: str) -> bool:
