@@ -22,6 +22,7 @@ from indexer.store import (
     loops,
     loss,
     self_check,
+    tag_actions,
     traits,
     work_items,
     write_notices,
@@ -57,6 +58,11 @@ AUDIT_PUSHED = Gauge(
 )
 WRITE_NOTICES = Gauge(
     "indexer_write_notices_open", "Writes of which the proxy gave notice and no event came yet."
+)
+TAG_ACTIONS = Gauge(
+    "indexer_tag_actions_alarming",
+    "Deletions that need attention: tags that may be left on a dummy manifest, uncertain ones, pushes put back today.",
+    ["what"],
 )
 WORK_WAITING = Gauge("indexer_work_waiting", "Work items that wait, by kind.", ["kind"])
 WORK_FAILING = Gauge("indexer_work_failing", "Waiting work items that failed before, by kind.", ["kind"])
@@ -142,6 +148,10 @@ class Gauges:
                 WORK_WAITING.labels(kind).set(backlog.waiting)
                 WORK_FAILING.labels(kind).set(backlog.failing)
                 WORK_AGE.labels(kind).set(_age(backlog.waiting_since, now))
+            alarming = await tag_actions.count_alarming(held)
+            TAG_ACTIONS.labels("on_dummy").set(alarming.on_dummy)
+            TAG_ACTIONS.labels("uncertain").set(alarming.uncertain)
+            TAG_ACTIONS.labels("put_back").set(alarming.put_back)
             WRITE_NOTICES.set(await write_notices.count_notices(held))
             forwarded = await forwarding.forwarding_backlog(held)
             GITLAB_WAITING.set(forwarded.waiting)

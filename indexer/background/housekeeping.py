@@ -15,6 +15,7 @@ from indexer.store import (
     loss,
     receiver_sessions,
     space,
+    tag_actions,
     tags,
     unmatched_checks,
     verification_latency,
@@ -71,6 +72,7 @@ class Housekeeper:
                 await events.trim_events(held, before=now - keep.events, limit=batch),
                 await tags.trim_tombstones(held, before=now - keep.tombstones, limit=batch),
                 await jobs.trim_jobs(held, before=now - keep.jobs, limit=batch),
+                await tag_actions.trim_actions(held, before=now, limit=batch),
                 await work_items.trim_work(held, before=now - keep.due, limit=batch),
                 await write_notices.trim_notices(held, before=now - NOTICE_RETENTION, limit=batch),
             ]

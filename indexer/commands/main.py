@@ -7,7 +7,9 @@ import cyclopts
 from indexer.commands import server
 from indexer.commands.common import DEFAULTS, completion_of, run_app, version
 
-RECONCILER_VERBS = frozenset({"run", "once", "plan", "status", "doctor", "checkpoint"})
+RECONCILER_VERBS = frozenset(
+    {"run", "once", "plan", "status", "doctor", "checkpoint", "cleanup", "delete", "holds", "restore"}
+)
 
 app = cyclopts.App(
     name="indexer",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from indexer.inventory import history
 from indexer.inventory.events import Event
+from indexer.inventory.own_actions import ActionKind
 from indexer.inventory.records import BrokenReason, Interval, ManifestRecord, TagRecord
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
@@ -57,6 +60,9 @@ class AuditAction(StrEnum):
     OPERATOR_MAINTENANCE_ENDED = "operator.maintenance_ended"
     OPERATOR_PEOPLE_ERASED = "operator.people_erased"
     OPERATOR_RECONCILED = "operator.reconciled"
+    CLEANUP_TAG_DELETED = "cleanup.tag_deleted"
+    CLEANUP_RESTORED = "cleanup.restored"
+    CLEANUP_PUT_BACK = "cleanup.put_back"
 
 
 class AuditSource(StrEnum):
@@ -73,6 +79,14 @@ class AuditSource(StrEnum):
 
 OTHER_SOURCE_NAMES = {"reconcile": AuditSource.WALK}
 """Further names that filters accept; an entry always shows the value of the source itself."""
+
+
+ACTION_OF: Final[Mapping[ActionKind, AuditAction]] = {
+    ActionKind.DELETE: AuditAction.CLEANUP_TAG_DELETED,
+    ActionKind.RESTORE: AuditAction.CLEANUP_RESTORED,
+    ActionKind.PUT_BACK: AuditAction.CLEANUP_PUT_BACK,
+}
+"""The action of the entry of an event that is of one of our own actions."""
 
 
 class WorkKind(StrEnum):
@@ -258,10 +272,20 @@ def event_entry(
     previous_digest: Digest | None = None,
     **detail: object,
 ) -> Entry:
-    """Return the audit entry of an event; ``tag``: it is about the event's tag. ``detail`` is added to its notes."""
+    """Return the audit entry of an event; ``tag``: it is about the event's tag. ``detail`` is added to its notes.
+
+    Of an action of our own the tag's entry says that, by whom it was asked for, and why.
+    """
+    source = AuditSource.NOTIFICATION
+    own = event.own
+    if own is not None:
+        detail = own.detail | detail
+        if tag:
+            action, source = ACTION_OF[own.kind], AuditSource(own.source)
+            event = replace(event, actor=own.actor or event.actor)
     return Entry(
         action=action,
-        source=AuditSource.NOTIFICATION,
+        source=source,
         repository=event.repository,
         occurred_at=event.occurred_at,
         recorded_at=event.received_at,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from indexer.inventory.own_actions import OwnAction
 from indexer.oci.digest import Digest
 from indexer.oci.media_types import is_unclassified_blob
 from indexer.oci.reference import RepositoryName, TagName
@@ -51,6 +52,7 @@ class Event:
     - ``claim``: what the request carries to prove that it is our own ('': only our name); ``store/own_requests`` checks
       it. ``ours``: it is.
     - ``write``: the proxy's id of the request; see ``inventory.write_notices``.
+    - ``own``: what it is the event of, where it is one of our own actions (``store/tag_actions``).
     """
 
     id: str
@@ -71,6 +73,7 @@ class Event:
     claim: str | None = None
     write: str | None = None
     ours: bool = False
+    own: OwnAction | None = None
     imported: bool = False
 
     @property

@@ -22,6 +22,7 @@ from indexer.inventory.changes import (
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.history import Timeline, Transition
 from indexer.inventory.known import Known
+from indexer.inventory.own_actions import with_dates_of
 from indexer.inventory.precedence import EventOrder, instant_of, weigh
 from indexer.inventory.records import Evidence, TagRecord, TimeSource
 from indexer.oci.digest import Digest
@@ -60,6 +61,8 @@ def apply_tag_event(
     change, previous, action = apply(before, timeline, event, transition)
     if dummy is not None and not change.after.live:
         change = replace(change, after=replace(change.after, deleted_by_dummy=True))
+    if not late and event.own is not None:
+        change = replace(change, after=with_dates_of(change.after, event.own))
     yield change
     yield event_entry(
         event,

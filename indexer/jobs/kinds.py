@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from indexer.jobs.params import ReconcileParams
+from indexer.jobs.params import DeleteParams, ReconcileParams, RestoreParams
 from indexer.oci.reference import RepositoryName
 
 DELETE_ACTIONS: Final = frozenset({"delete"})
@@ -48,4 +48,22 @@ RECONCILE: Final = Kind(
     repositories=lambda params: params.repositories,
 )
 
-KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (RECONCILE,)}
+DELETE: Final = Kind(
+    name="delete",
+    params=DeleteParams,
+    acts=True,
+    repositories=lambda params: params.repositories,
+    actions=DELETE_ACTIONS,
+    on_record=True,
+)
+
+RESTORE: Final = Kind(
+    name="restore",
+    params=RestoreParams,
+    acts=True,
+    repositories=lambda params: params.repositories,
+    actions=RESTORE_ACTIONS,
+    on_record=True,
+)
+
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (RECONCILE, DELETE, RESTORE)}

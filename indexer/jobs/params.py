@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from indexer.oci.reference import RepositoryName, parse_repository_name
+from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
 
 MOST_REPOSITORIES = 1000
 
@@ -38,3 +39,55 @@ class ReconcileParams(Params):
     release_brake: bool = Field(
         default=False, description="This once, delete from the inventory what the brake held back."
     )
+
+
+MOST_TAGS = 10_000
+
+
+def split_tag(text: str) -> tuple[RepositoryName, TagName]:
+    """Return repository and tag of ``repository:tag``; raise ``ValueError``."""
+    name, colon, tag = text.rpartition(":")
+    if not colon or "/" in tag:
+        raise ValueError(f"{text[:80]!r} names no tag: write REPOSITORY:TAG")
+    return parse_repository_name(name), parse_tag_name(tag)
+
+
+def _tags(values: list[str]) -> list[str]:
+    """Return tags, each once, in order."""
+    return sorted({":".join(split_tag(value)) for value in values})
+
+
+TagText = Annotated[str, Field(min_length=3, max_length=255 + 1 + 128)]
+
+
+class DeleteParams(Params):
+    """Delete tags, and only these: other tags of the same manifest stay. They can be restored from the trash."""
+
+    tags: Annotated[list[TagText], Field(min_length=1, max_length=MOST_TAGS), AfterValidator(_tags)] = Field(
+        description="Each as `repository:tag`."
+    )
+
+    @property
+    def repositories(self) -> list[RepositoryName]:
+        """The repositories of the tags, in order."""
+        return sorted({split_tag(tag)[0] for tag in self.tags})
+
+
+class RestoreParams(Params):
+    """Put deleted tags back, with everything that they need, as they were before their newest deletion."""
+
+    tags: Annotated[list[TagText], Field(min_length=1, max_length=MOST_TAGS), AfterValidator(_tags)] = Field(
+        description="Each as `repository:tag`."
+    )
+    deletion: uuid.UUID | None = Field(
+        default=None,
+        description="Which deletion of the one tag to undo, as the trash names it; null: the newest.",
+    )
+    force: bool = Field(
+        default=False, description="Also where the tag points to something else by now; that is lost then."
+    )
+
+    @property
+    def repositories(self) -> list[RepositoryName]:
+        """The repositories of the tags, in order."""
+        return sorted({split_tag(tag)[0] for tag in self.tags})

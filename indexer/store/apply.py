@@ -21,7 +21,15 @@ from indexer.inventory.observations import ManifestObservation, ObservationVerdi
 from indexer.inventory.pulls import attribute, pull_key_of
 from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.oci.reference import RepositoryName
-from indexer.store import events, manifests, own_requests, repositories, unmatched_checks, write_notices
+from indexer.store import (
+    events,
+    manifests,
+    own_requests,
+    repositories,
+    tag_actions,
+    unmatched_checks,
+    write_notices,
+)
 from indexer.store.applying.loading import (
     Writing,
     begin,
@@ -100,12 +108,14 @@ async def apply_events(
     fresh = await _drop_repeated(held, await own_requests.recognise(held, batch, now=now), now=now)
     if not fresh:
         return AppliedEvents(fresh=(), repeated=len(batch))
+    fresh = await tag_actions.recognise(held, fresh)
     writing = await begin(held, lookups, {event.repository for event in fresh})
     await load_for_events(writing, fresh)
     await _attribute_pulls(writing, fresh, now=now)
     changes = [change for event in fresh for change in apply_event(writing.known, event)]
     await write(writing, changes, now=now, run_id=None, pulls_apart=pulls_apart)
     await write_notices.end_notices(held, fresh)
+    await tag_actions.note_events(held, lookups, fresh, now=now)
     causes = {key: event for key, event in writing.known.causes.items() if key not in writing.loaded.causes}
     if causes:
         await events.add_causes(held, causes=causes, repository_ids=writing.repository_ids, at=now)

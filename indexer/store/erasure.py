@@ -47,9 +47,9 @@ async def erase_day(connection: Connection, *, actor_id: int | None, day: date) 
 
 
 async def erase_waiting(connection: Connection, *, actor_id: int | None, before: date | None) -> None:
-    """Erase people from staged entries, and from the pulls beside the log."""
-    await connection.execute(SQL["erase_staged"], actor_id, before)
-    await connection.execute(SQL["erase_pulls"], actor_id, before)
+    """Erase people from staged entries, from the pulls beside the log, and from what we did to tags."""
+    for statement in ("erase_staged", "erase_pulls", "erase_tag_actions", "erase_tag_action_events"):
+        await connection.execute(SQL[statement], actor_id, before)
 
 
 async def repositories_to_erase(

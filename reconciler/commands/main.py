@@ -5,7 +5,18 @@ from __future__ import annotations
 import cyclopts
 
 from indexer.commands.common import DEFAULTS, completion_of, run_app, version
-from reconciler.commands import checkpoint, cleanup, doctor, holds, once, plan, run, status
+from reconciler.commands import (
+    checkpoint,
+    cleanup,
+    delete,
+    doctor,
+    holds,
+    once,
+    plan,
+    restore,
+    run,
+    status,
+)
 
 INDEXER_VERBS = frozenset(
     {
@@ -39,6 +50,8 @@ app.command(run.run)
 app.command(once.once)
 app.command(plan.plan)
 app.command(doctor.doctor)
+app.command(delete.delete)
+app.command(restore.restore)
 app.command(checkpoint.app)
 app.command(status.status)
 app.command(cleanup.app)

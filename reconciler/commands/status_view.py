@@ -22,6 +22,7 @@ from indexer.store.listing.status import StatusRows, Verification
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
 from indexer.store.self_check import CheckState, check_state
+from indexer.store.tag_actions import Alarming, count_alarming
 from indexer.store.traits import Trait, TraitState
 
 BRAKE_CHECKED = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
@@ -45,6 +46,7 @@ class StatusView:
     ended: Mapping[str, Any] | None
     checked: CheckState
     conflicts: Sequence[Conflict]
+    deletions: Alarming
 
     @property
     def now(self) -> datetime:
@@ -85,6 +87,7 @@ async def read_view(database_url: str) -> StatusView:
             runs = await latest_runs(held, limit=RUNS_SHOWN)
             checked = await check_state(held)
             conflicts = await list_conflicts(held)
+            deletions = await count_alarming(held)
     finally:
         await held.close()
     ended = (run for run in runs if run["outcome"] in BRAKE_CHECKED)
@@ -95,6 +98,7 @@ async def read_view(database_url: str) -> StatusView:
         ended=next(map(dict, ended), None),
         checked=checked,
         conflicts=conflicts,
+        deletions=deletions,
     )
 
 
@@ -133,6 +137,11 @@ def picture_json(picture: StatusView) -> dict[str, Any]:
             "damaged": picture.checked.damaged,
             "first_damage": None if picture.checked.first is None else picture.checked.first.what,
             "conflicts": [one.what for one in picture.conflicts],
+        },
+        "deletions": {
+            "on_dummy": picture.deletions.on_dummy,
+            "uncertain": picture.deletions.uncertain,
+            "put_back_in_the_last_day": picture.deletions.put_back,
         },
         "registry": {trait.value: _fields(picture.status.traits.get(trait)) for trait in Trait},
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
@@ -180,6 +189,7 @@ def picture_lines(picture: StatusView) -> Iterator[str]:
         )
     yield from _reconcile_lines(picture)
     yield from _log_lines(picture)
+    yield from _deletion_lines(picture.deletions)
     yield from _trait_lines(picture)
     yield from loop_lines(picture.status.loops, now)
     for row in picture.status.instances:
@@ -198,6 +208,19 @@ def picture_lines(picture: StatusView) -> Iterator[str]:
         )
         for interval in each.intervals or (each.now,):
             yield f"             {loss_words(interval)}"
+
+
+def _deletion_lines(deletions: Alarming) -> Iterator[str]:
+    """Return what an operator must see of deletions; nothing where all is well."""
+    if deletions.on_dummy:
+        yield (
+            f"deletions    {deletions.on_dummy} TAGS MAY STILL POINT TO A DUMMY: {', '.join(deletions.examples)}; "
+            "start `reconciler run`, which finishes this"
+        )
+    if deletions.uncertain:
+        yield f"deletions    {deletions.uncertain} tags where it is not known whether a push was lost"
+    if deletions.put_back:
+        yield f"deletions    {deletions.put_back} pushes put back in the last day"
 
 
 def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[str]:

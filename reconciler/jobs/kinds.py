@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from reconciler.acting.context import Handler
-from reconciler.jobs import reconcile
+from reconciler.jobs import delete, reconcile, restore
 
 HANDLERS: Final[Mapping[str, Handler]] = {
+    "delete": delete.run,
     "reconcile": reconcile.run,
+    "restore": restore.run,
 }

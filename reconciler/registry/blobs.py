@@ -82,6 +82,39 @@ async def has_blob(transport: Transport, repository: RepositoryName, digest: Dig
     return True
 
 
+async def delivers_blob(transport: Transport, repository: RepositoryName, digest: Digest) -> bool:
+    """Return whether the first byte of a blob really arrives, also where the registry redirects to its storage.
+
+    A registry with a cache of descriptors answers 200 for a blob that was collected, promises its bytes and sends none
+    (read in its source): that raises ``RegistryUnavailable``, as an answer that breaks off. A blob without bytes raises
+    ``RegistryMisbehaved`` (416).
+    """
+    headers = {"Range": "bytes=0-0"}
+    request = Request(
+        method="GET",
+        path=f"/v2/{repository}/blobs/{digest}",
+        scope=repository_scope(repository, "pull"),
+        expect=frozenset({_OK, _PARTIAL, _NOT_FOUND, *_REDIRECTS}),
+        limit=SMALL_LIMIT_BYTES,
+        headers=headers,
+    )
+    answer = await transport.send(request)
+    if answer.status == _NOT_FOUND:
+        if not _UNKNOWN.intersection(answer.error_codes() or ()):
+            raise RegistryMisbehaved(
+                f"{answer.request_line}: a 404 that is not the registry's ({answer.content[:80]!r})"
+            )
+        return False
+    if answer.status in _REDIRECTS:
+        answer = await transport.fetch_redirected(
+            answer,
+            limit=SMALL_LIMIT_BYTES,
+            headers=headers,
+            expect=frozenset({_OK, _PARTIAL, _NOT_FOUND}),
+        )
+    return answer.status != _NOT_FOUND and len(answer.content) > 0
+
+
 async def put_blob(transport: Transport, repository: RepositoryName, content: bytes) -> Digest:
     """Upload a blob: POST to start, PUT with all of its bytes."""
     digest = digest_of(content)

@@ -23,7 +23,7 @@ from reconciler.registry.answers import (
     TagListing,
 )
 from reconciler.registry.cache import CacheWatch, RegistryKind
-from reconciler.registry.exchange import SMALL_LIMIT_BYTES, RegistryResponse, Request
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, Once, RegistryResponse, Request
 from reconciler.registry.pacing import Pace
 from reconciler.registry.transport import Transport, TransportSettings
 
@@ -31,7 +31,7 @@ _OK: Final = 200
 
 
 class RegistryClient:
-    """A :class:`~reconciler.registry.protocol.WritableRegistry` over HTTP; an async context manager.
+    """A :class:`~reconciler.registry.protocol.ActingRegistry` over HTTP; an async context manager.
 
     Raises ``ConfigurationError`` if the settings cannot work; every method raises the registry errors that the protocol
     names. ``clock`` is our clock, for tests.
@@ -139,6 +139,30 @@ class RegistryClient:
     async def delete_tag(self, repository: RepositoryName, tag: TagName) -> Deletion:
         """Delete a tag; see the protocol."""
         return await manifests.delete(self._transport, repository, tag)
+
+    async def put_manifest_once(
+        self,
+        repository: RepositoryName,
+        reference: TagName | Digest,
+        content: bytes,
+        *,
+        media_type: str,
+        once: Once,
+    ) -> Digest:
+        """Push a manifest, one time; see the protocol."""
+        return await manifests.put_manifest(
+            self._transport, repository, reference, content, media_type=media_type, once=once
+        )
+
+    async def delete_once(
+        self, repository: RepositoryName, reference: TagName | Digest, *, once: Once
+    ) -> Deletion:
+        """Delete, one time; see the protocol."""
+        return await manifests.delete(self._transport, repository, reference, once=once)
+
+    async def delivers_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Return whether a blob's first byte arrives; see the protocol."""
+        return await blobs.delivers_blob(self._transport, repository, digest)
 
 
 def _is_empty_object(answer: RegistryResponse) -> bool:

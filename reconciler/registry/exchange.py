@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +13,17 @@ from reconciler.registry.error_body import error_codes, error_messages
 
 SMALL_LIMIT_BYTES: Final = 64 * 1024
 """For answers whose body is not read, and for errors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Once:
+    """How to send a request that changes something: one time, with a signature that is on record, if still allowed.
+
+    ``nonce`` and ``before``: see ``Request``.
+    """
+
+    nonce: bytes
+    before: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,10 @@ class Request:
     timeout_seconds: float | None = None
     repeatable: bool = True
     """False for a request that must not be repeated unchanged."""
+    nonce: bytes | None = None
+    """The random number in its signature, where it is on record (``store/tag_actions``); None: a new one."""
+    before: Callable[[], None] | None = None
+    """Called right before it is sent, when nothing is waited for any more; it may raise, and then nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from reconciler.registry.answers import (
     TagAnswer,
 )
 from reconciler.registry.auth import repository_scope
-from reconciler.registry.exchange import SMALL_LIMIT_BYTES, RegistryResponse, Request
+from reconciler.registry.exchange import SMALL_LIMIT_BYTES, Once, RegistryResponse, Request
 from reconciler.registry.transport import Transport
 
 MANIFEST_LIMIT_BYTES: Final = 4 * 1024 * 1024 + 64 * 1024
@@ -117,16 +117,20 @@ async def put_manifest(
     content: bytes,
     *,
     media_type: str,
+    once: Once | None = None,
 ) -> Digest:
     """Push a manifest and return its digest."""
     request = Request(
         method="PUT",
-        path=_path(repository, reference),
+        path=manifest_path(repository, reference),
         scope=repository_scope(repository, "pull", "push"),
         expect=frozenset({_CREATED, _NOT_ALLOWED}),
         limit=MANIFEST_LIMIT_BYTES,
         headers={"Content-Type": media_type},
         body=content,
+        repeatable=once is None,
+        nonce=None if once is None else once.nonce,
+        before=None if once is None else once.before,
     )
     answer = await transport.send(request)
     if answer.status == _NOT_ALLOWED:
@@ -134,14 +138,23 @@ async def put_manifest(
     return digest_of(content)
 
 
-async def delete(transport: Transport, repository: RepositoryName, reference: TagName | Digest) -> Deletion:
+async def delete(
+    transport: Transport,
+    repository: RepositoryName,
+    reference: TagName | Digest,
+    *,
+    once: Once | None = None,
+) -> Deletion:
     """Delete by digest or tag."""
     request = Request(
         method="DELETE",
-        path=_path(repository, reference),
+        path=manifest_path(repository, reference),
         scope=repository_scope(repository, "delete"),
         expect=frozenset({_ACCEPTED, _BAD_REQUEST, _NOT_FOUND, _NOT_ALLOWED}),
         limit=MANIFEST_LIMIT_BYTES,
+        repeatable=once is None,
+        nonce=None if once is None else once.nonce,
+        before=None if once is None else once.before,
     )
     answer = await transport.send(request)
     if answer.status == _ACCEPTED:
@@ -165,7 +178,7 @@ async def _head(
     headers = _ACCEPT if if_digest is None else {**_ACCEPT, "If-None-Match": f'"{if_digest}"'}
     request = Request(
         method="HEAD",
-        path=_path(repository, reference),
+        path=manifest_path(repository, reference),
         scope=repository_scope(repository, "pull"),
         expect=frozenset({_OK, _NOT_MODIFIED, _NOT_FOUND}),
         limit=SMALL_LIMIT_BYTES,
@@ -212,7 +225,7 @@ async def _read(
     """GET a manifest by tag or digest; the bytes must hash to the digest requested, or stated in the answer."""
     request = Request(
         method="GET",
-        path=_path(repository, reference),
+        path=manifest_path(repository, reference),
         scope=repository_scope(repository, "pull"),
         expect=frozenset({_OK, _NOT_FOUND}),
         limit=MANIFEST_LIMIT_BYTES,
@@ -273,5 +286,6 @@ def _not_found(answer: RegistryResponse) -> NotFound:
     )
 
 
-def _path(repository: RepositoryName, reference: TagName | Digest) -> str:
+def manifest_path(repository: RepositoryName, reference: TagName | Digest) -> str:
+    """Return the path of a manifest by tag or digest."""
     return f"/v2/{repository}/manifests/{reference}"

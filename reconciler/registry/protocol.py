@@ -27,6 +27,7 @@ from reconciler.registry.answers import (
     TagListing,
 )
 from reconciler.registry.cache import RegistryKind
+from reconciler.registry.exchange import Once
 
 
 class Registry(Protocol):
@@ -131,4 +132,33 @@ class WritableRegistry(Registry, Protocol):
 
     async def delete_tag(self, repository: RepositoryName, tag: TagName) -> Deletion:
         """Delete one tag: 3.x only. 2.8 answers 400, which is :attr:`Deletion.UNSUPPORTED`."""
+        ...
+
+
+class ActingRegistry(WritableRegistry, Protocol):
+    """The requests of what acts: each is sent at most once, and its event is recognised by ``once.nonce``.
+
+    No answer (``RegistryUnavailable``) leaves open whether the registry did it.
+    """
+
+    async def put_manifest_once(
+        self,
+        repository: RepositoryName,
+        reference: TagName | Digest,
+        content: bytes,
+        *,
+        media_type: str,
+        once: Once,
+    ) -> Digest:
+        """Push a manifest under a tag or its digest and return its digest."""
+        ...
+
+    async def delete_once(
+        self, repository: RepositoryName, reference: TagName | Digest, *, once: Once
+    ) -> Deletion:
+        """Delete by digest or tag, as ``delete_manifest`` and ``delete_tag`` do."""
+        ...
+
+    async def delivers_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Return whether the first byte of a blob really arrives."""
         ...

@@ -103,6 +103,7 @@ class Transport:
             urlsplit(settings.base_url).hostname or "", allowed=settings.redirect_hosts
         )
         self._session: aiohttp.ClientSession | None = None
+        self._once: aiohttp.ClientSession | None = None
         self._elsewhere: aiohttp.ClientSession | None = None
         self._pace: Pace | None = None
         self._ahead = timedelta(0)
@@ -115,6 +116,10 @@ class Transport:
     async def __aenter__(self) -> Self:
         # The semaphore bounds concurrency; a second bound here would let waiting eat the deadline.
         self._session = self._open(aiohttp.TCPConnector(limit=0, ssl=self._ssl))
+        # A connection of its own for each request that must not be repeated: aiohttp repeats one that a kept connection
+        # lost, whatever it was.
+        self._once = self._open(aiohttp.TCPConnector(limit=0, ssl=self._ssl, force_close=True))
+        self._once._retry_connection = False  # noqa: SLF001 - there is no public switch
         self._elsewhere = self._open(aiohttp.TCPConnector(limit=0, ssl=self._ssl, resolver=self._guard))
         return self
 
@@ -128,10 +133,10 @@ class Transport:
         )
 
     async def __aexit__(self, *_: object) -> None:
-        for session in (self._session, self._elsewhere):
+        for session in (self._session, self._once, self._elsewhere):
             if session is not None:
                 await session.close()
-        self._session = self._elsewhere = None
+        self._session = self._once = self._elsewhere = None
 
     def paced(self, pace: Pace) -> Transport:
         """Return this transport for requests that keep a pace; everything else is shared. It must be entered.
@@ -147,9 +152,15 @@ class Transport:
         return await self._retrier.run(partial(self._attempt, request), repeatable=request.repeatable)
 
     async def fetch_redirected(
-        self, answer: RegistryResponse, *, limit: int, hops: int = 5
+        self,
+        answer: RegistryResponse,
+        *,
+        limit: int,
+        hops: int = 5,
+        headers: Mapping[str, str] | None = None,
+        expect: frozenset[int] = frozenset({_OK}),
     ) -> RegistryResponse:
-        """Follow a redirect to storage, without our credentials; return the 200 or raise.
+        """Follow a redirect to storage, without our credentials; return an expected status or raise.
 
         ``redirects`` limits where it may lead. Messages quote nothing of another server's answer.
         """
@@ -157,23 +168,27 @@ class Transport:
         while _MULTIPLE_CHOICES <= answer.status < _BAD_REQUEST and hops > 0:
             hops -= 1
             url = _join(url, answer.headers.get("Location", ""), request_line=answer.request_line)
-            answer = await self._retrier.run(partial(self._fetch, url, limit=limit))
-        if answer.status != _OK:
+            answer = await self._retrier.run(
+                partial(self._fetch, url, limit=limit, headers=headers or {}, expect=expect)
+            )
+        if answer.status not in expect:
             raise RegistryMisbehaved(f"{answer.request_line}: too many redirects")
         return answer
 
-    async def _fetch(self, url: URL, *, limit: int) -> RegistryResponse:
+    async def _fetch(
+        self, url: URL, *, limit: int, headers: Mapping[str, str], expect: frozenset[int]
+    ) -> RegistryResponse:
         await self._guard.check(url.host or "")
         answer = await self._exchange(
             "GET",
             url,
-            {},
+            headers,
             limit=limit,
             timeout_seconds=self._settings.timeout_seconds,
             request_line=f"GET {url.host}",
             session=self._elsewhere,
         )
-        if answer.status not in {_OK, 301, 302, 303, 307, 308}:
+        if answer.status not in expect | {301, 302, 303, 307, 308}:
             raise failure_of(answer, now=self._clock(), is_registry=False)
         return answer
 
@@ -203,6 +218,8 @@ class Transport:
             limit=request.limit,
             timeout_seconds=request.timeout_seconds or self._settings.timeout_seconds,
             request_line=f"{request.method} {request.path}",
+            session=self._session if request.repeatable else self._once,
+            before=request.before,
         )
         if answer.registry_clock is not None:
             self._ahead = answer.registry_clock - answer.observed_at
@@ -215,7 +232,7 @@ class Transport:
         value = signed(
             key,
             at=self._clock() + self._ahead,
-            nonce=secrets.token_bytes(NONCE_BYTES),
+            nonce=request.nonce or secrets.token_bytes(NONCE_BYTES),
             method=request.method,
             path=request.path,
         )
@@ -265,6 +282,7 @@ class Transport:
         request_line: str,
         body: bytes | None = None,
         session: aiohttp.ClientSession | None = None,
+        before: Callable[[], None] | None = None,
     ) -> RegistryResponse:
         """Send once and read the whole answer within the deadline."""
         session = session or self._session
@@ -274,6 +292,8 @@ class Transport:
             # Before a slot is taken: requests without a pace must not wait for those with one.
             await self._pace.wait()
         async with self._slots, translating(request_line, timeout_seconds), asyncio.timeout(timeout_seconds):
+            if before is not None:
+                before()
             observed_at = self._clock()
             async with session.request(
                 method, url, headers=headers, data=body, allow_redirects=False

@@ -97,6 +97,23 @@ UPDATE repository_manifest SET pushed_by = NULL
 WHERE repository_id = $1 AND pushed_by IS NOT NULL AND ($2::integer IS NULL OR pushed_by = $2)
   AND ($3::date IS NULL OR pushed_at < $3::timestamp AT TIME ZONE 'UTC')
 
+-- name: erase_tag_actions
+-- Erases from what we did to tags who asked for it and who had pushed: actor $1 (null: everybody), before day $2 (null: all).
+UPDATE tag_action AS a
+SET actor = CASE WHEN w.name IS NULL OR a.actor = w.name THEN NULL ELSE a.actor END,
+    pushed_by = CASE WHEN w.name IS NULL OR a.pushed_by = w.name THEN NULL ELSE a.pushed_by END
+FROM (SELECT (SELECT name FROM actor WHERE id = $1) AS name) AS w
+WHERE (w.name IS NOT NULL OR $1::integer IS NULL) AND num_nonnulls(a.actor, a.pushed_by) > 0
+  AND (w.name IS NULL OR w.name IN (a.actor, a.pushed_by))
+  AND ($2::date IS NULL OR a.asked_at < $2::timestamp AT TIME ZONE 'UTC')
+
+-- name: erase_tag_action_events
+-- The same of the events that were noted of them.
+UPDATE tag_action_event AS e SET actor = NULL
+FROM (SELECT (SELECT name FROM actor WHERE id = $1) AS name) AS w
+WHERE e.actor IS NOT NULL AND ($1::integer IS NULL OR e.actor = w.name)
+  AND ($2::date IS NULL OR e.occurred_at < $2::timestamp AT TIME ZONE 'UTC')
+
 -- name: forget_name
 -- Removes the name of actor $1.
 UPDATE actor SET name = NULL WHERE id = $1
