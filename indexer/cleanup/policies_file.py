@@ -20,6 +20,7 @@ import structlog
 from indexer.background.loop import IterationResult
 from indexer.common.errors import ConfigurationError, StoreError
 from indexer.policies.problems import PoliciesRefused
+from indexer.policies.rules import Policies
 from indexer.policies.yaml_tree import MAX_BYTES
 from indexer.store import policies_in_force
 from indexer.store.operators import Operator
@@ -130,6 +131,19 @@ class PoliciesLoop:
                 await policies_in_force.forget_reading(held, process=self._process)
 
 
+async def policies_to_explain(connection: Connection, path: Path | None) -> Policies:
+    """Return what a file says, or, without one, what is in force; raise ``ConfigurationError`` as a verb does.
+
+    Nothing comes into force.
+    """
+    if path is not None:
+        found = read_file(path)
+        if found.error is not None or found.content is None:
+            raise ConfigurationError(found.error or f"{path} cannot be read")
+        return policies_in_force.parsed(found.content)
+    return (await _in_force(connection)).policies()
+
+
 async def take_in_force(
     connection: Connection, path: Path | None, *, operator: Operator
 ) -> policies_in_force.FileInForce:
@@ -146,6 +160,10 @@ async def take_in_force(
             await policies_in_force.put_in_force(
                 connection, content=found.content, at=datetime.now(UTC), by=operator
             )
+    return await _in_force(connection)
+
+
+async def _in_force(connection: Connection) -> policies_in_force.FileInForce:
     in_force = await policies_in_force.in_force(connection)
     if in_force is None or not in_force.content:
         raise ConfigurationError(

@@ -1,24 +1,26 @@
-"""The verbs of ``indexer policies``: check, import. They read files: no database, no settings, no registry."""
+"""The verbs of ``indexer policies``: check and import read files only, explain asks the database."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from datetime import UTC, datetime
 from json import dumps as json_dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
-from indexer.commands.common import AsJson
+from indexer.commands.common import AsJson, Config, read_settings, with_database
 from indexer.common import exit_codes
 from indexer.common.terminal import printable, write_lines
 
 if TYPE_CHECKING:
     from indexer.policies.rules import Policies
+    from indexer.store.pool import Connection
 
 
-app = cyclopts.App(name="policies", help="Check a file of policies.")
+app = cyclopts.App(name="policies", help="Check, explain and translate policies.")
 
 
 @app.command(name="check")
@@ -68,6 +70,40 @@ def policies_import(
         return exit_codes.USAGE
     sys.stdout.write(translate(content, project))
     return 0
+
+
+@app.command(name="explain")
+def policies_explain(
+    target: Annotated[str, cyclopts.Parameter(help="The tag: REPO:TAG.")],
+    /,
+    *,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Say why a tag stays or goes now: every rule that says so, and what is known of it.
+
+    By the file in INDEXER_POLICIES_FILE, else by the policies in force. Changes nothing. Exit 1: there is no such tag.
+    """
+    from indexer.cleanup.explaining import explain, explain_lines  # noqa: PLC0415
+    from indexer.cleanup.holding import parse_target  # noqa: PLC0415
+    from indexer.cleanup.policies_file import policies_to_explain  # noqa: PLC0415
+    from indexer.common.errors import ConfigurationError  # noqa: PLC0415
+
+    try:
+        repository, tag, _ = parse_target(target)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    if repository is None or tag is None:
+        raise ConfigurationError(f"{target}: name a tag, as team/app:v1")
+    file = read_settings(config, logs=False).indexer_policies_file
+
+    async def work(connection: Connection) -> int:
+        policies = await policies_to_explain(connection, file)
+        found = await explain(connection, policies, repository=repository, tag=tag, now=datetime.now(UTC))
+        _print(json, found, explain_lines(found))
+        return 0 if found["verdict"] is not None else exit_codes.FAILED
+
+    return with_database(config, work)
 
 
 def _summary(policies: Policies) -> dict[str, Any]:

@@ -78,11 +78,11 @@ def wanted_by(policy: Policy, *, in_use: bool, now: datetime) -> Wanted:
         annotations=tuple(sorted({rule.annotation for rule in policy.delete if rule.annotation is not None})),
         history=bool(policy.previous),
         by_tag=not use.digest_pulls_count_for_tags,
-        pulls_since=now - _longest(policy) if ignores else None,
+        pulls_since=now - longest_period(policy) if ignores else None,
     )
 
 
-def _longest(policy: Policy) -> timedelta:
+def longest_period(policy: Policy) -> timedelta:
     """Return the longest period for which a policy asks about pulls."""
     untagged = policy.untagged
     periods = [
@@ -294,11 +294,11 @@ class _Parts:
             deleted_by=None if tagged else self.deleted_by.get(digest),
             annotations=row["annotations"] or _NOTHING,
             readable=row["content"] == "read"
-            or (row["content"] == "partly-read" and not any(map(_is_structure, row["unread"] or ()))),
+            or (row["content"] == "partly-read" and not any(map(is_structure, row["unread"] or ()))),
         )
 
 
-def _is_structure(part: str) -> bool:
+def is_structure(part: str) -> bool:
     """Tell whether a part that could not be read says what a manifest refers to."""
     return part.startswith(_STRUCTURE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from json import dumps as json_dumps
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from indexer.store.pool import Connection
 
 app = cyclopts.App(name="cleanup", help="Plan, approve and review the deletion of old tags and manifests.")
+
+MOST_REPLAYED = timedelta(days=731)
 
 Reason = Annotated[str | None, cyclopts.Parameter(help="Why; it goes into the audit log.")]
 PlanId = Annotated[str, cyclopts.Parameter(help="The plan's id, as `cleanup plan` printed it.")]
@@ -227,5 +229,55 @@ def cleanup_status(*, config: Config = None, json: AsJson = False) -> int:
         else:
             write_lines(status_lines(found))
         return 0
+
+    return with_database(config, work)
+
+
+@app.command(name="replay")
+def cleanup_replay(
+    *,
+    since: Annotated[
+        str, cyclopts.Parameter(help="From when on: a duration until now like 90d, or an RFC 3339 time.")
+    ] = "90d",
+    policy: Annotated[
+        list[str] | None,
+        cyclopts.Parameter(negative=(), consume_multiple=True, help="Only these policies; default: all."),
+    ] = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Show what policies would have deleted day by day, and what of it was pulled, pushed again or restored later.
+
+    By the file in INDEXER_POLICIES_FILE, else by the policies in force. Changes nothing. Exit 2: something was missed.
+    """
+    from indexer.cleanup.policies_file import policies_to_explain  # noqa: PLC0415
+    from indexer.cleanup.replaying import replay_json, replay_lines, replay_policies  # noqa: PLC0415
+    from indexer.common.rfc3339 import parse_moment  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    try:
+        begins = parse_moment(since, now=now)
+    except ValueError as error:
+        raise ConfigurationError(f"--since: {error}") from None
+    if not now - MOST_REPLAYED <= begins < now:
+        raise ConfigurationError("--since must lie in the last two years")
+    file = read_settings(config, logs=False).indexer_policies_file
+
+    async def work(connection: Connection) -> int:
+        policies = await policies_to_explain(connection, file)
+        _check_policies(policy, [each.id for each in policies.cleanup])
+        budgets = [each.id for each in policies.cleanup if each.budget is not None]
+        budgets = [name for name in budgets if policy is None or name in policy]
+        if budgets:
+            raise ConfigurationError(
+                f"a policy with a budget cannot be replayed: {', '.join(budgets)}; name others with --policy"
+            )
+        done = await replay_policies(connection, policies, since=begins, now=now, policy_ids=policy)
+        found = replay_json(done, since=begins, now=now)
+        if json:
+            sys.stdout.write(json_dumps(found) + "\n")
+        else:
+            write_lines(replay_lines(found))
+        return exit_codes.WOULD_CHANGE if any(each["missed"] for each in found["policies"]) else 0
 
     return with_database(config, work)

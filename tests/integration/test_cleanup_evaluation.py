@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from indexer.cleanup.explaining import explain, explain_lines
 from indexer.cleanup.planning import Made, make_plan, plan_json
+from indexer.cleanup.replaying import replay_json, replay_lines, replay_policies
 from indexer.oci.digest import digest_to_bytes
 from indexer.oci.reference import TagName
 from indexer.policies.facts import ManifestFacts, Past, Pull, RepositoryFacts, TagFacts
@@ -392,3 +394,69 @@ async def test_weak_share__of_a_policy_that_acts_by_itself(pool: Pool) -> None:
         made, shown = await planned(held, content)
         assert ("keep", "keep.newest") == said(shown)["pr-9"]
         assert 0.3 < made.outcomes[0].weak_share < 0.4, "pr-9 and its manifest, of six"
+
+
+async def test_explain__names_every_rule_and_what_is_known(pool: Pool) -> None:
+    """A tag's verdict with all that say the same; a tag that no policy has, or that is not here, is said to be so."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        await held.execute(
+            "UPDATE repository_manifest SET last_pulled_at = $1 WHERE manifest_id = $2",
+            ago(2),
+            rows.manifests["three"],
+        )
+        rules = (
+            "keep: [{id: used, pulled: {within: 20d}}, {id: two, newest: {count: 2}}]\n    "
+            'delete: [{id: old, tags: {glob: ["**"]}, older: {pushed: 30d}}]'
+        )
+        policies = policies_in_force.parsed(file("preview", rules))
+        found = await explain(held, policies, repository="team/app", tag="v1", now=NOW)
+        lines = "\n".join(explain_lines(found))
+        assert "team/app:v1: keep (keep.pulled), by policy a (preview)" in lines
+        assert "pulled 2026-11-27" in lines
+        found = await explain(held, policies, repository="team/app", tag="pr-1", now=NOW)
+        assert ("keep", "keep.newest") == (found["verdict"]["decision"], found["verdict"]["reason"])
+        missing = await explain(held, policies, repository="team/app", tag="v9", now=NOW)
+        assert ["team/app:v9: there is no such tag on record"] == explain_lines(missing)
+        nobody = policies_in_force.parsed(b"version: 1\n")
+        found = await explain(held, nobody, repository="team/app", tag="v1", now=NOW)
+        assert "no policy has the repository" in explain_lines(found)[0]
+
+
+async def test_replay__reads_the_past_from_the_database(pool: Pool) -> None:
+    """What tags pointed to, who pulled, and what was pushed again; months that left the log are unknown."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        await held.execute("UPDATE tag_history SET valid_from = $1 WHERE name LIKE 'pr-%'", ago(70))
+        await held.execute("UPDATE repository_manifest SET pushed_at = $1", ago(70))
+        await rows.manifest("before", pushed=ago(110))
+        await rows.pointed("pr-1", "before", since=ago(110), until=ago(70))
+        await held.execute("UPDATE audit_part SET opened_at = $1", ago(200))
+        said_of = [("manifest.pulled", "pr-2", "two", ago(1)), ("tag.repushed", "pr-1", "one", ago(2))]
+        for action, tag, manifest, at in said_of:
+            await held.execute(
+                "INSERT INTO audit_staged (occurred_at, recorded_at, content_id, repository_id, action, source, tag)"
+                " VALUES ($1, $1, $2, $3, $4::text::audit_action, 'notification', $5)",
+                at,
+                rows.manifests[manifest],
+                rows.repositories["team/app"],
+                action,
+                tag,
+            )
+        policies = policies_in_force.parsed(file("preview"))
+        found = replay_json(
+            await replay_policies(held, policies, since=ago(90), now=NOW), since=ago(90), now=NOW
+        )
+        (one,) = found["policies"]
+        assert 0 == one["unknown_days"]
+        assert 91 <= len(one["days"]) <= 92
+        assert {("pr-1", "pushed_again"), ("pr-2", "pulled")} == {
+            (each["tag"], each["missed"]) for each in one["missed_tags"]
+        }
+        assert 3 == one["deleted"], "pr-1 went twice: it pointed to something else before"
+        assert "3 tags deleted" in replay_lines(found)[0]
+        await held.execute("UPDATE audit_part SET opened_at = $1", ago(20))
+        done = await replay_policies(held, policies, since=ago(90), now=NOW)
+        found = replay_json(done, since=ago(90), now=NOW)
+        assert 70 <= found["policies"][0]["unknown_days"] <= 71
+        assert "not known which pulls" in replay_lines(found)[1]
