@@ -141,14 +141,16 @@ async def end_notices(held: Connection, events: Sequence[Event]) -> None:
     that is applied only now may be older than what the registry answered meanwhile, and may overrule that.
     """
     named = [event for event in events if not event.imported and not event.is_blob]
+    references = {
+        (event.repository, reference)
+        for event in named
+        for reference in (event.tag, event.digest, ALL_TAGS)
+        if reference is not None
+    }
     locked = await held.fetch(
         SQL["lock_notices"],
-        [event.repository for event in named for _ in range(3)],
-        [
-            reference
-            for event in named
-            for reference in (event.tag or ALL_TAGS, event.digest or ALL_TAGS, ALL_TAGS)
-        ],
+        [repository for repository, _ in references],
+        [reference for _, reference in references],
     )
     if not locked:
         return

@@ -318,8 +318,12 @@ async def names_of(pool: Pool) -> set[str]:
     return {row["name"] for row in await pool.fetch("SELECT name FROM tag")}
 
 
-async def test_flood__leaves_the_list_answered(pool: Pool, barrier: Barrier, reconciler: Reconciler) -> None:
+async def test_flood__leaves_the_list_answered(
+    pool: Pool, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For a list one request compares all names, however many writes are open; for digests every tag is compared."""
+    for name in ("HAND_OVER_SECONDS", "PATIENT_SECONDS"):
+        monkeypatch.setattr(module, name, 30.0)
     for tag in ("a", "b"):
         push(reconciler, tag)
     await flood(pool)
@@ -340,6 +344,7 @@ async def test_flood__leaves_the_list_answered(pool: Pool, barrier: Barrier, rec
     assert await passes(barrier, APP, patient=True)
     assert headed + 1 + 3 == reconciler.asked("head_tag")
     assert 2 == await pool.fetchval("SELECT count(DISTINCT manifest_id) FROM tag")
+    monkeypatch.setattr(module, "HAND_OVER_SECONDS", 0.1)
     assert not await passes(barrier, Scope(repository=REPOSITORY, referrers=True), patient=False)
 
 
@@ -348,7 +353,7 @@ async def test_comparison__of_one_that_is_not_on_record(
 ) -> None:
     """Where writes may have passed without notice, nobody else can answer, and the repository is compared."""
     monkeypatch.setattr(module, "UNNOTICED_SECONDS", 60.0)
-    monkeypatch.setattr(module, "COMPARE_SECONDS", 10.0)
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 30.0)
     barrier.missed()
     push(reconciler, "a")
 
@@ -370,7 +375,7 @@ async def test_comparison__that_fails_is_no_answer(
 ) -> None:
     """If the registry vanished, or lists nothing it can vouch for, there is no answer: never a stale one."""
     monkeypatch.setattr(module, "UNNOTICED_SECONDS", 60.0)
-    monkeypatch.setattr(module, "COMPARE_SECONDS", 10.0)
+    monkeypatch.setattr(module, "COMPARE_SECONDS", 30.0)
     barrier.missed()
     push(reconciler, "a")
     assert await passes(barrier, APP, patient=True)
@@ -395,8 +400,12 @@ async def test_refused_write__is_verified_at_once(
     assert not await passes(barrier, APP, patient=False)
 
 
-async def test_hand_over__ends_with_the_wait(pool: Pool, barrier: Barrier) -> None:
+async def test_hand_over__ends_with_the_wait(
+    pool: Pool, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Questions are handed over only until the barrier that failed is reached after all."""
+    monkeypatch.setattr(module, "FAILED_SECONDS", 600.0)
+    monkeypatch.setattr(module, "PATIENT_SECONDS", 30.0)
     await note(pool, "write-0001", "v0")
     assert not await passes(barrier, APP, patient=False)
     assert not await passes(barrier, APP, patient=False)
@@ -407,7 +416,7 @@ async def test_hand_over__ends_with_the_wait(pool: Pool, barrier: Barrier) -> No
         while not await passes(barrier, APP, patient=False):
             await asyncio.sleep(0.01)
 
-    async with asyncio.timeout(1.5):
+    async with asyncio.timeout(60):
         await answered()
 
 

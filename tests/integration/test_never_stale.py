@@ -51,7 +51,8 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
         "ASK_AGAIN_SECONDS": 0.02,
         "FAILED_SECONDS": 0.0,
         "POLL_SECONDS": 0.005,
-        "PATIENT_SECONDS": 0.5,
+        "HAND_OVER_SECONDS": 2.0,
+        "PATIENT_SECONDS": 2.0,
     }.items():
         monkeypatch.setattr(module, name, seconds)
     for name in ("GATHER_SECONDS", "RUSH_GATHER_SECONDS"):
@@ -187,7 +188,7 @@ async def hunt(pool: Pool, lookups: Lookups, *, seed: int, questions: int) -> No
     await world.run(questions)
     print(world.outcomes, world.writes, "writes")
     assert world.stale == []
-    assert world.outcomes["answered"] >= questions // 2, world.outcomes
+    assert world.outcomes["answered"] >= questions // 4, world.outcomes
 
 
 async def test_answers__are_never_older_than_their_question(pool: Pool, lookups: Lookups) -> None:

@@ -33,10 +33,11 @@ JOIN tag AS t ON t.repository_id = r.id AND t.manifest_id = m.id
 ON CONFLICT DO NOTHING
 
 -- name: lock_notices
--- Locks the notices of the repositories $1, references $2, in the order in which every statement locks them.
+-- Locks the notices of the repositories $1, references $2 (each pair once), in the order in which every statement locks them.
 SELECT n.id, n.repository, n.reference
-FROM (SELECT DISTINCT repository, reference FROM unnest($1::text[], $2::text[]) AS e (repository, reference)) AS named
+FROM unnest($1::text[], $2::text[]) AS named (repository, reference)
 JOIN write_notice AS n ON n.repository = named.repository AND n.reference = named.reference
+WHERE EXISTS (SELECT FROM write_notice)
 ORDER BY n.id, n.repository, n.reference FOR UPDATE OF n
 
 -- name: touch_notices
