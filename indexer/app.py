@@ -367,6 +367,8 @@ def _api_settings(settings: Settings, feeds: FeedsFile) -> ApiSettings:
         anonymous_read=settings.indexer_anonymous_read,
         proxy_secret=None if proxy is None else proxy.get_secret_value(),
         trust=read_trust(settings),
+        registry_host=settings.indexer_registry_host,
+        sign_in_ca_file=settings.indexer_sign_in_ca_file,
         streams=settings.indexer_api_streams,
         events=EventAttributes(source=feeds.source, type_prefix=feeds.type_prefix),
     )

@@ -22,6 +22,7 @@ from indexer.common.values import (
     base_url,
     gitlab_url,
     header,
+    host_of_registry,
     http_url,
     list_of,
     one_of,
@@ -91,6 +92,10 @@ class Settings:
     """Its ``auth.token.realm``: where clients get one; any text."""
     indexer_auth_keys_file: Path | None = setting(path, None)
     """Its ``rootcertbundle`` or ``jwks``, or a PEM public key."""
+    indexer_sign_in_ca_file: Path | None = setting(path, None)
+    """PEM bundle to trust instead of the usual authorities, when the realm is asked to sign somebody in."""
+    indexer_registry_host: str | None = setting(host_of_registry, None)
+    """Host and port that clients pull from, for the commands that the console shows."""
     indexer_inbox_retention: timedelta = setting(parse_duration, timedelta(minutes=5))
     """How long raw deliveries are kept after they were applied: until ``doctor`` has found its canary.
 

@@ -18,6 +18,8 @@ from indexer.api import problems, responses
 from indexer.api.models import Problem
 from indexer.api.operations import ROOT, Operation, members_of, operations
 from indexer.api.parameters import ALLOWED, parameter_fields, parameter_schemas
+from indexer.api.session import PATH as SESSION
+from indexer.api.session import SessionShown, SignedIn, SignIn
 
 FILE = Path(__file__).with_name("openapi.json")
 """The document as committed, for ``indexer openapi``."""
@@ -61,6 +63,7 @@ def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of everything under ``/api/v1``."""
     found = list(operations().values())
     models = {model for one in found for model in (one.result, one.item) if model is not None} | {Problem}
+    models |= {SessionShown, SignIn, SignedIn}
     ordered = sorted(models, key=lambda model: model.__name__)
     names, definitions = models_json_schema(
         [(model, "serialization") for model in ordered], ref_template=_REF
@@ -77,7 +80,7 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}, {}],
-        "paths": {one.path: {"get": _describe(one, refs)} for one in found},
+        "paths": {**{one.path: {"get": _describe(one, refs)} for one in found}, SESSION: _session(refs)},
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -96,6 +99,40 @@ def _describe(one: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
     if one.description:
         described["description"] = one.description
     return described
+
+
+def _session(refs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Describe signing in, which needs no token and is no operation."""
+
+    def answer(description: str, model: Any) -> dict[str, Any]:
+        return {"description": description, "content": {responses.JSON: {"schema": refs[model]}}}
+
+    def refused(*statuses: int) -> dict[str, Any]:
+        content = {problems.MEDIA_TYPE: {"schema": refs[Problem]}}
+        return {str(each): {"description": HTTPStatus(each).phrase, "content": content} for each in statuses}
+
+    return {
+        "get": {
+            "operationId": "show_session",
+            "summary": "Show what the caller is here, and how one can sign in",
+            "tags": ["session"],
+            "parameters": [],
+            "responses": {"200": answer("What the caller is.", SessionShown), **refused(401, 503)},
+        },
+        "post": {
+            "operationId": "sign_in",
+            "summary": "Get a token of the registry by its own user and password",
+            "description": "The registry's token server is asked. `renewal` of the answer gets the next token.",
+            "tags": ["session"],
+            "parameters": [],
+            "security": [{}],
+            "requestBody": {"required": True, "content": {responses.JSON: {"schema": refs[SignIn]}}},
+            "responses": {
+                "200": answer("A token.", SignedIn),
+                **refused(400, 401, 403, 404, 413, 415, 429, 503),
+            },
+        },
+    }
 
 
 def _path_parameters(path: str) -> Iterator[dict[str, Any]]:

@@ -23,9 +23,12 @@ from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
 from indexer.api.problems import CHALLENGE, problems_middleware
 from indexer.api.proxy import TrustedProxy
+from indexer.api.realm import Realm, realm_url
 from indexer.api.recent_entries import RecentEntries
 from indexer.api.request_metrics import ROUTE, measuring_middleware
 from indexer.api.responses import Shape
+from indexer.api.session import PATH as SESSION
+from indexer.api.session import Session
 from indexer.api.settings import ApiSettings, EventAttributes
 from indexer.api.stream_slots import StreamSlots
 from indexer.api.tokens import SignedTokens
@@ -68,6 +71,10 @@ def add_api(
     recent = RecentEntries(readers, settings.events, notifier)
     streams = StreamSlots(notifier, slots=settings.streams, recent=recent)
     handlers = _Handlers(readers, interned, streams, settings.events)
+    realm = _realm(settings)
+    session = _session(settings, readers, authenticator, realm)
+    app.router.add_get(SESSION, session.show)
+    app.router.add_post(SESSION, session.sign_in)
     for path, operation in operations().items():
         if not path.startswith("/repositories/"):
             app.router.add_get(operation.path, handlers.handler(operation))
@@ -88,6 +95,8 @@ def add_api(
     async def close(_app: web.Application) -> None:
         streams.close()
         await readers.close()
+        if realm is not None:
+            await realm.close()
 
     app.on_shutdown.append(close)
 
@@ -100,6 +109,25 @@ def _authenticator(settings: ApiSettings) -> Authenticator:
         [*verifiers, SignedTokens(settings.trust)],
         anonymous_read=settings.anonymous_read,
         challenge=Challenge(realm=settings.trust.realm, service=settings.trust.service),
+    )
+
+
+def _realm(settings: ApiSettings) -> Realm | None:
+    url = None if settings.trust is None else realm_url(settings.trust.realm)
+    if settings.trust is None or url is None:
+        return None
+    return Realm(url, settings.trust.service, ca_file=settings.sign_in_ca_file)
+
+
+def _session(
+    settings: ApiSettings, readers: Readers, authenticator: Authenticator, realm: Realm | None
+) -> Session:
+    return Session(
+        readers=readers,
+        authenticator=authenticator,
+        settings=settings,
+        realm=realm,
+        tokens=None if settings.trust is None else SignedTokens(settings.trust),
     )
 
 
@@ -186,7 +214,7 @@ def _authentication(authenticator: Authenticator) -> Any:
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Authenticate before anything else: without a token not even the existence of a path shows."""
-        if request.path.startswith("/api/"):
+        if request.path.startswith("/api/") and request.path != SESSION:  # signing in needs no token
             request[_PRINCIPAL] = await authenticator.authenticate(
                 request.headers.getall("Authorization", []), access=access_of(request.rel_url.raw_path)
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
 from indexer.api.trust import Trust
@@ -38,6 +39,10 @@ class ApiSettings:
     """Requests without a token may read everything."""
     trust: Trust | None = None
     """The registry's token trust: its tokens grant here what they grant there. None: only operators' tokens count."""
+    registry_host: str | None = None
+    """The host that clients pull from, shown in commands; None: not known."""
+    sign_in_ca_file: Path | None = None
+    """PEM bundle that the realm's certificate is checked by; None: the usual authorities."""
     connections: int = 4
     """Database connections of the pool that are used for reads; 3 to 8 are best (measured)."""
     statement_timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS

@@ -151,6 +151,17 @@ def http_url(value: object) -> str:
     return url
 
 
+def host_of_registry(value: object) -> str:
+    """Return a host, with a port where one follows, as it stands in front of an image's name."""
+    host = text(value)
+    if (
+        re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)(:[0-9]{1,5})?", host)
+        is None
+    ):
+        raise ValueError(f"not a host, or host:port: {host!r}")
+    return host
+
+
 def gitlab_url(value: object) -> str:
     """Return GitLab's base URL; it holds no secret."""
     url = text(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,18 @@ import axe_playwright_python
 import pytest
 from playwright.async_api import expect
 
+from indexer.api.settings import ApiSettings
 from indexer.audit.seal import seal
 from tests.fixtures.asking import TOKEN
-from tests.fixtures.browsing import HOSTILE_TEXT, MANY, SEALED
+from tests.fixtures.browsing import HOSTILE_TEXT, MANY, SEALED, Console, serving
+from tests.fixtures.realms import PASSWORD, USER, realm_serving
 from tests.fixtures.rows import at, digest
+from tests.fixtures.tokens import trust_in
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Browser, Page
 
     from indexer.store.pool import Pool
-    from tests.fixtures.browsing import Console
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -118,6 +121,7 @@ async def test_paging__goes_both_ways_and_so_does_the_browser(console: Console) 
         assert await names(page) == first
 
 
+@pytest.mark.full
 async def test_sort_and_filter__are_in_the_address(console: Console) -> None:
     """A click on a head sorts, typing filters, both can be kept as a link; a wrong filter says what is accepted."""
     console.expected.add("400")
@@ -199,6 +203,7 @@ async def test_audit__proves_an_entry(console: Console, pool: Pool) -> None:
         await expect(page.locator(".details")).to_have_count(0)
 
 
+@pytest.mark.full
 async def test_audit__follows_live(console: Console, pool: Pool) -> None:
     """An entry appears when it is sealed, without asking again."""
     async with console.signed_in("#/audit") as page:
@@ -217,6 +222,7 @@ async def test_audit__follows_live(console: Console, pool: Pool) -> None:
         await expect(page.locator(".live")).to_have_count(0)
 
 
+@pytest.mark.full
 async def test_keyboard__reaches_the_content_and_follows_pages(console: Console) -> None:
     """The first key press offers to skip the navigation; a new page takes the focus and is announced."""
     console.expected.add("401")
@@ -234,6 +240,7 @@ async def test_keyboard__reaches_the_content_and_follows_pages(console: Console)
         await expect(page.locator("#live")).to_have_text("team/app")
 
 
+@pytest.mark.full
 async def test_times__are_of_the_reader_with_utc_at_hand(console: Console) -> None:
     """A reader in Kolkata sees Kolkata's time and finds UTC by pointing at it."""
     async with console.signed_in(f"#/repositories/{APP}?name=v1.0.0", timezone_id="Asia/Kolkata") as page:
@@ -254,3 +261,33 @@ async def test_pages__pass_axe_in_every_look(console: Console, scheme: str, widt
             assert await violations(page) == [], hash_
             overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert overflow <= 0, hash_
+
+
+async def test_sign_in__by_password(browser: Browser, pool: Pool, tmp_path: Path) -> None:
+    """What the registry grants is shown, page by page; the password leaves the page once, and nothing keeps it."""
+    async with realm_serving() as (realm, address):
+        trust = replace(trust_in(tmp_path), realm=address)
+        settings = ApiSettings(trust=trust, registry_host="registry.example")
+        async with serving(pool, settings) as served, Console(served, browser).visit("#/sign-in") as page:
+            sent: list[str] = []
+            page.on("request", lambda request: sent.append(request.post_data or ""))
+            await page.get_by_label("User").fill(USER)
+            await page.get_by_label("Password or access token").fill("wrong")
+            await page.get_by_role("button", name="Sign in").first.click()
+            await expect(page.get_by_role("alert")).to_contain_text("not accepted")
+            await page.get_by_label("Password or access token").fill(PASSWORD)
+            await page.get_by_role("button", name="Sign in").first.click()
+            await expect(page.get_by_text(f"Signed in as {USER}")).to_be_visible()
+            await page.evaluate("location.hash = '#/repositories'")
+            await expect(page.get_by_text("Your account may not list all repositories")).to_be_visible()
+            await expect(page.get_by_text("None is open yet")).to_be_visible()
+            await page.get_by_label("Repository", exact=True).fill("team/app")
+            await page.get_by_role("button", name="Open").click()
+            await expect(page.locator("h1")).to_have_text("team/app")
+            await page.get_by_role("link", name="latest").click()
+            await expect(page.get_by_text("docker pull registry.example/team/app:latest")).to_be_visible()
+            await page.evaluate("location.hash = '#/repositories/other'")
+            await expect(page.get_by_role("alert").first).to_contain_text("may not read")
+            assert len([body for body in sent if "s3cret" in body]) == 1
+            assert [each["user"] for each in realm.asked] == [USER] * len(realm.asked)
+            assert realm.asked[-1]["scopes"][-1] == "repository:other:pull"

@@ -27,6 +27,11 @@ export function identity() {
   return signedIn.kind === "user" ? { kind: "user", name: signedIn.name } : { kind: "token", name: "token" };
 }
 
+// Whether lists across repositories are complete: a user without the right to the catalog sees what was opened.
+export function seesEverything() {
+  return signedIn?.kind !== "user" || signedIn.granted.includes("registry:catalog:*");
+}
+
 export function path(...segments) {
   return segments.map(encodeURIComponent).join("/");
 }
@@ -121,7 +126,18 @@ export function signOut() {
   become(null);
 }
 
-export async function whatIsOffered() {
+let offered = null;
+
+// How one can sign in here, and where clients pull from; asked once.
+export function whatIsOffered() {
+  offered ??= askWhatIsOffered().catch((error) => {
+    offered = null;
+    throw error;
+  });
+  return offered;
+}
+
+async function askWhatIsOffered() {
   const response = await send(new URL(`${ROOT}/session`), {});
   if (!response.ok) throw await refusal(response);
   return response.json();
@@ -165,7 +181,7 @@ async function session(body) {
   });
   if (!response.ok) throw await refusal(response);
   const given = await response.json();
-  return { token: given.token, renewal: given.renewal, expires: Date.now() + given.expires_in * 1000 };
+  return { token: given.token, renewal: given.renewal, granted: given.granted, expires: Date.now() + given.expires_in * 1000 };
 }
 
 // --- in components ---------------------------------------------------------------------------------------
@@ -178,6 +194,15 @@ export function useIdentity() {
     return () => listeners.delete(listener);
   }, []);
   return identity();
+}
+
+// The host that clients pull from, for commands; a placeholder while it is not known.
+export function useRegistryHost() {
+  const [host, setHost] = useState("REGISTRY");
+  useEffect(() => {
+    whatIsOffered().then((found) => found.registry && setHost(found.registry), () => {});
+  }, []);
+  return host;
 }
 
 // { data, error, loading, reload }: asks again when the question or the signed-in user changes. `where` null: nothing.

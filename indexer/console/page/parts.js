@@ -98,6 +98,7 @@ function explain(error, what) {
     return ["The indexer does not answer", "The network or the server is down. What is shown may be old.", "retry"];
   }
   if (!(error instanceof Refused)) return ["Something went wrong in this page", visible(error.message), "retry"];
+  if (error.code === "realm_unavailable") return ["The registry's token server does not answer", "Your sign-in cannot be renewed just now.", "retry"];
   if (error.status === 401) {
     const scope = /scope="([^"]+)"/.exec(error.challenge)?.[1];
     if (/insufficient_scope/.test(error.challenge)) {

@@ -1,7 +1,7 @@
 // Repositories: counts, size, last publish and pull.
 import { html } from "../ui.js";
 import { go, href, pick } from "../address.js";
-import { identity, useGet } from "../api.js";
+import { seesEverything, useGet } from "../api.js";
 import { number } from "../format.js";
 import { Answer, Empty, Filters, Freshness, Heading, Name, Pager, Size, Table, Time } from "../parts.js";
 
@@ -18,7 +18,7 @@ export default function Repositories({ place }) {
   const sort = query.sort || "name";
   return html`<${Heading}>Repositories<//>
     <${Filters} place=${place} fields=${FIELDS} error=${found.error} />
-    ${found.error?.status === 401 && identity()?.kind === "user" && html`<${ByName} />`}
+    ${!seesEverything() && html`<${ByName} />`}
     <${Answer} of=${found} what="the list of repositories" empty=${html`<${Nothing} filtered=${Object.keys(query).length > 0} />`}>${(page) => html`
       <${Table} caption="Repositories" place=${place} sort=${sort} items=${page.items} by=${(each) => each.name} columns=${COLUMNS} />
       <${Pager} place=${place} page=${page} unit="repositories" />
@@ -36,6 +36,7 @@ const COLUMNS = [
 ];
 
 function Nothing({ filtered }) {
+  if (!seesEverything()) return html`<${Empty}>None is open yet.<//>`;
   return filtered
     ? html`<${Empty} hint="Remove a filter to see more.">No repository matches.<//>`
     : html`<${Empty} hint="It appears with the first push, or with the first reconcile.">No repository is on record.<//>`;
@@ -49,7 +50,7 @@ function ByName() {
     if (name) go(href(["repositories", name]));
   };
   return html`<form class="card narrow" onSubmit=${open}>
-    <p>Your account may not list all repositories. Open one that you may pull:</p>
+    <p>Your account may not list all repositories (<code>registry:catalog:*</code>). Below are those that you opened. Open one that you may pull:</p>
     <label class="field" for="repository"><span>Repository</span><input id="repository" name="repository" type="text" autocapitalize="none" spellcheck=${false} placeholder="team/app" required /></label>
     <button type="submit">Open</button>
   </form>`;

@@ -1,7 +1,7 @@
 // One tag: its manifest, what it pointed to and when, what refers to it, how to pull it.
 import { html, useState } from "../ui.js";
 import { go, href, hrefWith } from "../address.js";
-import { path, useGet } from "../api.js";
+import { path, useGet, useRegistryHost } from "../api.js";
 import { Content, ManifestFacts, TagLinks } from "../content.js";
 import { SOURCES, span, visible } from "../format.js";
 import { Answer, Badge, Command, Digest, Empty, Facts, Failed, Heading, Name, Published, Section, Time } from "../parts.js";
@@ -23,12 +23,13 @@ export default function Tag({ params, place }) {
 }
 
 function Shown({ tag }) {
+  const host = useRegistryHost();
   const siblings = tag.sibling_tags.filter((each) => each !== tag.name);
   return html`
     ${tag.broken && html`<p class="banner bad">The registry lists this tag and cannot serve it${tag.broken_reason ? `: ${tag.broken_reason}` : ""}.</p>`}
     ${!tag.verified_at && html`<p class="banner">Known from an event only. The reconciler compares it with the registry shortly.</p>`}
     <${Section} title="Now" id="now">
-      <${Command} text=${`docker pull REGISTRY/${tag.repository}:${tag.name}`} what="pull command" />
+      <${Command} text=${`docker pull ${host}/${tag.repository}:${tag.name}`} what="pull command" />
       <div class="columns">
         <${Facts} rows=${[
           ["Published", html`<${Published} at=${tag.published_at} source=${tag.published_at_source} />${tag.pushed_by && html` by <bdi>${visible(tag.pushed_by)}</bdi>`}`],
