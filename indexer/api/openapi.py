@@ -117,7 +117,7 @@ def _session(refs: Mapping[Any, Any]) -> dict[str, Any]:
             "summary": "Show what the caller is here, and how one can sign in",
             "tags": ["session"],
             "parameters": [],
-            "responses": {"200": answer("What the caller is.", SessionShown), **refused(401, 503)},
+            "responses": {"200": answer("What the caller is.", SessionShown), **refused(400, 401, 503)},
         },
         "post": {
             "operationId": "sign_in",

@@ -7,6 +7,7 @@ from openapi_spec_validator import validate
 from indexer.api.auth import Authenticator, Principal, StaticTokens
 from indexer.api.openapi import FILE, document
 from indexer.api.operations import operations
+from indexer.api.session import PATH as SESSION
 
 
 def test_document__is_valid_openapi() -> None:
@@ -14,7 +15,7 @@ def test_document__is_valid_openapi() -> None:
     described = document()
     validate(described)
     assert described["openapi"].startswith("3.1")
-    assert set(described["paths"]) == {operation.path for operation in operations().values()}
+    assert set(described["paths"]) == {operation.path for operation in operations().values()} | {SESSION}
     assert json.loads(json.dumps(described)) == described
 
 
