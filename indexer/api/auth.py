@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from indexer.common.errors import CallerError
+from indexer.inventory.tag_protection import NONE, TagPatterns
 
 REALM = "registry-indexer"
 MAX_TOKEN_BYTES = 1024 * 1024
@@ -74,12 +75,15 @@ class Challenge:
 class Principal:
     """The caller. ``repositories``: those that it may read; None: all, and everything else.
 
-    ``grants``: the actions that its token grants, by type and name.
+    ``grants``: the actions that its token grants, by type and name. ``patterns``: the tags of a repository that it may
+    not push or delete though. ``expires``: when the token does (Unix seconds); None: never.
     """
 
     name: str
     repositories: frozenset[str] | None = None
     grants: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    patterns: Mapping[str, TagPatterns] = field(default_factory=dict)
+    expires: int | None = None
 
     def may(self, access: Access) -> bool:
         """Return whether this is granted: type and name exactly, ``*`` grants any action."""
@@ -91,6 +95,10 @@ class Principal:
     def may_read(self, repository: str) -> bool:
         """Return whether the repository may be read; if not, it must be answered like a missing one."""
         return self.repositories is None or repository in self.repositories
+
+    def patterns_of(self, repository: str) -> TagPatterns:
+        """Return which tags of a repository it may not push or delete, whatever is granted."""
+        return self.patterns.get(repository, NONE)
 
     @property
     def listed(self) -> frozenset[str] | None:

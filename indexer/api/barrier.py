@@ -20,12 +20,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Final, TypedDict, TypeVar
 
 from prometheus_client import Counter, Histogram
 
 from indexer.background.loop import WakeEvent
 from indexer.common.errors import StoreError
+from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import write_notices
 from indexer.store.pool import Pool, connection
 from indexer.store.write_notices import Comparison, OpenNotices, Question, Scope
@@ -71,6 +72,14 @@ for _outcome in ("passed", "compared", "refused"):
 
 
 T = TypeVar("T")
+
+
+class Notice(TypedDict):
+    """Which notice is meant."""
+
+    number: str
+    repository: RepositoryName
+    tag: TagName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +139,33 @@ class Barrier:
         if isinstance(found, _Raised):
             raise found.error
         return found
+
+    async def verifies(self, *, number: str, repository: RepositoryName, tag: TagName) -> int | None:
+        """Have the tag of a notice verified; return the question for which it was, None: it was not in time.
+
+        The registry was asked after this call, and the record agrees with it, as long as the verification stands
+        (``write_notices.is_checked``). Waits ``PATIENT_SECONDS`` at most. Raises ``StoreError`` if the database does
+        not answer.
+        """
+        deadline = time.monotonic() + PATIENT_SECONDS
+        of_it: Notice = {"number": number, "repository": repository, "tag": tag}
+        question: int | None = None
+        ask_at = 0.0
+        while (now := time.monotonic()) < deadline:
+            changed = self._changed
+            async with connection(self.pool) as held:
+                if question is not None and await write_notices.is_checked(held, **of_it, question=question):
+                    return question
+                if now >= ask_at:
+                    wanted = await write_notices.want_checked(held, **of_it)
+                    question = wanted if question is None else question
+                    ask_at = now + ASK_AGAIN_SECONDS
+            await _changes(changed)
+        return None
+
+    async def pause(self) -> None:
+        """Wait until something may have changed about notices."""
+        await _changes(self._changed)
 
     async def _answer(
         self, scope: Scope, read: Callable[[], Awaitable[T]], began: float, *, patient: bool

@@ -83,7 +83,11 @@ def add_api(
     proxy = TrustedProxy(settings.proxy_secret)
     if barrier is not None:
         tokens = None if settings.trust is None else SignedTokens(settings.trust)
-        granting = None if tokens is None else Authenticator([tokens], anonymous_read=False)
+        granting = (
+            None
+            if tokens is None
+            else Authenticator([tokens], anonymous_read=False, challenge=authenticator.challenge)
+        )
         add_notices(app, barrier=barrier, proxy=proxy, authenticator=granting)
     add_gitlab(app, readers=readers, interned=interned, authenticator=authenticator, barrier=barrier)
     add_oci(app, readers=readers, authenticator=authenticator, proxy=proxy, barrier=barrier)

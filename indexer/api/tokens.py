@@ -8,7 +8,8 @@ The rules, in the order they apply:
    key differently, and 3.x refuses GitLab's own tokens for it.
 3. ``iss`` is the issuer, ``aud`` is or contains the service, ``exp`` is not past and ``nbf`` not in the future, with 60
    seconds of leeway. ``iss``, ``aud`` and ``exp`` are required.
-4. ``access`` grants actions by type and name, taken literally: ``team/*`` is a name, and no pattern.
+4. ``access`` grants actions by type and name, taken literally: ``team/*`` is a name, and no pattern. The ``meta`` of an
+   entry may except tags (``inventory.tag_protection``).
 
 Beyond the header only a token with a valid signature is parsed.
 """
@@ -28,6 +29,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 
 from indexer.api.auth import MAX_TOKEN_BYTES, Principal
 from indexer.api.trust import Trust, TrustedKey
+from indexer.inventory.tag_protection import NONE, TagPatterns, read_patterns
 from indexer.oci.reference import is_repository_name
 
 _log = structlog.get_logger()
@@ -90,6 +92,8 @@ class SignedTokens:
                 if kind == "repository" and not actions.isdisjoint(("pull", "*")) and is_repository_name(name)
             ),
             grants=grants,
+            patterns=read_exceptions(claims.get("access")),
+            expires=claims["exp"],
         )
 
     def _payload(self, token: str) -> bytes | None:
@@ -164,6 +168,17 @@ def read_grants(access: object) -> Grants:
         kind, name, actions = _entry(entry)
         grants.setdefault((kind, name), set()).update(actions)
     return {thing: frozenset(actions) for thing, actions in grants.items()}
+
+
+def read_exceptions(access: object) -> dict[str, TagPatterns]:
+    """Return by repository which tags ``access``, which :func:`read_grants` has read, excepts."""
+    excepted: dict[str, TagPatterns] = {}
+    for entry in access if isinstance(access, list) else ():
+        patterns = read_patterns(entry.get("meta"))
+        if patterns and entry.get("type") == "repository":
+            name = entry.get("name", "")
+            excepted[name] = excepted.get(name, NONE) | patterns
+    return excepted
 
 
 def _entry(entry: object) -> tuple[str, str, list[str]]:

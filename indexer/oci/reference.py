@@ -30,8 +30,13 @@ def is_repository_name(text: str) -> bool:
     return len(text) <= MAX_REPOSITORY_LENGTH and _REPOSITORY.match(text) is not None
 
 
+def is_tag_name(text: str) -> bool:
+    """Tell whether a registry could have a tag of this name."""
+    return _TAG.match(text) is not None
+
+
 def parse_tag_name(text: str) -> TagName:
     """Return ``text`` as a tag; raise ``ValueError`` if no registry could have it."""
-    if not _TAG.match(text):
+    if not is_tag_name(text):
         raise ValueError(f"not a tag: {text[:80]!r}")
     return TagName(text)

@@ -6,7 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
+from typing import Final
 
+from indexer.common.errors import StoreBusy
+from indexer.inventory.dummies import DUMMIES
 from indexer.inventory.events import Event, EventAction
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
@@ -36,6 +39,14 @@ class Comparison(StrEnum):
 
     NAMES = "names"
     ALL = "compare"
+
+
+JUDGEMENTS: Final = 0x6A756467
+"""Class of the advisory locks of judgements about a repository ("judg")."""
+
+DELETION_SECONDS: Final = 10.0
+"""How long a judged deletion of a digest holds back pushes of immutable tags, should its event not come: a deletion
+carries nothing that could be long on its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +143,91 @@ async def put_notice(
     if not await connection.fetchval(SQL["has_overflow"], repository, OVERFLOW_NOTED_EVERY):
         await connection.execute(SQL["put_overflow"], repository)
     return False
+
+
+async def put_push_once(
+    connection: Connection,
+    *,
+    number: str,
+    repository: RepositoryName,
+    tag: TagName,
+    within: float,
+    address: bytes,
+) -> bool:
+    """Note the push of a tag that may be pushed once; False: another write that decides it may be under way.
+
+    ``within``: seconds in which the push may begin. Raises ``StoreBusy`` where the repository has too many notices.
+    """
+    async with connection.transaction():
+        await connection.execute(SQL["lock_judgements"], JUDGEMENTS, repository)
+        if await connection.fetchval(SQL["count_rivals"], number, repository, tag, DELETION_SECONDS):
+            return False
+        noted = await connection.fetchval(
+            SQL["put_push"], number, repository, tag, MOST_PER_REPOSITORY, within, address
+        )
+        if noted is None:
+            raise StoreBusy(f"{repository} has too many writes under way")
+    return True
+
+
+async def want_checked(
+    connection: Connection, *, number: str, repository: RepositoryName, tag: TagName
+) -> int | None:
+    """Have the tag of a notice verified; return the number of the question, None: there is no such notice."""
+    async with connection.transaction():
+        question = await connection.fetchval(SQL["want_checked"], number, repository, tag)
+        await connection.execute(f"NOTIFY {WANTED_CHANNEL}")
+    return None if question is None else int(question)
+
+
+async def is_checked(
+    connection: Connection, *, number: str, repository: RepositoryName, tag: TagName, question: int
+) -> bool:
+    """Return whether the tag of a notice was verified for a question."""
+    return bool(await connection.fetchval(SQL["is_checked"], number, repository, tag, question))
+
+
+async def has_tag(connection: Connection, *, repository: RepositoryName, tag: TagName) -> bool:
+    """Return whether a tag is on record."""
+    return bool(await connection.fetchval(SQL["has_tag"], repository, tag))
+
+
+async def drop_notice(connection: Connection, *, number: str, repository: RepositoryName) -> None:
+    """End the notice of a write that did not take place."""
+    await connection.execute(SQL["drop_notice"], number, repository)
+    await connection.execute(f"NOTIFY {CHANNEL}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The tags that the deletion of a digest would take away, or break.
+
+    ``by_dummy``: of those that are deleted on record, but perhaps not yet in the registry. ``arriving``: of which a
+    push may be under way, to whatever digest. ``complete``: the registry has no others.
+    """
+
+    tags: tuple[TagName, ...]
+    by_dummy: tuple[TagName, ...]
+    arriving: tuple[TagName, ...]
+    complete: bool
+
+
+async def lock_judgements(connection: Connection, repository: RepositoryName) -> None:
+    """Hold back other judgements about a repository until the transaction ends."""
+    await connection.execute(SQL["lock_judgements"], JUDGEMENTS, repository)
+
+
+async def find_kept(connection: Connection, *, repository: RepositoryName, digest: Digest) -> Kept:
+    """Return which tags need a digest."""
+    packed = digest_to_bytes(digest)
+    rows = await connection.fetch(SQL["list_kept_by"], repository, packed, digest in DUMMIES)
+    arriving = await connection.fetch(SQL["list_pushes"], repository)
+    return Kept(
+        tags=tuple(sorted(TagName(row["name"]) for row in rows if not row["by_dummy"])),
+        by_dummy=tuple(sorted(TagName(row["name"]) for row in rows if row["by_dummy"])),
+        arriving=tuple(sorted(TagName(row["name"]) for row in arriving)),
+        complete=bool(await connection.fetchval(SQL["was_reconciled"])),
+    )
 
 
 async def end_notices(held: Connection, events: Sequence[Event]) -> None:

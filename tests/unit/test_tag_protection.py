@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.api.judgement import begins_within
 from indexer.inventory.tag_protection import (
     NONE,
     Denial,
@@ -131,3 +132,12 @@ def test_patterns__judge_the_same_when_stored(
     if judge_deletion(patterns, [tag]) is not None:
         assert judge_deletion(both, [tag]) is not None
     assert TagPatterns(unreadable=True) == read_patterns(TagPatterns(unreadable=True).as_meta())
+
+
+@pytest.mark.parametrize(
+    ("expires", "seconds"),
+    [(300, 0.0), (-1000, 0.0), (600, 300.0), (3540, 3240.0), (10**9, 3240.0), (None, 3240.0)],
+)
+def test_notice__lasts_as_long_as_its_push_may_begin(expires: int | None, seconds: float) -> None:
+    """Until the registry takes the token no more; the usual notice is enough for GitLab's five minutes."""
+    assert seconds == begins_within(None if expires is None else 10_000 + expires, now=10_000.0)

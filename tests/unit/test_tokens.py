@@ -20,6 +20,7 @@ from indexer.api.auth import AUDIT, Access, Authenticator, Challenge, Principal,
 from indexer.api.tokens import ALGORITHMS, LEEWAY_SECONDS, SignedTokens
 from indexer.api.trust import Trust, load_keys, read_trust
 from indexer.common.errors import CallerError, ConfigurationError
+from indexer.inventory.tag_protection import TagPatterns
 from indexer.settings import Settings
 from tests.fixtures.tokens import (
     ISSUER,
@@ -384,3 +385,26 @@ async def test_verify__any_text(text: str) -> None:
     tokens = SignedTokens(Trust(issuer="i", service="s", realm="r", keys=()))
     for token in (text, f"{text}.{text}.{text}", f"eyJhbGciOiJSUzI1NiJ9.{text}.{text}"):
         assert await tokens.verify(token) is None
+
+
+async def test_token__excepts_tags(tokens: SignedTokens) -> None:
+    """GitLab's patterns by repository, of all entries of a name; of other types and issuers none."""
+
+    def excepting(name: str, kind: str = "repository", **meta: Any) -> dict[str, Any]:
+        return grant(name, "push", kind=kind) | {"meta": meta}
+
+    token = mint(
+        excepting("team/app", tag_immutable_patterns=["^v"]),
+        excepting("team/app", tag_deny_access_patterns={"push": ["^main$"]}),
+        excepting("team/odd", tag_immutable_patterns="^v"),
+        excepting("team/other", project_path="team/other"),
+        excepting("team/app", kind="registry", tag_immutable_patterns=["x"]),
+        grant("team/free", "push") | {"meta": ["x"]},
+    )
+    principal = await tokens.verify(token)
+    assert principal is not None
+    assert TagPatterns(push=("^main$",), immutable=("^v",)) == principal.patterns_of("team/app")
+    assert TagPatterns(unreadable=True) == principal.patterns_of("team/odd")
+    assert {"team/app", "team/odd"} == set(principal.patterns)
+    assert not principal.patterns_of("team/free")
+    assert principal.expires is not None

@@ -21,6 +21,71 @@ INSERT INTO write_notice AS n (id, repository, reference, method, noticed_at)
 VALUES ('', $1, '*', '', clock_timestamp())
 ON CONFLICT (id, repository, reference) DO UPDATE SET noticed_at = excluded.noticed_at
 
+-- name: lock_judgements
+-- Holds back other judgements about the repository $2 until this transaction ends; $1 is the class of the locks.
+SELECT pg_advisory_xact_lock($1::integer, hashtext($2::text))
+
+-- name: count_rivals
+-- How many other writes may be under way because of which the write $1 may not push the tag $3 of the repository $2: other pushes
+-- of it, and deletions of digests that were noted in the last $4 seconds.
+SELECT count(*) FROM write_notice
+WHERE repository = $2 AND id <> $1
+  AND ((method = 'PUT' AND reference = $3)
+    OR (method = 'DELETE' AND position(':' IN reference) > 0 AND noticed_at > clock_timestamp() - make_interval(secs => $4)))
+
+-- name: put_push
+-- Notes the push $1 of the tag $3 in the repository $2 by the address $6, $5 seconds ahead of now, unless $4 writes of the repository
+-- are noted; returns its number.
+INSERT INTO write_notice (id, repository, reference, method, noticed_at, address)
+SELECT $1::text, $2::text, $3::text, 'PUT', clock_timestamp() + make_interval(secs => $5), $6::bytea
+WHERE (SELECT count(*) FROM (SELECT FROM write_notice WHERE repository = $2 LIMIT $4) AS open) < $4
+ON CONFLICT DO NOTHING
+RETURNING number
+
+-- name: want_checked
+-- Has the notice $1 of the reference $3 in the repository $2 verified; returns the number of the question.
+UPDATE write_notice SET wanted = nextval('write_question') WHERE id = $1 AND repository = $2 AND reference = $3
+RETURNING wanted
+
+-- name: is_checked
+-- Whether it was verified for the question $4.
+SELECT verified >= $4 FROM write_notice WHERE id = $1 AND repository = $2 AND reference = $3
+
+-- name: has_tag
+-- Whether the repository $1 has the tag $2 on record.
+SELECT EXISTS (SELECT FROM repository AS r JOIN tag AS t ON t.repository_id = r.id WHERE r.name = $1 AND t.name = $2)
+
+-- name: list_pushes
+-- The tags of the repository $1 of which a push may be under way.
+SELECT DISTINCT reference AS name FROM write_notice
+WHERE repository = $1 AND method = 'PUT' AND position(':' IN reference) = 0
+
+-- name: list_kept_by
+-- The tags of the repository $1 that need the manifest $2 (digest): those that point to it, or to an index that leads to it, five
+-- levels up. Where $3, also those that one of GitLab's dummies, or a manifest that was not read yet, deleted on record, but not
+-- yet in the registry.
+WITH RECURSIVE above (id, level) AS (
+    SELECT id, 0 FROM manifest WHERE digest = $2
+    UNION
+    SELECT c.manifest_id, a.level + 1 FROM above AS a JOIN manifest_child AS c ON c.child_id = a.id WHERE a.level < 5
+)
+SELECT t.name, false AS by_dummy
+FROM above AS a JOIN tag AS t ON t.manifest_id = a.id JOIN repository AS r ON r.id = t.repository_id WHERE r.name = $1
+UNION
+SELECT d.name, true
+FROM repository AS r JOIN tag_tombstone AS d ON d.repository_id = r.id AND d.by_dummy
+WHERE r.name = $1 AND ($3
+    OR EXISTS (SELECT FROM dummy_manifest WHERE digest = $2)
+    OR NOT EXISTS (SELECT FROM manifest WHERE digest = $2 AND content <> 'announced'))
+
+-- name: was_reconciled
+-- Whether the registry was compared with the inventory completely at least once: then the tags on record are its tags.
+SELECT EXISTS (SELECT FROM reconcile_run WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan')
+
+-- name: drop_notice
+-- Ends the notice $1 of the repository $2: its write did not take place.
+DELETE FROM write_notice WHERE id = $1 AND repository = $2
+
 -- name: spread_deletions
 -- Notes the tags that point to a deleted digest: writes $1, repositories $2, digests as text $3 and as bytes $4.
 INSERT INTO write_notice (number, id, repository, reference, method, noticed_at)
