@@ -17,6 +17,7 @@ from aiohttp import web
 from indexer.access_log.endpoint import add_access_endpoint
 from indexer.access_log.tail import AccessLog
 from indexer.api.barrier import Barrier
+from indexer.api.job_watch import JobNotifier
 from indexer.api.routes import ApiSettings, add_api
 from indexer.api.settings import STATEMENT_TIMEOUT_SECONDS, EventAttributes
 from indexer.api.trust import read_trust
@@ -50,7 +51,8 @@ from indexer.ingest.writer import InboxWriter
 from indexer.local.lock import DirectoryLock
 from indexer.settings import Settings
 from indexer.store.audit import SEALED_CHANNEL
-from indexer.store.listen import listen
+from indexer.store.jobs import CHANNEL as JOBS_CHANNEL
+from indexer.store.listen import listen, listen_to_each
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool, close_pool, open_pool
 from indexer.store.write_notices import CHANNEL as NOTICES_CHANNEL
@@ -61,8 +63,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 NOBODY_READS = (
-    "every request to the API is answered 401: set INDEXER_API_TOKENS, or INDEXER_AUTH_… to trust the registry's "
-    "tokens, or INDEXER_ANONYMOUS_READ=true"
+    "every request to the API is answered 401: set INDEXER_API_TOKENS or INDEXER_OPERATOR_TOKENS, or INDEXER_AUTH_… to "
+    "trust the registry's tokens, or INDEXER_ANONYMOUS_READ=true"
 )
 
 WORK_CONNECTIONS = 6
@@ -117,7 +119,10 @@ async def serve(settings: Settings, *, database_url: str) -> int:
         hurry = WakeEvent()
         barrier = await _barrier(stack, database_url, settings, hurry)
         api_settings = _api_settings(settings, file)
-        add_api(app, pool=reads, settings=api_settings, sealed=sealed, barrier=barrier)
+        job_notifier = JobNotifier()
+        add_api(
+            app, pool=reads, settings=api_settings, sealed=sealed, barrier=barrier, job_notifier=job_notifier
+        )
         add_console(app)
         # The listener starts first: while the database is away, deliveries are spooled.
         await _start_listener(stack, app, settings)
@@ -134,6 +139,7 @@ async def serve(settings: Settings, *, database_url: str) -> int:
                 stack.enter_context(sealed.rings(feed.wake))
                 service.start(feed, feed.alarm)
             _listen(stack, database_url, sealed.wake, channel=SEALED_CHANNEL)
+            _listen_to_jobs(stack, database_url, job_notifier)
             if barrier is not None:
                 _listen(stack, database_url, barrier.wake, channel=NOTICES_CHANNEL)
         settle()
@@ -256,6 +262,17 @@ def _listen(stack: AsyncExitStack, database_url: str, wake: Callable[[], None], 
     stack.callback(task.cancel)
 
 
+def _listen_to_jobs(stack: AsyncExitStack, database_url: str, notifier: JobNotifier) -> None:
+    """Tell those who watch a job that it has changed."""
+    task = asyncio.create_task(
+        listen_to_each(
+            database_url, notifier.changed, channel=JOBS_CHANNEL, application=f"indexer {JOBS_CHANNEL}"
+        ),
+        name="listen jobs",
+    )
+    stack.callback(task.cancel)
+
+
 async def _barrier(
     stack: AsyncExitStack, database_url: str, settings: Settings, hurry: WakeEvent
 ) -> Barrier | None:
@@ -364,6 +381,12 @@ def _api_settings(settings: Settings, feeds: FeedsFile) -> ApiSettings:
     proxy = settings.proxy_secret()
     return ApiSettings(
         api_tokens=frozenset(token.get_secret_value() for token in settings.indexer_api_tokens),
+        operator_tokens=tuple(
+            (each.name, each.secret.get_secret_value()) for each in settings.indexer_operator_tokens
+        ),
+        in_use_tokens=tuple(
+            (each.name, each.secret.get_secret_value()) for each in settings.indexer_in_use_tokens
+        ),
         anonymous_read=settings.indexer_anonymous_read,
         proxy_secret=None if proxy is None else proxy.get_secret_value(),
         trust=read_trust(settings),

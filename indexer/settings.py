@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 from indexer.common.errors import ConfigurationError
 from indexer.common.values import (
+    NamedSecret,
     Secret,
     absolute_path,
     address,
@@ -25,6 +26,7 @@ from indexer.common.values import (
     host_of_registry,
     http_url,
     list_of,
+    named_secret,
     one_of,
     parse_duration,
     parse_key_name,
@@ -69,7 +71,11 @@ class Settings:
     indexer_notifications_token: Secret | None = setting(secret, None)
     """What the registry must send as ``Authorization: Bearer``. ``serve`` does not start without."""
     indexer_api_tokens: tuple[Secret, ...] = setting(list_of(secret), ())
-    """Operator tokens: they read everything."""
+    """Read tokens: they read everything, and change nothing."""
+    indexer_operator_tokens: tuple[NamedSecret, ...] = setting(list_of(named_secret), ())
+    """``name:secret``: they read everything and may ask for jobs; the name is the actor in the audit log."""
+    indexer_in_use_tokens: tuple[NamedSecret, ...] = setting(list_of(named_secret), ())
+    """``source:secret``: each may report what its source runs, and do nothing else."""
     indexer_proxy_secret: Secret | None = setting(header, None)
     """What the proxy in front of the registry sends as ``X-Indexer-Proxy``: it asked the registry whether the client
     may read the repository."""
@@ -227,6 +233,8 @@ class Settings:
             api=[token.get_secret_value() for token in self.indexer_api_tokens],
             access_log=None if access_log is None else access_log.get_secret_value(),
             proxy=None if proxy is None else proxy.get_secret_value(),
+            operator=[each.secret.get_secret_value() for each in self.indexer_operator_tokens],
+            in_use=[each.secret.get_secret_value() for each in self.indexer_in_use_tokens],
         )
         if why is not None:
             raise ConfigurationError(why)
@@ -250,6 +258,11 @@ class Settings:
             raise ConfigurationError(f"INDEXER_PROXY_SECRET_FILE: {file}: {error}") from None
 
     @property
+    def nobody_may_act(self) -> bool:
+        """True where nobody may ask for anything that changes the registry."""
+        return not (self.indexer_operator_tokens or self.indexer_auth_issuer)
+
+    @property
     def proxy_secret_missing(self) -> bool:
         """True where no proxy can prove itself, and give notice of writes."""
         return self.indexer_proxy_secret is None and self.indexer_proxy_secret_file is None
@@ -257,7 +270,7 @@ class Settings:
     @property
     def nobody_may_read(self) -> bool:
         """True where every question to the read APIs is refused: there is no token, no trust, and no open API."""
-        return not (self.indexer_api_tokens or self.indexer_anonymous_read or self.indexer_auth_issuer)
+        return self.nobody_may_act and not (self.indexer_api_tokens or self.indexer_anonymous_read)
 
     @classmethod
     def read(cls, environ: Mapping[str, str], *, config: Path | None = None) -> Self:
@@ -325,7 +338,7 @@ def _with_secrets_of_files(given: Mapping[str, Any], declared: Mapping[str, Any]
 
 def holds_secrets(declared: Any) -> bool:
     """Tell whether a declared setting is a secret or several: such a one may also be given as ``NAME_FILE``."""
-    return declared is not None and re.search(r"\bSecret\b", str(declared.type)) is not None
+    return declared is not None and re.search(r"\b(?:Named)?Secret\b", str(declared.type)) is not None
 
 
 def _refuse_unknown(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Authentication of a request, and what its caller may read.
 
-A request has ``Authorization: Bearer <token>`` or no such header. The verifiers check the token in turn: one for the
-tokens of ``INDEXER_API_TOKENS``, one (``tokens``) for the registry's own, whose principals may read the repositories
+A request has ``Authorization: Bearer <token>`` or no such header. The verifiers check the token in turn: those for the
+tokens of ``INDEXER_API_TOKENS``, which read, of ``INDEXER_OPERATOR_TOKENS``, which act, too, and of
+``INDEXER_IN_USE_TOKENS``; and one (``tokens``) for the registry's own, whose principals may read the repositories
 that the token grants.
 
 A token that no verifier accepts is refused even where reading needs no token: it is a mistake or an attack, and the
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,6 +85,10 @@ class Principal:
     grants: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     patterns: Mapping[str, TagPatterns] = field(default_factory=dict)
     expires: int | None = None
+    may_act: bool = False
+    """It holds an operator token: it may ask for everything."""
+    source: str | None = None
+    """It holds an in-use token: it may report what this source runs, and nothing else."""
 
     def may(self, access: Access) -> bool:
         """Return whether this is granted: type and name exactly, ``*`` grants any action."""
@@ -138,6 +143,33 @@ class StaticTokens:
         return Principal(name="operator") if found else None
 
 
+class NamedTokens:
+    """Tokens that each have a name. A token is compared with all of them, in constant time."""
+
+    def __init__(self, tokens: Iterable[tuple[str, str]], principal_of: Callable[[str], Principal]) -> None:
+        self._hashes = [(name, _hash(secret)) for name, secret in tokens]
+        self._principal_of = principal_of
+
+    async def verify(self, token: str) -> Principal | None:
+        """Return the principal of the token's name where it is one of the configured ones, else None."""
+        given = _hash(token)
+        found = None
+        for name, known in self._hashes:
+            if hmac.compare_digest(known, given):
+                found = name
+        return None if found is None else self._principal_of(found)
+
+
+def operator_of(name: str) -> Principal:
+    """Return who holds the operator token of this name."""
+    return Principal(name=name, may_act=True)
+
+
+def reporter_of(source: str) -> Principal:
+    """Return who holds the in-use token of this source."""
+    return Principal(name=source, repositories=frozenset(), source=source)
+
+
 class Unauthorized(CallerError):  # noqa: N818 - a state of the caller
     """No token, an unknown one, or one that grants too little; ``access`` is what is required."""
 
@@ -157,10 +189,13 @@ class Authenticator:
         self._anonymous_read = anonymous_read
         self.challenge = challenge or Challenge()
 
-    async def authenticate(self, headers: Sequence[str], *, access: Sequence[Access] = ()) -> Principal:
+    async def authenticate(
+        self, headers: Sequence[str], *, access: Sequence[Access] = (), reports: bool = False
+    ) -> Principal:
         """Return the principal by all ``Authorization`` headers of a request; raise ``Unauthorized``.
 
-        ``access`` is what the request requires. It is not checked here, but part of the challenge.
+        ``access`` is what the request requires. It is not checked here, but part of the challenge. ``reports``: the
+        request reports what a source runs; an in-use token is good for nothing else.
         """
         if not headers:
             if self._anonymous_read:
@@ -179,6 +214,10 @@ class Authenticator:
         for verifier in self._verifiers:
             principal = await verifier.verify(token.strip())
             if principal is not None:
+                if principal.source is not None and not reports:
+                    raise Unauthorized(
+                        "this token may only report what is in use", error="insufficient_scope", access=access
+                    )
                 return principal
         raise Unauthorized("the token is not valid here", error="invalid_token", access=access)
 

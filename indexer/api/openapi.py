@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from indexer import __version__
 from indexer.api import problems, responses
 from indexer.api.models import Problem
-from indexer.api.operations import ROOT, Operation, members_of, operations
+from indexer.api.operations import ROOT, Operation, commands, members_of, operations
 from indexer.api.parameters import ALLOWED, parameter_fields, parameter_schemas
 from indexer.api.session import PATH as SESSION
 from indexer.api.session import SessionShown, SignedIn, SignIn
@@ -41,11 +41,13 @@ _PATH_PARAMETERS = {
         "A tag.",
         {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", "example": "latest"},
     ),
+    "id": ("The id of a job.", {"type": "string", "format": "uuid"}),
     "digest": ("A digest.", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"}),
 }
 _DESCRIPTION = """\
-Every path takes `Authorization: Bearer <token>`: one of `INDEXER_API_TOKENS`, or the registry's own token where that
-trust is configured. For example:
+Every path takes `Authorization: Bearer <token>`: one of `INDEXER_API_TOKENS`, the secret of one of
+`INDEXER_OPERATOR_TOKENS`, or the registry's own token where that trust is configured. Only the last two may ask for
+what changes something. For example:
 
     curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:5005/api/v1/tags?sort=-size&limit=10'
     curl -H "Authorization: Bearer $TOKEN" 'http://127.0.0.1:5005/api/v1/repositories/team/app/tags?published_after=7d'
@@ -61,14 +63,23 @@ _REF = "#/components/schemas/{model}"
 @cache
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of everything under ``/api/v1``."""
-    found = list(operations().values())
+    found = [*operations().values(), *commands().values()]
     models = {model for one in found for model in (one.result, one.item) if model is not None} | {Problem}
     models |= {SessionShown, SignIn, SignedIn}
+    bodies = sorted({one.body for one in found if one.body is not None}, key=lambda model: model.__name__)
     ordered = sorted(models, key=lambda model: model.__name__)
     names, definitions = models_json_schema(
-        [(model, "serialization") for model in ordered], ref_template=_REF
+        [
+            *((model, "serialization") for model in ordered),
+            *((model, "validation") for model in bodies),
+        ],
+        ref_template=_REF,
     )
     refs = {model: names[model, "serialization"] for model in ordered}
+    refs |= {model: names[model, "validation"] for model in bodies}
+    paths: dict[str, dict[str, Any]] = {}
+    for one in found:
+        paths.setdefault(one.path, {})[one.method.lower()] = _describe(one, refs)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -80,7 +91,7 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}, {}],
-        "paths": {**{one.path: {"get": _describe(one, refs)} for one in found}, SESSION: _session(refs)},
+        "paths": {**paths, SESSION: _session(refs)},
         "components": {
             "schemas": definitions["$defs"],
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -96,6 +107,11 @@ def _describe(one: Operation, refs: Mapping[Any, Any]) -> dict[str, Any]:
         "parameters": [*_path_parameters(one.path), *_query_parameters(one), *_header_parameters(one)],
         "responses": dict(_responses(one, refs)),
     }
+    if one.body is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {responses.JSON: {"schema": refs[one.body]}},
+        }
     if one.description:
         described["description"] = one.description
     return described
@@ -178,6 +194,9 @@ def _header_parameters(one: Operation) -> Iterator[dict[str, Any]]:
 
 
 def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    if one.method != "GET":
+        yield from _responses_of_command(one, refs)
+        return
     content: dict[str, Any] = {}
     for media_type in one.media_types:
         content[media_type] = {"schema": refs[one.result]} if media_type == responses.JSON else {}
@@ -188,7 +207,11 @@ def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, A
     if one.item is not None:
         headers["Link"] = {"schema": {"type": "string"}}
     yield "200", {"description": one.summary, "content": content, "headers": headers}
-    yield "304", {"description": "The client has it already (If-None-Match)."}
+    if one.media_types == (responses.SSE,):
+        del headers["ETag"]
+        yield "204", {"description": "It has ended, and the client knows (Last-Event-ID)."}
+    else:
+        yield "304", {"description": "The client has it already (If-None-Match)."}
     refused = {problems.MEDIA_TYPE: {"schema": refs[Problem]}}
     statuses = [400, 401, 503]
     if "{" in one.path or one.missing:
@@ -196,6 +219,19 @@ def _responses(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, A
     if one.headers:
         statuses.append(409)
     for status in sorted(statuses):
+        yield str(status), {"description": HTTPStatus(status).phrase, "content": refused}
+
+
+def _responses_of_command(one: Operation, refs: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    yield (
+        str(one.status),
+        {
+            "description": one.summary,
+            "content": {responses.JSON: {"schema": refs[one.result]}},
+        },
+    )
+    refused = {problems.MEDIA_TYPE: {"schema": refs[Problem]}}
+    for status in sorted({400, 401, 403, 503, *one.refusals, *((413, 422) if one.body is not None else ())}):
         yield str(status), {"description": HTTPStatus(status).phrase, "content": refused}
 
 

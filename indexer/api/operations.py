@@ -16,11 +16,13 @@ from pydantic import BaseModel
 
 from indexer.api import responses
 from indexer.api.auth import Principal
+from indexer.api.job_watch import JobWatch
 from indexer.api.pagination import Cursors
 from indexer.api.parameters import Q, Query, wrong_parameter
 from indexer.api.settings import EventAttributes
 from indexer.api.stream_slots import StreamSlots
 from indexer.store.listing.interned import Interned
+from indexer.store.pool import Pool
 from indexer.store.reading import Readers
 
 ROOT = "/api/v1"
@@ -37,6 +39,7 @@ RESOURCES = (
     "feed",
     "audit_proofs",
     "drift",
+    "jobs",
     "status",
 )
 """The modules of ``indexer.api.v1`` that declare endpoints, in the order of the document."""
@@ -57,6 +60,22 @@ class ApiCall(Generic[Q]):
     streams: StreamSlots
     events: EventAttributes
     cursors: Cursors
+    body: Any = None
+    """Of a command: its body, as the model that it declares."""
+    store: Pool
+    """For commands, which write; everything else reads by ``readers``."""
+    client: Client
+    watch: JobWatch
+    acting_is_on: bool
+    """Whether anybody may ask for what changes the registry: there is an operator token, or trust in the registry's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Where a request comes from, and what it is, for the audit log."""
+
+    address: str
+    request: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +102,14 @@ class Operation:
     headers: tuple[RequestHeader, ...]
     missing: bool
     handle: Callable[[ApiCall[Any]], Awaitable[responses.Answer]]
+    method: str = "GET"
+    body: type[BaseModel] | None = None
+    status: int = 200
+    refusals: tuple[int, ...] = ()
 
 
 _OPERATIONS: dict[str, Operation] = {}
+_COMMANDS: dict[tuple[str, str], Operation] = {}
 
 H = TypeVar("H", bound=Callable[[ApiCall[Any]], Awaitable[responses.Answer]])
 
@@ -126,9 +150,56 @@ def operation(
     return declare
 
 
+def command(
+    method: str,
+    path: str,
+    *,
+    result: type[BaseModel],
+    body: type[BaseModel] | None = None,
+    status: int = 200,
+    headers: tuple[RequestHeader, ...] = (),
+    refusals: tuple[int, ...] = (),
+) -> Callable[[H], H]:
+    """Declare an endpoint that changes something; its name and description are the function's.
+
+    ``body``: the model of the request's body, None: it has none. ``status``: of the answer where all went well.
+    ``refusals``: statuses that it may answer with beside 400, 401, 403 and 503.
+    """
+
+    def declare(handle: H) -> H:
+        summary, _, description = (handle.__doc__ or "").partition("\n\n")
+        _COMMANDS[method, path] = Operation(
+            name=handle.__name__,
+            path=ROOT + path,
+            summary=summary.rstrip("."),
+            description=" ".join(description.split()),
+            query=Query,
+            result=result,
+            item=None,
+            media_types=(responses.JSON,),
+            headers=headers,
+            missing=False,
+            handle=handle,
+            method=method,
+            body=body,
+            status=status,
+            refusals=refusals,
+        )
+        return handle
+
+    return declare
+
+
+@cache
+def commands() -> Mapping[tuple[str, str], Operation]:
+    """Return every endpoint that changes something, by its method and its path below ``/api/v1``."""
+    operations()
+    return dict(_COMMANDS)
+
+
 @cache
 def operations() -> Mapping[str, Operation]:
-    """Return every endpoint by its path below ``/api/v1``."""
+    """Return every endpoint that reads, by its path below ``/api/v1``."""
     for resource in RESOURCES:
         import_module(f"indexer.api.v1.{resource}")
     return dict(_OPERATIONS)

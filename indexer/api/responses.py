@@ -47,6 +47,15 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The answer of a command: one JSON object, None: no body. It has no entity tag, and is not kept."""
+
+    body: Mapping[str, Any] | None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
     """A page of a list; ``encoded`` is each item as JSON.
 
@@ -80,7 +89,7 @@ class Stream:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Answer = Document | Items | Stream
+Answer = Document | Changed | Items | Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +117,8 @@ async def respond(request: web.Request, answer: Answer, shape: Shape) -> web.Str
     match answer:
         case Document():
             return _document(request, answer)
+        case Changed():
+            return _changed(answer)
         case Items():
             return _items(request, answer, shape)
         case Stream():
@@ -117,6 +128,14 @@ async def respond(request: web.Request, answer: Answer, shape: Shape) -> web.Str
 def _document(request: web.Request, answer: Document) -> web.Response:
     body = _encode(answer.body)
     return _tagged(request, body, _etag(body), JSON, weak=False)
+
+
+def _changed(answer: Changed) -> web.Response:
+    headers = {"Cache-Control": "no-store", **answer.headers}
+    if answer.body is None:
+        return web.Response(status=answer.status, headers=headers)
+    body = _encode(answer.body)
+    return web.Response(status=answer.status, body=body, headers={**headers, "Content-Type": JSON})
 
 
 def _items(request: web.Request, answer: Items, shape: Shape) -> web.Response:

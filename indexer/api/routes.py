@@ -11,13 +11,24 @@ from aiohttp.typedefs import Handler
 
 from indexer.api import health, responses
 from indexer.api.access import access_of
-from indexer.api.auth import Authenticator, Challenge, Principal, StaticTokens, Verifier
+from indexer.api.auth import (
+    Authenticator,
+    Challenge,
+    NamedTokens,
+    Principal,
+    StaticTokens,
+    Verifier,
+    operator_of,
+    reporter_of,
+)
 from indexer.api.barrier import Barrier
+from indexer.api.bodies import read_body
 from indexer.api.gitlab.handlers import add_gitlab
+from indexer.api.job_watch import JobNotifier, JobWatch
 from indexer.api.notices import add_notices
 from indexer.api.oci.handlers import add_oci
 from indexer.api.openapi import serve_document
-from indexer.api.operations import ROOT, ApiCall, Operation, chosen_fields, operations
+from indexer.api.operations import ROOT, ApiCall, Client, Operation, chosen_fields, commands, operations
 from indexer.api.pagination import CursorKeys, Cursors, question_of
 from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
@@ -53,12 +64,14 @@ def add_api(
     settings: ApiSettings,
     sealed: SealNotifier | None = None,
     barrier: Barrier | None = None,
+    job_notifier: JobNotifier | None = None,
 ) -> None:
     """Add every read API (``/api/v1``, ``/gitlab/v1``, two paths of ``/v2``), health, metrics and OpenAPI.
 
     Takes ``settings.connections`` of the pool from first use until the application shuts down, so the pool should be
     the API's own. ``sealed`` is woken when entries are sealed; without it streams poll.
     ``barrier``: lets questions wait for the writes of which the proxy gives notice; None: no notice is taken.
+    ``job_notifier``: says which job has changed; without it those who watch jobs poll.
     """
     readers = Readers(
         pool, size=settings.connections, statement_timeout_seconds=settings.statement_timeout_seconds
@@ -70,15 +83,29 @@ def add_api(
     notifier = sealed if sealed is not None else SealNotifier()
     recent = RecentEntries(readers, settings.events, notifier)
     streams = StreamSlots(notifier, slots=settings.streams, recent=recent)
-    handlers = _Handlers(readers, interned, streams, settings.events)
     realm = _realm(settings)
     session = _session(settings, readers, authenticator, realm)
     app.router.add_get(SESSION, session.show)
     app.router.add_post(SESSION, session.sign_in)
+    watch = JobWatch(readers, job_notifier if job_notifier is not None else JobNotifier())
+    handlers = _Handlers(
+        readers,
+        interned,
+        streams,
+        settings.events,
+        store=pool,
+        watch=watch,
+        acting_is_on=bool(settings.operator_tokens) or settings.trust is not None,
+    )
     for path, operation in operations().items():
         if not path.startswith("/repositories/"):
             app.router.add_get(operation.path, handlers.handler(operation))
     app.router.add_get(_REPOSITORIES + "{rest:.+}", handlers.handle_repository)
+    for (method, path), operation in commands().items():
+        if not path.startswith("/repositories/"):
+            app.router.add_route(method, operation.path, handlers.handler(operation))
+    for method in sorted({method for method, path in commands() if path.startswith("/repositories/")}):
+        app.router.add_route(method, _REPOSITORIES + "{rest:.+}", handlers.handle_repository)
     app.router.add_get(f"{ROOT}/", handlers.handler(operations()[""]))
     proxy = TrustedProxy(settings.proxy_secret)
     if barrier is not None:
@@ -106,7 +133,11 @@ def add_api(
 
 
 def _authenticator(settings: ApiSettings) -> Authenticator:
-    verifiers: list[Verifier] = [StaticTokens(settings.api_tokens)]
+    verifiers: list[Verifier] = [
+        StaticTokens(settings.api_tokens),
+        NamedTokens(settings.operator_tokens, operator_of),
+        NamedTokens(settings.in_use_tokens, reporter_of),
+    ]
     if settings.trust is None:
         return Authenticator(verifiers, anonymous_read=settings.anonymous_read)
     return Authenticator(
@@ -139,8 +170,19 @@ class _Handlers:
     """Turns requests into calls of operations."""
 
     def __init__(
-        self, readers: Readers, interned: Interned, streams: StreamSlots, events: EventAttributes
+        self,
+        readers: Readers,
+        interned: Interned,
+        streams: StreamSlots,
+        events: EventAttributes,
+        *,
+        store: Pool,
+        watch: JobWatch,
+        acting_is_on: bool,
     ) -> None:
+        self._store = store
+        self._watch = watch
+        self._acting_is_on = acting_is_on
         self._streams = streams
         self._events = events
         self._readers = readers
@@ -149,10 +191,10 @@ class _Handlers:
         self._keys = CursorKeys(readers)
 
     def handler(self, operation: Operation) -> Handler:
-        """Return the handler of an operation whose path has no parameters."""
+        """Return the handler of an operation whose path has no repository."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            return await self._call(request, operation, {})
+            return await self._call(request, operation, dict(request.match_info))
 
         return handle
 
@@ -164,13 +206,13 @@ class _Handlers:
         rest = request.rel_url.raw_path.split("/", _REPOSITORIES.count("/"))[-1]
         (path, parameters), *longer = read_paths(rest)
         try:
-            return await self._call(request, operations()[path], parameters)
+            return await self._call(request, _operation(request, path), parameters)
         except CallerError:
             if not longer or await self._is_readable(request, parameters["repository"]):
                 raise
             for path, parameters in longer:
                 if await self._is_readable(request, parameters["repository"]):
-                    return await self._call(request, operations()[path], parameters)
+                    return await self._call(request, _operation(request, path), parameters)
             raise
 
     async def _is_readable(self, request: web.Request, name: str) -> bool:
@@ -186,6 +228,7 @@ class _Handlers:
         query = parse_query(operation.query, request.query)
         shape = Shape(item=operation.item, fields=chosen_fields(operation, query))
         principal = request[_PRINCIPAL]
+        body = None if operation.body is None else await read_body(request, operation.body)
         question = cache(partial(_question, request, operation.query, path, principal))
         call = ApiCall(
             query=query,
@@ -201,8 +244,26 @@ class _Handlers:
                 key=await self._keys.get(),
                 question=question,
             ),
+            body=body,
+            store=self._store,
+            client=Client(
+                address=request.remote or "", request=f"{request.method} {request.rel_url.raw_path}"
+            ),
+            watch=self._watch,
+            acting_is_on=self._acting_is_on,
         )
         return await responses.respond(request, await operation.handle(call), shape)
+
+
+def _operation(request: web.Request, path: str) -> Operation:
+    """Return the operation of a path below a repository; raise a 405 where the path has no such method."""
+    if request.method in ("GET", "HEAD"):
+        return operations()[path]
+    found = commands().get((request.method, path))
+    if found is None:
+        allowed = {"GET", "HEAD", *(method for method, other in commands() if other == path)}
+        raise web.HTTPMethodNotAllowed(request.method, sorted(allowed))
+    return found
 
 
 def _question(
@@ -220,7 +281,9 @@ def _authentication(authenticator: Authenticator) -> Any:
         """Authenticate before anything else: without a token not even the existence of a path shows."""
         if request.path.startswith("/api/") and request.path != SESSION:  # signing in needs no token
             request[_PRINCIPAL] = await authenticator.authenticate(
-                request.headers.getall("Authorization", []), access=access_of(request.rel_url.raw_path)
+                request.headers.getall("Authorization", []),
+                access=access_of(request.rel_url.raw_path),
+                reports=request.method == "PUT" and request.path.startswith(f"{ROOT}/in-use/"),
             )
         return await handler(request)
 

@@ -32,7 +32,11 @@ class ApiSettings:
     """
 
     api_tokens: frozenset[str] = field(default=frozenset(), repr=False)
-    """Operator tokens: each reads everything."""
+    """Read tokens: each reads everything."""
+    operator_tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Operator tokens, name and secret: each reads and acts; its name is the actor in the audit log."""
+    in_use_tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """In-use tokens, source and secret: each reports what its source runs, and does nothing else."""
     proxy_secret: str | None = field(default=None, repr=False)
     """What the proxy in front of the registry proves itself with; None: no proxy is believed."""
     anonymous_read: bool = False

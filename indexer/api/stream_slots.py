@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from prometheus_client import Gauge
 
@@ -26,8 +26,8 @@ class StreamSlots:
         self.closing = False
 
     @contextmanager
-    def slot(self) -> Iterator[WakeEvent]:
-        """Take a slot; its event is set when entries are sealed and when the server ends.
+    def slot(self, *, sealed: bool = True) -> Iterator[WakeEvent]:
+        """Take a slot; its event is set when the server ends, and, if ``sealed``, when entries are sealed.
 
         Raises ``CallerError`` (503 ``too_many_streams``) where none is free.
         """
@@ -41,7 +41,7 @@ class StreamSlots:
         self._wake_events.add(woken)
         STREAMS.inc()
         try:
-            with self._notifier.rings(woken.wake):
+            with self._notifier.rings(woken.wake) if sealed else nullcontext():
                 yield woken
         finally:
             self._wake_events.remove(woken)

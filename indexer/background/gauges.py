@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from prometheus_client import Gauge
 
 from indexer.background.loop import IterationResult
+from indexer.jobs.job import JobState
 from indexer.store import (
     audit,
     checkpoints,
@@ -19,8 +20,10 @@ from indexer.store import (
     feeds,
     forwarding,
     inbox,
+    jobs,
     loops,
     loss,
+    maintenance,
     self_check,
     tag_actions,
     traits,
@@ -99,6 +102,15 @@ RECONCILE_UNDECIDED = Gauge(
     "What the newest full reconcile could not decide or left out.",
     ["kind"],
 )
+JOBS = Gauge("indexer_jobs", "Jobs on record, by kind and state.", ["kind", "state"])
+JOBS_AGE = Gauge(
+    "indexer_jobs_oldest_waiting_seconds",
+    "Age of the oldest job that waits to be executed, by kind.",
+    ["kind"],
+)
+ACTING_PAUSED = Gauge(
+    "indexer_acting_paused", "1 while maintenance or a blocked window lets nothing act, else 0."
+)
 HIDES_TAGS = Gauge("indexer_registry_hides_tags", "1 where the registry was found to hide tags, else 0.")
 PULLS_KNOWN = Gauge(
     "indexer_registry_announces_pulls", "1 where the registry was found to announce pulls, else 0."
@@ -169,6 +181,7 @@ class Gauges:
             REGISTRY_MISSING.set(held_back.missing)
             for claimed, intervals in held_back.intervals.items():
                 LOSS_INTERVALS.labels(claimed).set(intervals)
+            await _jobs(held, now)
             await _newest_reconcile(held)
             shown = await traits.find_traits(held)
             for gauge, trait in _OF_TRAITS:
@@ -181,6 +194,16 @@ class Gauges:
                 if (at := row["last_good_at"]) is not None:
                     PROCESS_LOOP_LAST_GOOD.labels(row["loop"], row["process"]).set(at.timestamp())
         return IterationResult(items=1, rest_seconds=REST_SECONDS)
+
+
+async def _jobs(held: Connection, now: datetime) -> None:
+    JOBS.clear()
+    JOBS_AGE.clear()
+    for each in await jobs.count_jobs(held):
+        JOBS.labels(each.kind, each.state).set(each.jobs)
+        if each.state is JobState.WAITING:
+            JOBS_AGE.labels(each.kind).set(_age(each.since, now))
+    ACTING_PAUSED.set(await maintenance.why_paused(held) is not None)
 
 
 async def _newest_reconcile(held: Connection) -> None:

@@ -8,7 +8,20 @@ from indexer.commands import server
 from indexer.commands.common import DEFAULTS, completion_of, run_app, version
 
 RECONCILER_VERBS = frozenset(
-    {"run", "once", "plan", "status", "doctor", "checkpoint", "cleanup", "delete", "holds", "restore"}
+    {
+        "checkpoint",
+        "cleanup",
+        "delete",
+        "doctor",
+        "holds",
+        "jobs",
+        "maintenance",
+        "once",
+        "plan",
+        "restore",
+        "run",
+        "status",
+    }
 )
 
 app = cyclopts.App(

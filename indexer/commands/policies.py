@@ -95,7 +95,7 @@ def policies_explain(
         raise ConfigurationError(str(error)) from None
     if repository is None or tag is None:
         raise ConfigurationError(f"{target}: name a tag, as team/app:v1")
-    file = read_settings(config, logs=False).indexer_policies_file
+    file = read_settings(config, logs=True).indexer_policies_file
 
     async def work(connection: Connection) -> int:
         policies = await policies_to_explain(connection, file)

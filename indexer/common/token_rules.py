@@ -17,6 +17,8 @@ def judge_tokens(
     api: Sequence[str],
     access_log: str | None = None,
     proxy: str | None = None,
+    operator: Sequence[str] = (),
+    in_use: Sequence[str] = (),
 ) -> str | None:
     """Say which token cannot stand, and why; None: all can.
 
@@ -26,6 +28,8 @@ def judge_tokens(
     """
     named = [
         *(("INDEXER_API_TOKENS", token) for token in api),
+        *(("INDEXER_OPERATOR_TOKENS", token) for token in operator),
+        *(("INDEXER_IN_USE_TOKENS", token) for token in in_use),
         *(() if notifications is None else (("INDEXER_NOTIFICATIONS_TOKEN", notifications),)),
         *(() if access_log is None else (("INDEXER_ACCESS_LOG_TOKEN", access_log),)),
         *(() if proxy is None else (("INDEXER_PROXY_SECRET", proxy),)),
@@ -40,8 +44,20 @@ def judge_tokens(
         )
     if access_log is not None and access_log in api:
         return f"INDEXER_API_TOKENS holds the value of INDEXER_ACCESS_LOG_TOKEN, which collectors hold; {HOW}"
+    if (shared := _shared(named)) is not None:
+        return shared
     if proxy is not None:
         for name, token in named[:-1]:
             if token == proxy:
                 return f"{name} holds the value of INDEXER_PROXY_SECRET, which the proxy holds; {HOW}"
+    return None
+
+
+def _shared(named: Sequence[tuple[str, str]]) -> str | None:
+    """Say which secret stands twice, once of them as an operator's or an in-use token; None: none does."""
+    for index, (name, token) in enumerate(named):
+        for other, same in named[:index]:
+            if token == same and {name, other} & {"INDEXER_OPERATOR_TOKENS", "INDEXER_IN_USE_TOKENS"}:
+                where = f"twice in {name}" if name == other else f"in {other} and in {name}"
+                return f"one secret stands {where}: each has its own, or the log names the wrong one; {HOW}"
     return None

@@ -23,6 +23,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 60
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z", re.ASCII)
 _BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _KEY_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]+\Z")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _WHOLE = re.compile(r"[+-]?[0-9]+\Z")
 SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=2), timedelta(minutes=10)
 _ON = ("true", "yes", "on", "1")
@@ -39,6 +40,14 @@ class Secret:
     def get_secret_value(self) -> str:
         """Return the text."""
         return self._text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSecret:
+    """A secret, and the name of who has it."""
+
+    name: str
+    secret: Secret
 
 
 def parse_duration(value: object) -> timedelta:
@@ -112,6 +121,18 @@ def header(value: object) -> Secret:
     if not (found.get_secret_value().isascii() and found.get_secret_value().isprintable()):
         raise ValueError("must be printable ASCII, since it is sent as a header")
     return found
+
+
+def named_secret(value: object) -> NamedSecret:
+    """Return a ``name:secret``, the secret one that is sent as a header; what was given is never repeated."""
+    if isinstance(value, NamedSecret):
+        return value
+    name, colon, rest = text(value).partition(":")
+    if not colon or not _SECRET_NAME.match(name) or not rest:
+        raise ValueError(
+            "each is name:secret; a name has letters, digits and . _ - @, at most 64, and begins with a letter or digit"
+        )
+    return NamedSecret(name=name, secret=header(rest))
 
 
 def path(value: object) -> Path:

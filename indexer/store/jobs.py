@@ -123,6 +123,11 @@ async def list_unended(connection: Connection, *, limit: int) -> list[Job]:
     return [_job(row) for row in await connection.fetch(SQL["list_unended"], limit)]
 
 
+async def list_acting(connection: Connection) -> list[Job]:
+    """Return the jobs that change the registry just now: a process has them, and its lease has not run out."""
+    return [_job(row) for row in await connection.fetch(SQL["list_acting"])]
+
+
 async def newest_jobs(
     connection: Connection,
     *,

@@ -23,15 +23,31 @@ async def listen(
         await asyncio.sleep(RECONNECT_SECONDS)
 
 
+async def listen_to_each(
+    database_url: str, changed: Callable[[str], None], *, application: str, channel: str
+) -> None:
+    """Call ``changed`` with the payload of each notification; with an empty one at each new connection."""
+    while True:
+        with suppress(StoreUnavailable):
+            await _listen_once(database_url, [], application=application, channel=channel, changed=changed)
+        await asyncio.sleep(RECONNECT_SECONDS)
+
+
 async def _listen_once(
-    database_url: str, wake: Sequence[Callable[[], None]], *, application: str, channel: str
+    database_url: str,
+    wake: Sequence[Callable[[], None]],
+    *,
+    application: str,
+    channel: str,
+    changed: Callable[[str], None] = lambda _: None,
 ) -> None:
     connection = await connect(database_url, application=application)
     lost = asyncio.Event()
 
-    def wake_all(*_: object) -> None:
+    def wake_all(*notification: object) -> None:
         for wake_one in wake:
             wake_one()
+        changed(str(notification[-1]) if notification else "")
 
     try:
         connection.add_termination_listener(lambda _: lost.set())

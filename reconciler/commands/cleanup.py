@@ -52,7 +52,7 @@ def cleanup_plan(
     from indexer.cleanup.planning import make_plan, plan_json  # noqa: PLC0415
     from indexer.cleanup.policies_file import take_in_force  # noqa: PLC0415
 
-    settings = read_settings(config, logs=False)
+    settings = read_settings(config, logs=True)
 
     async def work(connection: Connection) -> int:
         asked = operator("reconciler cleanup plan")
@@ -261,7 +261,7 @@ def cleanup_replay(
         raise ConfigurationError(f"--since: {error}") from None
     if not now - MOST_REPLAYED <= begins < now:
         raise ConfigurationError("--since must lie in the last two years")
-    file = read_settings(config, logs=False).indexer_policies_file
+    file = read_settings(config, logs=True).indexer_policies_file
 
     async def work(connection: Connection) -> int:
         policies = await policies_to_explain(connection, file)

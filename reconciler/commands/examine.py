@@ -55,7 +55,10 @@ def prepare(
     problems: list[str] = []
     _try(settings.check_tokens, problems)
     token = _notifications_token(settings, problems)
-    tokens = settings.indexer_api_tokens
+    tokens = [
+        *settings.indexer_api_tokens,
+        *(each.secret for each in settings.indexer_operator_tokens),
+    ]
     return replace(
         asked,
         database_url=_try(lambda: database_url(settings), problems),

@@ -94,6 +94,13 @@ async def watch(
         await asyncio.gather(listening, return_exceptions=True)
 
 
+async def watch_to_the_end(database_url: str, job_id: uuid.UUID, *, quiet: bool) -> Job:
+    """Follow a job of this id until it has ended, with a progress bar on a terminal."""
+    async with _pool(database_url) as pool:
+        with progress_bar(quiet=quiet) as show:
+            return await watch(pool, database_url, job_id, on_change=show)
+
+
 def _taken_within(seconds: float) -> Callable[[Job], bool]:
     """Return what says that nobody takes a job that waits for nothing."""
     ends = time.monotonic() + seconds

@@ -11,6 +11,8 @@ from reconciler.commands import (
     delete,
     doctor,
     holds,
+    jobs,
+    maintenance,
     once,
     plan,
     restore,
@@ -56,6 +58,8 @@ app.command(checkpoint.app)
 app.command(status.status)
 app.command(cleanup.app)
 app.command(holds.app)
+app.command(jobs.app)
+app.command(maintenance.app)
 app.command(completion_of(app))
 
 

@@ -13,12 +13,15 @@ from indexer.common.rfc3339 import format_time
 from indexer.common.terminal import write_lines
 from indexer.inventory.changes import WorkKind
 from indexer.inventory.loss import LossState, LossStatement
+from indexer.jobs.pauses import Pause
 from indexer.store.checkpoints import Conflict, list_conflicts
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
+from indexer.store.jobs import JobCount, count_jobs
 from indexer.store.listing import status as status_store
 from indexer.store.listing.runs import latest_runs
 from indexer.store.listing.status import StatusRows, Verification
+from indexer.store.maintenance import why_paused
 from indexer.store.migrate import check
 from indexer.store.pool import connect, translated
 from indexer.store.self_check import CheckState, check_state
@@ -47,6 +50,8 @@ class StatusView:
     checked: CheckState
     conflicts: Sequence[Conflict]
     deletions: Alarming
+    jobs: Sequence[JobCount]
+    pause: Pause | None
 
     @property
     def now(self) -> datetime:
@@ -88,6 +93,7 @@ async def read_view(database_url: str) -> StatusView:
             checked = await check_state(held)
             conflicts = await list_conflicts(held)
             deletions = await count_alarming(held)
+            jobs, pause = await count_jobs(held), await why_paused(held)
     finally:
         await held.close()
     ended = (run for run in runs if run["outcome"] in BRAKE_CHECKED)
@@ -99,6 +105,8 @@ async def read_view(database_url: str) -> StatusView:
         checked=checked,
         conflicts=conflicts,
         deletions=deletions,
+        jobs=jobs,
+        pause=pause,
     )
 
 
@@ -144,6 +152,19 @@ def picture_json(picture: StatusView) -> dict[str, Any]:
             "put_back_in_the_last_day": picture.deletions.put_back,
         },
         "registry": {trait.value: _fields(picture.status.traits.get(trait)) for trait in Trait},
+        "acting": {
+            "paused": None
+            if picture.pause is None
+            else {
+                "code": picture.pause.code,
+                "text": picture.pause.text,
+                "until": format_time(picture.pause.until),
+            },
+            "jobs": [
+                {"kind": each.kind, "state": each.state, "jobs": each.jobs, "since": format_time(each.since)}
+                for each in picture.jobs
+            ],
+        },
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
             {key: _json_value(value) for key, value in dict(row).items() if key != "id"}
@@ -188,6 +209,7 @@ def picture_lines(picture: StatusView) -> Iterator[str]:
             f"{picture.verification.median_seconds} s, 99 % within {picture.verification.p99_seconds} s"
         )
     yield from _reconcile_lines(picture)
+    yield from _job_lines(picture)
     yield from _log_lines(picture)
     yield from _deletion_lines(picture.deletions)
     yield from _trait_lines(picture)
@@ -280,6 +302,18 @@ def _reconcile_lines(picture: StatusView) -> Iterator[str]:
             yield "             none was complete so far"
         else:
             yield f"             the last complete one ended{_since(last['finished_at'], picture.now)}"
+
+
+def _job_lines(picture: StatusView) -> Iterator[str]:
+    """Return a line for jobs that have not ended, and one if nothing may act; nothing where there is neither."""
+    if picture.pause is not None:
+        yield f"acting       paused: {picture.pause.text}"
+    unended = [each for each in picture.jobs if not each.state.has_ended]
+    if unended:
+        words = [
+            f"{each.jobs} {each.kind} {each.state}{_oldest(each.since, picture.now)}" for each in unended
+        ]
+        yield f"jobs         {'; '.join(words)}"
 
 
 def _trait_lines(picture: StatusView) -> Iterator[str]:

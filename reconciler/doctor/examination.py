@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from indexer.common.errors import ConfigurationError, RegistryError, StoreError
 from indexer.store.canary import connect_to_examine, examining, inbox_position
 from reconciler.doctor import decide, observe
+from reconciler.doctor.acting import judge_acting
 from reconciler.doctor.canary import Follower, push
 from reconciler.doctor.chain import CANARY_LINKS, judge_push, judge_trail
 from reconciler.doctor.endpoints import judge_endpoints
@@ -62,6 +64,7 @@ class Examination:
             await self._follow_canary(client, registry)
             await self._examine_pulls()
             await self._examine_log()
+            await self._examine_acting()
         return Diagnosis(tuple(self._checks.values()))
 
     def _add(self, *checks: Check) -> None:
@@ -114,6 +117,15 @@ class Examination:
             self._add(decide.judge_log(await observe.observe_log(self._connection)))
         except (StoreError, ConfigurationError) as error:
             self._add(failed(Link.LOG, f"the database stopped answering meanwhile: {error}"))
+
+    async def _examine_acting(self) -> None:
+        """Say what is to be known about jobs; nothing where there is nothing, or the database does not answer."""
+        if self._connection is None or not self._holds(Link.SCHEMA):
+            return
+        with suppress(StoreError, ConfigurationError):
+            check = judge_acting(*await observe.observe_acting(self._connection), now=datetime.now(UTC))
+            if check is not None:
+                self._add(check)
 
     def _skip_record(self, link: Link) -> None:
         broken = Link.SCHEMA if self._holds(Link.DATABASE) else Link.DATABASE

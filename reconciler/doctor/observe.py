@@ -15,11 +15,14 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from indexer.common.errors import RegistryError, RegistryMisbehaved, StoreError, StoreFault, StoreOutdated
+from indexer.jobs.pauses import Pause
 from indexer.oci.digest import parse_digest
 from indexer.oci.reference import RepositoryName
 from indexer.store.canary import examining, find_server
 from indexer.store.checkpoints import list_conflicts
+from indexer.store.jobs import JobCount, count_jobs
 from indexer.store.listing import status as status_store
+from indexer.store.maintenance import why_paused
 from indexer.store.migrate import check, obstacle
 from indexer.store.own_requests import own_key
 from indexer.store.pool import Connection
@@ -121,6 +124,12 @@ async def observe_log(connection: Connection) -> LogState:
         compared_at=checked.current.pass_ended_at,
         signing=[loop for loop in loops if loop.loop == SIGNING],
     )
+
+
+async def observe_acting(connection: Connection) -> tuple[Pause | None, list[JobCount]]:
+    """Return why nothing may act, None: it may; and the jobs on record."""
+    async with examining():
+        return await why_paused(connection), await count_jobs(connection)
 
 
 async def observe_pulls(connection: Connection, *, wait: bool) -> TraitState | None:

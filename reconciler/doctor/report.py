@@ -34,6 +34,7 @@ class Link(StrEnum):
     DELETION = "deletion arrived"
     PULLS = "pulls"
     LOG = "audit log"
+    ACTING = "jobs"
 
 
 @unique

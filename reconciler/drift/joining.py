@@ -79,8 +79,8 @@ def find_shared(opened: Sequence[RunRecord], *, young: timedelta) -> RunRecord |
 def _covers(run: RunRecord, settings: RunSettings) -> bool:
     """Return whether a run, once ended, has done what was asked for."""
     scope = None if settings.scope is None else sorted(set(settings.scope))
-    is_young = settings.resume_since is None or run.started_at >= settings.resume_since
-    return run.scope == scope and is_young and (run.thorough or not settings.thorough)
+    is_left = settings.resume_since is None or (run.started_at >= settings.resume_since and not run.alive)
+    return run.scope == scope and is_left and (run.thorough or not settings.thorough)
 
 
 async def _begin(

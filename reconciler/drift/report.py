@@ -128,7 +128,8 @@ class RunSettings:
     resume: bool = False
     """Continue an interrupted run, or take part in one under way, instead of beginning another."""
     resume_since: datetime | None = None
-    """With ``resume``: only one that began no earlier."""
+    """With ``resume``: only one that began no earlier, and at which nobody works. A process that was stopped seems to
+    work, and nobody can take what it has: then another run is begun."""
 
     @property
     def thorough(self) -> bool:

@@ -23,7 +23,7 @@ import pytest
 
 from indexer.inventory.precedence import RACE_WINDOW
 from indexer.local.binaries import wheel_directories
-from tests.fixtures.installation import API_TOKEN, Installation
+from tests.fixtures.installation import API_TOKEN, OPERATOR_SECRET, Installation
 from tests.fixtures.programs import commands_for_shells
 from tests.fixtures.storage import tag_link_of, tags_of
 from tools.sample_images import Pusher, oci_image
@@ -193,7 +193,7 @@ class Shell:
         self._directory = directory
         shims = commands_for_shells(directory.with_name("commands"))
         programs = [str(shims), *map(str, wheel_directories())]
-        self._environment = installation.environment(TOKEN=API_TOKEN, **variables)
+        self._environment = installation.environment(TOKEN=API_TOKEN, SECRET=OPERATOR_SECRET, **variables)
         self._environment["PATH"] = ":".join([*programs, self._environment["PATH"]])
         self._exit_code = 0
 

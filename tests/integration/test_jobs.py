@@ -17,7 +17,7 @@ from indexer.jobs.job import Job, JobState
 from indexer.store import jobs, maintenance
 from indexer.store.jobs import Conflict, Requested
 from indexer.store.operators import Operator
-from indexer.store.pool import Pool, connection, transaction
+from indexer.store.pool import Pool, connect, connection, transaction
 from reconciler.acting.context import JobContext
 from reconciler.acting.interruptions import JobFailed, LeaseLost
 from reconciler.jobs.loop import JobLoop
@@ -202,6 +202,19 @@ async def test_take__the_lease_of_the_dead(pool: Pool) -> None:
     assert second is not None
     assert (job.id, 1) == (second.job.id, second.deaths)
     assert second.lease != first.lease
+
+
+async def test_lock__of_a_process_that_is_stopped_is_not_waited_for(pool: Pool, database_url: str) -> None:
+    """A process that is stopped while it asks for a job keeps nobody from asking for longer than some seconds."""
+    stopped = await connect(database_url, application="tests")
+    try:
+        await stopped.execute("BEGIN")
+        await jobs.request_job(stopped, asked=asked("a"))
+        async with asyncio.timeout(30):
+            assert isinstance(await request(pool, asked("a")), Requested)
+        assert stopped.is_closed()
+    finally:
+        stopped.terminate()
 
 
 # --- executing ------------------------------------------------------------------------------------------------

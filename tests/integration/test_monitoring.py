@@ -100,6 +100,10 @@ CASES = (
     Case("RegistryIndexerAuditConflict", **constantly("indexer_audit_conflicts", "1", "0", 1, None)),
     Case("RegistryIndexerFeedLate", **constantly('indexer_feed_lag_seconds{feed="a"}', "901", "900", 10, 4)),
     Case("RegistryIndexerFeedStopped", **constantly('indexer_feed_stopped{feed="a"}', "1", "0", 1, None)),
+    Case("RegistryIndexerJobWaits", **constantly('indexer_jobs_oldest_waiting_seconds{kind="a"}', "901", "900", 10, 4)),
+    Case("RegistryIndexerActingPaused", **constantly("indexer_acting_paused", "1", "0", 365, 359)),
+    Case("RegistryIndexerJobLeaseLost", {'reconciler_job_leases_lost_total{kind="a"}': "0+1x30"}, 10,
+         {'reconciler_job_leases_lost_total{kind="a"}': "5x30"}),
 )  # fmt: skip
 SCRAPED = {"indexer_inbox_waiting": "0x2000"}
 """Without it, `RegistryIndexerNotScraped` fires."""

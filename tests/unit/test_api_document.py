@@ -6,7 +6,7 @@ from openapi_spec_validator import validate
 
 from indexer.api.auth import Authenticator, Principal, StaticTokens
 from indexer.api.openapi import FILE, document
-from indexer.api.operations import operations
+from indexer.api.operations import commands, operations
 from indexer.api.session import PATH as SESSION
 
 
@@ -15,7 +15,12 @@ def test_document__is_valid_openapi() -> None:
     described = document()
     validate(described)
     assert described["openapi"].startswith("3.1")
-    assert set(described["paths"]) == {operation.path for operation in operations().values()} | {SESSION}
+    every = [*operations().values(), *commands().values()]
+    assert {(path, method.upper()) for path, methods in described["paths"].items() for method in methods} == {
+        *((operation.path, operation.method) for operation in every),
+        (SESSION, "GET"),
+        (SESSION, "POST"),
+    }
     assert json.loads(json.dumps(described)) == described
 
 
@@ -27,11 +32,12 @@ def test_document__is_the_one_that_is_printed() -> None:
 def test_document__every_parameter_and_operation_says_what_it_is() -> None:
     """Operations have a summary, parameters a schema; lists have cursors and problems are described."""
     for path, methods in document()["paths"].items():
-        get = methods["get"]
-        assert get["summary"], path
-        assert {"200", "400", "401", "503"} <= set(get["responses"]), path
-        for parameter in get["parameters"]:
-            assert parameter["schema"], (path, parameter["name"])
+        for method, described in methods.items():
+            assert described["summary"], (path, method)
+            expected = {"200"} if method == "get" else {"403"}
+            assert {"400", "401", "503"} | expected <= set(described["responses"]), (path, method)
+            for parameter in described["parameters"]:
+                assert parameter["schema"], (path, parameter["name"])
 
 
 async def test_static_tokens__know_their_own_and_no_other() -> None:

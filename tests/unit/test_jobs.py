@@ -20,8 +20,11 @@ from indexer.common.errors import (
 from indexer.jobs.job import JobState, new_job_id
 from indexer.jobs.pauses import Maintenance, Pause, pause_of
 from indexer.policies.grammar import parse_window
+from indexer.store.jobs import JobCount
 from reconciler.acting.decide import LONGEST_WAIT_SECONDS, ending_of
 from reconciler.acting.interruptions import ActingPaused, Cancelled, JobFailed, LeaseLost, Stopping
+from reconciler.doctor.acting import judge_acting
+from reconciler.doctor.report import LinkOutcome
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)  # a Monday
 
@@ -124,3 +127,27 @@ def test_pause__says_who_why_and_how_it_ends() -> None:
         "ann began maintenance, nothing acts until 2026-05-04T14:00:00.000000Z or `reconciler maintenance end`: collect"
         == pause.text
     )
+
+
+def count(state: JobState, minutes: int, jobs: int = 1) -> JobCount:
+    return JobCount(kind="delete", state=state, jobs=jobs, since=NOW - timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize(
+    ("pause", "counts", "said"),
+    [
+        (None, [], None),
+        (
+            None,
+            [count(JobState.WAITING, 14), count(JobState.RUNNING, 900), count(JobState.FAILED, 900)],
+            None,
+        ),
+        (PAUSED, [], "paused: nothing acts"),
+        (None, [count(JobState.WAITING, 16, 3)], "3 jobs wait, the oldest (delete) for 16 minutes"),
+    ],
+)
+def test_doctor__table(pause: Pause | None, counts: list[JobCount], said: str | None) -> None:
+    """The doctor warns of maintenance, and of jobs that wait for long; of nothing else."""
+    check = judge_acting(pause, counts, now=NOW)
+    assert said == (None if check is None else check.found)
+    assert check is None or check.outcome is LinkOutcome.WARNING

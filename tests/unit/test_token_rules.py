@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from indexer.common.errors import ConfigurationError
@@ -35,6 +37,30 @@ GOOD = {"INDEXER_NOTIFICATIONS_TOKEN": "n" * 20, "INDEXER_API_TOKENS": "first-to
         pytest.param(
             {"INDEXER_PROXY_SECRET": "n" * 20}, "NOTIFICATIONS_TOKEN holds the value of", id="proxy, logged"
         ),
+        pytest.param(
+            {"INDEXER_OPERATOR_TOKENS": "ann:x"}, "INDEXER_OPERATOR_TOKENS: a token has", id="operator"
+        ),
+        pytest.param({"INDEXER_IN_USE_TOKENS": "prod:x"}, "INDEXER_IN_USE_TOKENS: a token has", id="in use"),
+        pytest.param(
+            {"INDEXER_OPERATOR_TOKENS": "ann:second-token"},
+            "one secret stands in INDEXER_API_TOKENS and in INDEXER_OPERATOR_TOKENS",
+            id="operator, reads",
+        ),
+        pytest.param(
+            {"INDEXER_OPERATOR_TOKENS": "ann:" + "n" * 20},
+            "in INDEXER_OPERATOR_TOKENS and in INDEXER_NOTIFICATIONS_TOKEN",
+            id="operator, logged",
+        ),
+        pytest.param(
+            {"INDEXER_OPERATOR_TOKENS": "ann:a-secret,bob:a-secret"},
+            "one secret stands twice in INDEXER_OPERATOR_TOKENS",
+            id="two operators",
+        ),
+        pytest.param(
+            {"INDEXER_OPERATOR_TOKENS": "ann:a-secret", "INDEXER_IN_USE_TOKENS": "prod:a-secret"},
+            "one secret stands in INDEXER_OPERATOR_TOKENS and in INDEXER_IN_USE_TOKENS",
+            id="operator and source",
+        ),
     ],
 )
 def test_tokens__refused(given: dict[str, str], said: str) -> None:
@@ -51,3 +77,29 @@ def test_tokens__taken() -> None:
     Settings.read(GOOD).check_tokens()
     Settings.read({}).check_tokens()
     assert judge_tokens(notifications=None, api=[]) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", ["secret-without-a-name", ":secret", "ann:", "an n:secret", "ann:sécret", "-a:secret"]
+)
+@pytest.mark.parametrize("setting", ["INDEXER_OPERATOR_TOKENS", "INDEXER_IN_USE_TOKENS"])
+def test_named_tokens__malformed(setting: str, wrong: str) -> None:
+    """What is no name:secret is refused, and the sentence does not repeat it."""
+    with pytest.raises(ConfigurationError, match=f"^{setting}: ") as refused:
+        Settings.read({setting: wrong})
+    assert "secret" not in str(refused.value).replace("name:secret", "")
+    assert "sécret" not in str(refused.value)
+
+
+def test_named_tokens__from_a_file(tmp_path: Path) -> None:
+    """A file holds the list; a secret may have colons, a name several secrets while one is replaced."""
+    file = tmp_path / "tokens"
+    file.write_text("ann:first:secret,ann:second-secret,\nbob:third-secret\n")
+    settings = Settings.read({"INDEXER_OPERATOR_TOKENS_FILE": str(file)})
+    settings.check_tokens()
+    assert [("ann", "first:secret"), ("ann", "second-secret"), ("bob", "third-secret")] == [
+        (each.name, each.secret.get_secret_value()) for each in settings.indexer_operator_tokens
+    ]
+    assert "first" not in repr(settings)
+    assert not settings.nobody_may_act
+    assert not settings.nobody_may_read

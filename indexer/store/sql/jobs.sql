@@ -1,6 +1,7 @@
 -- name: lock_jobs
--- Lets one transaction at a time ask for jobs, take them or end them ($1: the lock's key): what conflicts is seen.
-SELECT pg_advisory_xact_lock($1::bigint)
+-- Lets one transaction at a time ask for jobs, take them or end them ($1: the lock's key): what conflicts is seen. The
+-- server ends one whose process is stopped in it after 10 s: nobody else could ask for a job, or take one, until then.
+SELECT set_config('idle_in_transaction_session_timeout', '10s', true), pg_advisory_xact_lock($1::bigint)
 
 -- name: database_clock
 SELECT clock_timestamp()
@@ -33,6 +34,10 @@ SELECT * FROM job WHERE id = $1 FOR UPDATE
 -- name: list_unended
 -- Jobs that have not ended, oldest first, at most $1.
 SELECT * FROM job WHERE ended_at IS NULL ORDER BY number LIMIT $1
+
+-- name: list_acting
+-- Jobs that change the registry and that a process has whose lease has not run out.
+SELECT * FROM job WHERE ended_at IS NULL AND acts AND state = 'running' AND leased_until > clock_timestamp() ORDER BY number
 
 -- name: newest_jobs
 -- The jobs that were asked for last, newest first, at most $1; of the states $2 and kinds $3 (null: any).

@@ -15,8 +15,9 @@ SELECT pg_advisory_unlock($1::integer, $2::integer)
 SELECT pg_advisory_unlock_all()
 
 -- name: lock_beginning
--- Lets one worker at a time begin, join or close runs ($1: the lock's class); until the transaction ends.
-SELECT pg_advisory_xact_lock($1::integer, 0)
+-- Lets one worker at a time begin, join or close runs ($1: the lock's class); until the transaction ends. The server ends
+-- one that is stopped in it after 15 s.
+SELECT set_config('idle_in_transaction_session_timeout', '15s', true), pg_advisory_xact_lock($1::integer, 0)
 
 -- name: has_others
 -- Whether another connection than this one works on run $2 ($1: the lock's class).

@@ -10,6 +10,7 @@ from indexer.api.models import Shown, older_name
 from indexer.api.operations import ApiCall, operation
 from indexer.api.parameters import Query
 from indexer.api.responses import Document
+from indexer.api.v1.status.acting import ActingShown, show_acting
 from indexer.api.v1.status.ages import age
 from indexer.api.v1.status.log import AuditProof, Unsealed, show_proof
 from indexer.api.v1.status.losses import Instance, ProcessShown, show_instances, show_processes
@@ -24,8 +25,10 @@ from indexer.inventory.changes import WorkKind
 from indexer.store.checkpoints import list_conflicts, newest_checkpoint, newest_push
 from indexer.store.feeds import list_feeds
 from indexer.store.forwarding import forwarding_backlog
+from indexer.store.jobs import count_jobs
 from indexer.store.listing import status as store
 from indexer.store.listing.freshness import freshness
+from indexer.store.maintenance import why_paused
 from indexer.store.self_check import check_state
 
 
@@ -73,6 +76,7 @@ class Status(Shown):
     )
     gitlab_forwarding: ForwardingShown
     feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
+    acting: ActingShown
     loops: list[LoopStatus]
 
 
@@ -91,6 +95,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         checked = await check_state(held)
         conflicts = await list_conflicts(held)
         feeds = await list_feeds(held)
+        pause, counts = await why_paused(held), await count_jobs(held)
     ingest, now = found.ingest, found.ingest["now"]
     reconciled_at, reconcile = format_time(fresh.last_reconciled_at), show_reconcile(found)
     body = {
@@ -118,6 +123,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         "trend": [show_found(row) for row in found.trend],
         "gitlab_forwarding": show_forwarding(forwarded, now),
         "feeds": [show_feed(feed, now) for feed in feeds],
+        "acting": show_acting(pause, counts),
         "loops": show_loops(found),
     }
     return Document(body=body)
