@@ -153,3 +153,17 @@ async def test_staged__that_another_changed_are_not_sealed(
     assert [] == await exported(pool)
     assert 10 == await seal(pool, limit=100)
     await check_tree(pool, size=10)
+
+
+async def test_sealer__rests_longer_while_entries_come_all_the_time(pool: Pool) -> None:
+    """After a quiet time entries are sealed soon; of those that go on coming, all of a second are sealed together."""
+    sealer = sealing.Sealer(pool)
+    rests = []
+    for count in (0, 2, 2, 0, 2):
+        if count:
+            await stage(pool, count)
+        result = await sealer.run_once()
+        assert count == result.items
+        rests.append(result.rest_seconds)
+    soon, later = sealing.REST_SECONDS, sealing.BUSY_REST_SECONDS
+    assert [soon, soon, later, soon, soon] == rests
