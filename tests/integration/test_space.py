@@ -69,3 +69,23 @@ async def test_space__of_a_table_in_use(pool: Pool, committed: bool) -> None:
 async def test_space__of_small_tables_is_left(pool: Pool) -> None:
     """What is small is not worth a lock."""
     assert [] == await give_back(pool)
+
+
+async def test_space__of_work_items_and_staged_entries(pool: Pool) -> None:
+    """They are given back in the same way."""
+    await pool.execute("INSERT INTO repository (name, created_at) VALUES ('team/app', now())")
+    await pool.execute(
+        "INSERT INTO work_item (kind, repository_id, key, due_at, waiting_since)"
+        " SELECT 'verify', id, 'v' || n, now(), now() FROM repository, generate_series(1, 5000) AS n"
+    )
+    await pool.execute(
+        "INSERT INTO audit_staged (occurred_at, recorded_at, action, source)"
+        " SELECT now(), now(), 'tag.created', 'notification' FROM generate_series(1, 5000)"
+    )
+    assert [] == await give_back(pool)
+    await pool.execute("DELETE FROM work_item")
+    assert ["work_item"] == await give_back(pool)
+    await pool.execute("DELETE FROM audit_staged")
+    assert ["audit_staged"] == await give_back(pool)
+    for table in ("work_item", "audit_staged"):
+        assert await size(pool, table) < space.WORTH_BYTES
