@@ -392,6 +392,12 @@ def chart(arguments: list[str]) -> NoReturn:
     become(PYTHON, "-m", "tools.chart", *arguments)
 
 
+def pin(arguments: list[str]) -> NoReturn:
+    """Write deploy/compose.pinned.yaml: the images of deploy/ by the digests they have now (needs skopeo)."""
+    ensure_environment(DEV_LOCK)
+    become(PYTHON, "-m", "tools.pin", *arguments)
+
+
 def dashboard(arguments: list[str]) -> NoReturn:
     """Write the dashboard for Grafana anew, after a change of tools/dashboard.py: deploy/grafana/dashboard.json."""
     ensure_environment(DEV_LOCK)
@@ -458,6 +464,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
         schema,
         chart,
         dashboard,
+        pin,
         release,
         lock,
     )

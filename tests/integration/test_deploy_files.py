@@ -23,15 +23,18 @@ import yaml  # type: ignore[import-untyped]  # comes with the developer's tools;
 
 from indexer.common import exit_codes
 from indexer.common.errors import ConfigurationError
-from indexer.settings import Settings
+from indexer.settings import Settings, holds_secrets
 from reconciler.commands.examine import prepare
 from tests.fixtures import programs
 from tests.fixtures.registries import VERSIONS, found_registry
+from tools import pin
 from tools.ports import free_ports
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from tests.fixtures.registries import StartRegistry
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -330,6 +333,57 @@ def test_deploy__gives_the_spool_a_lasting_place(place: str) -> None:
     assert re.search(r"INDEXER_DATA_DIR=(/var/lib|%S)/registry-indexer", text) or place == "compose.yaml"
 
 
+def test_dockerfile__labels_what_it_is() -> None:
+    """The image says what it is, from which version and base, and both of its stages have the same base."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="([^"]*)"', text))
+    assert labels["licenses"] == "Apache-2.0"
+    assert {"title", "description", "version", "revision", "base.name"} <= labels.keys()
+    used = {name for value in labels.values() for name in re.findall(r"\$\{(\w+)\}", value)}
+    stage = text[text.rindex("\nFROM ") :]
+    assert used <= set(re.findall(r"^ARG (\w+)", stage, re.MULTILINE))
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${PYTHON_IMAGE}"] * 2
+
+
+def test_compose__containers_are_limited() -> None:
+    """Our programs have a limit of memory and a health check or an end; every log is rotated."""
+    services = load(DEPLOY / "compose.yaml")["services"]
+    for name, service in services.items():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+    for name in ("migrate", "indexer", "reconciler"):
+        assert re.fullmatch(r"\d+m", services[name]["mem_limit"]), name
+    check = services["reconciler"]["healthcheck"]["test"]
+    assert services["reconciler"]["environment"]["RECONCILER_METRICS_LISTEN"] in check[-1]
+
+
+def test_images__are_pinned_by_what_the_registry_has(start_registry: StartRegistry) -> None:
+    """The digest of a tag is that of the registry, also for an index, and a tag that is not there is an error."""
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed")
+    registry = start_registry(3)
+    with closing(Pusher(registry.url)) as client:
+        digest = client.push("library/python", oci_image("base"), "3.13-slim")
+    name = f"{registry.host}/library/python:3.13-slim"
+    assert pin.digest_of(name, insecure=True) == digest
+    with pytest.raises(ValueError, match="no-such"):
+        pin.digest_of(f"{registry.host}/library/no-such:1", insecure=True)
+
+
+def test_images__pinned_file_overrides_every_image() -> None:
+    """The file gives each service its image by digest, and our own the base, and changes nothing else."""
+    images = pin.named_images()
+    assert images.keys() == {"registry", "postgres", pin.PYTHON}
+    services = load(DEPLOY / "compose.yaml")["services"]
+    written = yaml.safe_load(pin.pinned(images, lambda image: f"sha256:{len(image):064}"))["services"]
+    assert written.keys() == services.keys()
+    for name, service in written.items():
+        if name in pin.OURS:
+            [(argument, value)] = service["build"]["args"].items()
+            assert value.startswith(f"{images[argument]}@sha256:")
+        else:
+            assert service["image"].startswith(f"{services[name]['image']}@sha256:")
+
+
 # --- systemd ---------------------------------------------------------------------------------------------
 
 
@@ -352,6 +406,39 @@ def test_systemd__takes_the_unit(unit: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
+    about_us = [line for line in done.stderr.splitlines() if f"{unit}.service" in line]
+    assert (done.returncode, about_us) == (0, []), done.stderr
+
+
+@pytest.mark.parametrize("unit", ["indexer", "reconciler"])
+def test_systemd__takes_the_credentials(unit: str, tmp_path: Path) -> None:
+    """With the drop-in every secret of the environment file is a file that the program finds, and systemd takes it."""
+    text = (DEPLOY / "systemd" / f"{unit}.credentials.conf").read_text(encoding="utf-8")
+    loaded = dict(re.findall(r"^LoadCredential=([\w-]+):(\S+)$", text, re.MULTILINE))
+    files = dict(re.findall(r"^Environment=(\w+)_FILE=(\S+)$", text, re.MULTILINE))
+    assert set(files.values()) == {f"/run/credentials/{unit}.service/{name}" for name in loaded}
+    assert all(path == f"/etc/registry-indexer/credentials/{name}" for name, path in loaded.items())
+    declared = {field.name.upper(): field for field in fields(Settings)}
+    assert all(holds_secrets(declared[name]) for name in files)
+    example = variables(DEPLOY / "systemd" / f"{unit}.env.example")
+    assert {name for name in example if holds_secrets(declared[name])} == set(files)
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not here")
+    service = (DEPLOY / "systemd" / f"{unit}.service").read_text(encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+    for name in ("indexer", "reconciler"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    service = service.replace("/opt/registry-indexer/bin", str(tmp_path / "bin"))
+    # `verify` reads no drop-ins of a directory that is not systemd's, and later settings are added to those before.
+    (tmp_path / f"{unit}.service").write_text(
+        service.replace("[Service]\n", text.partition("[Service]\n")[2].join(["[Service]\n", "\n"]))
+    )
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(tmp_path / f"{unit}.service")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     about_us = [line for line in done.stderr.splitlines() if f"{unit}.service" in line]
     assert (done.returncode, about_us) == (0, []), done.stderr
 
