@@ -133,6 +133,31 @@ ROWS = (
         ),
     ),
     Row(
+        "What was done",
+        (
+            Panel(
+                "Jobs that ended",
+                "cps",
+                (("sum by (kind, state) (rate(reconciler_jobs_ended_total[5m]))", "{{kind}} {{state}}"),),
+            ),
+            Panel(
+                "Tags deleted, restored, put back",
+                "cps",
+                (
+                    (
+                        "sum by (kind, outcome) (rate(reconciler_tag_actions_total[5m]))",
+                        "{{kind}} {{outcome}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Deletions that need attention",
+                "short",
+                (("max by (what) (indexer_tag_actions_alarming)", "{{what}}"),),
+            ),
+        ),
+    ),
+    Row(
         "What is asked",
         (
             Panel(

@@ -59,6 +59,8 @@ def constantly(series: str, wrong: str, right: str, at: int, still_quiet_at: int
 NOT_FRESH, FRESH = "0+0", "0+60"
 """A time stamp that stays, and one that moves with the clock, which begins at 0."""
 
+ACTIONS = 'indexer_tag_actions_alarming{{what="{}"}}'
+
 CASES = (
     Case("RegistryIndexerDeliveriesFail", {'indexer_notifications_total{status="503"}': "0+1x30"}, 10,
          {'indexer_notifications_total{status="202"}': "0+9x30",
@@ -96,6 +98,9 @@ CASES = (
     Case("RegistryIndexerTagsHidden", **constantly("indexer_registry_hides_tags", "1", "0", 10, 4)),
     Case("RegistryIndexerReconcilerImitated", {'indexer_own_requests_total{outcome="forged"}': "0+1x30"}, 10,
          {'indexer_own_requests_total{outcome="own"}': "0+1x30"}),
+    Case("RegistryIndexerTagOnDummy", **constantly(ACTIONS.format("on_dummy"), "1", "0", 10, 4)),
+    Case("RegistryIndexerPushUncertain", **constantly(ACTIONS.format("uncertain"), "1", "0", 1, None)),
+    Case("RegistryIndexerPushPutBack", **constantly(ACTIONS.format("put_back"), "1", "0", 1, None)),
     Case("RegistryIndexerAuditDamaged", **constantly("indexer_audit_damaged", "1", "0", 1, None)),
     Case("RegistryIndexerAuditConflict", **constantly("indexer_audit_conflicts", "1", "0", 1, None)),
     Case("RegistryIndexerFeedLate", **constantly('indexer_feed_lag_seconds{feed="a"}', "901", "900", 10, 4)),
@@ -244,7 +249,7 @@ def test_dashboard__panels_do_not_overlap() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-SILENT = ("gitlab", "feed", "barrier", "undecided", '"failed"')
+SILENT = ("gitlab", "feed", "barrier", "undecided", "jobs", "tag_actions", '"failed"')
 """Words in queries about what does not happen here: such a series appears with the first time that it does."""
 
 
