@@ -210,7 +210,7 @@ export function Pager({ place, page, unit = "items", total }) {
     if (last.current !== null && last.current !== page) announce(`${number(shown)} ${unit} shown.`);
     last.current = page;
   }, [page]);
-  return html`<nav class="pager" aria-label="Pages">
+  return html`<nav class="pager" aria-label="Parts of the list">
     <span class="count">${number(shown)} ${unit}${of !== undefined && of !== null ? ` of ${number(of)}` : ""}</span>
     ${page.count === undefined && html`<a href=${hrefWith(place, { count: "exact", after: place.query.get("after"), before: place.query.get("before") })}>count</a>`}
     <span class="spacer"></span>

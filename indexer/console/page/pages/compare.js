@@ -56,7 +56,7 @@ function Beside({ a, b }) {
   const texts = differing(a.manifest, b.manifest);
   return html`<p class="banner ${same ? "answer" : ""}" role="status">${same ? "Both point to the same manifest." : `They differ. They share ${number(common.length)} of ${number(layers(a).length)} and ${number(layers(b).length)} layers (${bytes(sum(common))}).`}</p>
     <${Table} caption="Two tags compared" items=${rows} row=${([, , value]) => (value(a) === value(b) ? "" : "differs")} columns=${[
-      { title: "", header: true, cell: ([name]) => name },
+      { title: "What", header: true, cell: ([name]) => name },
       { title: html`<${Name} text=${`${a.repository}:${a.name}`} href=${href(["repositories", a.repository, "tags", a.name])} />`, cell: ([, show]) => show(a) },
       { title: html`<${Name} text=${`${b.repository}:${b.name}`} href=${href(["repositories", b.repository, "tags", b.name])} />`, cell: ([, show]) => show(b) },
     ]} />

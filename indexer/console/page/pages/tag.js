@@ -3,7 +3,7 @@ import { html, useState } from "../ui.js";
 import { go, href, hrefWith } from "../address.js";
 import { path, useGet, useRegistryHost } from "../api.js";
 import { Content, ManifestFacts, TagLinks } from "../content.js";
-import { SOURCES, span, visible } from "../format.js";
+import { number, SOURCES, span, visible } from "../format.js";
 import { Answer, Badge, Command, Digest, Empty, Facts, Failed, Heading, Name, Published, Section, Time } from "../parts.js";
 
 export default function Tag({ params, place }) {
@@ -35,7 +35,7 @@ function Shown({ tag }) {
           ["Published", html`<${Published} at=${tag.published_at} source=${tag.published_at_source} />${tag.pushed_by && html` by <bdi>${visible(tag.pushed_by)}</bdi>`}`],
           ["First seen", html`<${Time} at=${tag.first_seen_at} />`],
           ["Verified", html`<${Time} at=${tag.verified_at} />`],
-          ["Pulls", html`${tag.pull_count}${tag.last_pulled_at ? html`, last <${Time} at=${tag.last_pulled_at} />` : ""}${!tag.pulls_known && html` <span class="note">the registry does not announce pulls</span>`}`],
+          ["Pulls", html`${number(tag.pull_count)}${tag.last_pulled_at ? html`, last <${Time} at=${tag.last_pulled_at} />` : ""}${!tag.pulls_known && html` <span class="note">the registry does not announce pulls</span>`}`],
           ["Same digest", html`<${TagLinks} repository=${tag.repository} tags=${siblings} />`],
         ]} />
         ${tag.manifest && html`<${ManifestFacts} repository=${tag.repository} manifest=${tag.manifest} />`}
