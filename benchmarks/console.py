@@ -7,6 +7,7 @@ tests beside it, scripting took 231 ms, layout and style 152 ms.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -61,4 +62,5 @@ async def once(address: str, browser: Browser, path: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0]).parse_args()
     show(measure)
