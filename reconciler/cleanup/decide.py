@@ -87,7 +87,7 @@ def conclude(action: TagAction, facts: Facts, now: datetime) -> Conclusion:
     announced = announcement(action, facts.events)
     if action.dummy is not None and (facts.seen.digest == action.dummy or facts.seen.dangling):
         return Conclusion(verdict=Verdict.FINISH)
-    if facts.seen.digest != left:
+    if facts.seen.digest != left or _is_superseded(action, facts.events, announced):
         return _otherwise(action, facts, announced, now)
     lost = max(lost_pushes(action, facts, announced), key=lambda push: push.at, default=None)
     if lost is not None:
@@ -118,8 +118,9 @@ def lost_pushes(action: TagAction, facts: Facts, announced: WatchedEvent | None)
     """Yield the pushes that our request may have undone, if the tag is as the request left it."""
     assert action.looked_at is not None  # noqa: S101 - no request is sent before a look
     margin = CLOCK_MARGIN if _are_several(facts) else timedelta(0)
+    until = None if _was_late(facts.events, announced) else facts.put_back_until
     for push in facts.events:
-        if push.ours or push.digest is None or _is_made_good(action, push, facts.put_back_until):
+        if push.ours or push.digest is None or _is_made_good(action, push, until):
             continue
         same = push.digest == action.digest
         if same and action.kind is not ActionKind.DELETE:
@@ -144,6 +145,27 @@ def _is_made_good(action: TagAction, push: WatchedEvent, until: datetime | None)
     return until is not None and push.at <= until
 
 
+def _is_superseded(action: TagAction, events: Iterable[WatchedEvent], announced: WatchedEvent | None) -> bool:
+    """Tell whether we deleted the tag again since: that look saw what was there, and that action is followed itself."""
+    if action.kind is not ActionKind.DELETE or announced is None:
+        return False
+    return any(
+        event.ours
+        and not event.announces
+        and event.digest is None
+        and event.at > announced.at + (timedelta(0) if event.instance == announced.instance else CLOCK_MARGIN)
+        for event in events
+    )
+
+
+def _was_late(events: Iterable[WatchedEvent], announced: WatchedEvent | None) -> bool:
+    """Tell whether our request, without an answer, reached the registry after something was put back already."""
+    put_back = [
+        event.at for event in events if event.ours and not event.announces and event.digest is not None
+    ]
+    return announced is not None and bool(put_back) and max(put_back) < announced.at
+
+
 def _undid(event: WatchedEvent, push: WatchedEvent) -> bool:
     """Tell whether somebody else deleted the tag after a push, by the clock of the process that did both."""
     return not event.ours and event.digest is None and event.instance == push.instance and event.at > push.at
@@ -155,8 +177,10 @@ def _are_several(facts: Facts) -> bool:
 
 def _otherwise(action: TagAction, facts: Facts, announced: WatchedEvent | None, now: datetime) -> Conclusion:
     """Decide where the tag is not as our request leaves it: it was not carried out, or somebody pushed after it."""
-    if facts.put_back_until is not None:
-        return Conclusion(verdict=Verdict.CHECKED, outcome="put_back", note="a push was put back")
+    put_back = facts.put_back_until is not None
+    if put_back or (action.kind is ActionKind.DELETE and facts.seen.digest is None):
+        note = "a push was put back" if put_back else "the tag was deleted again since"
+        return Conclusion(verdict=Verdict.CHECKED, outcome="put_back" if put_back else "deleted", note=note)
     in_flight = action.done_at is None and action.requested_at is not None
     if announced is None and in_flight and now < (action.requested_at or now) + IN_FLIGHT:
         return Conclusion(verdict=Verdict.WAIT)

@@ -76,7 +76,7 @@ class Settler:
             if all(action.ended_at is not None for action in actions):
                 return
 
-    async def finish_dummies(self, repository: RepositoryName, *, seconds: float = 30.0) -> bool:
+    async def finish_dummies(self, repository: RepositoryName, *, seconds: float = 75.0) -> bool:
         """Finish the deletions of a repository that left a dummy manifest; return whether none is left."""
         async with connection(self._pool) as held:
             ids = await store.unfinished_dummies(held, repository=repository)
@@ -142,6 +142,10 @@ class Settler:
     async def _put_back(self, action: TagAction, conclusion: Conclusion) -> None:
         push = conclusion.push
         assert push is not None  # noqa: S101 - the verdict has one
+        if action.state == "requested":  # it was carried out, whether or not the answer came
+            now = datetime.now(UTC)
+            async with connection(self._pool) as held:
+                await store.mark_done(held, ids=[action.id], now=now, due_at=now + FAILED_AGAIN_AFTER)
         number = await self._actor.put_back(action, push)
         if number is None:
             await self._put_off(action, AGAIN_AFTER)

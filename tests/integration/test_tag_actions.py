@@ -214,6 +214,32 @@ async def test_delete__killed_between_any_two_requests(
         assert set(await pool.fetchval("SELECT array_agg(state) FROM tag_action")) <= {"checked", "skipped"}
 
 
+async def test_delete__killed_after_its_request_undid_a_push(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """The answer was never read; another process finds the push, and puts it back."""
+    async with watched(pool, lookups, start_registry, registry_version) as world:
+        await push(world, oci_image("a"), "v1")
+        await world.until_known("v1")
+        pushed: list[str] = []
+
+        async def before(_method: str, _reference: str) -> None:
+            if not pushed:
+                pushed.append(await push(world, oci_image("b"), "v1"))
+
+        async def after(method: str, _reference: str) -> None:
+            if method == "DELETE":
+                raise Killed
+
+        world.client.before, world.client.after = before, after
+        with pytest.raises(Killed):
+            await delete(world, "v1", settle=False)
+        world.client.before = world.client.after = type(world.client).before
+        assert await in_registry(world, "v1") == [None]
+        await settle_all(world)
+        assert await in_registry(world, "v1") == pushed
+
+
 async def test_delete__a_process_that_slept_beyond_its_lease(
     pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
 ) -> None:

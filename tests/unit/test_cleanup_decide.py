@@ -181,6 +181,22 @@ def test_deletion__what_was_put_back_once_is_not_put_back_again() -> None:
     )
 
 
+def test_deletion__that_reaches_the_registry_after_a_push_was_put_back() -> None:
+    """A request that was on its way for long undoes it once more, and so it is put back once more."""
+    again = push(0.5, NEW, own=True)
+    assert verdict(deletion(), push(0.05), again, announced(0.2), put_back_until=at(0.05)) is Verdict.CHECKED
+    assert verdict(deletion(), push(0.05), again, announced(0.9), put_back_until=at(0.05)) is Verdict.PUT_BACK
+
+
+def test_deletion__that_was_followed_by_another_one_of_ours() -> None:
+    """What was pushed in between was seen by the later look, whose own action is followed; it does not come back."""
+    later = push(20, None, own=True)
+    assert verdict(deletion(), announced(), push(3), later, now=30) is Verdict.CHECKED
+    assert verdict(deletion(), announced(), push(0.05), later, now=30) is Verdict.CHECKED
+    skewed = push(4, None, own=True, instance=2)
+    assert verdict(deletion(), announced(), push(0.05), skewed, now=30) is Verdict.PUT_BACK
+
+
 def test_deletion__without_an_answer() -> None:
     """The request may still be on its way; only later does a tag that is there mean that it was not carried out."""
     action = deletion(state="requested", done_at=None)
