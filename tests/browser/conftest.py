@@ -15,7 +15,7 @@ from indexer.api.settings import ApiSettings
 from indexer.store.pool import open_pool
 from tests.fixtures import everything
 from tests.fixtures.asking import TOKEN
-from tests.fixtures.browsing import CHROMIUM, Console, put_many, serving
+from tests.fixtures.browsing import CHROMIUM, Console, put_jobs, put_many, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,6 +46,7 @@ async def pool(postgres_server: PostgresServer, schema_template: str) -> AsyncIt
     filled = await open_pool(url, size=8, application="tests")
     await everything.fill(filled)
     await put_many(filled)
+    await put_jobs(filled)
     yield filled
     await filled.close()
     await postgres_server.drop_database(url)

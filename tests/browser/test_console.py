@@ -40,6 +40,7 @@ PAGES = {
     "#/compare?repository=team%2Fapp&tag=latest&with_tag=v1.1.0&since=2025-12-31": "Compare",
     "#/audit": "Audit log",
     "#/drift": "Drift and reconciles",
+    "#/jobs": "Jobs",
     "#/feeds": "Feeds and dead letters",
     "#/no/such/page": "No such page",
 }  # fmt: skip
@@ -73,6 +74,13 @@ async def test_pages__all_open_and_nothing_complains(console: Console) -> None:
             await settled(page)
             await expect(page.locator("h1")).to_contain_text(heading)
             assert await page.locator(".failed").count() == 0, hash_
+        assert await violations(page) == []
+        await console.go(page, "#/jobs")
+        await settled(page)
+        await expect(page.get_by_role("row").filter(has_text="paused")).to_contain_text(
+            "3 of 10 repositories"
+        )
+        await expect(page.get_by_role("row").filter(has_text="failed")).to_contain_text("⟨U+202E⟩gnp.exe")
         assert await violations(page) == []
         await console.go(page, f"#/repositories/{APP}/tags/latest")
         await settled(page)

@@ -12,6 +12,7 @@ export const PAGES = [
   { path: ["compare"], title: "Compare", nav: "Compare", load: () => import("./pages/compare.js") },
   { path: ["audit"], title: "Audit log", nav: "Audit log", load: () => import("./pages/audit.js") },
   { path: ["drift"], title: "Drift and reconciles", nav: "Drift", load: () => import("./pages/drift.js") },
+  { path: ["jobs"], title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js") },
   { path: ["feeds"], title: "Feeds and dead letters", nav: "Feeds", load: () => import("./pages/feeds.js") },
   { path: ["sign-in"], title: "Sign in", load: () => import("./pages/sign-in.js") },
 ];
