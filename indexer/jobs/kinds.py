@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from indexer.jobs.params import DeleteParams, ReconcileParams, RestoreParams
+from indexer.jobs.params import CleanupParams, DeleteParams, ReconcileParams, RestoreParams
 from indexer.oci.reference import RepositoryName
 
 DELETE_ACTIONS: Final = frozenset({"delete"})
@@ -66,4 +66,11 @@ RESTORE: Final = Kind(
     on_record=True,
 )
 
-KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (RECONCILE, DELETE, RESTORE)}
+CLEANUP: Final = Kind(
+    name="cleanup",
+    params=CleanupParams,
+    acts=True,
+    repositories=lambda params: params.repositories,
+)
+
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (RECONCILE, CLEANUP, DELETE, RESTORE)}

@@ -41,6 +41,14 @@ class ReconcileParams(Params):
     )
 
 
+class CleanupParams(Params):
+    """Delete the tags that policies planned, that are due, and that a plan which may be carried out still names."""
+
+    repositories: Annotated[
+        list[RepositoryText] | None, Field(min_length=1, max_length=MOST_REPOSITORIES), AfterValidator(_names)
+    ] = Field(default=None, description="Only these repositories; null: all.")
+
+
 MOST_TAGS = 10_000
 
 

@@ -1,4 +1,4 @@
-"""The verbs of ``reconciler cleanup`` that change nothing in the registry: plan, approve, reject, status, replay."""
+"""The verbs of ``reconciler cleanup``: only ``run`` changes anything in the registry."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from indexer.common.terminal import write_lines
 
 if TYPE_CHECKING:
     from indexer.cleanup.planning import Made
+    from indexer.store.cleanup_plans import Standing
     from indexer.store.pool import Connection
 
 app = cyclopts.App(name="cleanup", help="Plan, approve and review the deletion of old tags and manifests.")
@@ -25,6 +26,9 @@ app = cyclopts.App(name="cleanup", help="Plan, approve and review the deletion o
 MOST_REPLAYED = timedelta(days=731)
 
 Reason = Annotated[str | None, cyclopts.Parameter(help="Why; it goes into the audit log.")]
+AGREED_WITHIN_SECONDS = 15
+"""A program reads its file of policies every few seconds."""
+
 PlanId = Annotated[str, cyclopts.Parameter(help="The plan's id, as `cleanup plan` printed it.")]
 Yes = Annotated[bool, cyclopts.Parameter(negative=(), help="Do it without asking.")]
 
@@ -281,3 +285,106 @@ def cleanup_replay(
         return exit_codes.WOULD_CHANGE if any(each["missed"] for each in found["policies"]) else 0
 
     return with_database(config, work)
+
+
+@app.command(name="run")
+def cleanup_run(
+    *,
+    yes: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(), help="Do it, and approve the plan that is made; never past its brake."
+        ),
+    ] = False,
+    reason: Reason = None,
+    detach: Annotated[
+        bool, cyclopts.Parameter(negative=(), help="Do not wait: `reconciler run` executes the job.")
+    ] = False,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Make a plan by every policy in mode `enforce`, delete the tags that are due, and end.
+
+    Also due are tags of approved plans of policies in mode `propose`. What a plan names now is due `undo.pending`
+    later. Only tags are deleted, their manifests stay.
+
+    Exit 0: done, or nothing was due; 1: failed; 3: a brake stops it.
+    """
+    from reconciler.commands.acting import run_job  # noqa: PLC0415
+
+    if not yes:
+        raise ConfigurationError(
+            "nothing was done: `reconciler cleanup run` changes the registry, and does so only with --yes"
+        )
+    code = _plan_and_approve(config, reason)
+    if code:
+        return code
+    return run_job(
+        "cleanup",
+        {},
+        command="reconciler cleanup run",
+        yes=yes,
+        reason=reason,
+        detach=detach,
+        config=config,
+        json=json,
+    )
+
+
+def _plan_and_approve(config: Config, reason: str | None) -> int:
+    """Make the plan of a run and approve it, if it is not yet; return the exit code where nothing may be done."""
+    from indexer.cleanup.approving import approve  # noqa: PLC0415
+    from indexer.cleanup.planning import make_plan  # noqa: PLC0415
+    from indexer.cleanup.policies_file import take_in_force  # noqa: PLC0415
+    from indexer.policies.rules import Mode  # noqa: PLC0415
+    from indexer.store.cleanup_plans import DIFFERING  # noqa: PLC0415
+
+    settings = read_settings(config, logs=False)
+
+    async def work(connection: Connection) -> int:
+        asked = operator("reconciler cleanup run")
+        file = await take_in_force(connection, settings.indexer_policies_file, operator=asked)
+        policies = file.policies()
+        enforcing = [policy.id for policy in policies.cleanup if policy.mode is Mode.ENFORCE]
+        if not enforcing:
+            return 0
+        made = await make_plan(
+            connection, policies, now=datetime.now(UTC), operator=asked, policy_ids=enforcing
+        )
+        if made.braked:
+            limits = "; ".join(limit.text for outcome in made.outcomes for limit in outcome.brake)
+            sys.stderr.write(
+                f"reconciler: nothing was done: plan {made.plan.id} is beyond its brake: {limits}\n"
+            )
+            return exit_codes.BRAKE
+        standings = await _once_agreed(connection)
+        waiting = {each.policy for each in standings if each.refusal == "not_approved"}
+        if made.stored and made.would_delete and waiting.intersection(enforcing):
+            refused = await approve(
+                connection, plan_id=made.plan.id, at=datetime.now(UTC), operator=asked, reason=reason
+            )
+            if refused is not None:
+                sys.stderr.write(f"reconciler: nothing was done: {refused.text}\n")
+                return exit_codes.BRAKE if refused.code == "blocked.brake" else exit_codes.FAILED
+            standings = await _once_agreed(connection)
+        for each in standings:
+            if each.policy in enforcing and each.refusal is not None:
+                sys.stderr.write(f"reconciler: policy {each.policy} does nothing now: {each.refusal}\n")
+        differ = any(each.refusal == DIFFERING for each in standings)
+        return exit_codes.FAILED if differ else 0
+
+    return with_database(config, work)
+
+
+async def _once_agreed(connection: Connection) -> list[Standing]:
+    """Return how policies stand, once all programs have read the same file: a change takes them some seconds."""
+    import asyncio  # noqa: PLC0415
+
+    from indexer.store.cleanup_plans import DIFFERING, standing  # noqa: PLC0415
+
+    for _ in range(AGREED_WITHIN_SECONDS):
+        found = await standing(connection, now=datetime.now(UTC))
+        if not any(each.refusal == DIFFERING for each in found):
+            break
+        await asyncio.sleep(1)
+    return found

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from reconciler.acting.context import Handler
-from reconciler.jobs import delete, reconcile, restore
+from reconciler.jobs import cleanup, delete, reconcile, restore
 
 HANDLERS: Final[Mapping[str, Handler]] = {
+    "cleanup": cleanup.run,
     "delete": delete.run,
     "reconcile": reconcile.run,
     "restore": restore.run,

@@ -1,0 +1,164 @@
+"""The job ``cleanup``: deletes the tags that policies planned, and that are due.
+
+Nothing is decided here. What may be done is asked anew before each batch: the plan must still be allowed, in its
+window, under the bytes in force, not beyond its brake. Each tag is checked against the record first, and against
+the registry right before its request. A tag that is not what the plan says is skipped; the next plan decides
+on it anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from indexer.common.errors import RegistryError
+from indexer.jobs.params import CleanupParams
+from indexer.oci.reference import RepositoryName, TagName
+from indexer.policies.rules import Policy
+from indexer.store import cleanup_plans, policies_in_force
+from indexer.store import tag_actions as store
+from indexer.store.cleanup_plans import Due
+from indexer.store.pool import connection, transaction
+from reconciler.acting.context import JobContext
+from reconciler.acting.interruptions import JobFailed
+from reconciler.cleanup.act import BATCH, Actor, Deleting, Wanted, Why
+from reconciler.cleanup.observe import NotAllowed, find_way
+from reconciler.cleanup.settle import Settler
+from reconciler.jobs.delete import SETTLE_SECONDS, UNIT
+
+AT_ONCE: Final = 1000
+NEAR_MISSES: Final = frozenset({"pushed_again", "put_back", "skipped.changed"})
+"""Somebody pushed the tag while it was to go."""
+
+
+class _Counts(dict[str, int]):
+    def add(self, word: str, number: int = 1) -> None:
+        self[word] = self.get(word, 0) + number
+
+
+async def run(context: JobContext) -> Mapping[str, Any]:
+    """Do what is due; return how many tags came to what. Raise ``JobFailed`` with it after too many errors."""
+    params = CleanupParams.model_validate(context.job.params)
+    counts = _Counts()
+    tried: set[int] = set()
+    errors = 0
+    while True:
+        await context.check()
+        due = await _next_batch(context, params.repositories, tried)
+        if not due:
+            break
+        tried |= {each.id for each in due}
+        policy = await _policy_of(context, due[0].policy)
+        if policy is None:
+            continue
+        try:
+            await _delete(context, policy, due, counts)
+        except NotAllowed as error:
+            raise JobFailed(str(error), result=dict(counts)) from None
+        except RegistryError as error:
+            errors += 1
+            counts.add("errors")
+            if errors >= policy.run.errors:
+                raise JobFailed(
+                    f"stopped after {errors} errors of the registry, the last: {error}", result=dict(counts)
+                ) from None
+        done = sum(counts.values())
+        await context.progress(done, None, UNIT)
+    return dict(counts)
+
+
+async def _next_batch(
+    context: JobContext, repositories: Sequence[RepositoryName] | None, tried: set[int]
+) -> list[Due]:
+    """Return tags of one repository and policy that are due and were not tried yet; manifests are left alone."""
+    async with connection(context.components.pool) as held:
+        found = await cleanup_plans.due_verdicts(held, now=datetime.now(UTC))
+    tags = [
+        each
+        for each in found
+        if each.tag is not None
+        and each.id not in tried
+        and (repositories is None or each.repository in repositories)
+    ]
+    return [each for each in tags if (each.repository, each.policy) == (tags[0].repository, tags[0].policy)][
+        :BATCH
+    ]
+
+
+async def _policy_of(context: JobContext, name: str) -> Policy | None:
+    async with connection(context.components.pool) as held:
+        file = await policies_in_force.in_force(held)
+    if file is None:
+        return None
+    return next((policy for policy in file.policies().cleanup if policy.id == name), None)
+
+
+async def _delete(context: JobContext, policy: Policy, due: Sequence[Due], counts: _Counts) -> None:
+    pool = context.components.pool
+    registry = context.components.registry.paced(policy.run.rate)
+    repository = due[0].repository
+    settler = Settler(pool, context.components.registry, check=context.check)
+    if not await settler.finish_dummies(repository):
+        counts.add("under_way", len(due))
+        return
+    wanted = [each for each in due if await _still_due(context, each, counts)]
+    if not wanted:
+        return
+    way = await find_way(registry, repository)
+    why = Why(
+        source="policy",
+        actor=policy.id,
+        reason=wanted[0].text,
+        job=context.job.id,
+        kept_for=policy.undo.manifests,
+    )
+    result = Deleting()
+    tags = [Wanted(tag=TagName(each.tag or ""), digest=each.digest) for each in wanted]
+    try:
+        await Actor(pool, registry, check=context.check).delete_tags(
+            repository, tags, why, way=way, result=result
+        )
+    finally:
+        await settler.until_settled(result.begun, seconds=SETTLE_SECONDS)
+        await _record(context, wanted, result, counts)
+
+
+async def _still_due(context: JobContext, due: Due, counts: _Counts) -> bool:
+    """Tell whether our record still agrees with what was planned; if not, it is skipped, and that is recorded."""
+    async with transaction(context.components.pool) as held:
+        plan = await cleanup_plans.find_plan(held, plan_id=due.plan_id)
+        since = due.first_at if plan is None else plan.confirmed_at
+        because = await cleanup_plans.changed_since(held, due=due, since=since)
+        if because is None:
+            return True
+        await cleanup_plans.mark_skipped(
+            held, planned_id=due.id, at=datetime.now(UTC), because=because, near_miss=True
+        )
+    counts.add("skipped")
+    return False
+
+
+async def _record(context: JobContext, wanted: Sequence[Due], result: Deleting, counts: _Counts) -> None:
+    """Record what came of each planned tag."""
+    now = datetime.now(UTC)
+    skipped = {each.tag: each for each in result.skipped}
+    async with transaction(context.components.pool) as held:
+        actions = {each.tag: each for each in await store.find_actions(held, ids=result.begun)}
+        for due in wanted:
+            tag = TagName(due.tag or "")
+            if tag in skipped:
+                code, text = skipped[tag].code, skipped[tag].text
+            elif tag in actions:
+                action = actions[tag]
+                code = action.outcome or "uncertain"
+                text = action.note or "it is not certain yet"
+            else:
+                continue  # it was not begun: it stays due
+            counts.add(code)
+            if code in {"deleted", "uncertain", "skipped.absent"}:
+                await cleanup_plans.mark_done(held, planned_id=due.id, at=now)
+            elif code not in {"under_way", "not_done", "hold.unreadable"}:
+                await cleanup_plans.mark_skipped(
+                    held, planned_id=due.id, at=now, because=text, near_miss=code in NEAR_MISSES
+                )
