@@ -10,12 +10,15 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 
 from indexer.common.errors import CallerError, ConfigurationError
+
+if TYPE_CHECKING:
+    import httpx
 
 SECONDS = 8.0
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
@@ -40,6 +43,8 @@ class Realm:
     """The registry's token server."""
 
     def __init__(self, url: str, service: str, *, ca_file: Path | None = None) -> None:
+        import httpx  # noqa: PLC0415 - it holds 2 MiB, which only servers with a realm need
+
         self._url = url
         self._service = service
         self._client = httpx.AsyncClient(
@@ -59,6 +64,8 @@ class Realm:
 
         Raises ``RefusedByRealm``; ``CallerError`` with status 503 where the realm cannot be asked.
         """
+        import httpx  # noqa: PLC0415
+
         asked = [("service", self._service), ("account", user), *(("scope", scope) for scope in scopes)]
         try:
             async with self._client.stream(
@@ -80,6 +87,8 @@ def realm_url(realm: str) -> str | None:
 
 
 def _certificates(ca_file: Path | None) -> ssl.SSLContext:
+    import httpx  # noqa: PLC0415
+
     try:
         return (
             ssl.create_default_context(cafile=ca_file)
@@ -92,6 +101,8 @@ def _certificates(ca_file: Path | None) -> ssl.SSLContext:
 
 def _with_query(url: str, asked: list[tuple[str, str]]) -> httpx.QueryParams:
     """Keep the parameters that the realm's own URL has: httpx would replace them."""
+    import httpx  # noqa: PLC0415
+
     return httpx.QueryParams([*httpx.URL(url).params.multi_items(), *asked])
 
 

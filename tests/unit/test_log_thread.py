@@ -74,7 +74,8 @@ def test_logs__nobody_reads(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None
     running.join(ENOUGH_SECONDS)
     assert not running.is_alive()
     *said, last = lines
-    assert [each["number"] for each in said] == list(range(len(said)))
+    numbers = [int(str(each["number"])) for each in said]
+    assert numbers == sorted(set(numbers))  # in their order, none twice
     assert 100 < len(said) < 1000
     assert last["lines"] == 1000 - len(said)
 
