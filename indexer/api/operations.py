@@ -40,6 +40,9 @@ RESOURCES = (
     "audit_proofs",
     "drift",
     "jobs",
+    "cleanup",
+    "holds",
+    "in_use",
     "status",
 )
 """The modules of ``indexer.api.v1`` that declare endpoints, in the order of the document."""

@@ -250,6 +250,14 @@ async def find_plan(connection: Connection, *, plan_id: str) -> StoredPlan | Non
     return None if row is None else (await _with_parts(connection, [row]))[0]
 
 
+async def newest_under(connection: Connection, *, policies_sha256: str, since: datetime) -> str | None:
+    """Return the newest plan that was made under some bytes since an instant, and not rejected."""
+    found: str | None = await connection.fetchval(
+        SQL["newest_under"], bytes.fromhex(policies_sha256), since, ENGINE
+    )
+    return found
+
+
 async def list_plans(connection: Connection, *, limit: int) -> list[StoredPlan]:
     """Return the newest plans."""
     return await _with_parts(connection, await connection.fetch(SQL["list_plans"], limit))

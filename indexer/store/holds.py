@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from indexer.inventory.changes import AuditAction
 from indexer.policies.facts import Hold
@@ -52,6 +53,11 @@ class StoredHold:
             "until": None if self.until is None else self.until.isoformat(),
         }
         return {key: value for key, value in shown.items() if value is not None}
+
+
+def hold_of(row: Any) -> StoredHold:
+    """Return the hold of a row that has its columns, and perhaps others."""
+    return StoredHold(**{each.name: row[each.name] for each in fields(StoredHold)})
 
 
 async def add_hold(

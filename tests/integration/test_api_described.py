@@ -8,6 +8,7 @@ import copy
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,9 @@ from indexer.api.openapi import document
 from indexer.api.routes import ApiSettings, add_api
 from indexer.httpserver.limits import Limits
 from indexer.httpserver.runner import MeasuredRunner
+from indexer.store.in_use import take_report
 from indexer.store.jobs import cancel_job
+from indexer.store.policies_in_force import put_in_force
 from indexer.store.pool import Pool, open_pool, transaction
 from tests.fixtures.everything import APP, fill
 from tests.fixtures.jobs import add
@@ -40,12 +43,17 @@ CHECKS = (
     "unsupported_method",
 )
 """Of what schemathesis can check, beside that nothing is a server's error."""
-UNGUESSABLE = ("after", "before", "name_regex", "from", "wait", "fields")
-"""Cursors come from pages, positions from the log, RE2's syntax is no JSON schema, nobody wants to
-wait, and items of chosen members are not what a whole item is: they have tests of their own."""
+UNGUESSABLE = ("after", "before", "name_regex", "from", "wait", "fields", "policy")
+"""Cursors come from pages, positions from the log, policies from a file, RE2's syntax is no JSON schema, nobody wants
+to wait, and items of chosen members are not what a whole item is: they have tests of their own."""
 
 EXISTING = {"repository": APP, "tag": "latest", "digest": digest("one")}
 """Of what is in the database, since nobody guesses it."""
+
+EXISTING["source"] = "cluster"
+POLICIES = b"""version: 1
+cleanup: [{id: a, scope: {repositories: {any: ["**"]}}, delete: [{id: old, tags: {glob: ["**"]}, older: {pushed: 0s}}]}]
+"""
 
 PROVABLE = {"position": 3, "size": 20, "first": 7, "second": 20, "after_position": 2, "until": 9}
 """Of the log that is in the database."""
@@ -75,6 +83,25 @@ async def _ended_job(pool: Pool) -> str:
     return str(job.id)
 
 
+async def _put_cleanup(pool: Pool, number: str) -> None:
+    """Policies in force, a plan and a hold of one id, and a source that reported."""
+    async with transaction(pool) as held:
+        await put_in_force(held, content=POLICIES, at=datetime.now(UTC), by=None)
+        await held.execute(
+            "INSERT INTO cleanup_plan (id, made_at, confirmed_at, position, engine, policies_sha256, content_sha256)"
+            " VALUES ($1, now(), now(), 1, 1, '', '')",
+            number,
+        )
+        await held.execute(
+            "INSERT INTO cleanup_hold (id, created_at, owner, reason, repository, created_by)"
+            " VALUES ($1, now(), 'ann', 'x', $2, 'ann')",
+            number,
+            APP,
+        )
+        now = datetime.now(UTC)
+        await take_report(held, source="cluster", images=[], at=now, valid_until=now, confirm=False)
+
+
 @pytest.fixture
 def address(database_url: str) -> Iterator[str]:
     """The API in a thread of its own, with something of everything in the database."""
@@ -86,6 +113,7 @@ def address(database_url: str) -> Iterator[str]:
         pool = await open_pool(database_url, size=6, application="tests")
         await fill(pool)
         EXISTING["id"] = await _ended_job(pool)
+        await _put_cleanup(pool, EXISTING["id"])
         app = web.Application()
         add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({TOKEN})))
         runner = MeasuredRunner(

@@ -57,6 +57,12 @@ FROM cleanup_plan
 WHERE policies_sha256 = $1 AND made_at >= $2 AND engine = $3 AND rejected_at IS NULL
 ORDER BY made_at DESC, id LIMIT 1000
 
+-- name: newest_under
+-- The newest plan that was made under bytes $1 since $2 by engine $3, and not rejected.
+SELECT id FROM cleanup_plan
+WHERE policies_sha256 = $1 AND made_at >= $2 AND engine = $3 AND rejected_at IS NULL
+ORDER BY made_at DESC, id LIMIT 1
+
 -- name: plan_policies
 -- What policies have in plans $1, in the order of the file.
 SELECT plan_id, policy, mode, brake, freed_bytes, weak_share, kept, deleted, held, notes

@@ -1,0 +1,237 @@
+"""The API of cleanup: preview, plans and their approval, holds, and what is in use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from indexer.api.routes import ApiSettings, add_api
+from indexer.cleanup.planning import make_plan
+from indexer.store import in_use, policies_in_force
+from indexer.store.pool import Pool, connection, open_pool, transaction
+from tests.fixtures.cleanup_rows import Rows, d
+
+READS, ANN, SOURCE = "reads-of-the-tests", "ann-of-the-tests", "cluster-of-the-tests"
+FILE = b"""version: 1
+cleanup:
+  - id: a
+    mode: propose
+    scope: {repositories: {any: ["team/**"]}}
+    delete: [{id: old, tags: {glob: ["pr-*"]}, older: {pushed: 30d}}]
+    brake: {tags: 100, share: 100%, repository_share: 100%}
+"""
+NOW = datetime.now(UTC)
+
+
+def ago(days: float) -> datetime:
+    return NOW - timedelta(days=days)
+
+
+@dataclass
+class Server:
+    """A client of the API; a call is an operator's unless another token is given."""
+
+    client: TestClient[web.Request, web.Application]
+    pool: Pool
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, token: str = ANN, status: int = 200
+    ) -> Any:
+        """Ask for something that must be answered with a status."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self.client.request(method, f"/api/v1{path}", json=body, headers=headers) as response:
+            answer = await response.json(content_type=None)
+            assert status == response.status, answer
+            return answer
+
+
+@pytest_asyncio.fixture
+async def server(database_url: str) -> AsyncIterator[Server]:
+    """The API over a repository with two old tags and one that stays, with policies in force."""
+    pool = await open_pool(database_url, size=8, application="tests")
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        await held.execute("UPDATE receiver_session SET heartbeat_at = $1", NOW)
+        await rows.tag("pr-1", "one", ago(40))
+        await rows.tag("pr-2", "two", ago(40))
+        await rows.tag("v1", "three", ago(400))
+    async with transaction(pool) as held:
+        await policies_in_force.put_in_force(held, content=FILE, at=ago(1), by=None)
+    app = web.Application(client_max_size=1024 * 1024)
+    tokens = {"operator_tokens": (("ann", ANN),), "in_use_tokens": (("cluster", SOURCE),)}
+    add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({READS}), **tokens))
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        yield Server(client, pool)
+    await pool.close()
+
+
+def decisions(found: Mapping[str, Any]) -> dict[str, str]:
+    return {each["tag"]: each["decision"] for each in found["verdicts"] if each["tag"]}
+
+
+async def test_preview__is_the_plan_and_keeps_nothing(server: Server) -> None:
+    """Every verdict with its reason, by repository, policy and decision; a reader may ask."""
+    found = await server.ask("GET", "/cleanup/plan", token=READS)
+    assert {"pr-1": "delete", "pr-2": "delete", "v1": "keep"} == decisions(found)
+    assert {"keep": 1, "delete": 4, "hold": 0, "freed_bytes": 20} == found["summary"]
+    assert (None, None) == (found["plan_id"], found["next"])
+    first = next(each for each in found["verdicts"] if each["tag"] == "pr-1")
+    assert ("old", "delete.old") == (first["rule"], first["reason"])
+    assert "rule old deletes it" in first["text"]
+    kept = await server.ask("GET", "/cleanup/plan?decision=keep")
+    assert {"v1": "keep"} == decisions(kept)
+    page = await server.ask("GET", "/cleanup/plan?limit=2&after=1")
+    assert (2, 3) == (len(page["verdicts"]), page["next"])
+    assert [] == (await server.ask("GET", "/cleanup/plan?repository=team/none"))["verdicts"]
+    assert 5 == len((await server.ask("GET", "/cleanup/plan?repository=team/app&policy=a"))["verdicts"])
+    assert "unknown_policy" == (await server.ask("GET", "/cleanup/plan?policy=b", status=400))["code"]
+    assert [] == (await server.ask("GET", "/cleanup/plans"))["items"]
+
+
+async def test_plans__are_approved_by_operators_only(server: Server) -> None:
+    """A plan on record is shown with its verdicts; approving it takes an operator token, and is in the log."""
+    async with connection(server.pool) as held:
+        file = await policies_in_force.in_force(held)
+        assert file is not None
+        made = await make_plan(held, file.policies(), now=datetime.now(UTC), operator=None)
+    plan = made.plan.id
+    assert plan == (await server.ask("GET", "/cleanup/plan"))["plan_id"]
+    (listed,) = (await server.ask("GET", "/cleanup/plans", token=READS))["items"]
+    assert listed == await server.ask("GET", f"/cleanup/plans/{plan}")
+    assert (4, 1, []) == (
+        listed["policies"][0]["delete"],
+        listed["policies"][0]["keep"],
+        listed["approvals"],
+    )
+    verdicts = await server.ask("GET", f"/cleanup/plans/{plan}/verdicts?limit=3")
+    rest = await server.ask("GET", f"/cleanup/plans/{plan}/verdicts?after={verdicts['next']}")
+    assert 4 == len(verdicts["items"] + rest["items"])
+    await server.ask("GET", "/cleanup/plans/none", status=404)
+
+    path = f"/cleanup/plans/{plan}/approve"
+    assert "read_only_token" == (await server.ask("POST", path, {}, token=READS, status=403))["code"]
+    await server.ask("POST", path, {}, token=SOURCE, status=401)
+    before = await server.ask("GET", "/cleanup/policies")
+    assert ["not_approved"] == [each["refusal"] for each in before["cleanup"]]
+    (approval,) = (await server.ask("POST", path, {"reason": "seen"}))["approvals"]
+    assert ("ann", "seen") == (approval["by"], approval["reason"])
+    status = await server.ask("GET", "/cleanup/policies", token=READS)
+    assert [True] == [each["acts"] for each in status["cleanup"]]
+    assert (2, 0) == (status["planned"]["tags"], status["planned"]["next_run"]["tags"])
+    async with connection(server.pool) as held:
+        row = await held.fetchrow("SELECT detail FROM audit_staged WHERE action = 'cleanup.approved'")
+    assert plan == row["detail"]["plan"]
+    rejected = await server.ask("POST", f"/cleanup/plans/{plan}/reject", {})
+    assert "ann" == rejected["rejected_by"]
+    assert "rejected" == (await server.ask("POST", path, {}, status=409))["code"]
+
+
+async def test_holds__are_added_and_removed(server: Server) -> None:
+    """A hold protects at once; whose it is and why is in the verdict."""
+    hold = await server.ask(
+        "POST",
+        "/holds",
+        {
+            "repository": "team/app",
+            "tag": "pr-1",
+            "owner": "security",
+            "reason": "incident 7",
+            "until": "14d",
+        },
+        status=201,
+    )
+    assert hold == await server.ask("GET", f"/holds/{hold['id']}", token=READS)
+    assert [hold] == (await server.ask("GET", "/holds"))["items"]
+    found = await server.ask("GET", "/cleanup/plan")
+    assert "keep" == decisions(found)["pr-1"]
+    assert any("on hold by security: incident 7" in each["text"] for each in found["verdicts"])
+    await server.ask("DELETE", f"/holds/{hold['id']}", token=READS, status=403)
+    assert hold == await server.ask("DELETE", f"/holds/{hold['id']}")
+    await server.ask("DELETE", f"/holds/{hold['id']}", status=404)
+    assert [] == (await server.ask("GET", "/holds"))["items"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"reason": "x"},
+        {"repository": "team/app"},
+        {"repository": "Team", "reason": "x"},
+        {"repository": "team/app", "tag": "a b", "reason": "x"},
+        {"repository": "team/app", "tag": "a", "digest": d("one"), "reason": "x"},
+        {"tag": "a", "digest": d("one"), "reason": "x"},
+        {"repository": "team/app", "reason": "x", "until": "2020-01-01T00:00:00Z"},
+        {"repository": "team/app", "reason": "x", "until": "soon"},
+        {"repository": "team/app", "reason": " "},
+        {"repository": "team/app", "reason": "x", "more": 1},
+    ],
+)
+async def test_holds__that_say_too_little(server: Server, body: Any) -> None:
+    """422 names the member, and nothing is added."""
+    await server.ask("POST", "/holds", body, status=422)
+    assert [] == (await server.ask("GET", "/holds"))["items"]
+
+
+async def test_in_use__a_source_reports_for_itself_only(server: Server) -> None:
+    """Its token replaces its own set, and is good for nothing else; the set protects at once."""
+    body = {"images": [d("one"), "registry.example/team/app:pr-2"], "valid_for": "48h"}
+    found = await server.ask("PUT", "/in-use/cluster", body, token=SOURCE)
+    assert ("cluster", 3, False, False) == (
+        found["source"],
+        found["images"],
+        found["silent"],
+        found["waits_for_confirmation"],
+    )
+    verdicts = await server.ask("GET", "/cleanup/plan")
+    assert {"pr-1": "keep", "pr-2": "keep", "v1": "keep"} == decisions(verdicts)
+    await server.ask("PUT", "/in-use/other", body, token=SOURCE, status=403)
+    await server.ask("GET", "/in-use", token=SOURCE, status=401)
+    await server.ask("GET", "/cleanup/plan", token=SOURCE, status=401)
+    await server.ask("PUT", "/in-use/cluster", body, token=READS, status=403)
+    await server.ask("PUT", "/in-use/cluster", body)
+    (listed,) = (await server.ask("GET", "/in-use", token=READS))["items"]
+    assert "cluster" == listed["source"]
+    assert 3 == len((await server.ask("GET", "/in-use/cluster"))["set"])
+
+
+async def test_in_use__a_set_that_shrinks_waits(server: Server) -> None:
+    """Less than half of the images counts only with confirm; until then the old set protects, too."""
+    await server.ask("PUT", "/in-use/cluster", {"images": [d("one"), d("two"), d("three")]}, token=SOURCE)
+    found = await server.ask("PUT", "/in-use/cluster", {"images": [d("two")]}, token=SOURCE)
+    assert (True, 3, 1) == (found["waits_for_confirmation"], found["images"], found["suspected_images"])
+    assert "keep" == decisions(await server.ask("GET", "/cleanup/plan"))["pr-1"]
+    found = await server.ask("PUT", "/in-use/cluster", {"images": [d("two")], "confirm": True}, token=SOURCE)
+    assert (False, 1) == (found["waits_for_confirmation"], found["images"])
+    assert {"pr-1": "delete", "pr-2": "keep", "v1": "keep"} == decisions(
+        await server.ask("GET", "/cleanup/plan")
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"images": ["not an image"]},
+        {"images": ["sha256:1"]},
+        {"images": "sha256:1"},
+        {"images": [], "valid_for": "0s"},
+        {"images": [], "valid_for": "400d"},
+        {"images": [], "valid_for": 5},
+        {"images": [], "more": 1},
+    ],
+)
+async def test_in_use__a_report_that_is_wrong_changes_nothing(server: Server, body: Any) -> None:
+    """422, and the set of before stays whole."""
+    await server.ask("PUT", "/in-use/cluster", {"images": [d("one")]}, token=SOURCE)
+    await server.ask("PUT", "/in-use/cluster", body, token=SOURCE, status=422)
+    async with connection(server.pool) as held:
+        assert [("", d("one"))] == await in_use.list_images(held, source="cluster")
