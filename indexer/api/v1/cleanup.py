@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
 from indexer.api.operations import ApiCall, command, operation
-from indexer.api.pagination import ListQuery
+from indexer.api.pagination import MAX_LIMIT, Limit, ListQuery
 from indexer.api.parameters import Query, Several, Texts, WholeNumber
 from indexer.api.problems import not_found
 from indexer.api.responses import Changed, Document, Items
@@ -165,9 +165,7 @@ class PlanQuery(Query):
     repository: Texts | None = Field(default=None, description="Only these repositories.")
     policy: Texts | None = Field(default=None, description="Only these policies.")
     decision: Several[Decision] | None = Field(default=None, description="Only verdicts with these.")
-    limit: Annotated[WholeNumber, Field(ge=1, le=10_000)] = Field(
-        default=1000, description="Number of verdicts, at most."
-    )
+    limit: Limit = Field(default=MAX_LIMIT, description="Number of verdicts, at most.")
     after: WholeNumber = Field(
         default=0, description="How many verdicts to leave out: `next` of the page before."
     )
