@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
@@ -35,6 +35,8 @@ from indexer.store.pool import connection
 PLANS = "cleanup plans"
 VERDICTS = "cleanup verdicts"
 LONGEST_REASON = 1000
+WITHOUT_NUL = r"^[^\x00]*$"
+"""PostgreSQL stores no NUL."""
 EVALUATING = "cleanup evaluations"
 
 
@@ -186,18 +188,12 @@ class StoredPlanShown(Shown):
     rejected_because: str | None
 
 
-def _no_nul(value: object) -> object:
-    if isinstance(value, str) and "\x00" in value:
-        raise ValueError("it must not contain NUL")
-    return value
-
-
 class DecisionRequest(BaseModel):
     """Why a plan is approved or rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reason: Annotated[str, Field(max_length=LONGEST_REASON), BeforeValidator(_no_nul)] | None = Field(
+    reason: Annotated[str, Field(max_length=LONGEST_REASON, pattern=WITHOUT_NUL)] | None = Field(
         default=None, description="It goes into the audit log."
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.api.lists import counted, items_of
 from indexer.api.models import Listed, Shown
@@ -42,13 +42,8 @@ class HoldShown(Shown):
     created_by: str
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, str) and ("\x00" in value or not value.strip()):
-        raise ValueError("it must not be empty or contain NUL")
-    return value
-
-
-Said = Annotated[str, Field(min_length=1, max_length=1000), BeforeValidator(_plain)]
+Said = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")]
+"""Not only white space, and no NUL, which PostgreSQL does not store."""
 
 
 class HoldRequest(BaseModel):
