@@ -66,7 +66,7 @@ async def server(database_url: str) -> AsyncIterator[Server]:
     async with transaction(pool) as held:
         await policies_in_force.put_in_force(held, content=FILE, at=ago(1), by=None)
     app = web.Application(client_max_size=1024 * 1024)
-    tokens = {"operator_tokens": (("ann", ANN),), "in_use_tokens": (("cluster", SOURCE),)}
+    tokens: dict[str, Any] = {"operator_tokens": (("ann", ANN),), "in_use_tokens": (("cluster", SOURCE),)}
     add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({READS}), **tokens))
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield Server(client, pool)
@@ -128,6 +128,7 @@ async def test_plans__are_approved_by_operators_only(server: Server) -> None:
     assert (2, 0) == (status["planned"]["tags"], status["planned"]["next_run"]["tags"])
     async with connection(server.pool) as held:
         row = await held.fetchrow("SELECT detail FROM audit_staged WHERE action = 'cleanup.approved'")
+    assert row is not None
     assert plan == row["detail"]["plan"]
     rejected = await server.ask("POST", f"/cleanup/plans/{plan}/reject", {})
     assert "ann" == rejected["rejected_by"]
