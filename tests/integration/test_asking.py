@@ -30,15 +30,11 @@ if TYPE_CHECKING:
 TOKEN = "operator-token-of-the-tests"
 FOUND = (
     ["tags"],
-    ["tags", APP],
     ["tags", APP, "--sort", "-published_at", "--limit", "2"],
     ["tags", "--kind", "index,sbom", "--fields", "name,kind"],
     ["tags", "--never-pulled", "--count", "exact"],
-    ["tags", APP, "--no-verified"],
     ["repositories", "--sort", "-tag_count"],
     ["history"],
-    ["history", APP],
-    ["history", APP, "latest"],
     ["history", APP, "latest", "--at", "2099-01-01"],
     ["manifests", APP, "--tagged", "true"],
     ["changes", "--since", "2020-01-01T00:00:00Z", "--until", "2099-01-01"],
@@ -49,8 +45,6 @@ WRONG = (
     ["tags", APP, "--prefix", "x"],
     ["tags", APP, "--published-after", "yesterday"],
     ["tags", "--sort", "-nonsense"],
-    ["tags", "--limit", "0"],
-    ["tags", "--after", "made-up"],
     ["audit", "list", "--action", "nothing.known"],
     ["changes"],
 )
