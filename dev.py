@@ -387,7 +387,7 @@ def openapi(arguments: list[str]) -> NoReturn:
 
 
 def chart(arguments: list[str]) -> NoReturn:
-    """Write what the Helm chart repeats anew, after a change of its values or of the alarms: README, alarms."""
+    """Write the table of values in the README of the Helm chart anew, after a change of values.yaml."""
     ensure_environment(DEV_LOCK)
     become(PYTHON, "-m", "tools.chart", *arguments)
 

@@ -1,4 +1,4 @@
-"""Keeps what the Helm chart repeats: its README with a table of the values, and the alarms. A test compares.
+"""Writes the table of values in the README of the Helm chart. A test compares.
 
 The table comes from ``values.yaml``: a comment that begins with ``# --`` is the text of the value below it.
 """
@@ -6,7 +6,6 @@ The table comes from ``values.yaml``: a comment that begins with ``# --`` is the
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,8 @@ def readme() -> str:
 
 
 def write() -> None:
-    """Write both files."""
+    """Write the file."""
     README.write_text(readme(), encoding="utf-8")
-    shutil.copyfile(RULES, ALARMS)
 
 
 if __name__ == "__main__":
