@@ -93,6 +93,7 @@ LOADS = {
     "reconciler cleanup plan": ASKING | LOGS,
     "reconciler cleanup reject plan": ASKING,
     "reconciler cleanup replay": ASKING | LOGS,
+    "reconciler cleanup run": set(),
     "reconciler cleanup status": ASKING,
     "reconciler delete team/app:v1": set(),
     "reconciler restore team/app:v1": set(),
