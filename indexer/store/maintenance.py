@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from indexer.inventory.changes import AuditAction
 from indexer.jobs.pauses import Maintenance, Pause, pause_of
 from indexer.store.operators import Operator, record_action
+from indexer.store.policies_in_force import in_force
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 
 SQL = load("maintenance")
 
+UNREADABLE: Final = Pause(
+    code="policies_unreadable",
+    text="the policies in force cannot be read by this program, which is older than the one that put them in force: "
+    "nothing acts until it is upgraded",
+)
+
 
 async def why_paused(connection: Connection) -> Pause | None:
-    """Return why nothing may act now; None: it may. Whatever acts asks here, and nowhere else."""
+    """Return why nothing may act now; None: it may. Whatever acts asks here, and nowhere else.
+
+    By maintenance, and by the blocked windows of the policies in force. Policies that this program cannot read, because
+    a newer one put them in force, may block this very moment: then it lets nothing act.
+    """
     maintenance, now = await newest_maintenance(connection)
-    return pause_of(maintenance=maintenance, now=now)
+    pause = pause_of(maintenance=maintenance, now=now)
+    if pause is not None:
+        return pause
+    file = await in_force(connection)
+    if file is None or not file.content:
+        return None
+    from indexer.policies.problems import PoliciesRefused  # noqa: PLC0415 - only where there are policies
+
+    try:
+        blocked = file.policies().blocked
+    except PoliciesRefused:
+        return UNREADABLE
+    return pause_of(maintenance=None, blocked=blocked, now=now)
 
 
 async def newest_maintenance(connection: Connection) -> tuple[Maintenance | None, datetime]:

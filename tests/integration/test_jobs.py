@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -500,6 +501,35 @@ async def test_maintenance__ends_by_the_clock_of_the_database(pool: Pool) -> Non
         assert await maintenance.why_paused(held) is not None
         await held.execute("SELECT pg_sleep(1.1)")
         assert await maintenance.why_paused(held) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", None),
+        (b"version: 1\n", None),
+        (b'version: 1\nblocked: ["daily 00:00-24:00Z"]\n', "blocked_window"),
+        (b"version: 99\n", "policies_unreadable"),
+    ],
+)
+async def test_blocked__by_the_policies_in_force(pool: Pool, content: bytes, code: str | None) -> None:
+    """In a blocked window of the policies in force nothing acts, nor where they cannot be read."""
+    job = await add(pool, "a")
+    async with pool.acquire() as held:
+        await held.execute(
+            "INSERT INTO policies_in_force (since, sha256, content) VALUES (now(), $1, $2)",
+            hashlib.sha256(content).digest(),
+            content,
+        )
+        pause = await maintenance.why_paused(held)
+    assert code == (None if pause is None else pause.code)
+    assert (1 if code is None else 0) == await run_all(runner(pool))
+    assert (code is None) == (await find(pool, job)).state.has_ended
+    async with transaction(pool) as held:
+        await maintenance.begin_maintenance(held, lasting=None, operator=ANN, reason=None)
+        pause = await maintenance.why_paused(held)
+    assert pause is not None
+    assert "maintenance" == pause.code
 
 
 # --- the loop -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from indexer.store.jobs import JobCount
 class PauseShown(Shown):
     """Why nothing acts."""
 
-    code: str = Field(description="`maintenance` or `blocked_window`.")
+    code: str = Field(description="`maintenance`, `blocked_window` or `policies_unreadable`.")
     text: str
     until: datetime | None = Field(description="Null: not known.")
 
