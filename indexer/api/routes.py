@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -34,7 +34,6 @@ from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
 from indexer.api.problems import CHALLENGE, problems_middleware
 from indexer.api.proxy import TrustedProxy
-from indexer.api.realm import Realm, realm_url
 from indexer.api.recent_entries import RecentEntries
 from indexer.api.request_metrics import ROUTE, measuring_middleware
 from indexer.api.responses import Shape
@@ -50,6 +49,9 @@ from indexer.store.listing.freshness import find_repository
 from indexer.store.listing.interned import Interned
 from indexer.store.pool import Pool
 from indexer.store.reading import Readers
+
+if TYPE_CHECKING:
+    from indexer.api.realm import Realm
 
 __all__ = ["ApiSettings", "add_api"]
 
@@ -148,10 +150,12 @@ def _authenticator(settings: ApiSettings) -> Authenticator:
 
 
 def _realm(settings: ApiSettings) -> Realm | None:
-    url = None if settings.trust is None else realm_url(settings.trust.realm)
-    if settings.trust is None or url is None:
+    if settings.trust is None:
         return None
-    return Realm(url, settings.trust.service, ca_file=settings.sign_in_ca_file)
+    from indexer.api.realm import Realm, realm_url  # noqa: PLC0415 - its HTTP client, where there is one to ask
+
+    url = realm_url(settings.trust.realm)
+    return None if url is None else Realm(url, settings.trust.service, ca_file=settings.sign_in_ca_file)
 
 
 def _session(

@@ -18,7 +18,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -32,13 +32,15 @@ from indexer.api.auth import ANONYMOUS, Authenticator, Principal, Verifier
 from indexer.api.models import Shown
 from indexer.api.operations import ROOT
 from indexer.api.problems import problem
-from indexer.api.realm import Realm, RealmToken, RefusedByRealm
 from indexer.api.request_metrics import ROUTE
 from indexer.api.settings import ApiSettings
 from indexer.common.errors import CallerError
 from indexer.oci.reference import is_repository_name
 from indexer.store.cursors import cursor_secret
 from indexer.store.reading import Readers
+
+if TYPE_CHECKING:
+    from indexer.api.realm import Realm, RealmToken
 
 PATH = f"{ROOT}/session"
 RENEWABLE_SECONDS = 12 * 3600
@@ -140,6 +142,8 @@ class Session:
         request[ROUTE] = PATH
         if self._realm is None or self._tokens is None:
             raise CallerError("signing in by password is not configured here", status=404, code="no_sign_in")
+        from indexer.api.realm import RefusedByRealm  # noqa: PLC0415 - loaded where there is a realm
+
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise CallerError("this must come from a page of the indexer", status=403, code="another_site")
         asked = await _read(request)
