@@ -41,7 +41,8 @@ _PATH_PARAMETERS = {
         "A tag.",
         {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$", "example": "latest"},
     ),
-    "id": ("The id of a job.", {"type": "string", "format": "uuid"}),
+    "id": ("The id, as the list shows it.", {"type": "string", "pattern": "^[0-9a-f-]{1,36}$"}),
+    "source": ("The name of a source.", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}),
     "digest": ("A digest.", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"}),
 }
 _DESCRIPTION = """\
