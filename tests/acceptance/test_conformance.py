@@ -1,0 +1,107 @@
+"""The conformance suite of the OCI distribution specification: what passes without us passes behind the proxies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import httpx
+import pytest
+
+from tests.fixtures.installation import PROXY_SECRET
+from tests.fixtures.proxies import PROXIES, proxied
+from tests.fixtures.requests import REQUESTS
+from tools import go_client
+from tools.sample_images import Pusher, oci_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.fixtures.installation import Installation
+    from tests.fixtures.registries import StartRegistry
+    from tools.registry_server import RegistryServer
+
+RUN_WITHIN_SECONDS = 900
+
+
+@pytest.fixture
+def proxy_secret() -> str:
+    """The server of these tests takes notices."""
+    return PROXY_SECRET
+
+
+def conformance() -> str:
+    """The path of the suite; CI has built it before."""
+    try:
+        return str(go_client.find("conformance", build=False))
+    except go_client.NoClientError as error:
+        if os.environ.get("REQUIRE_REGISTRIES") == "1":
+            pytest.fail(f"REQUIRE_REGISTRIES=1, but {error}")
+        pytest.skip(str(error))
+
+
+def run(address: str, directory: Path) -> dict[str, bool]:
+    """Run the suite against a registry; whether each of its tests passed, those left out not among them."""
+    directory.mkdir()
+    subprocess.run(
+        [conformance()],
+        cwd=directory,
+        check=False,  # it fails if any test does
+        capture_output=True,
+        timeout=RUN_WITHIN_SECONDS,
+        env={
+            **os.environ,
+            "OCI_REGISTRY": address,
+            "OCI_TLS": "disabled",
+            "OCI_VERSION": "1.1",
+            "OCI_DATA_SHA512": "false",  # Distribution passes none of it, with and without us
+            "OCI_RESULTS_DIR": str(directory),
+        },
+    )
+    found = ET.parse(directory / "junit.xml")  # noqa: S314 - written by the suite
+    passed: dict[str, bool] = {}
+    for case in found.iter("testcase"):
+        if case.get("status") not in ("skipped", "disabled"):
+            name = case.get("name", "")
+            passed[name] = passed.get(name, True) and case.get("status") == "passed"
+    return passed
+
+
+def count(passed: dict[str, bool]) -> int:
+    """How many failed."""
+    return sum(not each for each in passed.values())
+
+
+@pytest.mark.full
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROXIES)
+def test_conformance__is_no_worse_behind_the_proxy(  # noqa: PLR0917 - fixtures
+    name: str,
+    installation: Installation,
+    start_registry: StartRegistry,
+    wired_registry: RegistryServer,
+    registry_version: int,
+    tmp_path: Path,
+) -> None:
+    """No test that passes without us fails with us."""
+    conformance()
+    plain = run(start_registry(registry_version).host, tmp_path / "plain")
+    installation.start("reconciler", "run")
+    directory = tmp_path / "proxy"
+    directory.mkdir()
+    with proxied(name, wired_registry, installation, directory) as address:
+        with Pusher(f"http://{address}") as pusher:
+            pusher.push("team/app", oci_image("first"), "v1")
+
+        def ours() -> bool:
+            answer: httpx.Response = REQUESTS.get(f"http://{address}/v2/team/app/tags/list")
+            return bool(answer.headers.get("cache-control") == "no-store")
+
+        installation.until(ours, "the indexer to answer")
+        behind = run(address, tmp_path / "behind")
+    assert len(plain) > 250
+    assert not all(plain.values())  # what Distribution lacks
+    assert [test for test, passed in plain.items() if passed and not behind.get(test, True)] == []
+    print(f"{len(plain)} tests; fail without us {count(plain)}, behind {name} {count(behind)}")
