@@ -8,7 +8,8 @@ before. Where there are too many notices, the question has the names of all tags
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -89,13 +90,12 @@ class RequestedVerifier:
         digest = notice.digest
         if notice.comparison:
             listed = await _list(self._registry, notice.repository)
-            async with connection(self._pool) as held:
-                return None if listed is None else listed ^ await _live(held, notice)
+            return None if listed is None else listed ^ await _live(self._pool, notice)
         if digest is None:
             return {TagName(notice.reference)}
         if notice.repository_id is None:
             return set()
-        async with connection(self._pool) as held:
+        async with _nothing_half_applied(self._pool, notice.repository) as held:
             return set(
                 await write_notices.list_pointing(held, repository_id=notice.repository_id, digest=digest)
             )
@@ -147,8 +147,7 @@ class RequestedComparer:
                 await repositories.add_repositories(held, announced=announced)
                 found = await repositories.find_ids(held, names={wanted.repository})
             repository_id = found[wanted.repository]
-        async with connection(self._pool) as held:
-            every = listed | await _live(held, replace(wanted, repository_id=repository_id))
+        every = listed | await _live(self._pool, replace(wanted, repository_id=repository_id))
         ordered = sorted(every)
         for start in range(0, len(ordered), BATCH):
             some = set(ordered[start : start + BATCH])
@@ -171,10 +170,23 @@ async def _list(registry: Registry, repository: RepositoryName) -> set[TagName] 
     return set(listing.names) if listing.complete else None
 
 
-async def _live(held: Connection, notice: WantedNotice) -> set[TagName]:
+async def _live(pool: Pool, notice: WantedNotice) -> set[TagName]:
     if notice.repository_id is None:
         return set()
-    return await write_notices.list_live(held, repository_id=notice.repository_id)
+    async with _nothing_half_applied(pool, notice.repository) as held:
+        return await write_notices.list_live(held, repository_id=notice.repository_id)
+
+
+@asynccontextmanager
+async def _nothing_half_applied(pool: Pool, repository: RepositoryName) -> AsyncIterator[Connection]:
+    """Read the tags of a repository while no transaction is changing them.
+
+    A transaction that began before a notice was stored does not take back what is verified of it. So its end is waited
+    for: which tags are asked about is decided on what it leaves. One that begins later finds the notice.
+    """
+    async with transaction(pool) as held:
+        await repositories.lock_repositories(held, names={repository})
+        yield held
 
 
 class _Observer:
