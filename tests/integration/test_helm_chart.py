@@ -45,6 +45,7 @@ MOST: dict[str, Any] = {
         "RECONCILER_REGISTRY_PASSWORD": {"secret": "theirs", "key": "password", "only": "reconcile"},
     },
     "auditKey": {"secret": "audit", "key": "log.key"},
+    "policies": "version: 1 \n\n# {{ not a template }} <\u00fc> \"\n\tx\ncleanup: []\n\n",
     "feeds": '[[feed]]\nname = "a"\nkind = "http"\n',
     "serve": {
         "replicas": 3,
@@ -84,6 +85,7 @@ LITTLE: dict[str, Any] = {
     "migration": {"enabled": False},
     "networkPolicy": {"enabled": False},
     "serviceAccount": {"create": False, "name": "existing"},
+    "policiesConfigMap": "our-policies",
 }
 COMBINATIONS = {"least": LEAST, "most": MOST, "little": LITTLE}
 
@@ -263,6 +265,12 @@ def test_rules__are_those_of_prometheus() -> None:
     assert rule["spec"] == YAML(typ="safe").load(chart.RULES)
 
 
+def test_policies__are_text_that_nothing_changes() -> None:
+    """The policies file reaches the pod byte for byte."""
+    texts = [document["data"] for document in of_kind("most", "ConfigMap")]
+    assert {"policies.yaml": MOST["policies"]} in texts
+
+
 def test_tokens__are_made_once_and_kept() -> None:
     """The chart makes tokens only on purpose, long ones, and Helm does not delete them."""
     [secret] = of_kind("little", "Secret")
@@ -281,6 +289,7 @@ def test_tokens__are_made_once_and_kept() -> None:
         ({"secrets": {"INDEXER_DATABASE_URL": {"secret": "a", "key": "b"}}}, "INDEXER_NOTIFICATIONS_TOKEN is required"),
         ({"serve": {"replicas": 2}}, "all servers need the same key"),
         ({"serve": {"persistence": {"enabled": False}}}, "would be lost with the pod"),
+        ({"policies": "version: 1", "policiesConfigMap": "x"}, "set one of the two"),
         ({"serve": {"replica": 2}}, "replica"),
         ({"nonsense": 1}, "nonsense"),
         ({"image": {"repository": "x", "tag": 1.1}}, "tag"),

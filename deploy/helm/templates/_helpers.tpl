@@ -61,6 +61,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   value: /run/secrets/registry-indexer/{{ $name }}
 {{- end }}
 {{- end }}
+{{- if or $root.Values.policies $root.Values.policiesConfigMap }}
+- name: INDEXER_POLICIES_FILE
+  value: /etc/registry-indexer/policies/policies.yaml
+{{- end }}
 {{- end -}}
 
 {{/* Of a list (root, program): the volume of its secrets. */}}
@@ -87,11 +91,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ include "registry-indexer.secretVolume" . }}
 - name: tmp
   emptyDir: {}
+{{- if or $root.Values.policies $root.Values.policiesConfigMap }}
+- name: policies
+  configMap:
+    name: {{ $root.Values.policiesConfigMap | default (printf "%s-policies" (include "registry-indexer.name" $root)) }}
+{{- end }}
 {{- end -}}
 
 {{- define "registry-indexer.mounts" -}}
 - {name: secrets, mountPath: /run/secrets/registry-indexer, readOnly: true}
 - {name: tmp, mountPath: /tmp}
+{{- if or .Values.policies .Values.policiesConfigMap }}
+- {name: policies, mountPath: /etc/registry-indexer/policies, readOnly: true}
+{{- end }}
 {{- end -}}
 
 {{/* Nobody's rights: not root, nothing to write but volumes, no way to more. */}}
