@@ -158,6 +158,38 @@ ROWS = (
         ),
     ),
     Row(
+        "What cleanup does",
+        (
+            Panel(
+                "How policies stand",
+                "short",
+                (("max by (policy, standing) (indexer_cleanup_policy_standing)", "{{policy}} {{standing}}"),),
+                "`acts`, or why nothing is done by the policy.",
+            ),
+            Panel(
+                "Verdicts of the newest plans",
+                "short",
+                (("max by (policy, decision) (indexer_cleanup_verdicts)", "{{policy}} {{decision}}"),),
+            ),
+            Panel(
+                "Planned",
+                "short",
+                (("max by (state) (indexer_cleanup_planned)", "{{state}}"),),
+            ),
+            Panel(
+                "What became of it",
+                "short",
+                (("max by (outcome) (indexer_cleanup_ended)", "{{outcome}}"),),
+                "`near_miss`: it was pulled, pushed or moved while it waited.",
+            ),
+            Panel(
+                "In use: who is silent",
+                "short",
+                (("max by (source) (indexer_in_use_silent)", "{{source}}"),),
+            ),
+        ),
+    ),
+    Row(
         "What is asked",
         (
             Panel(

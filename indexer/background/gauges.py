@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Gauge
 
+from indexer.background.cleanup_gauges import read_plans, read_policies
 from indexer.background.loop import IterationResult
 from indexer.jobs.job import JobState
 from indexer.store import (
@@ -36,7 +37,7 @@ from indexer.store.traits import Trait
 
 REST_SECONDS = 5.0
 VERIFICATION_EVERY_SECONDS = 60.0
-"""Shares of verified tags read every tag, or a large sample."""
+"""Shares of verified tags read every tag, or a large sample; plans of cleanup read everything planned."""
 
 INBOX_WAITING = Gauge("indexer_inbox_waiting", "Deliveries not yet applied.")
 INBOX_AGE = Gauge("indexer_inbox_oldest_age_seconds", "Age of the oldest delivery not yet applied.")
@@ -169,31 +170,37 @@ class Gauges:
             GITLAB_WAITING.set(forwarded.waiting)
             GITLAB_AGE.set(_age(forwarded.since, now))
             GITLAB_DEAD_LETTERS.set(forwarded.dead)
-            for gauge in (FEED_BEHIND, FEED_AGE, FEED_STOPPED, FEED_DEAD_LETTERS):
-                gauge.clear()
-            for feed in await feeds.list_feeds(held):
-                FEED_BEHIND.labels(feed.name).set(feed.behind)
-                FEED_AGE.labels(feed.name).set(_age(feed.behind_since, now))
-                FEED_STOPPED.labels(feed.name).set(feed.stopped is not None)
-                FEED_DEAD_LETTERS.labels(feed.name).set(feed.dead)
+            await _feeds(held, now)
             held_back = await loss.waiting(held)
             REGISTRY_PENDING.set(held_back.pending)
             REGISTRY_MISSING.set(held_back.missing)
             for claimed, intervals in held_back.intervals.items():
                 LOSS_INTERVALS.labels(claimed).set(intervals)
             await _jobs(held, now)
+            await read_policies(held, now)
             await _newest_reconcile(held)
             shown = await traits.find_traits(held)
             for gauge, trait in _OF_TRAITS:
                 gauge.set(trait in shown and shown[trait].holds)
             if time.monotonic() - self._verification_at >= VERIFICATION_EVERY_SECONDS:
                 await _verification(held, now)
+                await read_plans(held, now)
                 self._verification_at = time.monotonic()
             PROCESS_LOOP_LAST_GOOD.clear()
             for row in await loops.list_loops(held):
                 if (at := row["last_good_at"]) is not None:
                     PROCESS_LOOP_LAST_GOOD.labels(row["loop"], row["process"]).set(at.timestamp())
         return IterationResult(items=1, rest_seconds=REST_SECONDS)
+
+
+async def _feeds(held: Connection, now: datetime) -> None:
+    for gauge in (FEED_BEHIND, FEED_AGE, FEED_STOPPED, FEED_DEAD_LETTERS):
+        gauge.clear()
+    for feed in await feeds.list_feeds(held):
+        FEED_BEHIND.labels(feed.name).set(feed.behind)
+        FEED_AGE.labels(feed.name).set(_age(feed.behind_since, now))
+        FEED_STOPPED.labels(feed.name).set(feed.stopped is not None)
+        FEED_DEAD_LETTERS.labels(feed.name).set(feed.dead)
 
 
 async def _jobs(held: Connection, now: datetime) -> None:

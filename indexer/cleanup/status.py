@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -31,13 +32,17 @@ async def status_json(connection: Connection, *, now: datetime) -> dict[str, Any
     file = await policies_in_force.in_force(connection)
     readings = await policies_in_force.readings(connection, now=now)
     differ = policies_in_force.differing(readings, file)
+    expected: list[str] = []
     try:
         standings = await cleanup_plans.standing(connection, now=now)
+        expected = [] if file is None else [each.id for each in file.policies().in_use]
         unreadable = None
     except PoliciesRefused as refused:
         standings, unreadable = [], str(refused)
     counts = await cleanup_plans.planned_counts(connection, now=now)
-    next_run = await cleanup_plans.due_verdicts(connection, now=now) if unreadable is None else []
+    tags, manifests = await cleanup_plans.due_counts(connection, standings, now=now)
+    sources = await in_use.list_sources(connection)
+    never = sorted(set(expected) - {each.source for each in sources})
     return {
         "policies": {
             "sha256": None if file is None or not file.content else file.sha256,
@@ -50,29 +55,61 @@ async def status_json(connection: Connection, *, now: datetime) -> dict[str, Any
             ]
             + ([] if unreadable is None else [{"process": None, "file": None, "error": unreadable}]),
         },
-        "cleanup": [
-            {
-                "policy": each.policy,
-                "mode": each.mode,
-                "plan_id": each.plan_id,
-                "acts": each.refusal is None,
-                "refusal": each.refusal,
-                "text": None if each.refusal is None else REFUSALS.get(each.refusal, each.refusal),
-            }
-            for each in standings
-        ],
+        "cleanup": [_standing_json(each) for each in standings],
         "planned": {
             "tags": counts.tags,
             "manifests": counts.manifests,
+            "due": counts.due,
+            "pending": counts.tags + counts.manifests - counts.due,
             "next_due_at": format_time(counts.next_due_at),
-            "next_run": {
-                "tags": sum(each.tag is not None for each in next_run),
-                "manifests": sum(each.tag is None for each in next_run),
-            },
+            "next_run": {"tags": tags, "manifests": manifests},
             "outcomes": await cleanup_plans.outcome_counts(connection),
         },
-        "in_use": [source_json(each, now=now) for each in await in_use.list_sources(connection)],
+        "in_use": [source_json(each, now=now) for each in sources]
+        + [NEVER_REPORTED | {"source": name} for name in never],
     }
+
+
+def _standing_json(standing: cleanup_plans.Standing) -> dict[str, Any]:
+    part = standing.part
+    return {
+        "policy": standing.policy,
+        "mode": standing.mode,
+        "plan_id": standing.plan_id,
+        "acts": standing.refusal is None,
+        "refusal": standing.refusal,
+        "text": None if standing.refusal is None else REFUSALS.get(standing.refusal, standing.refusal),
+        "keep": None if part is None else part.kept,
+        "delete": None if part is None else part.deleted,
+        "hold": None if part is None else part.held,
+        "brake": [] if part is None else [limit.text for limit in part.brake],
+    }
+
+
+def parts_of_status(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields ``policies`` and ``cleanup`` of ``/api/v1/status`` and ``reconciler status``."""
+    cleanup = {"policies": found["cleanup"], "planned": found["planned"], "in_use": found["in_use"]}
+    return {"policies": found["policies"], "cleanup": cleanup}
+
+
+def is_unused(found: Mapping[str, Any]) -> bool:
+    """Tell whether there is nothing to say: no policies, now or before, and nobody reports what is in use."""
+    policies, planned = found["policies"], found["planned"]
+    said = (policies["sha256"], policies["differ"], policies["errors"], found["in_use"])
+    return not any(said) and planned["tags"] + planned["manifests"] == 0
+
+
+NEVER_REPORTED = {
+    "images": 0,
+    "reported_at": None,
+    "counted_at": None,
+    "valid_until": None,
+    "silent": True,
+    "waits_for_confirmation": False,
+    "suspected_at": None,
+    "suspected_images": None,
+}
+"""Of a source that the policies name and that never reported."""
 
 
 def source_json(source: in_use.Source, *, now: datetime) -> dict[str, Any]:
@@ -90,27 +127,48 @@ def source_json(source: in_use.Source, *, now: datetime) -> dict[str, Any]:
     }
 
 
-def status_lines(found: dict[str, Any]) -> list[str]:
+def status_lines(found: Mapping[str, Any]) -> list[str]:
     """Return the same in words."""
+    return [text for _, text in labelled_lines(found)]
+
+
+def labelled_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the same in words, each line with what it is about: ``policies``, ``cleanup``, ``in use``."""
     policies, planned = found["policies"], found["planned"]
     lines = []
     if policies["sha256"] is None:
-        lines.append("no policies are in force: nothing acts (INDEXER_POLICIES_FILE)")
+        lines.append(("policies", "no policies are in force: nothing acts (INDEXER_POLICIES_FILE)"))
     else:
-        lines.append(f"policies in force since {policies['since']} (sha256 {policies['sha256'][:12]})")
+        since, sha256 = policies["since"], policies["sha256"][:12]
+        lines.append(("policies", f"policies in force since {since} (sha256 {sha256})"))
     if policies["differ"] is not None:
-        lines.append(policies["differ"])
-    lines += [f"not in force: {line}" for each in policies["errors"] for line in each["error"].splitlines()]
+        lines.append(("policies", policies["differ"]))
+    lines += [
+        ("policies", f"not in force: {line}")
+        for each in policies["errors"]
+        for line in each["error"].splitlines()
+    ]
     for each in found["cleanup"]:
         said = "acts" if each["acts"] else f"does not act: {each['text']}"
         plan = f", plan {each['plan_id']}" if each["plan_id"] else ""
-        lines.append(f"policy {each['policy']} ({each['mode']}{plan}) {said}")
+        counts = f"; it deletes {each['delete']}, holds {each['hold']}" if each["plan_id"] else ""
+        lines.append(("cleanup", f"policy {each['policy']} ({each['mode']}{plan}) {said}{counts}"))
+        lines += [("cleanup", f"brake of {each['policy']}: {limit}") for limit in each["brake"]]
     run = planned["next_run"]
     due = f", the next from {planned['next_due_at']} on" if planned["next_due_at"] else ""
-    lines.append(f"planned: {planned['tags']} tags, {planned['manifests']} manifests{due}")
-    lines.append(f"the next run would delete {run['tags']} tags and {run['manifests']} manifests")
-    for each in found["in_use"]:
-        state = "silent" if each["silent"] else f"valid until {each['valid_until']}"
-        waits = "; a much smaller set waits for confirmation" if each["waits_for_confirmation"] else ""
-        lines.append(f"in use: {each['source']} reports {each['images']} images, {state}{waits}")
+    waits = f"; {planned['due']} are due, {planned['pending']} wait for their time{due}"
+    lines.append(("cleanup", f"planned: {planned['tags']} tags, {planned['manifests']} manifests{waits}"))
+    lines.append(
+        ("cleanup", f"the next run would delete {run['tags']} tags and {run['manifests']} manifests")
+    )
+    lines += [("in use", _source_line(each)) for each in found["in_use"]]
     return lines
+
+
+def _source_line(source: Mapping[str, Any]) -> str:
+    if source["reported_at"] is None:
+        return f"{source['source']} never reported: nothing in its scope is deleted"
+    state = "silent" if source["silent"] else "valid"
+    waits = "; a much smaller set waits for confirmation" if source["waits_for_confirmation"] else ""
+    until = f"{state} {'since' if source['silent'] else 'until'} {source['valid_until']}"
+    return f"{source['source']} reports {source['images']} images, {until}{waits}"

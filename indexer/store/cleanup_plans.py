@@ -159,6 +159,8 @@ class Standing:
     plan_id: str | None
     refusal: str | None
     plans: tuple[str, ...] = field(default=())
+    part: PolicyPart | None = None
+    """What it has in its plan that counts."""
 
 
 async def lock_planning(connection: Connection) -> None:
@@ -359,8 +361,7 @@ async def due_verdicts(connection: Connection, *, now: datetime, limit: int = MO
     Nothing while programs read different policies. Whoever acts asks again before each request: the registry, and
     ``changed_since``.
     """
-    standings = await standing(connection, now=now)
-    allowed = [(plan_id, each.policy) for each in standings for plan_id in each.plans]
+    allowed = _allowed(await standing(connection, now=now))
     if not allowed:
         return []
     rows = await connection.fetch(
@@ -369,6 +370,28 @@ async def due_verdicts(connection: Connection, *, now: datetime, limit: int = MO
     return [
         Due(**_planned_values(row), plan_id=row["plan_id"], text=row["text"] or row["reason"]) for row in rows
     ]
+
+
+async def due_counts(
+    connection: Connection, standings: Sequence[Standing], *, now: datetime
+) -> tuple[int, int]:
+    """Return how many tags and manifests ``due_verdicts`` returns, by how policies stand."""
+    allowed = _allowed(standings)
+    if not allowed:
+        return 0, 0
+    row = await connection.fetchrow(
+        SQL["due_counts"],
+        [plan_id for plan_id, _ in allowed],
+        now,
+        [policy for _, policy in allowed],
+        MOST_DUE,
+    )
+    assert row is not None  # noqa: S101 - an aggregate has a row; tells mypy
+    return row["tags"], row["manifests"]
+
+
+def _allowed(standings: Sequence[Standing]) -> list[tuple[str, str]]:
+    return [(plan_id, each.policy) for each in standings for plan_id in each.plans]
 
 
 async def standing(connection: Connection, *, now: datetime) -> list[Standing]:
@@ -418,13 +441,15 @@ def _standings(
             why = NO_PLAN
         else:
             why = None if allowed else refusals[own[0][0].id]
+        counts = allowed[0] if allowed else newest
         found.append(
             Standing(
                 policy=policy.id,
                 mode=policy.mode,
-                plan_id=allowed[0] if allowed else newest,
+                plan_id=counts,
                 refusal=None if why is None else str(why),
                 plans=allowed,
+                part=next((part for plan, part in own if plan.id == counts), None),
             )
         )
     return found
@@ -544,6 +569,13 @@ async def planned_counts(connection: Connection, *, now: datetime) -> PlannedCou
     row = await connection.fetchrow(SQL["planned_counts"], now)
     assert row is not None  # noqa: S101 - an aggregate has a row; tells mypy
     return PlannedCounts(**dict(row))
+
+
+async def plan_counts(connection: Connection) -> dict[str, int]:
+    """Return how many plans on record wait for a decision, were approved, and were rejected."""
+    row = await connection.fetchrow(SQL["plan_counts"])
+    assert row is not None  # noqa: S101 - an aggregate has a row; tells mypy
+    return dict(row)
 
 
 async def outcome_counts(connection: Connection) -> dict[str, int]:

@@ -84,6 +84,12 @@ async def list_sources(connection: Connection) -> list[Source]:
     return [Source(**dict(row)) for row in await connection.fetch(SQL["sources"])]
 
 
+def silent(reported: Iterable[Source], *, expected: Iterable[str], now: datetime) -> list[str]:
+    """Return the sources whose set ran out, and those expected ones that never reported."""
+    speaking = {each.source: each.valid_until > now for each in reported}
+    return sorted(name for name in {*speaking, *expected} if not speaking.get(name, False))
+
+
 async def list_images(connection: Connection, *, source: str) -> list[Image]:
     """Return the set of a source that counts."""
     return [(row["repository"], row["reference"]) for row in await connection.fetch(SQL["images_of"], source)]

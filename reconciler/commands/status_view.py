@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from indexer.cleanup.status import is_unused, labelled_lines, parts_of_status, status_json
 from indexer.common.rfc3339 import format_time
 from indexer.common.terminal import write_lines
 from indexer.inventory.changes import WorkKind
@@ -52,6 +53,7 @@ class StatusView:
     deletions: Alarming
     jobs: Sequence[JobCount]
     pause: Pause | None
+    cleanup: Mapping[str, Any]
 
     @property
     def now(self) -> datetime:
@@ -94,6 +96,7 @@ async def read_view(database_url: str) -> StatusView:
             conflicts = await list_conflicts(held)
             deletions = await count_alarming(held)
             jobs, pause = await count_jobs(held), await why_paused(held)
+            cleanup = await status_json(held, now=found.ingest["now"])
     finally:
         await held.close()
     ended = (run for run in runs if run["outcome"] in BRAKE_CHECKED)
@@ -107,6 +110,7 @@ async def read_view(database_url: str) -> StatusView:
         deletions=deletions,
         jobs=jobs,
         pause=pause,
+        cleanup=cleanup,
     )
 
 
@@ -165,6 +169,7 @@ def picture_json(picture: StatusView) -> dict[str, Any]:
                 for each in picture.jobs
             ],
         },
+        **parts_of_status(picture.cleanup),
         "loops": [{key: _json_value(value) for key, value in dict(row).items()} for row in status.loops],
         "instances": [
             {key: _json_value(value) for key, value in dict(row).items() if key != "id"}
@@ -210,6 +215,8 @@ def picture_lines(picture: StatusView) -> Iterator[str]:
         )
     yield from _reconcile_lines(picture)
     yield from _job_lines(picture)
+    if not is_unused(picture.cleanup):
+        yield from (f"{about:<12} {text}" for about, text in labelled_lines(picture.cleanup))
     yield from _log_lines(picture)
     yield from _deletion_lines(picture.deletions)
     yield from _trait_lines(picture)

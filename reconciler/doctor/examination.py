@@ -16,6 +16,7 @@ from reconciler.doctor.canary import Follower, push
 from reconciler.doctor.chain import CANARY_LINKS, judge_push, judge_trail
 from reconciler.doctor.endpoints import judge_endpoints
 from reconciler.doctor.facts import Failure, Instance, RegistryFacts
+from reconciler.doctor.policies import judge_policies
 from reconciler.doctor.pulls import ignores_pulls, judge_pulls
 from reconciler.doctor.report import Check, Diagnosis, Link, LinkOutcome, failed, skipped
 from reconciler.registry.cache import RegistryKind
@@ -119,10 +120,13 @@ class Examination:
             self._add(failed(Link.LOG, f"the database stopped answering meanwhile: {error}"))
 
     async def _examine_acting(self) -> None:
-        """Say what is to be known about jobs; nothing where there is nothing, or the database does not answer."""
+        """Say what is to be known about policies and jobs; nothing if there is nothing, or the database is away."""
         if self._connection is None or not self._holds(Link.SCHEMA):
             return
         with suppress(StoreError, ConfigurationError):
+            check = judge_policies(await observe.observe_cleanup(self._connection))
+            if check is not None:
+                self._add(check)
             check = judge_acting(*await observe.observe_acting(self._connection), now=datetime.now(UTC))
             if check is not None:
                 self._add(check)

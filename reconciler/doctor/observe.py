@@ -8,12 +8,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from indexer.cleanup.status import status_json
 from indexer.common.errors import RegistryError, RegistryMisbehaved, StoreError, StoreFault, StoreOutdated
 from indexer.jobs.pauses import Pause
 from indexer.oci.digest import parse_digest
@@ -130,6 +131,12 @@ async def observe_acting(connection: Connection) -> tuple[Pause | None, list[Job
     """Return why nothing may act, None: it may; and the jobs on record."""
     async with examining():
         return await why_paused(connection), await count_jobs(connection)
+
+
+async def observe_cleanup(connection: Connection) -> Mapping[str, Any]:
+    """Return how policies stand, and who reports what is in use."""
+    async with examining():
+        return await status_json(connection, now=datetime.now(UTC))
 
 
 async def observe_pulls(connection: Connection, *, wait: bool) -> TraitState | None:

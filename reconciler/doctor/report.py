@@ -34,6 +34,7 @@ class Link(StrEnum):
     DELETION = "deletion arrived"
     PULLS = "pulls"
     LOG = "audit log"
+    POLICIES = "policies"
     ACTING = "jobs"
 
 

@@ -11,11 +11,16 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import REGISTRY
 
 from indexer.api.routes import ApiSettings, add_api
+from indexer.background.gauges import Gauges
 from indexer.cleanup.planning import make_plan
 from indexer.store import in_use, policies_in_force
 from indexer.store.pool import Pool, connection, open_pool, transaction
+from reconciler.commands.status_view import picture_json, picture_lines, read_view
+from reconciler.doctor.observe import observe_cleanup
+from reconciler.doctor.policies import judge_policies
 from tests.fixtures.cleanup_rows import Rows, d
 
 READS, ANN, SOURCE = "reads-of-the-tests", "ann-of-the-tests", "cluster-of-the-tests"
@@ -133,6 +138,97 @@ async def test_plans__are_approved_by_operators_only(server: Server) -> None:
     rejected = await server.ask("POST", f"/cleanup/plans/{plan}/reject", {})
     assert "ann" == rejected["rejected_by"]
     assert "rejected" == (await server.ask("POST", path, {}, status=409))["code"]
+
+
+async def test_status__says_what_the_next_run_would_do(server: Server, database_url: str) -> None:
+    """What is in force, which programs differ, what is planned and due, and who is silent: in the status, too."""
+    async with connection(server.pool) as held:
+        file = await policies_in_force.in_force(held)
+        assert file is not None
+        made = await make_plan(held, file.policies(), now=datetime.now(UTC), operator=None)
+    await server.ask("POST", f"/cleanup/plans/{made.plan.id}/approve", {})
+    status = await server.ask("GET", "/status")
+    assert (None, []) == (status["policies"]["differ"], status["policies"]["errors"])
+    assert file.sha256 == status["policies"]["sha256"]
+    (policy,) = status["cleanup"]["policies"]
+    assert (True, 1, 4, 0, []) == tuple(policy[key] for key in ("acts", "keep", "delete", "hold", "brake"))
+    planned = status["cleanup"]["planned"]
+    assert (0, 2, {"tags": 0, "manifests": 0}) == (planned["due"], planned["pending"], planned["next_run"])
+
+    async with transaction(server.pool) as held:
+        await held.execute("UPDATE cleanup_planned SET due_at = $1", ago(0.1))
+    planned = (await server.ask("GET", "/status"))["cleanup"]["planned"]
+    assert (2, 0, {"tags": 2, "manifests": 0}) == (planned["due"], planned["pending"], planned["next_run"])
+
+    for process, content, error in (
+        ("serve", FILE, None),
+        ("run", b"other", "f.yaml:1: wrong\nf.yaml:2: wrong"),
+    ):
+        async with transaction(server.pool) as held:
+            await policies_in_force.note_reading(
+                held,
+                process=process,
+                at=datetime.now(UTC),
+                file="f.yaml",
+                sha256=policies_in_force.sha256_of(content),
+                error=error,
+            )
+    await server.ask("PUT", "/in-use/cluster", {"images": [d("one")], "valid_for": "1s"}, token=SOURCE)
+    async with transaction(server.pool) as held:
+        await held.execute("UPDATE in_use_source SET valid_until = $1", ago(0.1))
+    status = await server.ask("GET", "/status")
+    assert "run reads f.yaml" in status["policies"]["differ"]
+    assert ["run"] == [each["process"] for each in status["policies"]["errors"]]
+    assert [("policies_differ", False)] == [
+        (each["refusal"], each["acts"]) for each in status["cleanup"]["policies"]
+    ]
+    assert {"tags": 0, "manifests": 0} == status["cleanup"]["planned"]["next_run"], (
+        "nothing acts while they differ"
+    )
+    assert [("cluster", True)] == [(each["source"], each["silent"]) for each in status["cleanup"]["in_use"]]
+
+    picture = await read_view(database_url)
+    assert {key: status[key] for key in ("policies", "cleanup")} == {
+        key: picture_json(picture)[key] for key in ("policies", "cleanup")
+    }
+    lines = list(picture_lines(picture))
+    assert f"policies     {status['policies']['differ']}" in lines
+    assert "cleanup      the next run would delete 0 tags and 0 manifests" in lines
+    async with connection(server.pool) as held:
+        check = judge_policies(await observe_cleanup(held))
+    assert check is not None
+    assert check.found.startswith("programs read different policies")
+    assert "in use: cluster is silent since" in check.found
+
+    await Gauges(server.pool).run_once()
+    assert (1, 1) == (sample("indexer_policies_differ"), sample("indexer_policies_refused"))
+    assert 1 == sample("indexer_in_use_silent", source="cluster")
+    assert 0 == sample("indexer_in_use_unconfirmed", source="cluster")
+    assert 1 == sample("indexer_cleanup_policy_standing", policy="a", standing="policies_differ")
+    assert 4 == sample("indexer_cleanup_verdicts", policy="a", decision="delete")
+    assert (2, 0) == (
+        sample("indexer_cleanup_planned", state="due"),
+        sample("indexer_cleanup_planned", state="pending"),
+    )
+    assert (0, 1, 0) == tuple(
+        sample("indexer_cleanup_plans", state=state) for state in ("waiting", "approved", "rejected")
+    )
+    assert 0 == sample("indexer_cleanup_ended", outcome="near_miss")
+
+
+def sample(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+async def test_status__a_source_that_never_reported_is_silent(server: Server) -> None:
+    """A source that the policies name and that never reported is shown, and holds."""
+    named = FILE + b"in_use: {sources: [{id: cluster-b}]}\n"
+    async with transaction(server.pool) as held:
+        await policies_in_force.put_in_force(held, content=named, at=datetime.now(UTC), by=None)
+    (source,) = (await server.ask("GET", "/status"))["cleanup"]["in_use"]
+    assert ("cluster-b", True, None) == (source["source"], source["silent"], source["reported_at"])
+    await Gauges(server.pool).run_once()
+    assert 1 == sample("indexer_in_use_silent", source="cluster-b")
 
 
 async def test_holds__are_added_and_removed(server: Server) -> None:

@@ -45,7 +45,7 @@ MOST: dict[str, Any] = {
         "RECONCILER_REGISTRY_PASSWORD": {"secret": "theirs", "key": "password", "only": "reconcile"},
     },
     "auditKey": {"secret": "audit", "key": "log.key"},
-    "policies": "version: 1 \n\n# {{ not a template }} <\u00fc> \"\n\tx\ncleanup: []\n\n",
+    "policies": 'version: 1 \n\n# {{ not a template }} <\u00fc> "\n\tx\ncleanup: []\n\n',
     "feeds": '[[feed]]\nname = "a"\nkind = "http"\n',
     "serve": {
         "replicas": 3,

@@ -104,6 +104,10 @@ CASES = (
     Case("RegistryIndexerTagOnDummy", **constantly(ACTIONS.format("on_dummy"), "1", "0", 10, 4)),
     Case("RegistryIndexerPushUncertain", **constantly(ACTIONS.format("uncertain"), "1", "0", 1, None)),
     Case("RegistryIndexerPushPutBack", **constantly(ACTIONS.format("put_back"), "1", "0", 1, None)),
+    Case("RegistryIndexerPoliciesDiffer", **constantly("indexer_policies_differ", "1", "0", 15, 9)),
+    Case("RegistryIndexerPoliciesRefused", **constantly("indexer_policies_refused", "2", "0", 15, 9)),
+    Case("RegistryIndexerInUseSilent", **constantly('indexer_in_use_silent{source="a"}', "1", "0", 15, 9)),
+    Case("RegistryIndexerInUseUnconfirmed", **constantly('indexer_in_use_unconfirmed{source="a"}', "1", "0", 1, None)),
     Case("RegistryIndexerAuditDamaged", **constantly("indexer_audit_damaged", "1", "0", 1, None)),
     Case("RegistryIndexerAuditConflict", **constantly("indexer_audit_conflicts", "1", "0", 1, None)),
     Case("RegistryIndexerFeedLate", **constantly('indexer_feed_lag_seconds{feed="a"}', "901", "900", 10, 4)),
@@ -252,7 +256,18 @@ def test_dashboard__panels_do_not_overlap() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-SILENT = ("gitlab", "feed", "barrier", "undecided", "jobs", "tag_actions", '"failed"')
+SILENT = (
+    "gitlab",
+    "feed",
+    "barrier",
+    "undecided",
+    "jobs",
+    "tag_actions",
+    "standing",
+    "verdicts",
+    "in_use",
+    '"failed"',
+)
 """Words in queries about what does not happen here: such a series appears with the first time that it does."""
 
 

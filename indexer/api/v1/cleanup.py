@@ -49,6 +49,10 @@ class PolicyShown(Shown):
     acts: bool = Field(description="Whether what it planned may be carried out now.")
     refusal: str | None = Field(description="A stable code: why not.")
     text: str | None = Field(description="The same in words.")
+    keep: int | None = Field(description="Verdicts of that plan; null without one.")
+    delete: int | None
+    hold: int | None
+    brake: list[str] = Field(description="The limits that its plan is beyond, in words. Any stops all of it.")
 
 
 class ReadingError(Shown):
@@ -80,6 +84,8 @@ class PlannedShown(Shown):
 
     tags: int
     manifests: int
+    due: int = Field(description="Of both, what has waited long enough.")
+    pending: int = Field(description="Of both, what waits for its time.")
     next_due_at: datetime | None
     next_run: NextRun
     outcomes: dict[str, int] = Field(description="What became of what was planned, in all.")
@@ -90,10 +96,14 @@ class SourceShown(Shown):
 
     source: str
     images: int
-    reported_at: datetime
-    counted_at: datetime = Field(description="When the set came that counts.")
-    valid_until: datetime
-    silent: bool
+    reported_at: datetime | None = Field(
+        description="Null: the policies name the source, and it never reported."
+    )
+    counted_at: datetime | None = Field(description="When the set came that counts.")
+    valid_until: datetime | None
+    silent: bool = Field(
+        description="Its set ran out, or never came. If the policies name it, nothing in its scope is deleted."
+    )
     waits_for_confirmation: bool = Field(description="Its last sets were too small to count.")
     suspected_at: datetime | None
     suspected_images: int | None

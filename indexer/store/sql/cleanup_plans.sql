@@ -139,6 +139,18 @@ JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.repository_id = p.repo
 JOIN repository AS r ON r.id = p.repository_id
 ORDER BY p.due_at, p.tag = '', p.id, v.plan_id LIMIT $4
 
+-- name: due_counts
+-- How many tags and manifests are open, due at $2, and deleted by plans $1 (policies $3, one for each plan), at most $4.
+SELECT count(*) FILTER (WHERE tag <> '') AS tags, count(*) FILTER (WHERE tag = '') AS manifests
+FROM (
+    SELECT DISTINCT p.id, p.tag
+    FROM unnest($1::text[], $3::text[]) AS ok (plan_id, policy)
+    JOIN cleanup_planned AS p ON p.policy = ok.policy AND p.ended_at IS NULL AND p.due_at <= $2
+    JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.repository_id = p.repository_id
+         AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
+    LIMIT $4
+) AS due
+
 -- name: record_ended
 -- Stages an entry for each of planned rows $1, which were cancelled.
 INSERT INTO audit_staged (occurred_at, recorded_at, action, source, repository_id, tag, content_id, detail)
@@ -163,6 +175,13 @@ SELECT EXISTS (
 SELECT count(*) FILTER (WHERE tag <> '') AS tags, count(*) FILTER (WHERE tag = '') AS manifests,
        count(*) FILTER (WHERE due_at <= $1) AS due, min(due_at) AS next_due_at
 FROM cleanup_planned WHERE ended_at IS NULL
+
+-- name: plan_counts
+-- How many plans wait for a decision, were approved, and were rejected.
+SELECT count(*) FILTER (WHERE rejected_at IS NULL AND a.plan_id IS NULL) AS waiting,
+       count(*) FILTER (WHERE rejected_at IS NULL AND a.plan_id IS NOT NULL) AS approved,
+       count(*) FILTER (WHERE rejected_at IS NOT NULL) AS rejected
+FROM cleanup_plan AS p LEFT JOIN (SELECT DISTINCT plan_id FROM cleanup_approval) AS a ON a.plan_id = p.id
 
 -- name: outcome_counts
 -- How many planned rows had each outcome, in all.

@@ -10,8 +10,10 @@ from indexer.api.models import Shown, older_name
 from indexer.api.operations import ApiCall, operation
 from indexer.api.parameters import Query
 from indexer.api.responses import Document
+from indexer.api.v1.cleanup import InForceShown
 from indexer.api.v1.status.acting import ActingShown, show_acting
 from indexer.api.v1.status.ages import age
+from indexer.api.v1.status.cleanup import CleanupState
 from indexer.api.v1.status.log import AuditProof, Unsealed, show_proof
 from indexer.api.v1.status.losses import Instance, ProcessShown, show_instances, show_processes
 from indexer.api.v1.status.receivers import FeedShown, ForwardingShown, show_feed, show_forwarding
@@ -19,6 +21,7 @@ from indexer.api.v1.status.reconciles import Reconcile, ReconcileFindings, show_
 from indexer.api.v1.status.registry import RegistryTraits, show_registry
 from indexer.api.v1.status.verification import VerificationShown, counted_verification, show_verification
 from indexer.api.v1.status.work import Backlog, LoopStatus, show_backlog, show_loops
+from indexer.cleanup.status import parts_of_status, status_json
 from indexer.common.errors import CallerError
 from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import WorkKind
@@ -77,6 +80,8 @@ class Status(Shown):
     gitlab_forwarding: ForwardingShown
     feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
     acting: ActingShown
+    policies: InForceShown
+    cleanup: CleanupState
     loops: list[LoopStatus]
 
 
@@ -96,6 +101,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         conflicts = await list_conflicts(held)
         feeds = await list_feeds(held)
         pause, counts = await why_paused(held), await count_jobs(held)
+        cleanup = await status_json(held, now=found.ingest["now"])
     ingest, now = found.ingest, found.ingest["now"]
     reconciled_at, reconcile = format_time(fresh.last_reconciled_at), show_reconcile(found)
     body = {
@@ -124,6 +130,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         "gitlab_forwarding": show_forwarding(forwarded, now),
         "feeds": [show_feed(feed, now) for feed in feeds],
         "acting": show_acting(pause, counts),
+        **parts_of_status(cleanup),
         "loops": show_loops(found),
     }
     return Document(body=body)
