@@ -58,9 +58,9 @@ class Server:
 
 
 @pytest_asyncio.fixture
-async def server(database_url: str) -> AsyncIterator[Server]:
+async def server(migrated_url: str) -> AsyncIterator[Server]:
     """The API over a repository with two old tags and one that stays, with policies in force."""
-    pool = await open_pool(database_url, size=8, application="tests")
+    pool = await open_pool(migrated_url, size=8, application="tests")
     async with connection(pool) as held:
         rows = Rows(held)
         await rows.begin()
@@ -140,7 +140,7 @@ async def test_plans__are_approved_by_operators_only(server: Server) -> None:
     assert "rejected" == (await server.ask("POST", path, {}, status=409))["code"]
 
 
-async def test_status__says_what_the_next_run_would_do(server: Server, database_url: str) -> None:
+async def test_status__says_what_the_next_run_would_do(server: Server, migrated_url: str) -> None:
     """What is in force, which programs differ, what is planned and due, and who is silent: in the status, too."""
     async with connection(server.pool) as held:
         file = await policies_in_force.in_force(held)
@@ -187,7 +187,7 @@ async def test_status__says_what_the_next_run_would_do(server: Server, database_
     )
     assert [("cluster", True)] == [(each["source"], each["silent"]) for each in status["cleanup"]["in_use"]]
 
-    picture = await read_view(database_url)
+    picture = await read_view(migrated_url)
     assert {key: status[key] for key in ("policies", "cleanup")} == {
         key: picture_json(picture)[key] for key in ("policies", "cleanup")
     }
