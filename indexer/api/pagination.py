@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -185,6 +186,8 @@ def _encode(value: object) -> object:
         return (value - _EPOCH) // _MICROSECOND
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, uuid.UUID):
+        return str(value)
     return value
 
 
@@ -196,6 +199,8 @@ def _decode(order: Order, value: object) -> object:
         return _instant(value)
     if kind == "bytea" and isinstance(value, str):
         return bytes.fromhex(value)
+    if kind == "uuid" and isinstance(value, str):
+        return uuid.UUID(value)
     if kind in _INTEGERS and type(value) is int and -_INTEGERS[kind] <= value < _INTEGERS[kind]:
         return value
     if kind == "text" and isinstance(value, str) and "\x00" not in value:

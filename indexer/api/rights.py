@@ -43,7 +43,7 @@ def require_kind(principal: Principal, kind: Kind, repositories: Sequence[Reposi
     if principal.may_act:
         return
     for name in repositories or ():
-        if not _has_any(principal, name):
+        if not knows_of(principal, name):
             raise not_found("there is no such repository on record")
     if kind.actions is None or repositories is None:
         raise CallerError(
@@ -59,7 +59,7 @@ def may_see(principal: Principal, job: Job) -> bool:
     """Return whether a job may be shown; if not, it must be answered like a missing one."""
     if principal.repositories is None:
         return True
-    return bool(job.repositories) and all(_has_any(principal, name) for name in job.repositories or ())
+    return bool(job.repositories) and all(knows_of(principal, name) for name in job.repositories or ())
 
 
 def may_cancel(principal: Principal, job: Job) -> bool:
@@ -79,6 +79,11 @@ def visible_repositories(principal: Principal) -> frozenset[str] | None:
     return frozenset(name for kind, name in principal.grants if kind == "repository") | principal.repositories
 
 
+def knows_of(principal: Principal, name: str) -> bool:
+    """Return whether a caller may know that there is such a repository."""
+    return principal.may_read(name) or bool(principal.grants.get(("repository", name)))
+
+
 def bounds_of(principal: Principal, repositories: Sequence[RepositoryName] | None) -> dict[str, Any]:
     """Return the patterns of the caller's token that bind a job: by repository, as the token has them."""
     bound = {name: principal.patterns_of(name) for name in repositories or ()}
@@ -88,10 +93,6 @@ def bounds_of(principal: Principal, repositories: Sequence[RepositoryName] | Non
 def owner_of(principal: Principal) -> str:
     """Return whose idempotency keys these are: callers of two kinds may have one name."""
     return f"{'operator' if principal.may_act else 'registry token'}:{principal.name}"
-
-
-def _has_any(principal: Principal, name: str) -> bool:
-    return principal.may_read(name) or bool(principal.grants.get(("repository", name)))
 
 
 def _grants_any(principal: Principal, name: str, actions: frozenset[str]) -> bool:

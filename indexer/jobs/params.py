@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.reference import RepositoryName, TagName, parse_repository_name, parse_tag_name
 
 MOST_REPOSITORIES = 1000
@@ -74,6 +75,16 @@ class DeleteParams(Params):
     tags: Annotated[list[TagText], Field(min_length=1, max_length=MOST_TAGS), AfterValidator(_tags)] = Field(
         description="Each as `repository:tag`."
     )
+    digest: Annotated[Digest, AfterValidator(parse_digest)] | None = Field(
+        default=None,
+        description="Only if the one tag points to this when it is looked at; null: wherever it points.",
+    )
+
+    @model_validator(mode="after")
+    def _check_digest(self) -> Self:
+        if self.digest is not None and len(self.tags) > 1:
+            raise ValueError("with a digest name one tag only")
+        return self
 
     @property
     def repositories(self) -> list[RepositoryName]:

@@ -141,6 +141,8 @@ async def load_facts(
         parts[row["repository_id"]].add_children(row)
     for row in await connection.fetch(SQL["ended"], ids):
         parts[row["repository_id"]].add_ended(row)
+    for row in await connection.fetch(SQL["restored"], ids):
+        parts[row["repository_id"]].restored[row["tag"]] = row["restored_at"]
     for row in await connection.fetch(SQL["tags"], ids):
         parts[row["repository_id"]].add_tag(row)
     for row in await connection.fetch(SQL["gone"], ids):
@@ -190,6 +192,7 @@ class _Parts:
     bared: dict[int, Between] = field(default_factory=dict)
     before: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     history: dict[str, list[Past]] = field(default_factory=lambda: defaultdict(list))
+    restored: dict[str, datetime] = field(default_factory=dict)
     gone: dict[str, Between] = field(default_factory=dict)
     deleted_by: dict[str, str] = field(default_factory=dict)
     tag_uses: dict[str, datetime] = field(default_factory=dict)
@@ -243,6 +246,7 @@ class _Parts:
                 digest=None if manifest is None or row["broken"] else self.digests.get(manifest),
                 pushed=pushed,
                 moved=since if before is not None and before[1] != manifest else None,
+                restored_at=self.restored.get(name),
                 unverified_since=(None if row["verified_at"] is not None else named or row["first_seen_at"]),
             )
         )

@@ -14,6 +14,7 @@ from indexer.inventory.own_actions import ActionKind, TagAction
 from indexer.inventory.tag_protection import TagPatterns, judge_deletion, read_patterns
 from indexer.jobs.job import Job
 from indexer.jobs.params import DeleteParams, split_tag
+from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import holds
 from indexer.store import tag_actions as store
@@ -60,7 +61,7 @@ async def run(context: JobContext) -> Mapping[str, Any]:
         wanted.setdefault(repository, []).append(tag)
     results: list[TagResult] = []
     for repository, tags in wanted.items():
-        results += await _delete_in(context, repository, tags)
+        results += await _delete_in(context, repository, tags, params.digest)
         await context.progress(len(results), len(params.tags), UNIT)
     return concluded(results, word="deleted")
 
@@ -80,7 +81,7 @@ def concluded(results: Sequence[TagResult], *, word: str) -> Mapping[str, Any]:
 
 
 async def _delete_in(
-    context: JobContext, repository: RepositoryName, tags: Sequence[TagName]
+    context: JobContext, repository: RepositoryName, tags: Sequence[TagName], digest: Digest | None
 ) -> list[TagResult]:
     registry, pool = context.components.registry, context.components.pool
     settler = Settler(pool, registry, check=context.check)
@@ -104,7 +105,7 @@ async def _delete_in(
         actor = Actor(pool, registry, check=context.check)
         why = why_of(context.job)
         for start in range(0, len(allowed), BATCH):
-            batch = [Wanted(tag=tag) for tag in allowed[start : start + BATCH]]
+            batch = [Wanted(tag=tag, digest=digest) for tag in allowed[start : start + BATCH]]
             await actor.delete_tags(repository, batch, why, way=way, result=deleting)
     async with connection(pool) as held:
         ids = [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from tests.fixtures.installation import Installation
+from typing import Any
+
+from tests.fixtures.installation import OPERATOR_SECRET, Installation
 from tests.fixtures.registries import StartRegistry
+from tests.fixtures.requests import REQUESTS
 from tools.sample_images import Pusher, oci_image
 
 APP = "team/app"
@@ -63,3 +66,58 @@ def test_delete_and_restore__by_command(
         gone = installation.run("reconciler", "restore", f"{APP}:never", "--yes")
         assert gone.exit_code == 1
         assert "not in the trash" in gone.output
+
+
+def test_delete_and_restore__by_api(
+    installation: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """Delete, trash, restore over HTTP: what the trash says is what then comes to be."""
+    server = start_registry(registry_version, notifications=[installation.endpoint])
+    installation.registry_url = server.url
+    image, other = oci_image("a"), oci_image("b")
+    with Pusher(server.url) as pusher:
+        for tag in ("v1", "v2"):
+            pusher.push(APP, image, tag)
+        installation.start("reconciler", "run")
+        installation.until(lambda: len(installation.tags(APP)) == 2, "both tags to be listed")
+        installation.until_settled()
+        path = f"/api/v1/repositories/{APP}/tags/v1"
+        was = installation.get(path)
+
+        failed = done(installation, "DELETE", f"{path}?digest={other.digest}")
+        assert (failed["state"], pusher.digest_of(APP, "v1")) == ("failed", image.digest)
+        assert failed["result"]["tags"][0]["outcome"] == "skipped.changed"
+        assert trash(installation) == []
+
+        deleted = done(installation, "DELETE", f"{path}?digest={image.digest}&reason=old")
+        assert (deleted["state"], deleted["result"]["deleted"]) == ("done", 1), deleted
+        assert [pusher.digest_of(APP, tag) for tag in ("v1", "v2")] == [None, image.digest]
+        installation.until(lambda: list(installation.tags(APP)) == ["v2"], "the tag to be gone")
+        (shown,) = trash(installation)
+        assert (shown["repository"], shown["tag"], shown["digest"]) == (APP, "v1", image.digest)
+        assert (shown["deleted_by"], shown["reason"], shown["job"]) == ("ann", "old", deleted["id"])
+        assert shown["restorable"]["possible"] is True
+
+        restored = done(installation, "POST", f"/api/v1/trash/{shown['id']}/restore")
+        assert (restored["state"], pusher.digest_of(APP, "v1")) == ("done", image.digest), restored
+        installation.until(lambda: len(installation.tags(APP)) == 2, "the tag to be back")
+        now = installation.get(path)
+        assert [now[name] for name in ("digest", "published_at")] == [
+            was[name] for name in ("digest", "published_at")
+        ]
+        (shown,) = trash(installation)
+        assert "it was restored at" in shown["restorable"]["because"]
+
+
+def done(installation: Installation, method: str, path: str) -> dict[str, Any]:
+    """Ask for a job, and return it once it has ended."""
+    headers = {"Authorization": f"Bearer {OPERATOR_SECRET}"}
+    answer = REQUESTS.request(method, f"{installation.url}{path}", headers=headers, timeout=30)
+    assert answer.status_code == 202, answer.text
+    location = answer.headers["Location"]
+    installation.until(lambda: installation.get(location)["ended_at"] is not None, "the job to end")
+    return dict(installation.get(location))
+
+
+def trash(installation: Installation) -> list[dict[str, Any]]:
+    return list(installation.get("/api/v1/trash")["items"])

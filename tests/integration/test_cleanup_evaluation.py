@@ -64,6 +64,50 @@ async def test_times__are_as_wide_as_what_is_known(pool: Pool) -> None:
         assert (LONG_AGO, ago(10)) == manifest_of(facts, "a").pushed[:2], "no event names who pushed it"
 
 
+async def test_restored__what_a_restore_of_ours_put_there(pool: Pool) -> None:
+    """A tag says when it was restored last, as long as it points there; what was not carried out does not count."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        for name in ("back", "moved", "pushed", "planned"):
+            await rows.tag(name, name, ago(40))
+        await rows.tag("back", "back", ago(40), repository="team/other")
+        actions: list[tuple[str, str, str, datetime | None]] = [
+            ("restore", "back", "back", ago(5)),
+            ("restore", "back", "back", ago(2)),
+            ("delete", "back", "back", ago(1)),
+            ("restore", "moved", "elsewhere", ago(2)),
+            ("put_back", "pushed", "pushed", ago(2)),
+            ("restore", "planned", "planned", None),
+        ]
+        for kind, tag, manifest, at in actions:
+            await held.execute(
+                "INSERT INTO tag_action (id, kind, state, source, repository, tag, digest, asked_at, watched_until,"
+                " kept_until, done_at)"
+                " VALUES (gen_random_uuid(), $1, 'checked', 'operator', 'team/app', $2, $3, $4, $4, $4, $5)",
+                kind,
+                tag,
+                digest_to_bytes(d(manifest)),
+                ago(9),
+                at,
+            )
+        assert {"back": ago(2), "moved": None, "pushed": None, "planned": None} == {
+            each.name: each.restored_at for each in (await facts_of(held)).tags
+        }
+        assert [None] == [each.restored_at for each in (await facts_of(held, name="team/other")).tags]
+        _, shown = await planned(
+            held,
+            b"""version: 1
+cleanup:
+  - {id: a, scope: {repositories: {any: ["team/app"]}}, grace: {restored: 3d},
+     delete: [{id: old, tags: {glob: ["**"]}, older: {pushed: 30d}}]}
+""",
+        )
+        decided = said(shown)
+        assert ("keep", "grace.restored") == decided["back"]
+        assert {"delete"} == {decided[name][0] for name in ("moved", "pushed", "planned")}
+
+
 async def test_history__of_tags_and_of_manifests(pool: Pool) -> None:
     """A tag that moved says since when; what it left says since when it has no tag, and which it had."""
     async with connection(pool) as held:

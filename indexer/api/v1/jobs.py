@@ -160,7 +160,16 @@ async def request_job(call: ApiCall[Query]) -> Changed:
             parameter="kind",
             allowed=", ".join(KINDS),
         )
-    params = validated(wanted.params, kind.params, below="params")
+    return await ask_for(
+        call, kind, validated(wanted.params, kind.params, below="params"), reason=wanted.reason
+    )
+
+
+async def ask_for(call: ApiCall[Any], kind: Kind, params: BaseModel, *, reason: str | None) -> Changed:
+    """Ask for a job that the caller may ask for, else raise; return the answer: 202 and where the job is shown.
+
+    The caller of this has called ``require_acting``.
+    """
     repositories = kind.repositories(params)
     require_kind(call.principal, kind, repositories)
     await _require_on_record(call, kind, repositories)
@@ -172,7 +181,7 @@ async def request_job(call: ApiCall[Query]) -> Changed:
         asked_by=call.principal.name or NAMELESS,
         asked_from=call.client.address,
         asked_with=call.client.request,
-        reason=wanted.reason,
+        reason=reason,
         bounds=bounds_of(call.principal, repositories),
     )
     async with transaction(call.store) as held:

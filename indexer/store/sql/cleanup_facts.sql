@@ -16,6 +16,16 @@ FROM tag AS t
 LEFT JOIN tag_history AS h ON h.repository_id = t.repository_id AND h.name = t.name AND h.valid_to = 'infinity'
 WHERE t.repository_id = ANY($1::integer[])
 
+-- name: restored
+-- When tags of repositories $1 that point where a restore of ours put them were last restored.
+SELECT r.id AS repository_id, t.name AS tag, max(a.done_at) AS restored_at
+FROM repository AS r
+JOIN tag_action AS a ON a.repository = r.name AND a.kind = 'restore' AND a.done_at IS NOT NULL
+JOIN tag AS t ON t.repository_id = r.id AND t.name = a.tag
+JOIN manifest AS m ON m.id = t.manifest_id AND m.digest = a.digest
+WHERE r.id = ANY($1::integer[])
+GROUP BY r.id, t.name
+
 -- name: manifests
 -- The manifests that repositories $1 have. $2: whether configs are wanted. $3: the annotations and labels wanted.
 SELECT h.repository_id, m.id, m.digest, h.pushed_at, h.pushed_by IS NOT NULL AS by_event, m.size_bytes, m.subject_digest,

@@ -1,0 +1,90 @@
+"""Whether a deletion of ours can be undone, as far as the record says. Pure.
+
+Only the registry knows whether a blob is still there: a restore asks it for a byte of each before it changes anything.
+What such an attempt found to be gone is on record, and counts here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from indexer.common.rfc3339 import format_time
+from indexer.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """A tag that we deleted, and what has become of it.
+
+    - ``digest``: what it pointed to. ``kept``: its manifest is kept, by rule until ``kept_until``.
+    - ``gone``: why an attempt to restore it failed; None: none did, or one succeeded later.
+    - ``followed``: it is not certain yet what the deletion came to. ``under_way``: another request about the tag is.
+    - ``is_there``: the tag is on record; ``now_at``: where it points, None: not known.
+    - ``restored_at``: when this deletion was undone last.
+    """
+
+    digest: Digest
+    kept: bool
+    kept_until: datetime
+    gone: str | None = None
+    followed: bool = False
+    under_way: bool = False
+    is_there: bool = False
+    now_at: Digest | None = None
+    restored_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restorable:
+    """Whether a deletion can be undone: ``until`` when if it can, else why not (``because``)."""
+
+    until: datetime | None = None
+    because: str | None = None
+
+    def show(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+        return {
+            "possible": self.because is None,
+            "until": format_time(self.until),
+            "because": self.because,
+        }
+
+
+def restorable(deleted: Deleted, *, now: datetime) -> Restorable:
+    """Return whether a deletion can be undone. What nothing can change is named first."""
+    because = _because(deleted, now)
+    return Restorable(until=deleted.kept_until) if because is None else Restorable(because=because)
+
+
+def _because(deleted: Deleted, now: datetime) -> str | None:
+    if deleted.is_there and deleted.now_at == deleted.digest:
+        return _there_again(deleted)
+    lost = _lost(deleted, now)
+    if lost is not None:
+        return lost
+    if deleted.under_way:
+        return "another deletion or restore of this tag is not finished"
+    if deleted.is_there:
+        where = "is there again" if deleted.now_at is None else f"points to {deleted.now_at} by now"
+        return f"the tag {where}: restoring takes force, and what it points to is lost then"
+    return None
+
+
+def _lost(deleted: Deleted, now: datetime) -> str | None:
+    if deleted.gone is not None:
+        return deleted.gone
+    if not deleted.kept:
+        return "its manifest was not kept"
+    if deleted.kept_until <= now:
+        return f"it was kept until {format_time(deleted.kept_until)}"
+    return None
+
+
+def _there_again(deleted: Deleted) -> str:
+    if deleted.restored_at is not None:
+        return f"it was restored at {format_time(deleted.restored_at)}"
+    if deleted.followed:
+        return "it is not certain yet that the tag is gone"
+    return "the tag points there again"
