@@ -15,6 +15,7 @@ from indexer.store.pool import Pool
 from reconciler.cleanup.act import Actor, Deleting, LeaseLost, Wanted, Why
 from reconciler.cleanup.observe import find_way
 from reconciler.cleanup.settle import Settler
+from tests.chaos.cleanup import seeds
 from tests.fixtures.acting import Interrupted, Watched, watched
 from tests.fixtures.registries import StartRegistry
 from tools.sample_images import Image, Pusher, docker_image, oci_image
@@ -116,7 +117,7 @@ async def settle(world: Watched) -> None:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", seeds())
 async def test_chaos__no_push_is_lost(
     pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int, *, seed: int
 ) -> None:
