@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.asking",
     "tests.fixtures.trusting",
     "tests.fixtures.installation",
+    "tests.fixtures.guarded",
     "tests.fixtures.acting",
     "tests.fixtures.storage",
     "tests.fixtures.feeding",

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import httpx
 import pytest
 
-from indexer.api.trust import key_set as key_set_of
-from indexer.api.trust import load_keys
-from indexer.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from tests.fixtures.installation import API_TOKEN, PATIENCE_SECONDS, PROXY_SECRET, Installation
+from indexer.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST
+from tests.fixtures.guarded import ALL, APP, NOBODY, Site, refused, start_server, token
+from tests.fixtures.installation import PROXY_SECRET
 from tests.fixtures.proxies import proxied
-from tests.fixtures.requests import REQUESTS
-from tests.fixtures.tokens import ISSUER, REALM, SERVICE, certificate, mint, rsa_key
+from tests.fixtures.tokens import REALM, SERVICE, mint, rsa_key
 from tests.unit.test_dummies import CONFIG, DUMMY
 from tools.sample_images import Blob, Image, Pusher, oci_image
 from tools.sample_images import index as image_index
@@ -31,153 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.fixtures.registries import StartRegistry
-    from tools.registry_server import RegistryServer
 
-APP = "team/app"
-ALL = ("pull", "push", "delete")
-MEDIA_TYPES = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST)
 ENFORCED = frozenset({"deny-tags"})
-OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
-
-
-def token(*actions: str, repository: str = APP, **patterns: Any) -> str:
-    """A token of GitLab's form. ``push``, ``delete``, ``immutable``: the patterns of the tags that it excepts."""
-    meta: dict[str, Any] = {"project_path": "team/app", "project_id": 1, "root_namespace_id": 1}
-    denied = {name: patterns[name] for name in ("push", "delete") if name in patterns}
-    if denied:
-        meta["tag_deny_access_patterns"] = denied
-    if "immutable" in patterns:
-        meta["tag_immutable_patterns"] = patterns["immutable"]
-    access = {"type": "repository", "name": repository, "actions": list(actions or ALL), "meta": meta}
-    return mint(access, **patterns.get("changed", {}))
-
-
-NOBODY = ""
-"""As nobody: without a token."""
-
-
-@dataclass
-class Site:
-    """A registry that wants tokens, the indexer, and the proxy before both."""
-
-    registry: RegistryServer
-    installation: Installation
-    address: str = ""
-
-    def request(
-        self, method: str, path: str, *, as_: str | None = None, content: bytes = b"", media_type: str = ""
-    ) -> httpx.Response:
-        """Ask the proxy; the path goes out as it is written. Ask again after a 503, as clients do."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            answer = self.once(method, path, as_=as_, content=content, media_type=media_type)
-            if answer.status_code != 503 or time.monotonic() > deadline:
-                return answer
-            time.sleep(0.2)
-
-    def once(
-        self, method: str, path: str, *, as_: str | None = None, content: bytes = b"", media_type: str = ""
-    ) -> httpx.Response:
-        headers = {"Accept": ", ".join(MEDIA_TYPES)}
-        if as_ != NOBODY:
-            headers["Authorization"] = f"Bearer {as_ or token()}"
-        if media_type:
-            headers["Content-Type"] = media_type
-        url = httpx.URL(f"http://{self.address}", raw_path=path.encode())
-        return REQUESTS.request(method, url, headers=headers, content=content, timeout=60)
-
-    def put(self, image: Image, reference: str, *, as_: str | None = None, path: str = "") -> httpx.Response:
-        """Push a manifest whose blobs are there."""
-        return self.request(
-            "PUT",
-            path or f"/v2/{APP}/manifests/{reference}",
-            as_=as_,
-            content=image.manifest.data,
-            media_type=image.media_type,
-        )
-
-    def delete(self, reference: str, *, as_: str | None = None) -> httpx.Response:
-        return self.request("DELETE", f"/v2/{APP}/manifests/{reference}", as_=as_)
-
-    def tags(self) -> set[str]:
-        """What the registry itself has."""
-        answer = REQUESTS.get(
-            f"{self.registry.url}/v2/{APP}/tags/list", headers={"Authorization": f"Bearer {token()}"}
-        )
-        return set(answer.json()["tags"] or []) if answer.status_code == 200 else set()
-
-    def digest(self, tag: str) -> str | None:
-        """What a tag points to in the registry itself."""
-        headers = {"Authorization": f"Bearer {token()}", "Accept": ", ".join(MEDIA_TYPES)}
-        url = f"{self.registry.url}/v2/{APP}/manifests/{tag}"
-        answer = REQUESTS.head(url, headers=headers)
-        return answer.headers["docker-content-digest"] if answer.status_code == 200 else None
-
-    def upload(self, *images: Image) -> None:
-        """Push images by their digests, past the proxy."""
-        with Pusher(self.registry.url, token=token()) as pusher:
-            for image in images:
-                pusher.push(APP, image)
-
-
-@pytest.fixture
-def site(
-    migrated_url: str, start_registry: StartRegistry, registry_version: int, tmp_path: Path
-) -> Iterator[Site]:
-    """All of it but the proxy. The reconciler asks a registry that wants no token, on the same storage."""
-    bundle, keys = tmp_path / "bundle.pem", tmp_path / "jwks.json"
-    bundle.write_bytes(certificate(rsa_key()))
-    keys.write_text(json.dumps(key_set_of(load_keys(bundle))), encoding="utf-8")
-    directory = tmp_path / "installation"
-    directory.mkdir()
-    installation = Installation(migrated_url, directory, proxy_secret=PROXY_SECRET)
-    auth: dict[str, Any] = {
-        "realm": REALM,
-        "service": SERVICE,
-        "issuer": ISSUER,
-        "rootcertbundle": str(bundle),
-    }
-    if registry_version != 2:
-        auth["jwks"] = str(keys)
-    content = tmp_path / "content"
-    registry = start_registry(
-        registry_version,
-        notifications=[installation.endpoint],
-        storage_dir=content,
-        extra={"auth": {"token": auth}},
-    )
-    installation.registry_url = start_registry(registry_version, storage_dir=content).url
-    try:
-        start_server(installation, bundle)
-        installation.start("reconciler", "run")
-        installation.until(
-            lambda: installation.get("/api/v1/status")["last_reconcile"] is not None,
-            "the first reconcile",
-        )
-        yield Site(registry, installation)
-    finally:
-        installation.stop()
-
-
-def start_server(installation: Installation, bundle: Path) -> None:
-    """Start ``indexer serve`` with trust in the tokens."""
-    installation.server = installation.start(
-        "indexer",
-        "serve",
-        INDEXER_AUTH_ISSUER=ISSUER,
-        INDEXER_AUTH_SERVICE=SERVICE,
-        INDEXER_AUTH_REALM=REALM,
-        INDEXER_AUTH_KEYS_FILE=str(bundle),
-    )
-
-    def ready() -> bool:
-        try:
-            return REQUESTS.get(f"{installation.url}/readyz", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    installation.until(ready, "the server")
 
 
 @pytest.fixture(params=["nginx", pytest.param("caddy", marks=pytest.mark.full)])
@@ -188,14 +38,6 @@ def enforced(request: pytest.FixtureRequest, site: Site, tmp_path: Path) -> Iter
     with proxied(request.param, site.registry, site.installation, directory, optional=ENFORCED) as address:
         site.address = address
         yield site
-
-
-def refused(answer: httpx.Response, reason: str) -> None:
-    """Assert that an answer is a registry's refusal."""
-    assert answer.status_code == 403, answer.text
-    assert answer.headers["content-type"].split(";")[0] == "application/json"
-    (error,) = answer.json()["errors"]
-    assert (error["code"], error["detail"]["reason"]) == ("DENIED", reason)
 
 
 def test_rules__are_enforced(enforced: Site) -> None:

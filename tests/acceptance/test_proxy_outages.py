@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -15,14 +12,13 @@ import pytest
 from indexer.api.trust import key_set as key_set_of
 from indexer.api.trust import load_keys
 from tests.fixtures.installation import API_TOKEN, PROXY_SECRET
-from tests.fixtures.proxies import PROXIES, proxied
+from tests.fixtures.proxies import PROXIES, failing, proxied
 from tests.fixtures.requests import REQUESTS
 from tests.fixtures.tokens import ISSUER, REALM, SERVICE, certificate, grant, mint, rsa_key
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.fixtures.installation import Installation
@@ -48,31 +44,6 @@ def by_us(answer: httpx.Response) -> bool:
 
 def get(address: str, path: str, **more: Any) -> httpx.Response:
     return REQUESTS.get(f"http://{address}{path}", timeout=60, **more)
-
-
-class _Failing(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(500)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def failing(address: str) -> Iterator[None]:
-    """Answer 500 to everything in the indexer's place."""
-    host, port = address.split(":")
-    server = ThreadingHTTPServer((host, int(port)), _Failing)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize("name", ["nginx", pytest.param("caddy", marks=pytest.mark.full)])
