@@ -65,6 +65,7 @@ class SessionShown(Shown):
     registry: str | None = Field(description="The host that clients pull from, if it is configured.")
     name: str | None = Field(description="Of the token that was sent; null: none was sent.")
     everything: bool = Field(description="The token, or anybody, may read everything.")
+    may_act: bool = Field(description="It is an operator token: it may ask for everything that acts.")
 
 
 class SignIn(BaseModel):
@@ -134,6 +135,7 @@ class Session:
                 "registry": self._settings.registry_host,
                 "name": principal.name if known else None,
                 "everything": principal.repositories is None if known else self._settings.anonymous_read,
+                "may_act": principal.may_act,
             }
         )
 

@@ -15,7 +15,16 @@ from indexer.api.settings import ApiSettings
 from indexer.store.pool import open_pool
 from tests.fixtures import everything
 from tests.fixtures.asking import TOKEN
-from tests.fixtures.browsing import CHROMIUM, Console, put_jobs, put_many, serving
+from tests.fixtures.browsing import (
+    CHROMIUM,
+    OPERATOR,
+    OPERATOR_TOKEN,
+    Console,
+    put_cleanup,
+    put_jobs,
+    put_many,
+    serving,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +56,7 @@ async def pool(postgres_server: PostgresServer, schema_template: str) -> AsyncIt
     await everything.fill(filled)
     await put_many(filled)
     await put_jobs(filled)
+    await put_cleanup(filled)
     yield filled
     await filled.close()
     await postgres_server.drop_database(url)
@@ -55,7 +65,8 @@ async def pool(postgres_server: PostgresServer, schema_template: str) -> AsyncIt
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def served(pool: Pool) -> AsyncIterator[str]:
     """The address of a server whose API takes ``TOKEN``."""
-    async with serving(pool, ApiSettings(api_tokens=frozenset({TOKEN}))) as address:
+    settings = ApiSettings(api_tokens=frozenset({TOKEN}), operator_tokens=((OPERATOR, OPERATOR_TOKEN),))
+    async with serving(pool, settings) as address:
         yield address
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from playwright.async_api import expect
 from indexer.api.settings import ApiSettings
 from indexer.audit.seal import seal
 from tests.fixtures.asking import TOKEN
-from tests.fixtures.browsing import HOSTILE_TEXT, MANY, SEALED, Console, serving
+from tests.fixtures.browsing import HOSTILE_TEXT, MANY, PLAN, SEALED, Console, serving
 from tests.fixtures.realms import PASSWORD, USER, realm_serving
 from tests.fixtures.rows import at, digest
 from tests.fixtures.tokens import trust_in
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 APP = "team%2Fapp"
+PAUSED = "00000000-0000-7000-8000-000000000000"
 PAGES = {
     "#/": "Overview",
     "#/repositories": "Repositories",
@@ -40,7 +42,12 @@ PAGES = {
     "#/compare?repository=team%2Fapp&tag=latest&with_tag=v1.1.0&since=2025-12-31": "Compare",
     "#/audit": "Audit log",
     "#/drift": "Drift and reconciles",
+    "#/cleanup": "Cleanup",
+    f"#/cleanup/plans/{PLAN}?decision=delete": f"Plan {PLAN}",
+    "#/cleanup/now?repository=team%2Fapp": "What would go now",
+    "#/holds": "Holds",
     "#/jobs": "Jobs",
+    f"#/jobs/{PAUSED}": f"Job {PAUSED}",
     "#/feeds": "Feeds and dead letters",
     "#/no/such/page": "No such page",
 }  # fmt: skip
@@ -171,6 +178,131 @@ async def test_hostile_registry__is_shown_as_text(console: Console) -> None:
         assert "\u202e" not in await page.locator("body").inner_text()
         assert title == "hostile:odd · Registry indexer"
         assert HOSTILE_TEXT not in await page.title()
+
+
+async def test_cleanup__is_decided_by_operators_after_a_question(console: Console, pool: Pool) -> None:
+    """A plan is approved after a question, and doing nothing does nothing; a reader gets a word, not a button."""
+    plan = f"#/cleanup/plans/{PLAN}?decision=hold"
+    async with console.signed_in(plan) as page:
+        await settled(page)
+        await expect(page.get_by_text("takes an operator token")).to_be_visible()
+        await expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    async with console.signed_in(plan, operator=True) as page:
+        await settled(page)
+        table = page.get_by_role("region", name="Verdicts")
+        await expect(table.locator("tbody tr")).to_have_count(1)
+        await expect(table).to_contain_text("held or old: <img src=x onerror")
+        await expect(table).to_contain_text("3 pulls by <img src=x")
+        await expect(page.locator("main img, main script")).to_have_count(0)
+        assert "\u202e" not in await page.locator("body").inner_text()
+        await page.get_by_role("button", name="Approve").click()
+        dialog = page.get_by_role("dialog", name="Approve this plan?")
+        await expect(dialog).to_contain_text("60 tags and manifests, 5.0 MiB")
+        assert await violations(page) == []
+        await dialog.get_by_role("button", name="Do nothing").click()
+        await expect(dialog).to_have_count(0)
+        assert await pool.fetchval("SELECT count(*) FROM cleanup_approval") == 0
+        await page.get_by_role("button", name="Approve").click()
+        await dialog.get_by_label("Reason, for the audit log").fill(HOSTILE_TEXT)
+        await dialog.get_by_role("button", name="Approve the plan").click()
+        await expect(page.locator(".facts").first).to_contain_text("may be carried out")
+        await expect(page.locator(".facts").first).to_contain_text("ann, ")
+        await expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+        assert await pool.fetchval("SELECT by FROM cleanup_approval WHERE plan_id = $1", PLAN) == "ann"
+
+
+async def test_job__is_followed_live_and_cancelled(console: Console, pool: Pool) -> None:
+    """A reconcile is asked for, its page shows by itself how far it is, and it is cancelled after a question."""
+    async with console.signed_in("#/jobs", operator=True) as page:
+        await page.get_by_role("button", name="Ask for a reconcile").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Repositories, separated by commas").fill("team/app, other")
+        await dialog.get_by_label("Reason, for the audit log").fill("a test of the console")
+        await dialog.get_by_role("button", name="Ask for it").click()
+        facts = page.locator(".facts")
+        await expect(facts).to_contain_text("other, team/app")
+        await expect(facts).to_contain_text("ann, ")
+        await expect(facts.get_by_role("status")).to_have_text("waiting live")
+        job = page.url.rpartition("/")[2]
+        await pool.execute(
+            "UPDATE job SET state = 'running', started_at = now(), progress = $2, lease = id, "
+            "leased_until = now() + interval '1 hour' WHERE id = $1",
+            uuid.UUID(job),
+            {"done": 4, "total": 9, "unit": "repositories", "message": HOSTILE_TEXT},
+        )
+        await expect(facts.get_by_role("status")).to_have_text("running live")
+        await expect(facts).to_contain_text("4 of 9 repositories <img src=x")
+        await page.get_by_role("button", name=f"Cancel the job {job}").click()
+        await page.get_by_role("button", name="Cancel the job", exact=True).click()
+        await expect(facts).to_contain_text("to be cancelled")
+        await pool.execute(
+            "UPDATE job SET state = 'cancelled', ended_at = now(), lease = NULL, leased_until = NULL WHERE id = $1",
+            uuid.UUID(job),
+        )
+        await expect(facts.get_by_role("status")).to_have_text("cancelled")
+        await expect(page.get_by_role("button", name=re.compile("Cancel"))).to_have_count(0)
+
+
+@pytest.mark.full
+async def test_holds__are_added_and_removed(console: Console, pool: Pool) -> None:
+    """What is entered wrong is named and the question stays; what was added is listed, and removed after a question."""
+    console.expected.add("422")
+    async with console.signed_in("#/holds") as page:
+        await settled(page)
+        await expect(page.get_by_text("takes an operator token")).to_be_visible()
+        await expect(page.get_by_role("button", name=re.compile("hold"))).to_have_count(0)
+        await expect(page.locator("tbody")).to_contain_text("<script>alert(1)</script>⟨U+202E⟩gnp.exe")
+        await expect(page.locator("main img, main script")).to_have_count(0)
+    async with console.signed_in("#/holds", operator=True) as page:
+        await page.get_by_role("button", name="Add a hold").click()
+        dialog = page.get_by_role("dialog", name="Add a hold")
+        await dialog.get_by_label("Repository").fill("team/app")
+        await dialog.get_by_label("Reason").fill("incident 7")
+        await dialog.get_by_label("Until").fill("soon")
+        await dialog.get_by_role("button", name="Put on hold").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("until: ")
+        await expect(dialog.get_by_label("Until")).to_have_attribute("aria-invalid", "true")
+        assert await violations(page) == []
+        await dialog.get_by_label("Until").fill("14d")
+        await dialog.get_by_role("button", name="Put on hold").click()
+        row = page.get_by_role("row").filter(has_text="incident 7")
+        await expect(row).to_contain_text("by ann")
+        await row.get_by_role("button", name="Remove the hold on team/app").click()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        assert await pool.fetchval("SELECT count(*) FROM cleanup_hold") == 2
+        await row.get_by_role("button", name="Remove the hold on team/app").click()
+        await page.get_by_role("button", name="Remove the hold", exact=True).click()
+        await expect(row).to_have_count(0)
+        assert await pool.fetchval("SELECT count(*) FROM cleanup_hold") == 1
+
+
+@pytest.mark.full
+async def test_verdicts__are_paged_and_filtered_in_the_address(console: Console) -> None:
+    """A plan's verdicts go page by page in both directions; what would go now says why, page by page, too."""
+    async with console.signed_in(f"#/cleanup/plans/{PLAN}?limit=50") as page:
+        await settled(page)
+        rows = page.get_by_role("region", name="Verdicts").locator("tbody tr")
+        await expect(rows).to_have_count(50)
+        await page.get_by_role("link", name="Next").click()
+        await expect(rows).to_have_count(11)
+        await page.get_by_label("Decision").select_option("hold")
+        await expect(page).to_have_url(re.compile(r"limit=50&decision=hold$"))
+        await expect(rows).to_have_count(1)
+        await page.get_by_label("Repository").fill("other")
+        await expect(page.get_by_text("No verdict matches.")).to_be_visible()
+        await console.go(page, "#/cleanup/now")
+        await expect(page.get_by_text("Name a repository.")).to_be_visible()
+        await page.get_by_label("Repository").fill("team/app")
+        await expect(page.get_by_role("row").filter(has_text="team/app:latest").first).to_contain_text(
+            "on hold by <img src=x"
+        )
+        await console.go(page, "#/cleanup/now?repository=team%2Fapp&limit=2")
+        await expect(rows).to_have_count(2)
+        first = await rows.first.inner_text()
+        await page.get_by_role("link", name="Next").click()
+        await expect(page).to_have_url(re.compile("after=2$"))
+        await expect(rows.first).not_to_have_text(first)
 
 
 async def test_policy__is_in_force(console: Console) -> None:

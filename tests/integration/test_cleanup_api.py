@@ -119,6 +119,11 @@ async def test_plans__are_approved_by_operators_only(server: Server) -> None:
     verdicts = await server.ask("GET", f"/cleanup/plans/{plan}/verdicts?limit=3")
     rest = await server.ask("GET", f"/cleanup/plans/{plan}/verdicts?after={verdicts['next']}")
     assert 4 == len(verdicts["items"] + rest["items"])
+    for asked, number in {
+        "repository=team/app": 4, "repository=team/none": 0, "policy=a&decision=delete": 4, "decision=hold": 0,
+    }.items():  # fmt: skip
+        found = await server.ask("GET", f"/cleanup/plans/{plan}/verdicts?{asked}")
+        assert number == len(found["items"]), asked
     await server.ask("GET", "/cleanup/plans/none", status=404)
 
     path = f"/cleanup/plans/{plan}/approve"

@@ -202,7 +202,9 @@ async def test_log__has_no_user_and_no_password(there: Place) -> None:
         assert secret not in text
 
 
-async def test_show__says_what_is_offered_and_what_a_token_is(there: Place) -> None:
+async def test_show__says_what_is_offered_and_what_a_token_is(
+    there: Place, database_url: str, tmp_path: Path
+) -> None:
     """Without a token how to sign in; with one whose it is; a wrong one is a 401."""
     nobody = await (await there.client.get(PATH)).json()
     assert nobody == {
@@ -211,12 +213,17 @@ async def test_show__says_what_is_offered_and_what_a_token_is(there: Place) -> N
         "registry": None,
         "name": None,
         "everything": False,
+        "may_act": False,
     }
     operator = await (await there.client.get(PATH, headers={"Authorization": f"Bearer {OPERATOR}"})).json()
     assert (operator["name"], operator["everything"]) == ("operator", True)
+    assert operator["may_act"] is False  # it only reads
     limited = mint(grant("team/app", "pull"), sub="joon")
     shown = await (await there.client.get(PATH, headers={"Authorization": f"Bearer {limited}"})).json()
     assert (shown["name"], shown["everything"]) == ("joon", False)
+    async with place(database_url, tmp_path, operator_tokens=(("ann", "token-of-ann"),)) as other:
+        acting = await (await other.client.get(PATH, headers={"Authorization": "Bearer token-of-ann"})).json()
+        assert (acting["name"], acting["may_act"]) == ("ann", True)
     assert (await there.client.get(PATH, headers={"Authorization": "Bearer nobody's"})).status == 401
 
 

@@ -26,7 +26,7 @@ from indexer.common.rfc3339 import format_time
 from indexer.policies.verdicts import Decision
 from indexer.store import cleanup_plans, policies_in_force
 from indexer.store.cleanup_plans import StoredApproval, StoredPlan
-from indexer.store.listing.cleanup import listed_plans, listed_verdicts
+from indexer.store.listing.cleanup import VerdictFilter, listed_plans, listed_verdicts
 from indexer.store.listing.freshness import freshness
 from indexer.store.listing.page_query import fetch_page
 from indexer.store.operators import Operator
@@ -183,6 +183,14 @@ class PlanQuery(Query):
     )
 
 
+class VerdictQuery(ListQuery):
+    """Verdicts of a plan."""
+
+    repository: Texts | None = Field(default=None, description="Only of these repositories.")
+    policy: Texts | None = Field(default=None, description="Only by these policies.")
+    decision: Several[Decision] | None = Field(default=None, description="Only verdicts with these.")
+
+
 class StoredPlanShown(Shown):
     """A plan on record."""
 
@@ -297,11 +305,13 @@ async def get_plan(call: ApiCall[Query]) -> Document:
         return Document(body=_plan(plan, await cleanup_plans.approvals_of(held, plan_ids=[plan.id])))
 
 
-@operation("/cleanup/plans/{id}/verdicts", query=ListQuery, result=Listed[VerdictShown], item=VerdictShown)
-async def list_plan_verdicts(call: ApiCall[ListQuery]) -> Items:
+@operation("/cleanup/plans/{id}/verdicts", query=VerdictQuery, result=Listed[VerdictShown], item=VerdictShown)
+async def list_plan_verdicts(call: ApiCall[VerdictQuery]) -> Items:
     """List the verdicts of a plan on record that are not to keep."""
     require_all(call)
-    listing = listed_verdicts(call.path["id"])
+    query = call.query
+    wanted = VerdictFilter(repositories=query.repository, policies=query.policy, decisions=query.decision)
+    listing = listed_verdicts(call.path["id"], wanted)
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         if await cleanup_plans.find_plan(held, plan_id=call.path["id"]) is None:

@@ -6,7 +6,7 @@ const ROOT = new URL("api/v1", document.baseURI.replace(/#.*/, ""));
 const RENEW_BEFORE_MS = 30_000;
 const MOST_SCOPES = 60;
 
-let signedIn = null; // { kind: "token", token } or { kind: "user", name, token, renewal, expires, scopes }
+let signedIn = null; // { kind: "token", token, name, mayAct } or { kind: "user", name, token, renewal, expires, scopes }
 const listeners = new Set();
 
 export class Refused extends Error {
@@ -22,9 +22,11 @@ export class Refused extends Error {
 
 export class Unreachable extends Error {}
 
+// `kind`: user, operator or token. An operator's name is the one that the audit log has.
 export function identity() {
   if (signedIn === null) return null;
-  return signedIn.kind === "user" ? { kind: "user", name: signedIn.name } : { kind: "token", name: "token" };
+  if (signedIn.kind === "user") return { kind: "user", name: signedIn.name };
+  return signedIn.mayAct ? { kind: "operator", name: signedIn.name } : { kind: "token", name: "token" };
 }
 
 // Whether lists across repositories are complete: a user without the right to the catalog sees what was opened.
@@ -46,14 +48,27 @@ export async function text(where, options = {}) {
   return (await ask(where, {}, { ...options, accept: "text/plain" })).text();
 }
 
+// Asks for a change. Returns what the server answers.
+export async function change(method, where, body, headers = {}) {
+  const sent = body === undefined ? {} : { body: JSON.stringify(body) };
+  const type = body === undefined ? {} : { "Content-Type": "application/json" };
+  const response = await ask(where, {}, { method, ...sent, headers: { ...type, ...headers } });
+  return response.json();
+}
+
 // Calls `each` with every event of the feed, until `signal` is aborted. Returns when the server ends the stream.
-export async function follow(query, { signal, each, last, opened }) {
+export function follow(query, { signal, each, last, opened }) {
   const headers = last() ? { "Last-Event-ID": last() } : {};
-  const response = await ask("feed", last() ? query : { ...query, from: "now" }, {
-    signal,
-    accept: "text/event-stream",
-    headers,
-  });
+  return stream("feed", last() ? query : { ...query, from: "now" }, { signal, headers, each, opened });
+}
+
+// Calls `each` with every event of a job, the first at once. Returns when the job or the stream has ended.
+export function followJob(id, { signal, each }) {
+  return stream(`jobs/${path(id)}/events`, {}, { signal, each });
+}
+
+async function stream(where, query, { signal, headers, each, opened = () => {} }) {
+  const response = await ask(where, query, { signal, accept: "text/event-stream", headers });
   opened();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -79,13 +94,13 @@ function event(part) {
   return { id: found.id, data: found.data ? JSON.parse(found.data) : null };
 }
 
-async function ask(where, query, { signal, repository, accept = "application/json", headers = {} } = {}) {
+async function ask(where, query, { signal, repository, accept = "application/json", headers = {}, method, body } = {}) {
   if (signedIn?.kind === "user") await prepare(repository);
   const url = new URL(ROOT);
   if (where) url.pathname += `/${where}`;
   url.search = String(new URLSearchParams(query));
   const bearer = signedIn ? { Authorization: `Bearer ${signedIn.token}` } : {};
-  const response = await send(url, { signal, headers: { Accept: accept, ...bearer, ...headers } });
+  const response = await send(url, { signal, method, body, headers: { Accept: accept, ...bearer, ...headers } });
   if (!response.ok) throw await refusal(response);
   return response;
 }
@@ -112,9 +127,13 @@ async function refusal(response) {
 // --- signing in ------------------------------------------------------------------------------------------
 
 export async function signInWithToken(token) {
-  const response = await send(new URL(ROOT), { headers: { Authorization: `Bearer ${token}` } });
+  const headers = { Authorization: `Bearer ${token}` };
+  const response = await send(new URL(ROOT), { headers });
   if (!response.ok) throw await refusal(response);
-  become({ kind: "token", token });
+  const session = await send(new URL(`${ROOT}/session`), { headers });
+  if (!session.ok) throw await refusal(session);
+  const { name, may_act: mayAct } = await session.json();
+  become({ kind: "token", token, name, mayAct });
 }
 
 export async function signInWithPassword(name, password) {

@@ -67,8 +67,8 @@ function Who({ place }) {
   const who = identity();
   if (place.segments[0] === "sign-in") return html`<div class="who"></div>`;
   if (!who) return html`<div class="who"><a class="button" href=${signInHref()}>Sign in</a></div>`;
-  const shown = who.kind === "user" ? html`<bdi>${visible(who.name)}</bdi>` : "with a token";
-  return html`<div class="who"><span class="signed-in">Signed in ${who.kind === "user" ? "as " : ""}${shown}</span><button type="button" onClick=${signOut}>Sign out</button></div>`;
+  const shown = who.kind === "token" ? "with a token" : html`as <bdi>${visible(who.name)}</bdi>`;
+  return html`<div class="who"><span class="signed-in">Signed in ${shown}${who.kind === "operator" && ", operator"}</span><button type="button" onClick=${signOut}>Sign out</button></div>`;
 }
 
 function Page({ page, params, place }) {

@@ -12,7 +12,12 @@ export const PAGES = [
   { path: ["compare"], title: "Compare", nav: "Compare", load: () => import("./pages/compare.js") },
   { path: ["audit"], title: "Audit log", nav: "Audit log", load: () => import("./pages/audit.js") },
   { path: ["drift"], title: "Drift and reconciles", nav: "Drift", load: () => import("./pages/drift.js") },
+  { path: ["cleanup"], title: "Cleanup", nav: "Cleanup", load: () => import("./pages/cleanup.js") },
+  { path: ["cleanup", "now"], title: "What would go now", load: () => import("./pages/preview.js") },
+  { path: ["cleanup", "plans", ":plan"], title: (of) => `Plan ${of.plan}`, load: () => import("./pages/plan.js") },
+  { path: ["holds"], title: "Holds", within: "cleanup", load: () => import("./pages/holds.js") },
   { path: ["jobs"], title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js") },
+  { path: ["jobs", ":job"], title: "Job", load: () => import("./pages/job.js") },
   { path: ["feeds"], title: "Feeds and dead letters", nav: "Feeds", load: () => import("./pages/feeds.js") },
   { path: ["sign-in"], title: "Sign in", load: () => import("./pages/sign-in.js") },
 ];

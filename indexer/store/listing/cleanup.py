@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from indexer.store.listing.keyset import Column, KeyPart, orders_of
 from indexer.store.listing.page_query import PageQuery
@@ -45,9 +46,26 @@ def listed_plans() -> PageQuery:
     )
 
 
-def listed_verdicts(plan_id: str) -> PageQuery:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictFilter:
+    """Which verdicts a caller wants; None: any."""
+
+    repositories: Sequence[str] | None = None
+    policies: Sequence[str] | None = None
+    decisions: Sequence[str] | None = None
+
+
+def listed_verdicts(plan_id: str, wanted: VerdictFilter) -> PageQuery:
     """Return the verdicts of a plan that are not to keep, in its order."""
     own = Condition("t.plan_id = {}::text", (plan_id,))
+    plain: tuple[tuple[str, object], ...] = (
+        (
+            "t.repository_id IN (SELECT r.id FROM repository AS r WHERE r.name = ANY ({}::text[]))",
+            wanted.repositories,
+        ),
+        ("t.policy = ANY ({}::text[])", wanted.policies),
+        ("t.decision = ANY ({}::text[])", wanted.decisions),
+    )
     return PageQuery(
         source=_verdicts,
         scope=(own,),
@@ -55,7 +73,7 @@ def listed_verdicts(plan_id: str) -> PageQuery:
         identity=(("plan_id", "text"), ("number", "integer")),
         outer="v.shown",
         joins=look_up("cleanup_verdict", "v", "plan_id", "number"),
-        filters=(),
+        filters=tuple(Condition(text, (value,)) for text, value in plain if value is not None),
     )
 
 

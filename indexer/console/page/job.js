@@ -1,0 +1,100 @@
+// A job in words, following it, cancelling it, and asking for a reconcile.
+import { html, useEffect, useRef, useState } from "./ui.js";
+import { href } from "./address.js";
+import { change, followJob, get, path, Refused, useIdentity } from "./api.js";
+import { Act } from "./acting.js";
+import { number, span, visible } from "./format.js";
+import { Badge, Name } from "./parts.js";
+
+const TONES = { running: "good", paused: "warn", failed: "bad" };
+const AGAIN_MS = 3000;
+const FIELDS = [
+  { name: "repositories", label: "Repositories, separated by commas", hint: "none: the whole registry" },
+  { name: "reason", label: "Reason, for the audit log" },
+];
+
+export function State({ job }) {
+  return html`<${Badge} tone=${TONES[job.state] || "plain"}>${job.state}<//>${job.cancel_asked_at && !job.ended_at && html` <span class="note">to be cancelled</span>`}`;
+}
+
+export function Progress({ of }) {
+  if (!of) return html`<span class="none">–</span>`;
+  const words = `${number(of.done)}${of.total === null ? "" : ` of ${number(of.total)}`} ${visible(of.unit)}`;
+  return html`<span class="nowrap">${of.total > 0 && html`<meter class="share" min="0" max=${of.total} value=${of.done} aria-label=${words}></meter> `}${words}</span>`;
+}
+
+export function About({ repositories, most = 3 }) {
+  if (repositories === null) return "the whole registry";
+  const shown = repositories.slice(0, most);
+  return html`${shown.map((name, index) => html`${index > 0 && ", "}<${Name} text=${name} href=${href(["repositories", name])} />`)}${repositories.length > most && ` and ${number(repositories.length - most)} more`}`;
+}
+
+export function Words({ job }) {
+  const words = [job.reason, job.error || job.note, job.progress?.message, job.cancelled_by && `cancelled by ${job.cancelled_by}`].filter(Boolean);
+  return words.length > 0 ? html`<bdi class="wrap">${visible(words.join(" · "))}</bdi>` : html`<span class="none">–</span>`;
+}
+
+export function took(job) {
+  if (!job.started_at) return "–";
+  return span((Date.parse(job.ended_at || new Date().toISOString()) - Date.parse(job.started_at)) / 1000);
+}
+
+export function Cancel({ job, done }) {
+  if (job.ended_at || job.cancel_asked_at) return null;
+  return html`<${Act} label="Cancel" name=${`Cancel the job ${job.id}`} title="Cancel this job?" words="It ends as soon as nothing is half done. What it did so far stays done."
+    confirm="Cancel the job" danger said="The job is to be cancelled." done=${done} work=${() => change("POST", `jobs/${path(job.id)}/cancel`)} />`;
+}
+
+// One key for what is entered, so that asking again after an answer was lost gives the same job.
+export function AskForReconcile({ done }) {
+  const asked = useRef({ body: "", key: "" });
+  const work = ({ repositories, reason }) => {
+    const names = repositories.split(",").map((name) => name.trim()).filter(Boolean);
+    const body = { kind: "reconcile", params: names.length > 0 ? { repositories: names } : {}, ...(reason ? { reason } : {}) };
+    if (asked.current.body !== JSON.stringify(body)) asked.current = { body: JSON.stringify(body), key: oneTime() };
+    return change("POST", "jobs", body, { "Idempotency-Key": asked.current.key });
+  };
+  const finished = (job) => {
+    asked.current = { body: "", key: "" };
+    done(job);
+  };
+  return html`<${Act} label="Ask for a reconcile" title="Ask for a reconcile" words="The registry is compared with the inventory, and the inventory is repaired. The registry is not changed."
+    fields=${FIELDS} confirm="Ask for it" said="The reconcile is asked for." done=${finished} work=${work} />`;
+}
+
+function oneTime() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// { data, error, loading, reload, live }: a job by its events. Where no stream can be had, it is asked for again and again.
+export function useJob(id) {
+  const [state, setState] = useState({ data: null, error: null, live: false });
+  const [round, setRound] = useState(0);
+  const who = useIdentity();
+  useEffect(() => {
+    const stop = new AbortController();
+    let ended = false;
+    const show = (job, live) => {
+      ended = job.ended_at !== null;
+      setState({ data: job, error: null, live: live && !ended });
+    };
+    const forever = async () => {
+      while (!stop.signal.aborted && !ended) {
+        try {
+          await followJob(id, { signal: stop.signal, each: ({ data }) => data && show(data, true) }).catch(async (error) => {
+            if (stop.signal.aborted || (error instanceof Refused && error.status < 500)) throw error;
+            show(await get(`jobs/${path(id)}`, {}, { signal: stop.signal }), false);
+          });
+        } catch (error) {
+          if (stop.signal.aborted) return;
+          setState((old) => ({ data: old.data, error, live: false }));
+          if (error instanceof Refused && error.status < 500) return;
+        }
+        if (!ended) await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      }
+    };
+    forever();
+    return () => stop.abort();
+  }, [id, who && `${who.kind} ${who.name}`, round]);
+  return { ...state, loading: false, reload: () => setRound((count) => count + 1) };
+}

@@ -1,0 +1,37 @@
+// One job, as it goes.
+import { html } from "../ui.js";
+import { href } from "../address.js";
+import { OperatorsOnly, useMayAct } from "../acting.js";
+import { About, Cancel, Progress, State, took, useJob } from "../job.js";
+import { visible } from "../format.js";
+import { Answer, Badge, Facts, Heading, Time } from "../parts.js";
+
+export default function JobPage({ params }) {
+  const job = useJob(params.job);
+  const mayAct = useMayAct();
+  const cancel = job.data && mayAct && html`<${Cancel} job=${job.data} done=${() => {}} />`;
+  return html`<${Heading} crumbs=${[["Jobs", href(["jobs"])]]} actions=${cancel}>Job <code>${visible(params.job)}</code><//>
+    <${Answer} of=${job} what="the job">${(found) => html`<${Shown} job=${found} live=${job.live} />
+      ${!found.ended_at && html`<div class="decide"><${OperatorsOnly} what="Cancelling a job" /></div>`}`}<//>`;
+}
+
+function Shown({ job, live }) {
+  const text = (value) => (value ? html`<bdi class="wrap">${visible(value)}</bdi>` : false);
+  const object = (value) => (value && Object.keys(value).length > 0 ? html`<code class="wrap"><bdi>${visible(JSON.stringify(value, null, 2))}</bdi></code>` : false);
+  return html`<${Facts} rows=${[
+    ["State", html`<span role="status"><${State} job=${job} />${live && html` <${Badge} tone="good">live<//>`}</span>`],
+    ["Progress", html`<${Progress} of=${job.progress} /> ${job.progress && html`<bdi class="note">${visible(job.progress.message)}</bdi>`}`],
+    ["Does not get on", text(job.note)],
+    ["Failed", text(job.error)],
+    ["Kind", html`<bdi>${visible(job.kind)}</bdi>`],
+    ["About", html`<${About} repositories=${job.repositories} most=${50} />`],
+    ["Asked by", html`<bdi>${visible(job.asked_by)}</bdi>, <${Time} at=${job.created_at} />`],
+    ["Reason", text(job.reason)],
+    ["Started", html`<${Time} at=${job.started_at} />`],
+    ["Ended", html`<${Time} at=${job.ended_at} />`],
+    ["Took", took(job)],
+    ["Cancelled by", text(job.cancelled_by)],
+    ["Asked with", object(job.params)],
+    ["Result", object(job.result)],
+  ]} />`;
+}
