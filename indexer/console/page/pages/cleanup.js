@@ -70,6 +70,7 @@ function Plans({ items, standing }) {
 function Sources({ items }) {
   if (items.length === 0) return html`<${Empty} hint="Clusters and hosts report to PUT /api/v1/in-use/SOURCE.">No source has reported what it runs.<//>`;
   const state = (each) => {
+    if (!each.reported_at) return html`<${Badge} tone="bad" title="The policies file names it. Until it reports, nothing in its scope is deleted.">never reported<//>`;
     if (each.silent) return html`<${Badge} tone="bad" title="Its last set protects all the same.">silent<//>`;
     return each.waits_for_confirmation ? html`<${Badge} tone="warn" title="A much smaller set waits until it is confirmed; the old one protects, too.">waits for confirmation<//>` : html`<${Badge} tone="good">reports<//>`;
   };
