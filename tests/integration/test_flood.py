@@ -229,13 +229,13 @@ async def test_worker__pauses_the_longer_the_more_comes_but_never_with_a_backlog
     """So that what a registry sends one by one is applied together; a backlog and an empty inbox wait for nothing."""
     paused: list[float] = []
 
-    async def pause(seconds: float) -> None:
-        paused.append(seconds)
+    class Hurry(WakeEvent):
+        async def wait(self, seconds: float) -> None:
+            paused.append(seconds)
 
     clock = itertools.count(100.0, seconds)
-    monkeypatch.setattr("indexer.ingest.worker.asyncio.sleep", pause)
     monkeypatch.setattr(workers, "monotonic", lambda: next(clock))
-    worker = IngestWorker(pool, lookups)
+    worker = IngestWorker(pool, lookups, hurry=Hurry())
     await worker.run_once()
     told = [event("push", tag=f"v{n}", at=EPOCH + timedelta(seconds=n), number=n) for n in range(count)]
     await put(pool, [delivery(each, can_wait=False) for each in told])

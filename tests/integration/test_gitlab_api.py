@@ -85,7 +85,8 @@ async def test_probe__answers_without_the_database(trusting: Trusting) -> None:
     assert trusting.pool.get_size() == trusting.pool.get_idle_size()
     assert (
         await trusting.pool.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%statement_timeout%' AND pid <> pg_backend_pid()"
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND query LIKE '%statement_timeout%' AND pid <> pg_backend_pid()"
         )
         == 0
     )
