@@ -32,7 +32,7 @@ from indexer.api.operations import ROOT, ApiCall, Client, Operation, chosen_fiel
 from indexer.api.pagination import CursorKeys, Cursors, question_of
 from indexer.api.parameters import Query, parse_query
 from indexer.api.paths import read_paths
-from indexer.api.problems import CHALLENGE, problems_middleware
+from indexer.api.problems import CHALLENGE, not_found, problems_middleware
 from indexer.api.proxy import TrustedProxy
 from indexer.api.recent_entries import RecentEntries
 from indexer.api.request_metrics import ROUTE, measuring_middleware
@@ -106,8 +106,8 @@ def add_api(
     for (method, path), operation in commands().items():
         if not path.startswith("/repositories/"):
             app.router.add_route(method, operation.path, handlers.handler(operation))
-    for method in sorted({method for method, path in commands() if path.startswith("/repositories/")}):
-        app.router.add_route(method, _REPOSITORIES + "{rest:.+}", handlers.handle_repository)
+    # Which methods there are is known only once the path is read.
+    app.router.add_route("*", _REPOSITORIES + "{rest:.+}", handlers.handle_repository)
     app.router.add_get(f"{ROOT}/", handlers.handler(operations()[""]))
     proxy = TrustedProxy(settings.proxy_secret)
     if barrier is not None:
@@ -229,6 +229,8 @@ class _Handlers:
         self, request: web.Request, operation: Operation, path: dict[str, str]
     ) -> web.StreamResponse:
         request[ROUTE] = operation.path
+        if any("\0" in value for value in path.values()):
+            raise not_found("nothing has a name with a NUL in it")
         query = parse_query(operation.query, request.query)
         shape = Shape(item=operation.item, fields=chosen_fields(operation, query))
         principal = request[_PRINCIPAL]

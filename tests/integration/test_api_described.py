@@ -21,11 +21,10 @@ from indexer.api.routes import ApiSettings, add_api
 from indexer.httpserver.limits import Limits
 from indexer.httpserver.runner import MeasuredRunner
 from indexer.store.in_use import take_report
-from indexer.store.jobs import cancel_job
 from indexer.store.policies_in_force import put_in_force
 from indexer.store.pool import Pool, open_pool, transaction
 from tests.fixtures.everything import APP, fill
-from tests.fixtures.jobs import add
+from tests.fixtures.jobs import ended
 from tests.fixtures.rows import digest
 from tests.fixtures.selection import examples
 
@@ -74,14 +73,6 @@ def guessable() -> dict[str, Any]:
     return described
 
 
-async def _ended_job(pool: Pool) -> str:
-    """Add a job, so that there is one; it has ended, so that following it comes to an end."""
-    job = await add(pool, kind="reconcile", acts=False)
-    async with transaction(pool) as held:
-        await cancel_job(held, job_id=job.id, by="ann")
-    return str(job.id)
-
-
 async def _put_cleanup(pool: Pool, number: str) -> None:
     """Policies in force, a plan and a hold of one id, and a source that reported."""
     async with transaction(pool) as held:
@@ -111,7 +102,7 @@ def address(database_url: str) -> Iterator[str]:
     async def serve() -> None:
         pool = await open_pool(database_url, size=6, application="tests")
         await fill(pool)
-        EXISTING["id"] = await _ended_job(pool)
+        EXISTING["id"] = await ended(pool)
         await _put_cleanup(pool, EXISTING["id"])
         app = web.Application()
         add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({TOKEN})))

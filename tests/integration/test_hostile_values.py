@@ -34,6 +34,7 @@ from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from reconciler.resolve.loop import Resolver
 from tests.fixtures import everything, hostile
+from tests.fixtures.jobs import ended
 from tests.fixtures.rows import digest
 from tests.fixtures.tokens import claims, encode, sign, trust_in
 from tests.fixtures.trusting import MeasuredTestServer
@@ -42,7 +43,7 @@ from tests.simulators.state import RegistryState
 
 TOKEN = "token-of-the-hostile-tests"
 AT_ONCE = 16
-KNOWN = {"repository": everything.APP, "tag": "latest", "digest": digest("one")}
+KNOWN = {"repository": everything.APP, "tag": "latest", "digest": digest("one"), "source": "cluster"}
 ACCESS = {
     "msg": "response completed with error",
     "http.response.status": 403,
@@ -95,6 +96,7 @@ async def client(
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     """All that ``indexer serve`` answers, with something of everything behind it."""
     await everything.fill(pool)
+    KNOWN["id"] = await ended(pool)
     # What is there was put under numbers of its own, which the log goes on to give.
     await pool.execute("SELECT setval(pg_get_serial_sequence('audit_staged', 'id'), 1000)")
     spool = Spool(tmp_path / "spool.sqlite3", max_bytes=100_000_000)
@@ -104,7 +106,7 @@ async def client(
     add_endpoint(app, writer=writer, token=TOKEN)
     add_access_endpoint(app, pool=pool, token=TOKEN)
     trust = trust_in(tmp_path)
-    add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({TOKEN}), trust=trust))
+    add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({TOKEN}), trust=trust, connections=2))
     server = MeasuredTestServer(app, host="127.0.0.1")
     await server.start_server()
     async with TestClient(server) as opened:
