@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from indexer.store.pool import Pool
 from reconciler.cleanup.act import Actor, Deleting, LeaseLost, Wanted, Why
 from reconciler.cleanup.observe import find_way
 from reconciler.cleanup.settle import Settler
-from tests.chaos.cleanup import seeds
+from tests.chaos.cleanup import SEEDS, seeds
 from tests.fixtures.acting import Interrupted, Watched, watched
 from tests.fixtures.registries import StartRegistry
 from tools.sample_images import Image, Pusher, PushError, docker_image, oci_image
@@ -29,7 +30,12 @@ SHARE_PUSHED = 0.15
 SHARE_KILLED = 0.01
 TRIES = 5
 
-pytestmark = [pytest.mark.usefixtures("hurry"), pytest.mark.full, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.usefixtures("hurry"),
+    pytest.mark.full,
+    pytest.mark.slow,
+    pytest.mark.skipif(SEEDS not in os.environ, reason="run by hand: python3 dev.py chaos --cleanup"),
+]
 
 
 class Killed(BaseException):

@@ -301,8 +301,7 @@ async def test_restore__what_is_not_there(server: Server) -> None:
     never = await server.deleted("b", done=False)
     other = await server.deleted("a", kind="restore")
     answers = [
-        await server.answer("POST", f"/trash/{wrong}/restore")
-        for wrong in ("x", uuid.uuid4(), never, other)
+        await server.answer("POST", f"/trash/{wrong}/restore") for wrong in ("x", uuid.uuid4(), never, other)
     ]
     token = mint(grant(OTHER, "pull", "push", "delete"))
     answers.append(await server.answer("POST", f"/trash/{number}/restore", token=token))
