@@ -355,9 +355,19 @@ def _approval(row: Any) -> StoredApproval:
 # --- what may be done ------------------------------------------------------------------------------------
 
 
-async def due_verdicts(connection: Connection, *, now: datetime, limit: int = MOST_DUE) -> list[Due]:
+async def due_verdicts(
+    connection: Connection,
+    *,
+    now: datetime,
+    limit: int = MOST_DUE,
+    tags_only: bool = False,
+    without: Iterable[int] = (),
+    repositories: Iterable[str] | None = None,
+) -> list[Due]:
     """Return what may be done now, oldest first: planned long enough ago, by a plan that nothing refuses.
 
+    ``without``: the ids of what is not wanted again; ``repositories``: None, all. What is left out so takes no room
+    within the limit.
     Nothing while programs read different policies. Whoever acts asks again before each request: the registry, and
     ``changed_since``.
     """
@@ -365,7 +375,14 @@ async def due_verdicts(connection: Connection, *, now: datetime, limit: int = MO
     if not allowed:
         return []
     rows = await connection.fetch(
-        SQL["due"], [plan_id for plan_id, _ in allowed], now, [policy for _, policy in allowed], limit
+        SQL["due"],
+        [plan_id for plan_id, _ in allowed],
+        now,
+        [policy for _, policy in allowed],
+        limit,
+        tags_only,
+        list(without),
+        None if repositories is None else list(repositories),
     )
     return [
         Due(**_planned_values(row), plan_id=row["plan_id"], text=row["text"] or row["reason"]) for row in rows

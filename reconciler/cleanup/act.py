@@ -97,10 +97,14 @@ class Why:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A tag to delete; ``digest``: what it must point to (None: whatever it does now)."""
+    """A tag to delete; ``digest``: what it must point to (None: whatever it does now).
+
+    ``reason``: why this tag, where that is not what is said for all.
+    """
 
     tag: TagName
     digest: Digest | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +187,8 @@ class Actor:
                 result.skipped.append(Skipped(tag=each.tag, code="hold.unreadable", text=str(error)))
                 continue
             assert first.digest is not None  # noqa: S101 - the look raised otherwise
-            action = _planned(ActionKind.DELETE, repository, each.tag, first.digest, why, recorded=recorded)
+            of_it = why if each.reason is None else replace(why, reason=each.reason)
+            action = _planned(ActionKind.DELETE, repository, each.tag, first.digest, of_it, recorded=recorded)
             async with transaction(self._pool) as held:
                 if not await self._put_on_record(held, action):
                     skipped = Skipped(

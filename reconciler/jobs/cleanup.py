@@ -8,11 +8,13 @@ on it anew.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from indexer.common.errors import RegistryError
+from indexer.inventory.own_actions import ActionKind
 from indexer.jobs.params import CleanupParams
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.policies.rules import Policy
@@ -28,6 +30,7 @@ from reconciler.cleanup.settle import Settler
 from reconciler.jobs.delete import SETTLE_SECONDS, UNIT
 
 AT_ONCE: Final = 1000
+"""What is due is read so many at a time; those of one repository and policy are deleted together."""
 NEAR_MISSES: Final = frozenset({"pushed_again", "put_back", "skipped.changed"})
 """Somebody pushed the tag while it was to go."""
 
@@ -73,14 +76,14 @@ async def _next_batch(
 ) -> list[Due]:
     """Return tags of one repository and policy that are due and were not tried yet; manifests are left alone."""
     async with connection(context.components.pool) as held:
-        found = await cleanup_plans.due_verdicts(held, now=datetime.now(UTC))
-    tags = [
-        each
-        for each in found
-        if each.tag is not None
-        and each.id not in tried
-        and (repositories is None or each.repository in repositories)
-    ]
+        tags = await cleanup_plans.due_verdicts(
+            held,
+            now=datetime.now(UTC),
+            limit=AT_ONCE,
+            tags_only=True,
+            without=tried,
+            repositories=repositories,
+        )
     return [each for each in tags if (each.repository, each.policy) == (tags[0].repository, tags[0].policy)][
         :BATCH
     ]
@@ -102,26 +105,34 @@ async def _delete(context: JobContext, policy: Policy, due: Sequence[Due], count
     if not await settler.finish_dummies(repository):
         counts.add("under_way", len(due))
         return
-    wanted = [each for each in due if await _still_due(context, each, counts)]
-    if not wanted:
-        return
-    way = await find_way(registry, repository)
-    why = Why(
-        source="policy",
-        actor=policy.id,
-        reason=wanted[0].text,
-        job=context.job.id,
-        kept_for=policy.undo.manifests,
-    )
-    result = Deleting()
-    tags = [Wanted(tag=TagName(each.tag or ""), digest=each.digest) for each in wanted]
+    begun = await _begun_before(context, repository)
+    left = [each for each in due if (each.tag, each.digest) in begun]
+    result = Deleting(begun=[begun[each.tag, each.digest] for each in left])
+    wanted = [each for each in due if each not in left and await _still_due(context, each, counts)]
+    why = Why(source="policy", actor=policy.id, job=context.job.id, kept_for=policy.undo.manifests)
+    tags = [Wanted(tag=TagName(each.tag or ""), digest=each.digest, reason=each.text) for each in wanted]
     try:
-        await Actor(pool, registry, check=context.check).delete_tags(
-            repository, tags, why, way=way, result=result
-        )
+        if tags:
+            way = await find_way(registry, repository)
+            await Actor(pool, registry, check=context.check).delete_tags(
+                repository, tags, why, way=way, result=result
+            )
     finally:
         await settler.until_settled(result.begun, seconds=SETTLE_SECONDS)
-        await _record(context, wanted, result, counts)
+        await _record(context, [*left, *wanted], result, counts)
+
+
+async def _begun_before(
+    context: JobContext, repository: RepositoryName
+) -> dict[tuple[str | None, str], uuid.UUID]:
+    """Return the deletions that a process began for this job and was killed before it recorded what came of them."""
+    async with connection(context.components.pool) as held:
+        actions = await store.of_job(held, job=context.job.id)
+    return {
+        (each.tag, each.digest): each.id
+        for each in actions
+        if each.repository == repository and each.kind is ActionKind.DELETE and each.looked_at is not None
+    }
 
 
 async def _still_due(context: JobContext, due: Due, counts: _Counts) -> bool:

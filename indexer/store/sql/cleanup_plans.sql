@@ -128,7 +128,8 @@ WHERE ended_at IS NULL AND policy <> ALL($1::text[])
 RETURNING id
 
 -- name: due
--- What is open, due at $2, and deleted by plans $1 (policies $3, one for each plan), at most $4, tags first.
+-- What is open, due at $2, and deleted by plans $1 (policies $3, one for each plan), at most $4, the longest due first; where $5
+-- only tags, none of $6 (ids), and of the repositories $7 (null: all).
 SELECT DISTINCT ON (p.due_at, p.tag = '', p.id)
        p.id, p.first_at, p.due_at, r.name AS repository, p.policy, p.tag, p.digest, p.rule, p.reason, v.plan_id,
        v.shown ->> 'text' AS text
@@ -137,6 +138,7 @@ JOIN cleanup_planned AS p ON p.policy = ok.policy AND p.ended_at IS NULL AND p.d
 JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.repository_id = p.repository_id
      AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
 JOIN repository AS r ON r.id = p.repository_id
+WHERE (p.tag <> '' OR NOT $5) AND p.id <> ALL($6::bigint[]) AND ($7::text[] IS NULL OR r.name = ANY($7))
 ORDER BY p.due_at, p.tag = '', p.id, v.plan_id LIMIT $4
 
 -- name: due_counts

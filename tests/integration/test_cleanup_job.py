@@ -1,4 +1,4 @@
-"""Maintenance and blocked windows bind what a policy deletes: nothing is begun, and what is begun is finished."""
+"""The job that deletes what policies planned: what it does and records, resumed too, and what binds it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import pytest
 
 from indexer.jobs.job import JobState
 from indexer.oci.digest import parse_digest
+from indexer.oci.reference import RepositoryName, TagName
 from indexer.policies.cleanup import ENGINE
 from indexer.store import cleanup_plans, maintenance, policies_in_force
 from indexer.store.cleanup_plans import PolicyPart, ShownVerdict, StoredPlan, ToPlan
 from indexer.store.lookups import Lookups
 from indexer.store.operators import Operator
 from indexer.store.pool import Connection, Pool, connection, transaction
+from reconciler.cleanup.act import Actor, Deleting, Wanted, Why
+from reconciler.cleanup.observe import find_way
 from reconciler.components import Components
 from reconciler.jobs import cleanup
 from reconciler.jobs.runner import Runner
@@ -25,7 +28,7 @@ from tests.fixtures.jobs import LASTING, add, find, run_all
 from tests.fixtures.registries import StartRegistry
 from tools.sample_images import oci_image
 
-APP = "team/app"
+APP = RepositoryName("team/app")
 TAGS = ("pr-1", "pr-2", "pr-3")
 ANN = Operator(name="ann", host="here", command="a test")
 ALWAYS = 'blocked: ["daily 00:00-24:00Z"]\n'
@@ -45,8 +48,8 @@ def policies(blocked: str = "") -> bytes:
 """.encode()
 
 
-async def plan(held: Connection, content: bytes, digests: dict[str, str]) -> None:
-    """Put policies in force, and an approved plan under them that deletes these tags."""
+async def plan(held: Connection, content: bytes, digests: dict[str | None, str]) -> None:
+    """Put policies in force, and an approved plan under them that deletes these tags (None: the manifest)."""
     at = datetime.now(UTC)
     await policies_in_force.put_in_force(held, content=content, at=at, by=None)
     file = await policies_in_force.in_force(held)
@@ -114,8 +117,8 @@ def running(world: Watched) -> Runner:
     )
 
 
-async def pushed(world: Watched) -> dict[str, str]:
-    digests = {}
+async def pushed(world: Watched) -> dict[str | None, str]:
+    digests: dict[str | None, str] = {}
     for tag in TAGS:
         image = oci_image(tag)
         await asyncio.to_thread(world.pusher.push, APP, image, tag)
@@ -172,3 +175,72 @@ async def test_blocked__no_run_is_begun(
         waiting = await find(pool, job)
         assert (False, set(TAGS)) == (waiting.state.has_ended, await there(world))
         assert [] == world.client.sent
+
+
+async def test_job__each_tag_has_its_own_reason(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """The record, and so the audit log, says of each tag why that one went."""
+    async with watched(pool, lookups, start_registry, registry_version) as world:
+        async with transaction(pool) as held:
+            await plan(held, policies(), await pushed(world))
+        job = await add(pool, kind="cleanup")
+        assert 1 == await run_all(running(world))
+        assert {"deleted": 3} == (await find(pool, job)).result
+        rows = await pool.fetch("SELECT tag, reason FROM tag_action")
+        assert {tag: f"{tag} is old" for tag in TAGS} == {row["tag"]: row["reason"] for row in rows}
+
+
+async def test_job__manifests_that_wait_keep_no_tag_waiting(
+    pool: Pool,
+    lookups: Lookups,
+    start_registry: StartRegistry,
+    registry_version: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Manifests are not deleted by this job. However many are due before the tags, the tags are deleted."""
+    monkeypatch.setattr(cleanup, "AT_ONCE", 1)
+    async with watched(pool, lookups, start_registry, registry_version) as world:
+        digests = await pushed(world)
+        async with transaction(pool) as held:
+            await plan(held, policies(), {None: oci_image("untagged").digest, **digests})
+            await held.execute("UPDATE cleanup_planned SET due_at = due_at - interval '1 day' WHERE tag = ''")
+        await add(pool, kind="cleanup")
+        assert 1 == await run_all(running(world))
+        assert set() == await there(world)
+        assert {None} == await due(pool), "the manifest still waits"
+
+
+async def test_job__of_some_repositories(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """A job of named repositories leaves the others alone, and does what is due in its own."""
+    async with watched(pool, lookups, start_registry, registry_version) as world:
+        async with transaction(pool) as held:
+            await plan(held, policies(), await pushed(world))
+        for repository, left in (("team/other", set(TAGS)), (APP, set())):
+            await add(pool, kind="cleanup", params={"repositories": [repository]})
+            assert 1 == await run_all(running(world))
+            assert left == await there(world)
+
+
+async def test_job__after_a_kill_what_was_deleted_is_done(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """A process that is killed after its request has not recorded that it was planned: whoever goes on does."""
+    async with watched(pool, lookups, start_registry, registry_version) as world:
+        digests = await pushed(world)
+        async with transaction(pool) as held:
+            await plan(held, policies(), digests)
+        job = await add(pool, kind="cleanup")
+        way = await find_way(world.client, APP)
+        killed = Actor(pool, world.client)
+        await killed.delete_tags(
+            APP, [Wanted(tag=TagName("pr-1"))], Why(source="policy", job=job.id), way=way, result=Deleting()
+        )
+        await world.until_gone("pr-1")
+        await pool.execute("UPDATE tag_action SET lease_until = '-infinity' WHERE holder = $1", killed.holder)
+        assert 1 == await run_all(running(world))
+        assert {"deleted": 3} == (await find(pool, job)).result
+        rows = await pool.fetch("SELECT tag, outcome FROM cleanup_planned")
+        assert dict.fromkeys(TAGS, "done") == {row["tag"]: row["outcome"] for row in rows}
