@@ -205,9 +205,9 @@ async def test_job__manifests_that_wait_keep_no_tag_waiting(
         async with transaction(pool) as held:
             await plan(held, policies(), {None: oci_image("untagged").digest, **digests})
             await held.execute("UPDATE cleanup_planned SET due_at = due_at - interval '1 day' WHERE tag = ''")
-        await add(pool, kind="cleanup")
+        job = await add(pool, kind="cleanup")
         assert 1 == await run_all(running(world))
-        assert set() == await there(world)
+        assert {"deleted": 3} == (await find(pool, job)).result
         assert {None} == await due(pool), "the manifest still waits"
 
 
