@@ -14,10 +14,13 @@ from indexer.api import barrier as module
 from indexer.api.barrier import Barrier
 from indexer.background.housekeeping import NOTICE_RETENTION
 from indexer.background.loop import WakeEvent
+from indexer.ingest.envelope import decode
 from indexer.ingest.worker import IngestWorker
 from indexer.oci.reference import RepositoryName
+from indexer.store import apply as applying
 from indexer.store import inbox, repositories, write_notices
-from indexer.store.write_notices import MOST_PER_ADDRESS, MOST_PER_REPOSITORY, Scope
+from indexer.store.pool import transaction
+from indexer.store.write_notices import MOST_PER_ADDRESS, MOST_PER_REPOSITORY, Comparison, Scope
 from reconciler.verify.requested import RequestedComparer, RequestedVerifier
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event
 from tests.fixtures.rows import digest
@@ -455,6 +458,44 @@ async def test_verification__counts_only_if_no_event_came_meanwhile(pool: Pool, 
         again = await write_notices.list_wanted(held, limit=10)
         await write_notices.finish_wanted(held, verified=again, unknown=())
         assert 0 == (await write_notices.count_open(held, question)).open
+
+
+@pytest.mark.parametrize("kind", ["digest", "names", "compare"])
+async def test_verification__waits_for_a_transaction_that_did_not_find_its_notice(
+    pool: Pool, lookups: Lookups, kind: str
+) -> None:
+    """An event is being applied when the notice comes, so it does not take back what is verified: it is waited for.
+
+    The tag was pushed, and is gone from the registry by now. So it must not come on record after the verification.
+    """
+    state = RegistryState()
+    image = oci_image("kept")
+    state.push(REPOSITORY, image.manifest.data, media_type=image.media_type, tag="kept")
+    verifier, comparer = (
+        loop(pool, lookups, DirectRegistry(state), concurrency=8)
+        for loop in (RequestedVerifier, RequestedComparer)
+    )
+    await apply(pool, lookups, event("push", tag="first", of="image", at=EPOCH, number=1))
+    late = event("push", tag="gone", of="image", at=LATER, number=2)
+    decoded = decode(delivery(late, can_wait=False).body, content_encoding="", received_at=LATER).events
+    await applying.prepare(lookups, decoded)
+    async with pool.acquire() as held:
+        async with transaction(pool) as begun:
+            await applying.apply_events(begun, lookups, decoded, now=LATER)
+            await note(pool, "write-0001", digest("image"), "DELETE")
+            question = await write_notices.begin_question(held, Scope(repository=REPOSITORY, names=True))
+            if kind == "digest":
+                await write_notices.want_verified(held, question)
+            else:
+                comparison = {"names": Comparison.NAMES, "compare": Comparison.ALL}[kind]
+                await write_notices.want_compared(held, question, comparison=comparison)
+            loop = comparer if kind == "compare" else verifier
+            verifying = asyncio.create_task(loop.run_once())
+            await asyncio.sleep(0.3)
+        await verifying
+        left = await write_notices.count_open(held, question, compared=tuple(Comparison))
+    assert 0 == left.open
+    assert "gone" not in await names_of(pool)
 
 
 async def test_question__hastens_what_waits(pool: Pool, barrier: Barrier) -> None:
