@@ -28,9 +28,6 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURN
 -- name: find_job
 SELECT * FROM job WHERE id = $1
 
--- name: lock_job
-SELECT * FROM job WHERE id = $1 FOR UPDATE
-
 -- name: list_unended
 -- Jobs that have not ended, oldest first, at most $1.
 SELECT * FROM job WHERE ended_at IS NULL ORDER BY number LIMIT $1
