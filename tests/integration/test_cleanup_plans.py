@@ -162,6 +162,23 @@ async def test_enforce__the_newest_plan_speaks(pool: Pool) -> None:
         assert ["weak_evidence"] == await refusals(held, hour + WEEK)
 
 
+async def test_due__by_the_verdict_of_its_own_policy(pool: Pool) -> None:
+    """What a policy planned is not due by what another policy of the same plan says of it."""
+    async with transaction(pool) as held:
+        await in_force(held, file("enforce"))
+        await store_plan(held, "one", mode="enforce")
+        await approve(held)
+        later = NOW + WEEK
+        await cleanup_plans.confirm_plan(held, plan_id="p1", at=later, parts=())
+        assert ["one"] == await due(held, later)
+        await held.execute("UPDATE cleanup_verdict SET policy = 'b'")
+        standings = await cleanup_plans.standing(held, now=later)
+        assert ([], (0, 0)) == (
+            await due(held, later),
+            await cleanup_plans.due_counts(held, standings, now=later),
+        )
+
+
 async def test_programs__that_read_different_bytes_stop_everything(pool: Pool) -> None:
     """As long as two running programs read different files, nothing is due; one that ended is not asked."""
     async with transaction(pool) as held:

@@ -135,7 +135,7 @@ SELECT DISTINCT ON (p.due_at, p.tag = '', p.id)
        v.shown ->> 'text' AS text
 FROM unnest($1::text[], $3::text[]) AS ok (plan_id, policy)
 JOIN cleanup_planned AS p ON p.policy = ok.policy AND p.ended_at IS NULL AND p.due_at <= $2
-JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.repository_id = p.repository_id
+JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.policy = p.policy AND v.repository_id = p.repository_id
      AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
 JOIN repository AS r ON r.id = p.repository_id
 WHERE (p.tag <> '' OR NOT $5) AND p.id <> ALL($6::bigint[]) AND ($7::text[] IS NULL OR r.name = ANY($7))
@@ -148,7 +148,7 @@ FROM (
     SELECT DISTINCT p.id, p.tag
     FROM unnest($1::text[], $3::text[]) AS ok (plan_id, policy)
     JOIN cleanup_planned AS p ON p.policy = ok.policy AND p.ended_at IS NULL AND p.due_at <= $2
-    JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.repository_id = p.repository_id
+    JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.policy = p.policy AND v.repository_id = p.repository_id
          AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
     LIMIT $4
 ) AS due
