@@ -253,7 +253,7 @@ async def find_plan(connection: Connection, *, plan_id: str) -> StoredPlan | Non
 
 
 async def newest_under(connection: Connection, *, policies_sha256: str, since: datetime) -> str | None:
-    """Return the newest plan that was made under some bytes since an instant, and not rejected."""
+    """Return the plan that was come to last under some bytes since an instant, and not rejected."""
     found: str | None = await connection.fetchval(
         SQL["newest_under"], bytes.fromhex(policies_sha256), since, ENGINE
     )
@@ -441,11 +441,13 @@ def _standings(
     found = []
     for policy in policies.cleanup:
         own = [(plan, part) for plan in made for part in plan.parts if part.policy == policy.id]
+        stale = bool(own) and now - own[0][0].confirmed_at > CONFIRMED_WITHIN
         if policy.mode is Mode.ENFORCE:
-            own = own[:1]  # the newest speaks for all before it
+            own = own[:1]  # the newest speaks for all before it, rejected or not
+        own = [(plan, part) for plan, part in own if plan.rejected_at is None]
         refusals = {
             plan.id: plans.refusal(policy, plan.of(part), approvals, in_force, now)
-            or ("stale" if now - plan.confirmed_at > CONFIRMED_WITHIN and plan is own[0][0] else None)
+            or ("stale" if stale else None)
             for plan, part in own
         }
         allowed = tuple(plan_id for plan_id, refused in refusals.items() if refused is None)

@@ -162,6 +162,52 @@ async def test_enforce__the_newest_plan_speaks(pool: Pool) -> None:
         assert ["weak_evidence"] == await refusals(held, hour + WEEK)
 
 
+async def test_enforce__the_plan_that_was_come_to_last_speaks(pool: Pool) -> None:
+    """A plan that an evaluation came to again counts as the newest, though another was made in between."""
+    async with transaction(pool) as held:
+        await in_force(held, file("enforce"))
+        brake = (Limit("tags", 9, 1),)
+        await store_plan(held, "one", mode="enforce", at=NOW - WEEK, brake=brake)
+        await store_plan(held, "one", plan_id="p2", mode="enforce")
+        await approve(held, "p2")
+        assert ["one"] == await due(held, NOW)
+        hour = NOW + timedelta(hours=1)
+        plan = await cleanup_plans.find_plan(held, plan_id="p1")
+        assert plan is not None
+        await cleanup_plans.confirm_plan(held, plan_id="p1", at=hour, parts=plan.parts)
+        assert (["blocked.brake"], []) == (await refusals(held, hour), await due(held, hour))
+
+
+async def test_stale__an_approved_plan_whose_successor_is_old(pool: Pool) -> None:
+    """No plan of a policy is carried out when nothing was evaluated for hours, whichever plan was approved."""
+    async with transaction(pool) as held:
+        await in_force(held, file("propose"))
+        await store_plan(held, "one")
+        await approve(held)
+        later = NOW + WEEK
+        await store_plan(held, "one", "two", plan_id="p2", at=later)
+        assert ["one"] == await due(held, later + timedelta(hours=5)), "by the plan before, looked at since"
+        hours = later + timedelta(hours=7)
+        assert (["not_approved"], []) == (await refusals(held, hours), await due(held, hours))
+
+
+async def test_reject__the_newest_plan_of_enforce_stops_those_before_it(pool: Pool) -> None:
+    """Rejecting the plan that speaks for a policy lets no older one speak; the next evaluation does."""
+    async with transaction(pool) as held:
+        await in_force(held, file("enforce"))
+        await store_plan(held, "one", mode="enforce")
+        await approve(held)
+        later = NOW + WEEK
+        await cleanup_plans.confirm_plan(held, plan_id="p1", at=later, parts=())
+        await store_plan(held, "one", "two", plan_id="p2", mode="enforce", at=later)
+        plan = await cleanup_plans.find_plan(held, plan_id="p2")
+        assert plan is not None
+        await cleanup_plans.reject_plan(held, plan=plan, at=later, operator=ANN, reason=None)
+        assert (["no_plan"], []) == (await refusals(held, later), await due(held, later))
+        await store_plan(held, "one", plan_id="p3", mode="enforce", at=later + timedelta(hours=1))
+        assert ["one"] == await due(held, later + timedelta(hours=1))
+
+
 async def test_due__by_the_verdict_of_its_own_policy(pool: Pool) -> None:
     """What a policy planned is not due by what another policy of the same plan says of it."""
     async with transaction(pool) as held:

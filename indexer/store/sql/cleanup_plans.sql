@@ -51,17 +51,17 @@ SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at
 FROM cleanup_plan ORDER BY made_at DESC, id LIMIT $1
 
 -- name: plans_under
--- Plans that were made under bytes $1 since $2 by engine $3 and not rejected, the newest first.
+-- Plans that were made under bytes $1 since $2 by engine $3, rejected ones too, what an evaluation came to last first.
 SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at, rejected_by, rejected_because, asked_by
 FROM cleanup_plan
-WHERE policies_sha256 = $1 AND made_at >= $2 AND engine = $3 AND rejected_at IS NULL
-ORDER BY made_at DESC, id LIMIT 1000
+WHERE policies_sha256 = $1 AND made_at >= $2 AND engine = $3
+ORDER BY confirmed_at DESC, made_at DESC, id LIMIT 1000
 
 -- name: newest_under
--- The newest plan that was made under bytes $1 since $2 by engine $3, and not rejected.
+-- The plan that an evaluation came to last, made under bytes $1 since $2 by engine $3, and not rejected.
 SELECT id FROM cleanup_plan
 WHERE policies_sha256 = $1 AND made_at >= $2 AND engine = $3 AND rejected_at IS NULL
-ORDER BY made_at DESC, id LIMIT 1
+ORDER BY confirmed_at DESC, made_at DESC, id LIMIT 1
 
 -- name: plan_policies
 -- What policies have in plans $1, in the order of the file.
