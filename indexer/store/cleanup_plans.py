@@ -161,6 +161,8 @@ class Standing:
     plans: tuple[str, ...] = field(default=())
     part: PolicyPart | None = None
     """What it has in its plan that counts."""
+    evaluated_at: datetime | None = None
+    """When it was evaluated last; None: never. What was planned before and not since is not due."""
 
 
 async def lock_planning(connection: Connection) -> None:
@@ -371,15 +373,9 @@ async def due_verdicts(
     Nothing while programs read different policies. Whoever acts asks again before each request: the registry, and
     ``changed_since``.
     """
-    allowed = _allowed(await standing(connection, now=now))
-    if not allowed:
-        return []
     rows = await connection.fetch(
         SQL["due"],
-        [plan_id for plan_id, _ in allowed],
-        now,
-        [policy for _, policy in allowed],
-        limit,
+        *_due(await standing(connection, now=now), now, limit),
         tags_only,
         list(without),
         None if repositories is None else list(repositories),
@@ -393,22 +389,21 @@ async def due_counts(
     connection: Connection, standings: Sequence[Standing], *, now: datetime
 ) -> tuple[int, int]:
     """Return how many tags and manifests ``due_verdicts`` returns, by how policies stand."""
-    allowed = _allowed(standings)
-    if not allowed:
-        return 0, 0
-    row = await connection.fetchrow(
-        SQL["due_counts"],
-        [plan_id for plan_id, _ in allowed],
-        now,
-        [policy for _, policy in allowed],
-        MOST_DUE,
-    )
+    row = await connection.fetchrow(SQL["due_counts"], *_due(standings, now, MOST_DUE))
     assert row is not None  # noqa: S101 - an aggregate has a row; tells mypy
     return row["tags"], row["manifests"]
 
 
-def _allowed(standings: Sequence[Standing]) -> list[tuple[str, str]]:
-    return [(plan_id, each.policy) for each in standings for plan_id in each.plans]
+def _due(standings: Sequence[Standing], now: datetime, limit: int) -> tuple[object, ...]:
+    """Return the parameters of the statements ``due`` and ``due_counts``."""
+    allowed = [(plan_id, each) for each in standings for plan_id in each.plans]
+    return (
+        [plan_id for plan_id, _ in allowed],
+        now,
+        [each.policy for _, each in allowed],
+        limit,
+        [each.evaluated_at for _, each in allowed],
+    )
 
 
 async def standing(connection: Connection, *, now: datetime) -> list[Standing]:
@@ -441,7 +436,8 @@ def _standings(
     found = []
     for policy in policies.cleanup:
         own = [(plan, part) for plan in made for part in plan.parts if part.policy == policy.id]
-        stale = bool(own) and now - own[0][0].confirmed_at > CONFIRMED_WITHIN
+        evaluated_at = own[0][0].confirmed_at if own else None
+        stale = evaluated_at is not None and now - evaluated_at > CONFIRMED_WITHIN
         if policy.mode is Mode.ENFORCE:
             own = own[:1]  # the newest speaks for all before it, rejected or not
         own = [(plan, part) for plan, part in own if plan.rejected_at is None]
@@ -469,6 +465,7 @@ def _standings(
                 refusal=None if why is None else str(why),
                 plans=allowed,
                 part=next((part for plan, part in own if plan.id == counts), None),
+                evaluated_at=evaluated_at,
             )
         )
     return found

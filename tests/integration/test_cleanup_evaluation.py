@@ -417,6 +417,38 @@ async def test_holds_and_reports__protect(pool: Pool) -> None:
         assert ("hold", "hold.incomplete") == said(shown)["pr-1"]
 
 
+async def test_due__not_what_the_last_evaluation_holds(pool: Pool) -> None:
+    """What an approved plan deletes stays planned while a later evaluation holds it, and is not done."""
+    async with connection(pool) as held:
+        await two_old_tags(held)
+        content = file("propose") + b"in_use: {sources: [{id: k8s}]}\n"
+        report: dict[str, Any] = {"source": "k8s", "images": [("", d("x"))], "confirm": False}
+        async with held.transaction():
+            await in_use.take_report(held, at=NOW, valid_until=NOW + timedelta(days=8), **report)
+        made, _ = await planned(held, content)
+        async with held.transaction():
+            await cleanup_plans.approve_plan(held, plan=made.plan, at=NOW, operator=ANN, reason=None)
+
+        async def due(at: datetime) -> set[str | None]:
+            standings = await cleanup_plans.standing(held, now=at)
+            found: set[str | None] = {each.tag for each in await cleanup_plans.due_verdicts(held, now=at)}
+            assert (len(found), 0) == await cleanup_plans.due_counts(held, standings, now=at)
+            return found
+
+        after = NOW + timedelta(days=7)
+        await planned(held, content, at=after)
+        assert {"pr-1", "pr-2"} == await due(after)
+        silent = NOW + timedelta(days=9)
+        _, shown = await planned(held, content, at=silent)
+        assert ("hold", "hold.incomplete") == said(shown)["pr-1"]
+        assert 2 == len(await cleanup_plans.open_planned(held, policies=["a"]))
+        assert set() == await due(silent)
+        async with held.transaction():
+            await in_use.take_report(held, at=silent, valid_until=silent + HOUR, **report)
+        await planned(held, content, at=silent + HOUR / 2)
+        assert {"pr-1", "pr-2"} == await due(silent + HOUR / 2)
+
+
 async def test_other_policies__in_force_meanwhile(pool: Pool) -> None:
     """A plan is not stored where other bytes came into force while it was made."""
     async with connection(pool) as held:

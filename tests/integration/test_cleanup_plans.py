@@ -72,11 +72,21 @@ async def store_plan(
         ShownVerdict(**common, tag=name, digest=d(name), shown={"text": f"{name} is old"}) for name in names
     ]
     await cleanup_plans.add_plan(held, plan=plan, content_sha256=b"c", verdicts=verdicts)
-    planned = [
-        ToPlan(repository="team/app", tag=name, digest=d(name), rule="old", reason="delete.old", pending=WEEK)
-        for name in names
-    ]
-    await cleanup_plans.put_planned(held, policy="a", at=at, planned=planned)
+    await cleanup_plans.put_planned(held, policy="a", at=at, planned=[wanted(name) for name in names])
+
+
+async def evaluated_again(held: Connection, plan_id: str, *names: str, at: datetime) -> None:
+    """An evaluation comes to a plan again, which names these tags."""
+    plan = await cleanup_plans.find_plan(held, plan_id=plan_id)
+    assert plan is not None
+    await cleanup_plans.confirm_plan(held, plan_id=plan_id, at=at, parts=plan.parts)
+    await cleanup_plans.put_planned(held, policy="a", at=at, planned=[wanted(name) for name in names])
+
+
+def wanted(name: str) -> ToPlan:
+    return ToPlan(
+        repository="team/app", tag=name, digest=d(name), rule="old", reason="delete.old", pending=WEEK
+    )
 
 
 async def in_force(held: Connection, content: bytes, at: datetime = NOW - WEEK) -> bool:
@@ -104,7 +114,7 @@ async def test_propose__only_what_was_approved_and_only_after_pending(pool: Pool
         assert ["no_plan"] == await refusals(held, NOW)
         await store_plan(held, "one", "two")
         later = NOW + WEEK
-        await cleanup_plans.confirm_plan(held, plan_id="p1", at=later, parts=())
+        await evaluated_again(held, "p1", "one", "two", at=later)
         assert (["not_approved"], []) == (await refusals(held, later), await due(held, later))
         await approve(held)
         assert [] == await due(held, later - timedelta(seconds=1))
@@ -172,9 +182,7 @@ async def test_enforce__the_plan_that_was_come_to_last_speaks(pool: Pool) -> Non
         await approve(held, "p2")
         assert ["one"] == await due(held, NOW)
         hour = NOW + timedelta(hours=1)
-        plan = await cleanup_plans.find_plan(held, plan_id="p1")
-        assert plan is not None
-        await cleanup_plans.confirm_plan(held, plan_id="p1", at=hour, parts=plan.parts)
+        await evaluated_again(held, "p1", "one", at=hour)
         assert (["blocked.brake"], []) == (await refusals(held, hour), await due(held, hour))
 
 
@@ -198,7 +206,7 @@ async def test_reject__the_newest_plan_of_enforce_stops_those_before_it(pool: Po
         await store_plan(held, "one", mode="enforce")
         await approve(held)
         later = NOW + WEEK
-        await cleanup_plans.confirm_plan(held, plan_id="p1", at=later, parts=())
+        await evaluated_again(held, "p1", "one", at=later)
         await store_plan(held, "one", "two", plan_id="p2", mode="enforce", at=later)
         plan = await cleanup_plans.find_plan(held, plan_id="p2")
         assert plan is not None
@@ -215,7 +223,7 @@ async def test_due__by_the_verdict_of_its_own_policy(pool: Pool) -> None:
         await store_plan(held, "one", mode="enforce")
         await approve(held)
         later = NOW + WEEK
-        await cleanup_plans.confirm_plan(held, plan_id="p1", at=later, parts=())
+        await evaluated_again(held, "p1", "one", at=later)
         assert ["one"] == await due(held, later)
         await held.execute("UPDATE cleanup_verdict SET policy = 'b'")
         standings = await cleanup_plans.standing(held, now=later)
@@ -236,7 +244,7 @@ async def test_programs__that_read_different_bytes_stop_everything(pool: Pool) -
             await policies_in_force.note_reading(
                 held, process=process, at=NOW, file=None, sha256=read, error=None
             )
-        await cleanup_plans.confirm_plan(held, plan_id="p1", at=NOW, parts=())
+        await evaluated_again(held, "p1", "one", at=NOW)
         assert (["policies_differ"], []) == (await refusals(held, NOW), await due(held, NOW))
         found = await policies_in_force.readings(held, now=NOW)
         file_in_force = await policies_in_force.in_force(held)

@@ -128,26 +128,29 @@ WHERE ended_at IS NULL AND policy <> ALL($1::text[])
 RETURNING id
 
 -- name: due
--- What is open, due at $2, and deleted by plans $1 (policies $3, one for each plan), at most $4, the longest due first; where $5
--- only tags, none of $6 (ids), and of the repositories $7 (null: all).
+-- What is open, due at $2, and deleted by plans $1 (of each: policy $3, and when it was evaluated last $5, which must
+-- have come to the same), at most $4, the longest due first; where $6 only tags, none of $7 (ids), and of the
+-- repositories $8 (null: all).
 SELECT DISTINCT ON (p.due_at, p.tag = '', p.id)
        p.id, p.first_at, p.due_at, r.name AS repository, p.policy, p.tag, p.digest, p.rule, p.reason, v.plan_id,
        v.shown ->> 'text' AS text
-FROM unnest($1::text[], $3::text[]) AS ok (plan_id, policy)
+FROM unnest($1::text[], $3::text[], $5::timestamptz[]) AS ok (plan_id, policy, evaluated_at)
 JOIN cleanup_planned AS p ON p.policy = ok.policy AND p.ended_at IS NULL AND p.due_at <= $2
+     AND p.named_at >= ok.evaluated_at
 JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.policy = p.policy AND v.repository_id = p.repository_id
      AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
 JOIN repository AS r ON r.id = p.repository_id
-WHERE (p.tag <> '' OR NOT $5) AND p.id <> ALL($6::bigint[]) AND ($7::text[] IS NULL OR r.name = ANY($7))
+WHERE (p.tag <> '' OR NOT $6) AND p.id <> ALL($7::bigint[]) AND ($8::text[] IS NULL OR r.name = ANY($8))
 ORDER BY p.due_at, p.tag = '', p.id, v.plan_id LIMIT $4
 
 -- name: due_counts
--- How many tags and manifests are open, due at $2, and deleted by plans $1 (policies $3, one for each plan), at most $4.
+-- How many tags and manifests statement due has at most $4 of; with its first five parameters.
 SELECT count(*) FILTER (WHERE tag <> '') AS tags, count(*) FILTER (WHERE tag = '') AS manifests
 FROM (
     SELECT DISTINCT p.id, p.tag
-    FROM unnest($1::text[], $3::text[]) AS ok (plan_id, policy)
+    FROM unnest($1::text[], $3::text[], $5::timestamptz[]) AS ok (plan_id, policy, evaluated_at)
     JOIN cleanup_planned AS p ON p.policy = ok.policy AND p.ended_at IS NULL AND p.due_at <= $2
+         AND p.named_at >= ok.evaluated_at
     JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.policy = p.policy AND v.repository_id = p.repository_id
          AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
     LIMIT $4
