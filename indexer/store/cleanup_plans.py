@@ -20,6 +20,7 @@ from indexer.policies.cleanup import ENGINE
 from indexer.policies.limits import Limit
 from indexer.policies.rules import Mode, Policies
 from indexer.store import policies_in_force
+from indexer.store.cleanup_facts import APPLIED_WITHIN
 from indexer.store.operators import Operator, record_action
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -479,12 +480,14 @@ async def changed_since(connection: Connection, *, due: Planned, since: datetime
     """Return what our record says against doing something now, in a sentence; None: nothing.
 
     ``since``: when it was evaluated last. It was pulled, checked or pushed since, the tag points elsewhere, somebody
-    put it on hold, or a source reported it as in use.
+    put it on hold, or a source reported it as in use. A pull counts from shortly before on: its event, or the hold,
+    may not have been on record yet.
     """
     from indexer.store import holds, in_use  # noqa: PLC0415 - they are asked at the end only
 
     packed = digest_to_bytes(due.digest)
-    if await connection.fetchval(SQL["used_since"], due.repository, packed, since, due.tag or ""):
+    known = since - APPLIED_WITHIN
+    if await connection.fetchval(SQL["used_since"], due.repository, packed, since, due.tag or "", known):
         return "it was pulled, checked or pushed since it was planned"
     if due.tag is not None:
         points_to = await connection.fetchval(SQL["tag_points_to"], due.repository, due.tag)
@@ -493,7 +496,7 @@ async def changed_since(connection: Connection, *, due: Planned, since: datetime
     elif await connection.fetchval(SQL["has_tags"], due.repository, packed):
         return "a tag points to it"
     if await holds.holds_any(
-        connection, repository=due.repository, tag=due.tag, digest=due.digest, since=since
+        connection, repository=due.repository, tag=due.tag, digest=due.digest, since=known
     ):
         return "it was put on hold since it was planned"
     if await in_use.names(connection, repository=due.repository, tag=due.tag, digest=due.digest):

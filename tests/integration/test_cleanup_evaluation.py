@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -447,6 +448,66 @@ async def test_due__not_what_the_last_evaluation_holds(pool: Pool) -> None:
             await in_use.take_report(held, at=silent, valid_until=silent + HOUR, **report)
         await planned(held, content, at=silent + HOUR / 2)
         assert {"pr-1", "pr-2"} == await due(silent + HOUR / 2)
+
+
+async def test_changed_since__says_what_speaks_against_it(pool: Pool) -> None:
+    """A use, a push, a move, a hold and a report speak against doing what was due; what an evaluation knew does not."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        await planned(held, file("propose"))
+        (due, _) = await cleanup_plans.open_planned(held, policies=["a"])
+        assert "pr-1" == due.tag
+        app, one = rows.repositories["team/app"], rows.manifests["one"]
+        soon = NOW + timedelta(seconds=1)
+        late = NOW - timedelta(seconds=30)  # perhaps applied after the evaluation
+        before = NOW - timedelta(minutes=2)
+
+        async def said_after(statement: str, *values: Any, each: cleanup_plans.Planned = due) -> str:
+            rolled_back = held.transaction()
+            await rolled_back.start()
+            await held.execute(statement, *values)
+            found = await cleanup_plans.changed_since(held, due=each, since=NOW)
+            await rolled_back.rollback()
+            return found or ""
+
+        of_manifest = "UPDATE repository_manifest SET {} = $1 WHERE manifest_id = $2"
+        used = [(of_manifest.format(column), one) for column in ("last_pulled_at", "last_checked_at")]
+        used += [
+            ("INSERT INTO tag_pull VALUES ($1, 1, $2, 'pr-1')", app),
+            ("INSERT INTO tag_check VALUES ($1, $2, 'pr-1')", app),
+        ]
+        for statement, number in used:
+            assert "pulled, checked or pushed" in await said_after(statement, soon, number)
+            assert "pulled, checked or pushed" in await said_after(statement, late, number)
+            assert "" == await said_after(statement, before, number)
+        pushed = of_manifest.format("pushed_at")
+        assert "pushed" in await said_after(pushed, soon, one)
+        assert "" == await said_after(pushed, late, one), "a push changes the tag, which is looked at"
+        assert "something else" in await said_after(
+            "UPDATE tag SET manifest_id = $1 WHERE name = 'pr-1'", rows.manifests["two"]
+        )
+        assert "or is gone" in await said_after("DELETE FROM tag WHERE name = 'pr-1'")
+        hold = (
+            "INSERT INTO cleanup_hold (created_at, id, owner, reason, repository, tag, digest, created_by)"
+            " VALUES ($1, 'h', 'ann', '', $2, $3, $4, 'ann')"
+        )
+        for target in (("team/app", None, None), ("team/app", "pr-1", None), (None, None, d("one"))):
+            assert "on hold" in await said_after(hold, soon, *target)
+            assert "on hold" in await said_after(hold, late, *target)
+        for other in (("team/api", None, None), ("team/app", "pr-2", None), ("team/app", None, d("two"))):
+            assert "" == await said_after(hold, soon, *other)
+        await held.execute(
+            "INSERT INTO in_use_source (source, reported_at, counted_at, valid_until, images)"
+            " VALUES ('k8s', $1, $1, $1, 1)",
+            NOW,
+        )
+        image = "INSERT INTO in_use_image VALUES (false, 'k8s', $1, $2)"
+        assert "in use" in await said_after(image, "", d("one"))
+        assert "in use" in await said_after(image, "team/app", "pr-1")
+        assert "" == await said_after(image, "team/app", "pr-2")
+        manifest = replace(due, tag=None)
+        assert "a tag points to it" in await said_after("SELECT", each=manifest)
+        assert "" == await said_after("DELETE FROM tag WHERE name = 'pr-1'", each=manifest)
 
 
 async def test_other_policies__in_force_meanwhile(pool: Pool) -> None:

@@ -373,12 +373,3 @@ async def test_in_use__a_set_is_replaced_unless_it_shrinks_by_more_than_half(poo
         assert (1, None, 1) == (confirmed.images, confirmed.suspected_at, await protected())
         assert await in_use.names(held, repository="x/y", tag=None, digest=d("200"))
         assert not await in_use.names(held, repository="x/y", tag=None, digest=d("0"))
-
-
-async def test_changed_since__says_what_speaks_against_it(pool: Pool) -> None:
-    """A tag that is gone, a hold, and a report speak against doing what was due."""
-    async with transaction(pool) as held:
-        await in_force(held, file("propose"))
-        await store_plan(held, "one")
-        (planned,) = await cleanup_plans.open_planned(held, policies=["a"])
-        assert "or is gone" in (await cleanup_plans.changed_since(held, due=planned, since=NOW) or "")

@@ -193,18 +193,18 @@ FROM cleanup_plan AS p LEFT JOIN (SELECT DISTINCT plan_id FROM cleanup_approval)
 SELECT outcome, count(*) AS number FROM cleanup_planned WHERE ended_at IS NOT NULL GROUP BY outcome
 
 -- name: used_since
--- Whether repository $1 saw manifest $2 pulled, checked or pushed since $3, or tag $4 ('': none) pulled or checked.
+-- Whether repository $1 saw manifest $2 pushed since $3, or it or its tag $4 ('': none) pulled or checked since $5.
 SELECT EXISTS (
     SELECT FROM repository AS r
     JOIN manifest AS m ON m.digest = $2
     JOIN repository_manifest AS h ON h.repository_id = r.id AND h.manifest_id = m.id
-    WHERE r.name = $1 AND (h.last_pulled_at > $3 OR h.last_checked_at > $3 OR h.pushed_at > $3)
+    WHERE r.name = $1 AND (h.last_pulled_at > $5 OR h.last_checked_at > $5 OR h.pushed_at > $3)
 ) OR EXISTS (
     SELECT FROM repository AS r JOIN tag_pull AS t ON t.repository_id = r.id
-    WHERE r.name = $1 AND t.name = $4 AND t.last_pulled_at > $3
+    WHERE r.name = $1 AND t.name = $4 AND t.last_pulled_at > $5
 ) OR EXISTS (
     SELECT FROM repository AS r JOIN tag_check AS t ON t.repository_id = r.id
-    WHERE r.name = $1 AND t.name = $4 AND t.last_checked_at > $3
+    WHERE r.name = $1 AND t.name = $4 AND t.last_checked_at > $5
 )
 
 -- name: tag_points_to
