@@ -216,6 +216,23 @@ async def test_reject__the_newest_plan_of_enforce_stops_those_before_it(pool: Po
         assert ["one"] == await due(held, later + timedelta(hours=1))
 
 
+async def test_due__tags_come_before_manifests(pool: Pool) -> None:
+    """However many manifests wait to be unlinked, tags are among what is asked for."""
+    async with transaction(pool) as held:
+        await in_force(held, file("propose"))
+        await store_plan(held, "one", "two")
+        await approve(held)
+        later = NOW + WEEK
+        await held.execute("UPDATE cleanup_verdict SET tag = NULL WHERE tag = 'one'")
+        await held.execute("UPDATE cleanup_planned SET tag = '', due_at = first_at WHERE tag = 'one'")
+        (first,) = await cleanup_plans.due_verdicts(held, now=NOW, limit=1)
+        assert first.tag is None
+        await held.execute("UPDATE cleanup_plan SET confirmed_at = $1", later)
+        await held.execute("UPDATE cleanup_planned SET named_at = $1", later)
+        (first,) = await cleanup_plans.due_verdicts(held, now=later, limit=1)
+        assert "two" == first.tag
+
+
 async def test_due__by_the_verdict_of_its_own_policy(pool: Pool) -> None:
     """What a policy planned is not due by what another policy of the same plan says of it."""
     async with transaction(pool) as held:
