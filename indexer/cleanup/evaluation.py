@@ -105,8 +105,9 @@ async def evaluate_policy(
 
     ``progress`` is called with the number of repositories that are done.
     """
-    judging = _Judging(policy, policies, world, take)
     wanted = cleanup_facts.wanted_by(policy, in_use=bool(world.snapshot.in_use), now=world.now)
+    snapshot = replace(world.snapshot, coverage=world.known.coverage_for(wanted))
+    judging = _Judging(policy, policies, replace(world, snapshot=snapshot), take)
     done = 0
     with no_collector():
         for batch in _batches(rows):

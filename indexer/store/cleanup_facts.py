@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -48,11 +48,22 @@ class RepositoryRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What holds for the whole registry. ``position``: of the log. ``suspected_at``: events may be lost before it."""
+    """What holds for the whole registry. ``position``: of the log. ``suspected_at``: events may be lost before it.
+
+    ``dropped_until``: nobody knows who pulled before it, as its entries have left the log; None: none have.
+    """
 
     coverage: Coverage
     position: int
     suspected_at: datetime | None
+    dropped_until: datetime | None = None
+
+    def coverage_for(self, wanted: Wanted) -> Coverage:
+        """Return the coverage for a policy: for one that asks who pulled, pulls that left the log are missed."""
+        if wanted.pulls_since is None or self.dropped_until is None:
+            return self.coverage
+        gap = Gap(LONG_AGO, self.dropped_until, "the log does not have who pulled before")
+        return replace(self.coverage, gaps=[*self.coverage.gaps, gap])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +133,7 @@ async def known(connection: Connection, *, now: datetime) -> Known:
         ),
         position=row["position"],
         suspected_at=row["suspected_at"],
+        dropped_until=row["dropped_until"],
     )
 
 

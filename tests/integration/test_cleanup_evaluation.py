@@ -185,6 +185,27 @@ async def test_pulls__by_whom_only_where_a_policy_asks(pool: Pool) -> None:
         assert Pull(d("a"), ago(1), 7) in found, "nobody knows by whom"
 
 
+async def test_pulls__that_left_the_log_may_have_been_anybodys(pool: Pool) -> None:
+    """A policy that ignores somebody deletes nothing as unused since before the log begins, others do."""
+    async with connection(pool) as held:
+        await two_old_tags(held)
+        rules = 'delete: [{id: old, tags: {glob: ["pr-*"]}, not_pulled: {for: 30d}}]'
+        ignoring = file("preview", f"use: {{ignore: {{actors: [trivy]}}}}\n    {rules}")
+        _, shown = await planned(held, ignoring)
+        assert ("delete", "delete.old") == said(shown)["pr-1"]
+        await held.execute(
+            "INSERT INTO audit_part (first_position, last_position, opened_at, closed_at, dropped_at)"
+            " VALUES (0, 0, $1, $2, $3)",
+            ago(90),
+            ago(20),
+            ago(1),
+        )
+        _, shown = await planned(held, ignoring, at=NOW + HOUR)
+        assert ("keep", "keep.unknown_coverage") == said(shown)["pr-1"]
+        _, shown = await planned(held, file("preview", rules))
+        assert ("delete", "delete.old") == said(shown)["pr-1"]
+
+
 async def test_coverage__knows_its_first_day_and_its_gaps(pool: Pool) -> None:
     """Pulls are known since the registry announced one; losses, a receiver that is away and a full inbox are gaps."""
     async with connection(pool) as held:

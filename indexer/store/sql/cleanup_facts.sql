@@ -101,12 +101,13 @@ WHERE p.repository_id = ANY($1::integer[]) AND p.outcome = 'done' AND p.tag <> '
 ORDER BY p.repository_id, p.digest, p.ended_at DESC
 
 -- name: coverage
--- Since when pulls are announced (null: they are not), and when events were first received.
+-- Since when pulls are announced (null: they are not), when events were first received, and until when the log was dropped.
 SELECT (SELECT changed_at FROM registry_trait WHERE trait = 'announces_pulls' AND holds) AS announced_since,
        (SELECT min(first_seen_at) FROM registry_instance WHERE events > 0) AS first_event_at,
        (SELECT max(heartbeat_at) FROM receiver_session) AS receiver_at,
        (SELECT min(received_at) FROM inbox WHERE done_at IS NULL) AS waiting_since,
        (SELECT max(to_at) FROM loss_interval WHERE needs_reconcile) AS suspected_at,
+       (SELECT max(closed_at) FROM audit_part WHERE dropped_at IS NOT NULL) AS dropped_until,
        (SELECT position FROM audit_log_head) AS position
 
 -- name: gaps
