@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from indexer.inventory.changes import AuditAction
-from indexer.oci.digest import Digest, digest_of
+from indexer.oci.digest import Digest, digest_of, digest_to_bytes
 from indexer.oci.reference import RepositoryName
 from indexer.policies.cleanup import ENGINE
 from indexer.policies.limits import Limit
@@ -214,6 +214,48 @@ async def test_reject__the_newest_plan_of_enforce_stops_those_before_it(pool: Po
         assert (["no_plan"], []) == (await refusals(held, later), await due(held, later))
         await store_plan(held, "one", plan_id="p3", mode="enforce", at=later + timedelta(hours=1))
         assert ["one"] == await due(held, later + timedelta(hours=1))
+
+
+async def test_due__only_what_the_approved_plan_itself_deletes(pool: Pool) -> None:
+    """An approval covers the digests that its plan deletes: not what it held, nor what a tag points to by now."""
+    async with transaction(pool) as held:
+        await in_force(held, file("propose"))
+        await store_plan(held, "one", "two", "three", at=NOW - WEEK)
+        await held.execute("UPDATE cleanup_verdict SET decision = 'hold' WHERE tag = 'two'")
+        moved = digest_to_bytes(d("moved"))
+        await held.execute("UPDATE cleanup_planned SET digest = $1 WHERE tag = 'three'", moved)
+        await approve(held)
+        await evaluated_again(held, "p1", "one", "two", at=NOW)
+        await held.execute("UPDATE cleanup_planned SET named_at = $1", NOW)
+        standings = await cleanup_plans.standing(held, now=NOW)
+        assert (["one"], (1, 0)) == (
+            await due(held, NOW),
+            await cleanup_plans.due_counts(held, standings, now=NOW),
+        )
+
+
+async def test_reject__ends_what_its_approval_allowed(pool: Pool) -> None:
+    """The approval of a plan that is rejected lets no other plan of enforce act."""
+    async with transaction(pool) as held:
+        await in_force(held, file("enforce"))
+        await store_plan(held, "one", mode="enforce")
+        await approve(held)
+        plan = await cleanup_plans.find_plan(held, plan_id="p1")
+        assert plan is not None
+        await cleanup_plans.reject_plan(held, plan=plan, at=NOW, operator=ANN, reason=None)
+        await store_plan(held, "one", plan_id="p2", mode="enforce", at=NOW + WEEK)
+        assert ["not_approved"] == await refusals(held, NOW + WEEK)
+
+
+async def test_planned__by_another_policy_waits_anew(pool: Pool) -> None:
+    """What another policy takes over is planned since that, and waits for its pending period."""
+    async with transaction(pool) as held:
+        await in_force(held, file("propose"))
+        await store_plan(held, "one")
+        day = NOW + timedelta(days=1)
+        await cleanup_plans.put_planned(held, policy="b", at=day, planned=[wanted("one")])
+        (planned,) = await cleanup_plans.open_planned(held, policies=["a", "b"])
+        assert ("b", day, day + WEEK) == (planned.policy, planned.first_at, planned.due_at)
 
 
 async def test_due__tags_come_before_manifests(pool: Pool) -> None:
