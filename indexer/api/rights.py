@@ -76,7 +76,8 @@ def visible_repositories(principal: Principal) -> frozenset[str] | None:
     """Return the repositories whose jobs a caller sees; None: all jobs."""
     if principal.repositories is None:
         return None
-    return frozenset(name for kind, name in principal.grants if kind == "repository") | principal.repositories
+    named = (name for kind, name in principal.grants if kind == "repository")
+    return frozenset(name for name in named if knows_of(principal, name)) | principal.repositories
 
 
 def knows_of(principal: Principal, name: str) -> bool:

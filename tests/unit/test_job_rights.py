@@ -36,7 +36,8 @@ RESTORING = Kind(
 def token(**granted: str) -> Principal:
     """A registry token that grants these comma lists of actions on team/<name>."""
     grants = {
-        ("repository", f"team/{name}"): frozenset(actions.split(",")) for name, actions in granted.items()
+        ("repository", f"team/{name}"): frozenset(filter(None, actions.split(",")))
+        for name, actions in granted.items()
     }
     pulls = frozenset(name for (_, name), actions in grants.items() if actions & {"pull", "*"})
     return Principal(name="robot", repositories=pulls, grants=grants)
@@ -69,6 +70,7 @@ OPERATOR_ONLY = (403, "operator_token_needed")
         (token(a="*"), RECONCILE, None, OPERATOR_ONLY),
         (token(a="*"), RECONCILE, [A], OPERATOR_ONLY),
         (token(b="*"), RECONCILE, [A], MISSING),
+        (token(a=""), DELETING, [A], MISSING),  # as token servers name what they refuse
     ],
 )
 def test_ask__table(
@@ -154,6 +156,8 @@ def job(*repositories: RepositoryName, kind: str = "deleting", bounds: dict[str,
         (token(a="delete"), job(), False, False),
         (token(a="delete"), job(A, kind="of-the-future"), True, False),
         (token(a="*"), job(A, kind="reconcile"), True, False),
+        (token(a=""), job(A), False, False),
+        (token(a="", b="delete"), job(A, B), False, False),
     ],
 )
 def test_see_and_cancel__table(
