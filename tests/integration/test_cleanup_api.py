@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from reconciler.commands.status_view import picture_json, picture_lines, read_vi
 from reconciler.doctor.observe import observe_cleanup
 from reconciler.doctor.policies import judge_policies
 from tests.fixtures.cleanup_rows import Rows, d
+from tests.fixtures.tokens import grant, mint, trust_in
 
 READS, ANN, SOURCE = "reads-of-the-tests", "ann-of-the-tests", "cluster-of-the-tests"
 FILE = b"""version: 1
@@ -58,7 +60,7 @@ class Server:
 
 
 @pytest_asyncio.fixture
-async def server(migrated_url: str) -> AsyncIterator[Server]:
+async def server(migrated_url: str, tmp_path: Path) -> AsyncIterator[Server]:
     """The API over a repository with two old tags and one that stays, with policies in force."""
     pool = await open_pool(migrated_url, size=8, application="tests")
     async with connection(pool) as held:
@@ -72,7 +74,8 @@ async def server(migrated_url: str) -> AsyncIterator[Server]:
         await policies_in_force.put_in_force(held, content=FILE, at=ago(1), by=None)
     app = web.Application(client_max_size=1024 * 1024)
     tokens: dict[str, Any] = {"operator_tokens": (("ann", ANN),), "in_use_tokens": (("cluster", SOURCE),)}
-    add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({READS}), **tokens))
+    trust = trust_in(tmp_path)
+    add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({READS}), trust=trust, **tokens))
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield Server(client, pool)
     await pool.close()
@@ -99,6 +102,29 @@ async def test_preview__is_the_plan_and_keeps_nothing(server: Server) -> None:
     assert 5 == len((await server.ask("GET", "/cleanup/plan?repository=team/app&policy=a"))["verdicts"])
     assert "unknown_policy" == (await server.ask("GET", "/cleanup/plan?policy=b", status=400))["code"]
     assert [] == (await server.ask("GET", "/cleanup/plans"))["items"]
+
+
+async def test_preview__shows_a_token_of_one_repository_nothing_of_others(server: Server) -> None:
+    """A policy with a budget weighs them all: its verdicts on that repository are shown, what it comes to is not."""
+    text = FILE.replace(b'tags: {glob: ["pr-*"]}', b'tags: {semver: "*"}')
+    text = text.replace(
+        b"    brake:",
+        b"    budget: {bytes: 1KiB, of: referenced, take: least_recently_used, only: matched_by_delete}\n    brake:",
+    )
+    async with transaction(server.pool) as held:
+        rows = Rows(held)
+        await rows.tag("1.2-secret", "hidden", ago(40), repository="team/other")
+        await policies_in_force.put_in_force(held, content=text, at=ago(1), by=None)
+    path = "/cleanup/plan?repository=team/app,team/other"
+    every = await server.ask("GET", path)
+    assert {"team/app", "team/other"} == {each["repository"] for each in every["verdicts"]}
+    assert "1.2-secret" in every["policies"][0]["notes"][-1]
+
+    mine = await server.ask("GET", path, token=mint(grant("team/app", "pull")))
+    own = [each for each in every["verdicts"] if each["repository"] == "team/app"]
+    assert [each["tag"] for each in own] == [each["tag"] for each in mine["verdicts"]]
+    assert ([], 0) == (mine["policies"], mine["summary"]["keep"])
+    assert "secret" not in str(mine)
 
 
 async def test_plans__are_approved_by_operators_only(server: Server) -> None:

@@ -167,8 +167,11 @@ class PreviewShown(Shown):
     policies_sha256: str
     verdicts: list[VerdictShown]
     next: int | None = Field(description="Value of `after` for what follows; null: nothing does.")
-    policies: list[OutcomeShown]
-    summary: Summary
+    policies: list[OutcomeShown] = Field(
+        description="Without policies that have a budget, if the token may not read everything: they are evaluated "
+        "over all of their repositories."
+    )
+    summary: Summary = Field(description="Of these policies together.")
 
 
 class PlanQuery(Query):
@@ -254,6 +257,9 @@ async def preview_cleanup(call: ApiCall[PlanQuery]) -> Document:
             limit=query.limit,
         )
         newest = await cleanup_plans.newest_under(held, policies_sha256=file.sha256, since=file.since)
+    # With a budget it is evaluated over all of its repositories, and what it comes to names tags of any.
+    limited = call.principal.repositories is not None
+    outcomes = [each for each in found.outcomes if not limited or each.policy.budget is None]
     more = query.after + len(found.verdicts) < found.number
     return Document(
         body={
@@ -262,8 +268,8 @@ async def preview_cleanup(call: ApiCall[PlanQuery]) -> Document:
             "policies_sha256": file.sha256,
             "verdicts": found.verdicts,
             "next": query.after + len(found.verdicts) if more else None,
-            "policies": [outcome_json(outcome) for outcome in found.outcomes],
-            "summary": summary_json(found.outcomes),
+            "policies": [outcome_json(outcome) for outcome in outcomes],
+            "summary": summary_json(outcomes),
         }
     )
 
