@@ -127,6 +127,17 @@ async def test_preview__shows_a_token_of_one_repository_nothing_of_others(server
     assert "secret" not in str(mine)
 
 
+async def test_who__a_token_of_one_repository_sees_nothing_of_the_whole_registry(server: Server) -> None:
+    """403 for policies, plans, holds and what is in use, whether or not there is such a one."""
+    paths = [
+        "/cleanup/policies", "/cleanup/plan", "/cleanup/plans", "/cleanup/plans/x", "/cleanup/plans/x/verdicts",
+        "/holds", "/holds/x", "/in-use", "/in-use/cluster",
+    ]  # fmt: skip
+    for path in paths:
+        found = await server.ask("GET", path, token=mint(grant("team/app", "*")), status=403)
+        assert "not_granted" == found["code"], path
+
+
 async def test_plans__are_approved_by_operators_only(server: Server) -> None:
     """A plan on record is shown with its verdicts; approving it takes an operator token, and is in the log."""
     async with connection(server.pool) as held:
