@@ -16,7 +16,7 @@ from indexer.api.parameters import DigestText, Flag, Query, Text, Texts, Time
 from indexer.api.paths import TAG
 from indexer.api.problems import not_found
 from indexer.api.responses import Changed, Items
-from indexer.api.rights import knows_of, require_acting, require_kind
+from indexer.api.rights import knows_of, require_acting
 from indexer.api.v1.jobs import KEY, JobShown, ask_for
 from indexer.common.rfc3339 import format_time
 from indexer.inventory.own_actions import ActionKind, TagAction
@@ -164,7 +164,6 @@ async def restore_deletion(call: ApiCall[RestoreQuery]) -> Changed:
     """
     require_acting(call.principal, acting_is_on=call.acting_is_on)
     deletion = await _deletion(call)
-    require_kind(call.principal, RESTORE, [deletion.repository])
     params = RestoreParams(
         tags=[f"{deletion.repository}:{deletion.tag}"], deletion=deletion.id, force=call.query.force
     )
