@@ -136,6 +136,7 @@ async def test_success__is_not_counted(there: Place) -> None:
     [
         (web.Response(status=500), "realm_unavailable"),
         (web.Response(status=302, headers={"Location": "http://127.0.0.1:1/steal"}), "realm_unavailable"),
+        (web.Response(status=302, headers={"Location": "/jwt/auth?again"}), "realm_unavailable"),
         (web.Response(text="<html>"), "realm_unavailable"),
         (web.json_response({"token": 5}), "realm_unavailable"),
         (web.json_response([]), "realm_unavailable"),
@@ -147,6 +148,17 @@ async def test_realm__that_is_away_or_answers_nonsense(there: Place, answer: web
     there.realm.answer = answer
     assert await there.refused(ASKED) == (503, code)
     assert len(there.realm.asked) == 1
+
+
+async def test_realm__is_asked_without_a_proxy_of_the_environment(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The password passes no proxy, and no cache keeps the answer."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    async with place(database_url, tmp_path) as there:
+        response = await there.post(ASKED)
+        assert (response.status, response.headers["Cache-Control"]) == (200, "no-store")
 
 
 async def test_realm__that_issues_for_another_service(there: Place) -> None:
