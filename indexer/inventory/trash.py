@@ -38,10 +38,14 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restorable:
-    """Whether a deletion can be undone: ``until`` when if it can, else why not (``because``)."""
+    """Whether a deletion can be undone: ``until`` when if it can, else why not (``because``).
+
+    ``by_force``: it could be with force, and where the tag points by now is lost then.
+    """
 
     until: datetime | None = None
     because: str | None = None
+    by_force: bool = False
 
     def show(self) -> dict[str, Any]:
         """Return it as the API shows it."""
@@ -49,27 +53,30 @@ class Restorable:
             "possible": self.because is None,
             "until": format_time(self.until),
             "because": self.because,
+            "by_force": self.by_force,
         }
 
 
 def restorable(deleted: Deleted, *, now: datetime) -> Restorable:
     """Return whether a deletion can be undone. What nothing can change is named first."""
     because = _because(deleted, now)
-    return Restorable(until=deleted.kept_until) if because is None else Restorable(because=because)
+    if because is not None:
+        return Restorable(because=because)
+    if deleted.is_there:
+        where = "is there again" if deleted.now_at is None else f"points to {deleted.now_at} by now"
+        because = f"the tag {where}: restoring takes force, and what it points to is lost then"
+        return Restorable(because=because, by_force=True)
+    return Restorable(until=deleted.kept_until)
 
 
 def _because(deleted: Deleted, now: datetime) -> str | None:
+    """Return why it cannot be undone, even with force."""
     if deleted.is_there and deleted.now_at == deleted.digest:
         return _there_again(deleted)
     lost = _lost(deleted, now)
     if lost is not None:
         return lost
-    if deleted.under_way:
-        return "another deletion or restore of this tag is not finished"
-    if deleted.is_there:
-        where = "is there again" if deleted.now_at is None else f"points to {deleted.now_at} by now"
-        return f"the tag {where}: restoring takes force, and what it points to is lost then"
-    return None
+    return "another deletion or restore of this tag is not finished" if deleted.under_way else None
 
 
 def _lost(deleted: Deleted, now: datetime) -> str | None:

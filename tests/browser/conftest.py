@@ -23,6 +23,7 @@ from tests.fixtures.browsing import (
     put_cleanup,
     put_jobs,
     put_many,
+    put_trash,
     serving,
 )
 
@@ -57,6 +58,7 @@ async def pool(postgres_server: PostgresServer, schema_template: str) -> AsyncIt
     await put_many(filled)
     await put_jobs(filled)
     await put_cleanup(filled)
+    await put_trash(filled)
     yield filled
     await filled.close()
     await postgres_server.drop_database(url)

@@ -15,9 +15,10 @@ from playwright.async_api import expect
 from indexer.api.settings import ApiSettings
 from indexer.audit.seal import seal
 from tests.fixtures.asking import TOKEN
-from tests.fixtures.browsing import HOSTILE_TEXT, MANY, PLAN, SEALED, Console, serving
+from tests.fixtures.browsing import APP, HOSTILE_TEXT, MANY, PAGES, PLAN, SEALED, Console, serving
+from tests.fixtures.notices import NOTICES, QUIET, quiet
 from tests.fixtures.realms import PASSWORD, USER, realm_serving
-from tests.fixtures.rows import at, digest
+from tests.fixtures.rows import at
 from tests.fixtures.tokens import trust_in
 
 if TYPE_CHECKING:
@@ -28,29 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
-APP = "team%2Fapp"
-PAUSED = "00000000-0000-7000-8000-000000000000"
-PAGES = {
-    "#/": "Overview",
-    "#/repositories": "Repositories",
-    f"#/repositories/{APP}": "team/app",
-    f"#/repositories/{APP}/tags/latest": "team/app:latest",
-    f"#/repositories/{APP}/tags/multi?at=2026-01-01T12:00:00Z": "team/app:multi",
-    f"#/repositories/{APP}/tags/broken": "team/app:broken",
-    f"#/repositories/{APP}/manifests/{digest('one')}": "Manifest",
-    "#/tags?sort=-size": "Tags of all repositories",
-    "#/compare?repository=team%2Fapp&tag=latest&with_tag=v1.1.0&since=2025-12-31": "Compare",
-    "#/audit": "Audit log",
-    "#/drift": "Drift and reconciles",
-    "#/cleanup": "Cleanup",
-    f"#/cleanup/plans/{PLAN}?decision=delete": f"Plan {PLAN}",
-    "#/cleanup/now?repository=team%2Fapp": "What would go now",
-    "#/holds": "Holds",
-    "#/jobs": "Jobs",
-    f"#/jobs/{PAUSED}": f"Job {PAUSED}",
-    "#/feeds": "Feeds and dead letters",
-    "#/no/such/page": "No such page",
-}  # fmt: skip
 
 
 async def settled(page: Page) -> None:
@@ -241,6 +219,80 @@ async def test_job__is_followed_live_and_cancelled(console: Console, pool: Pool)
         )
         await expect(facts.get_by_role("status")).to_have_text("cancelled")
         await expect(page.get_by_role("button", name=re.compile("Cancel"))).to_have_count(0)
+
+
+async def test_trash__is_restored_after_a_question(console: Console, pool: Pool) -> None:
+    """Each deletion says until when it can be undone, or why not; a restore is a job."""
+    async with console.signed_in("#/trash") as page:
+        await settled(page)
+        await expect(page.get_by_text("Restoring a tag takes an operator token")).to_be_visible()
+        await expect(page.get_by_role("button", name=re.compile("Restore"))).to_have_count(0)
+        rows = page.locator("tbody tr")
+        await expect(rows.filter(has_text="team/app:retired")).to_contain_text("until")
+        await expect(rows.filter(has_text="team/app:latest")).to_contain_text("restoring takes force")
+        await expect(rows.filter(has_text="team/app:lost")).to_contain_text("its manifest was not kept")
+        await expect(page.locator("main img, main script")).to_have_count(0)
+    async with console.signed_in("#/trash?repository=team%2Fapp", operator=True) as page:
+        await expect(page.get_by_role("button", name="Restore team/app:lost")).to_have_count(0)
+        for tag, force in (("retired", False), ("latest", True)):
+            await console.go(page, "#/trash?repository=team%2Fapp")
+            await page.get_by_role("button", name=f"Restore team/app:{tag}").click()
+            dialog = page.get_by_role("dialog", name=f"Restore team/app:{tag}?")
+            await expect(dialog).to_contain_text("is lost" if force else "keeps its dates")
+            assert await violations(page) == []
+            await dialog.get_by_label("Reason, for the audit log").fill(f"needed: {tag}")
+            await dialog.get_by_role("button", name="Restore the tag").click()
+            await expect(page.locator(".facts").first).to_contain_text(f"needed: {tag}")
+            job = uuid.UUID(page.url.rpartition("/")[2])
+            row = await pool.fetchrow("SELECT kind, asked_by, params FROM job WHERE id = $1", job)
+            assert row is not None
+            assert (row["kind"], row["asked_by"]) == ("restore", "ann")
+            assert (row["params"]["tags"], row["params"]["force"]) == ([f"team/app:{tag}"], force)
+            await pool.execute("UPDATE job SET state = 'cancelled', ended_at = now() WHERE id = $1", job)
+
+
+async def test_tag__that_was_deleted_leads_to_the_trash(console: Console) -> None:
+    """A tag that is not there any more keeps its page: a calm word, its history, and where it may be found."""
+    console.expected.add("404")
+    async with console.signed_in(f"#/repositories/{APP}/tags/retired") as page:
+        await expect(page.get_by_text("This tag does not exist now.")).to_be_visible()
+        await expect(page.locator(".timeline")).to_contain_text("deleted")
+        await page.get_by_role("link", name="trash").click()
+        await expect(page.locator("h1")).to_have_text("Trash")
+        await expect(page.get_by_label("Tag", exact=True)).to_have_value("retired")
+        await expect(page.locator("tbody tr")).to_have_count(1)
+
+
+async def test_overview__says_what_needs_a_person(console: Console) -> None:
+    """Each of these in the status is one notice more, with the page where something can be done; none of them, none."""
+    async with console.signed_in() as page:
+        answer = await page.request.get(
+            f"{console.address}/api/v1/status", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        calm = quiet(await answer.json())
+        for part, value in QUIET:
+            changed = {**calm[part], **value} if isinstance(value, dict) else value
+            assert await needs(page, {**calm, part: changed}) == [], (part, value)
+        for part, value, tone, title in NOTICES:
+            changed = {**calm[part], **value} if isinstance(value, dict) else value
+            (found,) = await needs(page, {**calm, part: changed})
+            assert (found["tone"], found["title"][: len(title)]) == (tone, title)
+            assert found["leads_to_a_page"], title
+
+
+async def needs(page: Page, status: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the console makes of a status, and whether each notice leads to a page that there is, or to none."""
+    found: list[dict[str, Any]] = await page.evaluate(
+        """async (status) => {
+          const main = document.querySelector("script[type=module]").src;
+          const load = (name) => import(main.replace("main.js", name));
+          const [{ needs }, { find }, { parse }] = await Promise.all(["needs.js", "pages.js", "address.js"].map(load));
+          const leads = (href) => !href || find(parse(href).segments) !== null;
+          return needs(status).map((each) => ({ ...each, leads_to_a_page: leads(each.href) }));
+        }""",
+        status,
+    )
+    return found
 
 
 @pytest.mark.full

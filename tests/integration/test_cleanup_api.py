@@ -96,6 +96,9 @@ async def test_preview__is_the_plan_and_keeps_nothing(server: Server) -> None:
     assert "rule old deletes it" in first["text"]
     kept = await server.ask("GET", "/cleanup/plan?decision=keep")
     assert {"v1": "keep"} == decisions(kept)
+    named = await server.ask("GET", "/cleanup/plan?repository=team/app&tag=pr-2,v1")
+    assert {"pr-2": "delete", "v1": "keep"} == decisions(named)
+    assert (2, found["summary"]) == (len(named["verdicts"]), named["summary"])
     page = await server.ask("GET", "/cleanup/plan?limit=2&after=1")
     assert (2, 3) == (len(page["verdicts"]), page["next"])
     assert [] == (await server.ask("GET", "/cleanup/plan?repository=team/none"))["verdicts"]

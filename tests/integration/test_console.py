@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -15,6 +16,7 @@ from yarl import URL
 
 from indexer.console.files import HERE, read_files
 from indexer.console.serving import HEADERS, add_console
+from tests.fixtures.browsing import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -165,6 +167,90 @@ def test_modules__import_only_what_is_served() -> None:
             assert name.startswith("."), (path.name, name)
             found = (path.parent / name).resolve().relative_to(HERE)
             assert found.as_posix() in FILES.by_path, (path.name, name)
+
+
+def _listed(name: str, constant: str) -> list[str]:
+    """The texts of a constant of a page's module that are written as `name: "…"`, or alone."""
+    text = (HERE / "page" / "pages" / name).read_text()
+    found = re.search(rf"const {constant} = \[\n?(.*?)\n?\];", text, re.DOTALL)
+    assert found is not None, (name, constant)
+    named = re.findall(r'name: "([^"]+)"', found[1])
+    return named or re.findall(r'"([^"]+)"', found[1])
+
+
+def _parameters(path: str) -> dict[str, dict[str, Any]]:
+    operation = json.loads((HERE.parent / "api" / "openapi.json").read_text())["paths"][path]["get"]
+    return {
+        each["name"]: each["schema"]
+        for each in operation["parameters"]
+        if each["in"] == "query" and not each.get("deprecated", False)
+    }
+
+
+PAGING = {"limit", "after", "before", "count", "fields", "sort"}
+
+
+@pytest.mark.parametrize(
+    ("page", "constants", "path"),
+    [
+        ("tags.js", ["FIELDS"], "/api/v1/repositories/{repository}/tags"),
+        ("tags.js", ["FIELDS", "EVERYWHERE"], "/api/v1/tags"),
+        ("repositories.js", ["FIELDS"], "/api/v1/repositories"),
+        ("audit.js", ["FIELDS"], "/api/v1/audit"),
+        ("drift.js", ["FIELDS"], "/api/v1/drift"),
+        ("jobs.js", ["FIELDS"], "/api/v1/jobs"),
+        ("trash.js", ["FIELDS"], "/api/v1/trash"),
+        ("plan.js", ["FIELDS"], "/api/v1/cleanup/plans/{id}/verdicts"),
+        ("preview.js", ["FIELDS"], "/api/v1/cleanup/plan"),
+    ],
+)
+def test_filters__are_those_of_the_api(page: str, constants: list[str], path: str) -> None:
+    """A page offers every filter of what it asks, and no other; what the API gains is missed here."""
+    offered = {name for constant in constants for name in _listed(page, constant)}
+    assert offered == _parameters(path).keys() - PAGING
+
+
+@pytest.mark.parametrize(
+    ("page", "constant", "path", "parameter"),
+    [
+        ("audit.js", "ACTIONS", "/api/v1/audit", "action"),
+        ("drift.js", "KINDS", "/api/v1/drift", "kind"),
+        ("drift.js", "CAUSES", "/api/v1/drift", "cause"),
+        ("jobs.js", "STATES", "/api/v1/jobs", "state"),
+        ("tags.js", "KINDS", "/api/v1/tags", "kind"),
+    ],
+)
+def test_choices__are_those_of_the_api(page: str, constant: str, path: str, parameter: str) -> None:
+    """A list to choose from has every value that the API accepts."""
+    accepted = _parameters(path)[parameter]["items"]["enum"]
+    assert sorted(_listed(page, constant)) == sorted(accepted)
+
+
+@pytest.mark.parametrize(
+    ("constants", "path"),
+    [
+        (["ORDERS"], "/api/v1/tags"),
+        (["ORDERS", "ORDERS_OF_ONE"], "/api/v1/repositories/{repository}/tags"),
+    ],
+)
+def test_orders__are_those_of_the_api(constants: list[str], path: str) -> None:
+    """Every key by which the API sorts tags can be chosen, in both directions."""
+    keys = re.findall(r"[a-z_]+", _parameters(path)["sort"]["pattern"].partition(")")[0])
+    offered = {text for constant in constants for text in _listed("tags.js", constant)}
+    same = {"size_bytes": "size"}
+    assert {same.get(key, key) for key in keys} == {text for text in offered if re.fullmatch("[a-z_]+", text)}
+    assert {f"-{same.get(key, key)}" for key in keys} == {text for text in offered if text.startswith("-")}
+
+
+def test_pages__are_all_opened_by_the_tests_of_the_browser() -> None:
+    """A page that is added to the console is opened, and examined by axe, in every look."""
+    paths = re.findall(r"\{ path: \[(.*?)\]", (HERE / "page" / "pages.js").read_text())
+    assert len(paths) >= 18
+    opened = [hash_.removeprefix("#/").partition("?")[0] for hash_ in PAGES]
+    for path in paths:
+        segments = re.findall(r'"([^"]*)"', path)
+        pattern = "/".join("[^/]+" if each.startswith(":") else re.escape(each) for each in segments)
+        assert any(re.fullmatch(pattern, each) for each in opened), segments
 
 
 def test_version__changes_with_any_byte(tmp_path: Path) -> None:

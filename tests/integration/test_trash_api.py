@@ -276,6 +276,23 @@ async def test_list__whether_it_can_be_restored(server: Server) -> None:
     _, because = await server.restorable(again)
     assert because is not None
     assert because.startswith(f"the tag points to {d('v1')} by now: restoring takes force")
+    forced = [item["tag"] for item in await server.items() if item["restorable"]["by_force"]]
+    assert ["v1"] == forced
+
+
+async def test_status__counts_what_an_operator_must_see(server: Server) -> None:
+    """Tags that a deletion may have left on a dummy, tags that are not certain, and pushes put back since yesterday."""
+    wrong = "state = 'requested', done_at = NULL, dummy = digest, requested_at = now() - interval '1 hour'"
+    for tag, change in (
+        ("a", wrong),
+        ("b", "state = 'uncertain'"),
+        ("c", "kind = 'put_back', done_at = now()"),
+    ):
+        number = await server.deleted(tag)
+        await server.pool.execute(f"UPDATE tag_action SET {change} WHERE id = $1", number)
+    _, status = await server.answer("GET", "/status")
+    expected = {"on_dummy": 1, "uncertain": 1, "put_back_in_the_last_day": 1, "examples": [f"{APP}:a"]}
+    assert expected == status["deletions"]
 
 
 # --- restoring ------------------------------------------------------------------------------------------------

@@ -45,5 +45,6 @@ MOVED = replace(DELETED, is_there=True, now_at=OTHER)
 def test_restorable__says_what_the_record_knows(deleted: Deleted, because: str | None) -> None:
     """Possible with an end, or not possible with the reason that nothing but time or a person can change."""
     until = format_time(deleted.kept_until) if because is None else None
+    by_force = because is not None and "restoring takes force" in because
     shown = restorable(deleted, now=NOW).show()
-    assert {"possible": because is None, "until": until, "because": because} == shown
+    assert {"possible": because is None, "until": until, "because": because, "by_force": by_force} == shown

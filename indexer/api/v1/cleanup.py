@@ -178,6 +178,7 @@ class PlanQuery(Query):
     """What to evaluate, and which verdicts to show."""
 
     repository: Texts | None = Field(default=None, description="Only these repositories.")
+    tag: Texts | None = Field(default=None, description="Only verdicts on tags of these names.")
     policy: Texts | None = Field(default=None, description="Only these policies.")
     decision: Several[Decision] | None = Field(default=None, description="Only verdicts with these.")
     limit: Limit = Field(default=MAX_LIMIT, description="Number of verdicts, at most.")
@@ -245,14 +246,17 @@ async def preview_cleanup(call: ApiCall[PlanQuery]) -> Document:
             raise not_found("no policies are in force: set INDEXER_POLICIES_FILE")
         policies = file.policies()
         _check_ids(query.policy, [policy.id for policy in policies.cleanup])
-        wanted = None if query.decision is None else frozenset(query.decision)
+        decisions = None if query.decision is None else frozenset(query.decision)
+        tags = None if query.tag is None else frozenset(query.tag)
         found = await preview(
             held,
             policies,
             now=datetime.now(UTC),
             repositories=readable,
             policy_ids=query.policy,
-            wanted=lambda verdict: wanted is None or verdict.decision in wanted,
+            wanted=lambda verdict: (
+                (decisions is None or verdict.decision in decisions) and (tags is None or verdict.tag in tags)
+            ),
             skip=query.after,
             limit=query.limit,
         )

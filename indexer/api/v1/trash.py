@@ -78,6 +78,9 @@ class RestorableShown(Shown):
     possible: bool
     until: datetime | None = Field(description="Until when, if it is possible.")
     because: str | None = Field(description="Why it is not possible.")
+    by_force: bool = Field(
+        description="It is possible with `force`; what the tag points to by now is lost then."
+    )
 
 
 class TrashShown(Shown):

@@ -23,6 +23,24 @@ export function Act({ label, name, title, words, fields = [], confirm, danger = 
   return html`<button type="button" aria-haspopup="dialog" aria-label=${name} onClick=${() => setOpen(true)}>${label}</button>${open && html`<${Question} ...${question} />`}`;
 }
 
+// The headers of what is asked for once. Asked again with the same words after an answer was lost, it gives the same job.
+export function useOnce() {
+  const asked = useRef({ words: "", key: "" });
+  return {
+    headers: (words) => {
+      if (asked.current.words !== words) asked.current = { words, key: oneTime() };
+      return { "Idempotency-Key": asked.current.key };
+    },
+    done: () => {
+      asked.current = { words: "", key: "" };
+    },
+  };
+}
+
+function oneTime() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 function Question({ title, words, fields, confirm, danger, work, done, said, close }) {
   const dialog = useRef(null);
   const [values, setValues] = useState(() => Object.fromEntries(fields.map((field) => [field.name, field.value || ""])));

@@ -49,10 +49,10 @@ export async function text(where, options = {}) {
 }
 
 // Asks for a change. Returns what the server answers.
-export async function change(method, where, body, headers = {}) {
+export async function change(method, where, body, { query = {}, headers = {} } = {}) {
   const sent = body === undefined ? {} : { body: JSON.stringify(body) };
   const type = body === undefined ? {} : { "Content-Type": "application/json" };
-  const response = await ask(where, {}, { method, ...sent, headers: { ...type, ...headers } });
+  const response = await ask(where, query, { method, ...sent, headers: { ...type, ...headers } });
   return response.json();
 }
 

@@ -1,8 +1,8 @@
 // A job in words, following it, cancelling it, and asking for a reconcile.
-import { html, useEffect, useRef, useState } from "./ui.js";
+import { html, useEffect, useState } from "./ui.js";
 import { href } from "./address.js";
 import { change, followJob, get, path, Refused, useIdentity } from "./api.js";
-import { Act } from "./acting.js";
+import { Act, useOnce } from "./acting.js";
 import { number, span, visible } from "./format.js";
 import { Badge, Name } from "./parts.js";
 
@@ -45,25 +45,19 @@ export function Cancel({ job, done }) {
     confirm="Cancel the job" danger said="The job is to be cancelled." done=${done} work=${() => change("POST", `jobs/${path(job.id)}/cancel`)} />`;
 }
 
-// One key for what is entered, so that asking again after an answer was lost gives the same job.
 export function AskForReconcile({ done }) {
-  const asked = useRef({ body: "", key: "" });
+  const once = useOnce();
   const work = ({ repositories, reason }) => {
     const names = repositories.split(",").map((name) => name.trim()).filter(Boolean);
     const body = { kind: "reconcile", params: names.length > 0 ? { repositories: names } : {}, ...(reason ? { reason } : {}) };
-    if (asked.current.body !== JSON.stringify(body)) asked.current = { body: JSON.stringify(body), key: oneTime() };
-    return change("POST", "jobs", body, { "Idempotency-Key": asked.current.key });
+    return change("POST", "jobs", body, { headers: once.headers(JSON.stringify(body)) });
   };
   const finished = (job) => {
-    asked.current = { body: "", key: "" };
+    once.done();
     done(job);
   };
   return html`<${Act} label="Ask for a reconcile" title="Ask for a reconcile" words="The registry is compared with the inventory, and the inventory is repaired. The registry is not changed."
     fields=${FIELDS} confirm="Ask for it" said="The reconcile is asked for." done=${finished} work=${work} />`;
-}
-
-function oneTime() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // { data, error, loading, reload, live }: a job by its events. Where no stream can be had, it is asked for again and again.

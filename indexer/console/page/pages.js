@@ -1,6 +1,6 @@
-// Every page of the console. To add one: write its module, and a line here.
-// path: segments of the address, `:name` takes any. nav: its word in the navigation. load: its module, when first shown;
-// the module's default export is a component that gets { params, place }.
+// Every page of the console. To add one: write its module, and a line here; CONTRIBUTING.md says what else.
+// path: segments of the address, `:name` takes any. nav: its word in the navigation; within: the page that is marked there.
+// load: its module, when first shown; the module's default export is a component that gets { params, place }.
 
 export const PAGES = [
   { path: [], title: "Overview", nav: "Overview", load: () => import("./pages/overview.js") },
@@ -15,6 +15,7 @@ export const PAGES = [
   { path: ["cleanup"], title: "Cleanup", nav: "Cleanup", load: () => import("./pages/cleanup.js") },
   { path: ["cleanup", "now"], title: "What would go now", load: () => import("./pages/preview.js") },
   { path: ["cleanup", "plans", ":plan"], title: (of) => `Plan ${of.plan}`, load: () => import("./pages/plan.js") },
+  { path: ["trash"], title: "Trash", within: "cleanup", load: () => import("./pages/trash.js") },
   { path: ["holds"], title: "Holds", within: "cleanup", load: () => import("./pages/holds.js") },
   { path: ["jobs"], title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js") },
   { path: ["jobs", ":job"], title: "Job", load: () => import("./pages/job.js") },

@@ -1,4 +1,4 @@
-"""Jobs, and whether anything may act."""
+"""Jobs, whether anything may act, and what an operator must see of our own deletions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from indexer.common.rfc3339 import format_time
 from indexer.jobs.job import JobState
 from indexer.jobs.pauses import Pause
 from indexer.store.jobs import JobCount
+from indexer.store.tag_actions import Alarming
 
 
 class PauseShown(Shown):
@@ -39,6 +40,19 @@ class ActingShown(Shown):
     jobs: list[JobCountShown] = Field(description="The jobs on record, by kind and state.")
 
 
+class DeletionsShown(Shown):
+    """What an operator must see of deletions, restores and their checks."""
+
+    on_dummy: int = Field(
+        description="Tags that may still point to a dummy manifest, since a deletion was interrupted."
+    )
+    uncertain: int = Field(description="Tags of which it is not known whether a push was lost.")
+    put_back_in_the_last_day: int = Field(
+        description="Pushes that fell between a deletion of ours and were put back."
+    )
+    examples: list[str] = Field(description="Tags that may point to a dummy manifest; at most 5.")
+
+
 def show_acting(pause: Pause | None, counts: Sequence[JobCount]) -> dict[str, Any]:
     """Return an :class:`ActingShown` for the response."""
     return {
@@ -49,4 +63,14 @@ def show_acting(pause: Pause | None, counts: Sequence[JobCount]) -> dict[str, An
             {"kind": each.kind, "state": each.state, "jobs": each.jobs, "since": format_time(each.since)}
             for each in counts
         ],
+    }
+
+
+def show_deletions(found: Alarming) -> dict[str, Any]:
+    """Return a :class:`DeletionsShown` for the response."""
+    return {
+        "on_dummy": found.on_dummy,
+        "uncertain": found.uncertain,
+        "put_back_in_the_last_day": found.put_back,
+        "examples": list(found.examples),
     }

@@ -11,7 +11,7 @@ from indexer.api.operations import ApiCall, operation
 from indexer.api.parameters import Query
 from indexer.api.responses import Document
 from indexer.api.v1.cleanup import InForceShown
-from indexer.api.v1.status.acting import ActingShown, show_acting
+from indexer.api.v1.status.acting import ActingShown, DeletionsShown, show_acting, show_deletions
 from indexer.api.v1.status.ages import age
 from indexer.api.v1.status.cleanup import CleanupState
 from indexer.api.v1.status.log import AuditProof, Unsealed, show_proof
@@ -33,6 +33,7 @@ from indexer.store.listing import status as store
 from indexer.store.listing.freshness import freshness
 from indexer.store.maintenance import why_paused
 from indexer.store.self_check import check_state
+from indexer.store.tag_actions import count_alarming
 
 
 class NoQuery(Query):
@@ -80,6 +81,7 @@ class Status(Shown):
     gitlab_forwarding: ForwardingShown
     feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
     acting: ActingShown
+    deletions: DeletionsShown
     policies: InForceShown
     cleanup: CleanupState
     loops: list[LoopStatus]
@@ -101,6 +103,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         conflicts = await list_conflicts(held)
         feeds = await list_feeds(held)
         pause, counts = await why_paused(held), await count_jobs(held)
+        deletions = await count_alarming(held)
         cleanup = await status_json(held, now=found.ingest["now"])
     ingest, now = found.ingest, found.ingest["now"]
     reconciled_at, reconcile = format_time(fresh.last_reconciled_at), show_reconcile(found)
@@ -130,6 +133,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         "gitlab_forwarding": show_forwarding(forwarded, now),
         "feeds": [show_feed(feed, now) for feed in feeds],
         "acting": show_acting(pause, counts),
+        "deletions": show_deletions(deletions),
         **parts_of_status(cleanup),
         "loops": show_loops(found),
     }

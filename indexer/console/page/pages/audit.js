@@ -6,7 +6,16 @@ import { number, visible } from "../format.js";
 import { Entries } from "../entries.js";
 import { Answer, Badge, Empty, Filters, Freshness, Heading, Pager } from "../parts.js";
 
-const ACTIONS = ["tag.created", "tag.moved", "tag.repushed", "tag.deleted", "tag.broken", "tag.readable", "manifest.pushed", "manifest.deleted", "manifest.found", "manifest.pulled", "manifest.checked", "blob.pushed", "blob.mounted", "blob.deleted", "content.deleted", "request.denied", "request.failed", "operator.reconciled", "operator.brake_released"];
+const ACTIONS = [
+  "tag.created", "tag.moved", "tag.repushed", "tag.deleted", "tag.broken", "tag.readable",
+  "manifest.pushed", "manifest.deleted", "manifest.found", "manifest.pulled", "manifest.checked", "content.deleted",
+  "blob.pushed", "blob.mounted", "blob.deleted", "request.denied", "request.failed", "job.requested", "job.ended",
+  "policy.changed", "hold.added", "hold.removed",
+  "cleanup.planned", "cleanup.approved", "cleanup.rejected", "cleanup.cancelled", "cleanup.near_miss", "cleanup.tag_deleted", "cleanup.restored", "cleanup.put_back",
+  "operator.reconciled", "operator.brake_released", "operator.maintenance_began", "operator.maintenance_ended", "operator.history_imported", "operator.people_erased",
+  "operator.inbox_retried", "operator.inbox_discarded", "operator.feed_retried", "operator.feed_replayed", "operator.feed_removed", "operator.audit_key_replaced",
+  "log.archived", "log.dropped",
+];
 const SOURCES = [["notification", "notification"], ["reconcile", "reconcile"], ["verify", "verify"], ["storage", "storage"], ["policy", "policy"], ["operator", "operator"], ["access-log", "access log"]];
 const FIELDS = [
   { name: "repository", label: "Repository", kind: "text", hint: "team/app" },

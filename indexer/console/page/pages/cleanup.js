@@ -3,7 +3,7 @@ import { html } from "../ui.js";
 import { href, pick } from "../address.js";
 import { useGet } from "../api.js";
 import { number, visible } from "../format.js";
-import { Answer, Badge, Empty, Facts, Heading, Pager, Section, Size, Table, Time } from "../parts.js";
+import { Answer, Badge, Command, Empty, Facts, Heading, Pager, Section, Size, Table, Time } from "../parts.js";
 import { stateOf, totals } from "../plans.js";
 
 const AGAIN_MS = 15_000;
@@ -11,7 +11,7 @@ const AGAIN_MS = 15_000;
 export default function Cleanup({ place }) {
   const standing = useGet("cleanup/policies", {}, { every: AGAIN_MS });
   const plans = useGet(standing.data && "cleanup/plans", pick(place.query, ["limit", "after", "before", "count"]));
-  const links = html`<a class="button" href=${href(["cleanup", "now"])}>What would go now</a><a class="button" href=${href(["holds"])}>Holds</a>`;
+  const links = html`<a class="button" href=${href(["cleanup", "now"])}>What would go now</a><a class="button" href=${href(["trash"])}>Trash</a><a class="button" href=${href(["holds"])}>Holds</a>`;
   return html`<${Heading} actions=${links}>Cleanup<//>
     <${Answer} of=${standing} what="cleanup">${(found) => html`
       <${Section} title="Policies in force" id="policies"><${Policies} found=${found} /><//>
@@ -19,6 +19,11 @@ export default function Cleanup({ place }) {
         <${Answer} of=${plans} what="the plans" empty=${html`<${Empty} hint="reconciler run makes one when policies come into force, and then every day.">No plan is on record.<//>`}>${(page) => html`
           <${Plans} items=${page.items} standing=${found} />
           <${Pager} place=${place} page=${page} unit="plans" />`}<//>
+      <//>
+      <${Section} title="Before a policy comes into force" id="before" note="on the command line">
+        <p class="note">Why one tag stays or goes; and what policies would have deleted day by day, and what of it was pulled later. Both take the file that INDEXER_POLICIES_FILE names.</p>
+        <${Command} text="indexer policies explain REPOSITORY:TAG" />
+        <${Command} text="reconciler cleanup replay --since 90d" />
       <//>
       <${Section} title="In use" id="in-use" note="what sources report is kept"><${Sources} items=${found.in_use} /><//>`}<//>`;
 }

@@ -7,6 +7,7 @@ import { DECISIONS, Outcomes, Verdicts } from "../verdicts.js";
 
 const FIELDS = [
   { name: "repository", label: "Repository", kind: "text", hint: "team/app" },
+  { name: "tag", label: "Tag", kind: "text", hint: "1.0.0" },
   { name: "policy", label: "Policy", kind: "text" },
   { name: "decision", label: "Decision", kind: "select", options: DECISIONS.map((each) => [each, each]) },
 ];
@@ -22,6 +23,6 @@ export default function Preview({ place }) {
     ${asked && found.error?.status === 404 && html`<${Empty} hint="INDEXER_POLICIES_FILE names the file.">No policies are in force, so nothing would be deleted.<//>`}
     ${asked && found.error?.status !== 404 && html`<${Answer} of=${found} what="the policies">${(data) => html`
       <p class="summary">Evaluated for <${Time} at=${data.as_of} />. It is not kept, and nothing is deleted by it.</p>
-      ${data.verdicts.length === 0 ? html`<${Empty} hint="No policy has the repository, or a filter leaves everything out.">No verdict matches.<//>` : html`<${Verdicts} items=${data.verdicts} caption="Verdicts" /><${Pager} place=${place} page=${page(data)} unit="verdicts" />`}
+      ${data.verdicts.length === 0 ? html`<${Empty} hint="No policy has the repository, the tag does not exist, or a filter leaves everything out.">No verdict matches.<//>` : html`<${Verdicts} items=${data.verdicts} caption="Verdicts" /><${Pager} place=${place} page=${page(data)} unit="verdicts" />`}
       <${Section} title="What each policy comes to" id="outcomes"><${Outcomes} items=${data.policies} /><//>`}<//>`}`;
 }

@@ -12,9 +12,10 @@ export default function Tag({ params, place }) {
   const found = useGet(where, {}, { repository });
   const history = useGet(`${where}/history`, { limit: 100 }, { repository });
   const crumbs = [["Repositories", href(["repositories"])], [repository, href(["repositories", repository])]];
-  const actions = html`<a class="button" href=${href(["compare"], { repository, tag })}>Compare</a><a class="button" href=${href(["audit"], { repository, tag })}>Audit log</a>`;
+  const actions = html`<a class="button" href=${href(["compare"], { repository, tag })}>Compare</a><a class="button" href=${href(["cleanup", "now"], { repository, tag })}>Cleanup</a><a class="button" href=${href(["audit"], { repository, tag })}>Audit log</a>`;
+  const gone = found.error?.status === 404 && history.data?.items.length > 0;
   return html`<${Heading} crumbs=${crumbs} actions=${actions}><span class="prefix"><bdi>${visible(repository)}</bdi>:</span><${Name} text=${tag} /><//>
-    <${Answer} of=${found} what="this tag">${(data) => html`<${Shown} tag=${data} />`}<//>
+    ${gone ? html`<${Empty} hint=${html`If we deleted it, it is in the <a href=${href(["trash"], { repository, tag })}>trash</a>.`}>This tag does not exist now.<//>` : html`<${Answer} of=${found} what="this tag">${(data) => html`<${Shown} tag=${data} />`}<//>`}
     <${Section} title="History" id="history" note="every digest it pointed to">
       <${At} place=${place} where=${where} repository=${repository} />
       <${Answer} of=${history} what="its history" empty=${html`<${Empty}>Nothing is on record about its past.<//>`}>${(data) => html`<${Timeline} items=${data.items} repository=${repository} more=${data.next} />`}<//>

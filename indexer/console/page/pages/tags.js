@@ -1,6 +1,6 @@
 // Tags of one repository, or of all of them: every sort and filter of the API, kept in the address.
 import { html } from "../ui.js";
-import { href, pick } from "../address.js";
+import { go, href, hrefWith, pick } from "../address.js";
 import { path, useGet } from "../api.js";
 import { number, visible } from "../format.js";
 import { Answer, Badge, Digest, Empty, Filters, Freshness, Heading, Name, Pager, Platforms, Published, Size, Table, Time } from "../parts.js";
@@ -23,6 +23,9 @@ const FIELDS = [
   { name: "not_pulled_since", label: "Not pulled for", kind: "text", hint: "90d", more: true },
   { name: "not_checked_since", label: "Not checked for", kind: "text", hint: "90d", more: true },
   { name: "pulled_after", label: "Pulled after", kind: "text", hint: "1d", more: true },
+  { name: "pulled_before", label: "Pulled before", kind: "text", hint: "30d", more: true },
+  { name: "checked_after", label: "Checked after", kind: "text", hint: "1d", more: true },
+  { name: "checked_before", label: "Checked before", kind: "text", hint: "30d", more: true },
   { name: "created_after", label: "Built after", kind: "text", hint: "30d", more: true },
   { name: "created_before", label: "Built before", kind: "text", hint: "365d", more: true },
   { name: "artifact_type", label: "Artifact type", kind: "text", more: true },
@@ -35,6 +38,15 @@ const EVERYWHERE = [
   { name: "prefix", label: "Repository begins with", kind: "text", hint: "team/", more: true },
 ];
 const ASKED = ["sort", "limit", "after", "before", "count"];
+const ORDERS = [
+  ["-published_at", "newest first"], ["published_at", "oldest first"],
+  ["name", "name, from A"], ["-name", "name, from Z"], ["-semver", "version, highest first"], ["semver", "version, lowest first"],
+  ["-size", "largest first"], ["size", "smallest first"],
+  ["-last_pulled_at", "last pulled"], ["last_pulled_at", "longest not pulled"],
+  ["-first_seen_at", "seen last"], ["first_seen_at", "seen first"], ["-created_at", "built last"], ["created_at", "built first"],
+];
+// By last check: of one repository only.
+const ORDERS_OF_ONE = [...ORDERS, ["-last_checked_at", "last checked"], ["last_checked_at", "longest not checked"]];
 
 export default function Tags({ params, place }) {
   const { repository } = params;
@@ -47,11 +59,18 @@ export default function Tags({ params, place }) {
   const filtered = fields.some((field) => place.query.get(field.name));
   return html`
     ${repository ? html`<${OfRepository} name=${repository} of=${alone} />` : html`<${Heading}>Tags of all repositories<//>`}
-    <${Filters} place=${place} fields=${fields} error=${found.error} />
+    <${Filters} place=${place} fields=${fields} error=${found.error}><${Order} place=${place} current=${query.sort} orders=${repository ? ORDERS_OF_ONE : ORDERS} /><//>
     <${Answer} of=${found} what="the tags" empty=${html`<${Nothing} filtered=${filtered} />`}>${(page) => html`
       <${Table} caption="Tags" place=${place} sort=${query.sort} items=${page.items} by=${(each) => `${each.repository || ""}:${each.name}`} row=${(each) => (each.broken ? "broken" : "")} columns=${columns(repository, page.index)} />
       <${Pager} place=${place} page=${page} unit="tags" total=${filtered ? undefined : alone.data?.tag_count} />
       <${Freshness} index=${page.index} />`}<//>`;
+}
+
+// Columns sort by a click as well; here is every order, of what has no column, too.
+function Order({ place, current, orders }) {
+  const known = orders.some(([value]) => value === current);
+  return html`<label class="field" for="order"><span>Order</span>
+    <select id="order" value=${current} onChange=${(change) => go(hrefWith(place, { sort: change.target.value }))}>${!known && html`<option value=${current}>${visible(current)}</option>`}${orders.map(([value, label]) => html`<option value=${value}>${label}</option>`)}</select></label>`;
 }
 
 function OfRepository({ name, of }) {
