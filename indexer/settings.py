@@ -37,6 +37,7 @@ from indexer.common.values import (
     rate,
     secret,
     share,
+    storage_url,
     switch,
     switch_or_auto,
     text,
@@ -203,6 +204,10 @@ class Settings:
     none."""
     reconciler_job_lease: timedelta = setting(parse_lease, timedelta(seconds=30))
     """How long a job stays with a process that was killed or does not reach the database; then another goes on."""
+    reconciler_storage_url: str | None = setting(storage_url, None)
+    """Where the registry's storage lies: ``file:///…``, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``."""
+    reconciler_registry_config: Path | None = setting(path, None)
+    """The registry's own config.yml, which says the same; ``REGISTRY_STORAGE…`` variables override it, as there."""
     reconciler_checkpoint_repository: str | None = setting(text, None)
     """Where the log's checkpoints are pushed to in the registry; unset: nowhere. The user needs pull and push there."""
     reconciler_checkpoint_interval: timedelta = setting(parse_duration, timedelta(hours=1))
@@ -214,6 +219,8 @@ class Settings:
             raise ValueError("INDEXER_GITLAB_URL and INDEXER_GITLAB_TOKEN must be set both, or neither")
         if self.indexer_proxy_secret is not None and self.indexer_proxy_secret_file is not None:
             raise ValueError("INDEXER_PROXY_SECRET and INDEXER_PROXY_SECRET_FILE: set one of the two")
+        if self.reconciler_storage_url is not None and self.reconciler_registry_config is not None:
+            raise ValueError("RECONCILER_STORAGE_URL and RECONCILER_REGISTRY_CONFIG: set one of the two")
         trust = [one.name for one in fields(self) if one.name.startswith("indexer_auth_")]
         missing = [name.upper() for name in trust if getattr(self, name) is None]
         if missing and len(missing) < len(trust):

@@ -15,6 +15,9 @@
     │   ├── StoreRefused          the values are none it can store: they are wrong, and will be again
     │   ├── StoreFault            it cannot do what we ask, whatever the values: rights, a table that is not there
     │   └── StoreOutdated         the schema is not the one this program was built for
+    ├── StorageError              reading the registry's storage failed
+    │   ├── StorageUnavailable    it did not answer, or said "not now": try again, conclude nothing
+    │   └── StorageRefused        it is not the registry's, or may not be read: nothing is concluded, tell the operator
     ├── GitlabUnavailable         GitLab did not take what we forward: try again
     ├── SinkError                 a feed's sink did not take what we deliver
     │   ├── SinkUnavailable       no answer, or one that is about us: try again
@@ -99,6 +102,18 @@ class StoreFault(StoreError):  # noqa: N818 - a state, read as "store fault"
 
 class StoreOutdated(StoreError):  # noqa: N818 - a state, read as "store outdated"
     """The schema is older or newer than this program."""
+
+
+class StorageError(IndexerError):
+    """Reading the registry's storage failed; nothing may be concluded about what it holds."""
+
+
+class StorageUnavailable(StorageError):  # noqa: N818 - a state, read as "storage unavailable"
+    """No answer, a time-out, an input or output error: the same may succeed later."""
+
+
+class StorageRefused(StorageError):  # noqa: N818 - a state, read as "storage refused"
+    """It cannot be read as it is set up: rights, no bucket, a link that leads out, another registry's storage."""
 
 
 class GitlabUnavailable(IndexerError):  # noqa: N818 - a state, read as "GitLab unavailable"

@@ -172,6 +172,25 @@ def http_url(value: object) -> str:
     return url
 
 
+def storage_url(value: object) -> str:
+    """Return the URL of a storage: ``file:///…`` with an absolute path, or a bucket; it holds no password."""
+    url = text(value)
+    parts = urlsplit(url)
+    if parts.scheme not in ("file", "s3", "gs", "az") or parts.query or parts.fragment:
+        raise ValueError(
+            f"not a URL like file:///srv/registry, s3://bucket/prefix, gs://bucket or az://container: {url!r}"
+        )
+    if parts.username or parts.password:
+        raise ValueError("a URL holds no password; see docs/reference/settings.md for where the keys go")
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        raise ValueError(
+            f"write file:// with three slashes and an absolute path, like file:///srv/registry; got {url!r}"
+        )
+    if parts.scheme != "file" and not parts.hostname:
+        raise ValueError(f"names no bucket: {url!r}")
+    return url
+
+
 def host_of_registry(value: object) -> str:
     """Return a host, with a port where one follows, as it stands in front of an image's name."""
     host = text(value)

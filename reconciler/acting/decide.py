@@ -7,7 +7,8 @@ The rules, in the order in which they apply:
 3. This process stops: it waits, and any process may take it at once.
 4. Nothing may act: it is paused, with the reason, until something may.
 5. The database is away or in the way: it waits. Most likely that cannot be written; then the lease runs out.
-6. The registry does not answer, or says "not now": it waits, ever longer, 5 s to 5 min. It does not fail for that.
+6. The registry or its storage does not answer, or says "not now": it waits, ever longer, 5 s to 5 min. It does not fail
+   for that.
 7. Any other error that we expect (the registry refuses us, a setting is wrong): it failed, with that sentence.
 8. An error that we do not expect: it failed; the log has the details.
 """
@@ -23,6 +24,7 @@ from indexer.common.backoff import growing_wait
 from indexer.common.errors import (
     IndexerError,
     RegistryUnavailable,
+    StorageUnavailable,
     StoreBusy,
     StoreUnavailable,
 )
@@ -64,7 +66,7 @@ def ending_of(error: BaseException, *, tries: int) -> Ending:  # noqa: PLR0911 -
             return Ending(state=JobState.WAITING, tries=tries)
         case ActingPaused():
             return Ending(state=JobState.PAUSED, note=error.pause.text, tries=tries)
-        case StoreUnavailable() | StoreBusy() | RegistryUnavailable():
+        case StoreUnavailable() | StoreBusy() | RegistryUnavailable() | StorageUnavailable():
             seconds = growing_wait(tries + 1, first=FIRST_WAIT_SECONDS, longest=LONGEST_WAIT_SECONDS)
             return Ending(
                 state=JobState.WAITING,

@@ -1,0 +1,256 @@
+"""A storage on this machine's disks: what the driver ``filesystem`` writes.
+
+Read by the system's own calls. obstore would follow a link anywhere, and does not list names like ``x#1``.
+
+A symbolic link that leads out of the root directory is refused: what it points to is no registry's. One that stays
+within is followed, as the registry follows it, but no second one behind it: so no circle is walked twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from indexer.common.errors import StorageRefused, StorageUnavailable
+from reconciler.storage.layout import ROOT
+from reconciler.storage.objects import CHUNK, Chunk, Entry, Names, instant_of
+
+STREAM_BYTES: Final = 1024 * 1024
+KNOWN_DIRECTORIES: Final = 4096
+"""Directories that were found to lie within the root and are not checked again."""
+
+_DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class FileStorage:
+    """A :class:`~reconciler.storage.objects.Storage` below a directory: the driver's root directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._name = f"file://{directory}"
+        try:
+            self._root = os.path.realpath(directory, strict=True)
+        except OSError as error:
+            why = "does not exist" if error.errno in _GONE else f"cannot be read ({error.strerror})"
+            raise StorageRefused(
+                f"{directory} {why}: mount the registry's storage there, or set RECONCILER_STORAGE_URL to where it is"
+            ) from None
+        if not Path(self._root).is_dir():
+            raise StorageRefused(
+                f"{directory} is not a directory: set RECONCILER_STORAGE_URL to the registry's"
+            )
+        self._base = f"{self._root}/{ROOT}"
+        self._checked = lru_cache(maxsize=KNOWN_DIRECTORIES)(self._check_within)
+        with self._translating(self._root):
+            os.scandir(self._root).close()
+
+    @property
+    def name(self) -> str:
+        """See the protocol."""
+        return self._name
+
+    def is_empty(self) -> bool:
+        """See the protocol."""
+        return not self.list_names("")
+
+    def list(self, prefix: str) -> Iterator[Chunk]:
+        """See the protocol."""
+        chunk: Chunk = []
+        waiting = [(prefix.strip("/"), False)]
+        while waiting:
+            directory, behind_link = waiting.pop()
+            for entry in self._scan(directory):
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                is_link = entry.is_symlink()
+                if is_link:
+                    self._follow(path, behind_link=behind_link)
+                if entry.is_dir():
+                    waiting.append((path, behind_link or is_link))
+                elif (found := self._entry(path, entry)) is not None:
+                    chunk.append(found)
+                    if len(chunk) >= CHUNK:
+                        yield chunk
+                        chunk = []
+        if chunk:
+            yield chunk
+
+    def list_names(self, prefix: str) -> Names:
+        """See the protocol."""
+        directory = prefix.strip("/")
+        return [entry.name for entry in self._scan(directory)]
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        """See the protocol."""
+        descriptor = self._open(path)
+        if descriptor is None:
+            return None
+        try:
+            with self._translating(path):
+                content = os.read(descriptor, limit + 1)
+                while content and len(content) <= limit:
+                    more = os.read(descriptor, limit + 1 - len(content))
+                    if not more:
+                        break
+                    content += more
+                return content
+        finally:
+            os.close(descriptor)
+
+    def read_many(self, paths: Iterable[str], limit: int) -> Iterator[tuple[str, bytes | None]]:
+        """See the protocol."""
+        for path in paths:
+            yield path, self.read(path, limit)
+
+    def read_stream(self, path: str) -> Iterator[bytes] | None:
+        """See the protocol."""
+        descriptor = self._open(path)
+        return None if descriptor is None else self._stream(path, descriptor)
+
+    def _stream(self, path: str, descriptor: int) -> Iterator[bytes]:
+        try:
+            while True:
+                with self._translating(path):
+                    piece = os.read(descriptor, STREAM_BYTES)
+                if not piece:
+                    return
+                yield piece
+        finally:
+            os.close(descriptor)
+
+    def stat(self, path: str) -> Entry | None:
+        """See the protocol."""
+        descriptor = self._open(path)
+        if descriptor is None:
+            return None
+        try:
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        return Entry(path, found.st_size, instant_of(found.st_mtime))
+
+    def _scan(self, directory: str) -> Iterator[os.DirEntry[str]]:
+        """Yield what lies in a directory; nothing where it is gone, or is none."""
+        full = self._full(directory)
+        with self._translating(directory):
+            if not self._is_within(full):
+                return
+            try:
+                with os.scandir(full) as found:
+                    yield from found
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+
+    def _entry(self, path: str, entry: os.DirEntry[str]) -> Entry | None:
+        """Return a plain file's size and time; None for what is none, or is gone."""
+        with self._translating(path):
+            try:
+                found = entry.stat()
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return Entry(path, found.st_size, instant_of(found.st_mtime))
+
+    def _open(self, path: str) -> int | None:
+        """Open a plain file within the root; None: there is none."""
+        full = self._full(path)
+        with self._translating(path):
+            if not self._is_within(full.rpartition("/")[0]):
+                return None
+            try:
+                descriptor = os.open(full, _FLAGS)
+            except OSError as error:
+                if error.errno in _GONE:
+                    return None
+                if error.errno != errno.ELOOP:
+                    raise
+                self._follow(path, behind_link=False)
+                return self._open_target(full)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def _open_target(self, full: str) -> int | None:
+        """Open the file that a link points to, which lies within the root."""
+        try:
+            descriptor = os.open(os.path.realpath(full), _FLAGS)
+        except OSError as error:
+            if error.errno in _GONE:
+                return None
+            raise
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def _full(self, path: str) -> str:
+        path = path.strip("/")
+        if ".." in path.split("/"):
+            raise ValueError(f"not a path below the root: {path!r}")
+        return f"{self._base}/{path}" if path else self._base
+
+    def _is_within(self, directory: str) -> bool:
+        """Tell whether a directory is there; raise ``StorageRefused`` where links lead it out of the root."""
+        try:
+            self._checked(directory)
+        except _NotThereError:
+            return False
+        return True
+
+    def _check_within(self, directory: str) -> None:
+        """Check each step from the root; what is not there raises, so that it is not remembered."""
+        if directory == self._root:
+            return
+        self._checked(directory.rpartition("/")[0])
+        try:
+            is_link = stat.S_ISLNK(os.lstat(directory).st_mode)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise _NotThereError from None
+            raise
+        if is_link:
+            self._check_target(directory, os.path.realpath(directory))
+
+    def _follow(self, path: str, *, behind_link: bool) -> None:
+        """Raise ``StorageRefused`` for a link that leads out, into itself, or that lies behind another link."""
+        full = self._full(path)
+        target = os.path.realpath(full)
+        self._check_target(full, target)
+        if behind_link or f"{full}/".startswith(f"{target}/"):
+            raise StorageRefused(f"{full} is a symbolic link that leads in a circle: remove it")
+
+    def _check_target(self, full: str, target: str) -> None:
+        if not f"{target}/".startswith(f"{self._root}/"):
+            raise StorageRefused(
+                f"{full} is a symbolic link that leads out of {self._root}, to {target}: what lies there is not read; "
+                "replace the link, or mount the other directory in its place"
+            )
+
+    @contextmanager
+    def _translating(self, path: str) -> Iterator[None]:
+        """Translate errors of the system into ours."""
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or path or self._root
+            if error.errno in _DENIED:
+                raise StorageRefused(
+                    f"{where} may not be read by this user: run the reconciler as the registry's user, or give its "
+                    "user the right to read the storage"
+                ) from None
+            raise StorageUnavailable(f"{where} cannot be read: {error.strerror}") from error
+
+
+class _NotThereError(Exception):
+    """A directory is not there."""
