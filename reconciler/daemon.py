@@ -29,7 +29,7 @@ from reconciler.jobs.loop import JobLoop
 from reconciler.jobs.runner import Runner
 from reconciler.loss.loop import Accountant
 from reconciler.pulls.announced import PullWatch
-from reconciler.resolve.loop import Resolver
+from reconciler.resolve.loop import Resolver, WantedResolver
 from reconciler.sizes.loop import Measurer
 from reconciler.verify.loop import Verifier
 from reconciler.verify.requested import RequestedComparer, RequestedVerifier
@@ -48,7 +48,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service = Service(components.pool, program="reconciler run")
         concurrency = settings.reconciler_concurrency
         parts = (components.pool, components.lookups, components.registry)
-        verify, resolve, measure, requested, compared = (WakeEvent() for _ in range(5))
+        verify, resolve, measure, requested, compared, referrers = (WakeEvent() for _ in range(6))
         policies = PoliciesLoop(components.pool, settings.indexer_policies_file, process=service.process)
         service.start(policies, WakeEvent())
         service.start(PlanningLoop(components.pool), WakeEvent())
@@ -56,6 +56,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
         service.start(RequestedVerifier(*parts, concurrency=concurrency), requested)
         service.start(RequestedComparer(*parts, concurrency=concurrency), compared)
         service.start(Resolver(*parts, concurrency=concurrency), resolve)
+        service.start(WantedResolver(*parts, concurrency=concurrency), referrers)
         service.start(Measurer(components.pool), measure)
         service.start(PullWatch(components.pool, components.own_requests), WakeEvent())
         service.start(Explainer(components.pool, components.registry), WakeEvent())
@@ -94,7 +95,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
         waiting = asyncio.create_task(
             listen(
                 database_url,
-                [requested.wake, compared.wake],
+                [requested.wake, compared.wake, referrers.wake],
                 application="reconciler requested",
                 channel=WANTED_CHANNEL,
             ),

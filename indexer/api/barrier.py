@@ -54,7 +54,7 @@ UNNOTICED_SECONDS: Final = 5.0
 """Writes may have passed without a notice before this process was up, or while the database was away. The registry
 delivers their events within its ``backoff``, of 1 s by default."""
 POLL_SECONDS: Final = 0.05
-"""A NOTIFY is lost while the connection of LISTEN is made again, and none tells that a manifest was read."""
+"""A NOTIFY is lost while the connection of LISTEN is made again."""
 
 SECONDS = Histogram(
     "indexer_barrier_seconds",
@@ -264,14 +264,15 @@ class Barrier:
 
     async def _open(self, question: Question) -> OpenNotices | None:
         """Return what a question still waits for; None: for manifests to be read."""
+        scope = question.scope
         async with connection(self.pool) as held:
-            notices = await write_notices.count_open(held, question, compared=_sufficient(question.scope))
-            if (
-                not notices.open
-                and question.scope.referrers
-                and await write_notices.has_unread(held, repository=question.scope.repository)
-            ):
-                return None
+            notices = await write_notices.count_open(held, question, compared=_sufficient(scope))
+            if not scope.referrers:
+                return notices
+            # While it waits for notices as well: what was pushed before is read meanwhile.
+            if await write_notices.has_unread(held, repository=scope.repository):
+                await write_notices.want_read(held, repository=scope.repository)
+                return notices if notices.open else None
         return notices
 
     async def _ask(self, question: Question, notices: OpenNotices | None) -> None:

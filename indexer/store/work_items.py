@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
 
 from indexer.inventory.changes import WorkKind
 from indexer.oci.reference import RepositoryName
@@ -30,6 +33,9 @@ MEASURE_DELAY = timedelta(seconds=1)
 
 OBSERVATION_SPACING = timedelta(seconds=1)
 """Observations of one key stay this far apart, however often it is enqueued."""
+
+ABSENT: Final = "absent"
+"""The last observation of what the registry does not have. Else it is the digest that the registry served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,21 +160,30 @@ async def lease_work(
         rows = await connection.fetch(SQL["lease_work"], kind, limit, now, now + lease)
     else:
         rows = await connection.fetch(SQL["lease_work_of"], kind, limit, now, now + lease, list(repositories))
-    return [
-        WorkItem(
-            kind=kind,
-            repository_id=row["repository_id"],
-            repository=RepositoryName(row["repository"]),
-            key=row["key"],
-            generation=row["generation"],
-            attempts=row["attempts"],
-            observations=row["observations"],
-            confirmations=row["confirmations"],
-            last_observation=row["last_observation"],
-            waiting_since=row["waiting_since"],
-        )
-        for row in rows
-    ]
+    return [_item(kind, row) for row in rows]
+
+
+async def lease_wanted(
+    connection: Connection, *, now: datetime, lease: timedelta, limit: int
+) -> list[WorkItem]:
+    """Lease manifests that a question waits for (``write_notices.want_read``)."""
+    rows = await connection.fetch(SQL["lease_wanted"], limit, now, now + lease)
+    return [_item(WorkKind.RESOLVE, row) for row in rows]
+
+
+def _item(kind: WorkKind, row: asyncpg.Record) -> WorkItem:
+    return WorkItem(
+        kind=kind,
+        repository_id=row["repository_id"],
+        repository=RepositoryName(row["repository"]),
+        key=row["key"],
+        generation=row["generation"],
+        attempts=row["attempts"],
+        observations=row["observations"],
+        confirmations=row["confirmations"],
+        last_observation=row["last_observation"],
+        waiting_since=row["waiting_since"],
+    )
 
 
 async def complete(connection: Connection, *, rows: Sequence[WorkItem], now: datetime) -> None:

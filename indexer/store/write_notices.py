@@ -13,21 +13,27 @@ from indexer.inventory.dummies import DUMMIES
 from indexer.inventory.events import Event, EventAction
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
+from indexer.store import manifests
 from indexer.store.pool import Connection
 from indexer.store.queries import load
+from indexer.store.work_items import ABSENT
 
 SQL = load("write_notices")
 
 CHANNEL = "write_notice"
-"""Notified when notices ended or were verified: questions may go on."""
+"""Notified when notices ended or were verified, or manifests were read: questions may go on."""
 WANTED_CHANNEL = "write_notice_wanted"
-"""Notified when notices are to be verified."""
+"""Notified when notices are to be verified, or manifests to be read at once."""
 
 MOST_PER_REPOSITORY = 2000
 MOST_PER_ADDRESS = 200
 """Notices kept one by one, of a repository and of one address there. Of more it is only noted that there are more."""
 OVERFLOW_NOTED_EVERY = timedelta(seconds=30)
 """So often it is noted again while it lasts: a flood reads that row for each write, and must not write it as often."""
+
+MOST_READ_FIRST = 256
+"""So many unread manifests of a repository are preferred at a time: each is a row to write."""
+MOST_ASKED_AGAIN = 64
 
 ALL_TAGS = "**"
 """The reference of a row that is no write: a question wants the repository compared."""
@@ -100,6 +106,7 @@ class WantedNotice:
     id: str
     repository: RepositoryName
     reference: str
+    method: str
     question: int
     touched: int
     repository_id: int | None
@@ -108,6 +115,11 @@ class WantedNotice:
     def digest(self) -> Digest | None:
         """The digest, if the reference is one."""
         return Digest(self.reference) if ":" in self.reference else None
+
+    @property
+    def pushed(self) -> Digest | None:
+        """The digest, if the write is the push of a manifest without a tag."""
+        return self.digest if self.method == "PUT" else None
 
     @property
     def comparison(self) -> bool:
@@ -336,7 +348,7 @@ async def is_compared(connection: Connection, question: Question) -> bool:
 async def want_verified(
     connection: Connection, question: Question, *, noted_for: timedelta = timedelta(0)
 ) -> None:
-    """Have the tags of the open notices verified for a question: the registry is to be asked after it.
+    """Have the tags and digests of the open notices verified for a question: the registry is to be asked after it.
 
     ``noted_for``: of those alone that are noted for so long, and whose event should have come.
     """
@@ -349,6 +361,7 @@ async def want_verified(
             question.number,
             question.newest or 0,
             noted_for,
+            scope.referrers,
         )
         await connection.execute(f"NOTIFY {WANTED_CHANNEL}")
 
@@ -360,6 +373,7 @@ async def list_wanted(connection: Connection, *, limit: int, all_tags: bool = Fa
             id=row["id"],
             repository=RepositoryName(row["repository"]),
             reference=row["reference"],
+            method=row["method"],
             question=row["wanted"],
             touched=row["touched"],
             repository_id=row["repository_id"],
@@ -408,8 +422,47 @@ async def list_live(connection: Connection, *, repository_id: int) -> set[TagNam
 
 
 async def has_unread(connection: Connection, *, repository: str) -> bool:
-    """Return whether manifests of a repository are still to be read, so that their subjects are not known yet."""
-    return bool(await connection.fetchval(SQL["has_unread"], repository))
+    """Return whether manifests of a repository are still to be read, so that its referrers are not known yet.
+
+    What was asked for already, and is asked for again, is known if the answer agrees with the record: the manifest is
+    gone, or its content was read. What failed three times is left out.
+    """
+    if await connection.fetchval(SQL["has_unread"], repository):
+        return True
+    asked = await connection.fetch(SQL["list_asked"], repository, MOST_ASKED_AGAIN)
+    if not asked:
+        return False
+    if len(asked) == MOST_ASKED_AGAIN:
+        return True
+    name = RepositoryName(repository)
+    digests = [Digest(row["key"]) for row in asked]
+    records = await manifests.find_repository_manifests(
+        connection,
+        keys=[(name, digest) for digest in digests],
+        repository_ids={name: asked[0]["repository_id"]},
+    )
+    contents = await manifests.find_manifests(connection, digests=digests)
+    for row, digest in zip(asked, digests, strict=True):
+        record = records.get((name, digest))
+        present = record is not None and record.present
+        read = digest in contents and contents[digest].content != "announced"
+        known = row["last_observation"] == (digest if present else ABSENT) and (read or not present)
+        if not known:
+            return True
+    return False
+
+
+async def want_read(connection: Connection, *, repository: str) -> None:
+    """Have manifests of a repository that are not read yet read before all others."""
+    async with connection.transaction():
+        wanted = await connection.execute(SQL["want_read"], repository, MOST_READ_FIRST)
+        if wanted != "UPDATE 0":
+            await connection.execute(f"NOTIFY {WANTED_CHANNEL}")
+
+
+async def tell_read(connection: Connection) -> None:
+    """Let questions go on that wait for manifests to be read."""
+    await connection.execute(f"NOTIFY {CHANNEL}")
 
 
 async def count_notices(connection: Connection) -> int:

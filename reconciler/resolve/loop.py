@@ -21,7 +21,15 @@ from indexer.oci.config import ImageConfig, parse_image_config
 from indexer.oci.digest import Digest, parse_digest
 from indexer.oci.manifest import ParsedManifest, parse_manifest
 from indexer.oci.reference import RepositoryName
-from indexer.store import apply, manifest_contents, manifests, repositories, tags, work_items
+from indexer.store import (
+    apply,
+    manifest_contents,
+    manifests,
+    repositories,
+    tags,
+    work_items,
+    write_notices,
+)
 from indexer.store.apply import Stored
 from indexer.store.lookups import Lookups
 from indexer.store.manifest_contents import ReadManifest
@@ -135,10 +143,9 @@ class Resolver:
             raise failures[0]
         return sum(result for result in results if not isinstance(result, BaseException))
 
-    async def _resolve_next(self) -> int:
-        """Resolve the next batch; return the number of its manifests."""
+    async def _lease(self) -> list[WorkItem]:
         async with connection(self._pool) as held:
-            rows = await work_items.lease_work(
+            return await work_items.lease_work(
                 held,
                 kind=WorkKind.RESOLVE,
                 now=datetime.now(UTC),
@@ -146,6 +153,10 @@ class Resolver:
                 limit=BATCH,
                 repositories=self._repositories,
             )
+
+    async def _resolve_next(self) -> int:
+        """Resolve the next batch; return the number of its manifests."""
+        rows = await self._lease()
         if not rows:
             return 0
         try:
@@ -181,6 +192,7 @@ class Resolver:
         async with transaction(self._pool) as held:
             await work_items.complete(held, rows=done, now=now)
             await work_items.reschedule(held, deferred=later, now=now)
+            await write_notices.tell_read(held)
         for error in unavailable:
             raise error
 
@@ -200,7 +212,9 @@ class Resolver:
         if manifest is not None and config.blob is not None and is_dummy_content(manifest, config.blob):
             await self._store_dummy(row, read, content)
             return None
-        again = _later(row) if config.failed and row.attempts + 1 < CONFIG_ATTEMPTS else None
+        again = (
+            _later(row, observation=row.key) if config.failed and row.attempts + 1 < CONFIG_ATTEMPTS else None
+        )
         return _Answer(row=row, content=content, read=read, again=again)
 
     async def _store(self, answers: Sequence[_Answer | _Result]) -> list[_Result]:
@@ -258,7 +272,9 @@ class Resolver:
             ]
             await work_items.enqueue(held, keys=keys, now=now, due_at=now + work_items.MEASURE_DELAY)
         return [
-            _later(answer.row, retry=RACE_WINDOW) if result is Stored.INCONCLUSIVE else answer.again
+            _later(answer.row, retry=RACE_WINDOW, observation=answer.row.key)
+            if result is Stored.INCONCLUSIVE
+            else answer.again
             for answer, result in zip(answers, stored, strict=True)
         ]
 
@@ -362,7 +378,7 @@ class Resolver:
         and a tag that is not served is broken. Until then the 404 counts as a failed attempt.
         """
         if row.attempts + 1 < ATTEMPTS_UNTIL_ABSENT:
-            return _later(row, retry=RACE_WINDOW)
+            return _later(row, retry=RACE_WINDOW, observation=work_items.ABSENT)
         if self._of_cache:  # a cache answers 404 for what it dropped and cannot fetch: that is no absence
             log.info("manifest_not_in_cache", repository=row.repository, digest=digest)
             return None
@@ -373,7 +389,7 @@ class Resolver:
             if key in await tags.find_pointing(held, keys=[key], repository_ids=ids):
                 ask = VerifyTagsOfDigest(repository=row.repository, digest=digest)
                 await apply.apply_changes(held, self._lookups, [ask], repositories=[row.repository], now=now)
-                return _later(row)
+                return _later(row, observation=work_items.ABSENT)
             (stored,) = await apply.apply_manifest_observations(
                 held,
                 self._lookups,
@@ -383,9 +399,19 @@ class Resolver:
                 waited={key} if _has_waited(row) else (),
             )
             if stored is Stored.INCONCLUSIVE:
-                return _later(row, retry=RACE_WINDOW)
+                return _later(row, retry=RACE_WINDOW, observation=work_items.ABSENT)
             await manifest_contents.mark_unreadable(held, digest=digest, now=now)
         return None
+
+
+class WantedResolver(Resolver):
+    """The loop of manifests that questions about referrers wait for: no other work holds it up."""
+
+    name = "referrers"
+
+    async def _lease(self) -> list[WorkItem]:
+        async with connection(self._pool) as held:
+            return await work_items.lease_wanted(held, now=datetime.now(UTC), lease=LEASE, limit=BATCH)
 
 
 def _children_of(answers: Sequence[_Answer]) -> list[tuple[WorkItem, Digest]]:
@@ -437,9 +463,14 @@ def _parse_config(repository: RepositoryName, blob: bytes) -> ImageConfig | None
         return None
 
 
-def _later(row: WorkItem, *, retry: timedelta = RETRY) -> Deferred:
+def _later(row: WorkItem, *, retry: timedelta = RETRY, observation: str | None = None) -> Deferred:
     seconds = growing_wait(
         row.attempts + 1, first=retry.total_seconds(), longest=LONGEST_RETRY.total_seconds()
     )
     wait = timedelta(seconds=seconds)
-    return Deferred(row=row, due_at=datetime.now(UTC) + wait, attempts=row.attempts + 1)
+    return Deferred(
+        row=row,
+        due_at=datetime.now(UTC) + wait,
+        attempts=row.attempts + 1,
+        last_observation=observation,
+    )

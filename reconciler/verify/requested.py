@@ -19,10 +19,11 @@ import structlog
 from indexer.background.loop import IterationResult
 from indexer.common.errors import RegistryError
 from indexer.inventory.changes import AuditSource
-from indexer.inventory.observations import TagObservation, TagState
+from indexer.inventory.observations import ManifestObservation, TagObservation, TagState
 from indexer.inventory.records import TagKey, TagRecord
+from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
-from indexer.store import apply, import_absence, repositories, tags, write_notices
+from indexer.store import apply, import_absence, manifests, repositories, tags, write_notices
 from indexer.store.apply import Stored
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection, Pool, connection, transaction
@@ -34,6 +35,7 @@ from reconciler.observing.tags import (
     observe_tags,
     raise_if_down,
 )
+from reconciler.registry.answers import Found
 from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
@@ -43,6 +45,9 @@ COMPARE_SECONDS = 10.0
 """Of one repository; the question has given up before (``indexer.api.barrier``), and asks again."""
 REST_SECONDS = 1.0
 
+_AGREED = (Stored.CONFIRMED, Stored.CHANGED)
+"""After these the record is as the registry has it."""
+
 
 class RequestedVerifier:
     """The loop of notices that questions want verified, and of repositories whose names they want compared."""
@@ -51,8 +56,10 @@ class RequestedVerifier:
 
     def __init__(self, pool: Pool, lookups: Lookups, registry: Registry, *, concurrency: int) -> None:
         self._pool = pool
+        self._lookups = lookups
         self._registry = registry
-        self._observer = _Observer(pool, lookups, registry, asyncio.Semaphore(concurrency))
+        self._limit = asyncio.Semaphore(concurrency)
+        self._observer = _Observer(pool, lookups, registry, self._limit)
 
     async def run_once(self) -> IterationResult:
         """Verify what is wanted; raise ``RegistryUnavailable`` if the registry does not answer."""
@@ -85,8 +92,11 @@ class RequestedVerifier:
     async def _tags_of(self, notice: WantedNotice) -> set[TagName] | None:
         """Return the tags that a write can change: its own, or those that point to its digest.
 
-        Of a comparison: the tags that either the registry lists or the inventory has; None: the listing is incomplete.
+        Of a comparison: the tags that either the registry lists or the inventory has. None: nothing is known, since the
+        listing is incomplete, or a manifest without a tag is not on record as the registry has it.
         """
+        if notice.pushed is not None:
+            return set() if await self._is_on_record(notice, notice.pushed) else None
         digest = notice.digest
         if notice.comparison:
             listed = await _list(self._registry, notice.repository)
@@ -99,6 +109,40 @@ class RequestedVerifier:
             return set(
                 await write_notices.list_pointing(held, repository_id=notice.repository_id, digest=digest)
             )
+
+    async def _is_on_record(self, notice: WantedNotice, digest: Digest) -> bool:
+        """Return whether the record of a manifest is now as the registry has it."""
+        repository = notice.repository
+        async with self._limit:
+            try:
+                answer = await self._registry.head_manifest(repository, digest)
+            except RegistryError as error:
+                await raise_if_down(self._registry, error)
+                log.warning("manifest_undecided", repository=repository, digest=digest, reason=str(error))
+                return False
+        served = isinstance(answer, Found)
+        if notice.repository_id is None:
+            return not served
+        observation = ManifestObservation(
+            repository=repository,
+            digest=digest,
+            served=served,
+            observed_at=answer.observed_at,
+            as_of=answer.as_of,
+            media_type=answer.media_type if isinstance(answer, Found) else "",
+            size_bytes=answer.size if isinstance(answer, Found) else 0,
+        )
+        async with transaction(self._pool) as held:
+            if not served:
+                # Whether it is deleted is not decided here: one answer of 404 is not enough for that.
+                ids = await repositories.lock_repositories(held, names={repository})
+                key = (repository, digest)
+                found = await manifests.find_repository_manifests(held, keys=[key], repository_ids=ids)
+                return not (key in found and found[key].present)
+            (stored,) = await apply.apply_manifest_observations(
+                held, self._lookups, [observation], source=AuditSource.VERIFY, now=datetime.now(UTC)
+            )
+        return stored in _AGREED
 
 
 class RequestedComparer:
@@ -256,8 +300,7 @@ class _Observer:
             stored = await apply.apply_tag_observations(
                 held, self._lookups, revisions, source=AuditSource.VERIFY, now=datetime.now(UTC)
             )
-        agreed = (Stored.CONFIRMED, Stored.CHANGED)
-        return {seen.tag for seen, result in zip(decided, stored, strict=True) if result in agreed}
+        return {seen.tag for seen, result in zip(decided, stored, strict=True) if result in _AGREED}
 
 
 def _question(tag: TagName, record: TagRecord | None) -> TagQuestion:

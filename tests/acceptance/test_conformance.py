@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from tools.registry_server import RegistryServer
 
 RUN_WITHIN_SECONDS = 900
+REFERRERS = tuple(
+    f"OCI Conformance Test/{case}/referrers"
+    for case in ("empty", "artifacts-with-subject", "index-with-subject", "missing-subject")
+)
+"""No release of Distribution passes these."""
+ATTEMPTS = 5
+"""The suite asks right after it pushed. On a machine that others use, too, a question may take longer than 500 ms, and
+then the registry answers it."""
 
 
 @pytest.fixture
@@ -85,7 +93,7 @@ def test_conformance__is_no_worse_behind_the_proxy(  # noqa: PLR0917 - fixtures
     registry_version: int,
     tmp_path: Path,
 ) -> None:
-    """No test that passes without us fails with us."""
+    """No test that passes without us fails with us, and those of referrers pass, which fail without us."""
     conformance()
     plain = run(start_registry(registry_version).host, tmp_path / "plain")
     installation.start("reconciler", "run")
@@ -101,7 +109,16 @@ def test_conformance__is_no_worse_behind_the_proxy(  # noqa: PLR0917 - fixtures
 
         installation.until(ours, "the indexer to answer")
         behind = run(address, tmp_path / "behind")
+        missing = {test for test in REFERRERS if not behind[test]}
+        for attempt in range(1, ATTEMPTS):
+            if not missing:
+                break
+            print(f"once more, since the registry answered {sorted(missing)}")
+            again = run(address, tmp_path / f"behind-{attempt}")
+            missing -= {test for test, passed in again.items() if passed}
     assert len(plain) > 250
     assert not all(plain.values())  # what Distribution lacks
     assert [test for test, passed in plain.items() if passed and not behind.get(test, True)] == []
+    assert missing == set()
+    assert not any(plain[test] for test in REFERRERS)
     print(f"{len(plain)} tests; fail without us {count(plain)}, behind {name} {count(behind)}")

@@ -21,6 +21,7 @@ from indexer.store import apply as applying
 from indexer.store import inbox, repositories, write_notices
 from indexer.store.pool import transaction
 from indexer.store.write_notices import MOST_PER_ADDRESS, MOST_PER_REPOSITORY, Comparison, Scope
+from reconciler.resolve.loop import Resolver, WantedResolver
 from reconciler.verify.requested import RequestedComparer, RequestedVerifier
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event
 from tests.fixtures.rows import digest
@@ -280,10 +281,10 @@ async def test_flood__of_one_address_takes_no_place_of_others(pool: Pool) -> Non
 
 @dataclass
 class Reconciler:
-    """Both loops of a reconciler that verify what questions want, on a registry in memory."""
+    """The loops of a reconciler that do what questions want, on a registry in memory."""
 
     registry: DirectRegistry
-    loops: tuple[RequestedVerifier, RequestedComparer]
+    loops: tuple[RequestedVerifier, RequestedComparer, WantedResolver]
 
     def asked(self, *what: str) -> int:
         return sum(call[0] in what for call in self.registry.asked)
@@ -295,7 +296,12 @@ async def reconciler(pool: Pool, lookups: Lookups) -> AsyncIterator[Reconciler]:
     registry = DirectRegistry(RegistryState())
     parts = (pool, lookups, registry)
     made = Reconciler(
-        registry, (RequestedVerifier(*parts, concurrency=8), RequestedComparer(*parts, concurrency=8))
+        registry,
+        (
+            RequestedVerifier(*parts, concurrency=8),
+            RequestedComparer(*parts, concurrency=8),
+            WantedResolver(*parts, concurrency=8),
+        ),
     )
 
     async def run() -> None:
@@ -522,3 +528,73 @@ async def test_referrers__wait_for_manifests_to_be_read(
     await note(pool, "write-0001", digest("artifact"))
     assert await passes(barrier, APP, patient=True)
     assert not await passes(barrier, referrers, patient=True)
+
+
+REFERRERS = Scope(repository=REPOSITORY, referrers=True)
+
+
+async def test_referrers__what_is_unread_is_read_at_once(
+    pool: Pool, lookups: Lookups, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the second announcement of a manifest within a second nor other work holds the question up."""
+    monkeypatch.setattr(module, "HAND_OVER_SECONDS", 30.0)
+    image = oci_image("image")
+    reconciler.registry.state.push(REPOSITORY, image.manifest.data, media_type=image.media_type, tag="v0")
+    pushed = event("push", tag="v0", at=EPOCH, number=1)
+    pushed["target"]["digest"] = image.manifest.digest
+    await apply(pool, lookups, pushed)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    await pool.execute("UPDATE work_item SET due_at = $1, last_observed_at = $1", later)
+    assert await passes(barrier, REFERRERS, patient=False)
+    assert "announced" != await pool.fetchval("SELECT content FROM manifest")
+    assert later == await pool.fetchval("SELECT max(due_at) FROM work_item WHERE kind = 'verify'")
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("served", [True, False])
+async def test_referrers__what_was_asked_for_is_known_if_the_record_agrees(
+    pool: Pool, lookups: Lookups, barrier: Barrier, *, present: bool, served: bool
+) -> None:
+    """It is asked for again soon, but a question does not wait for that: neither if it is gone, nor if it was read."""
+    state = RegistryState()
+    image = oci_image("image")
+    if served:
+        state.push(REPOSITORY, image.manifest.data, media_type=image.media_type, tag="v0")
+    pushed = event("push", tag="v0", at=datetime.now(UTC), number=1)
+    pushed["target"]["digest"] = image.manifest.digest
+    await apply(pool, lookups, pushed)
+    if not present:
+        await pool.execute("UPDATE repository_manifest SET deleted_at = as_of")
+    await Resolver(pool, lookups, DirectRegistry(state), concurrency=1).run_once()
+    assert (served is present) is await passes(barrier, REFERRERS, patient=False)
+    attempts = await pool.fetchval("SELECT attempts FROM work_item WHERE kind = 'resolve'")
+    assert (None if served and present else 1) == attempts
+
+
+async def test_referrers__a_refused_push_by_digest_holds_nobody_up(
+    pool: Pool, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry is asked about the digest: it does not have it, so no answer lacks it."""
+    monkeypatch.setattr(module, "HAND_OVER_SECONDS", 30.0)
+    await note(pool, "write-0001", digest("refused"))
+    assert await passes(barrier, REFERRERS, patient=False)
+    async with pool.acquire() as held:
+        await repositories.add_repositories(held, announced={RepositoryName(REPOSITORY): EPOCH})
+    assert await passes(barrier, REFERRERS, patient=False)
+    assert {("write-0001", digest("refused"))} == await noted(pool)
+    assert 2 == reconciler.asked("head_manifest")
+
+
+async def test_referrers__a_push_by_digest_whose_event_is_late_is_found(
+    pool: Pool, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry has it, so it comes on record and is read before the question goes on."""
+    monkeypatch.setattr(module, "HAND_OVER_SECONDS", 30.0)
+    async with pool.acquire() as held:
+        await repositories.add_repositories(held, announced={RepositoryName(REPOSITORY): EPOCH})
+    image = oci_image("image")
+    reconciler.registry.state.push(REPOSITORY, image.manifest.data, media_type=image.media_type)
+    await note(pool, "write-0001", image.manifest.digest)
+    assert await passes(barrier, REFERRERS, patient=False)
+    assert "announced" != await pool.fetchval("SELECT content FROM manifest")
+    assert 1 == await pool.fetchval("SELECT count(*) FROM repository_manifest WHERE deleted_at IS NULL")

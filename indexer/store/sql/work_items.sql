@@ -45,6 +45,19 @@ WHERE i.kind = next.kind AND i.repository_id = next.repository_id AND i.key = ne
 RETURNING i.repository_id, r.name AS repository, i.key, i.generation, i.attempts, i.observations, i.confirmations,
           i.last_observation, i.waiting_since
 
+-- name: lease_wanted
+-- Leases at most $1 manifests that a question waits for (write_notices: want_read), at $2 until $3.
+UPDATE work_item AS i SET lease_until = $3
+FROM (
+    SELECT kind, repository_id, key FROM work_item
+    WHERE kind = 'resolve' AND due_at = 'epoch' AND (lease_until IS NULL OR lease_until <= $2)
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+) AS next, repository AS r
+WHERE i.kind = next.kind AND i.repository_id = next.repository_id AND i.key = next.key AND r.id = i.repository_id
+RETURNING i.repository_id, r.name AS repository, i.key, i.generation, i.attempts, i.observations, i.confirmations,
+          i.last_observation, i.waiting_since
+
 -- name: complete
 -- Removes items that are done: kinds $1, repositories $2, keys $3, generations $4. Those enqueued again meanwhile stay.
 DELETE FROM work_item AS i USING unnest($1::text[], $2::integer[], $3::text[], $4::integer[])

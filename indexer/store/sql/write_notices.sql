@@ -168,13 +168,13 @@ SELECT EXISTS (
 )
 
 -- name: want_verified
--- Has those notices up to $4 verified for the question $3 that a tag can tell of, if they are noted for $5 or longer; $1, $2 as
--- in begin_question.
+-- Has those notices up to $4 verified for the question $3 that it waits for, if they are noted for $5 or longer; $1, $2 as in
+-- begin_question, where $6 pushes by digest, too.
 UPDATE write_notice AS n SET wanted = $3
 FROM (
     SELECT id, repository, reference FROM write_notice
     WHERE (repository = $1 OR ($2 AND starts_with(repository, $1 || '/')))
-      AND (method <> 'PUT' OR position(':' IN reference) = 0)
+      AND ($6 OR method <> 'PUT' OR position(':' IN reference) = 0)
       AND reference NOT IN ('*', '**') AND number <= $4 AND verified < $3 AND wanted < $3
       AND noticed_at <= clock_timestamp() - $5::interval
     ORDER BY id, repository, reference FOR UPDATE SKIP LOCKED
@@ -184,7 +184,7 @@ WHERE n.id = open.id AND n.repository = open.repository AND n.reference = open.r
 -- name: list_wanted
 -- At most $1 notices that are to be verified, by repository; its id is null if it is not on record. $2: comparisons of all tags
 -- instead.
-SELECT n.id, n.repository, n.reference, n.wanted, n.touched, r.id AS repository_id
+SELECT n.id, n.repository, n.reference, n.method, n.wanted, n.touched, r.id AS repository_id
 FROM write_notice AS n LEFT JOIN repository AS r ON r.name = n.repository
 WHERE n.wanted > n.verified AND (n.id = 'compare') = $2
 ORDER BY n.repository, n.number LIMIT $1
@@ -223,11 +223,30 @@ WHERE n.id = open.id AND n.repository = open.repository AND n.reference = open.r
 SELECT name FROM tag WHERE repository_id = $1
 
 -- name: has_unread
--- Whether a manifest of the repository $1 is still to be read; those that failed repeatedly do not count.
+-- Whether a manifest of the repository $1 was not asked for since it was last announced.
 SELECT EXISTS (
     SELECT FROM work_item AS w JOIN repository AS r ON r.id = w.repository_id
-    WHERE r.name = $1 AND w.kind = 'resolve' AND w.attempts < 3
+    WHERE r.name = $1 AND w.kind = 'resolve' AND w.attempts = 0
 )
+
+-- name: list_asked
+-- At most $2 manifests of the repository $1 that are asked for again, and what the last answer was; not those that failed
+-- repeatedly.
+SELECT w.repository_id, w.key, w.last_observation
+FROM work_item AS w JOIN repository AS r ON r.id = w.repository_id
+WHERE r.name = $1 AND w.kind = 'resolve' AND w.attempts BETWEEN 1 AND 2
+LIMIT $2
+
+-- name: want_read
+-- Has at most $2 manifests of the repository $1 read before all others that were not asked for since they were last announced.
+UPDATE work_item AS w SET due_at = 'epoch'
+FROM (
+    SELECT kind, repository_id, key FROM work_item
+    WHERE kind = 'resolve' AND repository_id = (SELECT id FROM repository WHERE name = $1)
+      AND attempts = 0 AND due_at > 'epoch'
+    LIMIT $2 FOR UPDATE SKIP LOCKED
+) AS unread
+WHERE w.kind = unread.kind AND w.repository_id = unread.repository_id AND w.key = unread.key
 
 -- name: count_notices
 -- How many notices are open.
