@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.fault_proxy",
     "tests.fixtures.registries",
+    "tests.fixtures.collectors",
     "tests.fixtures.s3",
     "tests.fixtures.ingesting",
     "tests.fixtures.asking",

@@ -333,6 +333,12 @@ def succeeds(command: list[str], timeout_seconds: float, directory: str | None =
     return done.returncode == 0
 
 
+def built(version: str) -> FoundRegistry | None:
+    """Return the registry of one exact version (``v3.0.0``) that was built before; None where it was not."""
+    path = cache_directory() / f"registry-{version}"
+    return examine(path, "go install") if path.exists() else None
+
+
 def cache_directory() -> Path:
     """Name the user's cache, where what was fetched outlives the checkout."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -11,7 +11,8 @@ The steps are those of registry/storage/garbagecollect.go (2.8.2, 3.0.0, 3.1.1),
 4. 3.x: candidates that were marked by any repository are dropped.
 5. Blobs that are not marked will be deleted.
 
-Whatever it cannot read ends the whole collection before anything is deleted (:class:`Abort`).
+Whatever it cannot read ends the whole collection (:class:`Abort`), before anything is deleted. But what it cannot read
+among the blobs ends it after the candidates' links were deleted.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Because(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """The collection fails, and deletes nothing. ``path`` is the link's, relative to the repository."""
+    """The collection fails. ``path`` is the link's, relative to the repository."""
 
     because: Because
     repository: str = ""
@@ -98,7 +99,7 @@ class Collection:
 
     - ``repositories``: in the order in which they are read.
     - ``marked``: digests that stay, of manifests and of what they refer to; ``marked_manifests``: by which repository.
-    - ``blobs``, ``manifests``, ``layer_links``: what is deleted; nothing if it ``aborts``.
+    - ``blobs``, ``manifests``, ``layer_links``: what is deleted. If it ``aborts``, at most manifests.
     - ``passed_over``: untagged manifests of repositories that never had a tag (3.x): neither marked nor deleted, so
       that their blobs go and their links stay.
     """
@@ -142,24 +143,34 @@ def collect(snapshot: Snapshot, mode: Mode) -> Collection:
         for repository in _in_order(snapshot, mode):
             run.read.append(repository.name)
             _mark(run, repository)
+    except _Failed as failed:
+        return _result(run, aborts=failed.abort)
+    kept = run.marked if mode.release is Release.V3 else frozenset[str]()
+    manifests = frozenset(each for each in run.candidates if each[1] not in kept)
+    try:
         blobs = _sweep(run)
     except _Failed as failed:
-        return Collection(
-            repositories=tuple(run.read),
-            marked=frozenset(run.marked),
-            marked_manifests=frozenset(run.marked_manifests),
-            passed_over=frozenset(run.passed_over),
-            aborts=failed.abort,
-        )
-    kept = run.marked if mode.release is Release.V3 else frozenset[str]()
+        return _result(run, manifests=manifests, aborts=failed.abort)
+    return _result(run, manifests=manifests, blobs=blobs, layer_links=frozenset(run.layer_links))
+
+
+def _result(
+    run: _Run,
+    *,
+    blobs: frozenset[Digest] = frozenset(),
+    manifests: frozenset[tuple[str, Digest]] = frozenset(),
+    layer_links: frozenset[tuple[str, Digest]] = frozenset(),
+    aborts: Abort | None = None,
+) -> Collection:
     return Collection(
         repositories=tuple(run.read),
         marked=frozenset(run.marked),
         marked_manifests=frozenset(run.marked_manifests),
         blobs=blobs,
-        manifests=frozenset(each for each in run.candidates if each[1] not in kept),
-        layer_links=frozenset(run.layer_links),
+        manifests=manifests,
+        layer_links=layer_links,
         passed_over=frozenset(run.passed_over),
+        aborts=aborts,
     )
 
 

@@ -190,6 +190,61 @@ class Layout:
         shutil.rmtree(self.blob(digest))
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A manifest that can be pulled from a repository, with everything that it refers to."""
+
+    references: frozenset[str]
+    is_index: bool
+    subject: str | None
+
+
+def whole_manifests(layout: Layout) -> dict[tuple[str, str], Whole]:
+    """Return every manifest that a client could pull by its digest, by repository and digest."""
+    found: dict[tuple[str, str], Whole] = {}
+    for directory in sorted(layout.base.glob("repositories/**/_manifests")):
+        name = str(directory.parent.relative_to(layout.base / "repositories"))
+        for digest in sorted(links_of(directory / "revisions")):
+            _whole(layout, name, digest, found)
+    return found
+
+
+def _whole(layout: Layout, name: str, digest: str, found: dict[tuple[str, str], Whole]) -> bool:
+    if (name, digest) in found:
+        return True
+    place = layout.blob(digest) / "data"
+    link = layout.revision(name, digest) / "link"
+    if not link.exists() or link.read_text() != digest or not place.exists():
+        return False
+    content = place.read_bytes()
+    if digest_of(content) != digest:
+        return False
+    document = json.loads(content)
+    pointers = [each["digest"] for each in document.get("manifests", ())]
+    if "manifests" in document:
+        is_whole = all(_whole(layout, name, each, found) for each in pointers)
+    else:
+        old = [each["blobSum"] for each in document.get("fsLayers", ())]
+        new = [
+            each["digest"] for each in (*document.get("layers", ()), *filter(None, [document.get("config")]))
+        ]
+        pointers = [*old, *new]
+        served = links_of(layout.repository(name) / "_layers")
+        is_whole = all(each in served and (layout.blob(each) / "data").exists() for each in pointers)
+    if is_whole:
+        subject = document.get("subject", {}).get("digest")
+        found[name, digest] = Whole(frozenset(pointers), "manifests" in document, subject)
+    return is_whole
+
+
+def links_of(directory: Path) -> frozenset[str]:
+    """Return the digests of the links in a directory whose content is what their path says."""
+    found = directory.glob("sha256/*/link")
+    return frozenset(
+        f"sha256:{each.parent.name}" for each in found if each.read_text() == f"sha256:{each.parent.name}"
+    )
+
+
 def write(place: Path, data: bytes) -> None:
     """Write a file and the directories above it."""
     place.parent.mkdir(parents=True, exist_ok=True)
