@@ -85,8 +85,9 @@ ACTION_OF: Final[Mapping[ActionKind, AuditAction]] = {
     ActionKind.DELETE: AuditAction.CLEANUP_TAG_DELETED,
     ActionKind.RESTORE: AuditAction.CLEANUP_RESTORED,
     ActionKind.PUT_BACK: AuditAction.CLEANUP_PUT_BACK,
+    ActionKind.UNLINK: AuditAction.CLEANUP_TAG_DELETED,
 }
-"""The action of the entry of an event that is of one of our own actions."""
+"""The action of the entry of a tag's event that is of one of our own actions."""
 
 
 class WorkKind(StrEnum):
@@ -274,14 +275,17 @@ def event_entry(
 ) -> Entry:
     """Return the audit entry of an event; ``tag``: it is about the event's tag. ``detail`` is added to its notes.
 
-    Of an action of our own the tag's entry says that, by whom it was asked for, and why.
+    Of an action of our own the entry says that, by whom it was asked for, and why. A manifest that we deleted by its
+    digest stays ``manifest.deleted``.
     """
     source = AuditSource.NOTIFICATION
     own = event.own
     if own is not None:
         detail = own.detail | detail
-        if tag:
-            action, source = ACTION_OF[own.kind], AuditSource(own.source)
+        if tag or event.tag is None:
+            if tag or own.kind is not ActionKind.UNLINK:
+                action = ACTION_OF[own.kind]
+            source = AuditSource(own.source)
             event = replace(event, actor=own.actor or event.actor)
     return Entry(
         action=action,

@@ -21,11 +21,15 @@ from indexer.oci.reference import RepositoryName, TagName
 
 @unique
 class ActionKind(StrEnum):
-    """What is done to a tag. ``put_back``: a push that our own request had undone is made good."""
+    """What is done to a tag. ``put_back``: a push that our own request had undone is made good.
+
+    ``unlink``: a manifest is deleted by its digest, once nothing needs it.
+    """
 
     DELETE = "delete"
     RESTORE = "restore"
     PUT_BACK = "put_back"
+    UNLINK = "unlink"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,7 @@ class OwnAction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagAction:
-    """One action on one tag. The columns of ``tag_action`` (schema.sql)."""
+    """One action on one tag, or on a manifest: then ``tag`` is empty. The columns of ``tag_action`` (schema.sql)."""
 
     id: uuid.UUID
     kind: ActionKind
@@ -84,13 +88,19 @@ class TagAction:
     pushed_by: str | None
     events: int = 0
 
+    @property
+    def is_on_manifest(self) -> bool:
+        """Whether it is about a manifest, and no tag of it."""
+        return not self.tag
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedEvent:
-    """An event of a tag while it was watched, by the registry's clock.
+    """An event of a tag or a manifest while it was watched, by the registry's clock.
 
     - ``ours``: of a request that we sent; ``announces``: for this very action.
-    - ``digest``: what was pushed; None: the tag was deleted.
+    - ``digest``: what was pushed; None: the tag, or the manifest, was deleted.
+    - ``tag``: to which tag a watched manifest was pushed; None: by its digest, or a tag is watched.
     - ``instance_first_at``: the first event of the registry process that sent it.
     """
 
@@ -101,6 +111,7 @@ class WatchedEvent:
     actor: str | None
     instance: int
     instance_first_at: datetime
+    tag: TagName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ class Deleted:
     - ``followed``: it is not certain yet what the deletion came to. ``under_way``: another request about the tag is.
     - ``is_there``: the tag is on record; ``now_at``: where it points, None: not known.
     - ``restored_at``: when this deletion was undone last.
+    - ``unlinked_at``: since when the repository does not have the manifest either; None: it has it.
     """
 
     digest: Digest
@@ -34,6 +35,7 @@ class Deleted:
     is_there: bool = False
     now_at: Digest | None = None
     restored_at: datetime | None = None
+    unlinked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +43,13 @@ class Restorable:
     """Whether a deletion can be undone: ``until`` when if it can, else why not (``because``).
 
     ``by_force``: it could be with force, and where the tag points by now is lost then.
+    ``unless``: what may end it sooner.
     """
 
     until: datetime | None = None
     because: str | None = None
     by_force: bool = False
+    unless: str | None = None
 
     def show(self) -> dict[str, Any]:
         """Return it as the API shows it."""
@@ -54,6 +58,7 @@ class Restorable:
             "until": format_time(self.until),
             "because": self.because,
             "by_force": self.by_force,
+            "unless": self.unless,
         }
 
 
@@ -66,7 +71,16 @@ def restorable(deleted: Deleted, *, now: datetime) -> Restorable:
         where = "is there again" if deleted.now_at is None else f"points to {deleted.now_at} by now"
         because = f"the tag {where}: restoring takes force, and what it points to is lost then"
         return Restorable(because=because, by_force=True)
-    return Restorable(until=deleted.kept_until)
+    return Restorable(until=deleted.kept_until, unless=_unless(deleted))
+
+
+def _unless(deleted: Deleted) -> str | None:
+    if deleted.unlinked_at is None:
+        return None
+    return (
+        f"its manifest left the repository at {format_time(deleted.unlinked_at)}: once the registry collects its "
+        "garbage, what only this image needs is gone for good"
+    )
 
 
 def _because(deleted: Deleted, now: datetime) -> str | None:

@@ -43,7 +43,7 @@ class ReconcileParams(Params):
 
 
 class CleanupParams(Params):
-    """Delete the tags that policies planned, that are due, and that a plan which may be carried out still names."""
+    """Delete the tags and manifests that are due, and that a plan which may be carried out still names."""
 
     repositories: Annotated[
         list[RepositoryText] | None, Field(min_length=1, max_length=MOST_REPOSITORIES), AfterValidator(_names)

@@ -198,6 +198,7 @@ async def events_of(connection: Connection, *, number: uuid.UUID) -> list[Watche
             actor=row["actor"],
             instance=row["instance_id"],
             instance_first_at=row["first_event_at"],
+            tag=TagName(row["tag"]) if row["tag"] else None,
         )
         for row in await connection.fetch(SQL["events_of"], number)
     ]
@@ -365,42 +366,76 @@ async def recognise(held: Connection, events: Sequence[Event]) -> list[Event]:
 
 
 async def note_events(held: Connection, lookups: Lookups, events: Iterable[Event], *, now: datetime) -> None:
-    """Note events of tags that are watched, in the transaction that applies them; their actions are checked soon."""
-    changes = [
-        event for event in events if event.action in _CHANGES and event.tag is not None and not event.imported
-    ]
-    if not changes:
+    """Note events of what is watched, in the transaction that applies them; their actions are checked soon.
+
+    Of an action on a tag these are the events that name the tag; of one on a manifest, those that name its digest.
+    """
+    changes = [event for event in events if event.action in _CHANGES and not event.imported]
+    noted = [*await _of_tags(held, changes, now), *await _of_manifests(held, changes, now)]
+    if not noted:
         return
-    named = sorted({(event.repository, event.tag) for event in changes if event.tag is not None})
-    rows = await held.fetch(SQL["find_watched"], [name for name, _ in named], [tag for _, tag in named], now)
-    if not rows:
-        return
-    watching: dict[tuple[str, str], list[uuid.UUID]] = {}
-    for row in rows:
-        watching.setdefault((row["repository"], row["tag"]), []).append(row["id"])
-    noted = [
-        (number, event)
-        for event in changes
-        for number in sorted(watching.get((event.repository, str(event.tag)), ()))
-    ]
-    instances = await lookups.instances(event.instance for _, event in noted)
+    instances = await lookups.instances(event.instance for _, event, _ in noted)
     await held.execute(
         SQL["note_events"],
-        [number for number, _ in noted],
-        [event_key(event.id) for _, event in noted],
-        [event.claimed_at or event.occurred_at for _, event in noted],
-        [instances[event.instance] for _, event in noted],
-        [event.own is not None for _, event in noted],
+        [number for number, _, _ in noted],
+        [event_key(event.id) for _, event, _ in noted],
+        [event.claimed_at or event.occurred_at for _, event, _ in noted],
+        [instances[event.instance] for _, event, _ in noted],
+        [event.own is not None for _, event, _ in noted],
         [
             digest_to_bytes(event.digest)
             if event.digest is not None and event.action is EventAction.PUSH
             else None
-            for _, event in noted
+            for _, event, _ in noted
         ],
-        [event.actor for _, event in noted],
-        [event.own is not None and event.own.id == str(number) for number, event in noted],
+        [event.actor for _, event, _ in noted],
+        [event.own is not None and event.own.id == str(number) for number, event, _ in noted],
+        [tag for _, _, tag in noted],
     )
-    await held.execute(SQL["wake_actions"], sorted({number for number, _ in noted}), now)
+    await held.execute(SQL["wake_actions"], sorted({number for number, _, _ in noted}), now)
+
+
+_Noted = tuple[uuid.UUID, Event, TagName | None]
+"""An action, an event of what it is about, and the tag of that event if the action is about a manifest."""
+
+
+async def _of_tags(held: Connection, changes: Sequence[Event], now: datetime) -> list[_Noted]:
+    named = sorted({(event.repository, event.tag) for event in changes if event.tag is not None})
+    if not named:
+        return []
+    rows = await held.fetch(SQL["find_watched"], [name for name, _ in named], [tag for _, tag in named], now)
+    watching: dict[tuple[str, str], list[uuid.UUID]] = {}
+    for row in rows:
+        watching.setdefault((row["repository"], row["tag"]), []).append(row["id"])
+    return [
+        (number, event, None)
+        for event in changes
+        if event.tag is not None
+        for number in sorted(watching.get((event.repository, event.tag), ()))
+    ]
+
+
+async def _of_manifests(held: Connection, changes: Sequence[Event], now: datetime) -> list[_Noted]:
+    named = sorted(
+        {
+            (event.repository, event.digest)
+            for event in changes
+            if event.digest is not None and not event.is_blob
+        }
+    )
+    if not named:
+        return []
+    digests = [digest_to_bytes(digest) for _, digest in named]
+    rows = await held.fetch(SQL["find_watched_manifests"], [name for name, _ in named], digests, now)
+    watching: dict[tuple[str, str], list[uuid.UUID]] = {}
+    for row in rows:
+        watching.setdefault((row["repository"], digest_from_bytes(row["digest"])), []).append(row["id"])
+    return [
+        (number, event, event.tag)
+        for event in changes
+        if event.digest is not None
+        for number in sorted(watching.get((event.repository, event.digest), ()))
+    ]
 
 
 _CHANGES = frozenset({EventAction.PUSH, EventAction.DELETE})
@@ -417,7 +452,13 @@ def _is_signed(event: Event, row: asyncpg.Record, key: bytes) -> bool:
 
 
 def _is_about(row: asyncpg.Record, event: Event) -> bool:
-    return bool(row["repository"] == event.repository and row["tag"] == event.tag)
+    if row["repository"] != event.repository:
+        return False
+    if row["tag"]:
+        return bool(row["tag"] == event.tag)
+    # A manifest that is deleted by its digest takes its tags along; what is put back by digest has none.
+    of_it = event.digest is not None and digest_to_bytes(event.digest) == row["digest"]
+    return of_it or (event.action is EventAction.DELETE and event.tag is not None)
 
 
 def _own(row: asyncpg.Record) -> OwnAction:

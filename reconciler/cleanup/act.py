@@ -141,8 +141,8 @@ class Actor:
 
     def __init__(self, pool: Pool, registry: ActingRegistry, *, check: Check = _always) -> None:
         self._pool = pool
-        self._registry = registry
-        self._check = check
+        self.registry = registry
+        self.check = check
         self.holder = uuid.uuid4()
 
     # --- deleting ---------------------------------------------------------------------------------------------
@@ -173,12 +173,12 @@ class Actor:
         """Look at the tags, keep what belongs to them, and put their deletion on record."""
         ready: list[_Ready] = []
         for each in batch:
-            await self._check()
+            await self.check()
             try:
                 first, recorded = await self._first_look(repository, each)
                 async with connection(self._pool) as held:
                     family = await observe.read_family(
-                        self._registry, held, repository, first.digest or Digest("")
+                        self.registry, held, repository, first.digest or Digest("")
                     )
             except SkipError as skip:
                 result.skipped.append(Skipped(tag=each.tag, code=skip.code, text=str(skip)))
@@ -188,9 +188,9 @@ class Actor:
                 continue
             assert first.digest is not None  # noqa: S101 - the look raised otherwise
             of_it = why if each.reason is None else replace(why, reason=each.reason)
-            action = _planned(ActionKind.DELETE, repository, each.tag, first.digest, of_it, recorded=recorded)
+            action = planned(ActionKind.DELETE, repository, each.tag, first.digest, of_it, recorded=recorded)
             async with transaction(self._pool) as held:
-                if not await self._put_on_record(held, action):
+                if not await self.put_on_record(held, action):
                     skipped = Skipped(
                         tag=each.tag, code="under_way", text="something is under way for this tag already"
                     )
@@ -200,7 +200,8 @@ class Actor:
             ready.append(_Ready(action=action, first=first))
         return ready
 
-    async def _put_on_record(self, held: Connection, action: TagAction) -> bool:
+    async def put_on_record(self, held: Connection, action: TagAction) -> bool:
+        """Put an action on record before anything is sent; False: something is under way for it."""
         return await store.plan_action(
             held,
             action,
@@ -217,7 +218,7 @@ class Actor:
                 recorded = await store.find_recorded(held, repository=repository, tags=[wanted.tag])
             on_record = recorded.get(wanted.tag)
             expected = wanted.digest or (None if on_record is None else on_record.digest)
-            look = await observe.look_at(self._registry, repository, wanted.tag, expected=expected)
+            look = await observe.look_at(self.registry, repository, wanted.tag, expected=expected)
             if look.digest is None:
                 raise SkipError("skipped.absent", "the registry does not have this tag")
             if wanted.digest is not None and look.digest != wanted.digest:
@@ -238,46 +239,44 @@ class Actor:
         await self._extend([each.action.id for each in ready])
         while True:
             look = await observe.look_at(
-                self._registry, repository, newest.action.tag, expected=newest.action.digest
+                self.registry, repository, newest.action.tag, expected=newest.action.digest
             )
             if look.at > newest.first.at:
                 return
             await asyncio.sleep(NEXT_SECOND / 4)
 
     async def _delete_by_tag(self, action: TagAction, left: Sequence[uuid.UUID], result: Deleting) -> None:
-        before = await self._permit(left)
+        before = await self.permit(left)
         look = await self._second_look(action, result)
         if look is None:
             return
-        once = await self._note({action.id: look.at}, "DELETE", action.repository, action.tag, before)
+        once = await self.note({action.id: look.at}, "DELETE", action.repository, action.tag, before)
         result.begun.append(action.id)
         try:
-            answer = await self._registry.delete_once(action.repository, action.tag, once=once)
+            answer = await self.registry.delete_once(action.repository, action.tag, once=once)
         except RegistryError as error:
-            await self._unanswered([action.id], error)
+            await self.unanswered([action.id], error)
             return
         now = datetime.now(UTC)
         async with connection(self._pool) as held:
             if answer is Deletion.ACCEPTED:
                 await store.mark_done(held, ids=[action.id], now=now, due_at=now + SETTLE_AFTER)
             elif answer is Deletion.ABSENT:
-                await self._end(
+                await self.end(
                     held, action.id, "skipped", "absent", "somebody else deleted the tag meanwhile"
                 )
             else:
-                await self._end(
-                    held, action.id, "refused", "refused", "the registry does not delete this tag"
-                )
+                await self.end(held, action.id, "refused", "refused", "the registry does not delete this tag")
 
     async def _second_look(self, action: TagAction, result: Deleting) -> Look | None:
         """Look right before the request; None: the tag is not as it was, which is recorded."""
-        look = await observe.look_at(self._registry, action.repository, action.tag, expected=action.digest)
+        look = await observe.look_at(self.registry, action.repository, action.tag, expected=action.digest)
         if look.digest == action.digest:
             return look
         now_is = "is gone" if look.digest is None else f"points to {look.digest}"
         text = f"the tag was changed meanwhile: it {now_is}"
         async with connection(self._pool) as held:
-            await self._end(held, action.id, "skipped", "changed", text)
+            await self.end(held, action.id, "skipped", "changed", text)
         result.skipped.append(Skipped(tag=action.tag, code="skipped.changed", text=text))
         return None
 
@@ -286,7 +285,7 @@ class Actor:
     async def _delete_by_dummy(
         self, repository: RepositoryName, ready: Sequence[_Ready], result: Deleting
     ) -> None:
-        await self._permit([each.action.id for each in ready])
+        await self.permit([each.action.id for each in ready])
         async with connection(self._pool) as held:
             kept = await store.kept_of(held, number=ready[0].action.id)
         docker = any(each.role == "tagged" and "docker" in each.media_type for each in kept)
@@ -297,24 +296,24 @@ class Actor:
             await store.keep_dummy(
                 held, digest=dummy, media_type=media_type, content=manifest, now=datetime.now(UTC)
             )
-        await self._registry.put_blob(repository, config)
+        await self.registry.put_blob(repository, config)
         parked: list[TagAction] = []
         skipped: set[uuid.UUID] = set()
         try:
             for each in ready:
-                before = await self._permit([r.action.id for r in ready if r.action.id not in skipped])
+                before = await self.permit([r.action.id for r in ready if r.action.id not in skipped])
                 action = replace(each.action, dummy=dummy)
                 look = await self._second_look(action, result)
                 if look is None:
                     skipped.add(action.id)
                     continue
-                once = await self._note(
+                once = await self.note(
                     {action.id: look.at}, "PUT", repository, action.tag, before, dummy=dummy
                 )
                 parked.append(action)
                 result.begun.append(action.id)
                 try:
-                    await self._registry.put_manifest_once(
+                    await self.registry.put_manifest_once(
                         repository, action.tag, manifest, media_type=media_type, once=once
                     )
                 except RegistryError as error:
@@ -327,15 +326,15 @@ class Actor:
         """Delete a dummy manifest of ours, and with it the tags that point to it and no others."""
         repository, dummy = parked[0].repository, parked[0].dummy
         assert dummy is not None  # noqa: S101 - the caller's
-        before = await self._permit([each.id for each in parked], finishing=True)
+        before = await self.permit([each.id for each in parked], finishing=True)
         async with connection(self._pool) as held:
             # Also those of the batch that another process follows: the request deletes their tags, too.
             ids = await store.with_dummy(held, repository=repository, dummy=dummy)
-        once = await self._note(dict.fromkeys(ids), "DELETE", repository, dummy, before)
+        once = await self.note(dict.fromkeys(ids), "DELETE", repository, dummy, before)
         try:
-            await self._registry.delete_once(repository, dummy, once=once)
+            await self.registry.delete_once(repository, dummy, once=once)
         except RegistryError as error:
-            await self._unanswered([each.id for each in parked], error)
+            await self.unanswered([each.id for each in parked], error)
             return
         now = datetime.now(UTC)
         async with connection(self._pool) as held:
@@ -348,7 +347,7 @@ class Actor:
         reach.
         """
         assert action.dummy is not None  # noqa: S101 - the caller's
-        seen = await observe.see(self._registry, action.repository, action.tag, dummy=action.dummy)
+        seen = await observe.see(self.registry, action.repository, action.tag, dummy=action.dummy)
         if seen.dangling:
             async with connection(self._pool) as held:
                 kept = await store.find_kept(held, digest=action.dummy)
@@ -357,11 +356,11 @@ class Actor:
                     f"{action.repository}:{action.tag} is listed, and nothing but a push can reach it: push "
                     "anything to it, then delete it"
                 )
-            before = await self._permit([action.id])
-            once = await self._note(
+            before = await self.permit([action.id])
+            once = await self.note(
                 {action.id: None}, "PUT", action.repository, action.tag, before, dummy=action.dummy
             )
-            await self._registry.put_manifest_once(
+            await self.registry.put_manifest_once(
                 action.repository, action.tag, kept.content, media_type=kept.media_type, once=once
             )
         await self.remove_dummy([action])
@@ -374,7 +373,7 @@ class Actor:
         expected = None if action.kind is ActionKind.DELETE else action.digest
         now = datetime.now(UTC)
         put = replace(
-            _planned(
+            planned(
                 ActionKind.PUT_BACK,
                 action.repository,
                 action.tag,
@@ -387,14 +386,14 @@ class Actor:
             first_seen_at=action.first_seen_at or now,
             pushed_by=push.actor,
         )
-        content = await self._content(action.repository, push.digest)
+        content = await self.content(action.repository, push.digest)
         if content is None:
             log.error("cleanup_push_lost", repository=action.repository, tag=action.tag, digest=push.digest)
             raise RegistryMisbehaved(
                 f"{action.repository}:{action.tag}: {push.digest} was pushed while the tag was deleted, and its "
                 "manifest is gone: push it again"
             )
-        return await self._put(put, expected, content)
+        return await self.put(put, expected, content)
 
     async def restore(
         self, deletion: TagAction, why: Why, *, force: bool, kept: Sequence[KeptManifest]
@@ -404,7 +403,7 @@ class Actor:
         None: there is nothing to do, since the tag points there.
         """
         repository, tag = deletion.repository, deletion.tag
-        now_at = await observe.look_at(self._registry, repository, tag)
+        now_at = await observe.look_at(self.registry, repository, tag)
         if now_at.digest == deletion.digest:
             return None
         if now_at.digest is not None and not force:
@@ -413,7 +412,7 @@ class Actor:
                 f"{repository}:{tag} points to {now_at.digest} by now; use --force to have it point to "
                 f"{deletion.digest} again",
             )
-        missing = await observe.missing_blob(self._registry, repository, kept)
+        missing = await observe.missing_blob(self.registry, repository, kept)
         async with connection(self._pool) as held:
             because = (
                 None if missing is None else f"{missing} is gone from the registry: garbage was collected"
@@ -425,7 +424,7 @@ class Actor:
         if tagged is None:
             raise SkipError("restore.gone", "its manifest was not kept")
         action = replace(
-            _planned(ActionKind.RESTORE, repository, tag, deletion.digest, why),
+            planned(ActionKind.RESTORE, repository, tag, deletion.digest, why),
             of_action=deletion.id,
             published_at=deletion.published_at,
             published_source=deletion.published_source,
@@ -433,56 +432,57 @@ class Actor:
             pushed_by=deletion.pushed_by,
         )
         before_tag = [each for each in kept if each.role == "child"]
-        await self._put_missing(repository, before_tag)
-        number = await self._put(action, now_at.digest, tagged)
-        await self._put_missing(repository, [each for each in kept if each.role == "referrer"])
+        await self.put_missing(repository, before_tag)
+        number = await self.put(action, now_at.digest, tagged)
+        await self.put_missing(repository, [each for each in kept if each.role == "referrer"])
         return number
 
-    async def _put_missing(self, repository: RepositoryName, manifests: Sequence[KeptManifest]) -> None:
+    async def put_missing(self, repository: RepositoryName, manifests: Sequence[KeptManifest]) -> None:
         """Push manifests by digest that the repository does not have. A digest that is there stays as it is."""
         for each in manifests:
-            if not isinstance(await self._registry.head_manifest(repository, each.digest), NotFound):
+            if not isinstance(await self.registry.head_manifest(repository, each.digest), NotFound):
                 continue
-            await self._check()
+            await self.check()
             once = Once(nonce=uuid.uuid4().bytes, before=lambda: None)
-            await self._registry.put_manifest_once(
+            await self.registry.put_manifest_once(
                 repository, each.digest, each.content, media_type=each.media_type, once=once
             )
 
-    async def _put(
+    async def put(
         self, action: TagAction, expected: Digest | None, content: KeptManifest
     ) -> uuid.UUID | None:
-        """Push a manifest under a tag that still points to ``expected``."""
+        """Push a manifest under a tag that still points to ``expected``; None: it does not, or is busy."""
         async with connection(self._pool) as held:
-            if not await self._put_on_record(held, action):
+            if not await self.put_on_record(held, action):
                 return None
         try:
-            before = await self._permit([action.id])
-            look = await observe.look_at(self._registry, action.repository, action.tag, expected=expected)
+            before = await self.permit([action.id])
+            look = await observe.look_at(self.registry, action.repository, action.tag, expected=expected)
             if look.digest != expected:
                 async with connection(self._pool) as held:
-                    await self._end(
+                    await self.end(
                         held, action.id, "skipped", "changed", f"the tag points to {look.digest} by now"
                     )
                 return None
-            once = await self._note({action.id: look.at}, "PUT", action.repository, action.tag, before)
-            await self._registry.put_manifest_once(
+            once = await self.note({action.id: look.at}, "PUT", action.repository, action.tag, before)
+            await self.registry.put_manifest_once(
                 action.repository, action.tag, content.content, media_type=content.media_type, once=once
             )
         except (RegistryDenied, RegistryMisbehaved) as error:
             async with connection(self._pool) as held:
-                await self._end(held, action.id, "refused", "refused", str(error)[:500])
+                await self.end(held, action.id, "refused", "refused", str(error)[:500])
             raise
         except RegistryError as error:
-            await self._unanswered([action.id], error)
+            await self.unanswered([action.id], error)
             raise
         now = datetime.now(UTC)
         async with connection(self._pool) as held:
             await store.mark_done(held, ids=[action.id], now=now, due_at=now + SETTLE_AFTER)
         return action.id
 
-    async def _content(self, repository: RepositoryName, digest: Digest) -> KeptManifest | None:
-        answer = await self._registry.get_manifest(repository, digest)
+    async def content(self, repository: RepositoryName, digest: Digest) -> KeptManifest | None:
+        """Return a manifest as the registry has it, or as it was kept; None: it is nowhere."""
+        answer = await self.registry.get_manifest(repository, digest)
         if not isinstance(answer, NotFound):
             return KeptManifest(
                 role="tagged", digest=digest, media_type=answer.media_type, content=answer.content
@@ -492,9 +492,9 @@ class Actor:
 
     # --- leases and records --------------------------------------------------------------------------------------
 
-    async def _permit(self, ids: Sequence[uuid.UUID], *, finishing: bool = False) -> Callable[[], None]:
+    async def permit(self, ids: Sequence[uuid.UUID], *, finishing: bool = False) -> Callable[[], None]:
         """Check that we may go on; return what raises if the request begins too late for that."""
-        await self._check(finishing=finishing)
+        await self.check(finishing=finishing)
         return await self._extend(ids)
 
     async def _extend(self, ids: Sequence[uuid.UUID]) -> Callable[[], None]:
@@ -510,7 +510,7 @@ class Actor:
 
         return before
 
-    async def _note(
+    async def note(
         self,
         looked_at: Mapping[uuid.UUID, datetime | None],
         method: str,
@@ -534,13 +534,14 @@ class Actor:
             )
         return Once(nonce=nonce.bytes, before=before)
 
-    async def _unanswered(self, ids: Sequence[uuid.UUID], error: RegistryError) -> None:
+    async def unanswered(self, ids: Sequence[uuid.UUID], error: RegistryError) -> None:
         """Leave open whether the registry did it: what it has is looked at later."""
         log.warning("cleanup_request_failed", error=str(error))
         async with connection(self._pool) as held:
             await store.put_off(held, ids=ids, until=datetime.now(UTC) + AGAIN_AFTER)
 
-    async def _end(self, held: Connection, number: uuid.UUID, state: str, outcome: str, note: str) -> None:
+    async def end(self, held: Connection, number: uuid.UUID, state: str, outcome: str, note: str) -> None:
+        """Record what an action came to."""
         await store.end_action(
             held, number=number, now=datetime.now(UTC), state=state, outcome=outcome, note=note
         )
@@ -560,7 +561,7 @@ def dummy_of(number: uuid.UUID, *, docker: bool) -> tuple[bytes, bytes, str]:
     return config, json.dumps(document).encode(), media_type
 
 
-def _planned(
+def planned(
     kind: ActionKind,
     repository: RepositoryName,
     tag: TagName,
@@ -569,6 +570,7 @@ def _planned(
     *,
     recorded: RecordedTag | None = None,
 ) -> TagAction:
+    """Return a new action; ``recorded``: the tag as it was."""
     now = datetime.now(UTC)
     return TagAction(
         id=uuid.uuid4(),

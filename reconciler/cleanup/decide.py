@@ -105,6 +105,98 @@ def conclude(action: TagAction, facts: Facts, now: datetime) -> Conclusion:
     return _when_others_are_heard(action, facts, announced, now)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFacts:
+    """What is known after a manifest was deleted by its digest.
+
+    - ``present``: the registry has it. ``gone_tags``: of the tags it was pushed to meanwhile, those that are not there.
+    - ``needed``: what was pushed meanwhile and needs it, in a sentence. ``unread``: it is not known yet what something
+      refers to that was pushed meanwhile.
+    """
+
+    present: bool
+    events: Sequence[WatchedEvent]
+    gone_tags: frozenset[str] = frozenset()
+    needed: str | None = None
+    unread: bool = False
+    processes: Sequence[OtherInstance] = ()
+    put_back_until: datetime | None = None
+    lossy: str | None = None
+
+
+def conclude_unlink(action: TagAction, facts: ManifestFacts, now: datetime) -> Conclusion:
+    """Decide what became of the deletion of a manifest by its digest, for which a request may have been sent.
+
+    The request takes tags along that were pushed to the manifest since our last look, and leaves an index or a referrer
+    that was pushed meanwhile without it. Both are put back.
+    """
+    announced = deletion_announced(facts.events)
+    if facts.present and announced is None and action.done_at is None:
+        return _not_carried_out(action, now, "the manifest is still there")
+    pushed = bool(lost_with_manifest(action, facts, announced))
+    why = "it was pushed meanwhile" if pushed else None if facts.present else facts.needed
+    if why is not None:
+        note = f"the manifest is put back: {why}"
+        return Conclusion(verdict=Verdict.PUT_BACK, outcome="put_back", note=note)
+    if facts.put_back_until is not None:
+        return Conclusion(verdict=Verdict.CHECKED, outcome="put_back", note="the manifest was put back")
+    if facts.present and any(not each.ours and each.digest is not None for each in facts.events):
+        note = "the manifest was pushed again"
+        return Conclusion(verdict=Verdict.CHECKED, outcome="pushed_again", note=note)
+    return _once_certain(action, facts, announced, now)
+
+
+def deletion_announced(events: Iterable[WatchedEvent]) -> WatchedEvent | None:
+    """Return the event of our own deletion of a manifest."""
+    return next((each for each in events if each.announces and each.digest is None), None)
+
+
+def _not_carried_out(action: TagAction, now: datetime, what: str) -> Conclusion:
+    if now < (action.requested_at or now) + IN_FLIGHT:
+        return Conclusion(verdict=Verdict.WAIT)
+    note = f"the registry did not answer, and {what}"
+    return Conclusion(verdict=Verdict.NOT_DONE, outcome="not_done", note=note)
+
+
+def _once_certain(
+    action: TagAction, facts: ManifestFacts, announced: WatchedEvent | None, now: datetime
+) -> Conclusion:
+    if announced is None:
+        why = "the registry sent no notification of our own request, so a push meanwhile may be unknown, too"
+        return _unless_silent(action, now, why)
+    if facts.unread:
+        return _unless_silent(action, now, "something was pushed meanwhile, and cannot be read yet")
+    gone = Facts(seen=Seen(digest=None), events=facts.events, processes=facts.processes, lossy=facts.lossy)
+    return _when_others_are_heard(action, gone, announced, now)
+
+
+def conclude_put(action: TagAction, facts: ManifestFacts, now: datetime) -> Conclusion:
+    """Decide what became of a manifest that was put back, or restored, by its digest."""
+    if facts.present:
+        return Conclusion(verdict=Verdict.CHECKED, outcome="restored", note="the manifest is back")
+    if action.done_at is None:
+        return _not_carried_out(action, now, "the manifest is not there")
+    return Conclusion(verdict=Verdict.CHECKED, outcome="moved_on", note="the manifest was deleted again")
+
+
+def lost_with_manifest(
+    action: TagAction, facts: ManifestFacts, announced: WatchedEvent | None
+) -> list[WatchedEvent]:
+    """Return the pushes of a manifest that its deletion may have undone: of its tags, or of itself by digest."""
+    assert action.looked_at is not None  # noqa: S101 - no request is sent before a look
+    lost = []
+    for push in facts.events:
+        if push.ours or push.digest is None or push.at < action.looked_at - LINK_MARGIN:
+            continue
+        if announced is not None and push.at > announced.at + CLOCK_MARGIN:
+            continue  # it was there afterwards, and somebody else deleted it
+        if facts.put_back_until is not None and push.at <= facts.put_back_until:
+            continue
+        if push.tag in facts.gone_tags if push.tag is not None else not facts.present:
+            lost.append(push)
+    return lost
+
+
 def announcement(action: TagAction, events: Iterable[WatchedEvent]) -> WatchedEvent | None:
     """Return the event after which no event of an earlier push of the same process is outstanding.
 
@@ -230,6 +322,10 @@ def _when_others_are_heard(
     if action.kind is ActionKind.DELETE:
         return Conclusion(
             verdict=Verdict.CHECKED, outcome="deleted", note="the tag is gone, and no push was lost"
+        )
+    if action.kind is ActionKind.UNLINK:
+        return Conclusion(
+            verdict=Verdict.CHECKED, outcome="unlinked", note="the manifest is gone, and no push was lost"
         )
     return Conclusion(
         verdict=Verdict.CHECKED, outcome="restored", note="the tag is back, and no push was lost"

@@ -23,13 +23,28 @@ from prometheus_client import Counter
 
 from indexer.background.loop import IterationResult
 from indexer.common.errors import RegistryError
-from indexer.inventory.own_actions import TagAction
+from indexer.inventory.own_actions import ActionKind, TagAction
+from indexer.inventory.precedence import CLOCK_MARGIN
 from indexer.oci.reference import RepositoryName
 from indexer.store import tag_actions as store
+from indexer.store import unlinking
 from indexer.store.pool import Pool, connection
 from reconciler.cleanup import observe
 from reconciler.cleanup.act import LEASE_SECONDS, WATCHED, Actor, Check, LeaseLost
-from reconciler.cleanup.decide import Conclusion, Facts, Verdict, conclude
+from reconciler.cleanup.decide import (
+    LINK_MARGIN,
+    Conclusion,
+    Facts,
+    ManifestFacts,
+    Verdict,
+    conclude,
+    conclude_put,
+    conclude_unlink,
+    deletion_announced,
+    lost_with_manifest,
+)
+from reconciler.cleanup.unlink import put_back
+from reconciler.registry.answers import NotFound
 from reconciler.registry.protocol import ActingRegistry
 
 log = structlog.get_logger()
@@ -109,7 +124,12 @@ class Settler:
         if action.looked_at is None:
             await self._end(action, "skipped", "not_begun", "nothing was sent: the process ended before")
             return
-        conclusion = conclude(action, await self._facts(action), now)
+        if action.is_on_manifest:
+            facts = await self._facts_of_manifest(action)
+            decide = conclude_unlink if action.kind is ActionKind.UNLINK else conclude_put
+            conclusion = decide(action, facts, now)
+        else:
+            conclusion = conclude(action, await self._facts(action), now)
         match conclusion.verdict:
             case Verdict.WAIT:
                 await self._put_off(action, AGAIN_AFTER)
@@ -139,13 +159,66 @@ class Settler:
             seen=seen, events=events, processes=processes, put_back_until=put_back_until, lossy=lossy
         )
 
+    async def _facts_of_manifest(self, action: TagAction) -> ManifestFacts:
+        # First the events, then the registry, as for a tag.
+        since = (action.looked_at or action.asked_at) - LINK_MARGIN - CLOCK_MARGIN
+        async with connection(self._pool) as held:
+            events = await store.events_of(held, number=action.id)
+            processes = await store.other_instances(held, since=datetime.now(UTC) - PROCESSES_OF)
+            put_back_until = await store.put_back_until(held, number=action.id)
+            until = action.done_at or datetime.now(UTC)
+            lossy = await store.was_lossy(held, since=action.looked_at or until, until=until)
+            unread = await unlinking.unread(held, repository=action.repository, since=since)
+            needs = await unlinking.new_needs(
+                held, repository=action.repository, digest=action.digest, since=since
+            )
+        answer = await self._registry.head_manifest(action.repository, action.digest)
+        gone = set()
+        for tag in {each.tag for each in events if each.tag is not None and not each.ours}:
+            if (await observe.look_at(self._registry, action.repository, tag)).digest is None:
+                gone.add(tag)
+        return ManifestFacts(
+            present=not isinstance(answer, NotFound),
+            events=events,
+            gone_tags=frozenset(gone),
+            needed=None if not needs else needs[0].text,
+            unread=unread is not None,
+            processes=processes,
+            put_back_until=put_back_until,
+            lossy=lossy,
+        )
+
+    async def _put_back_manifest(self, action: TagAction, conclusion: Conclusion) -> None:
+        facts = await self._facts_of_manifest(action)
+        lost = lost_with_manifest(action, facts, deletion_announced(facts.events))
+        tags = {
+            push.tag: (push.at, push.actor)
+            for push in sorted(lost, key=lambda each: each.at)
+            if push.tag is not None
+        }
+        done = await put_back(self._pool, self._actor, action, tags)
+        if len(done) < max(len(tags), 1):
+            await self._put_off(action, AGAIN_AFTER)
+            return
+        log.warning(
+            "cleanup_manifest_put_back",
+            repository=action.repository,
+            digest=action.digest,
+            tags=sorted(tags),
+            because=conclusion.note,
+        )
+        await self._end(action, "checked", conclusion.outcome, conclusion.note)
+
     async def _put_back(self, action: TagAction, conclusion: Conclusion) -> None:
-        push = conclusion.push
-        assert push is not None  # noqa: S101 - the verdict has one
         if action.state == "requested":  # it was carried out, whether or not the answer came
             now = datetime.now(UTC)
             async with connection(self._pool) as held:
                 await store.mark_done(held, ids=[action.id], now=now, due_at=now + FAILED_AGAIN_AFTER)
+        if action.is_on_manifest:
+            await self._put_back_manifest(action, conclusion)
+            return
+        push = conclusion.push
+        assert push is not None  # noqa: S101 - the verdict has one
         number = await self._actor.put_back(action, push)
         if number is None:
             await self._put_off(action, AGAIN_AFTER)

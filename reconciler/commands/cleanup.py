@@ -303,10 +303,10 @@ def cleanup_run(
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """Make a plan by every policy in mode `enforce`, delete the tags that are due, and end.
+    """Make a plan by every policy in mode `enforce`, delete the tags and manifests that are due, and end.
 
-    Also due are tags of approved plans of policies in mode `propose`. What a plan names now is due `undo.pending`
-    later. Only tags are deleted, their manifests stay.
+    Also due is what approved plans of policies in mode `propose` delete. What a plan names now is due `undo.pending`
+    later. A manifest goes `undo.unlink_after` after its last tag, and only if nothing needs it.
 
     Exit 0: done, or nothing was due; 1: failed; 3: a brake stops it.
     """

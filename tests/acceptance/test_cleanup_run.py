@@ -33,7 +33,10 @@ cleanup:
 def test_cleanup_run__deletes_what_is_due(
     installation: Installation, wired_registry: RegistryServer, pusher: Pusher, tmp_path: Path
 ) -> None:
-    """Never past the brake, never without --yes; then the tags go, siblings and others stay, and can be restored."""
+    """Never past the brake, never without --yes; then the tags go, siblings and others stay, and can be restored.
+
+    A manifest that no tag needs any more goes, at once by this policy; what went comes back even so.
+    """
     file = tmp_path / "policies.yaml"
     setting = {"INDEXER_POLICIES_FILE": str(file)}
     file.write_text(policies(tags=1))
@@ -60,7 +63,7 @@ def test_cleanup_run__deletes_what_is_due(
     done = installation.run("reconciler", "cleanup", "run", "--yes", "--json", **setting)
     assert done.exit_code == 0, done.output + done.error
     status = installation.run("reconciler", "cleanup", "status", "--json", **setting).output
-    assert done.json["result"] == {"deleted": 2}, done.error + status
+    assert done.json["result"] == {"deleted": 2, "unlinked": 1}, done.error + status
     assert [pusher.digest_of(APP, tag) for tag in ("pr-1", "pr-2")] == [None, None]
     assert pusher.digest_of(APP, "v1") == shared.digest
     assert pusher.digest_of(APP, "pr-3") == oci_image("held").digest
@@ -73,6 +76,15 @@ def test_cleanup_run__deletes_what_is_due(
     }
     again = installation.run("reconciler", "cleanup", "run", "--yes", "--json", **setting)
     assert (again.exit_code, again.json["result"]) == (0, {})
+    assert pusher.digest_of(APP, oci_image("two").digest) is None
+    assert pusher.digest_of(APP, shared.digest) == shared.digest
+    assert pusher.digest_of(APP, "pr-3") == oci_image("held").digest
+    installation.until_applied()
+    shown = {each["tag"]: each["restorable"] for each in installation.get("/api/v1/trash")["items"]}
+    assert "left the repository at" in shown["pr-2"]["unless"]
+    assert (shown["pr-1"]["possible"], shown["pr-1"]["unless"]) == (True, None)
+    (unlinked,) = installation.audit("&action=manifest.deleted")
+    assert (unlinked["digest"], unlinked["actor"]["name"]) == (oci_image("two").digest, "quick")
     back = installation.run("reconciler", "restore", done.json["id"], "--yes", "--json", **setting)
     assert back.exit_code == 0, back.output + back.error
     assert pusher.digest_of(APP, "pr-2") == oci_image("two").digest

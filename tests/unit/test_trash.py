@@ -47,4 +47,18 @@ def test_restorable__says_what_the_record_knows(deleted: Deleted, because: str |
     until = format_time(deleted.kept_until) if because is None else None
     by_force = because is not None and "restoring takes force" in because
     shown = restorable(deleted, now=NOW).show()
-    assert {"possible": because is None, "until": until, "because": because, "by_force": by_force} == shown
+    assert {
+        "possible": because is None,
+        "until": until,
+        "because": because,
+        "by_force": by_force,
+        "unless": None,
+    } == shown
+
+
+def test_restorable__once_the_manifest_left_the_repository() -> None:
+    """It is still possible, and what ends it is said; where it is not possible, that is all there is to say."""
+    left = replace(DELETED, unlinked_at=NOW)
+    assert "left the repository at 2026-11-29T12:00:00" in str(restorable(left, now=NOW).unless)
+    assert restorable(left, now=NOW).because is None
+    assert restorable(replace(left, gone="a blob is gone"), now=NOW).unless is None

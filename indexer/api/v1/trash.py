@@ -81,6 +81,9 @@ class RestorableShown(Shown):
     by_force: bool = Field(
         description="It is possible with `force`; what the tag points to by now is lost then."
     )
+    unless: str | None = Field(
+        description="What may end it sooner: once the manifest left the repository, a garbage collection does."
+    )
 
 
 class TrashShown(Shown):

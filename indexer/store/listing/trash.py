@@ -19,7 +19,7 @@ COLUMNS: Mapping[str, Column] = {
 
 _OUTER = (
     "a.id, a.repository, a.tag, a.digest, a.done_at, a.actor, a.source, a.reason, a.job_id, a.outcome, a.gone, "
-    "a.kept_until, n.id IS NOT NULL AS is_there, m.digest AS now_at, b.restored_at, "
+    "a.kept_until, n.id IS NOT NULL AS is_there, m.digest AS now_at, b.restored_at, g.unlinked_at, "
     "EXISTS (SELECT FROM trash_manifest AS k WHERE k.action_id = a.id AND k.digest = a.digest) AS kept, "
     "EXISTS (SELECT FROM tag_action AS u WHERE u.repository = a.repository AND u.tag = a.tag AND u.id <> a.id "
     "AND u.state IN ('planned', 'requested')) AS under_way"
@@ -30,7 +30,10 @@ _JOINS = (
     "WHERE r.name = a.repository AND t.name = a.tag LIMIT 1) AS n ON true "
     "LEFT JOIN manifest AS m ON m.id = n.manifest_id "
     "LEFT JOIN LATERAL (SELECT max(x.done_at) AS restored_at FROM tag_action AS x WHERE x.of_action = a.id "
-    "AND x.kind = 'restore' AND x.outcome IS DISTINCT FROM 'not_done') AS b ON true"
+    "AND x.kind = 'restore' AND x.outcome IS DISTINCT FROM 'not_done') AS b ON true "
+    "LEFT JOIN LATERAL (SELECT h.deleted_at AS unlinked_at FROM repository AS r JOIN repository_manifest AS h "
+    "ON h.repository_id = r.id JOIN manifest AS d ON d.id = h.manifest_id "
+    "WHERE r.name = a.repository AND d.digest = a.digest) AS g ON true"
 )
 
 _CARRIED_OUT = Condition(
@@ -84,6 +87,7 @@ def deleted_of(row: Row) -> Deleted:
         is_there=row["is_there"],
         now_at=None if row["now_at"] is None else digest_from_bytes(row["now_at"]),
         restored_at=row["restored_at"],
+        unlinked_at=row["unlinked_at"],
     )
 
 

@@ -1,5 +1,5 @@
 -- name: plan_action
--- Puts an action on record before its first request: id $1, kind $2, repository $3, tag $4, digest $5, source $6, actor $7,
+-- Puts an action on record before its first request: id $1, kind $2, repository $3, tag $4 ('': the manifest), digest $5, source $6, actor $7,
 -- reason $8, job $9, undone action $10, asked at $11, watched until $12, kept until $13, a lease of $14 seconds for $15; of the tag as it was:
 -- published at $16 by $17, first seen at $18, pushed by $19. No row: something is under way for the tag.
 INSERT INTO tag_action
@@ -7,7 +7,7 @@ INSERT INTO tag_action
      lease_until, holder, due_at, published_at, published_source, first_seen_at, pushed_by)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
         now() + make_interval(secs => $14), $15, now() + make_interval(secs => $14), $16, $17, $18, $19)
-ON CONFLICT (repository, tag) WHERE state IN ('planned', 'requested') DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING id
 
 -- name: note_request
@@ -77,12 +77,18 @@ SELECT a.id, a.repository, a.tag
 FROM unnest($1::text[], $2::text[]) AS named (repository, tag)
 JOIN tag_action AS a ON a.repository = named.repository AND a.tag = named.tag AND a.watched_until > $3
 
+-- name: find_watched_manifests
+-- The actions on the manifests $2 of the repositories $1 that watch them at $3.
+SELECT a.id, a.repository, a.digest
+FROM unnest($1::text[], $2::bytea[]) AS named (repository, digest)
+JOIN tag_action AS a ON a.repository = named.repository AND a.digest = named.digest AND a.tag = '' AND a.watched_until > $3
+
 -- name: note_events
 -- Notes events $2 of the actions $1: at $3, of the instances $4, whether ours $5, what was pushed $6,
--- by whom $7, whether of the action itself $8.
-INSERT INTO tag_action_event (action_id, event_key, occurred_at, instance_id, ours, digest, actor, announces)
+-- by whom $7, whether of the action itself $8, to which tag $9 (of an action on a manifest).
+INSERT INTO tag_action_event (action_id, event_key, occurred_at, instance_id, ours, digest, actor, announces, tag)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::integer[], $5::boolean[], $6::bytea[], $7::text[],
-                     $8::boolean[])
+                     $8::boolean[], $9::text[])
 ON CONFLICT DO NOTHING
 
 -- name: wake_actions
@@ -105,7 +111,7 @@ WHERE r.nonce = b.nonce AND r.request_key IS NULL
 
 -- name: events_of
 -- The events of the action $1.
-SELECT e.occurred_at, e.ours, e.announces, e.digest, e.actor, e.instance_id, i.first_event_at
+SELECT e.occurred_at, e.ours, e.announces, e.digest, e.actor, e.instance_id, i.first_event_at, e.tag
 FROM tag_action_event AS e JOIN registry_instance AS i ON i.id = e.instance_id
 WHERE e.action_id = $1 ORDER BY e.occurred_at
 
