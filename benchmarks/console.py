@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TAGS = 10_000
 ROUNDS = 5
+PATIENCE_MS = 60_000
 
 
 async def measure(address: str, browser: Browser, pool: Pool) -> None:
@@ -49,8 +50,8 @@ async def once(address: str, browser: Browser, path: str) -> dict[str, float]:
     session = await context.new_cdp_session(page)
     await session.send("Performance.enable")
     await page.goto(f"{address}/{path}")
-    await expect(page.locator("tbody tr").first).to_be_visible()
-    await expect(page.locator('[aria-busy="true"]')).to_have_count(0)
+    await expect(page.locator("tbody tr").first).to_be_visible(timeout=PATIENCE_MS)
+    await expect(page.locator('[aria-busy="true"]')).to_have_count(0, timeout=PATIENCE_MS)
     answer = await session.send("Performance.getMetrics")
     metrics = {each["name"]: each["value"] for each in answer["metrics"]}
     await context.close()

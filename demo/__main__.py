@@ -142,6 +142,7 @@ def invitation(stage: Stage) -> str:
 [bold]It stays up.[/] Addresses, until Ctrl-C:
   API        {stage.base_url}/api/v1    [dim]described in[/] {stage.base_url}/openapi.json
   console    {stage.base_url}/
+             [dim]sign in with the token {stage.api_token}, or, to act, with {stage.operator_token}[/]
   registry   {registry}    [dim]users ci, alice; passwords ci-password, alice-password[/]
 
 [bold]Try[/]

@@ -56,6 +56,7 @@ class Stage:
         self.directory = Path(tempfile.mkdtemp(prefix="registry-indexer-demo-"))
         self.directory.chmod(0o711)  # as root, PostgreSQL runs as somebody else and has to reach its data
         self.api_token = secrets.token_urlsafe(12)
+        self.operator_token = secrets.token_urlsafe(12)
         self.listen = f"127.0.0.1:{free_port()}"
         self._notifications_token = secrets.token_urlsafe(24)
         storage = self.directory / "storage"
@@ -167,6 +168,8 @@ class Stage:
             "INDEXER_LISTEN": self.listen,
             "INDEXER_NOTIFICATIONS_TOKEN": self._notifications_token,
             "INDEXER_API_TOKENS": self.api_token,
+            "INDEXER_OPERATOR_TOKENS": f"operator:{self.operator_token}",
+            "INDEXER_REGISTRY_HOST": self.registry.host,
             "RECONCILER_REGISTRY_URL": self.registry.url,
             "RECONCILER_REGISTRY_USERNAME": "reconciler",
             "RECONCILER_REGISTRY_PASSWORD": "reconciler-password",

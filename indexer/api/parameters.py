@@ -25,6 +25,8 @@ from indexer.oci.platform import parse_platform
 
 MAX_BYTES = 2**63 - 1
 MAX_VALUES = 50
+LONGEST_SHOWN = 80
+"""Of a wrong value, so many characters are in the refusal."""
 """Of one comma list."""
 
 _WHOLE_NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z", re.ASCII)
@@ -214,6 +216,8 @@ def _refusal(model: type[Query], error: ValidationError, given: MultiMapping[str
     name = str(first["loc"][0]) if first["loc"] else "query"
     reason = str(first["msg"]).removeprefix("Value error, ")
     allowed = allowed_values(model, name)
+    if first["type"] == "string_pattern_mismatch" and allowed is not None:
+        reason = f"not accepted: {str(first['input'])[:LONGEST_SHOWN]!r}"  # the pattern says it worse
     used = next(
         (other for other, meant in model.other_names.items() if meant == name and other in given), name
     )

@@ -6,6 +6,7 @@ reverse a line of the terminal of whoever reads it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 
@@ -36,3 +37,11 @@ def _utf16(character: str) -> list[int]:
 def write_lines(lines: Iterable[str]) -> None:
     """Write lines (without their ends) to standard output, each printable and on a line of its own."""
     sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
+
+
+def write_table(lines: Iterable[str]) -> None:
+    """Write a table like :func:`write_lines`. On a terminal its first line, the headings, is bold, but for NO_COLOR."""
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    for place, line in enumerate(lines):
+        text = printable(line)
+        sys.stdout.write(f"\x1b[1m{text}\x1b[0m\n" if bold and place == 0 else f"{text}\n")

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from indexer.api.v1.tags import TagWithContent
 from indexer.inventory.semver import semver_key
+from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.store import repositories
 from indexer.store.listing import tags as store
 from tests.fixtures.asking import asking
@@ -230,10 +231,38 @@ async def test_tag__shows_the_fields_of_the_interface(api: Api) -> None:
         "verified_at": None,
         "broken": False,
         "broken_reason": None,
+        "expires": None,
     }
     assert page["next"] is None
     assert page["previous"] is None
     assert page["index"]["walked_at"] is None
+
+
+async def test_tag__shows_when_cleanup_deletes_it(api: Api) -> None:
+    """What is planned and open for the digest that the tag points to, in the list, across repositories and alone."""
+    tags = [TagRow(name=name, published_at=at(1)) for name in ("planned", "moved", "cancelled", "kept")]
+    number = await put_repository(api.pool, "team/app", tags)
+    await put_repository(api.pool, "team/other", [replace(tags[0], seed="of another")])
+    for tag, pointed_to, ended in (
+        ("planned", tags[0].digest, None),
+        ("moved", digest("earlier"), None),
+        ("cancelled", tags[2].digest, at(2)),
+    ):
+        await api.pool.execute(
+            "INSERT INTO cleanup_planned (first_at, due_at, named_at, ended_at, outcome, repository_id, policy, tag, "
+            "digest, rule, reason) VALUES ($1, $2, $1, $3, $4, $5, 'team', $6, $7, 'old', 'delete.old')",
+            at(1), at(3), ended, ended and "cancelled", number, tag, digest_to_bytes(Digest(pointed_to)),
+        )  # fmt: skip
+    expiry = {"at": "2026-01-01T00:03:00.000000Z", "policy": "team", "rule": "old"}
+    shown = {item["name"]: item["expires"] for item in (await api.json(PATH))["items"]}
+    assert shown == {"planned": expiry, "moved": None, "cancelled": None, "kept": None}
+    everywhere = (await api.json("/api/v1/tags", name="planned"))["items"]
+    assert {item["repository"]: item["expires"] for item in everywhere} == {
+        "team/app": expiry,
+        "team/other": None,
+    }
+    assert (await api.json(f"{PATH}/planned"))["expires"] == expiry
+    assert (await api.json(f"{PATH}/moved"))["expires"] is None
 
 
 FILTERS: list[tuple[dict[str, Any], Any]] = [

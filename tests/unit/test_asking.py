@@ -13,12 +13,12 @@ from indexer.api.openapi import document
 from indexer.commands.asking.lists import Question, ask, every_page, gather
 from indexer.commands.asking.options import parameters_of
 from indexer.commands.asking.sources import Answer, Source
-from indexer.commands.asking.tables import cell, table
-from indexer.commands.asking.verbs import VERBS, Verb
+from indexer.commands.asking.tables import cell, fitted, table
+from indexer.commands.asking.verbs import VERBS, Form, Verb
 from indexer.commands.common import with_flags_joined
 from indexer.commands.main import app
 from indexer.common.errors import ConfigurationError, ServerError
-from indexer.common.terminal import as_json_text
+from indexer.common.terminal import as_json_text, write_table
 from tests.fixtures.hostile import TEXTS
 
 if TYPE_CHECKING:
@@ -256,6 +256,57 @@ def test_table__is_aligned_and_abbreviated() -> None:
 def test_cell__shows_what_people_need(column: str, item: dict[str, Any], shown: str, whole: str) -> None:
     """A value is short in a table, and whole where its column was asked for."""
     assert (cell(item, column), cell(item, column, whole=True)) == (shown, whole)
+
+
+@pytest.mark.parametrize(
+    ("width", "headings", "out"),
+    [
+        (80, "NAME  SIZE     KIND   PUSHED BY", []),
+        (31, "NAME  SIZE     KIND   PUSHED BY", []),
+        (30, "NAME  SIZE     KIND", ["PUSHED BY"]),
+        (18, "NAME  KIND", ["PUSHED BY", "SIZE"]),
+        (3, "NAME  KIND", ["PUSHED BY", "SIZE"]),
+    ],
+)
+def test_table__leaves_out_what_has_no_room(width: int, headings: str, out: list[str]) -> None:
+    """The least important columns go, as few as it takes; what no terminal can do without stays."""
+    items = [{"name": "a", "size_bytes": 2048, "kind": "image", "pushed_by": "somebody"}]
+    columns, spare = ("name", "size_bytes", "kind", "pushed_by"), ("nothing", "pushed_by", "size_bytes")
+    lines, left = fitted(items, columns, spare=spare, width=width)
+    assert (headings, out) == (lines[0], left)
+
+
+@pytest.mark.parametrize("form", [form for verb in VERBS for form in verb.forms], ids=lambda form: form.path)
+def test_tables__fit_into_80_columns(form: Form) -> None:
+    """Without what can be spared, a table of usual names has room on a usual terminal; what is spared is a column."""
+    item: dict[str, Any] = dict.fromkeys(form.columns, 1)
+    times = {name for name in form.columns if name.endswith("_at") or name in ("at", "from", "to")}
+    item |= dict.fromkeys(times, "2026-01-31T12:00:00.000000Z")
+    item |= {"repository": "platform/gateway", "name": "1.20.3-rc.1", "tag": "1.20.3-rc.1"}
+    item |= {"action": "tag.created"}
+    item |= {name: "sha256:" + "0" * 64 for name in form.columns if name.endswith("digest")}
+    lines, _ = fitted([item], form.columns, spare=form.spare, width=80)
+    assert set(form.spare) <= set(form.columns)
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "begins"),
+    [(True, "", "\x1b[1mNAME\x1b[0m\n"), (True, "1", "NAME\n"), (False, "", "NAME\n")],
+)
+def test_headings__are_bold_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+    no_color: str,
+    begins: str,
+) -> None:
+    """Only there, and not where NO_COLOR asks for none; rows never bring an escape of their own."""
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    write_table(["NAME", "a\x1b[31m"])
+    assert capsys.readouterr().out == begins + "a\N{REPLACEMENT CHARACTER}[31m\n"
 
 
 @pytest.mark.parametrize("text", [each.decode("utf-8", "replace") for each in TEXTS])

@@ -117,6 +117,16 @@ class TagsQuery(TagFilterQuery):
     name: Text | None = Field(default=None, description="Tags that contain this.")
 
 
+class Expiry(Shown):
+    """That a policy planned to delete a tag."""
+
+    at: datetime = Field(
+        description="Not before this; and only if the plan may be carried out then, and nothing has changed."
+    )
+    policy: str
+    rule: str | None
+
+
 class Tag(Shown):
     """One tag."""
 
@@ -144,6 +154,9 @@ class Tag(Shown):
     broken: bool = Field(description="Listed by the registry, but cannot be read.")
     broken_reason: BrokenReason | None = Field(
         description="Why: the registry answers 404 for it (`dangling_tag`), or 500 repeatedly (`unreadable_tag`)."
+    )
+    expires: Expiry | None = Field(
+        description="When cleanup deletes it, as planned for this digest. Null: nothing planned that."
     )
 
 
@@ -289,7 +302,14 @@ def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
         "verified_at": show_instant(row["verified_at"]),
         "broken": row["broken_reason"] is not None,
         "broken_reason": row["broken_reason"],
+        "expires": _show_expiry(page.expiring.get((row["repository_id"], row["name"]))),
     }
+
+
+def _show_expiry(planned: Row | None) -> dict[str, Any] | None:
+    if planned is None:
+        return None
+    return {"at": show_instant(planned["due_at"]), "policy": planned["policy"], "rule": planned["rule"]}
 
 
 def shown_digest(packed: bytes | None) -> str | None:

@@ -1,6 +1,7 @@
 """Shows items as a table for people: times in UTC to the second, sizes in powers of 1024, digests abbreviated.
 
-With ``--fields`` the table has these columns, and every value is whole.
+With ``--fields`` the table has these columns, and every value is whole. Without, columns that a terminal has no room
+for are left out, the least important first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _HEADINGS = {
     "pull_count": "PULLS",
     "total_size_bytes": "SIZE",
 }
+_GAP = "  "
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 _KEPT_TO_SECONDS = len("2026-01-31T12:00:00")
@@ -34,11 +36,35 @@ _KEPT_TO_SECONDS = len("2026-01-31T12:00:00")
 
 def table(items: Sequence[Mapping[str, Any]], columns: Sequence[str], *, whole: bool = False) -> list[str]:
     """Return the lines of a table; ``whole``: no value is abbreviated."""
-    rows = [[_heading(column) for column in columns]]
-    rows += [[cell(item, column, whole=whole) for column in columns] for item in items]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    return _lines([_column(items, name, whole=whole) for name in columns])
+
+
+def fitted(
+    items: Sequence[Mapping[str, Any]], columns: Sequence[str], *, spare: Sequence[str], width: int
+) -> tuple[list[str], list[str]]:
+    """Return the lines of a table, and the headings of the columns that are left out so that it is not wider.
+
+    Only columns of ``spare`` are, in that order, and as few as it takes.
+    """
+    found = {name: _column(items, name, whole=False) for name in columns}
+    out: list[str] = []
+    for name in spare:
+        if sum(max(map(len, texts)) for texts in found.values()) + len(_GAP) * (len(found) - 1) <= width:
+            break
+        if name in found:
+            out.append(found.pop(name)[0])
+    return _lines(list(found.values())), out
+
+
+def _column(items: Sequence[Mapping[str, Any]], name: str, *, whole: bool) -> list[str]:
+    return [_heading(name), *(cell(item, name, whole=whole) for item in items)]
+
+
+def _lines(columns: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, texts)) for texts in columns]
     return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        _GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
     ]
 
 

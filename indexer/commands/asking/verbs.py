@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import cyclopts
 from indexer.commands.asking.lists import Gathered, Question, ask, every_page, gather
 from indexer.commands.asking.options import Described, as_arguments, parameters_of_all
 from indexer.commands.asking.sources import Source, open_server, token_of, with_database
-from indexer.commands.asking.tables import STATE, WHO, table
+from indexer.commands.asking.tables import STATE, WHO, fitted, table
 from indexer.commands.common import AsJson, Config, database_url, read_settings, run_async
 from indexer.common.errors import ConfigurationError
-from indexer.common.terminal import as_json_text, write_lines
+from indexer.common.terminal import as_json_text, write_table
 
 API = "/api/v1"
 
@@ -50,12 +51,14 @@ _FLAGS = {"json", "all"}
 class Form:
     """One way to call a verb: the names that are given, the path they mean, the columns of the table.
 
-    ``as_parameter``: the parameter that the last name is sent as, where the path has no place for it.
+    ``spare``: the columns that a narrow terminal can do without, the least important first. ``as_parameter``: the
+    parameter that the last name is sent as, where the path has no place for it.
     """
 
     names: tuple[str, ...]
     path: str
     columns: tuple[str, ...]
+    spare: tuple[str, ...] = ()
     as_parameter: str | None = None
 
     def question(self, given: Sequence[str], query: Sequence[tuple[str, str]]) -> Question:
@@ -114,7 +117,8 @@ class Verb:
             elif given.get("json"):
                 _print_body(ask(source, question).body)
             else:
-                _print_table(gather(source, question), columns, whole=fields is not None, question=question)
+                spare = None if fields is not None else form.spare
+                _print_table(gather(source, question), columns, spare=spare, question=question)
             return 0
 
         return _with_source(given, work)
@@ -201,10 +205,22 @@ def _print_all(source: Source, question: Question) -> None:
         sys.stdout.flush()
 
 
-def _print_table(found: Gathered, columns: Sequence[str], *, whole: bool, question: Question) -> None:
-    """Print a table; what is not of it (there is more, pulls are unknown) goes to standard error."""
+def _print_table(
+    found: Gathered, columns: Sequence[str], *, spare: Sequence[str] | None, question: Question
+) -> None:
+    """Print a table; what is not of it (there is more, pulls are unknown) goes to standard error.
+
+    ``spare``: what a narrow terminal may do without; None: the columns were chosen, and every value is whole.
+    """
+    out: list[str] = []
     if found.items:
-        write_lines(table(found.items, columns, whole=whole))
+        lines = table(found.items, columns, whole=spare is None)
+        if spare is not None and sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns
+            lines, out = fitted(found.items, columns, spare=spare, width=width)
+        write_table(lines)
+        if out:
+            sys.stderr.write(f"no room for {', '.join(out)}: --fields chooses columns\n")
     else:
         sys.stderr.write("nothing found\n")
     if found.count is not None:
@@ -219,15 +235,17 @@ def _print_table(found: Gathered, columns: Sequence[str], *, whole: bool, questi
 _TAG = (
     "digest", STATE, "published_at", "published_at_source", "size_bytes", "platforms", "last_pulled_at", "pushed_by",
 )  # fmt: skip
+_TAG_SPARE = ("pushed_by", "platforms", "last_pulled_at", STATE, "published_at_source", "size_bytes")
 _INTERVAL = ("digest", "from", "to", "from_source", "actor")
+_INTERVAL_SPARE = ("from_source", "actor")
 
 VERBS = (
     Verb(
         "tags",
         "List the tags of a repository, or of all repositories, sorted and filtered.",
         (
-            Form((), f"{API}/tags", ("repository", "name", *_TAG)),
-            Form(("repository",), f"{API}/repositories/{{repository}}/tags", ("name", *_TAG)),
+            Form((), f"{API}/tags", ("repository", "name", *_TAG), _TAG_SPARE),
+            Form(("repository",), f"{API}/repositories/{{repository}}/tags", ("name", *_TAG), _TAG_SPARE),
         ),
     ),
     Verb(
@@ -238,6 +256,7 @@ VERBS = (
                 (),
                 f"{API}/repositories",
                 ("name", "tag_count", "manifest_count", "size_bytes", "last_published_at", "last_pulled_at"),
+                ("manifest_count", "last_pulled_at"),
             ),
         ),
     ),
@@ -245,9 +264,20 @@ VERBS = (
         "history",
         "List what tags pointed to and since when, also tags that were deleted.",
         (
-            Form((), f"{API}/history", ("repository", "tag", *_INTERVAL)),
-            Form(("repository",), f"{API}/history", ("tag", *_INTERVAL), as_parameter="repository"),
-            Form(("repository", "tag"), f"{API}/repositories/{{repository}}/tags/{{tag}}/history", _INTERVAL),
+            Form((), f"{API}/history", ("repository", "tag", *_INTERVAL), (*_INTERVAL_SPARE, "to")),
+            Form(
+                ("repository",),
+                f"{API}/history",
+                ("tag", *_INTERVAL),
+                _INTERVAL_SPARE,
+                as_parameter="repository",
+            ),
+            Form(
+                ("repository", "tag"),
+                f"{API}/repositories/{{repository}}/tags/{{tag}}/history",
+                _INTERVAL,
+                _INTERVAL_SPARE,
+            ),
         ),
     ),
     Verb(
@@ -258,6 +288,7 @@ VERBS = (
                 (),
                 f"{API}/changes",
                 ("at", "repository", "tag", "change", "previous_digest", "digest", "actor"),
+                ("previous_digest", "digest"),
             ),
         ),
     ),
@@ -269,6 +300,7 @@ VERBS = (
                 ("repository",),
                 f"{API}/repositories/{{repository}}/manifests",
                 ("digest", "kind", "total_size_bytes", "pushed_at", "platforms", "tags", "last_pulled_at"),
+                ("last_pulled_at", "platforms"),
             ),
         ),
     ),
@@ -280,6 +312,7 @@ VERBS = (
                 (),
                 f"{API}/audit",
                 ("occurred_at", "action", "repository", "tag", "digest", "previous_digest", WHO, "source"),
+                ("source", "previous_digest", "digest"),
             ),
         ),
     ),

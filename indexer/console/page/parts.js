@@ -19,6 +19,12 @@ export function Published({ at, source }) {
   return html`<${Time} at=${at} />${mark}`;
 }
 
+// When a policy planned to delete a tag.
+export function Expires({ of }) {
+  if (!of) return html`<span class="none">–</span>`;
+  return html`<${Time} at=${of.at} relative /> <bdi class="note" title=${of.rule ? visible(`by its rule ${of.rule}`) : undefined}>${visible(of.policy)}</bdi>`;
+}
+
 export function Name({ text, href: to }) {
   const shown = html`<bdi>${visible(text)}</bdi>`;
   return to ? html`<a class="name" href=${to}>${shown}</a>` : html`<span class="name">${shown}</span>`;

@@ -48,7 +48,7 @@ function options(Plot, element) {
     legend: { show: false },
     cursor: { show: false },
     scales: { y: { range: (_plot, low, high) => [0, Math.max(high, 4)] } },
-    axes: [{ ...axis, values: [[3600, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{YYYY}-{MM}-{DD}", null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1]] }, { ...axis, size: 44, incrs: [1, 2, 5, 10, 50, 100, 500, 1000, 10_000, 100_000, 1_000_000] }],
+    axes: [{ ...axis, values: [[3600, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, "\n{YYYY}-{MM}-{DD}", null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] }, { ...axis, size: 44, incrs: [1, 2, 5, 10, 50, 100, 500, 1000, 10_000, 100_000, 1_000_000] }],
     series: [
       {},
       { label: "new", stroke: colour("--warn"), width: 1.5, points: { size: 5, fill: colour("--surface") } },

@@ -74,7 +74,7 @@ _OUTER = (
     "t.name, m.digest, t.facet_id, t.size_bytes, t.published_at::text, t.published_source, t.image_created::text, "
     "t.first_seen_at::text, p.last_pulled_at::text, p.pull_count, k.last_checked_at::text, m.config_digest, "
     "t.pushed_by, "
-    "t.verified_at::text, t.broken_reason"
+    "t.verified_at::text, t.broken_reason, t.repository_id"
 )
 # LIMIT makes it a lookup for each row: a merge join of both tables by name would read all pulls up to the page.
 _DIRECT = (
@@ -98,6 +98,8 @@ class TagPage:
     found: PageRows
     facets: Mapping[int, FacetRow]
     actors: Mapping[int | None, str | None]
+    expiring: Mapping[tuple[int, str], Row]
+    """What cleanup planned, by the repository's id and the tag's name."""
 
 
 async def tags_of_repository(
@@ -190,7 +192,23 @@ async def with_interned(connection: Connection, interned: Interned, found: PageR
         found=found,
         facets=await interned.facets(connection, (row["facet_id"] for row in found.rows)),
         actors=await interned.actors(connection, (row["pushed_by"] for row in found.rows)),
+        expiring=await expiring(connection, found.rows),
     )
+
+
+async def expiring(connection: Connection, rows: Sequence[Row]) -> dict[tuple[int, str], Row]:
+    """Return what cleanup planned of rows of tags, by the repository's id and the tag's name.
+
+    A statement of its own: joined to each row of the page, a plan made while nothing was planned would read all that is
+    planned for each of them.
+    """
+    if not rows:
+        return {}
+    keys = [(row["repository_id"], row["name"]) for row in rows]
+    repositories, names = zip(*keys, strict=True)
+    digests = [row["digest"] for row in rows]
+    found = await connection.fetch(SQL["expiring"], repositories, names, digests)
+    return {keys[row["number"] - 1]: row for row in found}
 
 
 async def find_tag(connection: Connection, *, repository_id: int, name: str) -> Row | None:

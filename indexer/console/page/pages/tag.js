@@ -4,7 +4,7 @@ import { go, href, hrefWith } from "../address.js";
 import { path, useGet, useRegistryHost } from "../api.js";
 import { Content, ManifestFacts, TagLinks } from "../content.js";
 import { number, SOURCES, span, visible } from "../format.js";
-import { Answer, Badge, Command, Digest, Empty, Facts, Failed, Heading, Name, Published, Section, Time } from "../parts.js";
+import { Answer, Badge, Command, Digest, Empty, Expires, Facts, Failed, Heading, Name, Published, Section, Time } from "../parts.js";
 
 export default function Tag({ params, place }) {
   const { repository, tag } = params;
@@ -37,6 +37,7 @@ function Shown({ tag }) {
           ["First seen", html`<${Time} at=${tag.first_seen_at} />`],
           ["Verified", html`<${Time} at=${tag.verified_at} />`],
           ["Pulls", html`${number(tag.pull_count)}${tag.last_pulled_at ? html`, last <${Time} at=${tag.last_pulled_at} />` : ""}${!tag.pulls_known && html` <span class="note">the registry does not announce pulls</span>`}`],
+          ["Expires", tag.expires && html`<${Expires} of=${tag.expires} />, unless something changes`],
           ["Same digest", html`<${TagLinks} repository=${tag.repository} tags=${siblings} />`],
         ]} />
         ${tag.manifest && html`<${ManifestFacts} repository=${tag.repository} manifest=${tag.manifest} />`}

@@ -3,7 +3,7 @@ import { html } from "../ui.js";
 import { go, href, hrefWith, pick } from "../address.js";
 import { path, useGet } from "../api.js";
 import { number, visible } from "../format.js";
-import { Answer, Badge, Digest, Empty, Filters, Freshness, Heading, Name, Pager, Platforms, Published, Size, Table, Time } from "../parts.js";
+import { Answer, Badge, Digest, Empty, Expires, Filters, Freshness, Heading, Name, Pager, Platforms, Published, Size, Table, Time } from "../parts.js";
 
 const KINDS = ["image", "index", "signature", "attestation", "sbom", "chart", "artifact", "unknown"];
 const FIELDS = [
@@ -93,6 +93,7 @@ function columns(repository, index) {
     { title: "Built", extra: true, sort: "created_at", cell: (each) => html`<${Time} at=${each.created_at} relative />` },
     { title: "Pulls", number: true, cell: (each) => (index.pulls_known || each.pull_count ? number(each.pull_count) : html`<span class="none" title="The registry does not announce pulls.">?</span>`) },
     { title: "Last pulled", sort: "last_pulled_at", cell: (each) => html`<${Time} at=${each.last_pulled_at} relative />` },
+    { title: "Expires", extra: !repository, cell: (each) => html`<${Expires} of=${each.expires} />` },
     { title: "Pushed by", extra: !repository, cell: (each) => (each.pushed_by ? html`<bdi>${visible(each.pushed_by)}</bdi>` : html`<span class="none">–</span>`) },
   ];
   if (repository) return found;
