@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools import go_client
+from tests.fixtures.clients import client
 from tools.registry_server import HTPASSWD_PASSWORD, HTPASSWD_USER
 from tools.sample_images import Pusher, oci_image
 
@@ -28,12 +27,7 @@ EAGER = {"INDEXER_AUDIT_CHECKPOINT_INTERVAL": "1ms", "RECONCILER_CHECKPOINT_REPO
 @pytest.fixture(scope="session")
 def oras() -> str:
     """The path of oras; CI has built it before."""
-    try:
-        return str(go_client.find("oras", build=False))
-    except go_client.NoClientError as error:
-        if os.environ.get("REQUIRE_REGISTRIES") == "1":
-            pytest.fail(f"REQUIRE_REGISTRIES=1, but {error}")
-        pytest.skip(str(error))
+    return client("oras")
 
 
 @pytest.fixture

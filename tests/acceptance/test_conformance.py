@@ -10,10 +10,10 @@ from xml.etree import ElementTree as ET
 import httpx
 import pytest
 
+from tests.fixtures.clients import client
 from tests.fixtures.installation import PROXY_SECRET
 from tests.fixtures.proxies import PROXIES, proxied
 from tests.fixtures.requests import REQUESTS
-from tools import go_client
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
@@ -40,21 +40,11 @@ def proxy_secret() -> str:
     return PROXY_SECRET
 
 
-def conformance() -> str:
-    """The path of the suite; CI has built it before."""
-    try:
-        return str(go_client.find("conformance", build=False))
-    except go_client.NoClientError as error:
-        if os.environ.get("REQUIRE_REGISTRIES") == "1":
-            pytest.fail(f"REQUIRE_REGISTRIES=1, but {error}")
-        pytest.skip(str(error))
-
-
 def run(address: str, directory: Path) -> dict[str, bool]:
     """Run the suite against a registry; whether each of its tests passed, those left out not among them."""
     directory.mkdir()
     subprocess.run(
-        [conformance()],
+        [client("conformance")],
         cwd=directory,
         check=False,  # it fails if any test does
         capture_output=True,
@@ -94,7 +84,7 @@ def test_conformance__is_no_worse_behind_the_proxy(  # noqa: PLR0917 - fixtures
     tmp_path: Path,
 ) -> None:
     """No test that passes without us fails with us, and those of referrers pass, which fail without us."""
-    conformance()
+    client("conformance")
     plain = run(start_registry(registry_version).host, tmp_path / "plain")
     installation.start("reconciler", "run")
     directory = tmp_path / "proxy"

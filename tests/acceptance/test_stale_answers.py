@@ -20,10 +20,10 @@ import httpx
 import pytest
 
 from indexer.oci.digest import digest_of
+from tests.fixtures.clients import client
 from tests.fixtures.installation import PROXY_SECRET
 from tests.fixtures.proxies import PROXIES, proxied
 from tests.fixtures.requests import REQUESTS
-from tools import go_client
 from tools.sample_images import Pusher, oci_image
 
 if TYPE_CHECKING:
@@ -199,16 +199,6 @@ def test_hunt__concurrent_writers_see_what_they_wrote(address: str, installation
         if share >= BY_US:
             return
     pytest.fail(words)
-
-
-def client(name: str) -> str:
-    """The path of a registry's client; CI has built it before."""
-    try:
-        return str(go_client.find(name, build=False))
-    except go_client.NoClientError as error:
-        if os.environ.get("REQUIRE_REGISTRIES") == "1":
-            pytest.fail(f"REQUIRE_REGISTRIES=1, but {error}")
-        pytest.skip(str(error))
 
 
 @pytest.mark.full

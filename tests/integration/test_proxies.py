@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.fixtures.clients import client
 from tests.fixtures.installation import API_TOKEN, PATIENCE_SECONDS
 from tests.fixtures.proxies import PROXIES, proxied
 from tests.fixtures.requests import REQUESTS
-from tools import go_client
 from tools.sample_images import Pusher, artifact, oci_image
 
 if TYPE_CHECKING:
@@ -28,16 +28,6 @@ OPERATOR = {"Authorization": f"Bearer {API_TOKEN}"}
 APP = "team/app"
 SBOM = "application/vnd.example.sbom.v1+json"
 SIGNATURE = "application/vnd.example.signature"
-
-
-def client(name: str) -> str:
-    """The path of a registry's client; CI has built it before."""
-    try:
-        return str(go_client.find(name, build=False))
-    except go_client.NoClientError as error:
-        if os.environ.get("REQUIRE_REGISTRIES") == "1":
-            pytest.fail(f"REQUIRE_REGISTRIES=1, but {error}")
-        pytest.skip(str(error))
 
 
 @pytest.fixture(params=PROXIES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,6 +32,9 @@ from reconciler.commands.status_view import (
     read_view,
     show_status,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 async def test_status__of_nothing(migrated_url: str) -> None:
@@ -129,6 +134,12 @@ async def test_status__of_trouble(migrated_url: str) -> None:
     assert ("90 of 100 tags", "braked") == (shown["brake"], shown["last_run"]["outcome"])
 
 
+def processes_in(lines: Iterable[str]) -> list[str]:
+    """The lines about loops and processes; how many seconds ago something was depends on the machine."""
+    found = [line for line in lines if line.startswith(("loop", "process"))]
+    return [re.sub(r"\b\d+ s ago", "N s ago", line) for line in found]
+
+
 async def test_status__of_processes_that_come_and_go(migrated_url: str) -> None:
     """Loops without errors are one line, a failure has its own, and of each dead program the last process is shown."""
     now = datetime.now(UTC)
@@ -159,10 +170,10 @@ async def test_status__of_processes_that_come_and_go(migrated_url: str) -> None:
     picture = await read_view(migrated_url)
     assert shown == {row["process"] for row in picture_json(picture)["loops"]}
     assert [
-        "loop         two       failed  1 s ago, indexer serve host:3; last error: StoreBusy: wait",
+        "loop         two       failed  N s ago, indexer serve host:3; last error: StoreBusy: wait",
         "process      reconciler run host:5: gone; last active 5 min ago",
         "loops        2 without errors, in indexer serve host:3",
-    ] == [line for line in picture_lines(picture) if line.startswith(("loop", "process"))]
+    ] == processes_in(picture_lines(picture))
 
 
 async def test_status__of_two_processes_of_one_program(migrated_url: str) -> None:
@@ -200,13 +211,9 @@ async def test_status__of_processes_that_were_ended(migrated_url: str) -> None:
         running = list(picture_lines(await read_view(migrated_url)))
     finally:
         await held.close()
-    assert ["process      reconciler run host:2: ended 0 s ago"] == [
-        line for line in ended if line.startswith(("loop", "process"))
-    ]
+    assert ["process      reconciler run host:2: ended N s ago"] == processes_in(ended)
     assert 1 == rows
-    assert ["loops        1 without errors, in reconciler run host:3"] == [
-        line for line in running if line.startswith(("loop", "process"))
-    ]
+    assert ["loops        1 without errors, in reconciler run host:3"] == processes_in(running)
 
 
 async def test_status__of_a_registry_that_is_known_by_imported_history_alone(migrated_url: str) -> None:
