@@ -7,7 +7,8 @@ The rules, in the order they apply:
 2. An event named the tag within the race window before the observation: inconclusive, and the caller observes again.
    The registry announces a push before it writes the tag. The window is over by our clock, or when observations have
    found the same again and again (``waited``), whatever the clock says.
-3. The record was verified by a later observation: inconclusive.
+3. The record was verified by a later observation: inconclusive. So is a tag that is listed and cannot be served while
+   GitLab's deletion of it may be under way (``may_be_under_deletion``).
 4. The tag points elsewhere: moved. If an event announced the digest it points to just before, two pushes raced and the
    order of the events was not the registry's; the publish time is then known after all.
 5. Nothing on record, and the tag exists: created, not known since when.
@@ -37,7 +38,7 @@ from indexer.inventory.changes import (
 )
 from indexer.inventory.history import Timeline
 from indexer.inventory.observations import ObservationResult, ObservationVerdict, TagObservation, TagState
-from indexer.inventory.precedence import is_past_race_window
+from indexer.inventory.precedence import is_past_race_window, may_be_under_deletion
 from indexer.inventory.records import Evidence, ManifestRecord, TagRecord
 from indexer.inventory.tag_differences import absent, broken, latest, points
 from indexer.oci.digest import Digest
@@ -90,6 +91,8 @@ def apply_tag_observation(
         return _confirm(record, timeline, observation, manifest, source)
     is_conclusive = waited or is_past_race_window(record, observation.observed_at)
     if not is_conclusive or _is_outdated(observation, record, verified_before):
+        return ObservationResult(verdict=ObservationVerdict.INCONCLUSIVE)
+    if observation.outcome is TagState.BROKEN and may_be_under_deletion(record, observation.observed_at):
         return ObservationResult(verdict=ObservationVerdict.INCONCLUSIVE)
     changes: tuple[Change, ...]
     match observation.outcome:

@@ -2,7 +2,7 @@
 
 A 404 alone is no observation: the tag may be deleted, or its link may point to a manifest that is gone. A listing made
 after the 404 distinguishes the two. A tag in that listing is asked for once more, since it may have been pushed in
-between.
+between. If the answer is 404 again, that tells of the time before the listing only: the tag may be deleted since.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ async def confirm_missing(
                 repository=repository,
                 tag=tag,
                 outcome=TagState.BROKEN,
-                observed_at=answer.observed_at,
-                as_of=answer.observed_at,
+                observed_at=first.observed_at,
+                as_of=first.observed_at,
                 unreadable=True,
             )
         elif isinstance(answer, Undecided):
@@ -176,8 +176,8 @@ async def confirm_missing(
                 repository=repository,
                 tag=tag,
                 outcome=outcome,
-                observed_at=answer.observed_at,
-                as_of=answer.as_of,
+                observed_at=first.observed_at,
+                as_of=first.as_of if isinstance(first, NotFound) else first.observed_at,
             )
         elif (observation := _observation(repository, tag, answer)) is not None:
             observations[tag] = observation

@@ -65,6 +65,13 @@ def until_listed(worker: GitLabWorker, tags: set[str]) -> None:
         time.sleep(0.2)
 
 
+def attempt(worker: GitLabWorker) -> int:
+    """Run the worker once; return how many tags it counts in the end."""
+    worker.requests.clear()
+    worker.unavailable.clear()
+    return worker.delete_repository()
+
+
 @pytest.mark.parametrize("lists", LISTS)
 @pytest.mark.parametrize("name", ["nginx", pytest.param("caddy", marks=pytest.mark.full)])
 def test_repository__is_deleted_at_the_first_attempt(
@@ -83,8 +90,12 @@ def test_repository__is_deleted_at_the_first_attempt(
             tags = push_some(f"http://{address}", repository)
             worker = GitLabWorker(client, repository, API_TOKEN)
             until_listed(worker, tags)
-            worker.requests.clear()
-            assert worker.delete_repository() == 0, repository
+            # On a machine that is too busy for an answer in time, GitLab is told to come again, and nothing is deleted.
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while (left := attempt(worker)) == TAGS and worker.unavailable:
+                assert time.monotonic() < deadline
+                assert not [path for method, path in worker.requests if method == "DELETE"]
+            assert left == 0, repository
             assert registrys_tags(wired_registry, repository) == set()
             deletions = [path for method, path in worker.requests if method == "DELETE"]
             assert len(deletions) == (1 if wired_registry.major == 2 else TAGS)

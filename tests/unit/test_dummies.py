@@ -9,9 +9,12 @@ import pytest
 
 from indexer.ingest.envelope import decode
 from indexer.inventory.apply_event import apply_event
-from indexer.inventory.changes import AuditAction, Entry, ManifestChanged
+from indexer.inventory.apply_tag_observation import apply_tag_observation
+from indexer.inventory.changes import AuditAction, AuditSource, Entry, ManifestChanged
 from indexer.inventory.dummies import DUMMIES, MOST_BYTES, is_dummy_content
 from indexer.inventory.known import Known
+from indexer.inventory.observations import ObservationVerdict, TagObservation, TagState
+from indexer.inventory.precedence import DUMMY_DELETION_WINDOW
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.manifest import parse_manifest
 from indexer.oci.media_types import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST
@@ -223,3 +226,37 @@ def test_push__of_something_else_is_a_push(user_agent: str, size: int, media_typ
 def test_content__an_image_of_nothing(config: bytes, expected: bool) -> None:
     """A dummy has no layers and a config that says nothing; any other config makes it an image."""
     assert is_dummy_content(parse_manifest(dummy_of(config), DOCKER_MANIFEST), config) is expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [
+        (10, ObservationVerdict.INCONCLUSIVE),
+        (DUMMY_DELETION_WINDOW.total_seconds(), ObservationVerdict.CHANGED),
+    ],
+)
+def test_dummy_delete__under_way_is_no_broken_tag(seconds: float, verdict: ObservationVerdict) -> None:
+    """2.8 deletes the dummy first, then its tags in turn: listed and unreadable, a tag waits for its turn.
+
+    If that lasts, the deletion was cut short, and the tag is broken.
+    """
+    world = World()
+    world.push("v1", b"one")
+    world.delete_as_gitlab("v1")
+    world.apply_event([event for event in world.events if event["action"] == "push"])
+    key = REPOSITORY, TagName("v1")
+    record = world.known.tags[key]
+    assert record.last_event_at is not None
+    at = record.last_event_at + timedelta(seconds=seconds)
+    observation = TagObservation(
+        repository=REPOSITORY, tag=key[1], outcome=TagState.BROKEN, observed_at=at, as_of=at
+    )
+    result = apply_tag_observation(
+        record,
+        world.known.histories[key],
+        observation,
+        manifest=None,
+        source=AuditSource.VERIFY,
+        waited=True,
+    )
+    assert result.verdict is verdict
