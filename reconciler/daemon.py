@@ -23,6 +23,7 @@ from indexer.store.write_notices import WANTED_CHANNEL
 from reconciler.app import build, run_settings
 from reconciler.causes.loop import Explainer
 from reconciler.checkpoints.loop import CheckpointPusher, push_settings
+from reconciler.cleanup.due import DueLoop
 from reconciler.cleanup.settle import Settler
 from reconciler.drift.loop import ReconcileLoop
 from reconciler.jobs.loop import JobLoop
@@ -82,6 +83,7 @@ async def run(settings: Settings, *, database_url: str) -> int:
             WakeEvent(),
         )
         service.start(Settler(components.pool, components.registry), WakeEvent())
+        service.start(DueLoop(components.pool), WakeEvent())
         job_wanted = WakeEvent()
         jobs = JobLoop(
             Runner(components, program="reconciler run", lasting=settings.reconciler_job_lease, stop=stop)

@@ -1,6 +1,7 @@
 """The loop of ``reconciler run`` that makes plans by every policy that acts (``propose``, ``enforce``).
 
-It only plans: what is due is done by a cleanup run. Plans that come to the same are one, so nothing piles up.
+It only plans: what is due is done by jobs (``reconciler.cleanup.due``). Plans that come to the same are one, so nothing
+piles up.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from indexer.background.loop import IterationResult
-from indexer.cleanup.planning import make_plan
+from indexer.cleanup.planning import Made, make_plan
 from indexer.policies.problems import PoliciesRefused
-from indexer.policies.rules import Mode
+from indexer.policies.rules import Mode, Policies
 from indexer.store import cleanup_plans, holds, policies_in_force
 from indexer.store.advisory_locks import LockKey, alone
-from indexer.store.pool import Pool, connection, transaction
+from indexer.store.pool import Connection, Pool, connection, transaction
 
 log = structlog.get_logger()
 
@@ -23,6 +24,15 @@ LOOKS_EVERY_SECONDS = 5.0
 PLANS_EVERY = timedelta(hours=1)
 KEPT = timedelta(days=90)
 """Plans that no evaluation came to again, and what became of what was planned."""
+
+
+async def plan_what_acts(held: Connection, policies: Policies, *, now: datetime) -> Made | None:
+    """Make a plan by every policy that acts; None: another process is making one just now."""
+    async with alone(held, LockKey.PLANNING) as only_one:
+        if not only_one:
+            return None
+        acting = [policy.id for policy in policies.cleanup if policy.mode is not Mode.PREVIEW]
+        return await make_plan(held, policies, now=now, operator=None, policy_ids=acting)
 
 
 class PlanningLoop:
@@ -52,11 +62,9 @@ class PlanningLoop:
             except PoliciesRefused as refused:  # written by a newer program
                 log.warning("policies_refused", error=str(refused))
                 return nothing
-            async with alone(held, LockKey.PLANNING) as only_one:
-                if not only_one:
-                    return nothing
-                acting = [policy.id for policy in policies.cleanup if policy.mode is not Mode.PREVIEW]
-                made = await make_plan(held, policies, now=now, operator=None, policy_ids=acting)
+            made = await plan_what_acts(held, policies, now=now)
+            if made is None:
+                return nothing
         async with transaction(self._pool) as held:
             await cleanup_plans.trim(held, before=now - KEPT)
             await holds.trim(held, before=now - KEPT)

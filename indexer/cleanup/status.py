@@ -8,6 +8,7 @@ from typing import Any
 
 from indexer.common.rfc3339 import format_time
 from indexer.policies.problems import PoliciesRefused
+from indexer.policies.rules import Mode
 from indexer.store import cleanup_plans, in_use, policies_in_force
 from indexer.store.pool import Connection
 
@@ -39,6 +40,7 @@ async def status_json(connection: Connection, *, now: datetime) -> dict[str, Any
         unreadable = None
     except PoliciesRefused as refused:
         standings, unreadable = [], str(refused)
+    runs = await cleanup_plans.last_runs(connection)
     counts = await cleanup_plans.planned_counts(connection, now=now)
     tags, manifests = await cleanup_plans.due_counts(connection, standings, now=now)
     sources = await in_use.list_sources(connection)
@@ -55,7 +57,7 @@ async def status_json(connection: Connection, *, now: datetime) -> dict[str, Any
             ]
             + ([] if unreadable is None else [{"process": None, "file": None, "error": unreadable}]),
         },
-        "cleanup": [_standing_json(each) for each in standings],
+        "cleanup": [_standing_json(each, runs.get(each.policy)) for each in standings],
         "planned": {
             "tags": counts.tags,
             "manifests": counts.manifests,
@@ -70,7 +72,7 @@ async def status_json(connection: Connection, *, now: datetime) -> dict[str, Any
     }
 
 
-def _standing_json(standing: cleanup_plans.Standing) -> dict[str, Any]:
+def _standing_json(standing: cleanup_plans.Standing, run: cleanup_plans.LastRun | None) -> dict[str, Any]:
     part = standing.part
     return {
         "policy": standing.policy,
@@ -83,6 +85,19 @@ def _standing_json(standing: cleanup_plans.Standing) -> dict[str, Any]:
         "delete": None if part is None else part.deleted,
         "hold": None if part is None else part.held,
         "brake": [] if part is None else [limit.text for limit in part.brake],
+        "by_itself": standing.mode == Mode.ENFORCE,
+        "last_run": None if run is None else _run_json(run),
+    }
+
+
+def _run_json(run: cleanup_plans.LastRun) -> dict[str, Any]:
+    return {
+        "job": str(run.job),
+        "state": run.state.value,
+        "created_at": format_time(run.created_at),
+        "ended_at": format_time(run.ended_at),
+        "result": None if run.result is None else dict(run.result),
+        "error": run.error,
     }
 
 
@@ -149,11 +164,15 @@ def labelled_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         for line in each["error"].splitlines()
     ]
     for each in found["cleanup"]:
-        said = "acts" if each["acts"] else f"does not act: {each['text']}"
+        said = f"does not act: {each['text']}"
+        if each["acts"]:
+            said = "acts by itself (reconciler run)" if each["by_itself"] else "acts"
         plan = f", plan {each['plan_id']}" if each["plan_id"] else ""
         counts = f"; it deletes {each['delete']}, holds {each['hold']}" if each["plan_id"] else ""
         lines.append(("cleanup", f"policy {each['policy']} ({each['mode']}{plan}) {said}{counts}"))
         lines += [("cleanup", f"brake of {each['policy']}: {limit}") for limit in each["brake"]]
+        if each["last_run"] is not None:
+            lines.append(("cleanup", _run_line(each["policy"], each["last_run"])))
     run = planned["next_run"]
     due = f", the next from {planned['next_due_at']} on" if planned["next_due_at"] else ""
     waits = f"; {planned['due']} are due, {planned['pending']} wait for their time{due}"
@@ -163,6 +182,13 @@ def labelled_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     )
     lines += [("in use", _source_line(each)) for each in found["in_use"]]
     return lines
+
+
+def _run_line(policy: str, run: Mapping[str, Any]) -> str:
+    came_to = ", ".join(f"{number} {word}" for word, number in sorted((run["result"] or {}).items()))
+    because = f": {run['error']}" if run["error"] else ""
+    when = f"ended {run['ended_at']}" if run["ended_at"] else f"asked for {run['created_at']}"
+    return f"last run of {policy}: {run['state']}, {when}, {came_to or 'nothing'}{because} (job {run['job']})"
 
 
 def _source_line(source: Mapping[str, Any]) -> str:

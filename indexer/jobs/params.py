@@ -48,6 +48,9 @@ class CleanupParams(Params):
     repositories: Annotated[
         list[RepositoryText] | None, Field(min_length=1, max_length=MOST_REPOSITORIES), AfterValidator(_names)
     ] = Field(default=None, description="Only these repositories; null: all.")
+    policies: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="Only what these policies planned, by their ids; null: all."
+    )
 
 
 MOST_TAGS = 10_000

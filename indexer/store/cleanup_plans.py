@@ -7,12 +7,14 @@ evaluation keeps it. ``due_verdicts`` is the only way to something that may be d
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from indexer.inventory.changes import AuditAction
+from indexer.jobs.job import JobState
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.policies import plans
@@ -366,17 +368,20 @@ async def due_verdicts(
     tags_only: bool = False,
     without: Iterable[int] = (),
     repositories: Iterable[str] | None = None,
+    policies: Iterable[str] | None = None,
 ) -> list[Due]:
     """Return what may be done now, oldest first: planned long enough ago, by a plan that nothing refuses.
 
-    ``without``: the ids of what is not wanted again; ``repositories``: None, all. What is left out so takes no room
-    within the limit.
+    ``without``: the ids of what is not wanted again; ``repositories``, ``policies``: None, all. What is left out so
+    takes no room within the limit.
     Nothing while programs read different policies. Whoever acts asks again before each request: the registry, and
     ``changed_since``.
     """
+    wanted = None if policies is None else set(policies)
+    standings = await standing(connection, now=now)
     rows = await connection.fetch(
         SQL["due"],
-        *_due(await standing(connection, now=now), now, limit),
+        *_due([each for each in standings if wanted is None or each.policy in wanted], now, limit),
         tags_only,
         list(without),
         None if repositories is None else list(repositories),
@@ -384,6 +389,25 @@ async def due_verdicts(
     return [
         Due(**_planned_values(row), plan_id=row["plan_id"], text=row["text"] or row["reason"]) for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """The newest job that ``reconciler run`` began for a policy."""
+
+    policy: str
+    job: uuid.UUID
+    state: JobState
+    created_at: datetime
+    ended_at: datetime | None
+    result: Mapping[str, Any] | None
+    error: str | None
+
+
+async def last_runs(connection: Connection) -> dict[str, LastRun]:
+    """Return the newest job of each policy that was begun for it, by its id."""
+    rows = await connection.fetch(SQL["last_runs"])
+    return {row["policy"]: LastRun(**{**dict(row), "state": JobState(row["state"])}) for row in rows}
 
 
 async def due_counts(

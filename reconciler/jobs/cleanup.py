@@ -62,7 +62,7 @@ async def run(context: JobContext) -> Mapping[str, Any]:
     errors = 0
     while True:
         await context.check()
-        due = await _next_batch(context, params.repositories, tried)
+        due = await _next_batch(context, params, tried)
         if not due:
             break
         tried |= {each.id for each in due}
@@ -88,18 +88,25 @@ async def run(context: JobContext) -> Mapping[str, Any]:
     return dict(counts)
 
 
-async def _next_batch(
-    context: JobContext, repositories: Sequence[RepositoryName] | None, tried: set[int]
-) -> list[Due]:
+async def _next_batch(context: JobContext, params: CleanupParams, tried: set[int]) -> list[Due]:
     """Return what is due of one repository and policy and was not tried yet: some tags, or all its manifests."""
     async with connection(context.components.pool) as held:
         now = datetime.now(UTC)
         due = await cleanup_plans.due_verdicts(
-            held, now=now, limit=AT_ONCE, without=tried, repositories=repositories
+            held,
+            now=now,
+            limit=AT_ONCE,
+            without=tried,
+            repositories=params.repositories,
+            policies=params.policies,
         )
         if due and due[0].tag is None:  # of a family all must be known at once
             due = await cleanup_plans.due_verdicts(
-                held, now=now, without=tried, repositories=[due[0].repository]
+                held,
+                now=now,
+                without=tried,
+                repositories=[due[0].repository],
+                policies=[due[0].policy],
             )
     alike = [
         each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,9 +49,10 @@ def test_cleanup_run__deletes_what_is_due(
     installation.end(installation.server)
     installation.server = installation.start("indexer", "serve", **setting)
     installation.until_ready()
-    installation.start("reconciler", "run", **setting)
+    daemon = installation.start("reconciler", "run", **setting)
     installation.until(lambda: len(installation.tags(APP)) == 4, "the tags")
     installation.until_settled()
+    installation.end(daemon)  # else it may be faster than the command
     assert installation.run("reconciler", "once", "--json", **setting).exit_code == 0
     held = installation.run("reconciler", "holds", "add", f"{APP}:pr-3", "--reason", "evidence", **setting)
     assert held.exit_code == 0, held.error
@@ -88,4 +90,55 @@ def test_cleanup_run__deletes_what_is_due(
     back = installation.run("reconciler", "restore", done.json["id"], "--yes", "--json", **setting)
     assert back.exit_code == 0, back.output + back.error
     assert pusher.digest_of(APP, "pr-2") == oci_image("two").digest
+    del wired_registry
+
+
+def test_reconciler_run__deletes_by_itself(
+    installation: Installation, wired_registry: RegistryServer, pusher: Pusher, tmp_path: Path
+) -> None:
+    """Nothing goes before a plan under these very bytes was approved; then it does, and what no rule names stays."""
+    file = tmp_path / "policies.yaml"
+    setting = {"INDEXER_POLICIES_FILE": str(file)}
+    file.write_text(policies())
+    for tag in ("pr-1", "pr-2", "v1"):
+        pusher.push(APP, oci_image(tag), tag)
+    installation.end(installation.server)
+    installation.server = installation.start("indexer", "serve", **setting)
+    installation.until_ready()
+    installation.start("reconciler", "run", **setting)
+    installation.until(lambda: len(installation.tags(APP)) == 3, "the tags")
+    installation.until_settled()
+    assert installation.run("reconciler", "once", "--json", **setting).exit_code == 0
+
+    def status() -> dict[str, Any]:
+        (found,) = installation.run("reconciler", "cleanup", "status", "--json", **setting).json["cleanup"]
+        return dict(found)
+
+    plan = installation.run("reconciler", "cleanup", "plan", "--json", **setting).json["plan_id"]
+    assert (status()["refusal"], status()["by_itself"], status()["last_run"]) == ("not_approved", True, None)
+    assert len(installation.tags(APP)) == 3
+    approved = installation.run("reconciler", "cleanup", "approve", plan, "--yes", **setting)
+    assert approved.exit_code == 0, approved.error
+    installation.until(lambda: set(installation.tags(APP)) == {"v1"}, "the tags to be gone")
+    installation.until(
+        lambda: (
+            pusher.digest_of(APP, oci_image("pr-1").digest) is None
+            and pusher.digest_of(APP, oci_image("pr-2").digest) is None
+        ),
+        "their manifests to be gone",
+    )
+    assert pusher.digest_of(APP, "v1") == oci_image("v1").digest
+    installation.until(lambda: (status()["last_run"] or {}).get("state") == "done", "the job to end")
+    installation.until_applied()
+    entries = installation.audit("&action=cleanup.tag_deleted")
+    assert {(each["tag"], each["actor"]["name"]) for each in entries} == {
+        ("pr-1", "quick"),
+        ("pr-2", "quick"),
+    }
+    (asked,) = installation.audit("&action=job.requested")[-1:]
+    assert (asked["source"], asked["actor"]["name"], asked["detail"]["kind"]) == (
+        "policy",
+        "quick",
+        "cleanup",
+    )
     del wired_registry

@@ -40,6 +40,17 @@ WITHOUT_NUL = r"^[^\x00]*$"
 EVALUATING = "cleanup evaluations"
 
 
+class RunShown(Shown):
+    """A job that `reconciler run` began for a policy."""
+
+    job: str
+    state: str
+    created_at: datetime
+    ended_at: datetime | None
+    result: dict[str, Any] | None = Field(description="How many tags and manifests came to what.")
+    error: str | None
+
+
 class PolicyShown(Shown):
     """A policy in force, and how it stands."""
 
@@ -53,6 +64,8 @@ class PolicyShown(Shown):
     delete: int | None
     hold: int | None
     brake: list[str] = Field(description="The limits that its plan is beyond, in words. Any stops all of it.")
+    by_itself: bool = Field(description="Whether `reconciler run` does what is due: in mode `enforce`.")
+    last_run: RunShown | None = Field(description="The newest run that it began; null: none yet.")
 
 
 class ReadingError(Shown):

@@ -143,6 +143,11 @@ JOIN repository AS r ON r.id = p.repository_id
 WHERE (p.tag <> '' OR NOT $6) AND p.id <> ALL($7::bigint[]) AND ($8::text[] IS NULL OR r.name = ANY($8))
 ORDER BY p.tag = '', p.due_at, p.id, v.plan_id LIMIT $4
 
+-- name: last_runs
+-- The newest job that was asked for by each policy itself.
+SELECT DISTINCT ON (asked_by) asked_by AS policy, id AS job, state, created_at, ended_at, result, error
+FROM job WHERE kind = 'cleanup' AND by_policy ORDER BY asked_by, number DESC
+
 -- name: due_counts
 -- How many tags and manifests statement due has at most $4 of; with its first five parameters.
 SELECT count(*) FILTER (WHERE tag <> '') AS tags, count(*) FILTER (WHERE tag = '') AS manifests
