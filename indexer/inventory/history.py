@@ -97,6 +97,32 @@ def append(timeline: Timeline, transition: Transition) -> Timeline:
     return closed if started is None else (*closed, started)
 
 
+def date(timeline: Timeline, transition: Transition) -> Timeline:
+    """Give what an observation found last the instant of the event that caused it, which came only then.
+
+    That is the start of the open interval or, of a deleted tag, the end of the last one. Only an earlier instant, or an
+    equal one, is that of the cause. Anything else stays as it is.
+    """
+    if not timeline or transition.source is not TimeSource.EVENT:
+        return timeline
+    found = timeline[-1]
+    if transition.digest is None:
+        return _replaced(timeline, {found: transition.end(found)} if _ends(transition, found) else {})
+    is_cause = (
+        found.valid_to is None
+        and found.digest == transition.digest
+        and found.source is TimeSource.FIRST_SEEN
+        and transition.at <= found.valid_from
+    )
+    by = {found: _dated_by(found, transition)} if is_cause else {}
+    for earlier in timeline[-2:-1]:
+        if earlier.valid_to == found.valid_from and _ends(transition, earlier):
+            by[earlier] = transition.end(earlier)
+        elif earlier.valid_to is None or earlier.valid_to > transition.at:
+            return timeline
+    return _replaced(timeline, by if is_cause else {})
+
+
 def insert(
     timeline: Timeline,
     transition: Transition,
@@ -189,6 +215,15 @@ def _follower(timeline: Timeline, containing: Interval) -> Interval | None:
     if at < len(timeline) and timeline[at].valid_from == containing.valid_to:
         return timeline[at]
     return None
+
+
+def _ends(transition: Transition, found: Interval) -> bool:
+    """Tell whether ``transition`` is what ended an interval whose end an observation had found."""
+    return (
+        found.valid_to is not None
+        and found.to_source is TimeSource.FIRST_SEEN
+        and found.valid_from < transition.at <= found.valid_to
+    )
 
 
 def _explains(transition: Transition, found: Interval) -> bool:

@@ -15,6 +15,9 @@ rules, in the order they apply to an event that names a tag:
 
 In every case the tag is verified afterwards.
 
+Where the event names the state that an observation had found, in whatever order they are, the event dates it if it is
+not later than the observation (``history.date``, ``history.insert``): an observation is made after the write.
+
 Our own clock may be set back (decision record 44). What is on record was stored before, so it is a better bound than
 the clock. An event with a timestamp after its receipt is dated no later than the record (:func:`instant_of`). An
 observation that is stored over the revision it was made for is younger than that revision, whatever the clock says

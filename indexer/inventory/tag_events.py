@@ -114,11 +114,19 @@ _Apply = Callable[[TagRecord | None, Timeline, Event, Transition], _Applied]
 def _apply_in_order(
     before: TagRecord | None, timeline: Timeline, event: Event, transition: Transition
 ) -> _Applied:
-    """Move state and timeline on. The record is unverified until an observation agrees."""
+    """Move state and timeline on. The record is unverified until an observation agrees.
+
+    Where an observation found before what the event reports, only its instant and its author become known: an
+    observation is made after the write, so an earlier event is its cause. A later one is another push of the same.
+    """
     previous = before.digest if before is not None else None
-    timeline = history.append(timeline, transition)
-    opened = history.open_interval(timeline)
+    fitted = history.append(timeline, transition)
+    if fitted == timeline:
+        fitted = history.date(timeline, transition)
+    opened = history.open_interval(fitted)
+    dated = fitted != timeline
     same = before is not None and before.digest is not None and previous == transition.digest
+    stays = same and not dated
     unbroken = before is not None and not before.broken
     assert event.tag is not None  # noqa: S101 - the caller checked; tells mypy
     after = TagRecord(
@@ -130,15 +138,15 @@ def _apply_in_order(
         last_observed_at=None if before is None else before.last_observed_at,
         evidence=Evidence.EVENT,
         published_at=_published(
-            before, transition, same=same, opened_at=opened.valid_from if opened else None
+            before, transition, same=stays, opened_at=opened.valid_from if opened else None
         ),
-        published_source=before.published_source if same and before is not None else transition.source,
+        published_source=before.published_source if stays and before is not None else transition.source,
         first_seen_at=(before.first_seen_at if before is not None and before.live else event.received_at),
-        pushed_by=before.pushed_by if same and before is not None else transition.actor,
+        pushed_by=before.pushed_by if stays and before is not None else transition.actor,
         verified_at=before.verified_at if before is not None and same and unbroken else None,
         read_at=before.read_at if before is not None and same and unbroken else None,
     )
-    change = TagChanged(before=before, after=after, history=timeline)
+    change = TagChanged(before=before, after=after, history=fitted)
     return change, previous, _action(previous, transition.digest)
 
 

@@ -24,6 +24,7 @@ from indexer.inventory.changes import (
     WorkRequested,
 )
 from indexer.inventory.events import Event, EventAction
+from indexer.inventory.history import overlaps
 from indexer.inventory.known import Known
 from indexer.inventory.observations import ObservationResult, ObservationVerdict, TagObservation, TagState
 from indexer.inventory.precedence import CLOCK_MARGIN, RACE_WINDOW
@@ -354,3 +355,76 @@ def test_look__at_a_tag_that_an_earlier_walk_did_not_see_has_a_bound() -> None:
     (entry,) = [change for change in seen.changes if isinstance(change, Entry)]
     assert (at(20), at(60)) == (entry.not_before, entry.occurred_at)
     assert at(20) == known.histories[REPOSITORY, TAG][0].not_before
+
+
+def dates(known: Known) -> tuple[datetime, TimeSource, str | None]:
+    return record(known).published_at, record(known).published_source, record(known).pushed_by
+
+
+@pytest.mark.parametrize("ago", [0.0, 0.2, CLOCK_MARGIN.total_seconds()])
+@pytest.mark.parametrize("previous", [(), (A,)], ids=["new", "moved"])
+def test_push__found_before_its_event_came_has_the_dates_of_the_event(
+    ago: float, previous: tuple[Digest, ...]
+) -> None:
+    """What is on record is the same, whether the event or the observation came first; the order of tags is kept."""
+    pushed = push(100 - ago, B, actor="ada")
+    pushes = [push(10, digest, actor="bob") for digest in previous]
+    in_order, found_first = told(*pushes, pushed), told(*pushes)
+    looked(in_order, look(100 + CLOCK_MARGIN.total_seconds(), TagState.POINTS, B))
+    looked(found_first, look(100, TagState.POINTS, B))
+    assert TimeSource.FIRST_SEEN == record(found_first).published_source
+    changes = apply_event(found_first, pushed)
+    assert (at(100 - ago), TimeSource.EVENT, "ada") == dates(found_first) == dates(in_order)
+    assert found_first.histories == in_order.histories
+    assert not overlaps(found_first.histories[REPOSITORY, TAG])
+    assert AuditAction.TAG_REPUSHED in actions(changes)
+
+
+def test_push__after_an_observation_of_the_same_does_not_date_it() -> None:
+    """The tag was there before, so this was pushed again: the time never becomes later."""
+    known = Known()
+    looked(known, look(100, TagState.POINTS, A))
+    apply_event(known, push(100.2, A, actor="ada"))
+    assert (at(100), TimeSource.FIRST_SEEN, None) == dates(known)
+    apply_event(known, push(99.9, A, actor="eve"))
+    assert (at(99.9), TimeSource.EVENT, "eve") == dates(known)
+
+
+def test_push__never_dates_again_what_an_event_dated() -> None:
+    """Pushed twice, and found in between: the first push counts, in whatever order the events come."""
+    pushes = [push(99.8, A, actor="ada"), push(100.3, A, actor="eve")]
+    for order in (pushes, pushes[::-1]):
+        known = Known()
+        looked(known, look(100, TagState.POINTS, A))
+        for each in order:
+            apply_event(known, each)
+        assert (at(99.8), TimeSource.EVENT, "ada") == dates(known)
+
+
+def test_pull__does_not_date_what_was_found() -> None:
+    """A pull shows that the tag points there, not since when."""
+    known = Known()
+    looked(known, look(100, TagState.POINTS, A))
+    apply_event(known, event(EventAction.PULL, 99.9, A))
+    assert (at(100), TimeSource.FIRST_SEEN) == dates(known)[:2]
+
+
+def test_push__found_before_its_event_came_leaves_what_was_in_between() -> None:
+    """Something else is on record between the event and what was found: the event is not its cause."""
+    known = told(push(10, A))
+    looked(known, look(99, TagState.POINTS, B))
+    looked(known, look(101.5, TagState.POINTS, A))
+    before = known.histories[REPOSITORY, TAG]
+    apply_event(known, push(98.5, A))
+    assert (at(101.5), TimeSource.FIRST_SEEN) == dates(known)[:2]
+    assert before == known.histories[REPOSITORY, TAG]
+
+
+def test_delete__found_before_its_event_came_has_the_instant_of_the_event() -> None:
+    """The interval ends when the tag was deleted, as if the event had come first."""
+    pushed, gone = push(10, A), delete(99.8)
+    in_order, found_first = told(pushed, gone), told(pushed)
+    looked(found_first, look(100, TagState.ABSENT))
+    apply_event(found_first, gone)
+    assert (at(99.8), TimeSource.EVENT) == dates(found_first)[:2] == dates(in_order)[:2]
+    assert found_first.histories == in_order.histories
