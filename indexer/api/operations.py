@@ -44,6 +44,7 @@ RESOURCES = (
     "cleanup",
     "holds",
     "in_use",
+    "storage",
     "status",
 )
 """The modules of ``indexer.api.v1`` that declare endpoints, in the order of the document."""

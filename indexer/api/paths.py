@@ -7,6 +7,7 @@ A repository's name has slashes, so the path is read from the right:
     …/tags/<tag>/history     its history
     …/manifests              the manifests of …
     …/manifests/<digest>     one manifest of …
+    …/storage                its storage
     anything else            the repository
 
 Only plain slashes separate; ``%2F`` is a slash within a name. So a repository called ``a/tags`` is written
@@ -33,6 +34,7 @@ TAG = f"{TAGS}/{{tag}}"
 HISTORY = f"{TAG}/history"
 MANIFESTS = f"{REPOSITORY}/manifests"
 MANIFEST = f"{MANIFESTS}/{{digest}}"
+STORAGE = f"{REPOSITORY}/storage"
 
 
 def read_path(raw: str) -> tuple[str, dict[str, str]]:
@@ -69,6 +71,8 @@ def _meanings(raw: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield TAGS, _repository(name)
         case [*name, "manifests"] if name:
             yield MANIFESTS, _repository(name)
+        case [*name, "storage"] if name:
+            yield STORAGE, _repository(name)
     yield REPOSITORY, _repository(parts)
 
 

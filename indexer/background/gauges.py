@@ -26,6 +26,7 @@ from indexer.store import (
     loss,
     maintenance,
     self_check,
+    storage,
     tag_actions,
     traits,
     work_items,
@@ -102,6 +103,19 @@ RECONCILE_UNDECIDED = Gauge(
     "indexer_reconcile_undecided",
     "What the newest full reconcile could not decide or left out.",
     ["kind"],
+)
+STORAGE_FINDINGS = Gauge(
+    "indexer_storage_findings",
+    "What the newest check of the registry's storage found: damaged (something cannot be pulled), or harmless.",
+    ["severity", "code"],
+)
+STORAGE_CHECKED = Gauge(
+    "indexer_storage_checked_timestamp_seconds", "When the registry's storage was last checked to the end."
+)
+STORAGE_BYTES = Gauge(
+    "indexer_storage_bytes",
+    "Bytes of the registry's storage when it was last read. The first six are those of blobs, and add up to them.",
+    ["what"],
 )
 JOBS = Gauge("indexer_jobs", "Jobs on record, by kind and state.", ["kind", "state"])
 JOBS_AGE = Gauge(
@@ -185,6 +199,7 @@ class Gauges:
             if time.monotonic() - self._verification_at >= VERIFICATION_EVERY_SECONDS:
                 await _verification(held, now)
                 await read_plans(held, now)
+                await _storage(held)
                 self._verification_at = time.monotonic()
             PROCESS_LOOP_LAST_GOOD.clear()
             for row in await loops.list_loops(held):
@@ -211,6 +226,28 @@ async def _jobs(held: Connection, now: datetime) -> None:
         if each.state is JobState.WAITING:
             JOBS_AGE.labels(each.kind).set(_age(each.since, now))
     ACTING_PAUSED.set(await maintenance.why_paused(held) is not None)
+
+
+async def _storage(held: Connection) -> None:
+    STORAGE_FINDINGS.clear()
+    for (code, is_damaged), findings in (await storage.count_findings(held)).items():
+        STORAGE_FINDINGS.labels("damaged" if is_damaged else "harmless", code).set(findings)
+    check = await storage.find_check(held)
+    if check is not None:
+        STORAGE_CHECKED.set(check.checked_at.timestamp())
+    for sample in await storage.newest_samples(held, limit=1):
+        for what, size in (
+            ("tagged", sample.tagged_bytes),
+            ("children", sample.children_bytes),
+            ("referrers", sample.referrers_bytes),
+            ("old", sample.old_bytes),
+            ("untagged", sample.untagged_bytes),
+            ("unreferenced", sample.stored_bytes - sample.referenced_bytes),
+            ("uploads", sample.upload_bytes),
+            ("links", sample.link_bytes),
+            ("unknown", sample.unknown_bytes),
+        ):
+            STORAGE_BYTES.labels(what).set(size)
 
 
 async def _newest_reconcile(held: Connection) -> None:

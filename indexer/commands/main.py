@@ -21,6 +21,7 @@ RECONCILER_VERBS = frozenset(
         "restore",
         "run",
         "status",
+        "storage",
     }
 )
 

@@ -63,6 +63,7 @@ class AuditAction(StrEnum):
     CLEANUP_TAG_DELETED = "cleanup.tag_deleted"
     CLEANUP_RESTORED = "cleanup.restored"
     CLEANUP_PUT_BACK = "cleanup.put_back"
+    STORAGE_DAMAGED = "storage.damaged"
 
 
 class AuditSource(StrEnum):

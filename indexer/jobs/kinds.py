@@ -12,7 +12,13 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from indexer.jobs.params import CleanupParams, DeleteParams, ReconcileParams, RestoreParams
+from indexer.jobs.params import (
+    CleanupParams,
+    DeleteParams,
+    ReconcileParams,
+    RestoreParams,
+    StorageCheckParams,
+)
 from indexer.oci.reference import RepositoryName
 
 DELETE_ACTIONS: Final = frozenset({"delete"})
@@ -73,4 +79,13 @@ CLEANUP: Final = Kind(
     repositories=lambda params: params.repositories,
 )
 
-KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (RECONCILE, CLEANUP, DELETE, RESTORE)}
+STORAGE_CHECK: Final = Kind(
+    name="storage-check",
+    params=StorageCheckParams,
+    acts=False,
+    repositories=lambda _params: None,
+)
+
+KINDS: Final[Mapping[str, Kind]] = {
+    kind.name: kind for kind in (RECONCILE, CLEANUP, DELETE, RESTORE, STORAGE_CHECK)
+}

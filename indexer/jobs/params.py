@@ -113,3 +113,28 @@ class RestoreParams(Params):
     def repositories(self) -> list[RepositoryName]:
         """The repositories of the tags, in order."""
         return sorted({split_tag(tag)[0] for tag in self.tags})
+
+
+class StorageCheckParams(Params):
+    """Read the registry's storage, and say what cannot be pulled and why. Nothing is changed in it."""
+
+    content: bool = Field(
+        default=False,
+        description="Compare the bytes of every blob with its digest, not only those of manifests: all is read.",
+    )
+    bytes_per_second: int = Field(
+        default=100_000_000,
+        ge=1_000_000,
+        description="How fast each blob is read at most, where its bytes are compared.",
+    )
+    settle_seconds: int = Field(
+        default=45,
+        ge=0,
+        le=3600,
+        description="What looks damaged is read a second time after this, and must still be so: a push or a deletion "
+        "may be under way.",
+    )
+    unproven_storage: bool = Field(
+        default=False,
+        description="Read it even if nothing shows that it is this registry's storage. The result says so.",
+    )

@@ -112,7 +112,12 @@ def finish(
 
 
 def exit_code_of(job: Job, *, detached: bool = False) -> int:
-    """Return the exit code that a job's state means; ``detached``: that it waits is no failure."""
+    """Return the exit code that a job's state means; ``detached``: that it waits is no failure.
+
+    A job that was done and found damage is a failure, as the command line has it.
+    """
+    if job.state == "done" and job.result is not None and job.result.get("damaged"):
+        return exit_codes.FAILED
     if job.state == "done" or (detached and not job.state.has_ended):
         return 0
     if job.state == "failed" and job.result is not None and job.result.get("brake"):

@@ -18,6 +18,7 @@ from reconciler.commands import (
     restore,
     run,
     status,
+    storage,
 )
 
 INDEXER_VERBS = frozenset(
@@ -60,6 +61,7 @@ app.command(cleanup.app)
 app.command(holds.app)
 app.command(jobs.app)
 app.command(maintenance.app)
+app.command(storage.app)
 app.command(completion_of(app))
 
 

@@ -641,10 +641,7 @@ def _newest(history: Mapping[Digest, Link]) -> Digest | None:
 
 SHOWN: Final = 3
 """So many tags are named in a sentence; all of them are members of the finding."""
-REPAIR: Final = (
-    "`reconciler storage check --repair` writes the link again: its path says what it must hold, and the bytes are "
-    "compared with the digest before."
-)
+REPAIR: Final = "Write the digest into the link, without a newline: its path says what it must hold."
 GC_STOPS: Final = " Until then the registry's garbage-collect may stop at this link."
 PUSH_AGAIN: Final = "Push the image again, or restore the file from a backup of the storage."
 REMOVE_AND_PUSH: Final = (

@@ -6,7 +6,7 @@ deletion that is under way is not damage. Nothing is returned of a pass that did
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -34,7 +34,7 @@ class Examined:
     """What a pass found.
 
     - ``findings``: by repository and path; empty where only bytes were asked for.
-    - ``hashed``: blobs whose bytes were compared with their digests, manifests included.
+    - ``compared``: blobs whose bytes were compared with their digests, manifests included.
     - ``tags``: empty unless they were asked for.
     """
 
@@ -44,7 +44,7 @@ class Examined:
     prefixes: Sequence[Share]
     tags: Sequence[TagShare]
     others: Others
-    hashed: int
+    compared: int
 
     @property
     def damaged(self) -> Sequence[Finding]:
@@ -58,6 +58,7 @@ def examine(
     now: datetime,
     checking: bool,
     content: bool = False,
+    known_wrong: Iterable[Digest] = (),
     with_tags: bool = False,
     settle: Callable[[], None] = lambda: None,
     progress: Progress = lambda _done, _total, _unit: None,
@@ -65,10 +66,10 @@ def examine(
     """Read the storage once. ``settle`` waits until what is under way has ended, before anything is called damaged.
 
     ``checking`` False: only bytes; links are not read, except those of tags. ``content``: compare all bytes.
+    ``known_wrong``: blobs that were found to be wrong before; these are compared in any case.
     """
     reader.list_blobs()
-    if content:
-        _compare_all(reader, progress)
+    _compare(reader, sorted(reader.sizes if content else set(known_wrong) & reader.sizes.keys()), progress)
     names = [RepositoryName(name) for name in in_order(reader.repositories())]
     accounts = Accounts(reader.sizes, now=now, with_tags=with_tags)
     findings: dict[RepositoryName, list[Finding]] = {}
@@ -86,7 +87,7 @@ def examine(
         findings = _confirmed(reader, findings, now)
     progress(len(names), len(names), "repositories")
     all_findings = [each for found in findings.values() for each in found]
-    if content:
+    if checking:
         all_findings += _unreferenced(reader, all_findings, needed)
     shares = accounts.shares()
     return Examined(
@@ -96,7 +97,7 @@ def examine(
         prefixes=shares[1],
         tags=accounts.tags(),
         others=reader.others,
-        hashed=len(reader.proven) + len(reader.wrong),
+        compared=len(reader.proven) + len(reader.wrong),
     )
 
 
@@ -111,8 +112,7 @@ def examine_again(reader: Reader, name: RepositoryName, *, now: datetime) -> lis
     return _judge(reader, read, _contents_of(reader, read), now)
 
 
-def _compare_all(reader: Reader, progress: Progress) -> None:
-    digests = sorted(reader.sizes)
+def _compare(reader: Reader, digests: Sequence[Digest], progress: Progress) -> None:
     for at, digest in enumerate(digests):
         progress(at, len(digests), "blobs compared")
         reader.has_wrong_bytes(digest)

@@ -104,6 +104,8 @@ CASES = (
     Case("RegistryIndexerTagOnDummy", **constantly(ACTIONS.format("on_dummy"), "1", "0", 10, 4)),
     Case("RegistryIndexerPushUncertain", **constantly(ACTIONS.format("uncertain"), "1", "0", 1, None)),
     Case("RegistryIndexerPushPutBack", **constantly(ACTIONS.format("put_back"), "1", "0", 1, None)),
+    Case("RegistryIndexerStorageDamaged",
+         **constantly('indexer_storage_findings{severity="damaged",code="a"}', "2", "0", 1, None)),
     Case("RegistryIndexerPoliciesDiffer", **constantly("indexer_policies_differ", "1", "0", 15, 9)),
     Case("RegistryIndexerPoliciesRefused", **constantly("indexer_policies_refused", "2", "0", 15, 9)),
     Case("RegistryIndexerInUseSilent", **constantly('indexer_in_use_silent{source="a"}', "1", "0", 15, 9)),

@@ -5,26 +5,19 @@ What it serves is written down here a second time, from the registry's code, so 
 
 from __future__ import annotations
 
-import hashlib
+import builtins
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from indexer.oci import media_types
-from indexer.oci.digest import Digest
+from indexer.oci.digest import Digest, digest_of
+from reconciler.storage.objects import Entry
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
-
-
-class StoredFile(NamedTuple):
-    """A file of a listing."""
-
-    path: str
-    size_bytes: int
-    modified_at: datetime
 
 
 @dataclass
@@ -36,13 +29,13 @@ class MemoryStorage:
     before_read: Callable[[str], None] = lambda _path: None
     name: str = "memory:"
 
-    def list(self, prefix: str) -> Iterator[list[StoredFile]]:
+    def list(self, prefix: str) -> Iterator[builtins.list[Entry]]:
         """List below a directory, in no good order, in small chunks."""
         found = [self._entry(path) for path in reversed(self.files) if path.startswith(f"{prefix}/")]
         for start in range(0, len(found), 3):
             yield found[start : start + 3]
 
-    def list_names(self, prefix: str) -> list[str]:
+    def list_names(self, prefix: str) -> builtins.list[str]:
         """List one level."""
         return sorted(
             {path[len(prefix) + 1 :].split("/")[0] for path in self.files if path.startswith(f"{prefix}/")}
@@ -64,7 +57,7 @@ class MemoryStorage:
         content = self.read(path, 1 << 40)
         return None if content is None else iter([content[:5], content[5:]])
 
-    def stat(self, path: str) -> StoredFile | None:
+    def stat(self, path: str) -> Entry | None:
         """Show one file."""
         return self._entry(path) if path in self.files else None
 
@@ -72,14 +65,9 @@ class MemoryStorage:
         """Tell whether nothing is there."""
         return not self.files
 
-    def _entry(self, path: str) -> StoredFile:
+    def _entry(self, path: str) -> Entry:
         content, modified_at = self.files[path]
-        return StoredFile(path, len(content), modified_at)
-
-
-def digest_of(content: bytes) -> Digest:
-    """Return the digest."""
-    return Digest("sha256:" + hashlib.sha256(content).hexdigest())
+        return Entry(path, len(content), modified_at)
 
 
 def slashed(digest: str) -> str:

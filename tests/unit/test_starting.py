@@ -87,6 +87,8 @@ LOADS = {
     "reconciler maintenance begin": ASKING,
     "reconciler maintenance end": ASKING,
     "reconciler maintenance show": ASKING,
+    "reconciler storage check": ASKING | LOGS | {"pydantic"},
+    "reconciler storage report": REGISTRY,
     "reconciler once": REGISTRY,
     "reconciler plan": REGISTRY,
     "reconciler cleanup approve plan": ASKING,

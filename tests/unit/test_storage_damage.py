@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from indexer.oci.digest import Digest, digest_of
 from reconciler.storage.damage import Code, Finding, Severity
 from reconciler.storage.examine import Examined, examine
 from reconciler.storage.observe import Reader
@@ -16,7 +17,6 @@ from tests.simulators.storage import (
     Served,
     StoredRegistry,
     blob_at,
-    digest_of,
     sample_registry,
     slashed,
 )
@@ -63,7 +63,7 @@ def one(found: Examined, code: Code) -> Finding:
     return finding
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_sound_storage(seed: int) -> None:
     """A registry that nobody damaged has no findings, and everything in it can be pulled."""
     registry = sample_registry(seed)
@@ -92,7 +92,7 @@ def damages(storage: MemoryStorage, kind: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_every_damage_is_named_rightly(seed: int, kind: str) -> None:
     """Of each link and blob, damaged in turn: exactly the tags and manifests that cannot be pulled are named."""
     storage = sample_registry(seed).storage
@@ -107,7 +107,7 @@ def test_every_damage_is_named_rightly(seed: int, kind: str) -> None:
                 assert not served.pulls(each.repository or "", digest), (path, each)
 
 
-@pytest.mark.parametrize("seed", range(12, 36))
+@pytest.mark.parametrize("seed", range(12, 28))
 def test_several_damages_at_once(seed: int) -> None:
     """Several damages beside each other hide none of each other."""
     rng = random.Random(seed)
@@ -124,7 +124,7 @@ def test_several_damages_at_once(seed: int) -> None:
 
 
 @pytest.fixture
-def image() -> tuple[StoredRegistry, str]:
+def image() -> tuple[StoredRegistry, Digest]:
     """A repository with one image of one layer, tagged v1."""
     registry = StoredRegistry()
     return registry, registry.image("app", [b"layer"], "v1")
@@ -166,7 +166,7 @@ def history(digest: str) -> str:
     ],
 )
 def test_codes_of_damage(
-    image: tuple[StoredRegistry, str], path: str, content: bytes | None, code: Code
+    image: tuple[StoredRegistry, Digest], path: str, content: bytes | None, code: Code
 ) -> None:
     """Each damage has one code, names the tag, and says in words what cannot be pulled and what to do."""
     registry, digest = image
@@ -191,7 +191,7 @@ def test_codes_of_damage(
     [("history", None, Code.TAG_NOT_IN_HISTORY), ("history", b"", Code.TAG_HISTORY_UNREADABLE)],
 )
 def test_codes_of_what_is_harmless(
-    image: tuple[StoredRegistry, str], path: str, content: bytes | None, code: Code
+    image: tuple[StoredRegistry, Digest], path: str, content: bytes | None, code: Code
 ) -> None:
     """A tag's history serves nothing: what is wrong in it is harmless."""
     registry, digest = image
@@ -202,7 +202,9 @@ def test_codes_of_what_is_harmless(
     assert (finding.code, finding.severity, finding.tags) == (code, Severity.HARMLESS, ())
 
 
-def test_only_links_that_their_path_explains_are_to_be_rewritten(image: tuple[StoredRegistry, str]) -> None:
+def test_only_links_that_their_path_explains_are_to_be_rewritten(
+    image: tuple[StoredRegistry, Digest],
+) -> None:
     """A spoiled link is rewritten only where its path says what it must hold, and the bytes are there and right."""
     registry, digest = image
     files = registry.storage.files
@@ -236,7 +238,7 @@ def test_a_wrong_size_is_not_damage() -> None:
     assert one(check(registry.storage, content=False), Code.BLOB_WRONG_CONTENT).severity is Severity.DAMAGED
 
 
-def test_without_content_a_changed_byte_is_not_seen(image: tuple[StoredRegistry, str]) -> None:
+def test_without_content_a_changed_byte_is_not_seen(image: tuple[StoredRegistry, Digest]) -> None:
     """Only ``--content`` compares bytes of a layer whose size is right; a manifest's are always compared."""
     registry, digest = image
     registry.storage.files[blob_at(LAYER)] = (b"Layer", registry.now)
@@ -247,7 +249,7 @@ def test_without_content_a_changed_byte_is_not_seen(image: tuple[StoredRegistry,
     assert one(check(registry.storage, content=False), Code.MANIFEST_WRONG_CONTENT).digest == digest
 
 
-def test_wrong_bytes_that_nobody_needs(image: tuple[StoredRegistry, str]) -> None:
+def test_wrong_bytes_that_nobody_needs(image: tuple[StoredRegistry, Digest]) -> None:
     """Wrong bytes of a blob that no manifest needs are damage all the same: the next push of it would keep them."""
     registry, _ = image
     registry.storage.files[blob_at(digest_of(b"alone"))] = (b"spoiled", registry.now)
@@ -255,7 +257,7 @@ def test_wrong_bytes_that_nobody_needs(image: tuple[StoredRegistry, str]) -> Non
     assert (finding.code, finding.repository, finding.tags) == (Code.BLOB_WRONG_CONTENT, None, ())
 
 
-def test_uploads_that_were_left(image: tuple[StoredRegistry, str]) -> None:
+def test_uploads_that_were_left(image: tuple[StoredRegistry, Digest]) -> None:
     """Uploads are named once they are a week old: the registry's own purge would have taken them."""
     registry, _ = image
     registry.upload("app", "1", b"1234")
@@ -266,7 +268,7 @@ def test_uploads_that_were_left(image: tuple[StoredRegistry, str]) -> None:
     assert finding.text.startswith("2 uploads of app")
 
 
-def test_a_link_to_nothing_is_harmless(image: tuple[StoredRegistry, str]) -> None:
+def test_a_link_to_nothing_is_harmless(image: tuple[StoredRegistry, Digest]) -> None:
     """A link to a blob that is gone and that no manifest needs is what a 2.8 garbage-collect leaves."""
     registry, _ = image
     alone = registry.blob("app", b"alone")
@@ -275,14 +277,14 @@ def test_a_link_to_nothing_is_harmless(image: tuple[StoredRegistry, str]) -> Non
     assert (finding.severity, finding.digest) == (Severity.HARMLESS, alone)
 
 
-def test_an_alias_is_sound(image: tuple[StoredRegistry, str]) -> None:
+def test_an_alias_is_sound(image: tuple[StoredRegistry, Digest]) -> None:
     """A link of another algorithm holds the digest under which the registry keeps the bytes: that is no damage."""
     registry, _ = image
     registry.put(f"repositories/app/_layers/sha512/{'a' * 128}/link", LAYER.encode())
     assert not check(registry.storage).findings
 
 
-def test_a_manifest_that_is_linked_as_a_layer(image: tuple[StoredRegistry, str]) -> None:
+def test_a_manifest_that_is_linked_as_a_layer(image: tuple[StoredRegistry, Digest]) -> None:
     """Registries of 2.1 linked manifests as layers, and later ones serve them: they are sound, and judged alike."""
     registry, digest = image
     content, modified_at = registry.storage.files.pop(revision(digest))
@@ -292,7 +294,7 @@ def test_a_manifest_that_is_linked_as_a_layer(image: tuple[StoredRegistry, str])
     assert one(check(registry.storage), Code.BLOB_MISSING).tags == ("v1",)
 
 
-def test_a_child_that_is_missing(image: tuple[StoredRegistry, str]) -> None:
+def test_a_child_that_is_missing(image: tuple[StoredRegistry, Digest]) -> None:
     """An index without one of its children names the child and the index's tags; the other child's tag is sound."""
     registry, digest = image
     child = registry.image("app", [b"other"], None)
@@ -320,14 +322,14 @@ def test_what_we_cannot_read_is_not_called_damage() -> None:
     assert finding.severity is Severity.HARMLESS
 
 
-def test_a_tag_that_points_to_no_manifest(image: tuple[StoredRegistry, str]) -> None:
+def test_a_tag_that_points_to_no_manifest(image: tuple[StoredRegistry, Digest]) -> None:
     """A tag whose link holds the digest of a layer cannot be pulled, though everything that it names is there."""
     registry, _ = image
     registry.storage.files[CURRENT] = (LAYER.encode(), registry.now)
     assert one(check(registry.storage), Code.MANIFEST_UNREADABLE).tags == ("v1",)
 
 
-def test_a_push_that_is_under_way_is_not_damage(image: tuple[StoredRegistry, str]) -> None:
+def test_a_push_that_is_under_way_is_not_damage(image: tuple[StoredRegistry, Digest]) -> None:
     """What looks damaged is read again, later; what is whole by then is not named."""
     registry, _ = image
     taken = {path: registry.storage.files.pop(path) for path in (blob_at(LAYER), LINK)}
@@ -339,7 +341,7 @@ def test_a_push_that_is_under_way_is_not_damage(image: tuple[StoredRegistry, str
     assert [] == list(found.findings)
 
 
-def test_a_tag_that_is_deleted_meanwhile_is_not_damage(image: tuple[StoredRegistry, str]) -> None:
+def test_a_tag_that_is_deleted_meanwhile_is_not_damage(image: tuple[StoredRegistry, Digest]) -> None:
     """A deletion unlinks the manifest before the tag: a tag that is gone at the second reading is not named."""
     registry, digest = image
     del registry.storage.files[revision(digest)]
@@ -353,7 +355,7 @@ def test_a_tag_that_is_deleted_meanwhile_is_not_damage(image: tuple[StoredRegist
     assert [] == list(found.findings)
 
 
-def test_a_blob_that_was_stored_after_the_listing(image: tuple[StoredRegistry, str]) -> None:
+def test_a_blob_that_was_stored_after_the_listing(image: tuple[StoredRegistry, Digest]) -> None:
     """Blobs are listed first. An image that is pushed after that is not missed at all: no second reading is needed."""
     registry, _ = image
     files = registry.storage.files
