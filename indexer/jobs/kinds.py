@@ -33,6 +33,7 @@ class Kind:
     """A kind of job.
 
     - ``acts``: it changes the registry; then it is paused by maintenance, and has its repositories to itself.
+    - ``acts_if``: of its parameters, whether it does; None: always what ``acts`` says.
     - ``repositories``: of its parameters, the repositories that it is about; None: the whole registry.
     - ``actions``: a registry token with any of these actions on each of the repositories may ask for it; None: only an
       operator token may.
@@ -45,6 +46,11 @@ class Kind:
     repositories: Callable[[Any], list[RepositoryName] | None]
     actions: frozenset[str] | None = None
     on_record: bool = False
+    acts_if: Callable[[Any], bool] | None = None
+
+    def acts_with(self, params: BaseModel) -> bool:
+        """Tell whether a job with these parameters changes the registry."""
+        return self.acts if self.acts_if is None else self.acts_if(params)
 
 
 RECONCILE: Final = Kind(
@@ -83,6 +89,7 @@ STORAGE_CHECK: Final = Kind(
     name="storage-check",
     params=StorageCheckParams,
     acts=False,
+    acts_if=lambda params: params.repair,
     repositories=lambda _params: None,
 )
 

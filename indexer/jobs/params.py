@@ -116,7 +116,7 @@ class RestoreParams(Params):
 
 
 class StorageCheckParams(Params):
-    """Read the registry's storage, and say what cannot be pulled and why. Nothing is changed in it."""
+    """Read the registry's storage, and say what cannot be pulled and why. With `repair`, write spoiled links again."""
 
     content: bool = Field(
         default=False,
@@ -138,3 +138,18 @@ class StorageCheckParams(Params):
         default=False,
         description="Read it even if nothing shows that it is this registry's storage. The result says so.",
     )
+    repair: bool = Field(
+        default=False,
+        description="Write links again that are empty, cut off or wrong, where the path says what they must hold and "
+        "the bytes of it are right. Nothing else is written. The job then has the registry to itself.",
+    )
+
+    @model_validator(mode="after")
+    def _check_repair(self) -> Self:
+        if self.repair and self.content:
+            raise ValueError(
+                "compare the bytes first, and repair in a second job: it keeps every other from acting"
+            )
+        if self.repair and self.unproven_storage:
+            raise ValueError("nothing is repaired in a storage that is not proven to be the registry's")
+        return self

@@ -89,7 +89,7 @@ def ask_for(kind: str, params: Mapping[str, Any], *, command: str, reason: str |
     who = operator(command)
     return Asked(
         kind=kind,
-        acts=known.acts,
+        acts=known.acts_with(wanted),
         params=wanted.model_dump(mode="json"),
         repositories=known.repositories(wanted),
         asked_by=who.name,

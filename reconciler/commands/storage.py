@@ -10,7 +10,7 @@ import cyclopts
 from indexer.commands.common import AsJson, Config, database_url, name_process, read_settings, run_async
 from indexer.common.errors import ConfigurationError
 from indexer.common.terminal import write_lines
-from reconciler.commands.acting import Detach, Reason, run_job
+from reconciler.commands.acting import Detach, Reason, Yes, run_job
 from reconciler.commands.shared import write_json
 
 if TYPE_CHECKING:
@@ -55,6 +55,15 @@ def check(
             help="What looks damaged is read a second time after this: a push or a deletion may be under way."
         ),
     ] = "45s",
+    repair: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(),
+            help="Write links again that are empty, cut off or wrong, where their path says what they must hold, and "
+            "the bytes of it are right. Needs --yes.",
+        ),
+    ] = False,
+    yes: Yes = False,
     unproven_storage: Unproven = False,
     reason: Reason = None,
     detach: Detach = False,
@@ -63,7 +72,7 @@ def check(
 ) -> int:
     """Find what cannot be pulled, and why: dangling tags, spoiled links, missing or wrong blobs.
 
-    Nothing is changed in the storage. Exit 0: nothing is damaged; 1: something is, or the check failed.
+    Nothing is changed in the storage, except with --repair. Exit 0: nothing is damaged; 1: something is, or it failed.
     """
     return run_job(
         "storage-check",
@@ -72,9 +81,10 @@ def check(
             "bytes_per_second": _rate(max_rate),
             "settle_seconds": _seconds(settle),
             "unproven_storage": unproven_storage,
+            "repair": repair,
         },
         command="reconciler storage check",
-        yes=True,  # it changes nothing
+        yes=yes or not repair,
         reason=reason,
         detach=detach,
         config=config,
@@ -133,6 +143,8 @@ def check_lines(job: Job) -> Iterator[str]:
     more = len(result["findings"][SHOWN:]) + result["left_out"]
     if more:
         yield f"and {more} more: GET /api/v1/storage/findings"
+    for each in result.get("repairs", []):
+        yield f"written again: {each['path']}"
     yield f"{result['damaged']} damaged, {result['new']} of them new; {result['harmless']} harmless"
 
 

@@ -125,6 +125,14 @@ class BucketStorage:
                 return None
         return Entry(path, found["size"], found["last_modified"])
 
+    def replace(self, path: str, content: bytes) -> bool:
+        """See the protocol."""
+        if self.stat(path) is None:
+            return False
+        with self._translating(path):
+            obstore.put(self._store, path, content)
+        return True
+
     @contextmanager
     def _translating(self, path: str) -> Iterator[None]:
         """Translate errors of obstore into ours."""

@@ -339,7 +339,7 @@ class _Judge:
             tag=tag,
             digest=digest,
             text=f"The entry of {digest} in the tag's history {what}. The registry serves nothing from it.",
-            advice=REPAIR,
+            advice=self._repair_advice(digest),
             rewrite=digest if self._is_sound(digest) else None,
         )
 
@@ -351,7 +351,7 @@ class _Judge:
             link = self._link_of_manifest(digest)
             if link is None:
                 continue
-            if digest in self._read.revisions and not _is_right(digest, link):
+            if digest in self._read.revisions and not is_right(digest, link):
                 yield self._manifest_link(digest, link)
             yield from self._manifest_bytes(digest, link_target(digest, link))
         for child in sorted(self._parents):
@@ -375,7 +375,7 @@ class _Judge:
             text=f"The repository's link to the manifest {digest} "
             + (f"holds another digest, {link.digest}: that is served" if wrong else _holds(link))
             + f". {_named(*affected, self._name)}",
-            advice=REPAIR + ("" if wrong else GC_STOPS),
+            advice=self._repair_advice(digest) + ("" if wrong else GC_STOPS),
             rewrite=digest if self._is_sound(digest) else None,
         )
 
@@ -468,7 +468,7 @@ class _Judge:
         affected = self._affected([manifest for manifest, _ in users])
         role = users[0][1].role
         pulled = _named(*affected, self._name)
-        if link is not None and not _is_right(digest, link):
+        if link is not None and not is_right(digest, link):
             yield self._blob_link(digest, link, affected, Severity.DAMAGED, pulled)
         size = self._blobs.sizes.get(target)
         if size is None:
@@ -562,7 +562,7 @@ class _Judge:
             text=f"The repository's link to the blob {digest} "
             + (f"holds another digest, {link.digest}: that is served" if wrong else _holds(link))
             + f". {pulled}",
-            advice=REPAIR + ("" if wrong else GC_STOPS),
+            advice=self._repair_advice(digest) + ("" if wrong else GC_STOPS),
             rewrite=digest if self._is_sound(digest) else None,
         )
 
@@ -571,7 +571,7 @@ class _Judge:
         for digest, link in sorted(self._read.layers.items()):
             if digest in self._needed_blobs or digest in self._known:
                 continue
-            if not _is_right(digest, link):
+            if not is_right(digest, link):
                 yield self._blob_link(
                     digest, link, ((), ()), Severity.HARMLESS, "No manifest of the repository needs it."
                 )
@@ -618,11 +618,15 @@ class _Judge:
         tags = {tag for digest in found for tag in self._tags.get(digest, ())}
         return tuple(sorted(tags)), tuple(sorted(found))
 
+    def _repair_advice(self, digest: Digest) -> str:
+        return REPAIR if self._is_sound(digest) else PUSH_AGAIN
+
     def _is_sound(self, digest: Digest) -> bool:
         return digest in self._blobs.sizes and digest not in self._blobs.wrong
 
 
-def _is_right(digest: Digest, link: Link) -> bool:
+def is_right(digest: Digest, link: Link) -> bool:
+    """Tell whether a link holds the digest that its path names, or an alias of it in another algorithm."""
     return link.digest is not None and (
         link.digest == digest or _algorithm(link.digest) != _algorithm(digest)
     )
@@ -641,7 +645,9 @@ def _newest(history: Mapping[Digest, Link]) -> Digest | None:
 
 SHOWN: Final = 3
 """So many tags are named in a sentence; all of them are members of the finding."""
-REPAIR: Final = "Write the digest into the link, without a newline: its path says what it must hold."
+REPAIR: Final = (
+    "`reconciler storage check --repair --yes` writes the link again: its path says what it must hold."
+)
 GC_STOPS: Final = " Until then the registry's garbage-collect may stop at this link."
 PUSH_AGAIN: Final = "Push the image again, or restore the file from a backup of the storage."
 REMOVE_AND_PUSH: Final = (

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -135,6 +136,29 @@ class FileStorage:
             os.close(descriptor)
         return Entry(path, found.st_size, instant_of(found.st_mtime))
 
+    def replace(self, path: str, content: bytes) -> bool:
+        """See the protocol. Owner and rights of the file stay as they are."""
+        descriptor = self._open(path)
+        if descriptor is None:
+            return False
+        try:
+            before = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        full = Path(os.path.realpath(self._full(path)))
+        beside = full.with_name(f"{full.name}.{secrets.token_hex(8)}")
+        try:
+            _write_like(beside, content, before)
+            beside.replace(full)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink()
+            raise StorageRefused(
+                f"{full} cannot be written by this user ({error.strerror}): run this as the registry's user, and mount "
+                "the storage so that it may be written"
+            ) from None
+        return True
+
     def _scan(self, directory: str) -> Iterator[os.DirEntry[str]]:
         """Yield what lies in a directory; nothing where it is gone, or is none."""
         full = self._full(directory)
@@ -250,6 +274,19 @@ class FileStorage:
                     "user the right to read the storage"
                 ) from None
             raise StorageUnavailable(f"{where} cannot be read: {error.strerror}") from error
+
+
+def _write_like(path: Path, content: bytes, like: os.stat_result) -> None:
+    """Write a new file, to the disk, with the owner and the rights of another."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+        if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, like.st_uid, like.st_gid)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class _NotThereError(Exception):

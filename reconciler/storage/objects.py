@@ -24,6 +24,7 @@ __all__ = [
     "StorageError",
     "StorageRefused",
     "StorageUnavailable",
+    "WritableStorage",
     "instant_of",
     "open_storage",
 ]
@@ -90,7 +91,15 @@ class Storage(Protocol):
         ...
 
 
-def open_storage(settings: Settings, environ: Mapping[str, str] | None = None) -> Storage:
+class WritableStorage(Storage, Protocol):
+    """A storage in which a file may be written again; nothing else is ever written."""
+
+    def replace(self, path: str, content: bytes) -> bool:
+        """Write a small file again, as a whole or not at all; False, and nothing is written, if it is not there."""
+        ...
+
+
+def open_storage(settings: Settings, environ: Mapping[str, str] | None = None) -> WritableStorage:
     """Return the storage that the settings name.
 
     ``environ``: where ``REGISTRY_STORAGE…`` is looked up beside the registry's configuration. Raises

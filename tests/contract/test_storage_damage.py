@@ -15,8 +15,9 @@ from indexer.settings import Settings
 from reconciler.storage.examine import Examined, examine
 from reconciler.storage.files import FileStorage
 from reconciler.storage.layout import ROOT
-from reconciler.storage.objects import Storage, open_storage
+from reconciler.storage.objects import Storage, WritableStorage, open_storage
 from reconciler.storage.observe import Reader
+from reconciler.storage.repair import plan_rewrite
 from reconciler.storage.whereabouts import VARIABLE
 from tools.sample_images import ACCEPT, Pusher, artifact, docker_image, multi_platform, oci_image
 
@@ -157,7 +158,26 @@ def test_a_sound_registry_on_s3(start_registry: StartRegistry, registry_version:
         }
 
 
-def bucket_of(s3: Bucket) -> Storage:
+def test_a_repair_on_s3(start_registry: StartRegistry, s3: Bucket) -> None:
+    """A spoiled link in a bucket is written again, and the registry serves what it did not."""
+    registry = start_registry(3, extra=s3.storage())
+    with pushing(registry) as pusher:
+        fill(pusher)
+        storage = bucket_of(s3)
+        path = f"repositories/team/app/_layers/{oci_image('one').blobs[-1].digest.replace(':', '/')}/link"
+        assert storage.replace(path, b"")
+        assert not storage.replace(f"{path}.none", b"")
+        assert broken_tags(pusher) == {"team/app:v1"}
+        (finding,) = check(storage).findings
+        planned = plan_rewrite(storage, finding)
+        assert planned is not None
+        assert (planned.path, planned.before) == (path, b"")
+        storage.replace(path, planned.digest.encode())
+        assert not broken_tags(pusher)
+        assert [] == list(check(storage).findings)
+
+
+def bucket_of(s3: Bucket) -> WritableStorage:
     """Open the storage of a registry in a bucket, as its own variables say where it is."""
     environ = {VARIABLE: "s3"} | {
         f"{VARIABLE}_S3_{name.upper()}": str(value) for name, value in s3.storage()["storage"]["s3"].items()

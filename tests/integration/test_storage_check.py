@@ -16,16 +16,21 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import REGISTRY
+from pydantic import ValidationError
 
 from indexer.api.routes import ApiSettings, add_api
 from indexer.api.v1.storage import RepositoryStorage, StorageFinding, StorageShown
 from indexer.background.gauges import Gauges
+from indexer.common.errors import StorageRefused
 from indexer.jobs.job import Job, JobState
+from indexer.jobs.kinds import KINDS
 from indexer.jobs.params import StorageCheckParams
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.reference import RepositoryName
 from indexer.settings import Settings
 from indexer.store import jobs
+from indexer.store.maintenance import begin_maintenance
+from indexer.store.operators import Operator
 from indexer.store.pool import Pool, connection, open_pool, transaction
 from reconciler.components import Components
 from reconciler.jobs import storage_check
@@ -268,6 +273,74 @@ async def test_stopped__is_begun_anew(world: World) -> None:
     await asyncio.wait_for(running, 60)
     assert (await find(world.pool, job)).state is JobState.WAITING
     assert (await world.get("/storage"))[1]["checked"] is None
+
+
+async def test_repair__writes_what_is_certain(world: World) -> None:
+    """Spoiled links are written again, and the result says what they held; a tag's link and wrong bytes stay."""
+    layer = await world.push(APP, "v1", b"layer")
+    other = await world.push(OTHER, "v1", b"other")
+    paths = [
+        lay(world.root, LayerLink(APP, layer), b"sha256:"),
+        lay(world.root, LayerLink(OTHER, other), b""),
+    ]
+    paths[0].chmod(0o640)
+    lay(world.root, Blob(other), b"spoiled")
+    lay(world.root, TagCurrent(OTHER, cast("Any", "v1")), b"")
+    before = {path: path.read_bytes() for path in world.root.rglob("*") if path.is_file()}
+    job = await world.check(repair=True)
+    result = dict(job.result or {})
+    assert (job.state, result["repaired"]) == (JobState.DONE, 1)
+    assert result["repairs"] == [
+        {
+            "path": f"repositories/{APP}/_layers/{layer.replace(':', '/')}/link",
+            "digest": layer,
+            "before": "sha256:",
+        }
+    ]
+    after = {path: path.read_bytes() for path in world.root.rglob("*") if path.is_file()}
+    changed = {path for path in before if before[path] != after[path] and "canary" not in str(path)}
+    assert changed == {paths[0]}
+    assert (paths[0].read_bytes(), paths[0].stat().st_mode & 0o777) == (layer.encode(), 0o640)
+    assert {each["code"] for each in result["findings"] if each["severity"] == "damaged"} == {
+        "tag.link_unreadable",
+        "blob.link_unreadable",
+        "blob.wrong_content",
+    }
+    assert {repository for repository, _ in await world.logged()} == {OTHER}
+
+
+async def test_repair__acts(world: World) -> None:
+    """A repair is a job that acts: it waits for the end of maintenance. It is not asked for with what takes hours."""
+    kind = KINDS["storage-check"]
+    assert [kind.acts_with(StorageCheckParams(repair=repair)) for repair in (False, True)] == [False, True]
+    for wrong in ({"content": True}, {"unproven_storage": True}):
+        with pytest.raises(ValidationError):
+            StorageCheckParams(repair=True, **wrong)
+    layer = await world.push(APP, "v1", b"layer")
+    path = lay(world.root, LayerLink(APP, layer), b"")
+    params = StorageCheckParams(settle_seconds=0, repair=True).model_dump(mode="json")
+    job = await add(world.pool, kind="storage-check", acts=True, params=params)
+    async with transaction(world.pool) as held:
+        who = Operator(name="ann", host="here", command="a test")
+        await begin_maintenance(held, lasting=None, operator=who, reason=None)
+    await run_all(world.runner())
+    assert (await find(world.pool, job)).state is JobState.WAITING
+    assert path.read_bytes() == b""
+
+
+async def test_repair__that_may_not_write(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the storage may only be read the job fails with one sentence, and what it found is recorded."""
+
+    def refuse(*_: Any) -> bool:
+        raise StorageRefused("link cannot be written by this user")
+
+    monkeypatch.setattr("reconciler.storage.files.FileStorage.replace", refuse)
+    layer = await world.push(APP, "v1", b"layer")
+    lay(world.root, LayerLink(APP, layer), b"")
+    job = await world.check(repair=True)
+    assert (job.state, job.error) == (JobState.FAILED, "link cannot be written by this user")
+    assert ((job.result or {})["damaged"], (job.result or {})["repaired"]) == (1, 0)
+    assert (await world.get("/storage"))[1]["checked"]["damaged"] == 1
 
 
 async def test_metrics(world: World) -> None:

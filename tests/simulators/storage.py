@@ -61,6 +61,13 @@ class MemoryStorage:
         """Show one file."""
         return self._entry(path) if path in self.files else None
 
+    def replace(self, path: str, content: bytes) -> bool:
+        """Write a file again."""
+        if path not in self.files:
+            return False
+        self.files[path] = (content, self.files[path][1])
+        return True
+
     def is_empty(self) -> bool:
         """Tell whether nothing is there."""
         return not self.files

@@ -12,6 +12,7 @@ from indexer.oci.digest import Digest, digest_of
 from reconciler.storage.damage import Code, Finding, Severity
 from reconciler.storage.examine import Examined, examine
 from reconciler.storage.observe import Reader
+from reconciler.storage.repair import plan_rewrite
 from tests.simulators.storage import (
     MemoryStorage,
     Served,
@@ -121,6 +122,37 @@ def test_several_damages_at_once(seed: int) -> None:
     assert broken_manifests(storage) <= {
         f"{each.repository}@{digest}" for each in found.damaged for digest in each.manifests
     }
+
+
+def repair(storage: MemoryStorage) -> list[str]:
+    """Write again what may be; return the paths."""
+    written = []
+    for finding in check(storage).findings:
+        planned = plan_rewrite(storage, finding)
+        if planned is not None:
+            storage.replace(planned.path, planned.digest.encode())
+            written.append(planned.path)
+    return written
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_repair_restores_what_was_there(kind: str) -> None:
+    """Each file damaged in turn: a repair leaves it as it is, or makes it what it was; and it changes nothing else."""
+    storage = sample_registry(3).storage
+    whole = dict(storage.files)
+    repaired = 0
+    for path in damages(storage, kind):
+        spoiled = dict(storage.files)
+        written = repair(storage)
+        assert written in ([], [path])
+        if written:
+            assert storage.files == whole
+            repaired += 1
+        else:
+            assert storage.files == spoiled
+        fixed = path.endswith("/link") and not path.endswith("/current/link") and kind != "removed"
+        assert bool(written) == fixed, path
+    assert (repaired > 5) == (kind != "removed")
 
 
 @pytest.fixture

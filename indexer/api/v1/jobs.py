@@ -175,7 +175,7 @@ async def ask_for(call: ApiCall[Any], kind: Kind, params: BaseModel, *, reason: 
     await _require_on_record(call, kind, repositories)
     asked = Asked(
         kind=kind.name,
-        acts=kind.acts,
+        acts=kind.acts_with(params),
         params=params.model_dump(mode="json"),
         repositories=repositories,
         asked_by=call.principal.name or NAMELESS,
