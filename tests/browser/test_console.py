@@ -14,6 +14,7 @@ from playwright.async_api import expect
 
 from indexer.api.settings import ApiSettings
 from indexer.audit.seal import seal
+from indexer.store.listing import tags
 from tests.fixtures.asking import TOKEN
 from tests.fixtures.browsing import APP, HOSTILE_TEXT, MANY, PAGES, PLAN, SEALED, Console, serving
 from tests.fixtures.notices import NOTICES, QUIET, quiet
@@ -135,6 +136,19 @@ async def test_sort_and_filter__are_in_the_address(console: Console) -> None:
         await page.get_by_label("Published after").fill("yesterday")
         await expect(page.get_by_role("alert")).to_contain_text("published_after")
         await expect(page.get_by_label("Published after")).to_have_attribute("aria-invalid", "true")
+
+
+async def test_search__goes_on_where_the_server_searches_in_steps(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long list is searched a step at a time: what is at its end is found, and what is nowhere is said to be."""
+    monkeypatch.setattr(tags, "SEARCHED_TO_THE_END", 100)
+    monkeypatch.setattr(tags, "STEP", 2_000)
+    async with console.signed_in("#/repositories/many?sort=-size&name_regex=build-0000[13]") as page:
+        await expect(page.locator("tbody th .name")).to_have_text(["build-00003", "build-00001"])
+        await expect(page).to_have_url(re.compile("&after="))
+        await console.go(page, "#/repositories/many?sort=-size&name=no-such")
+        await expect(page.get_by_text("No tag matches.")).to_be_visible()
 
 
 async def test_hostile_registry__is_shown_as_text(console: Console) -> None:

@@ -1,6 +1,6 @@
 // What every page is made of.
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./ui.js";
-import { go, href, hrefWith } from "./address.js";
+import { go, href, hrefWith, parse } from "./address.js";
 import { Refused, Unreachable } from "./api.js";
 import { ago, bytes, local, number, shortDigest, SOURCES, utc, visible } from "./format.js";
 
@@ -19,10 +19,10 @@ export function Published({ at, source }) {
   return html`<${Time} at=${at} />${mark}`;
 }
 
-// When a policy planned to delete a tag.
+// When a policy planned to delete a tag, and which.
 export function Expires({ of }) {
   if (!of) return html`<span class="none">–</span>`;
-  return html`<${Time} at=${of.at} relative /> <bdi class="note" title=${of.rule ? visible(`by its rule ${of.rule}`) : undefined}>${visible(of.policy)}</bdi>`;
+  return html`<${Time} at=${of.at} relative /> <bdi class="note">${visible(of.rule ? `${of.policy}, ${of.rule}` : of.policy)}</bdi>`;
 }
 
 export function Name({ text, href: to }) {
@@ -129,10 +129,22 @@ export function Answer({ of, what, children, empty }) {
   if (of.error && !of.data) return html`<${Failed} error=${of.error} retry=${of.reload} what=${what} />`;
   if (!of.data) return html`<${Loading} />`;
   const nothing = empty && of.data.items?.length === 0;
+  if (nothing && !of.error && (of.data.next || of.data.previous)) return html`<${SearchOn} page=${of.data} nothing=${empty} />`;
   return html`<div class=${of.loading ? "stale" : ""} aria-busy=${of.loading ? "true" : "false"}>
     ${of.error && html`<${Failed} error=${of.error} retry=${of.reload} what=${what} />`}
     ${nothing ? empty : children(of.data)}
   </div>`;
+}
+
+// The server searches a long list in steps: a page may be empty and still have a next one. Goes on until something is found.
+function SearchOn({ page, nothing }) {
+  const place = parse(location.hash);
+  const backwards = place.query.has("before");
+  const cursor = backwards ? page.previous : page.next;
+  useEffect(() => {
+    if (cursor) go(hrefWith(place, backwards ? { before: cursor } : { after: cursor }), { replace: true });
+  }, [cursor]);
+  return cursor ? html`<${Loading} what="Nothing found so far. Searching on" />` : nothing;
 }
 
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "local";
@@ -217,7 +229,7 @@ export function Pager({ place, page, unit = "items", total }) {
     last.current = page;
   }, [page]);
   return html`<nav class="pager" aria-label="Parts of the list">
-    <span class="count">${number(shown)} ${unit}${of !== undefined && of !== null ? ` of ${number(of)}` : ""}</span>
+    <span class="count">${number(shown)} ${shown === 1 && (of ?? 1) === 1 ? singular(unit) : unit}${of !== undefined && of !== null ? ` of ${number(of)}` : ""}</span>
     ${page.count === undefined && html`<a href=${hrefWith(place, { count: "exact", after: place.query.get("after"), before: place.query.get("before") })}>count</a>`}
     <span class="spacer"></span>
     <label>Rows <select aria-label="Rows on a page" value=${place.query.get("limit") || "100"} onChange=${(change) => go(hrefWith(place, { limit: change.target.value === "100" ? "" : change.target.value }))}>${PAGE_SIZES.map((size) => html`<option value=${size}>${size}</option>`)}</select></label>
@@ -225,6 +237,10 @@ export function Pager({ place, page, unit = "items", total }) {
     <${Turn} to=${page.previous && hrefWith(place, { before: page.previous, after: null })} rel="prev">Previous<//>
     <${Turn} to=${page.next && hrefWith(place, { after: page.next, before: null })} rel="next">Next<//>
   </nav>`;
+}
+
+function singular(unit) {
+  return unit.replace(/ies$/, "y").replace(/s$/, "");
 }
 
 function Turn({ to, rel, children }) {

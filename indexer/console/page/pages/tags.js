@@ -3,7 +3,7 @@ import { html } from "../ui.js";
 import { go, href, hrefWith, pick } from "../address.js";
 import { path, useGet } from "../api.js";
 import { number, visible } from "../format.js";
-import { Answer, Badge, Digest, Empty, Expires, Filters, Freshness, Heading, Name, Pager, Platforms, Published, Size, Table, Time } from "../parts.js";
+import { Answer, Badge, Digest, Empty, Filters, Freshness, Heading, Name, Pager, Platforms, Published, Size, Table, Time } from "../parts.js";
 
 const KINDS = ["image", "index", "signature", "attestation", "sbom", "chart", "artifact", "unknown"];
 const FIELDS = [
@@ -61,7 +61,7 @@ export default function Tags({ params, place }) {
     ${repository ? html`<${OfRepository} name=${repository} of=${alone} />` : html`<${Heading}>Tags of all repositories<//>`}
     <${Filters} place=${place} fields=${fields} error=${found.error}><${Order} place=${place} current=${query.sort} orders=${repository ? ORDERS_OF_ONE : ORDERS} /><//>
     <${Answer} of=${found} what="the tags" empty=${html`<${Nothing} filtered=${filtered} />`}>${(page) => html`
-      <${Table} caption="Tags" place=${place} sort=${query.sort} items=${page.items} by=${(each) => `${each.repository || ""}:${each.name}`} row=${(each) => (each.broken ? "broken" : "")} columns=${columns(repository, page.index)} />
+      <${Table} caption="Tags" place=${place} sort=${query.sort} items=${page.items} by=${(each) => `${each.repository || ""}:${each.name}`} row=${(each) => (each.broken ? "broken" : "")} columns=${columns(repository, page)} />
       <${Pager} place=${place} page=${page} unit="tags" total=${filtered ? undefined : alone.data?.tag_count} />
       <${Freshness} index=${page.index} />`}<//>`;
 }
@@ -80,7 +80,8 @@ function OfRepository({ name, of }) {
     ${data && html`<p class="summary">${number(data.tag_count)} tags · ${number(data.manifest_count)} manifests · <${Size} bytes=${data.size_bytes} /> · published <${Time} at=${data.last_published_at} relative /> · pulled <${Time} at=${data.last_pulled_at} relative />${!data.pulls_known && html` · <span class="note">the registry does not announce pulls</span>`}</p>`}`;
 }
 
-function columns(repository, index) {
+function columns(repository, { index, items }) {
+  const expiring = items.some((each) => each.expires);
   const of = (each) => repository || each.repository;
   const name = (each) => html`<${Name} text=${each.name} href=${href(["repositories", of(each), "tags", each.name])} />${each.broken && html` <${Badge} tone="bad" title=${each.broken_reason || ""}>broken<//>`}${!each.verified_at && html` <${Badge} title="Known from an event; not compared with the registry yet.">unverified<//>`}`;
   const found = [
@@ -93,8 +94,8 @@ function columns(repository, index) {
     { title: "Built", extra: true, sort: "created_at", cell: (each) => html`<${Time} at=${each.created_at} relative />` },
     { title: "Pulls", number: true, cell: (each) => (index.pulls_known || each.pull_count ? number(each.pull_count) : html`<span class="none" title="The registry does not announce pulls.">?</span>`) },
     { title: "Last pulled", sort: "last_pulled_at", cell: (each) => html`<${Time} at=${each.last_pulled_at} relative />` },
-    { title: "Expires", extra: !repository, cell: (each) => html`<${Expires} of=${each.expires} />` },
-    { title: "Pushed by", extra: !repository, cell: (each) => (each.pushed_by ? html`<bdi>${visible(each.pushed_by)}</bdi>` : html`<span class="none">–</span>`) },
+    ...(expiring ? [{ title: "Expires", cell: (each) => html`<${Time} at=${each.expires?.at} relative />` }] : []),
+    { title: "Pushed by", extra: !repository || expiring, cell: (each) => (each.pushed_by ? html`<bdi>${visible(each.pushed_by)}</bdi>` : html`<span class="none">–</span>`) },
   ];
   if (repository) return found;
   return [{ title: "Repository", wide: true, cell: (each) => html`<${Name} text=${each.repository} href=${href(["repositories", each.repository])} />` }, ...found];

@@ -54,7 +54,7 @@ function nameOf(deletion) {
 }
 
 function Restorable({ of }) {
-  if (of.possible) return html`<${Badge} tone="good">until<//> <${Time} at=${of.until} />`;
+  if (of.possible) return html`<${Badge} tone="good">until<//> <${Time} at=${of.until} />${of.unless && html` <bdi class="note">${visible(of.unless)}</bdi>`}`;
   return html`<${Badge}>no<//> <bdi>${visible(of.because)}</bdi>`;
 }
 
