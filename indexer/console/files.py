@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from indexer.inventory.changes import AuditAction, DriftCause, DriftKind
+from indexer.jobs.job import JobState
+from indexer.jobs.kinds import KINDS
+from indexer.oci.kinds import Kind
+
 HERE = Path(__file__).parent
 FOLDERS = ("page", "vendor")
 INDEX = "page/index.html"
+WORDS = "page/words.js"
+"""A module that is made here, and not read."""
 PLACE = "{console}"
 """In the index: the folder of the files. The name of that folder changes with any of them."""
 
@@ -55,6 +63,7 @@ def read_files(root: Path = HERE) -> Files:
         for path in sorted((root / folder).rglob("*"))
         if path.suffix in _TYPES and path.is_file()
     }
+    found[WORDS] = _words()
     version = _version(found)
     index = found.pop(INDEX).replace(PLACE.encode(), f"console/{version}".encode())
     return Files(
@@ -62,6 +71,19 @@ def read_files(root: Path = HERE) -> Files:
         index=_served(INDEX, index),
         by_path={name: _served(name, content) for name, content in found.items()},
     )
+
+
+def _words() -> bytes:
+    """Return a module with the values to choose from in filters: those of this program, so that none is missing."""
+    words = {
+        "actions": sorted(AuditAction),
+        "drift_causes": sorted(DriftCause),
+        "drift_kinds": sorted(DriftKind),
+        "job_kinds": sorted(KINDS),
+        "job_states": list(JobState),
+        "kinds": list(Kind),
+    }
+    return f"export const WORDS = {json.dumps(words)};\n".encode()
 
 
 def _version(found: Mapping[str, bytes]) -> str:

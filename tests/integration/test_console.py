@@ -211,19 +211,20 @@ def test_filters__are_those_of_the_api(page: str, constants: list[str], path: st
 
 
 @pytest.mark.parametrize(
-    ("page", "constant", "path", "parameter"),
+    ("words", "path", "parameter"),
     [
-        ("audit.js", "ACTIONS", "/api/v1/audit", "action"),
-        ("drift.js", "KINDS", "/api/v1/drift", "kind"),
-        ("drift.js", "CAUSES", "/api/v1/drift", "cause"),
-        ("jobs.js", "STATES", "/api/v1/jobs", "state"),
-        ("tags.js", "KINDS", "/api/v1/tags", "kind"),
+        ("actions", "/api/v1/audit", "action"),
+        ("drift_kinds", "/api/v1/drift", "kind"),
+        ("drift_causes", "/api/v1/drift", "cause"),
+        ("job_states", "/api/v1/jobs", "state"),
+        ("kinds", "/api/v1/tags", "kind"),
     ],
 )
-def test_choices__are_those_of_the_api(page: str, constant: str, path: str, parameter: str) -> None:
+def test_choices__are_those_of_the_api(words: str, path: str, parameter: str) -> None:
     """A list to choose from has every value that the API accepts."""
-    accepted = _parameters(path)[parameter]["items"]["enum"]
-    assert sorted(_listed(page, constant)) == sorted(accepted)
+    served = FILES.by_path["page/words.js"].content.decode()
+    offered = json.loads(served.removeprefix("export const WORDS = ").rstrip().removesuffix(";"))
+    assert sorted(offered[words]) == sorted(_parameters(path)[parameter]["items"]["enum"])
 
 
 @pytest.mark.parametrize(
@@ -262,6 +263,6 @@ def test_version__changes_with_any_byte(tmp_path: Path) -> None:
     (tmp_path / "vendor" / "b.mjs").write_text("2")
     before = read_files(tmp_path)
     assert before.index.content == f'<script src="console/{before.version}/page/a.js"></script>'.encode()
-    assert sorted(before.by_path) == ["page/a.js", "vendor/b.mjs"]
+    assert sorted(before.by_path) == ["page/a.js", "page/words.js", "vendor/b.mjs"]
     (tmp_path / "vendor" / "b.mjs").write_text("3")
     assert read_files(tmp_path).version != before.version

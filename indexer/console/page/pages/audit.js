@@ -5,22 +5,13 @@ import { follow, Refused, useGet } from "../api.js";
 import { number, visible } from "../format.js";
 import { Entries } from "../entries.js";
 import { Answer, Badge, Empty, Filters, Freshness, Heading, Pager } from "../parts.js";
+import { WORDS } from "../words.js";
 
-const ACTIONS = [
-  "tag.created", "tag.moved", "tag.repushed", "tag.deleted", "tag.broken", "tag.readable",
-  "manifest.pushed", "manifest.deleted", "manifest.found", "manifest.pulled", "manifest.checked", "content.deleted",
-  "blob.pushed", "blob.mounted", "blob.deleted", "request.denied", "request.failed", "job.requested", "job.ended",
-  "policy.changed", "hold.added", "hold.removed",
-  "cleanup.planned", "cleanup.approved", "cleanup.rejected", "cleanup.cancelled", "cleanup.near_miss", "cleanup.tag_deleted", "cleanup.restored", "cleanup.put_back",
-  "operator.reconciled", "operator.brake_released", "operator.maintenance_began", "operator.maintenance_ended", "operator.history_imported", "operator.people_erased",
-  "operator.inbox_retried", "operator.inbox_discarded", "operator.feed_retried", "operator.feed_replayed", "operator.feed_removed", "operator.audit_key_replaced",
-  "log.archived", "log.dropped",
-];
 const SOURCES = [["notification", "notification"], ["reconcile", "reconcile"], ["verify", "verify"], ["storage", "storage"], ["policy", "policy"], ["operator", "operator"], ["access-log", "access log"]];
 const FIELDS = [
   { name: "repository", label: "Repository", kind: "text", hint: "team/app" },
   { name: "tag", label: "Tag", kind: "text", hint: "latest" },
-  { name: "action", label: "Action", kind: "select", options: ACTIONS.map((each) => [each, each]) },
+  { name: "action", label: "Action", kind: "select", options: WORDS.actions.map((each) => [each, each]) },
   { name: "actor", label: "Actor", kind: "text" },
   { name: "occurred_after", label: "After", kind: "text", hint: "1d, 2026-01-31" },
   { name: "occurred_before", label: "Before", kind: "text", hint: "1h", more: true },

@@ -4,15 +4,14 @@ import { href, hrefWith, pick } from "../address.js";
 import { useGet } from "../api.js";
 import { number, span, visible } from "../format.js";
 import { Answer, Badge, Digest, Empty, Filters, Freshness, Heading, Name, Pager, Section, Table, Time } from "../parts.js";
+import { WORDS } from "../words.js";
 
-const KINDS = ["tag_missing", "tag_stale", "tag_extra", "tag_broken", "tag_readable", "manifest_extra", "manifest_missing"];
-const CAUSES = ["first_reconcile", "race", "dangling_tag", "unreadable_tag", "late_notification", "lost_notification", "out_of_band", "garbage_collection", "unannounced", "content_removed"];
 const words = (name) => name.replaceAll("_", " ");
 const FIELDS = [
   { name: "repository", label: "Repository", kind: "text", hint: "team/app" },
   { name: "tag", label: "Tag", kind: "text" },
-  { name: "kind", label: "Kind", kind: "select", options: KINDS.map((each) => [each, words(each)]) },
-  { name: "cause", label: "Cause", kind: "select", options: CAUSES.map((each) => [each, words(each)]) },
+  { name: "kind", label: "Kind", kind: "select", options: WORDS.drift_kinds.map((each) => [each, words(each)]) },
+  { name: "cause", label: "Cause", kind: "select", options: WORDS.drift_causes.map((each) => [each, words(each)]) },
   { name: "repaired", label: "Repaired", kind: "select", options: [["true", "repaired"], ["false", "open"]] },
   { name: "detected_after", label: "Detected after", kind: "text", hint: "7d", more: true },
   { name: "detected_before", label: "Detected before", kind: "text", hint: "1d", more: true },

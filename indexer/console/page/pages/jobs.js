@@ -7,12 +7,12 @@ import { OperatorsOnly, useMayAct } from "../acting.js";
 import { About, AskForReconcile, Cancel, Progress, State, took, Words } from "../job.js";
 import { visible } from "../format.js";
 import { Answer, Empty, Filters, Freshness, Heading, Pager, Table, Time } from "../parts.js";
+import { WORDS } from "../words.js";
 
-const STATES = ["waiting", "running", "paused", "done", "failed", "cancelled"];
 const AGAIN_MS = 3000;
 const FIELDS = [
-  { name: "state", label: "State", kind: "select", options: STATES.map((each) => [each, each]) },
-  { name: "kind", label: "Kind", kind: "text", hint: "reconcile" },
+  { name: "state", label: "State", kind: "select", options: WORDS.job_states.map((each) => [each, each]) },
+  { name: "kind", label: "Kind", kind: "select", options: WORDS.job_kinds.map((each) => [each, each]) },
   { name: "repository", label: "Repository", kind: "text", hint: "team/app" },
   { name: "asked_by", label: "Asked by", kind: "text" },
 ];

@@ -4,12 +4,12 @@ import { go, href, hrefWith, pick } from "../address.js";
 import { path, useGet } from "../api.js";
 import { number, visible } from "../format.js";
 import { Answer, Badge, Digest, Empty, Filters, Freshness, Heading, Name, Pager, Platforms, Published, Size, Table, Time } from "../parts.js";
+import { WORDS } from "../words.js";
 
-const KINDS = ["image", "index", "signature", "attestation", "sbom", "chart", "artifact", "unknown"];
 const FIELDS = [
   { name: "name", label: "Name contains", kind: "text", hint: "rc" },
   { name: "name_glob", label: "Name is like", kind: "text", hint: "v1.*" },
-  { name: "kind", label: "Kind", kind: "select", options: KINDS.map((kind) => [kind, kind]) },
+  { name: "kind", label: "Kind", kind: "select", options: WORDS.kinds.map((kind) => [kind, kind]) },
   { name: "platform", label: "Platform", kind: "text", hint: "linux/arm64" },
   { name: "published_after", label: "Published after", kind: "text", hint: "7d, 2026-01-31" },
   { name: "published_before", label: "Published before", kind: "text", hint: "30d", more: true },
