@@ -13,6 +13,7 @@ RECONCILER_VERBS = frozenset(
         "cleanup",
         "delete",
         "doctor",
+        "gc",
         "holds",
         "jobs",
         "maintenance",

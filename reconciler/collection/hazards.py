@@ -16,7 +16,7 @@ from typing import Final
 
 from indexer.oci.digest import Digest
 from reconciler.collection.decide import Abort, Because, Collection, Mode, has_marker
-from reconciler.collection.references import References, Release, Unreadable
+from reconciler.collection.references import Content, References, Release, Unreadable
 from reconciler.collection.snapshot import LAYERS, REVISIONS, TAGS, Links, Repository, Snapshot
 
 YOUNG: Final = timedelta(days=1)
@@ -339,17 +339,21 @@ def _under_way(snapshot: Snapshot, collection: Collection, now: datetime) -> Ite
                 "under way, what it has uploaded is deleted under it: let nothing write while it collects.",
                 repository=repository.name,
             )
+    known = {digest for content in snapshot.contents.values() for digest in _digests(content)}
     young = [
         (modified, digest)
         for digest in collection.blobs
-        if (modified := snapshot.blobs[digest].modified_at) is not None and now - modified < YOUNG
+        if digest not in known
+        and digest not in snapshot.contents
+        and (modified := snapshot.blobs[digest].modified_at) is not None
+        and now - modified < YOUNG
     ]
     if young:
         _, newest = max(young)
         yield Hazard(
             Code.UPLOADS,
-            f"{_amount(len(young), 'blob')} to be deleted were uploaded within the last day. If they belong to a push "
-            "that is under way, its image will be broken: let nothing write while it collects.",
+            f"{_amount(len(young), 'blob')} that no manifest refers to were uploaded within the last day. If they "
+            "belong to a push that is under way, its image will be broken: let nothing write while it collects.",
             digest=newest,
         )
 
@@ -399,7 +403,10 @@ def _loses(snapshot: Snapshot, collection: Collection, digest: Digest) -> bool:
 
 
 def _needs(snapshot: Snapshot, digest: Digest) -> tuple[str, ...]:
-    content = snapshot.contents.get(digest)
+    return _digests(snapshot.contents.get(digest))
+
+
+def _digests(content: Content | None) -> tuple[str, ...]:
     return content.digests if isinstance(content, References) else ()
 
 

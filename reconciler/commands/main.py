@@ -10,6 +10,7 @@ from reconciler.commands import (
     cleanup,
     delete,
     doctor,
+    gc,
     holds,
     jobs,
     maintenance,
@@ -58,6 +59,7 @@ app.command(restore.restore)
 app.command(checkpoint.app)
 app.command(status.status)
 app.command(cleanup.app)
+app.command(gc.app)
 app.command(holds.app)
 app.command(jobs.app)
 app.command(maintenance.app)

@@ -12,7 +12,7 @@ import orjson
 from indexer.common.errors import RegistryMisbehaved
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
-from reconciler.registry import blobs, catalog, manifests, tags
+from reconciler.registry import blobs, catalog, manifests, releases, tags
 from reconciler.registry.answers import (
     CatalogListing,
     Deletion,
@@ -90,6 +90,10 @@ class RegistryClient:
     ) -> Sequence[TagName]:
         """List one page; see the protocol."""
         return await tags.list_tags_behind(self._transport, repository, last=last, size=size)
+
+    async def find_major(self, repository: RepositoryName) -> int | None:
+        """Return 2 for Distribution 2.8, 3 for 3.x, None where it cannot be told; see ``releases``."""
+        return await releases.find_major(self._transport, repository)
 
     async def head_tag(
         self,

@@ -69,6 +69,21 @@ def whereabouts_of(settings: Settings, environ: Mapping[str, str]) -> Whereabout
     )
 
 
+def descriptor_cache_of(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Return the cache of blob descriptors that the registry's configuration names: ``inmemory``, ``redis``.
+
+    None without one, and where no configuration is set.
+    """
+    if settings.reconciler_registry_config is None:
+        return None
+    configuration = _read(settings.reconciler_registry_config)
+    storage = configuration.get("storage") if isinstance(configuration, dict) else None
+    cache = _overridden(storage, environ).get("cache")
+    if not isinstance(cache, dict):
+        return None
+    return _text(cache, "blobdescriptor") or _text(cache, "layerinfo") or None
+
+
 def of_url(url: str, environ: Mapping[str, str]) -> Whereabouts:
     """Return what a URL names, one that ``values.storage_url`` accepted."""
     parts = urlsplit(url)
