@@ -31,6 +31,16 @@ POLICY = {
     "delete": 2,
     "hold": 1,
     "brake": [],
+    "by_itself": False,
+    "last_run": None,
+}
+RUN = {
+    "job": "7",
+    "state": "failed",
+    "created_at": "2026-11-28T00:00:00Z",
+    "ended_at": "2026-11-28T01:00:00Z",
+    "result": {"done": 3, "skipped": 1},
+    "error": "the brake stopped it",
 }
 
 
@@ -93,6 +103,7 @@ def test_lines__say_all_of_it() -> None:
         cleanup=[POLICY | {"acts": False, "text": "it is beyond the brake", "brake": ["9 tags"]}],
         in_use=[SOURCE, SOURCE | {"silent": True}, NEVER_REPORTED | {"source": "b"}],
     )
+    status["cleanup"].append(POLICY | {"policy": "q", "mode": "enforce", "by_itself": True, "last_run": RUN})
     assert [
         ("policies", "policies in force since 2026-11-01T00:00:00Z (sha256 abababababab)"),
         ("policies", "they differ"),
@@ -100,6 +111,14 @@ def test_lines__say_all_of_it() -> None:
         ("policies", "not in force: f:2: two"),
         ("cleanup", "policy p (propose, plan 1) does not act: it is beyond the brake; it deletes 2, holds 1"),
         ("cleanup", "brake of p: 9 tags"),
+        (
+            "cleanup",
+            "policy q (enforce, plan 1) acts by itself (reconciler run); it deletes 2, holds 1",
+        ),
+        (
+            "cleanup",
+            "last run of q: failed, ended 2026-11-28T01:00:00Z, 3 done, 1 skipped: the brake stopped it (job 7)",
+        ),
         (
             "cleanup",
             "planned: 2 tags, 1 manifests; 2 are due, 1 wait for their time, the next from 2026-11-02T00:00:00Z on",
