@@ -227,11 +227,18 @@ async def test_job__is_followed_live_and_cancelled(console: Console, pool: Pool)
         await page.get_by_role("button", name=f"Cancel the job {job}").click()
         await page.get_by_role("button", name="Cancel the job", exact=True).click()
         await expect(facts).to_contain_text("to be cancelled")
+        tag = {"repository": "team/app", "tag": "latest", "outcome": "denied", "text": HOSTILE_TEXT}
         await pool.execute(
-            "UPDATE job SET state = 'cancelled', ended_at = now(), lease = NULL, leased_until = NULL WHERE id = $1",
+            "UPDATE job SET state = 'cancelled', ended_at = now(), lease = NULL, leased_until = NULL, result = $2 "
+            "WHERE id = $1",
             uuid.UUID(job),
+            {"denied": 1, "tags": [tag]},
         )
         await expect(facts.get_by_role("status")).to_have_text("cancelled")
+        await expect(facts).to_contain_text('{\n  "denied": 1\n}')
+        row = page.get_by_role("region", name="Tags").get_by_role("row").filter(has_text="team/app:latest")
+        await expect(row).to_contain_text("denied<img src=x")
+        await expect(page.locator("main img, main script")).to_have_count(0)
         await expect(page.get_by_role("button", name=re.compile("Cancel"))).to_have_count(0)
 
 

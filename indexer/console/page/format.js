@@ -85,6 +85,11 @@ export function visible(text) {
   return String(text).replace(HIDDEN, (character) => `\u27e8U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}\u27e9`);
 }
 
+// The same for text of several lines, which stay lines.
+export function visibleLines(text) {
+  return String(text).split("\n").map(visible).join("\n");
+}
+
 export const SOURCES = {
   event: ["event", "The registry announced it: exact."],
   storage: ["storage", "From the registry's storage: an upper bound."],

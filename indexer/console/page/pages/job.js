@@ -3,8 +3,11 @@ import { html } from "../ui.js";
 import { href } from "../address.js";
 import { OperatorsOnly, useMayAct } from "../acting.js";
 import { About, Cancel, Progress, State, took, useJob } from "../job.js";
-import { visible } from "../format.js";
-import { Answer, Badge, Facts, Heading, Time } from "../parts.js";
+import { number, visible, visibleLines } from "../format.js";
+import { Answer, Badge, Facts, Heading, Name, Section, Table, Time } from "../parts.js";
+
+const MOST_TAGS = 500;
+const GOOD = ["deleted", "restored", "skipped.absent"];
 
 export default function JobPage({ params }) {
   const job = useJob(params.job);
@@ -17,7 +20,9 @@ export default function JobPage({ params }) {
 
 function Shown({ job, live }) {
   const text = (value) => (value ? html`<bdi class="wrap">${visible(value)}</bdi>` : false);
-  const object = (value) => (value && Object.keys(value).length > 0 ? html`<code class="wrap"><bdi>${visible(JSON.stringify(value, null, 2))}</bdi></code>` : false);
+  const object = (value) => (value && Object.keys(value).length > 0 ? html`<code class="wrap"><bdi>${visibleLines(JSON.stringify(value, null, 2))}</bdi></code>` : false);
+  const { tags, ...rest } = job.result ?? {};
+  const each = Array.isArray(tags) ? tags.slice(0, MOST_TAGS) : [];
   return html`<${Facts} rows=${[
     ["State", html`<span role="status"><${State} job=${job} />${live && html` <${Badge} tone="good">live<//>`}</span>`],
     ["Progress", html`<${Progress} of=${job.progress} /> ${job.progress && html`<bdi class="note">${visible(job.progress.message)}</bdi>`}`],
@@ -32,6 +37,15 @@ function Shown({ job, live }) {
     ["Took", took(job)],
     ["Cancelled by", text(job.cancelled_by)],
     ["Asked with", object(job.params)],
-    ["Result", object(job.result)],
+    ["Result", object(each.length > 0 ? rest : job.result)],
+  ]} />
+  ${each.length > 0 && html`<${Section} title="What came of each tag" id="tags" note=${tags.length > MOST_TAGS ? `the first ${MOST_TAGS} of ${number(tags.length)}` : undefined}><${Tags} items=${each} /><//>`}`;
+}
+
+function Tags({ items }) {
+  return html`<${Table} caption="Tags" items=${items} columns=${[
+    { title: "Tag", header: true, wide: true, cell: (each) => html`<${Name} text=${`${each.repository}:${each.tag}`} href=${href(["repositories", each.repository, "tags", each.tag])} />` },
+    { title: "Outcome", cell: (each) => html`<${Badge} tone=${GOOD.includes(each.outcome) ? "good" : "warn"}>${visible(each.outcome)}<//>` },
+    { title: "In words", wide: true, cell: (each) => html`<bdi>${visible(each.text)}</bdi>` },
   ]} />`;
 }
