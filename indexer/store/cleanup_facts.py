@@ -29,6 +29,9 @@ RECEIVER_REPORTS_WITHIN = timedelta(minutes=2)
 APPLIED_WITHIN = timedelta(minutes=1)
 """What waits for longer may be pulls that nobody knows of yet."""
 
+DELETED_WITHIN = timedelta(minutes=1)
+"""How much later than we recorded our deletion of a tag it may have ended by the registry's clock."""
+
 _STRUCTURE = ("manifests", "layers", "subject", "config", "document")
 """Parts of a manifest that say what it refers to."""
 
@@ -161,8 +164,9 @@ async def load_facts(
         at = row["deleted_at"]
         parts[row["repository_id"]].gone[digest_from_bytes(row["digest"])] = Between(at, at)
     for row in await connection.fetch(SQL["deleted_by"], ids):
-        parts[row["repository_id"]].deleted_by[digest_from_bytes(row["digest"])] = (
-            row["rule"] or row["policy"]
+        parts[row["repository_id"]].deleted[digest_from_bytes(row["digest"]), row["tag"]] = (
+            row["ended_at"],
+            row["rule"] or row["policy"],
         )
     await _load_pulls(connection, ids, parts, wanted)
     return [
@@ -206,7 +210,8 @@ class _Parts:
     history: dict[str, list[Past]] = field(default_factory=lambda: defaultdict(list))
     restored: dict[str, datetime] = field(default_factory=dict)
     gone: dict[str, Between] = field(default_factory=dict)
-    deleted_by: dict[str, str] = field(default_factory=dict)
+    bared_of: dict[int, str] = field(default_factory=dict)
+    deleted: dict[tuple[str, str], tuple[datetime, str]] = field(default_factory=dict)
     tag_uses: dict[str, datetime] = field(default_factory=dict)
     pulls: list[Pull] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
@@ -232,7 +237,7 @@ class _Parts:
         self.names_of[manifest].append(name)
         known = self.bared.get(manifest)
         if known is None or known.latest < ended.latest:
-            self.bared[manifest] = ended
+            self.bared[manifest], self.bared_of[manifest] = ended, name
         self.history[name].append(Past(self.digests[manifest], ended))
 
     def add_tag(self, row: Any) -> None:
@@ -294,6 +299,13 @@ class _Parts:
             incomplete=incomplete,
         )
 
+    def _deleted_by(self, manifest: int) -> str | None:
+        """Return the rule that deleted the last tag of a manifest; None: somebody else deleted or moved it."""
+        found = self.deleted.get((self.digests[manifest], self.bared_of.get(manifest, "")))
+        if found is None or self.bared[manifest].earliest > found[0] + DELETED_WITHIN:
+            return None
+        return found[1]
+
     def _manifest(self, number: int, row: Any) -> ManifestFacts:
         at, digest = row["pushed_at"], self.digests[number]
         subject, config = row["subject_digest"], row["config_digest"]
@@ -307,7 +319,7 @@ class _Parts:
             config=None if config is None else digest_from_bytes(config),
             untagged=None if tagged else self.bared.get(number),
             was_tagged=tuple(sorted(self.names_of[number])) if number in self.names_of else (),
-            deleted_by=None if tagged else self.deleted_by.get(digest),
+            deleted_by=None if tagged else self._deleted_by(number),
             annotations=row["annotations"] or _NOTHING,
             readable=row["content"] == "read"
             or (row["content"] == "partly-read" and not any(map(is_structure, row["unread"] or ()))),

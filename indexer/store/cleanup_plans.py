@@ -367,13 +367,14 @@ async def due_verdicts(
     limit: int = MOST_DUE,
     tags_only: bool = False,
     without: Iterable[int] = (),
+    only: Iterable[int] | None = None,
     repositories: Iterable[str] | None = None,
     policies: Iterable[str] | None = None,
 ) -> list[Due]:
     """Return what may be done now, oldest first: planned long enough ago, by a plan that nothing refuses.
 
-    ``without``: the ids of what is not wanted again; ``repositories``, ``policies``: None, all. What is left out so
-    takes no room within the limit.
+    ``without``: the ids of what is not wanted again; ``only``, ``repositories``, ``policies``: None, all. What is left
+    out so takes no room within the limit.
     Nothing while programs read different policies. Whoever acts asks again before each request: the registry, and
     ``changed_since``.
     """
@@ -385,6 +386,7 @@ async def due_verdicts(
         tags_only,
         list(without),
         None if repositories is None else list(repositories),
+        None if only is None else list(only),
     )
     return [
         Due(**_planned_values(row), plan_id=row["plan_id"], text=row["text"] or row["reason"]) for row in rows

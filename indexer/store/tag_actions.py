@@ -220,10 +220,13 @@ async def other_instances(connection: Connection, *, since: datetime) -> list[Ot
     ]
 
 
-async def put_back_until(connection: Connection, *, number: uuid.UUID) -> datetime | None:
-    """Return when the newest push was made that was put back for an action, by the registry's clock."""
-    at: datetime | None = await connection.fetchval(SQL["put_back_until"], number)
-    return at
+async def put_back_until(connection: Connection, *, number: uuid.UUID) -> dict[TagName, datetime]:
+    """Return when the newest push was made that was put back for an action, of each tag, by the registry's clock.
+
+    The tag '' is the manifest by its digest, which has no push of its own: there it is when it was put back.
+    """
+    rows = await connection.fetch(SQL["put_back_until"], number)
+    return {TagName(row["tag"]): row["published_at"] for row in rows}
 
 
 async def find_recorded(

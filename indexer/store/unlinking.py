@@ -62,11 +62,9 @@ async def needs(
     return [_need(row) for row in rows]
 
 
-async def new_needs(
-    connection: Connection, *, repository: RepositoryName, digest: Digest, since: datetime
-) -> list[Need]:
-    """Return the indexes and referrers, pushed since an instant, that need a manifest; not those that go themselves."""
-    rows = await connection.fetch(SQL["new_needs"], repository, digest_to_bytes(digest), since)
+async def new_needs(connection: Connection, *, repository: RepositoryName, digest: Digest) -> list[Need]:
+    """Return the indexes and referrers that need a manifest that was deleted; not those that go themselves."""
+    rows = await connection.fetch(SQL["new_needs"], repository, digest_to_bytes(digest))
     return [_need(row) for row in rows]
 
 
@@ -79,9 +77,9 @@ def _need(row: Any) -> Need:
     )
 
 
-async def unread(connection: Connection, *, repository: RepositoryName, since: datetime) -> Digest | None:
-    """Return a manifest pushed since an instant of which it is not known yet what it refers to; None: there is none."""
-    found: bytes | None = await connection.fetchval(SQL["unread"], repository, since)
+async def unread(connection: Connection, *, repository: RepositoryName) -> Digest | None:
+    """Return a manifest of which it is not known yet what it refers to; None: there is none."""
+    found: bytes | None = await connection.fetchval(SQL["unread"], repository)
     return None if found is None else digest_from_bytes(found)
 
 

@@ -16,8 +16,8 @@ prevented, but it cannot go unnoticed either (docs/explanation/a-deletion-loses-
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
 from typing import Final
@@ -25,6 +25,7 @@ from typing import Final
 from indexer.inventory.own_actions import ActionKind, OtherInstance, TagAction, WatchedEvent
 from indexer.inventory.precedence import CLOCK_MARGIN
 from indexer.oci.digest import Digest
+from indexer.oci.reference import TagName
 
 LINK_MARGIN: Final = timedelta(seconds=60)
 """How long after a push's event the registry may still be writing its tag; on a local disk at most 36 ms (measured)."""
@@ -34,6 +35,9 @@ IN_FLIGHT: Final = timedelta(minutes=2)
 
 SILENT_AFTER: Final = timedelta(minutes=1)
 """How long the event of our request, and a sign of every other process, is waited for before it is uncertain."""
+
+UNREAD_FOR: Final = timedelta(minutes=10)
+"""How long something that was pushed after a deletion was checked may be unread, until that one is uncertain again."""
 
 
 @unique
@@ -112,6 +116,7 @@ class ManifestFacts:
     - ``present``: the registry has it. ``gone_tags``: of the tags it was pushed to meanwhile, those that are not there.
     - ``needed``: what was pushed meanwhile and needs it, in a sentence. ``unread``: it is not known yet what something
       refers to that was pushed meanwhile.
+    - ``put_back``: of each tag when the newest push was made that was put back already; of '' when the manifest was.
     """
 
     present: bool
@@ -120,7 +125,7 @@ class ManifestFacts:
     needed: str | None = None
     unread: bool = False
     processes: Sequence[OtherInstance] = ()
-    put_back_until: datetime | None = None
+    put_back: Mapping[TagName, datetime] = field(default_factory=dict)
     lossy: str | None = None
 
 
@@ -138,7 +143,7 @@ def conclude_unlink(action: TagAction, facts: ManifestFacts, now: datetime) -> C
     if why is not None:
         note = f"the manifest is put back: {why}"
         return Conclusion(verdict=Verdict.PUT_BACK, outcome="put_back", note=note)
-    if facts.put_back_until is not None:
+    if facts.put_back:
         return Conclusion(verdict=Verdict.CHECKED, outcome="put_back", note="the manifest was put back")
     if facts.present and any(not each.ours and each.digest is not None for each in facts.events):
         note = "the manifest was pushed again"
@@ -165,7 +170,10 @@ def _once_certain(
         why = "the registry sent no notification of our own request, so a push meanwhile may be unknown, too"
         return _unless_silent(action, now, why)
     if facts.unread:
-        return _unless_silent(action, now, "something was pushed meanwhile, and cannot be read yet")
+        why = "something was pushed meanwhile, and cannot be read yet"
+        if action.ended_at is not None and now < action.ended_at + UNREAD_FOR:
+            return Conclusion(verdict=Verdict.WAIT, note=why)
+        return _unless_silent(action, now, why)
     gone = Facts(seen=Seen(digest=None), events=facts.events, processes=facts.processes, lossy=facts.lossy)
     return _when_others_are_heard(action, gone, announced, now)
 
@@ -182,15 +190,22 @@ def conclude_put(action: TagAction, facts: ManifestFacts, now: datetime) -> Conc
 def lost_with_manifest(
     action: TagAction, facts: ManifestFacts, announced: WatchedEvent | None
 ) -> list[WatchedEvent]:
-    """Return the pushes of a manifest that its deletion may have undone: of its tags, or of itself by digest."""
+    """Return the pushes of a manifest that its deletion may have undone: of its tags, or of itself by digest.
+
+    Where every tag points was asked before. A push by digest leaves no trace that could be asked for: whenever it was
+    made, the record had none that is newer than the plan, right before the request. So one that is noted since counts.
+    """
     assert action.looked_at is not None  # noqa: S101 - no request is sent before a look
+    put_back = {} if _was_late(facts.events, announced) else facts.put_back
     lost = []
     for push in facts.events:
-        if push.ours or push.digest is None or push.at < action.looked_at - LINK_MARGIN:
+        if push.ours or push.digest is None:
+            continue
+        if push.tag is not None and push.at < action.looked_at - LINK_MARGIN:
             continue
         if announced is not None and push.at > announced.at + CLOCK_MARGIN:
             continue  # it was there afterwards, and somebody else deleted it
-        if facts.put_back_until is not None and push.at <= facts.put_back_until:
+        if put_back if push.tag is None else push.tag in put_back and push.at <= put_back[push.tag]:
             continue
         if push.tag in facts.gone_tags if push.tag is not None else not facts.present:
             lost.append(push)

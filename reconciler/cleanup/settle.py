@@ -24,7 +24,6 @@ from prometheus_client import Counter
 from indexer.background.loop import IterationResult
 from indexer.common.errors import RegistryError
 from indexer.inventory.own_actions import ActionKind, TagAction
-from indexer.inventory.precedence import CLOCK_MARGIN
 from indexer.oci.reference import RepositoryName
 from indexer.store import tag_actions as store
 from indexer.store import unlinking
@@ -32,7 +31,6 @@ from indexer.store.pool import Pool, connection
 from reconciler.cleanup import observe
 from reconciler.cleanup.act import LEASE_SECONDS, WATCHED, Actor, Check, LeaseLost
 from reconciler.cleanup.decide import (
-    LINK_MARGIN,
     Conclusion,
     Facts,
     ManifestFacts,
@@ -55,6 +53,9 @@ POLL_SECONDS: Final = 0.2
 AGAIN_AFTER: Final = timedelta(seconds=0.5)
 FAILED_AGAIN_AFTER: Final = timedelta(seconds=10)
 UNCERTAIN_AGAIN_AFTER: Final = timedelta(minutes=5)
+UNLINKED_AGAIN_AFTER: Final = timedelta(minutes=2)
+"""When a deletion of a manifest is checked once more. The registry asks for the children of an index, then stores it,
+then announces it: the event of one that was on its way may come after ours, and it names the index only."""
 PROCESSES_OF: Final = timedelta(days=7)
 
 ACTIONS: Final = Counter(
@@ -132,7 +133,7 @@ class Settler:
             conclusion = conclude(action, await self._facts(action), now)
         match conclusion.verdict:
             case Verdict.WAIT:
-                await self._put_off(action, AGAIN_AFTER)
+                await self._put_off(action, AGAIN_AFTER if action.ended_at is None else FAILED_AGAIN_AFTER)
             case Verdict.CHECKED:
                 await self._end(action, "checked", conclusion.outcome, conclusion.note)
             case Verdict.NOT_DONE:
@@ -151,27 +152,29 @@ class Settler:
         async with connection(self._pool) as held:
             events = await store.events_of(held, number=action.id)
             processes = await store.other_instances(held, since=datetime.now(UTC) - PROCESSES_OF)
-            put_back_until = await store.put_back_until(held, number=action.id)
+            put_back = await store.put_back_until(held, number=action.id)
             until = action.done_at or datetime.now(UTC)
             lossy = await store.was_lossy(held, since=action.looked_at or until, until=until)
         seen = await observe.see(self._registry, action.repository, action.tag, dummy=action.dummy)
         return Facts(
-            seen=seen, events=events, processes=processes, put_back_until=put_back_until, lossy=lossy
+            seen=seen,
+            events=events,
+            processes=processes,
+            put_back_until=max(put_back.values(), default=None),
+            lossy=lossy,
         )
 
     async def _facts_of_manifest(self, action: TagAction) -> ManifestFacts:
-        # First the events, then the registry, as for a tag.
-        since = (action.looked_at or action.asked_at) - LINK_MARGIN - CLOCK_MARGIN
+        # First the events, then the registry, as for a tag. Right before the request nothing needed the manifest, and
+        # all was read: what does, or is not, came to be known since, whenever it was pushed.
         async with connection(self._pool) as held:
             events = await store.events_of(held, number=action.id)
             processes = await store.other_instances(held, since=datetime.now(UTC) - PROCESSES_OF)
-            put_back_until = await store.put_back_until(held, number=action.id)
+            put_back = await store.put_back_until(held, number=action.id)
             until = action.done_at or datetime.now(UTC)
             lossy = await store.was_lossy(held, since=action.looked_at or until, until=until)
-            unread = await unlinking.unread(held, repository=action.repository, since=since)
-            needs = await unlinking.new_needs(
-                held, repository=action.repository, digest=action.digest, since=since
-            )
+            unread = await unlinking.unread(held, repository=action.repository)
+            needs = await unlinking.new_needs(held, repository=action.repository, digest=action.digest)
         answer = await self._registry.head_manifest(action.repository, action.digest)
         gone = set()
         for tag in {each.tag for each in events if each.tag is not None and not each.ours}:
@@ -184,7 +187,7 @@ class Settler:
             needed=None if not needs else needs[0].text,
             unread=unread is not None,
             processes=processes,
-            put_back_until=put_back_until,
+            put_back=put_back,
             lossy=lossy,
         )
 
@@ -255,14 +258,17 @@ class Settler:
     async def _end(self, action: TagAction, state: str, outcome: str, note: str) -> None:
         if action.outcome != outcome:
             ACTIONS.labels(action.kind, outcome).inc()
+        now = datetime.now(UTC)
+        again = (action.done_at or now) + UNLINKED_AGAIN_AFTER
         async with connection(self._pool) as held:
             await store.end_action(
                 held,
                 number=action.id,
-                now=datetime.now(UTC),
+                now=now,
                 state=state,
                 outcome=outcome,
                 note=note,
+                again_at=again if outcome == "unlinked" and now < again else None,
                 events=action.events,
             )
 

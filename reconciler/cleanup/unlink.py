@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,7 +28,6 @@ from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import tag_actions as store
 from indexer.store import unlinking
-from indexer.store.instants import NEVER
 from indexer.store.pool import Connection, Pool, connection, transaction
 from indexer.store.tag_actions import KeptManifest
 from reconciler.cleanup import observe
@@ -56,6 +55,7 @@ WAITING: Final = frozenset(
         "hold.promised",
         "hold.needed",
         "skipped.unverified",
+        "hold.not_due",
         "under_way",
         "not_done",
     }
@@ -72,6 +72,14 @@ class Unwanted:
     reason: str | None = None
 
 
+IsDue = Callable[[Connection, Digest], Awaitable[bool]]
+"""Whether a manifest may still be deleted: by a plan that is allowed, in its window."""
+
+
+async def _always(_held: Connection, _digest: Digest) -> bool:
+    return True
+
+
 @dataclass(slots=True, kw_only=True)
 class Unlinking:
     """What came of a call: the actions that were begun, and by digest what was skipped, in a code and a sentence."""
@@ -81,15 +89,25 @@ class Unlinking:
 
 
 class Unlinker:
-    """Deletes manifests of one repository, as one job does. ``actor`` has its leases and its right to go on."""
+    """Deletes manifests of one repository, as one job does. ``actor`` has its leases and its right to go on.
+
+    ``is_due`` is asked before each manifest, and right before its request: every tag may be asked in between.
+    """
 
     def __init__(
-        self, pool: Pool, registry: ActingRegistry, actor: Actor, *, repository: RepositoryName
+        self,
+        pool: Pool,
+        registry: ActingRegistry,
+        actor: Actor,
+        *,
+        repository: RepositoryName,
+        is_due: IsDue = _always,
     ) -> None:
         self._pool = pool
         self._registry = registry
         self._actor = actor
         self._repository = repository
+        self._is_due = is_due
         self._swept: tuple[datetime, datetime] | None = None
 
     async def unlink(
@@ -174,6 +192,8 @@ class Unlinker:
     ) -> None:
         """Raise ``SkipError`` where the record has anything against it."""
         repository, digest = self._repository, wanted.digest
+        if not await self._is_due(held, digest):
+            raise SkipError("hold.not_due", "no plan allows it now: see `reconciler cleanup status`")
         if await unlinking.is_incomplete(held, repository=repository):
             raise SkipError(
                 "hold.incomplete", "events may have been lost since the repository was last compared in full"
@@ -183,23 +203,51 @@ class Unlinker:
             raise SkipError(
                 "hold.uncertain", f"it is not certain that a deletion undid no push: see {unsettled}"
             )
-        unread = await unlinking.unread(held, repository=repository, since=NEVER)
+        unread = await unlinking.unread(held, repository=repository)
         if unread is not None:
             raise SkipError("hold.unreadable", f"it is not known what {unread} refers to")
-        needed = keeping(await unlinking.needs(held, repository=repository, digests=[digest]), together)
+        found = await unlinking.needs(held, repository=repository, digests=[digest])
+        needed = keeping(found, together)
         if needed is not None:
             raise SkipError("skipped.needed", needed)
+        await self._raise_if_wanted(held, digest, wanted.since)
+        await self._raise_if_attached_stays(held, wanted, found, together)
+
+    async def _raise_if_wanted(self, held: Connection, digest: Digest, since: datetime) -> None:
         until = await unlinking.promised_until(
-            held, repository=repository, digest=digest, now=datetime.now(UTC)
+            held, repository=self._repository, digest=digest, now=datetime.now(UTC)
         )
         if until is not None:
             raise SkipError(
                 "hold.promised",
                 f"a tag that a person deleted can be restored with it until {until.isoformat()}",
             )
-        used = await unlinking.used_since(held, repository=repository, digest=digest, since=wanted.since)
+        used = await unlinking.used_since(held, repository=self._repository, digest=digest, since=since)
         if used is not None:
             raise SkipError("skipped.used", used)
+
+    async def _raise_if_attached_stays(
+        self, held: Connection, wanted: Unwanted, found: Iterable[unlinking.Need], together: frozenset[Digest]
+    ) -> None:
+        """Raise ``SkipError`` where what is attached, at any depth, was to go as well, and stays by now.
+
+        It is deleted after its subject. What stays must not lose that.
+        """
+        left, asked = _attached(found), {wanted.digest}
+        while left:
+            each = left.pop()
+            if each in asked:
+                continue
+            asked.add(each)
+            needs = await unlinking.needs(held, repository=self._repository, digests=[each])
+            other = next((need for need in needs if need.by not in together), None)
+            if other is not None:
+                raise SkipError("skipped.needed", f"{each} is attached to it and stays: {other.text}")
+            try:
+                await self._raise_if_wanted(held, each, wanted.since)
+            except SkipError as skip:
+                raise SkipError(skip.code, f"{each} is attached to it and stays: {skip}") from None
+            left += _attached(needs)
 
     # --- the tags of the repository ------------------------------------------------------------------------------
 
@@ -270,6 +318,10 @@ async def _compare(
         )
 
 
+def _attached(found: Iterable[unlinking.Need]) -> list[Digest]:
+    return [each.by for each in found if each.kind == "referrer" and each.by is not None]
+
+
 def keeping(found: Iterable[unlinking.Need], together: frozenset[Digest]) -> str | None:
     """Return what of some needs keeps a manifest, in a sentence; what is attached to it and goes, too, does not."""
     return next((each.text for each in found if not (each.kind == "referrer" and each.by in together)), None)
@@ -298,7 +350,7 @@ def children_in(found: Iterable[unlinking.Need]) -> set[Digest]:
 async def put_back(
     pool: Pool, actor: Actor, action: TagAction, tags: Mapping[TagName, tuple[datetime, str | None]]
 ) -> list[uuid.UUID]:
-    """Put back a manifest that our request took from somebody, with its children, and its tags.
+    """Put back a manifest that our request took from somebody, with children, tags, and what was attached to it.
 
     ``tags``: those pushed to it meanwhile, with when and by whom. Return the actions; fewer than tags: one is busy.
     """
@@ -322,6 +374,7 @@ async def put_back(
         number = await (actor.put(put, None, content) if tag else put_manifest(pool, actor, put, content))
         if number is not None:
             done.append(number)
+    await actor.put_missing(action.repository, [each for each in kept if each.role == "referrer"])
     return done
 
 

@@ -172,16 +172,29 @@ async def _unlink(context: JobContext, policy: Policy, due: Sequence[Due], count
         return
     await find_way(registry, repository)
     actor = Actor(pool, registry, check=context.check)
-    unlinker = Unlinker(pool, registry, actor, repository=repository)
+
+    async def is_due(held: Connection, digest: Digest) -> bool:
+        one = left.get(digest)
+        return one is not None and bool(
+            await cleanup_plans.due_verdicts(
+                held, now=datetime.now(UTC), only=[one.id], repositories=[repository], policies=[policy.id]
+            )
+        )
+
+    unlinker = Unlinker(pool, registry, actor, repository=repository, is_due=is_due)
     why = Why(source="policy", actor=policy.id, job=context.job.id, kept_for=policy.undo.manifests)
     waits = False
     children: set[Digest] = set()
+    begun_with: set[Digest] = set()
     while left:
         async with connection(pool) as held:
             needed = await unlinking.needs(held, repository=repository, digests=left)
             since = {each.plan_id: await _evaluated_at(held, each) for each in left.values()}
         children |= children_in(needed)
-        now = sorted(first_generation(left, needed), key=children.__contains__)[:BATCH]
+        free = first_generation(left, needed)
+        # A family that was begun is finished first: an evaluation in between would keep what is left of it.
+        now = sorted(free, key=lambda each: (each not in begun_with, each in children))[:BATCH]
+        begun_with |= set(left).difference(free)
         result = Unlinking()
         if not now:
             code = "hold.needed" if waits else "skipped.needed"

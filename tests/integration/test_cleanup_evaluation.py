@@ -400,6 +400,26 @@ async def test_manifests__wait_for_their_tags(pool: Pool) -> None:
         assert (None, d("one"), after) == (one.tag, one.digest, one.due_at)
 
 
+async def test_manifests__go_by_a_rule_of_tags_only_if_cleanup_took_the_last_tag(pool: Pool) -> None:
+    """Cleanup deleted a tag once, and somebody put it back, or another: what moves or deletes that is not cleanup."""
+    async with connection(pool) as held:
+        rows = await two_old_tags(held)
+        await planned(held, file("propose"))
+        done_at = NOW + timedelta(days=7)
+        for each in await cleanup_plans.open_planned(held, policies=["a"]):
+            await cleanup_plans.mark_done(held, planned_id=each.id, at=done_at)
+            await held.execute("DELETE FROM tag WHERE name = $1", each.tag)
+            await held.execute(
+                "UPDATE tag_history SET valid_to = $1, to_source = 'event' WHERE name = $2", done_at, each.tag
+            )
+        for tag, manifest in (("pr-1", "one"), ("release", "two")):
+            await rows.pointed(tag, manifest, since=done_at + HOUR, until=done_at + 2 * HOUR)
+        _, shown = await planned(held, file("propose"), at=done_at + timedelta(days=30))
+        assert {d("one"): ("keep", "keep.no_delete_rule"), d("two"): ("keep", "keep.no_delete_rule")} == {
+            key: found for key, found in said(shown).items() if key in (d("one"), d("two"))
+        }
+
+
 async def test_holds_and_reports__protect(pool: Pool) -> None:
     """What is on hold or in use stays, whatever rules say; a source that must report and is silent holds everything."""
     async with connection(pool) as held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,6 +29,7 @@ from reconciler.jobs import cleanup
 from reconciler.jobs.runner import Runner
 from reconciler.registry import hidden_tags
 from tests.fixtures.acting import Watched, watched
+from tests.fixtures.cleanup_rows import NOW, Rows, d
 from tests.fixtures.jobs import LASTING, add, find, run_all
 from tests.fixtures.registries import StartRegistry
 from tests.integration.test_cleanup_job import plan, policies
@@ -368,6 +370,103 @@ async def test_unlink__a_push_in_between_is_put_back(
         row = await pool.fetchrow("SELECT action, source FROM audit_staged WHERE action = 'cleanup.put_back'")
         assert row is not None
         assert "policy" == row["source"]
+
+
+async def test_unlink__an_index_that_is_announced_after_it_was_checked(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry
+) -> None:
+    """The registry asked for the child, we deleted it, the index was stored: child and signature are put back."""
+    async with watched(pool, lookups, start_registry, 3) as world:
+        child, signature = oci_image("a"), artifact("signature", subject=oci_image("a"))
+        parent = replace(index([child]), children=())  # the child is there: it is not pushed again
+        digest = await push(world, child, "v1")
+        attached = await push(world, signature)
+        await world.until_known("v1")
+        await known(world, digest, attached)
+        await delete_tag(world, "v1")
+        await due(world, digest, attached)
+
+        async def before(_method: str, _reference: str) -> None:
+            world.client.before = type(world.client).before
+            await push(world, parent)
+            await known(world, parent.digest)
+            await note_that_index("now()")
+
+        async def note_that_index(gone_at: str) -> None:
+            await pool.execute(
+                f"UPDATE repository_manifest SET deleted_at = {gone_at} WHERE manifest_id ="
+                " (SELECT id FROM manifest WHERE digest = $1)",
+                digest_to_bytes(parse_digest(parent.digest)),
+            )
+
+        world.client.before = before
+        result = Unlinking()
+        unlinker = Unlinker(pool, world.client, Actor(pool, world.client), repository=APP)
+        for each in (digest, attached):
+            wanted = [Unwanted(digest=each, since=datetime.now(UTC) + timedelta(minutes=2))]
+            await unlinker.unlink(wanted, WHY, together=frozenset([digest, attached]), result=result)
+            await settle(world)
+        assert {} == result.skipped
+        assert {("checked", "unlinked")} == set(await outcome(world))
+        assert [True, False, False] == await there(world, parent.digest, digest, attached)
+        assert 2 == await pool.fetchval(
+            "SELECT count(*) FROM tag_action WHERE kind = 'unlink' AND due_at < now() + interval '5 minutes'"
+        )
+        await note_that_index("NULL")
+        await pool.execute("UPDATE tag_action SET due_at = now() WHERE digest = $1", digest_to_bytes(digest))
+        await settle(world)
+        assert [True, True, True] == await there(world, parent.digest, digest, attached)
+
+
+async def test_job__a_plan_that_is_rejected_meanwhile(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry
+) -> None:
+    """Whether a plan allows it is asked before each manifest; what it does not allow any more stays due."""
+    async with watched(pool, lookups, start_registry, 3) as world:
+        images = [oci_image("one"), oci_image("two")]
+        for number, image in enumerate(images):
+            await push(world, image, f"v{number}")
+        await world.until_known("v0", "v1")
+        await known(world, *(image.digest for image in images))
+        for number in range(2):
+            await delete_tag(world, f"v{number}")
+        await due(world, *(image.digest for image in images))
+
+        async def reject(_method: str, _reference: str) -> None:
+            await pool.execute("UPDATE cleanup_plan SET rejected_at = now(), rejected_by = 'ann'")
+
+        world.client.before = reject
+        job = await add(pool, kind="cleanup")
+        assert 1 == await run_all(running(world))
+        ended = await find(pool, job)
+        assert (JobState.DONE, {"unlinked": 1, "hold.not_due": 1}) == (ended.state, ended.result), ended
+        assert 1 == sum(await there(world, *(image.digest for image in images)))
+        assert 1 == await pool.fetchval("SELECT count(*) FROM cleanup_planned WHERE ended_at IS NULL")
+
+
+@pytest.mark.parametrize("how", ["held", "running_somewhere", "tagged"])
+async def test_unlink__what_keeps_a_signature_keeps_its_subject(pool: Pool, how: str) -> None:
+    """The signature was to go with its subject, and is wanted by now: nothing that stays loses what it refers to."""
+    async with connection(pool) as connected:
+        rows = Rows(connected)
+        await rows.begin()
+        await rows.manifest("image", repository=APP)
+        await rows.manifest("signature", repository=APP, subject_digest=digest_to_bytes(d("image")))
+        await rows.manifest("of-signature", repository=APP, subject_digest=digest_to_bytes(d("signature")))
+        if how == "tagged":
+            await rows.tag("kept", "of-signature", NOW, repository=APP)
+    world = cast("Watched", SimpleNamespace(pool=pool, client=None))
+    about = cast("Image", SimpleNamespace(digest=d("of-signature")))
+    if how != "tagged":
+        await {"held": held, "running_somewhere": running_somewhere}[how](world, about)
+    result = Unlinking()
+    unlinker = Unlinker(pool, world.client, Actor(pool, world.client), repository=APP)
+    together = frozenset(parse_digest(d(each)) for each in ("image", "signature", "of-signature"))
+    image = parse_digest(d("image"))
+    await unlinker.unlink([Unwanted(digest=image, since=NOW)], WHY, together=together, result=result)
+    code, text = result.skipped[image]
+    assert ("skipped.needed" if how == "tagged" else "skipped.used") == code
+    assert f"{d('of-signature')} is attached to it and stays" in text
 
 
 @pytest.mark.full

@@ -16,6 +16,7 @@ from reconciler.cleanup.decide import (
     IN_FLIGHT,
     LINK_MARGIN,
     SILENT_AFTER,
+    UNREAD_FOR,
     ManifestFacts,
     Verdict,
     conclude_put,
@@ -26,7 +27,7 @@ from tests.fixtures.selection import examples
 from tests.unit.test_cleanup_decide import OLD, announced, at, deletion, push
 
 INDEX, CHILD, SIGNATURE, OTHER = (digest_of(word) for word in (b"index", b"child", b"signature", b"other"))
-TAG = TagName("again")
+TAG, SECOND = TagName("again"), TagName("second")
 
 
 def unlinked(**changes: object) -> TagAction:
@@ -66,10 +67,20 @@ SECOND_PROCESS = OtherInstance(
         (facts(announced(), pushed(0.1, None)), Verdict.PUT_BACK),
         (facts(announced(), pushed(0.3, None), present=True), Verdict.CHECKED),
         (facts(announced(), pushed(-LINK_MARGIN.total_seconds() - 1), gone_tags=frozenset({TAG})), Verdict.CHECKED),
+        (facts(announced(), pushed(-LINK_MARGIN.total_seconds() - 1, None)), Verdict.PUT_BACK),  # no trace of it
         (facts(announced(), pushed(60), gone_tags=frozenset({TAG})), Verdict.CHECKED),  # somebody deleted it
         (facts(announced(), lossy="a restart"), Verdict.UNCERTAIN),
         (facts(announced(), processes=(SECOND_PROCESS,)), Verdict.WAIT),
-        (facts(announced(), pushed(0.1), put_back_until=at(0.1), present=True), Verdict.CHECKED),
+        (facts(announced(), pushed(0.1), put_back={TAG: at(0.1)}, present=True), Verdict.CHECKED),
+        (facts(announced(), pushed(0.1, None), put_back={TagName(""): at(5)}), Verdict.CHECKED),  # somebody deleted it
+        # Another tag's push is put back already, or the manifest for an index: this one is announced later.
+        (facts(announced(), pushed(0.1), pushed(0.2, SECOND), put_back={SECOND: at(0.2)}, present=True,
+               gone_tags=frozenset({TAG})), Verdict.PUT_BACK),
+        (facts(announced(), pushed(0.1), put_back={TagName(""): at(5)}, present=True, gone_tags=frozenset({TAG})),
+         Verdict.PUT_BACK),
+        # Our request, without an answer, was carried out after the put back.
+        (facts(announced(9), pushed(0.1), replace(pushed(5), ours=True), put_back={TAG: at(0.1)},
+               gone_tags=frozenset({TAG})), Verdict.PUT_BACK),
     ],
 )  # fmt: skip
 def test_conclude_unlink__what_follows(found: ManifestFacts, verdict: Verdict) -> None:
@@ -82,6 +93,17 @@ def test_conclude_unlink__silence_is_uncertain() -> None:
     later = at(1) + SILENT_AFTER
     for found in (facts(), facts(announced(), unread=True), facts(announced(), processes=(SECOND_PROCESS,))):
         assert Verdict.UNCERTAIN is conclude_unlink(unlinked(), found, later).verdict
+
+
+def test_conclude_unlink__checked_once_more() -> None:
+    """What is pushed after it was checked is waited for until it is read, and makes nothing uncertain at once."""
+    checked = unlinked(ended_at=at(2), outcome="unlinked")
+    unread = facts(announced(), unread=True)
+    assert Verdict.WAIT is conclude_unlink(checked, unread, at(120)).verdict
+    assert Verdict.UNCERTAIN is conclude_unlink(checked, unread, at(3) + UNREAD_FOR).verdict
+    assert (
+        Verdict.PUT_BACK is conclude_unlink(checked, facts(announced(), needed="an index"), at(120)).verdict
+    )
 
 
 def test_conclude_unlink__without_an_answer() -> None:

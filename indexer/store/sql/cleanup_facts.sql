@@ -94,11 +94,11 @@ LEFT JOIN client AS c ON c.id = u.client_id
 GROUP BY u.repository_id, u.manifest_id, u.tag, a.name, c.address
 
 -- name: deleted_by
--- Which rule's deletion left manifests of repositories $1 without a tag: of each the last.
-SELECT DISTINCT ON (p.repository_id, p.digest) p.repository_id, p.digest, p.rule, p.policy, p.ended_at
+-- Which rule deleted tags of repositories $1 from manifests: of each tag and manifest the last.
+SELECT DISTINCT ON (p.repository_id, p.digest, p.tag) p.repository_id, p.digest, p.tag, p.rule, p.policy, p.ended_at
 FROM cleanup_planned AS p
 WHERE p.repository_id = ANY($1::integer[]) AND p.outcome = 'done' AND p.tag <> ''
-ORDER BY p.repository_id, p.digest, p.ended_at DESC
+ORDER BY p.repository_id, p.digest, p.tag, p.ended_at DESC
 
 -- name: coverage
 -- Since when pulls are announced (null: they are not), when events were first received, and until when the log was dropped.

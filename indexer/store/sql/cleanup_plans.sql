@@ -130,7 +130,7 @@ RETURNING id
 -- name: due
 -- What is open, due at $2, and deleted by plans $1 (of each: policy $3, and when it was evaluated last $5, which must
 -- have come to the same), at most $4, tags first, then the longest due; where $6 only tags, none of $7 (ids), and of
--- the repositories $8 (null: all).
+-- the repositories $8 (null: all), of the ids $9 (null: all).
 SELECT DISTINCT ON (p.tag = '', p.due_at, p.id)
        p.id, p.first_at, p.due_at, r.name AS repository, p.policy, p.tag, p.digest, p.rule, p.reason, v.plan_id,
        v.shown ->> 'text' AS text
@@ -141,6 +141,7 @@ JOIN cleanup_verdict AS v ON v.plan_id = ok.plan_id AND v.policy = p.policy AND 
      AND v.tag IS NOT DISTINCT FROM nullif(p.tag, '') AND v.digest = p.digest AND v.decision = 'delete'
 JOIN repository AS r ON r.id = p.repository_id
 WHERE (p.tag <> '' OR NOT $6) AND p.id <> ALL($7::bigint[]) AND ($8::text[] IS NULL OR r.name = ANY($8))
+  AND ($9::bigint[] IS NULL OR p.id = ANY($9))
 ORDER BY p.tag = '', p.due_at, p.id, v.plan_id LIMIT $4
 
 -- name: last_runs

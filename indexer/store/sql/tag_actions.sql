@@ -125,8 +125,9 @@ LEFT JOIN LATERAL (
 WHERE i.events > 0 AND i.last_seen_at > $1
 
 -- name: put_back_until
--- When the newest push was made that was put back for the action $1.
-SELECT max(published_at) FROM tag_action WHERE of_action = $1 AND kind = 'put_back' AND done_at IS NOT NULL
+-- Of each tag ('': the manifest by its digest) when the newest push was made that was put back for the action $1.
+SELECT tag, max(published_at) AS published_at FROM tag_action
+WHERE of_action = $1 AND kind = 'put_back' AND done_at IS NOT NULL GROUP BY tag
 
 -- name: find_recorded
 -- The tags $2 of the repository $1, as they are on record.

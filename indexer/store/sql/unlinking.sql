@@ -33,21 +33,19 @@ CROSS JOIN LATERAL (
 WHERE r.name = $1
 
 -- name: new_needs
--- What was pushed to the repository $1 since $3, is there, and needs the manifest $2: an index, or something attached to it
--- that is not to go itself.
+-- What is in the repository $1 and needs the manifest $2, which was deleted: an index, or something attached to it that is
+-- not to go itself.
 SELECT m.digest, n.kind, NULL AS tag, n.by_digest
 FROM repository AS r
 JOIN manifest AS m ON m.digest = $2
 CROSS JOIN LATERAL (
     SELECT 'index' AS kind, i.digest AS by_digest FROM manifest_child AS c
     JOIN repository_manifest AS h ON h.repository_id = r.id AND h.manifest_id = c.manifest_id AND h.deleted_at IS NULL
-         AND h.pushed_at >= $3
     JOIN manifest AS i ON i.id = c.manifest_id
     WHERE c.child_id = m.id
     UNION ALL
     SELECT 'referrer', f.digest FROM manifest AS f
     JOIN repository_manifest AS h ON h.repository_id = r.id AND h.manifest_id = f.id AND h.deleted_at IS NULL
-         AND h.pushed_at >= $3
     WHERE f.subject_digest = m.digest AND NOT EXISTS (
         SELECT FROM cleanup_planned AS p
         WHERE p.repository_id = r.id AND p.tag = '' AND p.digest = f.digest AND p.ended_at IS NULL)
@@ -55,9 +53,9 @@ CROSS JOIN LATERAL (
 WHERE r.name = $1
 
 -- name: unread
--- A manifest that was pushed to the repository $1 since $2 and of which it is not known what it refers to; null: none.
+-- A manifest of the repository $1 of which it is not known what it refers to; null: there is none.
 SELECT m.digest FROM repository AS r
-JOIN repository_manifest AS h ON h.repository_id = r.id AND h.deleted_at IS NULL AND h.pushed_at >= $2
+JOIN repository_manifest AS h ON h.repository_id = r.id AND h.deleted_at IS NULL
 JOIN manifest AS m ON m.id = h.manifest_id
 WHERE r.name = $1 AND (
     m.content NOT IN ('read', 'partly-read')
