@@ -28,6 +28,7 @@ from indexer.common.values import (
     list_of,
     named_secret,
     one_of,
+    parse_check_interval,
     parse_duration,
     parse_key_name,
     parse_lease,
@@ -208,6 +209,8 @@ class Settings:
     """Where the registry's storage lies: ``file:///…``, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``."""
     reconciler_registry_config: Path | None = setting(path, None)
     """The registry's own config.yml, which says the same; ``REGISTRY_STORAGE…`` variables override it, as there."""
+    reconciler_storage_check_interval: timedelta | None = setting(parse_check_interval, None)
+    """How often `reconciler run` has the storage checked by itself, like ``1d``; unset: never."""
     reconciler_checkpoint_repository: str | None = setting(text, None)
     """Where the log's checkpoints are pushed to in the registry; unset: nowhere. The user needs pull and push there."""
     reconciler_checkpoint_interval: timedelta = setting(parse_duration, timedelta(hours=1))
@@ -221,6 +224,11 @@ class Settings:
             raise ValueError("INDEXER_PROXY_SECRET and INDEXER_PROXY_SECRET_FILE: set one of the two")
         if self.reconciler_storage_url is not None and self.reconciler_registry_config is not None:
             raise ValueError("RECONCILER_STORAGE_URL and RECONCILER_REGISTRY_CONFIG: set one of the two")
+        named = self.reconciler_storage_url is not None or self.reconciler_registry_config is not None
+        if self.reconciler_storage_check_interval is not None and not named:
+            raise ValueError(
+                "RECONCILER_STORAGE_CHECK_INTERVAL: set RECONCILER_STORAGE_URL or RECONCILER_REGISTRY_CONFIG, too"
+            )
         trust = [one.name for one in fields(self) if one.name.startswith("indexer_auth_")]
         missing = [name.upper() for name in trust if getattr(self, name) is None]
         if missing and len(missing) < len(trust):

@@ -26,12 +26,14 @@ from reconciler.checkpoints.loop import CheckpointPusher, push_settings
 from reconciler.cleanup.due import DueLoop
 from reconciler.cleanup.settle import Settler
 from reconciler.drift.loop import ReconcileLoop
+from reconciler.jobs.kinds import handlers_of
 from reconciler.jobs.loop import JobLoop
 from reconciler.jobs.runner import Runner
 from reconciler.loss.loop import Accountant
 from reconciler.pulls.announced import PullWatch
 from reconciler.resolve.loop import Resolver, WantedResolver
 from reconciler.sizes.loop import Measurer
+from reconciler.storage.loop import CheckLoop
 from reconciler.verify.loop import Verifier
 from reconciler.verify.requested import RequestedComparer, RequestedVerifier
 
@@ -84,9 +86,18 @@ async def run(settings: Settings, *, database_url: str) -> int:
         )
         service.start(Settler(components.pool, components.registry), WakeEvent())
         service.start(DueLoop(components.pool), WakeEvent())
+        if settings.reconciler_storage_check_interval is not None:
+            checks = CheckLoop(components.pool, interval=settings.reconciler_storage_check_interval)
+            service.start(checks, WakeEvent())
         job_wanted = WakeEvent()
         jobs = JobLoop(
-            Runner(components, program="reconciler run", lasting=settings.reconciler_job_lease, stop=stop)
+            Runner(
+                components,
+                program="reconciler run",
+                lasting=settings.reconciler_job_lease,
+                stop=stop,
+                handlers=handlers_of(settings),
+            )
         )
         service.start(jobs, job_wanted)
         if pushing is not None:

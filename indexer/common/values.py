@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\Z", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+SHORTEST_CHECK_INTERVAL = timedelta(hours=1)
 _SIZE = re.compile(r"(\d+)\s*(KiB|MiB|GiB|TiB)?\Z", re.ASCII)
 _BYTES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _KEY_NAME = re.compile(r"[^\s+\x00-\x1f\x7f]+\Z")
@@ -69,6 +70,14 @@ def parse_lease(value: object) -> timedelta:
     if not SHORTEST_LEASE <= lease <= LONGEST_LEASE:
         raise ValueError(f"a lease is 2s to 10m; got {value!r}")
     return lease
+
+
+def parse_check_interval(value: object) -> timedelta:
+    """Return a duration of an hour or more."""
+    interval = parse_duration(value)
+    if interval < SHORTEST_CHECK_INTERVAL:
+        raise ValueError(f"checks are at least 1h apart; got {value!r}")
+    return interval
 
 
 def parse_pull_detail(value: object) -> timedelta | None:

@@ -15,6 +15,7 @@ from indexer.common.terminal import write_lines
 from indexer.inventory.changes import WorkKind
 from indexer.inventory.loss import LossState, LossStatement
 from indexer.jobs.pauses import Pause
+from indexer.store import storage
 from indexer.store.checkpoints import Conflict, list_conflicts
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
@@ -23,9 +24,10 @@ from indexer.store.listing import status as status_store
 from indexer.store.listing.runs import latest_runs
 from indexer.store.listing.status import StatusRows, Verification
 from indexer.store.maintenance import why_paused
-from indexer.store.migrate import check
+from indexer.store.migrate import check as check_schema
 from indexer.store.pool import connect, translated
 from indexer.store.self_check import CheckState, check_state
+from indexer.store.storage import Sample, StoredCheck
 from indexer.store.tag_actions import Alarming, count_alarming
 from indexer.store.traits import Trait, TraitState
 
@@ -53,6 +55,8 @@ class StatusView:
     deletions: Alarming
     jobs: Sequence[JobCount]
     pause: Pause | None
+    storage_check: StoredCheck | None
+    storage_bytes: Sample | None
     cleanup: Mapping[str, Any]
 
     @property
@@ -86,7 +90,7 @@ async def read_view(database_url: str) -> StatusView:
     held = await connect(database_url, application="reconciler status")
     try:
         async with translated():
-            await check(held)
+            await check_schema(held)
             found = await status_store.status(held)
             verification = await status_store.verification(
                 held, tags=found.totals["tags"], now=found.ingest["now"]
@@ -96,6 +100,7 @@ async def read_view(database_url: str) -> StatusView:
             conflicts = await list_conflicts(held)
             deletions = await count_alarming(held)
             jobs, pause = await count_jobs(held), await why_paused(held)
+            check, samples = await storage.find_check(held), await storage.newest_samples(held, limit=1)
             cleanup = await status_json(held, now=found.ingest["now"])
     finally:
         await held.close()
@@ -110,6 +115,8 @@ async def read_view(database_url: str) -> StatusView:
         deletions=deletions,
         jobs=jobs,
         pause=pause,
+        storage_check=check,
+        storage_bytes=next(iter(samples), None),
         cleanup=cleanup,
     )
 
@@ -154,6 +161,14 @@ def picture_json(picture: StatusView) -> dict[str, Any]:
             "on_dummy": picture.deletions.on_dummy,
             "uncertain": picture.deletions.uncertain,
             "put_back_in_the_last_day": picture.deletions.put_back,
+        },
+        "storage": {
+            "checked_at": None
+            if picture.storage_check is None
+            else format_time(picture.storage_check.checked_at),
+            "damaged": 0 if picture.storage_check is None else picture.storage_check.damaged,
+            "harmless": 0 if picture.storage_check is None else picture.storage_check.harmless,
+            "read_at": None if picture.storage_bytes is None else format_time(picture.storage_bytes.taken_at),
         },
         "registry": {trait.value: _fields(picture.status.traits.get(trait)) for trait in Trait},
         "acting": {
@@ -219,6 +234,7 @@ def picture_lines(picture: StatusView) -> Iterator[str]:
         yield from (f"{about:<12} {text}" for about, text in labelled_lines(picture.cleanup))
     yield from _log_lines(picture)
     yield from _deletion_lines(picture.deletions)
+    yield from _storage_lines(picture.storage_check, now)
     yield from _trait_lines(picture)
     yield from loop_lines(picture.status.loops, now)
     for row in picture.status.instances:
@@ -250,6 +266,18 @@ def _deletion_lines(deletions: Alarming) -> Iterator[str]:
         yield f"deletions    {deletions.uncertain} tags where it is not known whether a push was lost"
     if deletions.put_back:
         yield f"deletions    {deletions.put_back} pushes put back in the last day"
+
+
+def _storage_lines(check: StoredCheck | None, now: datetime) -> Iterator[str]:
+    """Return a line about the newest check of the storage; nothing where there was none."""
+    if check is None:
+        return
+    found = (
+        f"{check.damaged} THINGS DAMAGED: GET /api/v1/storage/findings?severity=damaged"
+        if check.damaged
+        else "nothing damaged"
+    )
+    yield f"storage      {found}; checked{_since(check.checked_at, now)}"
 
 
 def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[str]:

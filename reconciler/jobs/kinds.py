@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from indexer.settings import Settings
 from reconciler.acting.context import Handler
 from reconciler.jobs import cleanup, delete, reconcile, restore, storage_check
 
@@ -15,3 +16,13 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "restore": restore.run,
     "storage-check": storage_check.run,
 }
+
+OF_STORAGE: Final = frozenset({"storage-check", "storage-import"})
+"""Kinds that read the storage: a daemon that does not know where it is leaves them to one that does."""
+
+
+def handlers_of(settings: Settings) -> Mapping[str, Handler]:
+    """Return the handlers of a daemon with these settings."""
+    if settings.reconciler_storage_url is not None or settings.reconciler_registry_config is not None:
+        return HANDLERS
+    return {kind: handler for kind, handler in HANDLERS.items() if kind not in OF_STORAGE}

@@ -19,12 +19,14 @@ from indexer.api.v1.status.losses import Instance, ProcessShown, show_instances,
 from indexer.api.v1.status.receivers import FeedShown, ForwardingShown, show_feed, show_forwarding
 from indexer.api.v1.status.reconciles import Reconcile, ReconcileFindings, show_found, show_reconcile
 from indexer.api.v1.status.registry import RegistryTraits, show_registry
+from indexer.api.v1.status.storage import StorageState, show_storage_state
 from indexer.api.v1.status.verification import VerificationShown, counted_verification, show_verification
 from indexer.api.v1.status.work import Backlog, LoopStatus, show_backlog, show_loops
 from indexer.cleanup.status import parts_of_status, status_json
 from indexer.common.errors import CallerError
 from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import WorkKind
+from indexer.store import storage
 from indexer.store.checkpoints import list_conflicts, newest_checkpoint, newest_push
 from indexer.store.feeds import list_feeds
 from indexer.store.forwarding import forwarding_backlog
@@ -82,6 +84,7 @@ class Status(Shown):
     feeds: list[FeedShown] = Field(description="Every feed that was ever configured here.")
     acting: ActingShown
     deletions: DeletionsShown
+    storage: StorageState
     policies: InForceShown
     cleanup: CleanupState
     loops: list[LoopStatus]
@@ -104,6 +107,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         feeds = await list_feeds(held)
         pause, counts = await why_paused(held), await count_jobs(held)
         deletions = await count_alarming(held)
+        check, samples = await storage.find_check(held), await storage.newest_samples(held, limit=1)
         cleanup = await status_json(held, now=found.ingest["now"])
     ingest, now = found.ingest, found.ingest["now"]
     reconciled_at, reconcile = format_time(fresh.last_reconciled_at), show_reconcile(found)
@@ -134,6 +138,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         "feeds": [show_feed(feed, now) for feed in feeds],
         "acting": show_acting(pause, counts),
         "deletions": show_deletions(deletions),
+        "storage": show_storage_state(check, next(iter(samples), None)),
         **parts_of_status(cleanup),
         "loops": show_loops(found),
     }

@@ -1,0 +1,65 @@
+"""Checking the storage as operators do it: the commands, a real registry and its files."""
+
+from __future__ import annotations
+
+import shutil
+
+from tests.fixtures.installation import Installation
+from tests.fixtures.registries import StartRegistry
+from tools.sample_images import Pusher, oci_image
+
+APP = "team/app"
+
+
+def test_check_and_report__by_command(
+    installation: Installation, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """Sound is 0, damaged is 1 and says what; a repair needs --yes; another storage is refused and nothing recorded."""
+    server = start_registry(registry_version, notifications=[installation.endpoint])
+    installation.registry_url = server.url
+    where = {"RECONCILER_STORAGE_URL": f"file://{server.storage_dir}"}
+    image = oci_image("a")
+    with Pusher(server.url) as pusher:
+        pusher.push(APP, image, "v1")
+        sound = installation.run("reconciler", "storage", "check", "--content", "--json", **where)
+        assert sound.exit_code == 0, sound.output + sound.error
+        result = sound.json["result"]
+        assert (result["damaged"], result["proof"]["proven_by"]) == (0, "canary")
+
+        layer = image.blobs[-1].digest.removeprefix("sha256:")
+        files = server.storage_dir / "docker" / "registry" / "v2"
+        link = files / "repositories" / APP / "_layers" / "sha256" / layer / "link"
+        link.write_bytes(b"")
+        damaged = installation.run("reconciler", "storage", "check", "--settle", "0s", **where)
+        assert damaged.exit_code == 1
+        assert "blob.link_unreadable in team/app" in damaged.output
+        assert "Cannot be pulled: team/app:v1." in damaged.output
+        assert "1 THINGS DAMAGED" in installation.run("reconciler", "status").output
+        assert installation.get(f"/api/v1/repositories/{APP}/storage")["findings"][0]["tags"] == ["v1"]
+
+        refused = installation.run("reconciler", "storage", "check", "--repair", **where)
+        assert (refused.exit_code, link.read_bytes()) == (64, b"")
+        repaired = installation.run(
+            "reconciler", "storage", "check", "--repair", "--yes", "--settle", "0s", "--json", **where
+        )
+        assert repaired.exit_code == 0, repaired.output + repaired.error
+        assert (repaired.json["result"]["repaired"], link.read_text()) == (1, f"sha256:{layer}")
+        assert pusher.request("GET", f"/v2/{APP}/blobs/sha256:{layer}").status == 200
+
+        report = installation.run("reconciler", "storage", "report", "--repository", APP, "--json", **where)
+        assert report.exit_code == 0, report.output + report.error
+        stored = sum(each.stat().st_size for each in (files / "blobs").rglob("data"))
+        assert report.json["stored_bytes"] == stored
+        assert report.json["tags"][0]["exclusive_bytes"] == image.size_bytes
+        text = installation.run("reconciler", "storage", "report", **where)
+        assert (text.exit_code, text.output.splitlines()[0].split()[0]) == (0, "stored")
+
+        copy = server.storage_dir.parent / "copy"
+        shutil.copytree(server.storage_dir, copy)
+        before = installation.get("/api/v1/storage")
+        wrong = installation.run(
+            "reconciler", "storage", "report", "--unproven-storage", RECONCILER_STORAGE_URL=f"file://{copy}"
+        )
+        assert wrong.exit_code == 1
+        assert "is not the storage of the registry" in wrong.error
+        assert installation.get("/api/v1/storage") == before
