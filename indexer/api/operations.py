@@ -42,6 +42,7 @@ RESOURCES = (
     "jobs",
     "trash",
     "cleanup",
+    "cleanup_runs",
     "holds",
     "in_use",
     "storage",

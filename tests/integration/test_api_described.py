@@ -102,7 +102,7 @@ def address(database_url: str) -> Iterator[str]:
     async def serve() -> None:
         pool = await open_pool(database_url, size=6, application="tests")
         await fill(pool)
-        EXISTING["id"] = await ended(pool)
+        EXISTING["id"] = await ended(pool, kind="cleanup")
         await _put_cleanup(pool, EXISTING["id"])
         app = web.Application()
         add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({TOKEN})))

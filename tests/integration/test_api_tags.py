@@ -232,6 +232,7 @@ async def test_tag__shows_the_fields_of_the_interface(api: Api) -> None:
         "broken": False,
         "broken_reason": None,
         "expires": None,
+        "protected_by": [],
     }
     assert page["next"] is None
     assert page["previous"] is None

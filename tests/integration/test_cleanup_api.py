@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 from indexer.api.routes import ApiSettings, add_api
 from indexer.background.gauges import Gauges
 from indexer.cleanup.planning import make_plan
+from indexer.oci.digest import digest_to_bytes
 from indexer.store import in_use, policies_in_force
 from indexer.store.pool import Pool, connection, open_pool, transaction
 from reconciler.commands.status_view import picture_json, picture_lines, read_view
@@ -183,6 +184,60 @@ async def test_plans__are_approved_by_operators_only(server: Server) -> None:
     rejected = await server.ask("POST", f"/cleanup/plans/{plan}/reject", {})
     assert "ann" == rejected["rejected_by"]
     assert "rejected" == (await server.ask("POST", path, {}, status=409))["code"]
+
+
+async def test_runs__and_what_each_did(server: Server) -> None:
+    """Jobs of cleanup alone, newest first, with what became of each tag and manifest; other jobs are none."""
+    async with transaction(server.pool) as held:
+        ids = []
+        for kind, by_policy in (("cleanup", True), ("cleanup", False), ("reconcile", False)):
+            ids.append(
+                await held.fetchval(
+                    "INSERT INTO job (id, kind, state, acts, params, asked_by, asked_from, asked_with, by_policy,"
+                    " bounds, created_at, ended_at, request_hash)"
+                    " VALUES (gen_random_uuid(), $1, 'done', true, '{}', 'a', '', '', $2, '{}', now(), now(), '')"
+                    " RETURNING id",
+                    kind,
+                    by_policy,
+                )
+            )
+        for tag, kind, result in (
+            ("pr-1", "delete", "deleted"),
+            ("pr-2", "delete", None),
+            ("", "unlink", "unlinked"),
+        ):
+            await held.execute(
+                "INSERT INTO tag_action (id, kind, state, source, repository, tag, digest, asked_at, watched_until,"
+                " kept_until, outcome, reason, job_id) VALUES (gen_random_uuid(), $1, 'checked', 'policy', 'team/app',"
+                " $2, $3, clock_timestamp(), now(), now(), $4, 'it is old', $5)",
+                kind,
+                tag,
+                digest_to_bytes(d("one")),
+                result,
+                ids[0],
+            )
+    runs = (await server.ask("GET", "/cleanup/runs", token=READS))["items"]
+    assert [str(ids[1]), str(ids[0])] == [each["id"] for each in runs]
+    own = (await server.ask("GET", "/cleanup/runs?policy=a&state=done"))["items"]
+    assert [str(ids[0])] == [each["id"] for each in own]
+    assert "done" == (await server.ask("GET", f"/cleanup/runs/{ids[0]}"))["state"]
+    path = f"/cleanup/runs/{ids[0]}/verdicts"
+    verdicts = (await server.ask("GET", path, token=READS))["items"]
+    assert [("pr-1", "delete", "deleted"), ("pr-2", "delete", None), (None, "unlink", "unlinked")] == [
+        (each["tag"], each["action"], each["outcome"]) for each in verdicts
+    ]
+    assert {("team/app", d("one"), "it is old")} == {
+        (each["repository"], each["digest"], each["reason"]) for each in verdicts
+    }
+    assert 1 == len((await server.ask("GET", f"{path}?outcome=unlinked&repository=team/app"))["items"])
+    assert [] == (await server.ask("GET", f"{path}?repository=team/other"))["items"]
+    assert [] == (await server.ask("GET", f"/cleanup/runs/{ids[1]}/verdicts"))["items"]
+    for wrong in (ids[2], "no-id"):
+        await server.ask("GET", f"/cleanup/runs/{wrong}", status=404)
+        await server.ask("GET", f"/cleanup/runs/{wrong}/verdicts", status=404)
+    limited = mint(grant("team/app", "pull"))
+    for each in ("/cleanup/runs", f"/cleanup/runs/{ids[0]}", path):
+        await server.ask("GET", each, token=limited, status=403)
 
 
 async def test_status__says_what_the_next_run_would_do(server: Server, migrated_url: str) -> None:

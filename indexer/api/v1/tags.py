@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -108,6 +108,13 @@ class TagFilterQuery(ListQuery):
     verified: Flag | None = Field(
         default=None, description="Whether an observation of the registry has confirmed it."
     )
+    in_use: Flag | None = Field(
+        default=None,
+        description="Whether a source reported it as in use: its digest, that of a child, an index or its config.",
+    )
+    expires_before: Time | None = Field(
+        default=None, description="Tags that cleanup planned to delete before this; exclusive."
+    )
 
 
 class TagsQuery(TagFilterQuery):
@@ -125,6 +132,15 @@ class Expiry(Shown):
     )
     policy: str
     rule: str | None
+
+
+class ProtectedBy(Shown):
+    """One reason that keeps a tag from cleanup."""
+
+    kind: Literal["rule", "hold", "in_use"]
+    by: str = Field(description="The policy, the owner of the hold, or the source that reported it.")
+    rule: str | None = Field(description="The rule of the policy.")
+    until: datetime | None = Field(description="When the hold ends; null: when it is removed.")
 
 
 class Tag(Shown):
@@ -157,6 +173,9 @@ class Tag(Shown):
     )
     expires: Expiry | None = Field(
         description="When cleanup deletes it, as planned for this digest. Null: nothing planned that."
+    )
+    protected_by: list[ProtectedBy] = Field(
+        description="What keeps cleanup from deleting it, whatever other rules say; empty: nothing does."
     )
 
 
@@ -271,6 +290,8 @@ def tag_filter(query: TagFilterQuery, *, name: str | None) -> TagFilter:
         size_max=query.size_max,
         broken=query.broken,
         verified=query.verified,
+        in_use=query.in_use,
+        expires_before=query.expires_before,
     )
 
 
@@ -303,6 +324,10 @@ def show_tag(row: Row, page: TagPage) -> dict[str, Any]:
         "broken": row["broken_reason"] is not None,
         "broken_reason": row["broken_reason"],
         "expires": _show_expiry(page.expiring.get((row["repository_id"], row["name"]))),
+        "protected_by": [
+            {"kind": each.kind, "by": each.by, "rule": each.rule, "until": show_instant(each.until)}
+            for each in page.protected.get((row["repository_id"], row["name"]), ())
+        ],
     }
 
 

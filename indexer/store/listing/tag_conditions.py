@@ -5,6 +5,7 @@ from __future__ import annotations
 from indexer.oci.digest import digest_to_bytes
 from indexer.store.listing.interned import SQL as IDS
 from indexer.store.listing.keyset import Column
+from indexer.store.listing.protection import in_use_condition
 from indexer.store.listing.statement import NOTHING, Condition, contains, matches_glob, starts_with
 from indexer.store.listing.tag_filter import TagFilter
 from indexer.store.listing.tag_sources import TIME_TABLES
@@ -22,6 +23,7 @@ async def conditions(
         *(condition for of, condition in ranges if of != key.name),
         *await _facet_conditions(connection, wanted),
         *await _identity_conditions(connection, wanted),
+        *await _cleanup_conditions(connection, wanted),
     )
     return within, others
 
@@ -88,6 +90,22 @@ async def _facet_conditions(connection: Connection, wanted: TagFilter) -> tuple[
         return ()
     ids = [row["id"] for row in await connection.fetch(IDS["facets_like"], *asked)]
     return (Condition("t.facet_id = ANY ({}::integer[])", (ids,)) if ids else NOTHING,)
+
+
+async def _cleanup_conditions(connection: Connection, wanted: TagFilter) -> tuple[Condition, ...]:
+    found: tuple[Condition, ...] = ()
+    if wanted.expires_before is not None:
+        found += (Condition(_EXPIRES, (wanted.expires_before,)),)
+    if wanted.in_use is not None:
+        found += (await in_use_condition(connection, in_use=wanted.in_use),)
+    return found
+
+
+_EXPIRES = (
+    "EXISTS (SELECT FROM cleanup_planned AS e JOIN manifest AS em ON em.digest = e.digest "
+    "WHERE e.repository_id = t.repository_id AND e.tag = t.name AND em.id = t.manifest_id AND e.ended_at IS NULL "
+    "AND e.due_at < {})"
+)
 
 
 async def _identity_conditions(connection: Connection, wanted: TagFilter) -> tuple[Condition, ...]:

@@ -43,6 +43,8 @@ class TagFilter:
     size_max: int | None = None
     broken: bool | None = None
     verified: bool | None = None
+    in_use: bool | None = None
+    expires_before: datetime | None = None
 
     @property
     def time_tables(self) -> frozenset[str]:
@@ -77,6 +79,8 @@ class TagFilter:
             self.never_pulled,
             self.not_pulled_since,
             self.not_checked_since,
+            self.in_use,
+            self.expires_before,
         )
         return bool(self.time_tables) or any(value is not None for value in tested)
 

@@ -10,6 +10,7 @@ from indexer.store.listing.freshness import RepositoryRef
 from indexer.store.listing.interned import FacetRow, Interned
 from indexer.store.listing.keyset import Column, orders_of
 from indexer.store.listing.page_query import Matcher, Page, PageQuery, PageRows, Row, fetch_page
+from indexer.store.listing.protection import Protection, TagKey, protections
 from indexer.store.listing.scopes import Restriction, Scope, restrict
 from indexer.store.listing.statement import Condition, look_up
 from indexer.store.listing.tag_conditions import conditions
@@ -100,6 +101,8 @@ class TagPage:
     actors: Mapping[int | None, str | None]
     expiring: Mapping[tuple[int, str], Row]
     """What cleanup planned, by the repository's id and the tag's name."""
+    protected: Mapping[TagKey, Sequence[Protection]]
+    """What keeps tags from cleanup, by the same."""
 
 
 async def tags_of_repository(
@@ -193,6 +196,7 @@ async def with_interned(connection: Connection, interned: Interned, found: PageR
         facets=await interned.facets(connection, (row["facet_id"] for row in found.rows)),
         actors=await interned.actors(connection, (row["pushed_by"] for row in found.rows)),
         expiring=await expiring(connection, found.rows),
+        protected=await protections(connection, found.rows),
     )
 
 
