@@ -32,6 +32,8 @@ const FIELDS = [
   { name: "media_type", label: "Media type", kind: "text", more: true },
   { name: "verified", label: "Verified", kind: "select", options: [["true", "verified"], ["false", "not verified"]], more: true },
   { name: "broken", label: "Broken", kind: "select", options: [["true", "broken"], ["false", "readable"]], more: true },
+  { name: "in_use", label: "In use", kind: "select", options: [["true", "reported as in use"], ["false", "not reported"]], more: true },
+  { name: "expires_before", label: "Expires before", kind: "text", hint: "2026-12-24", more: true },
 ];
 const EVERYWHERE = [
   { name: "repository", label: "Repository", kind: "text", hint: "team/app" },
