@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 
 from indexer.oci.digest import digest_from_bytes
+from indexer.store import cleanup_facts, cleanup_past, manifests
+from indexer.store import repositories as repositories_store
 from indexer.store.gitlab import Place, TagsWanted, page_statement
 from indexer.store.listing import changes, page_query
 from indexer.store.listing import tags as store
@@ -18,6 +20,7 @@ from indexer.store.listing.freshness import Freshness, RepositoryRef
 from indexer.store.listing.history import history_everywhere, replacements
 from indexer.store.listing.repositories import RepositoryFilter, repositories
 from indexer.store.listing.scopes import Scope
+from indexer.store.listing.statement import SqlStatement
 from indexer.store.listing.tag_filter import TagFilter
 from indexer.store.pool import connect
 from tests.fixtures.plans import CHECKED, explain, kinds, nodes, pages, plan, vacuum
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from tests.fixtures.postgres import PostgresServer
 
 SMALL, LARGE = 1_000, 10_000
+OTHER = "the repository in question"
 NEWEST = [("published_at", True)]
 SORTS = ("name", "semver", "published_at", "created_at", "size", "last_pulled_at", "first_seen_at")
 
@@ -322,3 +326,34 @@ async def test_gitlab_page__filtered_by_name_tests_within_the_index(reading: Con
             node for node in nodes(found) if node.get("Relation Name") == "tag" and node["Actual Loops"]
         ]
         assert [node["Node Type"] for node in walked] == ["Index Only Scan"], found
+
+
+OF_A_REPOSITORY: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "unconfirmed": (manifests.SQL["list_unconfirmed"], ("other", at(10**9), b"", 100)),
+    "measured": (repositories_store.SQL["measure"], (OTHER, at(0))),
+    "for cleanup": (cleanup_facts.SQL["manifests"], ([OTHER], False, [])),
+    "gone": (cleanup_facts.SQL["gone"], ([OTHER],)),
+    "had before": (cleanup_past.SQL["manifests"], (OTHER, EPOCH, [])),
+}
+"""Statements about the manifests of one repository, with their parameters."""
+
+
+@pytest.mark.parametrize("what", OF_A_REPOSITORY)
+async def test_manifests__of_a_repository_are_found_without_reading_others(
+    connection: Connection, what: str
+) -> None:
+    """No index but that of what a repository has, and that of what it had, begins with the repository."""
+    text, values = OF_A_REPOSITORY[what]
+    number = (await repository(connection, "other")).id
+    statement = SqlStatement()
+    for value in values:
+        statement.bind(number if value is OTHER else [number] if value == [OTHER] else value)
+    found = [
+        node
+        for node in nodes(await explain(connection, statement, text))
+        if node.get("Relation Name") == "repository_manifest"
+    ]
+    assert found
+    assert "Seq Scan" not in {node["Node Type"] for node in found}
+    read = [node["Actual Rows"] * node["Actual Loops"] for node in found if node["Actual Loops"]]
+    assert sum(read) <= 3 * 300, found

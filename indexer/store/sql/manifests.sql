@@ -46,16 +46,20 @@ WHERE blob.size_bytes = 0 AND excluded.size_bytes > 0
 -- Manifests of repository $1 that nothing has confirmed since $2, after digest $3, at most $4: those on record, and
 -- those on record as deleted that are children of an index on record.
 SELECT m.digest, h.pushed_at, h.as_of, h.deleted_at, a.name AS pushed_by
-FROM repository AS r
-JOIN repository_manifest AS h ON h.repository_id = r.id AND h.as_of < $2
+FROM (
+    SELECT h.* FROM repository AS r JOIN repository_manifest AS h ON h.repository_id = r.id AND h.deleted_at IS NULL
+    WHERE r.name = $1
+    UNION ALL
+    SELECT h.* FROM repository AS r JOIN repository_manifest AS h ON h.repository_id = r.id AND h.deleted_at IS NOT NULL
+    WHERE r.name = $1 AND EXISTS (
+        SELECT FROM manifest_child AS c
+        JOIN repository_manifest AS i ON i.repository_id = h.repository_id AND i.manifest_id = c.manifest_id
+        WHERE c.child_id = h.manifest_id AND i.deleted_at IS NULL
+    )
+) AS h
 JOIN manifest AS m ON m.id = h.manifest_id
 LEFT JOIN actor AS a ON a.id = h.pushed_by
-WHERE r.name = $1 AND m.digest > $3
-  AND (h.deleted_at IS NULL OR EXISTS (
-      SELECT FROM manifest_child AS c
-      JOIN repository_manifest AS i ON i.repository_id = h.repository_id AND i.manifest_id = c.manifest_id
-      WHERE c.child_id = h.manifest_id AND i.deleted_at IS NULL
-  ))
+WHERE h.as_of < $2 AND m.digest > $3
 ORDER BY m.digest LIMIT $4
 
 -- name: confirm_repository_manifests
