@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from tools.sample_images import Blob, Image
 
 
-def fill(storage: Path, *, repositories: int, tags_each: int) -> None:
-    """Write repositories whose every tag has a manifest and a config of its own, and layers that all share."""
+def fill(storage: Path, *, repositories: int, tags_each: int, shared_by: int = 1) -> None:
+    """Write repositories whose every ``shared_by`` tags have a manifest and a config, and layers that all share."""
     root = storage / "docker" / "registry" / "v2"
     for number in range(repositories):
         here = root / "repositories" / name_of(number)
         for tag in range(tags_each):
-            image = bench_image(number, tag)
-            for blob in (image.manifest, *image.blobs):
-                _blob(root / "blobs", blob)
-            for blob in image.blobs:
-                _link(here / "_layers", blob.digest)
-            _link(here / "_manifests" / "revisions", image.digest)
+            if tag % shared_by == 0:
+                image = bench_image(number, tag)
+                for blob in (image.manifest, *image.blobs):
+                    _blob(root / "blobs", blob)
+                for blob in image.blobs:
+                    _link(here / "_layers", blob.digest)
+                _link(here / "_manifests" / "revisions", image.digest)
             pointer = here / "_manifests" / "tags" / tag_of(tag)
             _link(pointer / "index", image.digest)
             (pointer / "current").mkdir()

@@ -16,6 +16,9 @@ from indexer.oci.digest import Digest
 
 Timeline = tuple[Interval, ...]
 
+_BOUNDS = (TimeSource.FIRST_SEEN, TimeSource.STORAGE)
+"""Such an instant is only the latest possible one; an event has the instant itself."""
+
 TICK = timedelta(microseconds=1)
 """The least distance of two instants in PostgreSQL. Used where the order is known but the instants are equal."""
 
@@ -111,7 +114,7 @@ def date(timeline: Timeline, transition: Transition) -> Timeline:
     is_cause = (
         found.valid_to is None
         and found.digest == transition.digest
-        and found.source is TimeSource.FIRST_SEEN
+        and found.source in _BOUNDS
         and transition.at <= found.valid_from
     )
     by = {found: _dated_by(found, transition)} if is_cause else {}
@@ -221,7 +224,7 @@ def _ends(transition: Transition, found: Interval) -> bool:
     """Tell whether ``transition`` is what ended an interval whose end an observation had found."""
     return (
         found.valid_to is not None
-        and found.to_source is TimeSource.FIRST_SEEN
+        and found.to_source in _BOUNDS
         and found.valid_from < transition.at <= found.valid_to
     )
 
@@ -230,7 +233,7 @@ def _explains(transition: Transition, found: Interval) -> bool:
     """Tell whether ``transition`` is the push whose result an observation had found before its event came."""
     return (
         found.digest == transition.digest
-        and found.source is TimeSource.FIRST_SEEN
+        and found.source in _BOUNDS
         and (found.not_before is None or found.not_before <= transition.at)
     )
 

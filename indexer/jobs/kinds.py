@@ -18,6 +18,7 @@ from indexer.jobs.params import (
     ReconcileParams,
     RestoreParams,
     StorageCheckParams,
+    StorageImportParams,
 )
 from indexer.oci.reference import RepositoryName
 
@@ -93,6 +94,13 @@ STORAGE_CHECK: Final = Kind(
     repositories=lambda _params: None,
 )
 
+STORAGE_IMPORT: Final = Kind(
+    name="storage-import",
+    params=StorageImportParams,
+    acts=False,
+    repositories=lambda params: params.repositories,
+)
+
 KINDS: Final[Mapping[str, Kind]] = {
-    kind.name: kind for kind in (RECONCILE, CLEANUP, DELETE, RESTORE, STORAGE_CHECK)
+    kind.name: kind for kind in (RECONCILE, CLEANUP, DELETE, RESTORE, STORAGE_CHECK, STORAGE_IMPORT)
 }

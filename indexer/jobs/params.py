@@ -53,6 +53,14 @@ class CleanupParams(Params):
     )
 
 
+class StorageImportParams(Params):
+    """Read tags, their past, and manifests from the registry's storage: as `reconciler storage import` does."""
+
+    repositories: Annotated[
+        list[RepositoryText] | None, Field(min_length=1, max_length=MOST_REPOSITORIES), AfterValidator(_names)
+    ] = Field(default=None, description="Only these repositories; null: all that lie in the storage.")
+
+
 MOST_TAGS = 10_000
 
 

@@ -14,6 +14,13 @@ from enum import Enum
 
 from indexer.inventory.apply_event import apply_event
 from indexer.inventory.apply_manifest_observation import apply_manifest_observation
+from indexer.inventory.apply_storage import (
+    ManifestFound,
+    TagFound,
+    TagResult,
+    apply_found_manifest,
+    apply_found_tag,
+)
 from indexer.inventory.apply_tag_observation import apply_tag_observation, as_deletion
 from indexer.inventory.changes import AuditSource, Change, ManifestChanged
 from indexer.inventory.events import Event
@@ -34,6 +41,7 @@ from indexer.store.applying.loading import (
     Writing,
     begin,
     load_for_events,
+    load_for_found,
     load_for_observations,
     remember_loaded,
 )
@@ -210,6 +218,61 @@ async def apply_manifest_observations(
         held, observations=confirmed, repository_ids=writing.repository_ids
     )
     return stored
+
+
+async def apply_found_manifests(
+    held: Connection, lookups: Lookups, found: Sequence[ManifestFound], *, now: datetime
+) -> int:
+    """Store manifests that lie in the storage; return how many were not on record.
+
+    In the caller's transaction. The repositories must be on record.
+    """
+    writing = await begin(held, lookups, {each.repository for each in found})
+    writing.known.manifests = await manifests.find_repository_manifests(
+        held,
+        keys=[(each.repository, each.digest) for each in found],
+        repository_ids=writing.repository_ids,
+    )
+    remember_loaded(writing)
+    dummies = await manifests.find_dummies(held)
+    changes = [
+        change
+        for each in found
+        if each.digest not in dummies
+        for change in apply_found_manifest(writing.known.manifests.get((each.repository, each.digest)), each)
+    ]
+    await write(writing, changes, now=now, run_id=None)
+    return sum(isinstance(change, ManifestChanged) for change in changes)
+
+
+async def apply_found_tags(
+    held: Connection, lookups: Lookups, found: Sequence[TagFound], *, now: datetime
+) -> list[TagResult | None]:
+    """Store tags that lie in the storage; return what each came to. None: the repository does not have its manifest.
+
+    In the caller's transaction. The repositories must be on record. What a tag had before is left out where the
+    manifest is not on record anywhere.
+    """
+    writing = await begin(held, lookups, {each.repository for each in found})
+    await load_for_found(writing, found)
+    results: list[TagResult | None] = []
+    changes: list[Change] = []
+    for each in found:
+        manifest = writing.known.manifests.get((each.repository, each.digest))
+        if manifest is None or not manifest.present or each.digest in writing.known.dummies:
+            results.append(None)
+            continue
+        key = (each.repository, each.tag)
+        result = apply_found_tag(
+            writing.known.tags.get(key),
+            writing.known.histories.get(key, ()),
+            each,
+            absent_at=writing.reconciled.get(each.repository),
+        )
+        changes += result.changes
+        results.append(result)
+    await write(writing, changes, now=now, run_id=None)
+    return results
 
 
 async def apply_changes(

@@ -10,6 +10,7 @@ import cyclopts
 from indexer.commands.common import AsJson, Config, database_url, name_process, read_settings, run_async
 from indexer.common.errors import ConfigurationError
 from indexer.common.terminal import write_lines
+from reconciler.commands import storage_import
 from reconciler.commands.acting import Detach, Reason, Yes, run_job
 from reconciler.commands.shared import write_json
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 app = cyclopts.App(
     name="storage",
-    help="Read the registry's storage: what cannot be pulled and why, and what its bytes belong to.",
+    help="Read the registry's storage: its past, what cannot be pulled and why, and what its bytes belong to.",
 )
+app.command(storage_import.import_storage, name="import")
 
 Unproven = Annotated[
     bool,

@@ -7,7 +7,7 @@ from typing import Final
 
 from indexer.settings import Settings
 from reconciler.acting.context import Handler
-from reconciler.jobs import cleanup, delete, reconcile, restore, storage_check
+from reconciler.jobs import cleanup, delete, reconcile, restore, storage_check, storage_import
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     "cleanup": cleanup.run,
@@ -15,6 +15,7 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "reconcile": reconcile.run,
     "restore": restore.run,
     "storage-check": storage_check.run,
+    "storage-import": storage_import.run,
 }
 
 OF_STORAGE: Final = frozenset({"storage-check", "storage-import"})

@@ -35,16 +35,16 @@ from indexer.store.lookups import Lookups
 from indexer.store.manifest_contents import ReadManifest
 from indexer.store.pool import Connection, Pool, connection, transaction
 from indexer.store.work_items import Deferred, WorkItem, WorkKey
-from reconciler.observing.tags import raise_if_down
-from reconciler.registry.answers import Dated, ManifestContent, NotFound
-from reconciler.registry.protocol import Registry
-from reconciler.resolve.decide import (
+from reconciler.observing.contents import (
     MAX_CONFIG_BYTES,
     config_to_read,
     describe,
     is_read_as_manifest,
     unreadable,
 )
+from reconciler.observing.tags import raise_if_down
+from reconciler.registry.answers import Dated, ManifestContent, NotFound
+from reconciler.registry.protocol import Registry
 
 log = structlog.get_logger()
 

@@ -64,21 +64,28 @@ class FileStorage:
     def list(self, prefix: str) -> Iterator[Chunk]:
         """See the protocol."""
         chunk: Chunk = []
-        waiting = [(prefix.strip("/"), False)]
+        with self._translating(prefix):
+            top = self._full(prefix)
+            waiting = [(prefix.strip("/"), top, False)] if self._is_within(top) else []
         while waiting:
-            directory, behind_link = waiting.pop()
-            for entry in self._scan(directory):
-                path = f"{directory}/{entry.name}" if directory else entry.name
-                is_link = entry.is_symlink()
-                if is_link:
-                    self._follow(path, behind_link=behind_link)
-                if entry.is_dir():
-                    waiting.append((path, behind_link or is_link))
-                elif (found := self._entry(path, entry)) is not None:
-                    chunk.append(found)
-                    if len(chunk) >= CHUNK:
-                        yield chunk
-                        chunk = []
+            directory, full, behind_link = waiting.pop()
+            try:
+                with os.scandir(full) as found:
+                    for entry in found:
+                        path = f"{directory}/{entry.name}" if directory else entry.name
+                        is_link = entry.is_symlink()
+                        if is_link:
+                            self._follow(path, behind_link=behind_link)
+                        if entry.is_dir():
+                            waiting.append((path, entry.path, behind_link or is_link))
+                        elif (of_file := _entry(path, entry)) is not None:
+                            chunk.append(of_file)
+                            if len(chunk) >= CHUNK:
+                                yield chunk
+                                chunk = []
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise self._failure(error, directory) from error
         if chunk:
             yield chunk
 
@@ -172,19 +179,6 @@ class FileStorage:
                 if error.errno not in _GONE:
                     raise
 
-    def _entry(self, path: str, entry: os.DirEntry[str]) -> Entry | None:
-        """Return a plain file's size and time; None for what is none, or is gone."""
-        with self._translating(path):
-            try:
-                found = entry.stat()
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
-                return None
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        return Entry(path, found.st_size, instant_of(found.st_mtime))
-
     def _open(self, path: str) -> int | None:
         """Open a plain file within the root; None: there is none."""
         full = self._full(path)
@@ -267,13 +261,29 @@ class FileStorage:
         try:
             yield
         except OSError as error:
-            where = error.filename or path or self._root
-            if error.errno in _DENIED:
-                raise StorageRefused(
-                    f"{where} may not be read by this user: run the reconciler as the registry's user, or give its "
-                    "user the right to read the storage"
-                ) from None
-            raise StorageUnavailable(f"{where} cannot be read: {error.strerror}") from error
+            raise self._failure(error, path) from error
+
+    def _failure(self, error: OSError, path: str) -> StorageRefused | StorageUnavailable:
+        where = error.filename or path or self._root
+        if error.errno in _DENIED:
+            return StorageRefused(
+                f"{where} may not be read by this user: run the reconciler as the registry's user, or give its "
+                "user the right to read the storage"
+            )
+        return StorageUnavailable(f"{where} cannot be read: {error.strerror}")
+
+
+def _entry(path: str, entry: os.DirEntry[str]) -> Entry | None:
+    """Return a plain file's size and time; None for what is none, or is gone."""
+    try:
+        found = entry.stat()
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return Entry(path, found.st_size, instant_of(found.st_mtime))
 
 
 def _write_like(path: Path, content: bytes, like: os.stat_result) -> None:

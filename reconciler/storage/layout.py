@@ -17,6 +17,7 @@ registry would write is None: what lies there is not the registry's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from indexer.oci.digest import Digest, is_digest
@@ -138,11 +139,11 @@ def parse_link(content: bytes) -> Digest | None:
 
 
 def _in_repository(parts: list[str]) -> Place | None:
-    at = next((index for index, part in enumerate(parts) if part.startswith("_")), len(parts))
-    if at == len(parts):
-        return None
+    at = 1
+    while at < len(parts) and not parts[at].startswith("_"):
+        at += 1
     name = "/".join(parts[1:at])
-    if not is_repository_name(name):
+    if at == len(parts) or not _is_repository(name):
         return None
     repository, rest = RepositoryName(name), parts[at + 1 :]
     match parts[at]:
@@ -183,6 +184,9 @@ def _blob(parts: list[str]) -> Blob | None:
     text = f"{parts[1]}:{parts[3]}"
     return Blob(Digest(text)) if is_digest(text) else None
 
+
+_is_repository = lru_cache(maxsize=64)(is_repository_name)
+"""Files of one repository come one after another."""
 
 _LINKED: Final = 3
 _BLOB: Final = 5

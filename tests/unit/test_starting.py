@@ -88,6 +88,7 @@ LOADS = {
     "reconciler maintenance end": ASKING,
     "reconciler maintenance show": ASKING,
     "reconciler storage check": ASKING | LOGS | {"pydantic"},
+    "reconciler storage import": ASKING | LOGS | {"pydantic"},
     "reconciler storage report": REGISTRY,
     "reconciler once": REGISTRY,
     "reconciler plan": REGISTRY,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
+from indexer.inventory.apply_storage import TagFound
 from indexer.inventory.apply_tag_observation import agrees
 from indexer.inventory.events import Event, EventAction
 from indexer.inventory.known import Known
@@ -17,6 +18,8 @@ from indexer.store import events, history, import_absence, manifests, repositori
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Connection
 
+BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 @dataclass(slots=True, kw_only=True)
 class Writing:
@@ -27,6 +30,8 @@ class Writing:
     repository_ids: dict[RepositoryName, int]
     known: Known = field(default_factory=Known)
     loaded: Known = field(default_factory=Known)
+    reconciled: dict[RepositoryName, datetime] = field(default_factory=dict)
+    """When repositories were last compared completely; only where that is asked for (``load_for_found``)."""
 
 
 async def begin(held: Connection, lookups: Lookups, names: Iterable[RepositoryName]) -> Writing:
@@ -131,6 +136,26 @@ async def load_for_observations(writing: Writing, observations: Sequence[TagObse
     writing.known.manifests = await manifests.find_repository_manifests(
         writing.connection, keys=found, repository_ids=ids
     )
+    remember_loaded(writing)
+
+
+async def load_for_found(writing: Writing, found: Sequence[TagFound]) -> None:
+    """Load what is on record of tags that lie in the storage: all of their history, and their manifests."""
+    ids = writing.repository_ids
+    keys = [(each.repository, each.tag) for each in found]
+    writing.known.tags = await tags.find_tags(writing.connection, keys=keys, repository_ids=ids)
+    writing.known.histories = await history.find_history(
+        writing.connection, since=dict.fromkeys(keys, BEFORE_ALL), repository_ids=ids
+    )
+    writing.known.manifests = await manifests.find_repository_manifests(
+        writing.connection,
+        keys=list({(each.repository, each.digest) for each in found}),
+        repository_ids=ids,
+    )
+    writing.known.dummies = set(await manifests.find_dummies(writing.connection))
+    names = {number: name for name, number in ids.items()}
+    reconciled = await import_absence.find_reconciled(writing.connection, repository_ids=list(names))
+    writing.reconciled = {names[number]: at for number, at in reconciled.items()}
     remember_loaded(writing)
 
 
