@@ -160,6 +160,7 @@ async def tag_of(pool: Pool, repository: str, tag: str) -> dict[str, Any]:
         repository,
         tag,
     )
+    assert row is not None
     return dict(row)
 
 
@@ -174,7 +175,7 @@ async def event(
     action: str = "push",
 ) -> None:
     """Deliver and apply a notification, as a registry sends it."""
-    target = {"mediaType": OCI_MANIFEST, "repository": repository, "tag": tag}
+    target: dict[str, Any] = {"mediaType": OCI_MANIFEST, "repository": repository, "tag": tag}
     if action == "push":
         target |= {"digest": image.digest, "size": image.manifest.size}
     body = {

@@ -87,6 +87,7 @@ LOADS = {
     "reconciler maintenance begin": ASKING,
     "reconciler maintenance end": ASKING,
     "reconciler maintenance show": ASKING,
+    "reconciler gc plan": REGISTRY,
     "reconciler storage check": ASKING | LOGS | {"pydantic"},
     "reconciler storage import": ASKING | LOGS | {"pydantic"},
     "reconciler storage report": REGISTRY,
