@@ -19,6 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from indexer.oci.reference import RepositoryName
+from reconciler.registry.client import RegistryClient
+from reconciler.registry.transport import TransportSettings
 from tests.fixtures.collectors import collector_of
 from tests.fixtures.storage import blob_of, repository_of, revision_of
 from tools.registry_server import RegistryFailedError
@@ -98,6 +101,18 @@ def put(registry: RegistryServer, repository: str, image: Image, tag: str) -> in
         return client.request(
             "PUT", path, body=image.manifest.data, headers={"Content-Type": image.media_type}
         ).status
+
+
+@BOTH
+async def test_find_major(start_registry: StartRegistry, version: int) -> None:
+    """A listing of a repository tells 2.8 from 3.x; one of a repository that is not there need not."""
+    registry = start_registry(version)
+    name = RepositoryName("app")
+    async with RegistryClient(TransportSettings(base_url=registry.url)) as client:
+        assert await client.find_major(name) in {None, version}
+        with Pusher(registry.url) as pusher:
+            pusher.push("app", A, "v1")
+        assert await client.find_major(name) == version
 
 
 @ONLY_3

@@ -135,6 +135,27 @@ def test_find_hazards__uploads(layout: Layout, mode: Mode) -> None:
 
 
 @EVERY_MODE
+def test_find_hazards__young_manifests(layout: Layout, mode: Mode) -> None:
+    """What a stored manifest refers to is no upload that is under way, however young it is."""
+    layout.push("app", A, "v1")
+    layout.push("app", B)
+
+    assert hazards(layout, mode, now=datetime.now(UTC)) == []
+
+
+def test_find_hazards__never_tagged_and_kept_elsewhere(layout: Layout) -> None:
+    """H3: a manifest of a repository without tags that another keeps loses its layer links; of an earlier one, none."""
+    layout.push("cache", B)
+    layout.push("later", B, "v1")
+
+    [found] = hazards(layout, V3_UNTAGGED)
+
+    assert (found.code, found.repository, found.digest) == (Code.NEVER_TAGGED_LOSES, "cache", B.digest)
+    layout.push("a", B, "v1")
+    assert hazards(layout, V3_UNTAGGED) == []
+
+
+@EVERY_MODE
 @pytest.mark.parametrize("content", [b"", b"sha256:abc", b"\n"])
 def test_find_hazards__broken_links(layout: Layout, mode: Mode, content: bytes) -> None:
     """H10: every link that a collection fails at is named, not only the first; others are not."""
