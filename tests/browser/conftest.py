@@ -23,6 +23,7 @@ from tests.fixtures.browsing import (
     put_cleanup,
     put_jobs,
     put_many,
+    put_storage,
     put_trash,
     serving,
 )
@@ -58,6 +59,7 @@ async def pool(postgres_server: PostgresServer, schema_template: str) -> AsyncIt
     await put_many(filled)
     await put_jobs(filled)
     await put_cleanup(filled)
+    await put_storage(filled)
     await put_trash(filled)
     yield filled
     await filled.close()

@@ -272,6 +272,22 @@ async def test_trash__is_restored_after_a_question(console: Console, pool: Pool)
             await pool.execute("UPDATE job SET state = 'cancelled', ended_at = now() WHERE id = $1", job)
 
 
+async def test_storage__says_what_cannot_be_pulled(console: Console) -> None:
+    """Findings with what to do and the tags concerned, filtered in the address; what the bytes belong to."""
+    async with console.signed_in("#/storage") as page:
+        rows = page.get_by_role("region", name="Findings").locator("tbody tr")
+        await expect(rows).to_have_count(2)
+        await page.get_by_label("Severity").select_option("damaged")
+        await expect(page).to_have_url(re.compile("severity=damaged$"))
+        await expect(rows).to_have_count(1)
+        await expect(rows).to_contain_text("v1.4 and 115 more")
+        await expect(page.locator("main img, main script")).to_have_count(0)
+        assert "\u202e" not in await page.locator("body").inner_text()
+        bytes_ = page.locator("section", has=page.get_by_role("heading", name="Bytes", exact=True))
+        await expect(bytes_).to_contain_text("the registry's garbage-collect frees it")
+        await expect(page.get_by_role("region", name="Prefixes with the most bytes")).to_contain_text("team")
+
+
 async def test_tag__that_was_deleted_leads_to_the_trash(console: Console) -> None:
     """A tag that is not there any more keeps its page: a calm word, its history, and where it may be found."""
     console.expected.add("404")

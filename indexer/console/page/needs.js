@@ -1,4 +1,5 @@
 // What of the status needs a person: worst first. Each says what is wrong, then what to do. Pure.
+// The status is the answer of /status; its member `storage` that of /storage, or null while that is not known.
 // A part of the status has a function here, in PARTS: add({ tone: "bad" | "warn", title, action, href }).
 import { href } from "./address.js";
 import { number, plural, span, visible } from "./format.js";
@@ -9,7 +10,7 @@ const OLD_JOB_SECONDS = 900;
 const WAITS_FOR_APPROVAL = ["not_approved", "approval_ended"];
 const HELD = ["blocked.brake", "weak_evidence"];
 
-const PARTS = [log, deletions, policies, plans, sources, acting, feeds, reconciles, loss, tags, deliveries, work, loops];
+const PARTS = [log, damage, deletions, policies, plans, sources, acting, feeds, reconciles, loss, tags, deliveries, work, loops];
 
 export function needs(status) {
   const found = [];
@@ -23,6 +24,11 @@ function log({ audit_proof: proof }, add) {
   for (const conflict of proof.conflicts) {
     add({ tone: "bad", title: `Two versions of the audit log: ${visible(conflict.what)}`, action: `Found at ${visible(conflict.place)}. Run indexer audit verify.`, href: to });
   }
+}
+
+function damage({ storage }, add) {
+  const damaged = storage?.checked?.damaged ?? 0;
+  if (damaged > 0) add({ tone: "bad", title: `${plural(damaged, "thing", "things")} in the registry's storage ${damaged === 1 ? "is" : "are"} damaged.`, action: "Something that was pushed cannot be pulled. The list says what, and what to do.", href: href(["storage"], { severity: "damaged" }) });
 }
 
 function deletions({ deletions: found }, add) {

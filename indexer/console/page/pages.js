@@ -17,6 +17,7 @@ export const PAGES = [
   { path: ["cleanup", "plans", ":plan"], title: (of) => `Plan ${of.plan}`, load: () => import("./pages/plan.js") },
   { path: ["trash"], title: "Trash", within: "cleanup", load: () => import("./pages/trash.js") },
   { path: ["holds"], title: "Holds", within: "cleanup", load: () => import("./pages/holds.js") },
+  { path: ["storage"], title: "Storage", nav: "Storage", load: () => import("./pages/storage.js") },
   { path: ["jobs"], title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js") },
   { path: ["jobs", ":job"], title: "Job", load: () => import("./pages/job.js") },
   { path: ["feeds"], title: "Feeds and dead letters", nav: "Feeds", load: () => import("./pages/feeds.js") },

@@ -9,17 +9,18 @@ import { Entries } from "../entries.js";
 
 export default function Overview() {
   const status = useGet("status", {}, { every: 10_000 });
+  const storage = useGet("storage", {}, { every: 60_000 });
   const newest = useGet("audit", { limit: 8 }, { every: 10_000 });
   return html`<${Heading}>Overview<//>
-    <${Answer} of=${status} what="the status">${(data) => html`<${Status} status=${data} />`}<//>
+    <${Answer} of=${status} what="the status">${(data) => html`<${Status} status=${data} storage=${storage.data} />`}<//>
     <${Section} title="Newest entries of the audit log" id="newest" actions=${html`<a href="#/audit">all</a>`}>
       <${Answer} of=${newest} what="the audit log" empty=${html`<${Empty} hint="Entries appear with the first notification.">Nothing happened yet.<//>`}>${(data) => html`<${Entries} items=${data.items} caption="Newest entries" />`}<//>
     <//>`;
 }
 
-function Status({ status }) {
+function Status({ status, storage }) {
   return html`
-    <${Needs} found=${needs(status)} />
+    <${Needs} found=${needs({ ...status, storage })} />
     <div class="tiles">
       <${Tile} label="Repositories" value=${number(status.repositories)} to="#/repositories" />
       <${Tile} label="Tags" value=${number(status.tags)} to="#/tags" />
