@@ -104,6 +104,7 @@ async def check(database: str, tags: int) -> None:
         " JOIN repository AS r ON r.id = t.repository_id WHERE r.name LIKE 'bench/%'"
     )
     await connection.close()
+    assert row is not None
     assert (row["dated"], row["read"]) == (tags, tags), dict(row)
 
 
