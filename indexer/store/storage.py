@@ -189,11 +189,6 @@ async def newest_samples(connection: Connection, *, limit: int) -> list[Sample]:
     return [Sample(**dict(row)) for row in await connection.fetch(SQL["newest_samples"], limit)]
 
 
-async def trim_samples(connection: Connection, *, before: datetime) -> None:
-    """Forget samples that were taken before an instant."""
-    await connection.execute(SQL["trim_samples"], before)
-
-
 async def find_share(connection: Connection, *, repository: str) -> StoredShare | None:
     """Return the bytes of a repository; None: the newest pass did not have it, or there was none."""
     row = await connection.fetchrow(SQL["find_share"], repository)

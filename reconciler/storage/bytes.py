@@ -311,25 +311,6 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=_path_of)
 
 
-def freed_by(
-    removed: AbstractSet[tuple[RepositoryName, Digest]],
-    repositories: Iterable[Holdings],
-    contents: Mapping[Digest, Contents | Illegible],
-    sizes: Mapping[Digest, int],
-) -> int:
-    """Return the bytes that a collection frees once these manifests are unlinked, all of them: a set, not a sum."""
-    before: set[Digest] = set()
-    after: set[Digest] = set()
-    for holdings in repositories:
-        graph = _Graph(holdings, contents)
-        for digest in holdings.revisions:
-            referred = graph.direct(digest)
-            before |= referred
-            if (holdings.name, digest) not in removed:
-                after |= referred
-    return sum(sizes.get(digest, 0) for digest in before - after)
-
-
 class _Graph:
     """What refers to what in one repository."""
 

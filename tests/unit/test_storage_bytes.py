@@ -9,7 +9,7 @@ import pytest
 
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.reference import RepositoryName
-from reconciler.storage.bytes import Accounts, Holdings, Kept, TagShare, freed_by, in_order
+from reconciler.storage.bytes import Accounts, Holdings, Kept, TagShare, in_order
 from reconciler.storage.contents import Contents, Illegible
 from reconciler.storage.examine import Examined, examine
 from reconciler.storage.observe import Reader, holdings_of
@@ -43,6 +43,19 @@ def referred(digests: Iterable[Digest], contents: dict[Digest, Contents | Illegi
         if isinstance(each, Contents):
             found |= {need.digest for need in each.needed}
     return found
+
+
+def freed_by(
+    removed: set[tuple[RepositoryName, Digest]],
+    holdings: list[Holdings],
+    contents: dict[Digest, Contents | Illegible],
+    sizes: dict[Digest, int],
+) -> int:
+    """Return the bytes that a collection frees once these manifests are unlinked, all of them: a set, not a sum."""
+    before = {digest for each in holdings for digest in referred(each.revisions, contents)}
+    left = [{digest for digest in each.revisions if (each.name, digest) not in removed} for each in holdings]
+    after = {digest for digests in left for digest in referred(digests, contents)}
+    return sum(sizes.get(digest, 0) for digest in before - after)
 
 
 def tag_of(found: Examined, repository: str, tag: str) -> TagShare:

@@ -87,10 +87,6 @@ SELECT taken_at, stored_bytes, stored_blobs, referenced_bytes, referenced_blobs,
        referrers_bytes, old_bytes, untagged_bytes, upload_bytes, link_bytes, unknown_bytes, repositories, tags, manifests
 FROM storage_sample ORDER BY taken_on DESC LIMIT $1
 
--- name: trim_samples
--- Forgets samples that are older than $1.
-DELETE FROM storage_sample WHERE taken_at < $1
-
 -- name: drop_shares
 -- Forgets the bytes of all names.
 DELETE FROM storage_share
