@@ -158,6 +158,7 @@ def test_a_sound_registry_on_s3(start_registry: StartRegistry, registry_version:
         }
 
 
+@pytest.mark.full
 def test_a_repair_on_s3(start_registry: StartRegistry, s3: Bucket) -> None:
     """A spoiled link in a bucket is written again, and the registry serves what it did not."""
     registry = start_registry(3, extra=s3.storage())
