@@ -30,6 +30,7 @@ def registry(major: int) -> str:
 PEERS: Mapping[str, Callable[[], object]] = {
     "registry-2": functools.partial(registry, 2),
     "registry-3": functools.partial(registry, 3),
+    "registry-3.0": functools.partial(registry_binary.build_release, "v3.0.0"),
     "kafka": kafka_broker.find,
     **{name: functools.partial(go_client.find, name) for name in go_client.CLIENTS},
 }

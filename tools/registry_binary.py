@@ -183,7 +183,27 @@ def from_go(tried: list[str], say: Callable[[str], None], patience: float | None
     return examine(target, "go install")
 
 
-def build(go: str, target: Path, say: Callable[[str], None], patience: float | None) -> str | None:
+def build_release(version: str, say: Callable[[str], None] = say_on_stderr) -> FoundRegistry:
+    """Build one exact release of Distribution 3 (``v3.0.0``) with the user's Go, once; tests run its collector."""
+    target = cache_directory() / f"registry-{version}"
+    go = shutil.which("go")
+    with cache_lock(target.parent):
+        if not target.exists():
+            if go is None:
+                raise NoRegistryError(f"no Go toolchain to build Distribution {version} with")
+            say(f"Building Distribution {version} with Go (once; a minute or two) …")
+            problem = build(go, target, say, None, version=version)
+            if problem:
+                raise NoRegistryError(problem)
+    found = built(version)
+    if found is None:
+        raise NoRegistryError(f"{target} is not a Distribution registry that runs here")
+    return found
+
+
+def build(
+    go: str, target: Path, say: Callable[[str], None], patience: float | None, *, version: str = GO_VERSION
+) -> str | None:
     """Run ``go install`` beside the target and move the result in place; return what went wrong, if so."""
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         environment = {
@@ -192,7 +212,7 @@ def build(go: str, target: Path, say: Callable[[str], None], patience: float | N
             "GOBIN": scratch,
             "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -trimpath",
         }
-        command = [go, "install", "-ldflags=-s -w", f"{GO_MODULE}@{GO_VERSION}"]
+        command = [go, "install", "-ldflags=-s -w", f"{GO_MODULE}@{version}"]
         log = Path(scratch, "log")
         with log.open("wb") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=scratch)
