@@ -110,6 +110,18 @@ async def outcome(world: Watched, kind: str = "unlink") -> list[tuple[str, str]]
     return [(row["state"], row["outcome"]) for row in rows]
 
 
+async def entry_of(world: Watched, action: str) -> str:
+    """Wait for an entry of the log, which comes with the registry's event; return its source."""
+    async with asyncio.timeout(120):
+        while True:
+            source = await world.pool.fetchval(
+                "SELECT source FROM audit_staged WHERE action::text = $1", action
+            )
+            if source is not None:
+                return str(source)
+            await asyncio.sleep(0.05)
+
+
 def running(world: Watched) -> Runner:
     components = cast("Components", SimpleNamespace(pool=world.pool, registry=world.client))
     return Runner(
@@ -367,9 +379,7 @@ async def test_unlink__a_push_in_between_is_put_back(
         if tag is not None:
             assert image.digest == await asyncio.to_thread(world.pusher.digest_of, APP, tag)
         assert await asyncio.to_thread(world.pusher.digest_of, APP, "other") == oci_image("other").digest
-        row = await pool.fetchrow("SELECT action, source FROM audit_staged WHERE action = 'cleanup.put_back'")
-        assert row is not None
-        assert "policy" == row["source"]
+        assert "policy" == await entry_of(world, "cleanup.put_back")
 
 
 async def test_unlink__an_index_that_is_announced_after_it_was_checked(
