@@ -39,7 +39,7 @@ from indexer.inventory.changes import (
     WorkRequested,
     dated,
 )
-from indexer.inventory.history import TICK, Timeline, Transition, append, open_interval
+from indexer.inventory.history import TICK, Timeline, Transition, alive_since, append, open_interval
 from indexer.inventory.records import Evidence, Interval, ManifestRecord, TagRecord, TimeSource
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName, TagName
@@ -187,6 +187,7 @@ def _created(timeline: Timeline, found: TagFound) -> TagResult:
         published_source=opened.source,
         first_seen_at=found.read_at,
         verified_at=found.read_at,
+        alive_since=alive_since((*placed, *fitted), None),
     )
     entry = Entry(
         action=AuditAction.TAG_CREATED,
@@ -200,7 +201,7 @@ def _created(timeline: Timeline, found: TagFound) -> TagResult:
         previous_digest=placed[-1].digest if placed else None,
     )
     change = TagChanged(before=None, after=after, history=(*placed, *fitted))
-    return TagResult(TagVerdict.CREATED, (dated(change), entry), placed=len(placed), undated=undated)
+    return TagResult(TagVerdict.CREATED, (change, entry), placed=len(placed), undated=undated)
 
 
 def _dated(timeline: Timeline, at: datetime) -> Timeline:
