@@ -373,6 +373,20 @@ def test_a_push_that_is_under_way_is_not_damage(image: tuple[StoredRegistry, Dig
     assert [] == list(found.findings)
 
 
+def test_what_is_damaged_only_the_second_time(image: tuple[StoredRegistry, Digest]) -> None:
+    """What looks damaged at the second reading only is left to the next check: it may be under way just then."""
+    registry, _ = image
+    files = registry.storage.files
+    files[LINK] = (b"", registry.now)
+
+    def settle() -> None:
+        files[CURRENT] = (b"", registry.now)
+
+    found = examine(Reader(registry.storage), now=registry.now, checking=True, settle=settle)
+    assert [each.code for each in found.findings] == [Code.BLOB_LINK_UNREADABLE]
+    assert {each.code for each in check(registry.storage).findings} > {Code.TAG_LINK_UNREADABLE}
+
+
 def test_a_tag_that_is_deleted_meanwhile_is_not_damage(image: tuple[StoredRegistry, Digest]) -> None:
     """A deletion unlinks the manifest before the tag: a tag that is gone at the second reading is not named."""
     registry, digest = image
