@@ -502,18 +502,21 @@ DIFFERING = "policies_differ"
 NO_PLAN = "no_plan"
 
 
-async def changed_since(connection: Connection, *, due: Planned, since: datetime) -> str | None:
+async def changed_since(
+    connection: Connection, *, due: Planned, since: datetime, grace: timedelta = timedelta(0)
+) -> str | None:
     """Return what our record says against doing something now, in a sentence; None: nothing.
 
     ``since``: when it was evaluated last. It was pulled, checked or pushed since, the tag points elsewhere, somebody
     put it on hold, or a source reported it as in use. A pull counts from shortly before on: its event, or the hold,
-    may not have been on record yet.
+    may not have been on record yet. So does a push, as far as the policy's ``grace`` for pushes reaches: one that was
+    on record would have kept it.
     """
     from indexer.store import holds, in_use  # noqa: PLC0415 - they are asked at the end only
 
     packed = digest_to_bytes(due.digest)
-    known = since - APPLIED_WITHIN
-    if await connection.fetchval(SQL["used_since"], due.repository, packed, since, due.tag or "", known):
+    known, pushed = since - APPLIED_WITHIN, since - min(grace, APPLIED_WITHIN)
+    if await connection.fetchval(SQL["used_since"], due.repository, packed, pushed, due.tag or "", known):
         return "it was pulled, checked or pushed since it was planned"
     if due.tag is not None:
         points_to = await connection.fetchval(SQL["tag_points_to"], due.repository, due.tag)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
@@ -108,17 +108,18 @@ async def is_incomplete(connection: Connection, *, repository: RepositoryName) -
 
 
 async def used_since(
-    connection: Connection, *, repository: RepositoryName, digest: Digest, since: datetime
+    connection: Connection, *, repository: RepositoryName, digest: Digest, since: datetime, grace: timedelta
 ) -> str | None:
     """Return what was done since an instant with a manifest or its children, in a sentence; None: nothing.
 
-    A pull of a child is one of its index, and what runs a child needs the index, too.
+    A pull of a child is one of its index, and what runs a child needs the index, too. ``grace`` of pushes: see
+    ``cleanup_plans.changed_since``.
     """
     rows = await connection.fetch(SQL["family_down"], digest_to_bytes(digest))
     family = [row["digest"] for row in rows]
     configs = [row["config_digest"] for row in rows if row["config_digest"] is not None]
-    known = since - APPLIED_WITHIN
-    if await connection.fetchval(SQL["used_since"], repository, family, since, known):
+    known, pushed = since - APPLIED_WITHIN, since - min(grace, APPLIED_WITHIN)
+    if await connection.fetchval(SQL["used_since"], repository, family, pushed, known):
         return "it, or an image in it, was pulled, checked or pushed since it was planned"
     names = [digest_from_bytes(each) for each in (*family, *configs)]
     if await connection.fetchval(SQL["in_use"], repository, names):

@@ -232,7 +232,8 @@ def lost_pushes(action: TagAction, facts: Facts, announced: WatchedEvent | None)
         same = push.digest == action.digest
         if same and action.kind is not ActionKind.DELETE:
             continue  # the tag points there
-        if push.at < action.looked_at - (margin if same else LINK_MARGIN):
+        # A person saw what the tag points to. A policy did not know of the push, which would have kept the tag.
+        if push.at < action.looked_at - (margin if same and action.source == "operator" else LINK_MARGIN):
             continue
         if announced is not None and push.at > announced.at + CLOCK_MARGIN:
             continue  # the tag was there afterwards, and somebody else deleted it

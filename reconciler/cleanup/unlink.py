@@ -65,10 +65,14 @@ WAITING: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unwanted:
-    """A manifest to delete. ``since``: what was done with it after that instant keeps it. ``reason``: why this one."""
+    """A manifest to delete. ``since``: what was done with it after that instant keeps it. ``reason``: why this one.
+
+    ``grace``: how long the policy keeps what was pushed.
+    """
 
     digest: Digest
     since: datetime
+    grace: timedelta = timedelta(0)
     reason: str | None = None
 
 
@@ -210,10 +214,10 @@ class Unlinker:
         needed = keeping(found, together)
         if needed is not None:
             raise SkipError("skipped.needed", needed)
-        await self._raise_if_wanted(held, digest, wanted.since)
+        await self._raise_if_wanted(held, digest, wanted)
         await self._raise_if_attached_stays(held, wanted, found, together)
 
-    async def _raise_if_wanted(self, held: Connection, digest: Digest, since: datetime) -> None:
+    async def _raise_if_wanted(self, held: Connection, digest: Digest, wanted: Unwanted) -> None:
         until = await unlinking.promised_until(
             held, repository=self._repository, digest=digest, now=datetime.now(UTC)
         )
@@ -222,7 +226,9 @@ class Unlinker:
                 "hold.promised",
                 f"a tag that a person deleted can be restored with it until {until.isoformat()}",
             )
-        used = await unlinking.used_since(held, repository=self._repository, digest=digest, since=since)
+        used = await unlinking.used_since(
+            held, repository=self._repository, digest=digest, since=wanted.since, grace=wanted.grace
+        )
         if used is not None:
             raise SkipError("skipped.used", used)
 
@@ -244,7 +250,7 @@ class Unlinker:
             if other is not None:
                 raise SkipError("skipped.needed", f"{each} is attached to it and stays: {other.text}")
             try:
-                await self._raise_if_wanted(held, each, wanted.since)
+                await self._raise_if_wanted(held, each, wanted)
             except SkipError as skip:
                 raise SkipError(skip.code, f"{each} is attached to it and stays: {skip}") from None
             left += _attached(needs)

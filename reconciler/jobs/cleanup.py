@@ -136,7 +136,7 @@ async def _delete(context: JobContext, policy: Policy, due: Sequence[Due], count
     begun = await _begun_before(context, repository)
     left = [each for each in due if (each.tag, each.digest) in begun]
     result = Deleting(begun=[begun[each.tag, each.digest] for each in left])
-    wanted = [each for each in due if each not in left and await _still_due(context, each, counts)]
+    wanted = [each for each in due if each not in left and await _still_due(context, policy, each, counts)]
     why = Why(source="policy", actor=policy.id, job=context.job.id, kept_for=policy.undo.manifests)
     tags = [Wanted(tag=TagName(each.tag or ""), digest=each.digest, reason=each.text) for each in wanted]
     try:
@@ -166,7 +166,7 @@ async def _unlink(context: JobContext, policy: Policy, due: Sequence[Due], count
     left = {
         each.digest: each
         for each in due
-        if each.digest not in begun and await _still_due(context, each, counts)
+        if each.digest not in begun and await _still_due(context, policy, each, counts)
     }
     if not left:
         return
@@ -202,7 +202,12 @@ async def _unlink(context: JobContext, policy: Policy, due: Sequence[Due], count
                 text = keeping([each for each in needed if each.digest == digest], frozenset(left))
                 result.skipped[digest] = (code, text or "it is needed")
         wanted = [
-            Unwanted(digest=digest, since=since[left[digest].plan_id], reason=left[digest].text)
+            Unwanted(
+                digest=digest,
+                since=since[left[digest].plan_id],
+                grace=policy.grace.pushed,
+                reason=left[digest].text,
+            )
             for digest in now
         ]
         try:
@@ -267,12 +272,12 @@ async def _begun_before(
     }
 
 
-async def _still_due(context: JobContext, due: Due, counts: _Counts) -> bool:
+async def _still_due(context: JobContext, policy: Policy, due: Due, counts: _Counts) -> bool:
     """Tell whether our record still agrees with what was planned; if not, it is skipped, and that is recorded."""
     async with transaction(context.components.pool) as held:
         plan = await cleanup_plans.find_plan(held, plan_id=due.plan_id)
         since = due.first_at if plan is None else plan.confirmed_at
-        because = await cleanup_plans.changed_since(held, due=due, since=since)
+        because = await cleanup_plans.changed_since(held, due=due, since=since, grace=policy.grace.pushed)
         if because is None:
             return True
         await cleanup_plans.mark_skipped(

@@ -503,11 +503,16 @@ async def test_changed_since__says_what_speaks_against_it(pool: Pool) -> None:
         late = NOW - timedelta(seconds=30)  # perhaps applied after the evaluation
         before = NOW - timedelta(minutes=2)
 
-        async def said_after(statement: str, *values: Any, each: cleanup_plans.Planned = due) -> str:
+        async def said_after(
+            statement: str,
+            *values: Any,
+            each: cleanup_plans.Planned = due,
+            grace: timedelta = timedelta(0),
+        ) -> str:
             rolled_back = held.transaction()
             await rolled_back.start()
             await held.execute(statement, *values)
-            found = await cleanup_plans.changed_since(held, due=each, since=NOW)
+            found = await cleanup_plans.changed_since(held, due=each, since=NOW, grace=grace)
             await rolled_back.rollback()
             return found or ""
 
@@ -523,7 +528,9 @@ async def test_changed_since__says_what_speaks_against_it(pool: Pool) -> None:
             assert "" == await said_after(statement, before, number)
         pushed = of_manifest.format("pushed_at")
         assert "pushed" in await said_after(pushed, soon, one)
-        assert "" == await said_after(pushed, late, one), "a push changes the tag, which is looked at"
+        assert "" == await said_after(pushed, late, one), "without grace it is not known that nobody knew"
+        assert "pushed" in await said_after(pushed, late, one, grace=HOUR), "its grace would have kept it"
+        assert "" == await said_after(pushed, before, one, grace=HOUR)
         assert "something else" in await said_after(
             "UPDATE tag SET manifest_id = $1 WHERE name = 'pr-1'", rows.manifests["two"]
         )

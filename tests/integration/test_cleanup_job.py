@@ -43,6 +43,7 @@ def policies(blocked: str = "") -> bytes:
     mode: enforce
     scope: {{repositories: {{any: ["**"]}}}}
     delete: [{{id: old, tags: {{glob: ["*"]}}, older: {{pushed: 0s}}}}]
+    grace: {{pushed: 0s}}
     undo: {{pending: 0s}}
     run: {{rate: 100/s}}
 """.encode()

@@ -138,6 +138,14 @@ def test_deletion__a_push_about_the_same_time(digest: Digest, seconds: float, ex
     assert verdict(deletion(), push(seconds, digest), announced()) is expected
 
 
+def test_deletion__a_policy_knew_of_no_push_that_is_noted() -> None:
+    """A push of the same image just before the look, announced later, would have kept the tag: it is put back."""
+    by_policy = deletion(source="policy")
+    assert verdict(by_policy, push(-5, OLD), announced()) is Verdict.PUT_BACK
+    assert verdict(by_policy, push(-61, OLD), announced()) is Verdict.CHECKED
+    assert verdict(by_policy, push(-5, OLD), push(-4, None), announced()) is Verdict.CHECKED
+
+
 def test_deletion__with_two_processes_clocks_may_differ() -> None:
     """A push of the same image through another process counts within the margin of the clocks."""
     two = [process(1), process(2, last_event_at=at(60))]
