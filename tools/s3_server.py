@@ -20,6 +20,8 @@ from tools.registry_server import ATTACH
 
 READY_WITHIN_SECONDS = 60
 ROOT = "/content"
+AUTHORIZATION = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"
+"""moto checks no signature, but answers a request that changes something without this header with 403."""
 
 
 class S3FailedError(Exception):
@@ -121,10 +123,14 @@ class S3Server:
         return True
 
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None) -> str:
-        """Ask and return the body, whatever the status."""
+        """Ask and return the body; raise ``S3FailedError`` if it may not be asked for."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            connection.request(method, path, headers=headers or {})
-            return connection.getresponse().read().decode("utf-8", "replace")
+            connection.request(method, path, headers={"Authorization": AUTHORIZATION} | (headers or {}))
+            answer = connection.getresponse()
+            body = answer.read().decode("utf-8", "replace")
+            if answer.status == http.client.FORBIDDEN:
+                raise S3FailedError(f"{method} {path}: 403 {body}")
+            return body
         finally:
             connection.close()
