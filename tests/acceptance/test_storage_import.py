@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.fixtures.registries import StartRegistry
 
 APP = "team/app"
-REPOSITORIES, TAGS = 20, 250
+REPOSITORIES, TAGS = 20, 150
 MONTH_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(days=30)
 
 
@@ -30,7 +30,7 @@ def test_import__killed_and_finished(
     registry = start_registry(registry_version, notifications=[installation.endpoint])
     installation.registry_url = registry.url
     installation.serve()
-    storage = {"RECONCILER_STORAGE_URL": f"file://{registry.storage_dir}", "RECONCILER_JOB_LEASE": "2s"}
+    storage = {"RECONCILER_STORAGE_URL": f"file://{registry.storage_dir}", "RECONCILER_JOB_LEASE": "10s"}
     image = oci_image("1")
     with Pusher(registry.url) as pusher:
         for number in range(REPOSITORIES):
