@@ -144,6 +144,12 @@ async def find_blobs(connection: Connection, *, digests: Iterable[Digest]) -> di
     return {digest_from_bytes(row["digest"]): row["id"] for row in rows}
 
 
+async def list_only_blobs(connection: Connection, *, digests: Iterable[Digest]) -> set[Digest]:
+    """Return which of the digests are known as blobs, and as nothing else."""
+    rows = await connection.fetch(SQL["list_only_blobs"], [digest_to_bytes(digest) for digest in digests])
+    return {digest_from_bytes(row["digest"]) for row in rows}
+
+
 async def add_blobs(connection: Connection, *, sizes: Mapping[Digest, int]) -> dict[Digest, int]:
     """Add blobs with their size in bytes as an event said it (0: none did); return the ids of all."""
     packed = sorted((digest_to_bytes(digest), size) for digest, size in sizes.items())

@@ -181,6 +181,13 @@ def write_and_ask(hunt: Hunt, number: int, rounds: range) -> None:
                 hunt.ask(client, repository, tag, there=False, last="deletion")
 
 
+def is_left_over(registry_url: str, stale: str) -> bool:
+    """Whether the registry lists the tag itself: it was ended in the middle of the deletion, and keeps the tag."""
+    repository, _, tag = stale.partition(" ")[0].partition(":")
+    listed = REQUESTS.get(f"{registry_url}/v2/{repository}/tags/list").json()["tags"] or []
+    return " after deletion, " in stale and tag in listed
+
+
 def write_all(hunt: Hunt, rounds: range) -> None:
     """Let all writers run to their end."""
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -284,9 +291,8 @@ def test_hunt__two_registry_processes_and_a_rolling_restart(
             for writer in running:
                 writer.result()
         print(*(hunt.report()[0] for hunt in hunts), sep="\n")
-        # A registry that is ended in the middle of a deletion may list the tag itself.
         assert [
-            stale for hunt in hunts for stale in hunt.stale if not stale.endswith("by the registry")
+            stale for hunt in hunts for stale in hunt.stale if not is_left_over(registries[0].url, stale)
         ] == []
         after = Hunt(addresses[0], addresses[1], installation)
         write_all(after, range(2000, 2000 + FEW_ROUNDS))

@@ -59,7 +59,7 @@ async def load_for_events(writing: Writing, fresh: Sequence[Event]) -> None:
         if event.digest and event.action in (EventAction.DELETE, EventAction.MOUNT) and event.tag is None
     }
     writing.known.blobs = (
-        set(await manifests.find_blobs(writing.connection, digests=deleted)) if deleted else set()
+        await manifests.list_only_blobs(writing.connection, digests=deleted) if deleted else set()
     )
     writing.known.dummies = set(await manifests.find_dummies(writing.connection))
     untagged = {

@@ -34,6 +34,11 @@ RETURNING repository_id, manifest_id
 -- Ids of the blobs with the digests $1.
 SELECT digest, id FROM blob WHERE digest = ANY ($1::bytea[])
 
+-- name: list_only_blobs
+-- Which of the digests $1 are on record as blobs, and not as manifests. A deleted digest of which nothing was known is both.
+SELECT digest FROM blob AS b
+WHERE digest = ANY ($1::bytea[]) AND NOT EXISTS (SELECT FROM manifest AS m WHERE m.digest = b.digest)
+
 -- name: add_blobs
 -- Adds blobs: digests $1, sizes $2 as an event said them (0: none did); in the order of the digests, so that writers do
 -- not deadlock.
