@@ -109,10 +109,17 @@ class Coverage:
     pulls_since: datetime | None
     gaps: Sequence[Gap] = ()
 
-    def latest_gap(self, now: datetime) -> Gap:
-        """Return the gap that ended last; that before the first day is one, one that lasts ends now."""
-        first = Gap(LONG_AGO, self.pulls_since, "pulls were not received before")
-        return max((first, *self.gaps), key=lambda gap: gap.to_at or now)
+    @property
+    def latest_gap(self) -> Gap:
+        """The gap that ended last, or that lasts; that before the first day is one."""
+        return max(self._gaps(), key=lambda gap: (gap.to_at is None, gap.to_at or LONG_AGO))
+
+    def unknown_until(self, now: datetime) -> datetime:
+        """Return until when pulls may have been missed; a gap may end after ``now``, by another clock."""
+        return max(gap.to_at or now for gap in self._gaps())
+
+    def _gaps(self) -> tuple[Gap, ...]:
+        return Gap(LONG_AGO, self.pulls_since, "pulls were not received before"), *self.gaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

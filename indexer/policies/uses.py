@@ -60,8 +60,8 @@ class Uses:
     ) -> None:
         self._families = families
         self._use = use
-        self._gap = coverage.latest_gap(now)
-        self._floor = LONG_AGO if points else self._gap.to_at or now
+        self._gap = coverage.latest_gap
+        self._floor = LONG_AGO if points else coverage.unknown_until(now)
         self._in_ignored: dict[str, bool] = {}
         self._by_digest: dict[str, datetime] = {}
         self._by_tag: dict[tuple[str, str], datetime] = {}

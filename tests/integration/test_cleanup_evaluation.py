@@ -226,7 +226,7 @@ async def test_coverage__knows_its_first_day_and_its_gaps(pool: Pool) -> None:
         known = await cleanup_facts.known(held, now=NOW)
         assert (ago(20), ago(5)) == (known.coverage.pulls_since, known.suspected_at)
         assert [(ago(6), ago(5), "we were down")] == known.coverage.gaps
-        assert ago(5) == known.coverage.latest_gap(NOW).to_at
+        assert ago(5) == known.coverage.latest_gap.to_at
         later = await cleanup_facts.known(held, now=NOW + HOUR)
         assert NOW == later.coverage.gaps[-1].from_at
         assert later.coverage.gaps[-1].to_at is None

@@ -239,7 +239,7 @@ def test_expires_at__is_when_it_goes(
         if verdict.expires_at is None:
             later = NOW + timedelta(days=3650)
             assert (
-                coverage.latest_gap(NOW).to_at is None
+                coverage.latest_gap.to_at is None
                 or verdict.tag not in gone(judged(policy, facts, coverage, now=later))[0]
             )
         elif verdict.expires_at > NOW:
