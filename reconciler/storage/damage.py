@@ -363,18 +363,45 @@ class _Judge:
 
     def _manifest_link(self, digest: Digest, link: Link) -> Finding:
         affected = self._affected([digest])
+        code = Code.MANIFEST_LINK_UNREADABLE if link.digest is None else Code.MANIFEST_LINK_WRONG
+        path = path_of(Revision(self._name, digest))
+        follows = _named(*affected, self._name)
+        return self._spoiled(
+            digest,
+            link,
+            affected,
+            code=code,
+            path=path,
+            of_what="manifest",
+            severity=Severity.DAMAGED,
+            follows=follows,
+        )
+
+    def _spoiled(
+        self,
+        digest: Digest,
+        link: Link,
+        affected: _Affected,
+        *,
+        code: Code,
+        path: str,
+        of_what: str,
+        severity: Severity,
+        follows: str,
+    ) -> Finding:
+        """Return the finding of a link whose path says what it must hold, and that holds something else."""
         wrong = link.digest is not None
         return Finding(
-            code=Code.MANIFEST_LINK_WRONG if wrong else Code.MANIFEST_LINK_UNREADABLE,
-            severity=Severity.DAMAGED,
-            path=path_of(Revision(self._name, digest)),
+            code=code,
+            severity=severity,
+            path=path,
             repository=self._name,
             digest=digest,
             tags=affected[0],
             manifests=affected[1],
-            text=f"The repository's link to the manifest {digest} "
+            text=f"The repository's link to the {of_what} {digest} "
             + (f"holds another digest, {link.digest}: that is served" if wrong else _holds(link))
-            + f". {_named(*affected, self._name)}",
+            + f". {follows}",
             advice=self._repair_advice(digest) + ("" if wrong else GC_STOPS),
             rewrite=digest if self._is_sound(digest) else None,
         )
@@ -543,27 +570,12 @@ class _Judge:
         )
 
     def _blob_link(
-        self,
-        digest: Digest,
-        link: Link,
-        affected: _Affected,
-        severity: Severity,
-        pulled: str,
+        self, digest: Digest, link: Link, affected: _Affected, severity: Severity, pulled: str
     ) -> Finding:
-        wrong = link.digest is not None
-        return Finding(
-            code=Code.BLOB_LINK_WRONG if wrong else Code.BLOB_LINK_UNREADABLE,
-            severity=severity,
-            path=path_of(LayerLink(self._name, digest)),
-            repository=self._name,
-            digest=digest,
-            tags=affected[0],
-            manifests=affected[1],
-            text=f"The repository's link to the blob {digest} "
-            + (f"holds another digest, {link.digest}: that is served" if wrong else _holds(link))
-            + f". {pulled}",
-            advice=self._repair_advice(digest) + ("" if wrong else GC_STOPS),
-            rewrite=digest if self._is_sound(digest) else None,
+        code = Code.BLOB_LINK_UNREADABLE if link.digest is None else Code.BLOB_LINK_WRONG
+        path = path_of(LayerLink(self._name, digest))
+        return self._spoiled(
+            digest, link, affected, code=code, path=path, of_what="blob", severity=severity, follows=pulled
         )
 
     def unneeded_links(self) -> Iterator[Finding]:

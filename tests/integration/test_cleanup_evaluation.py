@@ -372,18 +372,23 @@ async def test_pending__is_cancelled_by_use_and_by_a_move(pool: Pool) -> None:
         assert later == left[TagName("pr-2")], "planned anew, at what it points to now"
 
 
+async def carried_out(held: Connection, *, at: datetime) -> None:
+    """Cleanup deletes every tag that is planned, and the news of it is applied."""
+    for each in await cleanup_plans.open_planned(held, policies=["a"]):
+        await cleanup_plans.mark_done(held, planned_id=each.id, at=at)
+        await held.execute("DELETE FROM tag WHERE name = $1", each.tag)
+        await held.execute(
+            "UPDATE tag_history SET valid_to = $1, to_source = 'event' WHERE name = $2", at, each.tag
+        )
+
+
 async def test_manifests__wait_for_their_tags(pool: Pool) -> None:
     """A manifest whose last tag cleanup deleted waits for unlink_after, and goes by that rule, unless it is pulled."""
     async with connection(pool) as held:
         rows = await two_old_tags(held)
         await planned(held, file("propose"))
         done_at = NOW + timedelta(days=7)
-        for each in await cleanup_plans.open_planned(held, policies=["a"]):
-            await cleanup_plans.mark_done(held, planned_id=each.id, at=done_at)
-            await held.execute("DELETE FROM tag WHERE name = $1", each.tag)
-            await held.execute(
-                "UPDATE tag_history SET valid_to = $1, to_source = 'event' WHERE name = $2", done_at, each.tag
-            )
+        await carried_out(held, at=done_at)
         _, shown = await planned(held, file("propose"), at=done_at + HOUR)
         assert ("keep", "grace.undo") == said(shown)[d("one")]
         await held.execute(
@@ -406,12 +411,7 @@ async def test_manifests__go_by_a_rule_of_tags_only_if_cleanup_took_the_last_tag
         rows = await two_old_tags(held)
         await planned(held, file("propose"))
         done_at = NOW + timedelta(days=7)
-        for each in await cleanup_plans.open_planned(held, policies=["a"]):
-            await cleanup_plans.mark_done(held, planned_id=each.id, at=done_at)
-            await held.execute("DELETE FROM tag WHERE name = $1", each.tag)
-            await held.execute(
-                "UPDATE tag_history SET valid_to = $1, to_source = 'event' WHERE name = $2", done_at, each.tag
-            )
+        await carried_out(held, at=done_at)
         for tag, manifest in (("pr-1", "one"), ("release", "two")):
             await rows.pointed(tag, manifest, since=done_at + HOUR, until=done_at + 2 * HOUR)
         _, shown = await planned(held, file("propose"), at=done_at + timedelta(days=30))
