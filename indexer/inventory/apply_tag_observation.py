@@ -6,9 +6,9 @@ The rules, in the order they apply:
    manifest was served and is not on record in the repository, that is corrected (``apply_manifest_observation``).
 2. An event named the tag within the race window before the observation: inconclusive, and the caller observes again.
    The registry announces a push before it writes the tag. The window is over by our clock, or when observations have
-   found the same again and again (``waited``), whatever the clock says.
-3. The record was verified by a later observation: inconclusive. So is a tag that is listed and cannot be served while
-   GitLab's deletion of it may be under way (``may_be_under_deletion``).
+   found the same again and again (``waited``), whatever the clock says. It is longer for a tag that is listed and
+   cannot be served while GitLab's deletion of it may be under way (``window_of``).
+3. The record was verified by a later observation: inconclusive.
 4. The tag points elsewhere: moved. If an event announced the digest it points to just before, two pushes raced and the
    order of the events was not the registry's; the publish time is then known after all.
 5. Nothing on record, and the tag exists: created, not known since when.
@@ -38,7 +38,7 @@ from indexer.inventory.changes import (
 )
 from indexer.inventory.history import Timeline
 from indexer.inventory.observations import ObservationResult, ObservationVerdict, TagObservation, TagState
-from indexer.inventory.precedence import is_past_race_window, may_be_under_deletion
+from indexer.inventory.precedence import is_past_race_window, window_of
 from indexer.inventory.records import Evidence, ManifestRecord, TagRecord
 from indexer.inventory.tag_differences import absent, broken, latest, points
 from indexer.oci.digest import Digest
@@ -84,15 +84,14 @@ def apply_tag_observation(
     - ``first_reconcile``: the repository was never reconciled before: what is not on record may be older than we are.
     - ``absent_at``: when the repository was last compared completely. What is not on record did not exist then. (Except
       for listings of 3.1 on S3, which omit tags: distribution issue 4891.)
-    - ``waited``: observations since the newest event have found the same for longer than the race window.
+    - ``waited``: observations since the newest event have found the same for longer than the window of rule 2.
     - ``verified_before``: ``verified_at`` of the record as it was read before the observation.
     """
     if agrees(record, observation):
         return _confirm(record, timeline, observation, manifest, source)
-    is_conclusive = waited or is_past_race_window(record, observation.observed_at)
+    window = window_of(record, broken=observation.outcome is TagState.BROKEN)
+    is_conclusive = waited or is_past_race_window(record, observation.observed_at, window=window)
     if not is_conclusive or _is_outdated(observation, record, verified_before):
-        return ObservationResult(verdict=ObservationVerdict.INCONCLUSIVE)
-    if observation.outcome is TagState.BROKEN and may_be_under_deletion(record, observation.observed_at):
         return ObservationResult(verdict=ObservationVerdict.INCONCLUSIVE)
     changes: tuple[Change, ...]
     match observation.outcome:

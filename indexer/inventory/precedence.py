@@ -88,7 +88,7 @@ def weigh(record: TagRecord | None, at: datetime, *, margin: timedelta = CLOCK_M
 def is_past_race_window(
     record: TagRecord | None, observed_at: datetime, *, window: timedelta = RACE_WINDOW
 ) -> bool:
-    """Tell whether an observation may overrule the record: no event named the tag within the race window before it."""
+    """Tell whether an observation may overrule the record: no event named the tag within the window before it."""
     return record is None or record.last_event_at is None or observed_at - record.last_event_at >= window
 
 
@@ -109,10 +109,7 @@ def absence(key: TagKey, absent_at: datetime) -> TagRecord:
     )
 
 
-def may_be_under_deletion(record: TagRecord | None, observed_at: datetime) -> bool:
-    """Tell whether GitLab deleted the tag by a dummy, and the registry may still be about it."""
-    return (
-        record is not None
-        and record.deleted_by_dummy
-        and not is_past_race_window(record, observed_at, window=DUMMY_DELETION_WINDOW)
-    )
+def window_of(record: TagRecord | None, *, broken: bool) -> timedelta:
+    """Return how long after an event an observation that disagrees proves nothing. ``broken``: listed, and unreadable."""
+    is_deletion = broken and record is not None and record.deleted_by_dummy
+    return DUMMY_DELETION_WINDOW if is_deletion else RACE_WINDOW

@@ -21,13 +21,15 @@ from enum import Enum
 from typing import assert_never
 
 from indexer.common.backoff import growing_wait
+from indexer.inventory.precedence import RACE_WINDOW
 from indexer.store.apply import Stored
 from indexer.store.work_items import Deferred, WorkItem
 
 AGREEMENTS = 2
-OBSERVATIONS_UNTIL_WAITED = 2
 SPACING = timedelta(seconds=1)
 LONGEST_SPACING = timedelta(seconds=60)
+MOST_COUNTED = 10
+"""Observations that are counted: longer than any window lasts."""
 RETRY = timedelta(seconds=10)
 LONGEST_RETRY = timedelta(minutes=15)
 UNREADABLE = "unreadable"
@@ -78,12 +80,13 @@ def after_observation(row: WorkItem, observed: Observed, *, now: datetime) -> De
     assert_never(observed.stored)
 
 
-def has_waited(row: WorkItem, *, state: str) -> bool:
-    """Return whether an observation finds the same state as the one before it, after the race window.
+def has_waited(row: WorkItem, *, state: str, window: timedelta = RACE_WINDOW) -> bool:
+    """Return whether an observation finds the same state as the one before it, after the window (``window_of``).
 
-    The observations since the newest event were 1 s and 2 s apart, so the event is older than the race window.
+    The observations since the newest event were ``spacing`` apart: together that has passed since, at least.
     """
-    return row.observations >= OBSERVATIONS_UNTIL_WAITED and row.last_observation == state
+    waits = (spacing(number) for number in range(1, min(row.observations, MOST_COUNTED) + 1))
+    return sum(waits, timedelta(0)) > window and row.last_observation == state
 
 
 def after_failure(row: WorkItem, *, now: datetime, unreadable: bool = False) -> Deferred:

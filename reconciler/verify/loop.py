@@ -15,6 +15,7 @@ from indexer.background.loop import IterationResult
 from indexer.common.errors import RegistryError, RegistryUnavailable, StoreUnavailable
 from indexer.inventory.changes import AuditSource, WorkKind
 from indexer.inventory.observations import TagObservation, TagState
+from indexer.inventory.precedence import window_of
 from indexer.inventory.records import TagKey, TagRecord
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import apply, import_absence, tags, verification_latency, work_items
@@ -101,11 +102,12 @@ class _ItemObservation:
 
     def to_store(self) -> apply.ObservedRevision:
         """Return the observation as it is stored over that record."""
+        window = window_of(self.record, broken=self.observation.outcome is TagState.BROKEN)
         return apply.ObservedRevision(
             observation=self.observation,
             revision=_revision(self.record),
             absent_at=self.absent_at,
-            waited=has_waited(self.row, state=_state(self.observation)),
+            waited=has_waited(self.row, state=_state(self.observation), window=window),
             verified_before=None if self.record is None else self.record.verified_at,
         )
 

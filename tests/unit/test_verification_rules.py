@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from indexer.inventory.changes import WorkKind
-from indexer.inventory.precedence import RACE_WINDOW
+from indexer.inventory.precedence import DUMMY_DELETION_WINDOW, RACE_WINDOW
 from indexer.oci.reference import RepositoryName
 from indexer.store.apply import Stored
 from indexer.store.work_items import Deferred, WorkItem
 from reconciler.verify.decide import (
     LONGEST_SPACING,
-    OBSERVATIONS_UNTIL_WAITED,
     SPACING,
     UNREADABLE,
     ItemOutcome,
@@ -80,29 +79,29 @@ def test_observation__that_confirms_once_more_verifies(observations: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("observations", "last_observation", "waited"),
+    ("window", "observations", "last_observation", "waited"),
     [
-        (OBSERVATIONS_UNTIL_WAITED - 1, "sha256:a", False),
-        (OBSERVATIONS_UNTIL_WAITED, "sha256:a", True),
-        (OBSERVATIONS_UNTIL_WAITED, "sha256:b", False),
-        (9, None, False),
+        (RACE_WINDOW, 1, "sha256:a", False),
+        (RACE_WINDOW, 2, "sha256:a", True),
+        (RACE_WINDOW, 2, "sha256:b", False),
+        (RACE_WINDOW, 9, None, False),
+        (DUMMY_DELETION_WINDOW, 5, "sha256:a", False),
+        (DUMMY_DELETION_WINDOW, 6, "sha256:a", True),
+        (DUMMY_DELETION_WINDOW, 6, "sha256:b", False),
+        (DUMMY_DELETION_WINDOW, 10**6, "sha256:a", True),
     ],
 )
 def test_wait__is_over_once_the_same_was_observed_often_enough(
-    observations: int, last_observation: str | None, waited: bool
+    window: timedelta, observations: int, last_observation: str | None, waited: bool
 ) -> None:
     """Observations that find one thing after the other prove no more than the last of them."""
-    assert waited is has_waited(
-        item(observations=observations, last_observation=last_observation), state="sha256:a"
-    )
+    row = item(observations=observations, last_observation=last_observation)
+    assert waited is has_waited(row, state="sha256:a", window=window)
 
 
-def test_wait__is_longer_than_the_race_window() -> None:
-    """The observations that count are so far apart that the registry has written the link by then."""
-    waited = sum(
-        (spacing(observations) for observations in range(1, OBSERVATIONS_UNTIL_WAITED + 1)), timedelta(0)
-    )
-    assert waited > RACE_WINDOW
+def test_wait__grows_to_its_end() -> None:
+    """Two waits outlast the race window: the registry has written the link by then. None is longer than the longest."""
+    assert spacing(1) + spacing(2) > RACE_WINDOW
     assert LONGEST_SPACING == spacing(7) == spacing(10**6)
 
 
