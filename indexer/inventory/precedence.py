@@ -110,6 +110,6 @@ def absence(key: TagKey, absent_at: datetime) -> TagRecord:
 
 
 def window_of(record: TagRecord | None, *, broken: bool) -> timedelta:
-    """Return how long after an event an observation that disagrees proves nothing. ``broken``: listed, and unreadable."""
+    """Return how long after an event an observation that disagrees proves nothing. ``broken``: listed, unreadable."""
     is_deletion = broken and record is not None and record.deleted_by_dummy
     return DUMMY_DELETION_WINDOW if is_deletion else RACE_WINDOW
