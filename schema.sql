@@ -1367,3 +1367,9 @@ CREATE TABLE storage_share (
 ALTER TABLE repository_manifest DROP CONSTRAINT repository_manifest_pkey, ADD PRIMARY KEY (manifest_id, repository_id);
 DROP INDEX repository_manifest_by_manifest;
 CREATE INDEX repository_manifest_deleted ON repository_manifest (repository_id, deleted_at) WHERE deleted_at IS NOT NULL;
+
+-- 0012_collections
+
+-- plans of the registry's own collection of garbage --------------------------------------------------------------
+
+ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'gc.planned';

@@ -64,6 +64,7 @@ class AuditAction(StrEnum):
     CLEANUP_RESTORED = "cleanup.restored"
     CLEANUP_PUT_BACK = "cleanup.put_back"
     STORAGE_DAMAGED = "storage.damaged"
+    COLLECTION_PLANNED = "gc.planned"
 
 
 class AuditSource(StrEnum):

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from indexer.jobs.params import (
     CleanupParams,
+    CollectionPlanParams,
     DeleteParams,
     ReconcileParams,
     RestoreParams,
@@ -101,6 +102,14 @@ STORAGE_IMPORT: Final = Kind(
     repositories=lambda params: params.repositories,
 )
 
+COLLECTION_PLAN: Final = Kind(
+    name="gc-plan",
+    params=CollectionPlanParams,
+    acts=False,
+    repositories=lambda _params: None,
+)
+
 KINDS: Final[Mapping[str, Kind]] = {
-    kind.name: kind for kind in (RECONCILE, CLEANUP, DELETE, RESTORE, STORAGE_CHECK, STORAGE_IMPORT)
+    kind.name: kind
+    for kind in (RECONCILE, CLEANUP, DELETE, RESTORE, STORAGE_CHECK, STORAGE_IMPORT, COLLECTION_PLAN)
 }

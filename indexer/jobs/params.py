@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -161,3 +161,19 @@ class StorageCheckParams(Params):
         if self.repair and self.unproven_storage:
             raise ValueError("nothing is repaired in a storage that is not proven to be the registry's")
         return self
+
+
+class CollectionPlanParams(Params):
+    """Compute from the storage what the registry's own `garbage-collect` would delete, and damage. Deletes nothing."""
+
+    delete_untagged: bool = Field(
+        default=False,
+        description="Of a collection with `--delete-untagged` (`-m`), which deletes untagged manifests.",
+    )
+    registry_version: Literal["2.8", "3"] | None = Field(
+        default=None, description="Whose collection; null: the registry is asked."
+    )
+    unproven_storage: bool = Field(
+        default=False,
+        description="Read it even if nothing shows that it is this registry's storage. The result says so.",
+    )

@@ -107,7 +107,9 @@ async def request_job(
     )
     job = _job(added)
     detail = {"job": str(job.id), "kind": job.kind, "params": job.params, "reason": job.reason}
-    await _record(connection, job, action=AuditAction.JOB_REQUESTED, at=now, by=job.asked_by, detail=detail)
+    await record_entry(
+        connection, job, action=AuditAction.JOB_REQUESTED, at=now, by=job.asked_by, detail=detail
+    )
     await _notify(connection, job.id, wanted=True)
     return Requested(job=job)
 
@@ -256,7 +258,7 @@ async def end_job(
     by = job.asked_by
     if job.state is JobState.CANCELLED and job.cancelled_by is not None:
         by = job.cancelled_by
-    await _record(connection, job, action=AuditAction.JOB_ENDED, at=job.ended_at, by=by, detail=detail)
+    await record_entry(connection, job, action=AuditAction.JOB_ENDED, at=job.ended_at, by=by, detail=detail)
     await _notify(connection, job_id, wanted=True)
     return job
 
@@ -323,10 +325,13 @@ def _hash(asked: Asked) -> bytes:
     return hashlib.sha256(orjson.dumps(members, option=orjson.OPT_SORT_KEYS)).digest()
 
 
-async def _record(
+async def record_entry(
     connection: Connection, job: Job, *, action: AuditAction, at: datetime, by: str, detail: Mapping[str, Any]
 ) -> None:
-    """Stage an entry; it names the repository if the job is about a single one, and the tag if its parameters do."""
+    """Stage an entry; it names the repository if the job is about a single one, and the tag if its parameters do.
+
+    In the caller's transaction.
+    """
     request = RequestInfo(host=job.asked_from, user_agent=job.asked_with)
     actor_id, client_id = await operator_ids(connection, name=by, request=request)
     single = job.repositories is not None and len(job.repositories) == 1

@@ -9,19 +9,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from indexer.inventory.changes import AuditAction
 from indexer.jobs.job import Job, JobProgress
 from indexer.store import jobs
 from indexer.store.jobs import Taken
 from indexer.store.maintenance import why_paused
-from indexer.store.pool import connection
+from indexer.store.pool import connection, transaction
 from reconciler.acting.interruptions import ActingPaused, Cancelled, LeaseLost, Stopping
 from reconciler.components import Components
 
 PROGRESS_EVERY_SECONDS: Final = 0.5
 LOST = "another process may have this job by now"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the log says of something that a job did. Who asked for the job, and its id, are added."""
+
+    action: AuditAction
+    detail: Mapping[str, Any] = field(hash=False)
 
 
 class JobContext:
@@ -93,10 +103,22 @@ class JobContext:
                 progress=JobProgress(done=done, total=total, unit=unit, message=message),
             )
 
-    async def save(self, state: Mapping[str, Any]) -> None:
-        """Keep from where to go on, as JSON; raise ``LeaseLost`` where nothing may be written any more."""
-        async with connection(self.components.pool) as held:
+    async def save(self, state: Mapping[str, Any], *, entry: Entry | None = None) -> None:
+        """Keep from where to go on, as JSON; raise ``LeaseLost`` where nothing may be written any more.
+
+        ``entry``: of the log, in the same transaction: it is there once, however often the job is begun again.
+        """
+        async with transaction(self.components.pool) as held:
             saved = await jobs.save_checkpoint(held, job_id=self.job.id, lease=self._lease, state=state)
+            if saved and entry is not None:
+                await jobs.record_entry(
+                    held,
+                    self.job,
+                    action=entry.action,
+                    at=datetime.now(UTC),
+                    by=self.job.asked_by,
+                    detail={"job": str(self.job.id), "reason": self.job.reason, **entry.detail},
+                )
         if not saved:
             self.lose()
             raise LeaseLost(LOST)

@@ -58,9 +58,19 @@ class CollectionPlan:
 def plan_json(plan: CollectionPlan) -> dict[str, Any]:
     """Return a plan as ``--json`` prints it."""
     return {
+        **summary_json(plan),
         "blobs": [{"digest": digest, "size_bytes": size} for digest, size in sorted(plan.blobs.items())],
         "manifests": _pairs(plan.manifests),
         "layer_links": _pairs(plan.layer_links),
+    }
+
+
+def summary_json(plan: CollectionPlan) -> dict[str, Any]:
+    """Return the same with the numbers of blobs, manifests and layer links instead of their names."""
+    return {
+        "blobs": len(plan.blobs),
+        "manifests": len(plan.manifests),
+        "layer_links": len(plan.layer_links),
         "freed_bytes": plan.freed_bytes,
         "unsized_blobs": plan.unsized,
         "hazards": [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -21,9 +20,11 @@ from reconciler.collection.hazards import Code, Hazard, find_hazards
 from reconciler.collection.plan import CollectionPlan
 from reconciler.collection.reading import read_snapshot
 from reconciler.collection.references import Release
+from reconciler.collection.snapshot import Snapshot
 from reconciler.components import Components
 from reconciler.storage.canary import EMPTY, REPOSITORY, VARIANTS, canary, proven
 from reconciler.storage.objects import Storage
+from reconciler.storage.threads import Thread, in_thread
 
 EXAMPLES: Final = 3
 
@@ -38,11 +39,25 @@ class Asked:
     cache: str | None = None
 
 
+async def _go_on() -> None:
+    pass
+
+
+async def _unreported(_done: int, _total: int | None, _unit: str) -> None:
+    pass
+
+
 async def plan_from_storage(
-    components: Components, storage: Storage, asked: Asked
+    components: Components,
+    storage: Storage,
+    asked: Asked,
+    *,
+    check: Callable[[], Awaitable[None]] = _go_on,
+    report: Callable[[int, int | None, str], Awaitable[None]] = _unreported,
 ) -> tuple[CollectionPlan, Collection]:
     """Return what a collection would do with the registry's storage, and what it was computed to mark.
 
+    ``check`` is called again and again meanwhile, and what it raises ends the work; ``report`` gets how far it is.
     Raises ``StorageRefused`` where nothing shows that it is the registry's, ``ConfigurationError`` where its release is
     not known.
     """
@@ -51,10 +66,16 @@ async def plan_from_storage(
     drivers = Drivers.KEYS if storage.name.startswith("s3://") else Drivers.TREE
     mode = Mode(release, delete_untagged=asked.delete_untagged, drivers=drivers)
     began_at = datetime.now(UTC)
-    snapshot = await asyncio.to_thread(read_snapshot, storage, release)
-    ended_at = datetime.now(UTC)
-    collection = await asyncio.to_thread(collect, snapshot, mode)
-    hazards = [*await asyncio.to_thread(find_hazards, snapshot, collection, mode, now=began_at)]
+
+    def work(thread: Thread) -> tuple[Snapshot, Collection, datetime, list[Hazard]]:
+        snapshot = read_snapshot(storage, release, thread.progress)
+        ended_at = datetime.now(UTC)
+        thread.progress(0, None, "marking")
+        collection = collect(snapshot, mode)
+        thread.progress(0, None, "hazards")
+        return snapshot, collection, ended_at, [*find_hazards(snapshot, collection, mode, now=began_at)]
+
+    snapshot, collection, ended_at, hazards = await in_thread(work, check=check, report=report)
     if collection.blobs or collection.manifests or collection.layer_links:
         async with connection(components.pool) as held:
             hazards += await _of_now(held, asked)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
@@ -28,6 +28,9 @@ _LONGEST_LINK: Final = 256
 _BATCH: Final = 4096
 
 T = TypeVar("T")
+
+Progress = Callable[[int, int | None, str], None]
+"""Told again and again how far the reading is: done, of how many (None: not known), of what. It may raise."""
 
 
 @dataclass(slots=True)
@@ -60,14 +63,18 @@ class _Found:
     uploads: set[str] = field(default_factory=set)
 
 
-def read_snapshot(storage: Storage, release: Release) -> Snapshot:
+def _quietly(_done: int, _total: int | None, _unit: str) -> None:
+    pass
+
+
+def read_snapshot(storage: Storage, release: Release, progress: Progress = _quietly) -> Snapshot:
     """Read a storage as a collector of ``release`` does; blocks. Raises what the storage raises; reads no layer."""
     top = frozenset(storage.list_names(""))
-    blobs, strays = _blobs(storage)
-    found = _links(storage)
+    blobs, strays = _blobs(storage, progress)
+    found = _links(storage, progress)
     if isinstance(storage, FileStorage):
         _directories(storage, REPOSITORIES, "", found)
-    contents = _contents(storage, found.values(), blobs, release)
+    contents = _contents(storage, found.values(), blobs, release, progress)
     return Snapshot(
         repositories=tuple(_repository(name, each) for name, each in sorted(found.items())),
         blobs=blobs,
@@ -96,10 +103,11 @@ def digest_of_data(path: str) -> Digest | None:
     return Digest(sys.intern(text)) if _DIGEST.match(text) else None
 
 
-def _blobs(storage: Storage) -> tuple[dict[Digest, Blob], list[str]]:
+def _blobs(storage: Storage, progress: Progress) -> tuple[dict[Digest, Blob], list[str]]:
     blobs: dict[Digest, Blob] = {}
     strays: list[str] = []
     for chunk in storage.list(BLOBS):
+        progress(len(blobs), None, "blobs")
         for entry in chunk:
             if not entry.path.endswith("/data"):
                 continue
@@ -111,10 +119,11 @@ def _blobs(storage: Storage) -> tuple[dict[Digest, Blob], list[str]]:
     return blobs, strays
 
 
-def _links(storage: Storage) -> dict[str, _Found]:
+def _links(storage: Storage, progress: Progress) -> dict[str, _Found]:
     """List all repositories, and read their links."""
     found: dict[str, _Found] = defaultdict(_Found)
     for entries in _chunks(storage.list(REPOSITORIES)):
+        progress(len(found), None, "repositories")
         wanted = [entry.path for entry in entries if _is_read(entry.path, found)]
         for path, content in storage.read_many(wanted, _LONGEST_LINK):
             if content is not None:
@@ -194,7 +203,7 @@ def _repository(name: str, found: _Found) -> Repository:
 
 
 def _contents(
-    storage: Storage, found: Iterable[_Found], blobs: dict[Digest, Blob], release: Release
+    storage: Storage, found: Iterable[_Found], blobs: dict[Digest, Blob], release: Release, progress: Progress
 ) -> dict[Digest, Content]:
     """Read every blob that a collector may read as a manifest."""
     wanted: set[Digest] = set()
@@ -204,6 +213,7 @@ def _contents(
         wanted.update(link for link in repository.layers.odd.values() if link is not None)
     contents: dict[Digest, Content] = {}
     for chunk in _chunks([sorted(wanted.intersection(blobs))]):
+        progress(len(contents), len(wanted), "manifests")
         places = {_data(digest): digest for digest in chunk}
         for path, content in storage.read_many(places, LARGEST):
             if content is not None:

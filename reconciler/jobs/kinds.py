@@ -7,18 +7,27 @@ from typing import Final
 
 from indexer.settings import Settings
 from reconciler.acting.context import Handler
-from reconciler.jobs import cleanup, delete, reconcile, restore, storage_check, storage_import
+from reconciler.jobs import (
+    cleanup,
+    collection_plan,
+    delete,
+    reconcile,
+    restore,
+    storage_check,
+    storage_import,
+)
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     "cleanup": cleanup.run,
     "delete": delete.run,
+    "gc-plan": collection_plan.run,
     "reconcile": reconcile.run,
     "restore": restore.run,
     "storage-check": storage_check.run,
     "storage-import": storage_import.run,
 }
 
-OF_STORAGE: Final = frozenset({"storage-check", "storage-import"})
+OF_STORAGE: Final = frozenset({"gc-plan", "storage-check", "storage-import"})
 """Kinds that read the storage: a daemon that does not know where it is leaves them to one that does."""
 
 

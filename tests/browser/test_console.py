@@ -288,6 +288,43 @@ async def test_storage__says_what_cannot_be_pulled(console: Console) -> None:
         await expect(page.get_by_role("region", name="Prefixes with the most bytes")).to_contain_text("team")
 
 
+async def test_storage__is_read_by_jobs(console: Console, pool: Pool) -> None:
+    """An operator asks for each of the jobs that read the storage, and sees it; nobody else has the buttons."""
+    kinds = {
+        "Ask for a check of the storage": "storage-check",
+        "Ask for a plan of a collection": "gc-plan",
+        "Ask for an import": "storage-import",
+    }
+    async with console.signed_in("#/storage") as page:
+        await expect(page.get_by_text("Asking for a check of the storage")).to_be_visible()
+        for label in kinds:
+            await expect(page.get_by_role("button", name=label)).to_have_count(0)
+    async with console.signed_in("#/storage", operator=True) as page:
+        for label, kind in kinds.items():
+            await console.go(page, "#/storage")
+            await page.get_by_role("button", name=label).click()
+            dialog = page.get_by_role("dialog", name=label)
+            assert await violations(page) == []
+            await dialog.get_by_label("Reason, for the audit log").fill(f"wanted: {kind}")
+            await dialog.get_by_role("button", name="Ask for it").click()
+            await expect(page.locator(".facts").first).to_contain_text(f"wanted: {kind}")
+            job = uuid.UUID(page.url.rpartition("/")[2])
+            row = await pool.fetchrow("SELECT kind, asked_by, acts FROM job WHERE id = $1", job)
+            assert row is not None
+            assert (row["kind"], row["asked_by"], row["acts"]) == (kind, "ann", False)
+            await pool.execute("UPDATE job SET state = 'cancelled', ended_at = now() WHERE id = $1", job)
+        result = {
+            "freed_bytes": 5,
+            "left_out": 3,
+            "hazards": [{"code": "H4", "repository": "team/app", "digest": None, "text": "<b>lost</b>"}],
+        }
+        await pool.execute("UPDATE job SET state = 'done', result = $2 WHERE id = $1", job, result)
+        await console.go(page, f"#/jobs/{job}")
+        hazards = page.get_by_role("region", name="Hazards")
+        await expect(hazards.locator("tbody tr")).to_contain_text("<b>lost</b>")
+        await expect(page.get_by_text("and 3 more")).to_be_visible()
+
+
 async def test_tag__that_was_deleted_leads_to_the_trash(console: Console) -> None:
     """A tag that is not there any more keeps its page: a calm word, its history, and where it may be found."""
     console.expected.add("404")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from indexer.common.errors import ConfigurationError
+from indexer.jobs.job import Job, JobState
+from indexer.jobs.params import CollectionPlanParams
 from indexer.oci.digest import Digest, digest_to_bytes
 from indexer.oci.reference import RepositoryName
+from indexer.settings import Settings
+from indexer.store import jobs
 from indexer.store.maintenance import begin_maintenance
 from indexer.store.operators import Operator
 from indexer.store.policies_in_force import put_in_force
-from indexer.store.pool import Pool, connection
+from indexer.store.pool import Pool, connection, transaction
+from reconciler.acting.context import JobContext
 from reconciler.collection.decide import Mode, collect
 from reconciler.collection.dry_run import DryRun, read_dry_run
 from reconciler.collection.hazards import Code
@@ -24,8 +33,11 @@ from reconciler.collection.planning import Asked, differences, plan_from_storage
 from reconciler.collection.reading import read_snapshot
 from reconciler.collection.references import Release
 from reconciler.components import Components
+from reconciler.jobs import collection_plan
+from reconciler.jobs.runner import Runner
 from reconciler.storage.canary import REPOSITORY
 from reconciler.storage.files import FileStorage
+from tests.fixtures.jobs import LASTING, add, find, run_all
 from tests.fixtures.rows import TagRow, digest, put_repository
 from tests.fixtures.storages import WritingRegistry
 from tests.simulators.layouts import Layout, digest_of, image, index
@@ -277,3 +289,145 @@ def test_differences__of_failures(layout: Layout) -> None:
     assert [each.partition(";")[0] for each in differences(collection, failed)] == [
         "the dry run failed, or its text is not whole"
     ]
+
+
+# --- as a job ---------------------------------------------------------------------------------------------
+
+
+class Planning:
+    """Executes jobs of the kind ``gc-plan`` over a storage."""
+
+    def __init__(self, pool: Pool, layout: Layout) -> None:
+        self.pool = pool
+        self.stop = asyncio.Event()
+        self.components = cast(
+            "Components",
+            SimpleNamespace(
+                pool=pool,
+                registry=_Registry(layout.root),
+                settings=Settings(reconciler_storage_url=f"file://{layout.root}"),
+            ),
+        )
+
+    def runner(self) -> Runner:
+        return Runner(
+            self.components,
+            program="test",
+            lasting=LASTING,
+            stop=self.stop,
+            handlers={"gc-plan": collection_plan.run},
+        )
+
+    async def ask(self, **params: Any) -> Job:
+        wanted = CollectionPlanParams(**params).model_dump(mode="json")
+        return await add(self.pool, kind="gc-plan", acts=False, params=wanted, reason="before sunday")
+
+    async def logged(self) -> list[dict[str, Any]]:
+        rows = await self.pool.fetch(
+            "SELECT s.detail, s.source, a.name AS actor FROM audit_staged AS s JOIN actor AS a ON a.id = s.actor_id"
+            " WHERE s.action = 'gc.planned' ORDER BY s.id"
+        )
+        assert all((row["actor"], row["source"]) == ("ann", "operator") for row in rows)
+        return [row["detail"] for row in rows]
+
+
+@pytest.fixture
+def planning(pool: Pool, layout: Layout) -> Planning:
+    return Planning(pool, layout)
+
+
+async def test_job(planning: Planning, layout: Layout) -> None:
+    """The result has the figures of the same plan, and its hazards; the log has the figures, with who asked."""
+    layout.push("app", A, "v1")
+    layout.push("app", B)
+    layout.put_blob(b"loose")
+    job = await planning.ask(delete_untagged=True)
+    await run_all(planning.runner())
+    job = await find(planning.pool, job)
+    assert (job.state, job.error) == (JobState.DONE, None)
+    result = dict(job.result or {})
+    asked = Asked(delete_untagged=True)
+    plan, _ = await plan_from_storage(planning.components, FileStorage(layout.root), asked)
+    ours = len([each for each in plan.manifests if each[0] == REPOSITORY])
+    assert result["manifests"] == 1
+    assert ours == 1  # the canary's own, pushed for the second plan
+    assert result["blobs"] == len(plan.blobs) - ours > 1
+    assert (result["release"], result["delete_untagged"], result["fails"]) == ("3", True, False)
+    assert result["storage"]["proven_by"] == "canary"
+    assert (sum(result["hazards_by_code"].values()), result["left_out"]) == (len(result["hazards"]), 0)
+    assert job.progress is not None
+    (detail,) = await planning.logged()
+    assert (detail["job"], detail["reason"]) == (str(job.id), "before sunday")
+    assert detail["freed_bytes"] == result["freed_bytes"] > 0
+    assert "hazards" not in detail
+
+
+async def test_job__begun_again_after_the_plan(planning: Planning, layout: Layout) -> None:
+    """A process that disappears after it made the plan: the next ends the job with that plan; the log has it once."""
+    layout.push("app", A, "v1")
+    job = await planning.ask()
+    taken = await planning.runner().take()
+    assert taken is not None
+    context = JobContext(planning.components, taken, stop=planning.stop, lasting=LASTING)
+    made = await collection_plan.run(context)
+    await planning.pool.execute("UPDATE job SET leased_until = now() - interval '1 s'")
+    layout.put_blob(b"loose")
+    await run_all(planning.runner())
+    job = await find(planning.pool, job)
+    assert (job.state, job.result) == (JobState.DONE, made)
+    assert len(await planning.logged()) == 1
+
+
+async def test_job__cancelled(planning: Planning, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that is cancelled while the storage is read ends there, and is in no log."""
+    layout.push("app", A, "v1")
+    reading, read = threading.Event(), FileStorage.list
+
+    def slow(self: FileStorage, prefix: str) -> Any:
+        reading.set()
+        while True:
+            yield from read(self, prefix)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(FileStorage, "list", slow)
+    job = await planning.ask()
+    running = asyncio.create_task(run_all(planning.runner()))
+    await asyncio.to_thread(reading.wait, 60)
+    async with transaction(planning.pool) as held:
+        await jobs.cancel_job(held, job_id=job.id, by="ann")
+    await asyncio.wait_for(running, 60)
+    assert (await find(planning.pool, job)).state is JobState.CANCELLED
+    assert await planning.logged() == []
+
+
+async def test_job__of_another_storage(planning: Planning, layout: Layout, tmp_path: Path) -> None:
+    """An empty mount: the job fails with one sentence, and nothing is in the log."""
+    layout.push("app", A, "v1")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cast("Any", planning.components).settings = Settings(reconciler_storage_url=f"file://{empty}")
+    job = await planning.ask()
+    await run_all(planning.runner())
+    job = await find(planning.pool, job)
+    assert (job.state, job.result) == (JobState.FAILED, None)
+    assert "not mounted" in (job.error or "")
+    assert await planning.logged() == []
+
+
+async def test_job__with_many_hazards(planning: Planning, layout: Layout) -> None:
+    """The result stays small: the first hazards in words, and how many of each there are."""
+    many = collection_plan.MOST_HAZARDS + 5
+    for number in range(many):
+        layout.push(f"never/{number}", image(f"never {number}"))
+    await planning.ask(delete_untagged=True)
+    await run_all(planning.runner())
+    (job,) = await _jobs(planning.pool)
+    result = dict(job.result or {})
+    assert result["hazards_by_code"]["H3"] == many
+    assert len(result["hazards"]) == collection_plan.MOST_HAZARDS
+    assert result["left_out"] == sum(result["hazards_by_code"].values()) - collection_plan.MOST_HAZARDS
+
+
+async def _jobs(pool: Pool) -> list[Job]:
+    async with connection(pool) as held:
+        return await jobs.newest_jobs(held, limit=10)

@@ -1,4 +1,4 @@
-// A job in words, following it, cancelling it, and asking for a reconcile.
+// A job in words, following it, cancelling it, and asking for a reconcile or for what reads the storage.
 import { html, useEffect, useState } from "./ui.js";
 import { href } from "./address.js";
 import { change, followJob, get, path, Refused, useIdentity } from "./api.js";
@@ -45,19 +45,39 @@ export function Cancel({ job, done }) {
     confirm="Cancel the job" danger said="The job is to be cancelled." done=${done} work=${() => change("POST", `jobs/${path(job.id)}/cancel`)} />`;
 }
 
-export function AskForReconcile({ done }) {
+const RECONCILE = {
+  kind: "reconcile",
+  label: "Ask for a reconcile",
+  words: "The registry is compared with the inventory, and the inventory is repaired. The registry is not changed.",
+  said: "The reconcile is asked for.",
+  by_repository: true,
+};
+const OF_STORAGE = [
+  { kind: "storage-check", label: "Ask for a check of the storage", words: "The registry's storage is read. What cannot be pulled is recorded, and what the bytes belong to. Nothing in it is changed.", said: "The check is asked for." },
+  { kind: "gc-plan", label: "Ask for a plan of a collection", words: "It is computed from the storage what the registry's own garbage-collect would delete, and which images it would damage. Nothing is deleted.", said: "The plan is asked for." },
+  { kind: "storage-import", label: "Ask for an import", words: "The past of tags, and manifests that no API lists, are read from the storage into the inventory. Nothing that an event said is overruled.", said: "The import is asked for.", by_repository: true },
+];
+
+function AskFor({ kind, label, words, said, by_repository = false, done }) {
   const once = useOnce();
-  const work = ({ repositories, reason }) => {
+  const work = ({ repositories = "", reason }) => {
     const names = repositories.split(",").map((name) => name.trim()).filter(Boolean);
-    const body = { kind: "reconcile", params: names.length > 0 ? { repositories: names } : {}, ...(reason ? { reason } : {}) };
+    const body = { kind, params: names.length > 0 ? { repositories: names } : {}, ...(reason ? { reason } : {}) };
     return change("POST", "jobs", body, { headers: once.headers(JSON.stringify(body)) });
   };
   const finished = (job) => {
     once.done();
     done(job);
   };
-  return html`<${Act} label="Ask for a reconcile" title="Ask for a reconcile" words="The registry is compared with the inventory, and the inventory is repaired. The registry is not changed."
-    fields=${FIELDS} confirm="Ask for it" said="The reconcile is asked for." done=${finished} work=${work} />`;
+  return html`<${Act} label=${label} title=${label} words=${words} fields=${by_repository ? FIELDS : FIELDS.slice(1)} confirm="Ask for it" said=${said} done=${finished} work=${work} />`;
+}
+
+export function AskForReconcile({ done }) {
+  return html`<${AskFor} ...${RECONCILE} done=${done} />`;
+}
+
+export function AskOfStorage({ done }) {
+  return OF_STORAGE.map((each) => html`<${AskFor} key=${each.kind} ...${each} done=${done} />`);
 }
 
 // { data, error, loading, reload, live }: a job by its events. Where no stream can be had, it is asked for again and again.

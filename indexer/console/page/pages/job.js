@@ -21,8 +21,9 @@ export default function JobPage({ params }) {
 function Shown({ job, live }) {
   const text = (value) => (value ? html`<bdi class="wrap">${visible(value)}</bdi>` : false);
   const object = (value) => (value && Object.keys(value).length > 0 ? html`<code class="wrap"><bdi>${visibleLines(JSON.stringify(value, null, 2))}</bdi></code>` : false);
-  const { tags, ...rest } = job.result ?? {};
+  const { tags, hazards, ...rest } = job.result ?? {};
   const each = Array.isArray(tags) ? tags.slice(0, MOST_TAGS) : [];
+  const named = Array.isArray(hazards) ? hazards : [];
   return html`<${Facts} rows=${[
     ["State", html`<span role="status"><${State} job=${job} />${live && html` <${Badge} tone="good">live<//>`}</span>`],
     ["Progress", html`<${Progress} of=${job.progress} /> ${job.progress && html`<bdi class="note">${visible(job.progress.message)}</bdi>`}`],
@@ -37,9 +38,18 @@ function Shown({ job, live }) {
     ["Took", took(job)],
     ["Cancelled by", text(job.cancelled_by)],
     ["Asked with", object(job.params)],
-    ["Result", object(each.length > 0 ? rest : job.result)],
+    ["Result", object(each.length + named.length > 0 ? rest : job.result)],
   ]} />
-  ${each.length > 0 && html`<${Section} title="What came of each tag" id="tags" note=${tags.length > MOST_TAGS ? `the first ${MOST_TAGS} of ${number(tags.length)}` : undefined}><${Tags} items=${each} /><//>`}`;
+  ${each.length > 0 && html`<${Section} title="What came of each tag" id="tags" note=${tags.length > MOST_TAGS ? `the first ${MOST_TAGS} of ${number(tags.length)}` : undefined}><${Tags} items=${each} /><//>`}
+  ${named.length > 0 && html`<${Section} title="Hazards" id="hazards" note=${rest.left_out > 0 ? `and ${number(rest.left_out)} more` : undefined}><${Hazards} items=${named} /><//>`}`;
+}
+
+function Hazards({ items }) {
+  return html`<${Table} caption="Hazards" items=${items} columns=${[
+    { title: "Code", header: true, cell: (each) => html`<code>${visible(each.code)}</code>` },
+    { title: "What it would damage, and what to do", wide: true, cell: (each) => html`<bdi>${visible(each.text)}</bdi>` },
+    { title: "Repository", wide: true, cell: (each) => (each.repository ? html`<${Name} text=${each.repository} href=${href(["repositories", each.repository])} />` : html`<span class="none">–</span>`) },
+  ]} />`;
 }
 
 function Tags({ items }) {

@@ -1,8 +1,10 @@
 // The registry's storage as it was read last: what cannot be pulled and why, and what the bytes belong to.
 import { html } from "../ui.js";
-import { href, hrefWith, pick } from "../address.js";
+import { go, href, hrefWith, pick } from "../address.js";
+import { OperatorsOnly, useMayAct } from "../acting.js";
 import { useGet } from "../api.js";
 import { number, percent, plural, visible } from "../format.js";
+import { AskOfStorage } from "../job.js";
 import { Answer, Badge, Command, Digest, Empty, Facts, Filters, Heading, Name, Pager, Section, Size, Table, Time } from "../parts.js";
 
 const FIELDS = [
@@ -15,9 +17,12 @@ const MOST_TAGS = 5;
 export default function Storage({ place }) {
   const storage = useGet("storage");
   const findings = useGet("storage/findings", pick(place.query, [...FIELDS.map((field) => field.name), "limit", "after", "before", "count"]));
+  const mayAct = useMayAct();
+  const asked = (job) => go(href(["jobs", job.id]));
   const filtered = FIELDS.some((field) => place.query.get(field.name));
   const nothing = filtered ? html`<${Empty} hint="Remove a filter to see more.">No finding matches.<//>` : html`<${Empty}>Nothing wrong is on record.<//>`;
-  return html`<${Heading}>Storage<//>
+  return html`<${Heading} actions=${mayAct && html`<${AskOfStorage} done=${asked} />`}>Storage<//>
+    <${OperatorsOnly} what="Asking for a check of the storage, a plan of a collection, or an import," />
     <${Answer} of=${storage} what="the storage">${(found) => html`<${Checked} of=${found.checked} counts=${found.findings} place=${place} />`}<//>
     <${Section} title="Findings" id="findings" note="of the newest check">
       <${Filters} place=${place} fields=${FIELDS} error=${findings.error} />
