@@ -277,6 +277,21 @@ class RegistryServer:
             except (OSError, http.client.HTTPException):
                 return False
 
+    def notification_counters(self, url: str) -> dict[str, int]:
+        """Return its counters of an endpoint: ``Pending``, ``Events``, ``Successes``, ``Failures``, ``Errors``.
+
+        All are 0 where it has no such endpoint.
+        """
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self._debug_port, timeout=10)
+        ) as connection:
+            connection.request("GET", "/debug/vars")
+            endpoints = json.load(connection.getresponse())["registry"]["notifications"]["endpoints"] or []
+        metrics: dict[str, int] = next((each["Metrics"] for each in endpoints if each["url"] == url), {})
+        return {
+            name: metrics.get(name, 0) for name in ("Pending", "Events", "Successes", "Failures", "Errors")
+        }
+
     def _debug_answers(self) -> bool:
         """Tell whether the debug address listens: the registry opens it beside the API's, and not always before."""
         try:

@@ -71,6 +71,7 @@ def test_checkpoint__is_pushed_pulled_and_verified(
 ) -> None:
     """The loop pushes what is signed; a real client pulls it; an export verifies against it; pushing ends by itself."""
     pusher.push("team/app", oci_image(seed="one"), tag="v1")
+    signing.until(lambda: "v1" in signing.tags("team/app"), "the first push")
     signing.until_applied()
     until_signed(signing)
     reconciler = signing.start("reconciler", "run", RECONCILER_CHECKPOINT_INTERVAL="1ms")
@@ -113,7 +114,8 @@ def test_checkpoint__is_pushed_pulled_and_verified(
     assert 0 == verified.exit_code, verified.output
     assert f"entries 1 to {size} of {size} are as they were signed" in verified.output
 
-    pusher.push("team/app", oci_image(seed="two"), tag="v1")
+    pushed = pusher.push("team/app", oci_image(seed="two"), tag="v1")
+    signing.until(lambda: {"v1": pushed} == signing.tags("team/app"), "the second push")
     signing.until_applied()
     until_signed(signing)
     again = signing.run(*PUSH)

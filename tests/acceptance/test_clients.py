@@ -114,7 +114,7 @@ def site(
     """A proxy before a registry that everybody may use, or that wants a password."""
     name, version, anonymous = request.param
     registry = start_registry(version, notifications=[installation.endpoint], htpasswd=not anonymous)
-    installation.registry_url = registry.url
+    installation.connect(registry)
     user = None if anonymous else HTPASSWD_USER
     password = None if anonymous else HTPASSWD_PASSWORD
     installation.start(

@@ -17,7 +17,7 @@ def test_delete_and_restore__by_command(
 ) -> None:
     """One tag goes and comes back with its dates; its sibling stays; without --yes nothing is done."""
     server = start_registry(registry_version, notifications=[installation.endpoint])
-    installation.registry_url = server.url
+    installation.connect(server)
     image = oci_image("a")
     with Pusher(server.url) as pusher:
         for tag in ("v1", "v2"):
@@ -73,7 +73,7 @@ def test_delete_and_restore__by_api(
 ) -> None:
     """Delete, trash, restore over HTTP: what the trash says is what then comes to be."""
     server = start_registry(registry_version, notifications=[installation.endpoint])
-    installation.registry_url = server.url
+    installation.connect(server)
     image, other = oci_image("a"), oci_image("b")
     with Pusher(server.url) as pusher:
         for tag in ("v1", "v2"):

@@ -140,7 +140,7 @@ def test_loss__redirected(
     """What a redirect swallows is counted by the registry as delivered, and by us as lost: at most one."""
     with redirecting() as address:
         registry = start_registry(registry_version, notifications=[Endpoint(f"{address}/notifications")])
-        installation.registry_url = registry.url
+        installation.connect(registry)
         reconcile(installation, registry)
         installation.until(lambda: walked(installation), "the first walk")
         with Pusher(registry.url) as client:

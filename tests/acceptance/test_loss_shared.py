@@ -57,7 +57,7 @@ def test_loss__two_registries_two_servers(
     dying, endpoint = second_server(installation, tmp_path)
     old = start_registry(2, notifications=[installation.endpoint])
     new = start_registry(3, notifications=[endpoint], storage_dir=old.storage_dir)
-    installation.registry_url = old.url
+    installation.connect(old)
     installation.start(
         "reconciler",
         "run",

@@ -105,7 +105,7 @@ def test_password__the_registry_decides(
 ) -> None:
     """Before a registry with passwords the right one reads, and whoever has none gets the registry's own refusal."""
     registry = start_registry(registry_version, htpasswd=True, notifications=[installation.endpoint])
-    installation.registry_url = registry.url
+    installation.connect(registry)
     installation.start(
         "reconciler",
         "run",

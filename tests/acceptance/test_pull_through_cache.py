@@ -52,7 +52,7 @@ def cache(
     registry = start_registry(
         registry_version, notifications=[endpoint], extra={"proxy": {"remoteurl": upstream.url}}
     )
-    installation.registry_url = registry.url
+    installation.connect(registry)
     return registry
 
 

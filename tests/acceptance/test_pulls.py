@@ -37,7 +37,7 @@ def test_pulls__of_real_clients(
         ignore={"mediatypes": ["application/octet-stream"]},
     )
     registry = start_registry(registry_version, notifications=[endpoint])
-    installation.registry_url = registry.url
+    installation.connect(registry)
     with Pusher(registry.url) as pusher:
         for tag in TAGS:
             pusher.push(APP, oci_image(tag), tag)

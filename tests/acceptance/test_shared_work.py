@@ -41,7 +41,7 @@ def test_shared__one_of_each_is_killed(
     )
     endpoint = Endpoint(f"http://{address}/notifications", TOKEN, name="second")
     registry = start_registry(3, notifications=[installation.endpoint, endpoint])
-    installation.registry_url = registry.url
+    installation.connect(registry)
     reconcilers = [installation.start("reconciler", "run", RECONCILER_INTERVAL="24h") for _ in range(2)]
 
     def all_are_there() -> bool:

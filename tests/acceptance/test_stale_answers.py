@@ -270,7 +270,7 @@ def test_hunt__two_registry_processes_and_a_rolling_restart(
         start_registry(registry_version, notifications=[installation.endpoint], storage_dir=storage)
         for _ in range(2)
     ]
-    installation.registry_url = registries[0].url
+    installation.connect(registries[0])
     installation.start("reconciler", "run")
     with ExitStack() as stack:
         addresses = []

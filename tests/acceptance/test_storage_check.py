@@ -14,7 +14,7 @@ def test_check_and_report__by_command(
 ) -> None:
     """Sound is 0, damaged is 1 and says what; a repair needs --yes; the report is to the byte."""
     server = start_registry(registry_version, notifications=[installation.endpoint])
-    installation.registry_url = server.url
+    installation.connect(server)
     where = {"RECONCILER_STORAGE_URL": f"file://{server.storage_dir}"}
     image = oci_image("a")
     with Pusher(server.url) as pusher:

@@ -28,7 +28,7 @@ def test_import__killed_and_finished(
 ) -> None:
     """A process that is killed in the middle leaves a job that the next one finishes; all tags are there, dated."""
     registry = start_registry(registry_version, notifications=[installation.endpoint])
-    installation.registry_url = registry.url
+    installation.connect(registry)
     installation.serve()
     storage = {"RECONCILER_STORAGE_URL": f"file://{registry.storage_dir}", "RECONCILER_JOB_LEASE": "10s"}
     image = oci_image("1")
@@ -72,7 +72,7 @@ def test_import__of_another_registry(
 ) -> None:
     """The storage of another registry is refused with one sentence and exit 1, and nothing is on record of it."""
     mine, other = start_registry(registry_version), start_registry(registry_version)
-    installation.registry_url = mine.url
+    installation.connect(mine)
     with Pusher(other.url) as pusher:
         pusher.push(APP, oci_image("1"), "v1")
     refused = installation.run(

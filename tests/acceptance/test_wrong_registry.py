@@ -112,7 +112,7 @@ def start_stranger() -> Iterator[Callable[[Answering], str]]:
 def filled(installation: Installation, start_registry: StartRegistry) -> Installation:
     """An installation that knows a few tags of a real registry."""
     registry = start_registry(3)
-    installation.registry_url = registry.url
+    installation.connect(registry)
     with Pusher(registry.url) as client:
         for number in range(3):
             client.push(APP, oci_image(f"image {number}", layer_sizes=(64,)), f"v{number}")

@@ -241,7 +241,7 @@ def alike(expected: str, printed: str, *, in_order: bool) -> bool:
 def registry(installation: Installation, start_registry: StartRegistry) -> Iterator[RegistryServer]:
     """The registry that the pages speak of."""
     started = start_registry(3, notifications=[installation.endpoint])
-    installation.registry_url = started.url
+    installation.connect(started)
     yield started
     installation.stop()
 

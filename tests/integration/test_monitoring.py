@@ -282,7 +282,7 @@ def test_queries__are_answered_by_prometheus(
     if server is None:
         pytest.skip("prometheus is not installed (Debian and Ubuntu: the package prometheus)")
     registry = start_registry(3, notifications=[installation.endpoint])
-    installation.registry_url = registry.url
+    installation.connect(registry)
     measured = f"127.0.0.1:{free_port()}"
     installation.start("reconciler", "run", RECONCILER_METRICS_LISTEN=measured)
     with Pusher(registry.url) as client:
