@@ -1373,3 +1373,12 @@ CREATE INDEX repository_manifest_deleted ON repository_manifest (repository_id, 
 -- plans of the registry's own collection of garbage --------------------------------------------------------------
 
 ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'gc.planned';
+
+-- 0013_confirmations
+
+-- confirmations ------------------------------------------------------------------------------------------------
+
+-- A person confirmed that a deletion of ours lost no push, where nothing else could say.
+ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'cleanup.confirmed';
+
+CREATE INDEX tag_action_uncertain ON tag_action (asked_at, id) WHERE state = 'uncertain';

@@ -43,6 +43,7 @@ RESOURCES = (
     "trash",
     "cleanup",
     "cleanup_runs",
+    "uncertain",
     "holds",
     "in_use",
     "storage",

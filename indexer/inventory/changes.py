@@ -42,6 +42,7 @@ class AuditAction(StrEnum):
     CLEANUP_REJECTED = "cleanup.rejected"
     CLEANUP_CANCELLED = "cleanup.cancelled"
     CLEANUP_NEAR_MISS = "cleanup.near_miss"
+    CLEANUP_CONFIRMED = "cleanup.confirmed"
     JOB_ENDED = "job.ended"
     JOB_REQUESTED = "job.requested"
     OPERATOR_AUDIT_KEY_REPLACED = "operator.audit_key_replaced"

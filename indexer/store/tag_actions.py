@@ -138,6 +138,19 @@ async def end_action(
     )
 
 
+async def leave_uncertain(
+    connection: Connection,
+    *,
+    number: uuid.UUID,
+    now: datetime,
+    note: str,
+    again_at: datetime | None,
+    events: int,
+) -> None:
+    """Record that an action is uncertain, like ``end_action``. What a person confirmed stays confirmed."""
+    await connection.execute(SQL["leave_uncertain"], number, now, note, or_for_ever(again_at), events)
+
+
 async def put_off(connection: Connection, *, ids: Sequence[uuid.UUID], until: datetime) -> None:
     """Have actions checked later."""
     await connection.execute(SQL["put_off"], list(ids), until)
@@ -179,12 +192,12 @@ async def with_dummy(connection: Connection, *, repository: RepositoryName, dumm
 async def find_actions(connection: Connection, *, ids: Sequence[uuid.UUID]) -> list[TagAction]:
     """Return actions, by repository and tag."""
     rows = await connection.fetch(SQL["find_actions"], list(ids)) if ids else []
-    return [_action(row) for row in rows]
+    return [action_of(row) for row in rows]
 
 
 async def of_job(connection: Connection, *, job: uuid.UUID) -> list[TagAction]:
     """Return what was done for a job."""
-    return [_action(row) for row in await connection.fetch(SQL["of_job"], job)]
+    return [action_of(row) for row in await connection.fetch(SQL["of_job"], job)]
 
 
 async def events_of(connection: Connection, *, number: uuid.UUID) -> list[WatchedEvent]:
@@ -301,7 +314,7 @@ async def newest_deletion(
 ) -> TagAction | None:
     """Return the newest deletion of a tag that was carried out."""
     row = await connection.fetchrow(SQL["newest_deletion"], repository, tag)
-    return None if row is None else _action(row)
+    return None if row is None else action_of(row)
 
 
 async def mark_gone(connection: Connection, *, number: uuid.UUID, because: str | None) -> None:
@@ -479,7 +492,8 @@ def _own(row: asyncpg.Record) -> OwnAction:
     )
 
 
-def _action(row: asyncpg.Record) -> TagAction:
+def action_of(row: asyncpg.Record) -> TagAction:
+    """Return the action of a row that has its columns, and perhaps others."""
     return TagAction(
         id=row["id"],
         kind=ActionKind(row["kind"]),

@@ -1,7 +1,7 @@
 """Follows every action until it is certain that it undid no push; finishes what a crash interrupted.
 
     planned ──▶ requested ──▶ done ──▶ checked
-       │            │           │  └──▶ uncertain ──▶ checked
+       │            │           │  └──▶ uncertain ──▶ checked: it became certain, or a person confirmed it
        ▼            ▼           └─────▶ a push is put back, as an action of its own
     skipped    skipped (it was not carried out)
 
@@ -53,6 +53,8 @@ POLL_SECONDS: Final = 0.2
 AGAIN_AFTER: Final = timedelta(seconds=0.5)
 FAILED_AGAIN_AFTER: Final = timedelta(seconds=10)
 UNCERTAIN_AGAIN_AFTER: Final = timedelta(minutes=5)
+CONFIRMED: Final = "confirmed"
+"""The outcome where a person said that no push was lost. What turns out to be lost later is put back all the same."""
 UNLINKED_AGAIN_AFTER: Final = timedelta(minutes=2)
 """When a deletion of a manifest is checked once more. The registry asks for the children of an index, then stores it,
 then announces it: the event of one that was on its way may come after ours, and it names the index only."""
@@ -237,19 +239,17 @@ class Settler:
         await self._end(action, "checked", conclusion.outcome, conclusion.note)
 
     async def _leave_uncertain(self, action: TagAction, conclusion: Conclusion, now: datetime) -> None:
-        if action.state != "uncertain":
+        if action.outcome not in ("uncertain", CONFIRMED):
             log.warning(
                 "cleanup_uncertain", repository=action.repository, tag=action.tag, because=conclusion.note
             )
             ACTIONS.labels(action.kind, conclusion.outcome).inc()
         again = now + UNCERTAIN_AGAIN_AFTER
         async with connection(self._pool) as held:
-            await store.end_action(
+            await store.leave_uncertain(
                 held,
                 number=action.id,
                 now=now,
-                state="uncertain",
-                outcome="uncertain",
                 note=conclusion.note,
                 again_at=again if again < action.asked_at + WATCHED else None,
                 events=action.events,

@@ -388,3 +388,80 @@ async def _once_agreed(connection: Connection) -> list[Standing]:
             break
         await asyncio.sleep(1)
     return found
+
+
+@app.command(name="uncertain")
+def cleanup_uncertain(*, config: Config = None, json: AsJson = False) -> int:
+    """List what we deleted or restored and of which it is not known whether it undid a push, oldest first.
+
+    As long as anything in a repository is uncertain, no manifest in it is deleted.
+    """
+    from indexer.cleanup.confirming import uncertain_json, uncertain_line  # noqa: PLC0415
+    from indexer.store.confirmations import find_uncertain  # noqa: PLC0415
+
+    async def work(connection: Connection) -> int:
+        found = await find_uncertain(connection)
+        if json:
+            sys.stdout.write(json_dumps({"items": [uncertain_json(each) for each in found]}) + "\n")
+        else:
+            write_lines([uncertain_line(each) for each in found])
+        return 0
+
+    return with_database(config, work)
+
+
+@app.command(name="confirm")
+def cleanup_confirm(
+    what: Annotated[
+        list[str],
+        cyclopts.Parameter(
+            negative=(),
+            help="What `cleanup uncertain` lists: its id, REPO:TAG, REPO@DIGEST, or REPO for all of it there.",
+        ),
+    ],
+    /,
+    *,
+    yes: Yes = False,
+    reason: Reason = None,
+    config: Config = None,
+    json: AsJson = False,
+) -> int:
+    """Confirm that no push was lost, where that is uncertain. Then manifests of the repository are deleted again.
+
+    Compare the tag with what was pushed first. Exit 0: confirmed; 1: something of it is not uncertain any more.
+    """
+    from indexer.cleanup.confirming import (  # noqa: PLC0415
+        NOT_UNCERTAIN,
+        find_targets,
+        name_of,
+        uncertain_json,
+        uncertain_line,
+    )
+    from indexer.store.confirmations import confirm  # noqa: PLC0415
+
+    async def work(connection: Connection) -> int:
+        try:
+            found = await find_targets(connection, what)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+        if not yes:
+            sys.stderr.writelines(f"{uncertain_line(each)}\n" for each in found)
+            if not _says_yes("confirm that no push was lost?"):
+                sys.stderr.write("reconciler: nothing was done: `cleanup confirm` needs --yes\n")
+                return exit_codes.USAGE
+        asked = operator("reconciler cleanup confirm")
+        done = []
+        for each in found:
+            async with connection.transaction():
+                confirmed = await confirm(
+                    connection, action=each, at=datetime.now(UTC), operator=asked, reason=reason
+                )
+            done.append(uncertain_json(each) | {"confirmed": confirmed})
+            if not json:
+                word = "confirmed" if confirmed else f"not confirmed: {NOT_UNCERTAIN}"
+                write_lines([f"{name_of(each)} {word}"])
+        if json:
+            sys.stdout.write(json_dumps({"items": done}) + "\n")
+        return 0 if all(each["confirmed"] for each in done) else exit_codes.FAILED
+
+    return with_database(config, work)

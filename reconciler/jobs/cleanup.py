@@ -43,7 +43,7 @@ AT_ONCE: Final = 1000
 """What is due is read so many at a time; those of one repository and policy are deleted together."""
 NEAR_MISSES: Final = frozenset({"pushed_again", "put_back", "skipped.changed", "skipped.used"})
 """Somebody pushed it, or used it, while it was to go."""
-DONE: Final = frozenset({"deleted", "unlinked", "uncertain", "skipped.absent", "absent"})
+DONE: Final = frozenset({"deleted", "unlinked", "uncertain", "confirmed", "skipped.absent", "absent"})
 
 
 class _Counts(dict[str, int]):

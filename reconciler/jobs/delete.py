@@ -30,7 +30,7 @@ UNIT: Final = "tags"
 SETTLE_SECONDS: Final = 90.0
 """Longer than it takes until it is known that something stays uncertain; ``reconciler run`` follows it further."""
 
-NOTHING_TO_DO: Final = frozenset({"skipped.absent"})
+NOTHING_TO_DO: Final = frozenset({"skipped.absent", "confirmed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

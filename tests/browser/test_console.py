@@ -272,6 +272,37 @@ async def test_trash__is_restored_after_a_question(console: Console, pool: Pool)
             await pool.execute("UPDATE job SET state = 'cancelled', ended_at = now() WHERE id = $1", job)
 
 
+async def test_uncertain__is_confirmed_after_a_question(console: Console, pool: Pool) -> None:
+    """What may have undone a push says why and when; an operator says that it did not, and it is gone."""
+    async with console.signed_in("#/cleanup/uncertain") as page:
+        await settled(page)
+        await expect(
+            page.get_by_text("Confirming that no push was lost takes an operator token")
+        ).to_be_visible()
+        await expect(page.get_by_role("button", name=re.compile("Confirm"))).to_have_count(0)
+        rows = page.locator("tbody tr")
+        await expect(rows).to_have_count(2)
+        await expect(rows.filter(has_text="team/app:unsure")).to_contain_text("deleted the tag")
+        await expect(rows.filter(has_text="the manifest")).to_contain_text(
+            "<script>alert(1)</script>⟨U+202E⟩"
+        )
+        await expect(page.locator("main img, main script")).to_have_count(0)
+    async with console.signed_in("#/cleanup/uncertain", operator=True) as page:
+        await page.get_by_role("button", name="Confirm team/app:unsure").click()
+        dialog = page.get_by_role("dialog", name="No push of team/app:unsure was lost?")
+        await expect(dialog).to_contain_text("push it again first")
+        assert await violations(page) == []
+        await dialog.get_by_label("How you know, for the audit log").fill("asked the team")
+        await dialog.get_by_role("button", name="No push was lost").click()
+        await expect(page.locator("tbody tr")).to_have_count(1)
+    row = await pool.fetchrow("SELECT id, outcome FROM tag_action WHERE tag = 'unsure'")
+    assert row is not None
+    assert row["outcome"] == "confirmed"
+    await pool.execute(
+        "UPDATE tag_action SET state = 'uncertain', outcome = 'uncertain' WHERE id = $1", row["id"]
+    )
+
+
 async def test_storage__says_what_cannot_be_pulled(console: Console) -> None:
     """Findings with what to do and the tags concerned, filtered in the address; what the bytes belong to."""
     async with console.signed_in("#/storage") as page:

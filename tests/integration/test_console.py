@@ -200,6 +200,7 @@ PAGING = {"limit", "after", "before", "count", "fields", "sort"}
         ("drift.js", ["FIELDS"], "/api/v1/drift"),
         ("jobs.js", ["FIELDS"], "/api/v1/jobs"),
         ("trash.js", ["FIELDS"], "/api/v1/trash"),
+        ("uncertain.js", ["FIELDS"], "/api/v1/cleanup/uncertain"),
         ("storage.js", ["FIELDS"], "/api/v1/storage/findings"),
         ("plan.js", ["FIELDS"], "/api/v1/cleanup/plans/{id}/verdicts"),
         ("preview.js", ["FIELDS"], "/api/v1/cleanup/plan"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,9 +103,9 @@ class Server:
         return number
 
 
-@pytest_asyncio.fixture
-async def server(database_url: str, tmp_path: Path) -> AsyncIterator[Server]:
-    """The API with a read token, an operator, a source, and trust in the registry's tokens."""
+@asynccontextmanager
+async def serving(database_url: str, tmp_path: Path) -> AsyncIterator[Server]:
+    """Serve the API with a read token, an operator, a source, and trust in the registry's tokens."""
     pool = await open_pool(database_url, size=8, application="tests")
     settings = ApiSettings(
         api_tokens=frozenset({READS}),
@@ -122,6 +123,13 @@ async def server(database_url: str, tmp_path: Path) -> AsyncIterator[Server]:
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield Server(client, pool)
     await pool.close()
+
+
+@pytest_asyncio.fixture
+async def server(database_url: str, tmp_path: Path) -> AsyncIterator[Server]:
+    """What most tests here ask."""
+    async with serving(database_url, tmp_path) as served:
+        yield served
 
 
 # --- deleting -------------------------------------------------------------------------------------------------

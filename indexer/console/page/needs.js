@@ -36,7 +36,7 @@ function deletions({ deletions: found }, add) {
     add({ tone: "bad", title: `${plural(found.on_dummy, "tag")} may still point to an empty dummy manifest: ${visible(found.examples.join(", "))}.`, action: "A deletion was interrupted. reconciler run finishes it first: check that it is running.", href: href(["trash"]) });
   }
   if (found.uncertain > 0) {
-    add({ tone: "bad", title: `${plural(found.uncertain, "tag")} that we changed: it is not known whether a push was lost.`, action: "Compare with what was pushed.", href: href(["trash"]) });
+    add({ tone: "bad", title: `${plural(found.uncertain, "tag")} that we changed: it is not known whether a push was lost.`, action: "Compare with what was pushed, then confirm that none was lost.", href: href(["cleanup", "uncertain"]) });
   }
   if (found.put_back_in_the_last_day > 0) {
     add({ tone: "warn", title: `${plural(found.put_back_in_the_last_day, "push", "pushes")} fell between a deletion of ours in the last day, and were put back.`, action: "Nothing is lost. If it happens often, delete when nobody pushes.", href: href(["audit"], { action: "cleanup.put_back" }) });

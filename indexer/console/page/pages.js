@@ -15,6 +15,7 @@ export const PAGES = [
   { path: ["cleanup"], title: "Cleanup", nav: "Cleanup", load: () => import("./pages/cleanup.js") },
   { path: ["cleanup", "now"], title: "What would go now", load: () => import("./pages/preview.js") },
   { path: ["cleanup", "plans", ":plan"], title: (of) => `Plan ${of.plan}`, load: () => import("./pages/plan.js") },
+  { path: ["cleanup", "uncertain"], title: "Uncertain", load: () => import("./pages/uncertain.js") },
   { path: ["trash"], title: "Trash", within: "cleanup", load: () => import("./pages/trash.js") },
   { path: ["holds"], title: "Holds", within: "cleanup", load: () => import("./pages/holds.js") },
   { path: ["storage"], title: "Storage", nav: "Storage", load: () => import("./pages/storage.js") },

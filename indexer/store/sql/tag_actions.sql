@@ -36,6 +36,18 @@ SET state = $3, outcome = $4, note = $5, ended_at = $2::timestamptz, lease_until
     due_at = CASE WHEN events = coalesce($7::integer, events) THEN $6::timestamptz ELSE $2::timestamptz END
 WHERE id = $1
 
+-- name: leave_uncertain
+-- The action $1 is uncertain at $2, because $3, and checked again at $4; or at once if not $5 events are noted of it by now. What
+-- a person confirmed stays so, and is checked again when another event comes.
+UPDATE tag_action
+SET state = CASE WHEN outcome = 'confirmed' THEN state ELSE 'uncertain' END,
+    note = CASE WHEN outcome = 'confirmed' THEN note ELSE $3 END,
+    ended_at = CASE WHEN outcome = 'confirmed' THEN ended_at ELSE $2::timestamptz END,
+    outcome = CASE WHEN outcome = 'confirmed' THEN outcome ELSE 'uncertain' END,
+    lease_until = '-infinity',
+    due_at = CASE WHEN events <> $5 THEN $2::timestamptz WHEN outcome = 'confirmed' THEN 'infinity' ELSE $4::timestamptz END
+WHERE id = $1
+
 -- name: drop_planned
 -- Ends at $2 what the holder $1 had planned and sent no request for.
 UPDATE tag_action

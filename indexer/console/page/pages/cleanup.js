@@ -11,7 +11,7 @@ const AGAIN_MS = 15_000;
 export default function Cleanup({ place }) {
   const standing = useGet("cleanup/policies", {}, { every: AGAIN_MS });
   const plans = useGet(standing.data && "cleanup/plans", pick(place.query, ["limit", "after", "before", "count"]));
-  const links = html`<a class="button" href=${href(["cleanup", "now"])}>What would go now</a><a class="button" href=${href(["trash"])}>Trash</a><a class="button" href=${href(["holds"])}>Holds</a>`;
+  const links = html`<a class="button" href=${href(["cleanup", "now"])}>What would go now</a><a class="button" href=${href(["trash"])}>Trash</a><a class="button" href=${href(["holds"])}>Holds</a><a class="button" href=${href(["cleanup", "uncertain"])}>Uncertain</a>`;
   return html`<${Heading} actions=${links}>Cleanup<//>
     <${Answer} of=${standing} what="cleanup">${(found) => html`
       <${Section} title="Policies in force" id="policies"><${Policies} found=${found} /><//>
