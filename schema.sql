@@ -1382,3 +1382,11 @@ ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'gc.planned';
 ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'cleanup.confirmed';
 
 CREATE INDEX tag_action_uncertain ON tag_action (asked_at, id) WHERE state = 'uncertain';
+
+-- 0014_manifests_dated
+
+-- manifests dated by late events ---------------------------------------------------------------------------------
+
+-- When the repository was last known not to have the manifest, before pushed_at: an event of an older push that comes late
+-- does not date this one. Null: not known. Almost every row is null, which takes no room.
+ALTER TABLE repository_manifest ADD COLUMN absent_at timestamptz;

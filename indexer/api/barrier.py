@@ -36,7 +36,7 @@ HAND_OVER_SECONDS: Final = 0.5
 PATIENT_SECONDS: Final = 2.0
 """How long a question waits that nobody else can answer, before its repository is compared."""
 COMPARE_SECONDS: Final = 5.0
-"""How long it then waits for the comparison. The proxy waits 15 s for the answer."""
+"""How long it then waits for the comparison, or for referrers to be read. The proxy waits 15 s for the answer."""
 EVENT_SECONDS: Final = 0.15
 """How long an event may take before the registry is asked: it takes 20 to 70 ms (measured)."""
 OVERDUE: Final = timedelta(seconds=1)
@@ -92,10 +92,11 @@ class _Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wait:
-    """What questions share: a wait for notices, or for a comparison."""
+    """What questions share: a wait for notices, or for a comparison. It is given up after ``seconds``."""
 
     scope: Scope
     compare: bool = False
+    seconds: float
 
 
 class Barrier:
@@ -125,8 +126,9 @@ class Barrier:
     async def answer(self, scope: Scope, read: Callable[[], Awaitable[T]], *, patient: bool) -> T | None:
         """Return what ``read`` returns (or raise) once the inventory has every write before this question.
 
-        None if this cannot be known in time. ``patient``: nobody else can answer, so wait longer, and have the
-        repository compared in the end. Raises ``StoreError`` if the database does not answer.
+        None if this cannot be known in time. ``patient``: nobody else can answer, so wait longer, and in the end have
+        the repository compared, or, for referrers, wait longer still. Raises ``StoreError`` if the database does not
+        answer.
         """
         began = time.monotonic()
         try:
@@ -172,13 +174,19 @@ class Barrier:
     ) -> tuple[T | _Raised | None, str]:
         deadline = began + (PATIENT_SECONDS if patient else HAND_OVER_SECONDS)
         if patient or began >= self._failed_until.get(scope.repository, 0.0):
-            found = await self._current(_Wait(scope=scope), read, deadline)
+            found = await self._current(_Wait(scope=scope, seconds=PATIENT_SECONDS), read, deadline)
             if found is not None:
                 return found, "passed"
-        if patient and not (scope.below and time.monotonic() < self._unnoticed_until):
-            found = await self._current(
-                _Wait(scope=scope, compare=True), read, time.monotonic() + COMPARE_SECONDS
-            )
+        now = time.monotonic()
+        if patient and scope.referrers:
+            # No comparison of tags knows every manifest: each write is verified, and each manifest read, or it fails.
+            longer = _Wait(scope=scope, seconds=COMPARE_SECONDS)
+            found = await self._current(longer, read, max(now, self._unnoticed_until) + COMPARE_SECONDS)
+            if found is not None:
+                return found, "passed"
+        elif patient and not (scope.below and now < self._unnoticed_until):
+            comparison = _Wait(scope=scope, compare=True, seconds=COMPARE_SECONDS)
+            found = await self._current(comparison, read, now + COMPARE_SECONDS)
             if found is not None:
                 return found, "compared"
         return None, "refused"
@@ -226,7 +234,7 @@ class Barrier:
         del self._next[what]
         self._running[what] = current
         try:
-            passage = await (self._is_compared(what.scope) if what.compare else self._clears(what.scope))
+            passage = await (self._is_compared(what) if what.compare else self._clears(what))
         finally:
             if self._running.get(what) is current:
                 del self._running[what]
@@ -234,8 +242,9 @@ class Barrier:
             self._failed_until.pop(what.scope.repository, None)
         return passage
 
-    async def _clears(self, scope: Scope) -> _Passage | None:
+    async def _clears(self, what: _Wait) -> _Passage | None:
         """Wait until every notice that is open now has ended, or was verified."""
+        scope = what.scope
         began = time.monotonic()
         async with connection(self.pool) as held:
             question = await write_notices.begin_question(held, scope)
@@ -253,7 +262,7 @@ class Barrier:
             notices = await self._open(question)
             if notices is not None and not notices.open:
                 return _Passage(question=question, relies_on=notices if notices.left else None)
-            if (now := time.monotonic()) >= began + PATIENT_SECONDS:
+            if (now := time.monotonic()) >= began + what.seconds:
                 return None
             if self._hurry is not None:
                 self._hurry.wake()
@@ -284,11 +293,11 @@ class Barrier:
             else:
                 await write_notices.want_verified(held, question)
 
-    async def _is_compared(self, scope: Scope) -> _Passage | None:
+    async def _is_compared(self, what: _Wait) -> _Passage | None:
         """Have the repositories of a question compared, and wait for it."""
         began = time.monotonic()
         async with connection(self.pool) as held:
-            question = await write_notices.begin_question(held, scope)
+            question = await write_notices.begin_question(held, what.scope)
             await write_notices.want_compared(held, question, comparison=Comparison.ALL)
         while True:
             changed = self._changed
@@ -297,7 +306,7 @@ class Barrier:
                 async with connection(self.pool) as held:
                     if await write_notices.is_compared(held, question):
                         return _Passage(question=question, relies_on=notices)
-            if time.monotonic() >= began + COMPARE_SECONDS:
+            if time.monotonic() >= began + what.seconds:
                 return None
             await _changes(changed)
 

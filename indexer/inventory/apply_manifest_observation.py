@@ -84,6 +84,7 @@ def _present(record: ManifestRecord | None, observation: ManifestObservation) ->
         digest=observation.digest,
         pushed_at=observation.observed_at,
         as_of=observation.as_of if record is None else max(record.as_of, observation.as_of),
+        absent_at=None if record is None else record.deleted_at,
     )
     return ManifestChanged(
         before=record, after=after, media_type=observation.media_type, size_bytes=observation.size_bytes

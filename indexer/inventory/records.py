@@ -97,7 +97,10 @@ class TagRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRecord:
-    """Whether a repository has a manifest. ``as_of`` is the newest evidence; ``deleted_at`` is set on a tombstone."""
+    """Whether a repository has a manifest. ``as_of`` is the newest evidence; ``deleted_at`` is set on a tombstone.
+
+    ``absent_at``: when it was last deleted before ``pushed_at``, as far as is known; None: never.
+    """
 
     repository: RepositoryName
     digest: Digest
@@ -105,6 +108,7 @@ class ManifestRecord:
     as_of: datetime
     deleted_at: datetime | None = None
     pushed_by: str | None = None
+    absent_at: datetime | None = None
 
     @property
     def present(self) -> bool:

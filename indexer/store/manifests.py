@@ -108,6 +108,7 @@ async def find_repository_manifests(
             as_of=row["as_of"],
             deleted_at=row["deleted_at"],
             pushed_by=row["pushed_by"],
+            absent_at=row["absent_at"],
         )
         for row in rows
     )
@@ -134,6 +135,7 @@ async def put_repository_manifests(
         [record.as_of for record in records],
         [record.deleted_at for record in records],
         [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
+        [record.absent_at for record in records],
     )
     return {(row["repository_id"], row["manifest_id"]) for row in rows}
 
@@ -178,6 +180,7 @@ async def list_unconfirmed(
             as_of=row["as_of"],
             deleted_at=row["deleted_at"],
             pushed_by=row["pushed_by"],
+            absent_at=row["absent_at"],
         )
         for row in rows
     ]

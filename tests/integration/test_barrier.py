@@ -9,9 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from indexer.api import barrier as module
 from indexer.api.barrier import Barrier
+from indexer.api.routes import ApiSettings, add_api
 from indexer.background.housekeeping import NOTICE_RETENTION
 from indexer.background.loop import WakeEvent
 from indexer.ingest.envelope import decode
@@ -27,7 +30,7 @@ from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event
 from tests.fixtures.rows import digest
 from tests.simulators.direct import DirectRegistry
 from tests.simulators.state import RegistryState
-from tools.sample_images import oci_image
+from tools.sample_images import artifact, oci_image
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -615,3 +618,63 @@ async def test_referrers__a_push_by_digest_whose_event_is_late_is_found(
     assert await passes(barrier, REFERRERS, patient=False)
     assert "announced" != await pool.fetchval("SELECT content FROM manifest")
     assert 1 == await pool.fetchval("SELECT count(*) FROM repository_manifest WHERE deleted_at IS NULL")
+
+
+OPERATOR = "operator-token-of-the-tests"
+
+
+@asynccontextmanager
+async def asking(pool: Pool, barrier: Barrier) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    """Ask GitLab's API in front of the barrier."""
+    app = web.Application()
+    add_api(app, pool=pool, settings=ApiSettings(api_tokens=frozenset({OPERATOR})), barrier=barrier)
+    async with TestClient(TestServer(app), headers={"Authorization": f"bearer {OPERATOR}"}) as client:
+        yield client
+
+
+TAGS = f"/gitlab/v1/repositories/{REPOSITORY}/tags/list/"
+
+
+async def test_gitlab__a_list_with_referrers_waits_for_manifests_to_be_read(
+    pool: Pool, lookups: Lookups, barrier: Barrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without referrers it does not wait for them, and neither does a tag."""
+    monkeypatch.setattr(module, "PATIENT_SECONDS", 0.2)
+    await apply(pool, lookups, event("push", tag="v0", at=EPOCH, number=1))
+    async with asking(pool, barrier) as client:
+        refused = await client.get(TAGS, params={"referrers": "true"})
+        assert (503, "2") == (refused.status, refused.headers.get("Retry-After"))
+        assert 503 == (await client.get(TAGS, params={"referrers": "true", "name_exact": "v0"})).status
+        for params in ({}, {"referrers": "false"}, {"name_exact": "v0"}):
+            assert 200 == (await client.get(TAGS, params=params)).status, params
+        detail = f"/gitlab/v1/repositories/{REPOSITORY}/tags/detail/v0/"
+        assert 200 == (await client.get(detail, params={"referrers": "true"})).status
+        await pool.execute("DELETE FROM work_item WHERE kind = 'resolve'")
+        assert 200 == (await client.get(TAGS, params={"referrers": "true"})).status
+        # A refused push by digest has no tag that a comparison could find.
+        await note(pool, "write-0001", digest("artifact"))
+        assert 503 == (await client.get(TAGS, params={"referrers": "true"})).status
+        assert 200 == (await client.get(TAGS)).status
+
+
+async def test_gitlab__a_list_with_referrers_has_what_was_attached(
+    pool: Pool, lookups: Lookups, barrier: Barrier, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was announced and is not read yet, of the other the event is late: both are in the answer."""
+    wait_for_long(monkeypatch)
+    image = oci_image("image")
+    attached = [artifact(seed, subject=image) for seed in ("sbom", "scan")]
+    state = reconciler.registry.state
+    state.push(REPOSITORY, image.manifest.data, media_type=image.media_type, tag="v0")
+    for each in attached:
+        state.push(REPOSITORY, each.manifest.data, media_type=each.media_type)
+    for number, (pushed, tag) in enumerate(((image, "v0"), (attached[0], ""))):
+        announced = event("push", tag=tag, at=EPOCH, number=number)
+        target = announced["target"] | {"digest": pushed.manifest.digest, "mediaType": pushed.media_type}
+        await apply(pool, lookups, announced | {"target": target})
+    await note(pool, "write-0001", attached[1].manifest.digest)
+    async with asking(pool, barrier) as client:
+        answer = await client.get(TAGS, params={"referrers": "true"})
+        assert 200 == answer.status
+        (tag_shown,) = await answer.json(content_type=None)
+    assert {each.manifest.digest for each in attached} == {each["digest"] for each in tag_shown["referrers"]}

@@ -328,6 +328,45 @@ async def test_missing__beside_a_tag_that_comes_to_point_to_it(pool: Pool, looku
     }
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_push__dates_its_manifest_in_either_order(pool: Pool, lookups: Lookups, *, late: bool) -> None:
+    """Found by a reconcile first, or announced first: the manifest was pushed when its event says."""
+    ago = datetime.now(UTC) - HOUR
+    events: list[dict[str, Any]] = []
+    state = RegistryState(clock=lambda: ago)
+    state.listeners.append(events.append)
+    store(state, FIRST, "v1")
+    if not late:
+        await take_in(pool, lookups, events, received_at=datetime.now(UTC))
+    await walk(pool, lookups, DirectRegistry(state))
+    if late:
+        assert (await hold_on(pool, FIRST_DIGEST)).pushed_at > ago + HOUR / 2
+        await take_in(pool, lookups, events, received_at=datetime.now(UTC))
+    assert abs((await hold_on(pool, FIRST_DIGEST)).pushed_at - ago) < timedelta(seconds=1)
+    await check_counters(pool)
+
+
+async def test_push__older_than_a_deletion_on_record_dates_nothing(pool: Pool, lookups: Lookups) -> None:
+    """That the repository once lacked the manifest is kept beside the record of the push after it."""
+    now = datetime.now(UTC)
+    events: list[dict[str, Any]] = []
+    state = RegistryState(clock=lambda: now - 3 * HOUR)
+    state.listeners.append(events.append)
+    state.push(APP, FIRST.manifest.data, media_type=FIRST.media_type)
+    late = list(events)
+    events.clear()
+    state.push(APP, FIRST.manifest.data, media_type=FIRST.media_type)
+    state.clock = lambda: now - 2 * HOUR
+    state.delete_manifest(APP, FIRST_DIGEST)
+    state.clock = lambda: now - HOUR
+    state.push(APP, FIRST.manifest.data, media_type=FIRST.media_type)
+    await take_in(pool, lookups, events, received_at=now)
+    pushed = await hold_on(pool, FIRST_DIGEST)
+    assert (now - 2 * HOUR, now - HOUR) == (pushed.absent_at, pushed.pushed_at)
+    await take_in(pool, lookups, late, received_at=now)
+    assert pushed == await hold_on(pool, FIRST_DIGEST)
+
+
 class PushedMeanwhile(DirectRegistry):
     """Answers 404, and between the question and the answer somebody pushes what was asked for."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import permutations
 
 import pytest
 
@@ -20,7 +21,7 @@ from indexer.inventory.changes import (
     WorkRequested,
 )
 from indexer.inventory.dummies import DUMMIES
-from indexer.inventory.events import EventAction
+from indexer.inventory.events import Event, EventAction
 from indexer.inventory.known import Known
 from indexer.inventory.observations import ManifestObservation, ObservationVerdict, TagState
 from indexer.inventory.precedence import CLOCK_MARGIN
@@ -222,3 +223,86 @@ def test_confirmed__instants_never_go_back() -> None:
     record = known.tags[REPOSITORY, TAG]
     newest: list[datetime | None] = [record.last_observed_at, record.verified_at, record.read_at]
     assert [at(600)] * 3 == newest
+
+
+def found_at(seconds: float) -> Known:
+    """What is on record of a manifest of which only an observation is known."""
+    known = Known()
+    for change in apply_manifest_observation(
+        None, asked(seconds, served=True), source=AuditSource.WALK
+    ).changes:
+        known.fold(change)
+    return known
+
+
+def dated(known: Known) -> tuple[datetime, str | None]:
+    held = known.manifests[REPOSITORY, A]
+    assert held.present
+    return held.pushed_at, held.pushed_by
+
+
+def by(actor: str, seconds: float) -> Event:
+    return push(seconds, A, tag=None, actor=actor)
+
+
+def test_push__dates_the_manifest_before_and_after_an_observation() -> None:
+    """Whether its event comes first or late, the manifest was pushed when and by whom the event says."""
+    in_order = told(by("alice", 10))
+    for change in apply_manifest_observation(
+        in_order.manifests[REPOSITORY, A], asked(60, served=True), source=AuditSource.WALK
+    ).changes:
+        in_order.fold(change)
+    late = found_at(60)
+    assert (at(60), None) == dated(late)
+    apply_event(late, by("alice", 10))
+    assert dated(late) == dated(in_order) == (at(10), "alice")
+    assert at(60) == late.manifests[REPOSITORY, A].as_of
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_push__the_first_of_several_dates_the_manifest_in_every_order(order: tuple[int, ...]) -> None:
+    """Pushing the same again changes neither when it was pushed, nor by whom."""
+    events = [by("alice", 10), by("bob", 20), by("carol", 30)]
+    assert (at(10), "alice") == dated(told(*(events[number] for number in order)))
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_push__after_a_deletion_dates_the_manifest_in_every_order(order: tuple[int, ...]) -> None:
+    """What is there is the second push: no event that comes late makes it older."""
+    events = [by("alice", 10), delete(20, A, tag=None), by("bob", 30)]
+    when, who = dated(told(*(events[number] for number in order)))
+    assert at(30) == when
+    # Where the deletion comes last, the record no longer tells who made the second push.
+    assert who == (None if order in {(0, 2, 1), (2, 0, 1)} else "bob")
+
+
+def test_push__after_a_late_deletion_names_its_author() -> None:
+    """A deletion that comes late was followed by a push: its event, later still, says when and by whom."""
+    known = found_at(60)
+    apply_event(known, by("alice", 10))
+    apply_event(known, delete(20, A, tag=None))
+    assert (at(60), None) == dated(known)
+    apply_event(known, by("alice", 15))
+    assert (at(60), None) == dated(known)
+    apply_event(known, by("bob", 30))
+    assert (at(30), "bob") == dated(known)
+
+
+def test_push__older_than_a_deletion_does_not_date_what_an_observation_brought_back() -> None:
+    """The observation shows a push after the deletion, of which no event came."""
+    known = told(by("alice", 10), delete(20, A, tag=None))
+    for change in apply_manifest_observation(
+        known.manifests[REPOSITORY, A], asked(60, served=True), source=AuditSource.WALK
+    ).changes:
+        known.fold(change)
+    apply_event(known, by("alice", 15))
+    assert (at(60), None) == dated(known)
+    apply_event(known, by("bob", 25))
+    assert (at(25), "bob") == dated(known)
+
+
+def test_pull__that_comes_late_dates_nothing() -> None:
+    """It shows that the manifest was there, not since when, nor who pushed it."""
+    known = found_at(60)
+    apply_event(known, event(EventAction.PULL, 10, A, tag=None, actor="alice"))
+    assert (at(60), None) == dated(known)

@@ -14,6 +14,7 @@ from indexer.api.auth import Access, Authenticator, pull_of
 from indexer.api.barrier import Barrier
 from indexer.api.gitlab import refusals
 from indexer.api.gitlab.calls import GitlabAnswer, GitlabCall
+from indexer.api.gitlab.parameters import wants_referrers
 from indexer.api.gitlab.paths import GitlabEndpoint, GitlabPath, read_path
 from indexer.api.gitlab.repositories import get_repository, list_sub_repositories
 from indexer.api.gitlab.statistics import VERSION, get_statistics, probe
@@ -130,7 +131,8 @@ class _Handlers:
         if self._barrier is None or not named.repository:
             return await endpoint(call)
         below = named.endpoint is GitlabEndpoint.SUB_REPOSITORIES or size == "self_with_descendants"
-        scope = Scope(repository=named.repository, below=below)
+        referrers = named.endpoint is GitlabEndpoint.TAGS and wants_referrers(call.query)
+        scope = Scope(repository=named.repository, below=below, referrers=referrers)
         return await self._barrier.answer(scope, lambda: endpoint(call), patient=True)
 
     async def _authorize(self, request: web.Request, named: GitlabPath) -> None:

@@ -74,9 +74,14 @@ def read_tags_question(query: MultiMapping[str]) -> TagsQuestion:
         name=name,
         name_exact=name_exact,
         sort=_read_sort(query),
-        referrers=query.get("referrers") == "true",
+        referrers=wants_referrers(query),
         referrer_types=_read_types(query.get("referrer_type")),
     )
+
+
+def wants_referrers(query: MultiMapping[str]) -> bool:
+    """Return whether a list of tags shows the referrers of each."""
+    return query.get("referrers") == "true"
 
 
 def read_limit(query: MultiMapping[str]) -> int:
