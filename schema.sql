@@ -1390,3 +1390,15 @@ CREATE INDEX tag_action_uncertain ON tag_action (asked_at, id) WHERE state = 'un
 -- When the repository was last known not to have the manifest, before pushed_at: an event of an older push that comes late
 -- does not date this one. Null: not known. Almost every row is null, which takes no room.
 ALTER TABLE repository_manifest ADD COLUMN absent_at timestamptz;
+
+-- 0015_dead_letters
+
+-- dead letters of feeds ---------------------------------------------------------------------------------------
+
+ALTER TYPE audit_action ADD VALUE IF NOT EXISTS 'operator.feed_discarded';
+
+ALTER TABLE feed_dead_letter ADD COLUMN tries integer NOT NULL DEFAULT 1;            -- how often it was sent alone, the first time included
+ALTER TABLE feed_dead_letter ADD COLUMN first_tried_at timestamptz;                  -- null: before this was recorded
+ALTER TABLE feed_dead_letter ADD COLUMN tried_at timestamptz NOT NULL DEFAULT now(); -- the last time
+UPDATE feed_dead_letter SET tried_at = refused_at, tries = tries + attempts;
+ALTER TABLE feed_dead_letter ALTER COLUMN first_tried_at SET DEFAULT now();

@@ -43,6 +43,7 @@ _PATH_PARAMETERS = {
     ),
     "id": ("The id, as the list shows it.", {"type": "string", "pattern": "^[0-9a-f-]{1,36}$"}),
     "source": ("The name of a source.", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}),
+    "feed": ("The name of a feed.", {"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"}),
     "digest": ("A digest.", {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"}),
 }
 _DESCRIPTION = """\

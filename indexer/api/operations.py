@@ -37,6 +37,7 @@ RESOURCES = (
     "changes",
     "audit",
     "feed",
+    "feeds",
     "audit_proofs",
     "drift",
     "jobs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -9,7 +10,8 @@ from typing import Annotated, Any
 import cyclopts
 
 from indexer.commands.common import AsJson, Config, operator, print_result, with_database
-from indexer.common.errors import CallerError
+from indexer.common import exit_codes
+from indexer.common.errors import CallerError, ConfigurationError
 from indexer.common.terminal import printable
 
 app = cyclopts.App(name="feeds", help="State of the feeds, which deliver the audit log to other systems.")
@@ -82,14 +84,29 @@ def dead(
     retry: Annotated[
         bool, cyclopts.Parameter(negative=(), help="Try to deliver them again: those at --position, or all.")
     ] = False,
+    discard: Annotated[
+        bool,
+        cyclopts.Parameter(
+            negative=(), help="Delete them for good, with a --reason: those at --position, or --all."
+        ),
+    ] = False,
+    reason: Annotated[
+        str | None, cyclopts.Parameter(help="With --discard: why; the audit log records it.")
+    ] = None,
+    all_of_them: Annotated[
+        bool,
+        cyclopts.Parameter(name="--all", negative=(), help="With --discard: all dead letters of the feed."),
+    ] = False,
     position: Annotated[
         list[int] | None, cyclopts.Parameter(help="Only the entries at these positions.", negative=())
     ] = None,
     config: Config = None,
     json: AsJson = False,
 ) -> int:
-    """List a feed's dead letters, the entries that its sink refused for good, or try them again."""
+    """List a feed's dead letters, the entries that its sink refused for good, try them again, or discard them."""
     from indexer.store import feeds  # noqa: PLC0415
+
+    why = _why(reason, discard=discard, retry=retry, named=position is not None, all_of_them=all_of_them)
 
     async def work(connection: Any) -> int:
         if name not in [feed.name for feed in await feeds.list_feeds(connection)]:
@@ -98,9 +115,18 @@ def dead(
             async with connection.transaction():
                 count = await feeds.retry_dead_letters(connection, name=name, positions=position)
                 detail = {"feed": name, "entries": count, "positions": position}
-                await _record(connection, "operator.feed_retried", "indexer feeds dead", detail)
+                if count:
+                    await _record(connection, "operator.feed_retried", "indexer feeds dead", detail)
             print_result(json, {"feed": name, "retried": count}, f"{count} will be tried again")
             return 0
+        if discard:
+            async with connection.transaction():
+                gone = await feeds.discard_dead_letters(connection, name=name, positions=position)
+                detail = {"feed": name, "entries": len(gone), "positions": position and gone, "reason": why}
+                if gone:
+                    await _record(connection, "operator.feed_discarded", "indexer feeds dead", detail)
+            print_result(json, {"feed": name, "discarded": len(gone)}, f"{len(gone)} discarded")
+            return _say_absent(sorted(set(position or ()) - set(gone)))
         letters = await feeds.list_dead_letters(connection, name=name, after=after, limit=limit)
         print_result(
             json,
@@ -126,6 +152,30 @@ def remove(name: Name, /, *, config: Config = None, json: AsJson = False) -> int
         return 0
 
     return with_database(config, work)
+
+
+def _why(reason: str | None, *, discard: bool, retry: bool, named: bool, all_of_them: bool) -> str | None:
+    """Return the reason of a discard as it is stored; raise ``ConfigurationError`` for options that do not fit."""
+    from indexer.store.text import storable  # noqa: PLC0415
+
+    if not discard:
+        if reason is not None or all_of_them:
+            raise ConfigurationError("--reason and --all belong to --discard")
+        return None
+    if retry:
+        raise ConfigurationError("either --retry or --discard, not both")
+    if named == all_of_them:
+        raise ConfigurationError("name what to discard: --position from `indexer feeds dead NAME`, or --all")
+    if reason is None or not reason.strip():
+        raise ConfigurationError("--discard takes a --reason: say why these entries are never delivered")
+    return storable(reason.strip())[0]
+
+
+def _say_absent(positions: Sequence[int]) -> int:
+    """Return the exit code: 1 where something was named that is no dead letter, which is said."""
+    if positions:
+        sys.stderr.write(f"no dead letters: {', '.join(map(str, positions))}\n")
+    return exit_codes.FAILED if positions else 0
 
 
 async def _record(connection: Any, action: str, command: str, detail: dict[str, Any]) -> None:
@@ -169,6 +219,9 @@ def _letter(letter: Any) -> dict[str, Any]:
     return {
         "position": letter.position,
         "died_at": letter.refused_at.isoformat(),
+        "attempts": letter.tries,
+        "first_tried_at": letter.first_tried_at and letter.first_tried_at.isoformat(),
+        "tried_at": letter.tried_at.isoformat(),
         "retry": letter.retry_requested,
         "reason": letter.reason,
     }

@@ -51,6 +51,7 @@ class AuditAction(StrEnum):
     LOG_ARCHIVED = "log.archived"
     LOG_DROPPED = "log.dropped"
     OPERATOR_BRAKE_RELEASED = "operator.brake_released"
+    OPERATOR_FEED_DISCARDED = "operator.feed_discarded"
     OPERATOR_FEED_REMOVED = "operator.feed_removed"
     OPERATOR_FEED_REPLAYED = "operator.feed_replayed"
     OPERATOR_FEED_RETRIED = "operator.feed_retried"

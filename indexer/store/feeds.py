@@ -56,12 +56,15 @@ class FeedState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An entry that a sink refused for good."""
+    """An entry that a sink refused for good. ``first_tried_at`` None: before this was recorded."""
 
     position: int
     refused_at: datetime
     retry_requested: bool
     reason: str
+    tries: int
+    first_tried_at: datetime | None
+    tried_at: datetime
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,9 +149,10 @@ async def remove_feed(connection: Connection, *, name: str) -> bool:
     return await connection.fetchval(SQL["remove_feed"], name) is not None
 
 
-async def list_feeds(connection: Connection) -> list[FeedState]:
-    """Return the state of every feed."""
-    return [FeedState(**dict(row)) for row in await connection.fetch(SQL["list_feeds"])]
+async def list_feeds(connection: Connection, *, names: Sequence[str] | None = None) -> list[FeedState]:
+    """Return the state of every feed, or of those with these names, by name."""
+    wanted = None if names is None else list(names)
+    return [FeedState(**dict(row)) for row in await connection.fetch(SQL["list_feeds"], wanted)]
 
 
 async def list_dead_letters(connection: Connection, *, name: str, after: int, limit: int) -> list[DeadLetter]:
@@ -163,6 +167,16 @@ async def retry_dead_letters(connection: Connection, *, name: str, positions: Se
     """Request a retry of dead letters (None: all); return how many. A stopped feed goes on."""
     wanted = None if positions is None else list(positions)
     return int(await connection.fetchval(SQL["retry_dead_letters"], name, wanted))
+
+
+async def discard_dead_letters(
+    connection: Connection, *, name: str, positions: Sequence[int] | None
+) -> list[int]:
+    """Remove dead letters (None: all) for good; return their positions, in order. The entries stay in the log."""
+    wanted = None if positions is None else list(positions)
+    return sorted(
+        row["position"] for row in await connection.fetch(SQL["discard_dead_letters"], name, wanted)
+    )
 
 
 async def dead_letters_to_retry(connection: Connection, *, name: str, limit: int) -> list[tuple[int, int]]:

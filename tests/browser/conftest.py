@@ -21,6 +21,7 @@ from tests.fixtures.browsing import (
     OPERATOR_TOKEN,
     Console,
     put_cleanup,
+    put_feeds,
     put_jobs,
     put_many,
     put_storage,
@@ -61,6 +62,7 @@ async def pool(postgres_server: PostgresServer, schema_template: str) -> AsyncIt
     await put_cleanup(filled)
     await put_storage(filled)
     await put_trash(filled)
+    await put_feeds(filled)
     yield filled
     await filled.close()
     await postgres_server.drop_database(url)

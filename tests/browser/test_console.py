@@ -401,6 +401,47 @@ async def needs(page: Page, status: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.full
+async def test_dead_letters__are_tried_again_and_discarded(console: Console, pool: Pool) -> None:
+    """Each with its reason; operators try again, continue the feed, and discard with a reason; readers get a word."""
+    async with console.signed_in("#/feeds") as page:
+        await page.get_by_role("link", name="siem", exact=True).click()
+        await expect(page.locator("h1")).to_have_text("Feed siem")
+        await settled(page)
+        table = page.get_by_role("region", name="Dead letters, in the order of the log")
+        await expect(table.locator("tbody tr")).to_have_count(3)
+        await expect(table).to_contain_text("<script>alert(1)</script>⟨U+202E⟩gnp.exe")
+        await expect(table).to_contain_text("no longer in the log")
+        await expect(page.locator("main img, main script")).to_have_count(0)
+        await expect(page.get_by_text("takes an operator token")).to_be_visible()
+        await expect(page.get_by_role("button", name=re.compile("again|iscard|Continue"))).to_have_count(0)
+    async with console.signed_in("#/feeds/siem?limit=50", operator=True) as page:
+        await settled(page)
+        await page.get_by_role("button", name="Try the dead letter 2 again").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Try again").click()
+        await expect(page.locator("tbody tr").first).to_contain_text("will be tried again")
+        await page.get_by_role("button", name="Discard the dead letter 5").click()
+        dialog = page.get_by_role("dialog", name="Discard the dead letter 5?")
+        await dialog.get_by_label("Reason, for the audit log").fill("a test")
+        assert await violations(page) == []
+        await dialog.get_by_role("button", name="Discard").click()
+        await expect(page.locator("tbody tr")).to_have_count(2)
+        found = await pool.fetch("SELECT position, retry_requested FROM feed_dead_letter ORDER BY position")
+        assert [tuple(row) for row in found] == [(2, True), (10**9, False)]
+        assert await pool.fetchval("SELECT stopped FROM feed") is None
+        await pool.execute("UPDATE feed SET stopped = 'gone'")
+    async with console.signed_in("#/feeds/siem", operator=True) as page:
+        await page.get_by_role("button", name="Continue the feed").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Continue the feed").click()
+        await expect(page.get_by_role("button", name="Continue the feed")).to_have_count(0)
+        assert await pool.fetchval("SELECT stopped FROM feed") is None
+        await page.get_by_role("button", name="Discard the 2 shown").click()
+        await page.get_by_role("dialog").get_by_label("Reason, for the audit log").fill("a test")
+        await page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+        await expect(page.get_by_text("The receiver refused nothing.")).to_be_visible()
+        assert await pool.fetchval("SELECT count(*) FROM feed_dead_letter") == 0
+
+
+@pytest.mark.full
 async def test_holds__are_added_and_removed(console: Console, pool: Pool) -> None:
     """What is entered wrong is named and the question stays; what was added is listed, and removed after a question."""
     console.expected.add("422")

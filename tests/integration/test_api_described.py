@@ -46,7 +46,7 @@ UNGUESSABLE = ("after", "before", "name_regex", "from", "wait", "fields", "polic
 """Cursors come from pages, positions from the log, policies from a file, RE2's syntax is no JSON schema, nobody wants
 to wait, and items of chosen members are not what a whole item is: they have tests of their own."""
 
-EXISTING = {"repository": APP, "tag": "latest", "digest": digest("one"), "source": "cluster"}
+EXISTING = {"repository": APP, "tag": "latest", "digest": digest("one"), "source": "cluster", "feed": "siem"}
 """Of what is in the database, since nobody guesses it."""
 
 POLICIES = b"""version: 1
@@ -74,7 +74,7 @@ def guessable() -> dict[str, Any]:
 
 
 async def _put_cleanup(pool: Pool, number: str) -> None:
-    """Policies in force, a plan and a hold of one id, and a source that reported."""
+    """Policies in force, a plan and a hold of one id, a source that reported, and a feed with a dead letter."""
     async with transaction(pool) as held:
         await put_in_force(held, content=POLICIES, at=datetime.now(UTC), by=None)
         await held.execute(
@@ -89,6 +89,10 @@ async def _put_cleanup(pool: Pool, number: str) -> None:
             APP,
         )
         now = datetime.now(UTC)
+        await held.execute("INSERT INTO feed (name, kind, position) VALUES ('siem', 'http', 2)")
+        await held.execute(
+            "INSERT INTO feed_dead_letter (feed, position, refused_at, reason) VALUES ('siem', 2, now(), 'no')"
+        )
         await take_report(held, source="cluster", images=[], at=now, valid_until=now, confirm=False)
 
 

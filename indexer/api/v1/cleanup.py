@@ -433,7 +433,9 @@ def require_all(call: ApiCall[Any]) -> None:
     """Raise a 403 for a caller who may not read everything."""
     if call.principal.repositories is not None:
         raise CallerError(
-            "this is about the whole registry, and the token is not", status=403, code="not_granted"
+            "this is about the whole registry, and the token grants single repositories only",
+            status=403,
+            code="not_granted",
         )
 
 

@@ -96,12 +96,12 @@ function acting({ acting: { paused, jobs }, now }, add) {
 }
 
 function feeds({ feeds: found, gitlab_forwarding: forwarding }, add) {
-  const to = href(["feeds"]);
   for (const feed of found) {
-    if (feed.stopped) add({ tone: "bad", title: `The feed ${visible(feed.name)} stopped: ${visible(feed.stopped)}`, action: "Correct the cause, then indexer feeds retry.", href: to });
-    if (feed.dead > 0) add({ tone: "bad", title: `The feed ${visible(feed.name)} has ${plural(feed.dead, "dead letter")}.`, action: "See indexer feeds dead.", href: to });
+    const to = href(["feeds", feed.name]);
+    if (feed.stopped) add({ tone: "bad", title: `The feed ${visible(feed.name)} stopped: ${visible(feed.stopped)}`, action: "Correct the cause, then continue it on its page, or by indexer feeds replay.", href: to });
+    if (feed.dead > 0) add({ tone: "bad", title: `The feed ${visible(feed.name)} has ${plural(feed.dead, "dead letter")}.`, action: "Its page says why each was refused. Try them again, or discard them.", href: to });
   }
-  if (forwarding.dead > 0) add({ tone: "bad", title: `${plural(forwarding.dead, "event")} could not be forwarded to GitLab.`, action: "See the log of the indexer for the reason.", href: to });
+  if (forwarding.dead > 0) add({ tone: "bad", title: `${plural(forwarding.dead, "event")} could not be forwarded to GitLab.`, action: "See the log of the indexer for the reason.", href: href(["feeds"]) });
 }
 
 function reconciles(status, add) {

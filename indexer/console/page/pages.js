@@ -22,6 +22,7 @@ export const PAGES = [
   { path: ["jobs"], title: "Jobs", nav: "Jobs", load: () => import("./pages/jobs.js") },
   { path: ["jobs", ":job"], title: "Job", load: () => import("./pages/job.js") },
   { path: ["feeds"], title: "Feeds and dead letters", nav: "Feeds", load: () => import("./pages/feeds.js") },
+  { path: ["feeds", ":feed"], title: (of) => `Feed ${of.feed}`, load: () => import("./pages/feed.js") },
   { path: ["sign-in"], title: "Sign in", load: () => import("./pages/sign-in.js") },
 ];
 

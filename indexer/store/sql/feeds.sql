@@ -30,9 +30,11 @@ WITH moved AS (
     WHERE name = $1 AND holder = $2 AND position = $3 AND replays = $4
     RETURNING refused_in_a_row
 ), dead AS (
-    INSERT INTO feed_dead_letter (feed, position, refused_at, reason) SELECT $1, $6, $7, $8 FROM moved
+    INSERT INTO feed_dead_letter (feed, position, refused_at, first_tried_at, tried_at, reason)
+    SELECT $1, $6, $7, $7, $7, $8 FROM moved
     ON CONFLICT (feed, position) DO UPDATE
-    SET refused_at = excluded.refused_at, reason = excluded.reason, retry_requested = false, retry_at = NULL
+    SET refused_at = excluded.refused_at, reason = excluded.reason, retry_requested = false, retry_at = NULL,
+        tries = feed_dead_letter.tries + 1, tried_at = excluded.tried_at
 )
 SELECT refused_in_a_row FROM moved
 
@@ -59,18 +61,18 @@ WHERE name = $1 RETURNING position
 DELETE FROM feed WHERE name = $1 RETURNING name
 
 -- name: list_feeds
--- The state of every feed.
+-- The state of every feed, or (not null) of those with the names $1.
 SELECT f.name, f.kind, f.position, f.delivered, f.attempts, f.replays, f.created_at, f.delivered_at, f.failed_at, f.retry_at,
        f.stopped, f.last_error, f.lease_until > clock_timestamp() AS held, greatest(h.position - f.position, 0) AS behind,
        CASE WHEN h.position > f.position THEN
            (SELECT e.recorded_at FROM audit_entry AS e WHERE e.position > f.position ORDER BY e.position LIMIT 1)
        END AS behind_since,
        (SELECT count(*) FROM feed_dead_letter AS d WHERE d.feed = f.name) AS dead
-FROM feed AS f, audit_log_head AS h ORDER BY f.name
+FROM feed AS f, audit_log_head AS h WHERE $1::text[] IS NULL OR f.name = ANY ($1) ORDER BY f.name
 
 -- name: list_dead_letters
 -- At most $3 entries that the sink of feed $1 refused, after position $2.
-SELECT position, refused_at, retry_requested, reason FROM feed_dead_letter
+SELECT position, refused_at, retry_requested, reason, tries, first_tried_at, tried_at FROM feed_dead_letter
 WHERE feed = $1 AND position > $2 ORDER BY position LIMIT $3
 
 -- name: retry_dead_letters
@@ -84,6 +86,10 @@ WITH asked AS (
 )
 SELECT count(*) FROM asked
 
+-- name: discard_dead_letters
+-- Removes the dead letters of feed $1 at positions $2 (null: all). Returns their positions.
+DELETE FROM feed_dead_letter WHERE feed = $1 AND ($2::bigint[] IS NULL OR position = ANY ($2)) RETURNING position
+
 -- name: dead_letters_to_retry
 -- At most $2 positions of dead letters of feed $1 to be retried now, and how often each was retried without an answer.
 SELECT position, attempts FROM feed_dead_letter
@@ -91,7 +97,8 @@ WHERE feed = $1 AND retry_requested AND (retry_at IS NULL OR retry_at <= clock_t
 
 -- name: delay_dead_letter
 -- The sink of feed $1 did not answer for entry $2, because of $4: it is retried after $3.
-UPDATE feed_dead_letter SET attempts = attempts + 1, retry_at = clock_timestamp() + $3::interval, reason = $4
+UPDATE feed_dead_letter SET attempts = attempts + 1, retry_at = clock_timestamp() + $3::interval, reason = $4,
+                            tries = tries + 1, tried_at = clock_timestamp()
 WHERE feed = $1 AND position = $2
 
 -- name: resolve_dead_letter
@@ -101,7 +108,8 @@ UPDATE feed SET delivered = delivered + (SELECT count(*) FROM gone) WHERE name =
 
 -- name: dead_letter_again
 -- The sink of feed $1 refused entry $2 again, at $3 because of $4.
-UPDATE feed_dead_letter SET retry_requested = false, retry_at = NULL, refused_at = $3, reason = $4
+UPDATE feed_dead_letter SET retry_requested = false, retry_at = NULL, refused_at = $3, reason = $4,
+                            tries = tries + 1, tried_at = $3
 WHERE feed = $1 AND position = $2
 
 -- name: log_identity

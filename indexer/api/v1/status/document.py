@@ -94,7 +94,11 @@ class Status(Shown):
 async def get_status(call: ApiCall[NoQuery]) -> Document:
     """Show what waits, which events came from which registry process, and how many tags are verified."""
     if call.principal.repositories is not None:
-        raise CallerError("the status is for operators", status=403, code="forbidden")
+        raise CallerError(
+            "the status is of the whole registry, and the token grants single repositories only",
+            status=403,
+            code="forbidden",
+        )
     async with call.readers.reading() as held:
         fresh = await freshness(held)
         found = await store.status(held)

@@ -1,8 +1,10 @@
 // Where the log is delivered to, and what could not be delivered.
 import { html } from "../ui.js";
+import { href } from "../address.js";
 import { useGet } from "../api.js";
+import { FeedState } from "../feeds.js";
 import { number, span, visible } from "../format.js";
-import { Answer, Badge, Command, Empty, Facts, Heading, Section, Table, Time } from "../parts.js";
+import { Answer, Badge, Command, Empty, Facts, Heading, Name, Section, Table, Time } from "../parts.js";
 
 export default function Feeds() {
   const status = useGet("status", {}, { every: 10_000 });
@@ -23,24 +25,18 @@ export default function Feeds() {
 
 function FeedTable({ feeds }) {
   if (feeds.length === 0) return html`<${Empty} hint="INDEXER_FEEDS_FILE names the targets: HTTP, Kafka, NATS, syslog or a file.">No feed is configured.<//>`;
-  const state = (feed) => {
-    if (feed.stopped) return html`<${Badge} tone="bad">stopped<//>`;
-    if (feed.retry_at) return html`<${Badge} tone="warn">tries again<//>`;
-    return feed.behind > 0 ? html`<${Badge} tone="plain">behind<//>` : html`<${Badge} tone="good">up to date<//>`;
-  };
   return html`<${Table} caption="Feeds" items=${feeds} by=${(feed) => feed.name} columns=${[
-      { title: "Feed", header: true, cell: (feed) => html`<bdi>${visible(feed.name)}</bdi>` },
+      { title: "Feed", header: true, cell: (feed) => html`<${Name} text=${feed.name} href=${href(["feeds", feed.name])} />` },
       { title: "Kind", cell: (feed) => feed.kind },
-      { title: "State", cell: state },
+      { title: "State", cell: (feed) => html`<${FeedState} of=${feed} />` },
       { title: "Position", number: true, cell: (feed) => number(feed.position) },
       { title: "Behind", number: true, cell: (feed) => html`${number(feed.behind)}${feed.age_seconds ? html` <span class="note">${span(feed.age_seconds)}</span>` : ""}` },
       { title: "Delivered", number: true, cell: (feed) => number(feed.delivered) },
-      { title: "Dead letters", number: true, cell: (feed) => (feed.dead > 0 ? html`<${Badge} tone="bad">${number(feed.dead)}<//>` : "0") },
+      { title: "Dead letters", number: true, cell: (feed) => (feed.dead > 0 ? html`<a href=${href(["feeds", feed.name])} aria-label=${`Dead letters of ${visible(feed.name)}: ${number(feed.dead)}`}><${Badge} tone="bad">${number(feed.dead)}<//></a>` : "0") },
       { title: "Last delivery", cell: (feed) => html`<${Time} at=${feed.delivered_at} relative />` },
       { title: "Next attempt", cell: (feed) => html`<${Time} at=${feed.retry_at} relative />` },
       { title: "Last error", wide: true, cell: (feed) => (feed.stopped || feed.last_error) && html`<bdi>${visible(feed.stopped || feed.last_error)}</bdi>` },
-    ]} />
-    ${feeds.filter((feed) => feed.dead > 0).map((feed) => html`<div class="after"><p>The dead letters of <bdi>${visible(feed.name)}</bdi>, each with the reason:</p><${Command} text=${`indexer feeds dead ${feed.name}`} /></div>`)}`;
+    ]} />`;
 }
 
 function Gitlab({ of }) {
