@@ -2,13 +2,17 @@
 
 Repository by repository in the order of their names, in batches. A process that takes the job after another was killed
 goes on after the last repository that was finished; what it reads again changes nothing.
+
+Three things go on at a time: links are read of one batch, manifests are stored of the one before it, tags of the one
+before that. Each of the three keeps the order of the batches, so a tag's manifest is on record before the tag.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -58,43 +62,47 @@ class _Import:
         state = context.state
         self._context = context
         self._storage = storage
-        self._after = state.get("after", "")
         self._counts: Counter[str] = Counter(state.get("counts", {}))
         self._total = len(names)
-        self._names = [name for name in names if name > self._after]
+        self._names = [name for name in names if name > state.get("after", "")]
         self._unreadable: set[Digest] = set()
         self._reported_at = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> dict[str, int]:
-        """Work through the repositories, reading the next batch while one is stored."""
-        found = batches(self._storage, self._names)
-        reading = asyncio.create_task(asyncio.to_thread(_next, found), name="storage batch")
+        """Work through the repositories, reading ahead."""
+        storing: asyncio.Task[None] | None = None
         try:
-            while (batch := await reading) is not None:
-                reading = asyncio.create_task(asyncio.to_thread(_next, found), name="storage batch")
-                await self._context.check()
-                await self._take(batch)
+            async with aclosing(_ahead(batches(self._storage, self._names), "storage batch")) as found:
+                async for batch in found:
+                    await self._context.check()
+                    counts: Counter[str] = Counter(tags_left_out=batch.unreadable)
+                    await self._take_manifests(batch, counts)
+                    if storing is not None:
+                        await storing
+                    storing = asyncio.create_task(self._finish(batch, counts), name="storage tags")
+                if storing is not None:
+                    await storing
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            if storing is not None:
+                storing.cancel()
+                await asyncio.gather(storing, return_exceptions=True)
         return {name: self._counts[name] for name in COUNTED}
 
-    async def _take(self, batch: Batch) -> None:
-        self._counts["tags_left_out"] += batch.unreadable
+    async def _finish(self, batch: Batch, counts: Counter[str]) -> None:
+        """Store the tags of a batch whose manifests are stored, and note how far it went."""
+        if batch.tags:
+            await self._take_tags(batch.tags, counts)
+        counts["repositories"] += batch.repositories
+        self._counts += counts
+        if batch.complete is not None:
+            await self._context.save({"after": batch.complete, "counts": dict(self._counts)})
+        await self._report()
+
+    async def _take_manifests(self, batch: Batch, counts: Counter[str]) -> None:
+        """Record the manifests of a batch whose bytes are right, and what those hold that were not read before."""
         if batch.revisions or batch.tags:
             names = {each.repository for each in batch.revisions} | {each.repository for each in batch.tags}
             await self._context.components.lookups.repositories(dict.fromkeys(names, batch.read_at))
-        await self._take_manifests(batch)
-        if batch.tags:
-            await self._take_tags(batch.tags)
-        self._counts["repositories"] += batch.repositories
-        if batch.complete is not None:
-            self._after = batch.complete
-            await self._context.save({"after": self._after, "counts": dict(self._counts)})
-        await self._report()
-
-    async def _take_manifests(self, batch: Batch) -> None:
-        """Record the manifests of a batch whose bytes are right, and what those hold that were not read before."""
         if not batch.revisions:
             return
         links: dict[Digest, list[RevisionLink]] = {}
@@ -104,27 +112,33 @@ class _Import:
             known = await manifests.find_manifests(held, digests=links)
         self._unreadable = {digest for digest, row in known.items() if row.content == "unreadable"}
         read = [digest for digest in links if digest in known and known[digest].read]
-        await self._record(batch, [link for digest in read for link in links.pop(digest)], {})
-        contents = read_contents(self._storage, sorted(links))
-        while (some := await asyncio.to_thread(_next, contents)) is not None:
-            await self._context.check()
-            await self._store(batch, links, some)
+        await self._record(batch, [link for digest in read for link in links.pop(digest)], {}, counts)
+        async with aclosing(
+            _ahead(read_contents(self._storage, sorted(links)), "storage manifests")
+        ) as found:
+            async for some in found:
+                await self._context.check()
+                await self._store(batch, links, some, counts)
 
     async def _store(
-        self, batch: Batch, links: Mapping[Digest, Sequence[RevisionLink]], some: Contents
+        self,
+        batch: Batch,
+        links: Mapping[Digest, Sequence[RevisionLink]],
+        some: Contents,
+        counts: Counter[str],
     ) -> None:
         for digest, why in some.not_served.items():
-            self._counts["manifests_left_out"] += len(links[digest])
+            counts["manifests_left_out"] += len(links[digest])
             level = log.debug if why is NotServed.DUMMY else log.warning
             level("manifest_left_out", digest=digest, why=why.value, repository=links[digest][0].repository)
         by_digest = {read.digest: read for read in some.read}
-        await self._record(batch, [link for digest in by_digest for link in links[digest]], by_digest)
+        await self._record(batch, [link for digest in by_digest for link in links[digest]], by_digest, counts)
         new = [read for read in some.read if read.readable or read.digest not in self._unreadable]
         if new:
-            await self._store_contents(new)
+            await self._store_contents(new, counts)
             await self._measure({link.repository for read in new for link in links[read.digest]})
 
-    async def _store_contents(self, reads: Sequence[ReadManifest]) -> None:
+    async def _store_contents(self, reads: Sequence[ReadManifest], counts: Counter[str]) -> None:
         """Store what manifests hold, together; if that fails one by one, so that one does not block the others."""
         components = self._context.components
         try:
@@ -134,13 +148,13 @@ class _Import:
             raise
         except StoreError as error:
             if len(reads) == 1:
-                self._counts["manifests_left_out"] += 1
+                counts["manifests_left_out"] += 1
                 log.warning("manifest_not_stored", digest=reads[0].digest, error=str(error))
                 return
             for read in reads:
-                await self._store_contents([read])
+                await self._store_contents([read], counts)
             return
-        self._counts["manifests_read"] += len(reads)
+        counts["manifests_read"] += len(reads)
 
     async def _measure(self, names: Iterable[RepositoryName]) -> None:
         """Have the sizes of repositories computed, now that the sizes of their manifests are known."""
@@ -154,7 +168,11 @@ class _Import:
             await work_items.enqueue(held, keys=keys, now=now, due_at=now + work_items.MEASURE_DELAY)
 
     async def _record(
-        self, batch: Batch, links: Sequence[RevisionLink], contents: Mapping[Digest, ReadManifest]
+        self,
+        batch: Batch,
+        links: Sequence[RevisionLink],
+        contents: Mapping[Digest, ReadManifest],
+        counts: Counter[str],
     ) -> None:
         """Record which repositories have which manifests, before their content: sizes of indexes follow from both."""
         found = [_found(link, contents.get(link.digest), batch.read_at) for link in links]
@@ -163,20 +181,20 @@ class _Import:
         now = datetime.now(UTC)
         async with transaction(self._context.components.pool) as held:
             new = await apply.apply_found_manifests(held, self._context.components.lookups, found, now=now)
-        self._counts["manifests_found"] += new
+        counts["manifests_found"] += new
 
-    async def _take_tags(self, tags: Sequence[TagFound]) -> None:
+    async def _take_tags(self, tags: Sequence[TagFound], counts: Counter[str]) -> None:
         now = datetime.now(UTC)
         async with transaction(self._context.components.pool) as held:
             results = await apply.apply_found_tags(held, self._context.components.lookups, tags, now=now)
         for tag, result in zip(tags, results, strict=True):
             if result is None:
-                self._counts["tags_left_out"] += 1
+                counts["tags_left_out"] += 1
                 log.warning("tag_left_out", repository=tag.repository, tag=tag.tag, digest=tag.digest)
                 continue
-            self._counts[_COUNT_OF[result.verdict]] += 1
-            self._counts["earlier_digests"] += result.placed
-            self._counts["earlier_digests_undated"] += result.undated
+            counts[_COUNT_OF[result.verdict]] += 1
+            counts["earlier_digests"] += result.placed
+            counts["earlier_digests_undated"] += result.undated
 
     async def _report(self) -> None:
         now = datetime.now(UTC)
@@ -216,6 +234,18 @@ def _found(link: RevisionLink, read: ReadManifest | None, read_at: datetime) -> 
         media_type="" if read is None else read.media_type,
         size_bytes=0 if read is None else read.size_bytes,
     )
+
+
+async def _ahead(values: Iterator[T], name: str) -> AsyncGenerator[T, None]:
+    """Yield values that a worker thread makes, the next one while one is worked on."""
+    making = asyncio.create_task(asyncio.to_thread(_next, values), name=name)
+    try:
+        while (value := await making) is not None:
+            making = asyncio.create_task(asyncio.to_thread(_next, values), name=name)
+            yield value
+    finally:
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
 
 
 def _next(values: Iterator[T]) -> T | None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
@@ -19,7 +19,8 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from indexer.common.errors import ConfigurationError, StorageError, StorageRefused, StorageUnavailable
 from reconciler.storage.layout import ROOT
-from reconciler.storage.objects import CHUNK, Chunk, Entry, Names
+from reconciler.storage.objects import CHUNK, Chunk, Entry, Names, TagLinks
+from reconciler.storage.tag_links import LINK_BYTES, Dated, from_listing
 
 if TYPE_CHECKING:
     from reconciler.storage.whereabouts import Bucket
@@ -30,6 +31,8 @@ READERS: Final = 16
 STREAM_BYTES: Final = 1024 * 1024
 TIMEOUT: Final = timedelta(seconds=60)
 LONGEST_QUOTED: Final = 200
+
+T = TypeVar("T")
 
 
 class BucketStorage:
@@ -64,6 +67,24 @@ class BucketStorage:
                 return
             yield [Entry(found["path"], found["size"], found["last_modified"]) for found in page]
 
+    def list_each(self, prefix: str, name: str) -> Iterator[Chunk]:
+        """See the protocol."""
+        depth = prefix.strip("/").count("/") + 2
+        for chunk in self.list(prefix):
+            kept = [
+                each for each in chunk if each.path.count("/") == depth and each.path.endswith(f"/{name}")
+            ]
+            if kept:
+                yield kept
+
+    def read_tags(self, prefix: str, names: Sequence[str] | None = None) -> Iterator[TagLinks]:
+        """See the protocol."""
+        if names is None:
+            yield from from_listing(self.list(prefix), prefix, self._read_dated)
+            return
+        chunks = (chunk for name in names for chunk in self.list(f"{prefix}/{name}"))
+        yield from from_listing(chunks, prefix, self._read_dated)
+
     def list_names(self, prefix: str) -> Names:
         """See the protocol."""
         with self._translating(prefix):
@@ -73,30 +94,28 @@ class BucketStorage:
 
     def read(self, path: str, limit: int) -> bytes | None:
         """See the protocol."""
+        found = self._get(path, limit)
+        return None if found is None else found[0]
+
+    def _get(self, path: str, limit: int) -> Dated | None:
+        """Return an object's content, and when that was written."""
         with self._translating(path):
             try:
                 found = obstore.get(self._store, path)
                 if found.meta["size"] <= limit:
-                    return bytes(found.bytes())
-                return bytes(obstore.get_range(self._store, path, start=0, end=limit + 1))
+                    return bytes(found.bytes()), found.meta["last_modified"]
+                return bytes(obstore.get_range(self._store, path, start=0, end=limit + 1)), found.meta[
+                    "last_modified"
+                ]
             except FileNotFoundError:
                 return None
 
     def read_many(self, paths: Iterable[str], limit: int) -> Iterator[tuple[str, bytes | None]]:
         """See the protocol."""
-        waiting: deque[tuple[str, Future[bytes | None]]] = deque()
-        with ThreadPoolExecutor(READERS, thread_name_prefix="storage") as readers:
-            try:
-                for path in paths:
-                    waiting.append((path, readers.submit(self.read, path, limit)))
-                    if len(waiting) > 2 * READERS:
-                        first, reading = waiting.popleft()
-                        yield first, reading.result()
-                while waiting:
-                    first, reading = waiting.popleft()
-                    yield first, reading.result()
-            finally:
-                readers.shutdown(wait=True, cancel_futures=True)
+        return _each(paths, lambda path: self.read(path, limit))
+
+    def _read_dated(self, paths: Iterable[str]) -> Iterator[tuple[str, Dated | None]]:
+        return _each(paths, lambda path: self._get(path, LINK_BYTES))
 
     def read_stream(self, path: str) -> Iterator[bytes] | None:
         """See the protocol."""
@@ -167,6 +186,23 @@ class BucketStorage:
                 "get its objects"
             )
         return StorageUnavailable(f"{bucket.url}/{path}: {_words(error)}")
+
+
+def _each(paths: Iterable[str], read: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+    """Yield each path with what is read of it, many at a time."""
+    waiting: deque[tuple[str, Future[T]]] = deque()
+    with ThreadPoolExecutor(READERS, thread_name_prefix="storage") as readers:
+        try:
+            for path in paths:
+                waiting.append((path, readers.submit(read, path)))
+                if len(waiting) > 2 * READERS:
+                    first, reading = waiting.popleft()
+                    yield first, reading.result()
+            while waiting:
+                first, reading = waiting.popleft()
+                yield first, reading.result()
+        finally:
+            readers.shutdown(wait=True, cancel_futures=True)
 
 
 def _open(bucket: Bucket, prefix: str) -> Any:

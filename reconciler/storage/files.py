@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Final
 
 from indexer.common.errors import StorageRefused, StorageUnavailable
 from reconciler.storage.layout import ROOT
-from reconciler.storage.objects import CHUNK, Chunk, Entry, Names, instant_of
+from reconciler.storage.objects import CHUNK, Chunk, Entry, Names, TagLinks, instant_of
+from reconciler.storage.tag_links import LINK_BYTES, Dated, from_disk, from_listing
 
 STREAM_BYTES: Final = 1024 * 1024
 KNOWN_DIRECTORIES: Final = 4096
@@ -89,6 +90,88 @@ class FileStorage:
         if chunk:
             yield chunk
 
+    def list_each(self, prefix: str, name: str) -> Iterator[Chunk]:
+        """See the protocol."""
+        directory = prefix.strip("/")
+        chunk: Chunk = []
+        for below in self._scan(directory):
+            if (found := self._entry_in(directory, below, name)) is not None:
+                chunk.append(found)
+                if len(chunk) >= CHUNK:
+                    yield chunk
+                    chunk = []
+        if chunk:
+            yield chunk
+
+    def _entry_in(self, directory: str, below: os.DirEntry[str], name: str) -> Entry | None:
+        """Return a file of a directory; one that links lead to is looked for step by step."""
+        path = f"{directory}/{below.name}/{name}"
+        with self._translating(path):
+            try:
+                found = os.lstat(f"{below.path}/{name}")
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                return None
+            if below.is_symlink() or stat.S_ISLNK(found.st_mode):
+                return self.stat(path)
+        return Entry(path, found.st_size, instant_of(found.st_mtime)) if stat.S_ISREG(found.st_mode) else None
+
+    def read_tags(self, prefix: str, names: Sequence[str] | None = None) -> Iterator[TagLinks]:
+        """See the protocol."""
+        directory = prefix.strip("/")
+        full = self._full(directory)
+        if not self._checked_within(directory, full):
+            return
+        with self._translating(directory):
+            try:
+                opened = os.open(full, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno in _GONE:
+                    return
+                raise
+        try:
+            for name, is_plain in self._tags(directory, opened, names):
+                yield from self._links(directory, opened, name, is_plain=is_plain)
+        finally:
+            os.close(opened)
+
+    def _tags(self, directory: str, opened: int, names: Sequence[str] | None) -> Iterator[tuple[str, bool]]:
+        """Yield names, each with whether a directory of this name is there, and no symbolic link."""
+        if names is None:
+            for entry in self._scan(directory):
+                yield entry.name, entry.is_dir(follow_symlinks=False)
+            return
+        for name in names:
+            try:
+                found = os.stat(name, dir_fd=opened, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise self._failure(error, f"{directory}/{name}") from error
+                continue
+            yield name, stat.S_ISDIR(found.st_mode)
+
+    def _links(self, directory: str, opened: int, name: str, *, is_plain: bool) -> Iterator[TagLinks]:
+        links = None
+        if is_plain:
+            try:
+                links = from_disk(self._full(directory), opened, name)
+            except OSError as error:
+                raise self._failure(error, f"{directory}/{name}") from error
+        if links is not None:
+            yield links
+        else:
+            yield from from_listing(self.list(f"{directory}/{name}"), directory, self._read_dated)
+
+    def _read_dated(self, paths: Iterable[str]) -> Iterator[tuple[str, Dated | None]]:
+        for path in paths:
+            opened = self._open(path)
+            if opened is None:
+                yield path, None
+                continue
+            descriptor, found = opened
+            yield path, (self._read(path, descriptor, found, LINK_BYTES), instant_of(found.st_mtime))
+
     def list_names(self, prefix: str) -> Names:
         """See the protocol."""
         directory = prefix.strip("/")
@@ -96,20 +179,23 @@ class FileStorage:
 
     def read(self, path: str, limit: int) -> bytes | None:
         """See the protocol."""
-        descriptor = self._open(path)
-        if descriptor is None:
-            return None
+        opened = self._open(path)
+        return None if opened is None else self._read(path, *opened, limit)
+
+    def _read(self, path: str, descriptor: int, found: os.stat_result, limit: int) -> bytes:
+        """Read a file that was opened, and close it. One byte more than it has shows that this is all of it."""
         try:
-            with self._translating(path):
-                content = os.read(descriptor, limit + 1)
-                while content and len(content) <= limit:
-                    more = os.read(descriptor, limit + 1 - len(content))
-                    if not more:
-                        break
-                    content += more
-                return content
+            content = os.read(descriptor, min(found.st_size, limit) + 1)
+            while len(content) != found.st_size and len(content) <= limit:
+                more = os.read(descriptor, limit + 1 - len(content))
+                if not more:
+                    break
+                content += more
+        except OSError as error:
+            raise self._failure(error, path) from error
         finally:
             os.close(descriptor)
+        return content
 
     def read_many(self, paths: Iterable[str], limit: int) -> Iterator[tuple[str, bytes | None]]:
         """See the protocol."""
@@ -118,8 +204,8 @@ class FileStorage:
 
     def read_stream(self, path: str) -> Iterator[bytes] | None:
         """See the protocol."""
-        descriptor = self._open(path)
-        return None if descriptor is None else self._stream(path, descriptor)
+        opened = self._open(path)
+        return None if opened is None else self._stream(path, opened[0])
 
     def _stream(self, path: str, descriptor: int) -> Iterator[bytes]:
         try:
@@ -134,24 +220,20 @@ class FileStorage:
 
     def stat(self, path: str) -> Entry | None:
         """See the protocol."""
-        descriptor = self._open(path)
-        if descriptor is None:
+        opened = self._open(path)
+        if opened is None:
             return None
-        try:
-            found = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
+        descriptor, found = opened
+        os.close(descriptor)
         return Entry(path, found.st_size, instant_of(found.st_mtime))
 
     def replace(self, path: str, content: bytes) -> bool:
         """See the protocol. Owner and rights of the file stay as they are."""
-        descriptor = self._open(path)
-        if descriptor is None:
+        opened = self._open(path)
+        if opened is None:
             return False
-        try:
-            before = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
+        descriptor, before = opened
+        os.close(descriptor)
         full = Path(os.path.realpath(self._full(path)))
         beside = full.with_name(f"{full.name}.{secrets.token_hex(8)}")
         try:
@@ -179,27 +261,30 @@ class FileStorage:
                 if error.errno not in _GONE:
                     raise
 
-    def _open(self, path: str) -> int | None:
+    def _open(self, path: str) -> tuple[int, os.stat_result] | None:
         """Open a plain file within the root; None: there is none."""
         full = self._full(path)
-        with self._translating(path):
-            if not self._is_within(full.rpartition("/")[0]):
+        if not self._checked_within(path, full.rpartition("/")[0]):
+            return None
+        try:
+            descriptor = os.open(full, _FLAGS)
+        except OSError as error:
+            if error.errno in _GONE:
                 return None
-            try:
-                descriptor = os.open(full, _FLAGS)
-            except OSError as error:
-                if error.errno in _GONE:
-                    return None
-                if error.errno != errno.ELOOP:
-                    raise
+            if error.errno != errno.ELOOP:
+                raise self._failure(error, path) from error
+            with self._translating(path):
                 self._follow(path, behind_link=False)
                 return self._open_target(full)
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-        return None
+        return _plain(descriptor)
 
-    def _open_target(self, full: str) -> int | None:
+    def _checked_within(self, path: str, directory: str) -> bool:
+        try:
+            return self._is_within(directory)
+        except OSError as error:
+            raise self._failure(error, path) from error
+
+    def _open_target(self, full: str) -> tuple[int, os.stat_result] | None:
         """Open the file that a link points to, which lies within the root."""
         try:
             descriptor = os.open(os.path.realpath(full), _FLAGS)
@@ -207,10 +292,7 @@ class FileStorage:
             if error.errno in _GONE:
                 return None
             raise
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-        return None
+        return _plain(descriptor)
 
     def _full(self, path: str) -> str:
         path = path.strip("/")
@@ -284,6 +366,15 @@ def _entry(path: str, entry: os.DirEntry[str]) -> Entry | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return Entry(path, found.st_size, instant_of(found.st_mtime))
+
+
+def _plain(descriptor: int) -> tuple[int, os.stat_result] | None:
+    """Return a file that was opened with its size and times; close what is no plain file."""
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        return descriptor, found
+    os.close(descriptor)
+    return None
 
 
 def _write_like(path: Path, content: bytes, like: os.stat_result) -> None:

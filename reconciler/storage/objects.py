@@ -6,13 +6,14 @@ an order: a disk lists in none. What is not a plain file is not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from indexer.common.errors import StorageError, StorageRefused, StorageUnavailable
 
 if TYPE_CHECKING:
+    from indexer.oci.digest import Digest
     from indexer.settings import Settings
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "StorageError",
     "StorageRefused",
     "StorageUnavailable",
+    "TagLinks",
     "WritableStorage",
     "instant_of",
     "open_storage",
@@ -48,6 +50,22 @@ Chunk: TypeAlias = list[Entry]
 Names: TypeAlias = list[str]
 
 
+class TagLinks(NamedTuple):
+    """The links of a tag.
+
+    - ``digest``: what its current link holds; None: that is missing, empty or no digest.
+    - ``written_at``: when the current link was written: the file whose content was read, not another of that name.
+    - ``read_at``: our clock before it was read.
+    - ``earlier``: the other digests of its index, each with when that link was written.
+    """
+
+    tag: str
+    digest: Digest | None
+    written_at: datetime
+    read_at: datetime
+    earlier: tuple[tuple[Digest, datetime], ...] = ()
+
+
 class Storage(Protocol):
     """Reads a storage. Raises ``StorageRefused`` where it may not be read, ``StorageUnavailable`` for no answer."""
 
@@ -60,6 +78,17 @@ class Storage(Protocol):
         """Yield every file below a directory, however deep, in chunks; nothing where there is no such directory.
 
         A file that appears or goes meanwhile may be in it or not.
+        """
+        ...
+
+    def list_each(self, prefix: str, name: str) -> Iterator[Chunk]:
+        """Yield the file ``name`` of every directory that lies directly in a directory, in chunks."""
+        ...
+
+    def read_tags(self, prefix: str, names: Sequence[str] | None = None) -> Iterator[TagLinks]:
+        """Yield what the links of tags hold, of these names or of all; ``prefix``: the directory of the tags.
+
+        In any order. What has no links is left out; names are not checked for being tags.
         """
         ...
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import builtins
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from indexer.oci import media_types
 from indexer.oci.digest import Digest, digest_of
-from reconciler.storage.objects import Entry
+from reconciler.storage.objects import Entry, TagLinks
+from reconciler.storage.tag_links import LINK_BYTES, Dated, from_listing
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -34,6 +35,21 @@ class MemoryStorage:
         found = [self._entry(path) for path in reversed(self.files) if path.startswith(f"{prefix}/")]
         for start in range(0, len(found), 3):
             yield found[start : start + 3]
+
+    def list_each(self, prefix: str, name: str) -> Iterator[builtins.list[Entry]]:
+        """List the files of one name, one level down."""
+        for chunk in self.list(prefix):
+            yield [each for each in chunk if each.path[len(prefix) + 1 :].split("/")[1:] == [name]]
+
+    def read_tags(self, prefix: str, names: Sequence[str] | None = None) -> Iterator[TagLinks]:
+        """Read the links of tags."""
+        wanted = self.list_names(prefix) if names is None else names
+        chunks = (chunk for tag in wanted for chunk in self.list(f"{prefix}/{tag}"))
+        return from_listing(chunks, prefix, self._read_dated)
+
+    def _read_dated(self, paths: Iterable[str]) -> Iterator[tuple[str, Dated | None]]:
+        for path, content in self.read_many(paths, LINK_BYTES):
+            yield path, None if content is None else (content, self.files[path][1])
 
     def list_names(self, prefix: str) -> builtins.list[str]:
         """List one level."""
