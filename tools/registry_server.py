@@ -182,6 +182,18 @@ class RegistryServer:
             raise RegistryFailedError(f"garbage-collect failed: {done.stderr.strip()}")
         return done.stdout
 
+    def start_collecting(self, *options: str) -> subprocess.Popen[str]:
+        """Start the registry's own collector; it waits wherever nobody reads what it prints, one page of it ahead."""
+        return subprocess.Popen(
+            self._command("garbage-collect", *options),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+            pipesize=4096,
+            env=environment(),
+        )
+
     def config(self) -> dict[str, Any]:
         """Write the configuration; as JSON, which is YAML too."""
         settings = self._settings

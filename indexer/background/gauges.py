@@ -17,6 +17,7 @@ from indexer.jobs.job import JobState
 from indexer.store import (
     audit,
     checkpoints,
+    collections,
     drift,
     feeds,
     forwarding,
@@ -116,6 +117,15 @@ STORAGE_BYTES = Gauge(
     "indexer_storage_bytes",
     "Bytes of the registry's storage when it was last read. The first six are those of blobs, and add up to them.",
     ["what"],
+)
+COLLECTION_FOUND = Gauge(
+    "indexer_storage_collection_timestamp_seconds",
+    "When a reading of the registry's storage last showed that a collection of garbage had run.",
+)
+COLLECTION_CHANGES = Gauge(
+    "indexer_storage_collection_changes",
+    "Pushes and deletions that were received of the time in which the newest such collection ran.",
+    ["what", "time"],
 )
 JOBS = Gauge("indexer_jobs", "Jobs on record, by kind and state.", ["kind", "state"])
 JOBS_AGE = Gauge(
@@ -235,6 +245,12 @@ async def _storage(held: Connection) -> None:
     check = await storage.find_check(held)
     if check is not None:
         STORAGE_CHECKED.set(check.checked_at.timestamp())
+    COLLECTION_CHANGES.clear()
+    for found in await collections.newest_collections(held, limit=1):
+        COLLECTION_FOUND.set(found.found_at.timestamp())
+        time = "maintenance" if found.in_maintenance else "between_readings"
+        for what, count in (("uploads", found.uploads), ("deletions", found.deletions)):
+            COLLECTION_CHANGES.labels(what, time).set(count)
     for sample in await storage.newest_samples(held, limit=1):
         for what, size in (
             ("tagged", sample.tagged_bytes),

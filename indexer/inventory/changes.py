@@ -66,7 +66,9 @@ class AuditAction(StrEnum):
     CLEANUP_RESTORED = "cleanup.restored"
     CLEANUP_PUT_BACK = "cleanup.put_back"
     STORAGE_DAMAGED = "storage.damaged"
+    STORAGE_REPAIRED = "storage.repaired"
     COLLECTION_PLANNED = "gc.planned"
+    COLLECTION_OVERLAPPED = "gc.overlapped"
 
 
 class AuditSource(StrEnum):

@@ -18,7 +18,7 @@ from indexer.jobs.job import Job, JobProgress
 from indexer.store import jobs
 from indexer.store.jobs import Taken
 from indexer.store.maintenance import why_paused
-from indexer.store.pool import connection, transaction
+from indexer.store.pool import Connection, connection, transaction
 from reconciler.acting.interruptions import ActingPaused, Cancelled, LeaseLost, Stopping
 from reconciler.components import Components
 
@@ -109,19 +109,25 @@ class JobContext:
         ``entry``: of the log, in the same transaction: it is there once, however often the job is begun again.
         """
         async with transaction(self.components.pool) as held:
-            saved = await jobs.save_checkpoint(held, job_id=self.job.id, lease=self._lease, state=state)
-            if saved and entry is not None:
-                await jobs.record_entry(
-                    held,
-                    self.job,
-                    action=entry.action,
-                    at=datetime.now(UTC),
-                    by=self.job.asked_by,
-                    detail={"job": str(self.job.id), "reason": self.job.reason, **entry.detail},
-                )
+            await self.save_in(held, state, entry=entry)
+
+    async def save_in(
+        self, held: Connection, state: Mapping[str, Any], *, entry: Entry | None = None
+    ) -> None:
+        """Do the same in the caller's transaction, so that what else is written in it is written under the lease."""
+        saved = await jobs.save_checkpoint(held, job_id=self.job.id, lease=self._lease, state=state)
         if not saved:
             self.lose()
             raise LeaseLost(LOST)
+        if entry is not None:
+            await jobs.record_entry(
+                held,
+                self.job,
+                action=entry.action,
+                at=datetime.now(UTC),
+                by=self.job.asked_by,
+                detail={"job": str(self.job.id), "reason": self.job.reason, **entry.detail},
+            )
         self._state = dict(state)
 
     def lose(self) -> None:

@@ -17,6 +17,7 @@ from indexer.inventory.loss import LossState, LossStatement
 from indexer.jobs.pauses import Pause
 from indexer.store import storage
 from indexer.store.checkpoints import Conflict, list_conflicts
+from indexer.store.collections import Inferred, newest_collections
 from indexer.store.drift import RunOutcome
 from indexer.store.instants import known
 from indexer.store.jobs import JobCount, count_jobs
@@ -33,6 +34,7 @@ from indexer.store.traits import Trait, TraitState
 
 BRAKE_CHECKED = (RunOutcome.COMPLETE, RunOutcome.INCOMPLETE, RunOutcome.BRAKED)
 RUNS_SHOWN = 50
+OVERLAP_SHOWN = timedelta(days=1)
 SILENT = timedelta(minutes=2)
 """Of every process some loop does a round every few seconds."""
 WAITING_OF = {WorkKind.VERIFY: "tags", WorkKind.RESOLVE: "manifests", WorkKind.MEASURE: "repositories"}
@@ -57,6 +59,7 @@ class StatusView:
     pause: Pause | None
     storage_check: StoredCheck | None
     storage_bytes: Sample | None
+    collection: Inferred | None
     cleanup: Mapping[str, Any]
 
     @property
@@ -101,6 +104,7 @@ async def read_view(database_url: str) -> StatusView:
             deletions = await count_alarming(held)
             jobs, pause = await count_jobs(held), await why_paused(held)
             check, samples = await storage.find_check(held), await storage.newest_samples(held, limit=1)
+            ran = await newest_collections(held, limit=1)
             cleanup = await status_json(held, now=found.ingest["now"])
     finally:
         await held.close()
@@ -117,6 +121,7 @@ async def read_view(database_url: str) -> StatusView:
         pause=pause,
         storage_check=check,
         storage_bytes=next(iter(samples), None),
+        collection=next(iter(ran), None),
         cleanup=cleanup,
     )
 
@@ -169,6 +174,7 @@ def picture_json(picture: StatusView) -> dict[str, Any]:
             "damaged": 0 if picture.storage_check is None else picture.storage_check.damaged,
             "harmless": 0 if picture.storage_check is None else picture.storage_check.harmless,
             "read_at": None if picture.storage_bytes is None else format_time(picture.storage_bytes.taken_at),
+            "collection": None if picture.collection is None else picture.collection.show(),
         },
         "registry": {trait.value: _fields(picture.status.traits.get(trait)) for trait in Trait},
         "acting": {
@@ -235,6 +241,7 @@ def picture_lines(picture: StatusView) -> Iterator[str]:
     yield from _log_lines(picture)
     yield from _deletion_lines(picture.deletions)
     yield from _storage_lines(picture.storage_check, now)
+    yield from _collection_lines(picture.collection, now)
     yield from _trait_lines(picture)
     yield from loop_lines(picture.status.loops, now)
     for row in picture.status.instances:
@@ -278,6 +285,21 @@ def _storage_lines(check: StoredCheck | None, now: datetime) -> Iterator[str]:
         else "nothing damaged"
     )
     yield f"storage      {found}; checked{_since(check.checked_at, now)}"
+
+
+def _collection_lines(found: Inferred | None, now: datetime) -> Iterator[str]:
+    """Return a line about the newest collection, for a day if something was pushed or deleted meanwhile."""
+    if found is None or not found.overlapped or now - found.found_at > OVERLAP_SHOWN:
+        return
+    when = (
+        "while maintenance lasted"
+        if found.in_maintenance
+        else "perhaps not while it ran: there was no maintenance"
+    )
+    yield (
+        f"collection   {found.uploads} PUSHES AND {found.deletions} DELETIONS OVERLAPPED WITH IT ({when}), like "
+        f"{', '.join(found.examples)}: run `reconciler storage check`; found{_since(found.found_at, now)}"
+    )
 
 
 def loop_lines(loops: Sequence[Mapping[str, Any]], now: datetime) -> Iterator[str]:

@@ -144,13 +144,16 @@ class BucketStorage:
                 return None
         return Entry(path, found["size"], found["last_modified"])
 
-    def replace(self, path: str, content: bytes) -> bool:
-        """See the protocol."""
+    def replace(self, path: str, content: bytes, mark: str) -> bool:  # noqa: ARG002
+        """See the protocol. A bucket writes an object as a whole."""
         if self.stat(path) is None:
             return False
         with self._translating(path):
             obstore.put(self._store, path, content)
         return True
+
+    def clear(self, path: str, mark: str) -> None:
+        """See the protocol: nothing is ever left."""
 
     @contextmanager
     def _translating(self, path: str) -> Iterator[None]:

@@ -19,6 +19,7 @@ The referenced bytes are also divided by why they are kept, each blob by the fir
 
 from __future__ import annotations
 
+import heapq
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -253,6 +254,11 @@ class Accounts:
             old=ages,
             missing=len(self._missing - self._elsewhere),
         )
+
+    def unreferenced(self, most: int) -> list[Digest]:
+        """Return blobs that nothing refers to, at most so many, those with the first digests."""
+        found = (digest for digest, number in self._number.items() if not self._owners[number])
+        return heapq.nsmallest(most, found)
 
     def shares(self) -> tuple[list[Share], list[Share]]:
         """Return the figures of repositories, and of prefixes with several (``team`` of ``team/app``), by name."""

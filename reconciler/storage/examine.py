@@ -13,6 +13,7 @@ from typing import Final
 
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName
+from indexer.store.collections import MOST_AWAITED
 from reconciler.storage.bytes import Accounts, Share, TagShare, Totals, in_order
 from reconciler.storage.contents import Contents, Illegible
 from reconciler.storage.damage import (
@@ -36,6 +37,8 @@ class Examined:
     - ``findings``: by repository and path; empty where only bytes were asked for.
     - ``compared``: blobs whose bytes were compared with their digests, manifests included.
     - ``tags``: empty unless they were asked for.
+    - ``unreferenced``: some of the blobs that nothing refers to. ``gone``: how many of those that were ``awaited`` are
+      not there any more.
     """
 
     findings: Sequence[Finding]
@@ -45,6 +48,8 @@ class Examined:
     tags: Sequence[TagShare]
     others: Others
     compared: int
+    unreferenced: Sequence[Digest] = ()
+    gone: int = 0
 
     @property
     def damaged(self) -> Sequence[Finding]:
@@ -60,13 +65,15 @@ def examine(
     content: bool = False,
     known_wrong: Iterable[Digest] = (),
     with_tags: bool = False,
+    awaited: Iterable[Digest] = (),
     settle: Callable[[], None] = lambda: None,
     progress: Progress = lambda _done, _total, _unit: None,
 ) -> Examined:
     """Read the storage once. ``settle`` waits until what is under way has ended, before anything is called damaged.
 
     ``checking`` False: only bytes; links are not read, except those of tags. ``content``: compare all bytes.
-    ``known_wrong``: blobs that were found to be wrong before; these are compared in any case.
+    ``known_wrong``: blobs that were found to be wrong before; these are compared in any case. ``awaited``: blobs that
+    were there when the storage was read before.
     """
     reader.list_blobs()
     _compare(reader, sorted(reader.sizes if content else set(known_wrong) & reader.sizes.keys()), progress)
@@ -90,6 +97,7 @@ def examine(
     if checking:
         all_findings += _unreferenced(reader, all_findings, needed)
     shares = accounts.shares()
+    reader.ask_again(awaited := frozenset(awaited))
     return Examined(
         findings=all_findings,
         totals=accounts.totals(),
@@ -98,6 +106,8 @@ def examine(
         tags=accounts.tags(),
         others=reader.others,
         compared=len(reader.proven) + len(reader.wrong),
+        unreferenced=accounts.unreferenced(MOST_AWAITED),
+        gone=len(awaited - reader.sizes.keys()),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +29,7 @@ KNOWN_DIRECTORIES: Final = 4096
 
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM})
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
+_MARK: Final = re.compile(r"[0-9a-f]{16,64}")
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -227,7 +228,7 @@ class FileStorage:
         os.close(descriptor)
         return Entry(path, found.st_size, instant_of(found.st_mtime))
 
-    def replace(self, path: str, content: bytes) -> bool:
+    def replace(self, path: str, content: bytes, mark: str) -> bool:
         """See the protocol. Owner and rights of the file stay as they are."""
         opened = self._open(path)
         if opened is None:
@@ -235,7 +236,7 @@ class FileStorage:
         descriptor, before = opened
         os.close(descriptor)
         full = Path(os.path.realpath(self._full(path)))
-        beside = full.with_name(f"{full.name}.{secrets.token_hex(8)}")
+        beside = _beside(full, mark)
         try:
             _write_like(beside, content, before)
             beside.replace(full)
@@ -247,6 +248,13 @@ class FileStorage:
                 "the storage so that it may be written"
             ) from None
         return True
+
+    def clear(self, path: str, mark: str) -> None:
+        """See the protocol."""
+        full = Path(os.path.realpath(self._full(path)))
+        with self._translating(path):
+            if self._is_within(str(full.parent)):
+                _beside(full, mark).unlink(missing_ok=True)
 
     def _scan(self, directory: str) -> Iterator[os.DirEntry[str]]:
         """Yield what lies in a directory; nothing where it is gone, or is none."""
@@ -375,6 +383,13 @@ def _plain(descriptor: int) -> tuple[int, os.stat_result] | None:
         return descriptor, found
     os.close(descriptor)
     return None
+
+
+def _beside(path: Path, mark: str) -> Path:
+    """Return where a file is written before it takes the place of another; no registry writes such a name."""
+    if not _MARK.fullmatch(mark):
+        raise ValueError(f"{mark!r} is no mark")
+    return path.with_name(f"{path.name}.{mark}")
 
 
 def _write_like(path: Path, content: bytes, like: os.stat_result) -> None:

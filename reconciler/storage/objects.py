@@ -123,8 +123,16 @@ class Storage(Protocol):
 class WritableStorage(Storage, Protocol):
     """A storage in which a file may be written again; nothing else is ever written."""
 
-    def replace(self, path: str, content: bytes) -> bool:
-        """Write a small file again, as a whole or not at all; False, and nothing is written, if it is not there."""
+    def replace(self, path: str, content: bytes, mark: str) -> bool:
+        """Write a small file again, as a whole or not at all; False, and nothing is written, if it is not there.
+
+        ``mark``: of this one writing, hexadecimal. What it leaves beside the file if the process is killed in the
+        middle, :meth:`clear` finds by it.
+        """
+        ...
+
+    def clear(self, path: str, mark: str) -> None:
+        """Remove what a killed :meth:`replace` with that mark left beside a file; nothing else."""
         ...
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from indexer.common.rfc3339 import format_time
+from indexer.store.collections import Inferred
 from indexer.store.storage import MOST_TAGS, Sample, StoredFinding, StoredShare
 from reconciler.storage.bytes import Kept, Share
 from reconciler.storage.damage import Finding, Severity
@@ -82,3 +84,16 @@ def shares_of(shares: Iterable[Share]) -> list[StoredShare]:
         )
         for each in shares
     ]
+
+
+def collection_text(found: Inferred) -> str:
+    """Say that a collection ran, and what was pushed or deleted meanwhile."""
+    ran = f"a collection of garbage ran between {format_time(found.not_before)} and {format_time(found.not_after)}"
+    when = "during maintenance in that time" if found.in_maintenance else "in that time"
+    if not found.overlapped:
+        return f"{ran}; nothing was pushed or deleted {when}"
+    where = ", ".join(found.examples)
+    return (
+        f"{ran}: {found.uploads} pushes and {found.deletions} deletions {when} ({where}). What was pushed while it ran "
+        "may be lost: run `reconciler storage check`, and let nobody push the next time"
+    )

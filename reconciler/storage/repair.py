@@ -39,6 +39,12 @@ class Rewritten:
         }
 
 
+def is_rewritten(storage: WritableStorage, path: str, digest: Digest) -> bool:
+    """Tell whether a link holds what it should."""
+    now = storage.read(path, LONGEST_LINK)
+    return now is not None and is_right(digest, Link(layout.parse_link(now), len(now)))
+
+
 def plan_rewrite(storage: WritableStorage, finding: Finding) -> Rewritten | None:
     """Look at the link of a finding again; None where it is not certain any more that it should be written."""
     digest = finding.rewrite

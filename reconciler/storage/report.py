@@ -11,15 +11,16 @@ from typing import Any, Final
 
 from indexer.common.rfc3339 import format_time
 from indexer.oci.reference import RepositoryName
-from indexer.store import storage as store
-from indexer.store.pool import transaction
+from indexer.store.collections import Inferred, newest_reading
+from indexer.store.pool import connection, transaction
 from reconciler.components import Components
 from reconciler.storage.bytes import Kept, Share, TagShare
 from reconciler.storage.canary import Proof, proven
 from reconciler.storage.examine import Examined, examine
 from reconciler.storage.objects import open_storage
 from reconciler.storage.observe import Reader
-from reconciler.storage.present import sample_of, shares_of
+from reconciler.storage.present import collection_text
+from reconciler.storage.recording import record_pass
 from reconciler.storage.threads import Thread, in_thread
 
 SHOWN: Final = 20
@@ -29,11 +30,12 @@ STEP: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was read, and how the storage was known to be the registry's."""
+    """What was read, how the storage was known to be the registry's, and the collection that ran since it was read."""
 
     taken_at: datetime
     proof: Proof
     found: Examined
+    collection: Inferred | None
 
 
 async def make_report(components: Components, *, unproven: bool, with_tags: bool) -> Report:
@@ -41,20 +43,23 @@ async def make_report(components: Components, *, unproven: bool, with_tags: bool
     storage = await asyncio.to_thread(open_storage, components.settings)
     proof = await proven(storage, components.registry, components.pool, unproven=unproven)
     now = datetime.now(UTC)
+    async with connection(components.pool) as held:
+        before = await newest_reading(held)
+    awaited = () if before is None else before.unreferenced
 
     def work(thread: Thread) -> Examined:
         reader = Reader(storage, going_on=thread.going_on)
-        return examine(reader, now=now, checking=False, with_tags=with_tags, progress=thread.progress)
+        return examine(
+            reader, now=now, checking=False, with_tags=with_tags, awaited=awaited, progress=thread.progress
+        )
 
     found = await in_thread(work, check=_nothing, report=_report)
+    ended_at = datetime.now(UTC)
     async with transaction(components.pool) as held:
-        await store.record_bytes(
-            held,
-            sample=sample_of(found, taken_at=now),
-            repositories=shares_of(found.repositories),
-            prefixes=shares_of(found.prefixes),
+        collection = await record_pass(
+            held, found, is_proven=proof.is_proven, before=before, begun_at=now, ended_at=ended_at
         )
-    return Report(taken_at=now, proof=proof, found=found)
+    return Report(taken_at=ended_at, proof=proof, found=found, collection=collection)
 
 
 async def _nothing() -> None:
@@ -74,6 +79,7 @@ def report_json(report: Report, *, repository: RepositoryName | None) -> dict[st
     return {
         "taken_at": format_time(report.taken_at),
         "proof": report.proof.show(),
+        "collection": None if report.collection is None else report.collection.show(),
         "stored_bytes": totals.stored_bytes,
         "stored_blobs": totals.stored_blobs,
         "referenced_bytes": totals.referenced_bytes,
@@ -127,6 +133,8 @@ def report_lines(report: Report, *, repository: RepositoryName | None) -> Iterat
         )
     if totals.missing:
         yield f"{totals.missing} blobs that manifests need are not stored: see `reconciler storage check`"
+    if report.collection is not None:
+        yield collection_text(report.collection)
     yield from _table("repositories", report.found.repositories)
     if report.found.prefixes:
         yield from _table("prefixes", report.found.prefixes)

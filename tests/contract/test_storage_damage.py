@@ -163,14 +163,14 @@ def test_a_repair_on_s3(start_registry: StartRegistry, s3: Bucket) -> None:
         fill(pusher)
         storage = bucket_of(s3)
         path = f"repositories/team/app/_layers/{oci_image('one').blobs[-1].digest.replace(':', '/')}/link"
-        assert storage.replace(path, b"")
-        assert not storage.replace(f"{path}.none", b"")
+        assert storage.replace(path, b"", "0" * 16)
+        assert not storage.replace(f"{path}.none", b"", "0" * 16)
         assert broken_tags(pusher) == {"team/app:v1"}
         (finding,) = check(storage).findings
         planned = plan_rewrite(storage, finding)
         assert planned is not None
         assert (planned.path, planned.before) == (path, b"")
-        storage.replace(path, planned.digest.encode())
+        storage.replace(path, planned.digest.encode(), "0" * 16)
         assert not broken_tags(pusher)
         assert [] == list(check(storage).findings)
 

@@ -77,12 +77,16 @@ class MemoryStorage:
         """Show one file."""
         return self._entry(path) if path in self.files else None
 
-    def replace(self, path: str, content: bytes) -> bool:
+    def replace(self, path: str, content: bytes, mark: str) -> bool:
         """Write a file again."""
+        assert mark
         if path not in self.files:
             return False
         self.files[path] = (content, self.files[path][1])
         return True
+
+    def clear(self, path: str, mark: str) -> None:
+        """Nothing is ever left."""
 
     def is_empty(self) -> bool:
         """Tell whether nothing is there."""

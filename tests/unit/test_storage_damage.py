@@ -130,7 +130,7 @@ def repair(storage: MemoryStorage) -> list[str]:
     for finding in check(storage).findings:
         planned = plan_rewrite(storage, finding)
         if planned is not None:
-            storage.replace(planned.path, planned.digest.encode())
+            storage.replace(planned.path, planned.digest.encode(), "0" * 16)
             written.append(planned.path)
     return written
 

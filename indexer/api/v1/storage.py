@@ -18,8 +18,10 @@ from indexer.api.parameters import Query, Texts
 from indexer.api.paths import STORAGE
 from indexer.api.responses import Document, Items
 from indexer.api.v1.cleanup import require_all
+from indexer.api.v1.status.storage import CollectionShown
 from indexer.common.rfc3339 import format_time
 from indexer.store import storage as store
+from indexer.store.collections import newest_collections
 from indexer.store.listing.freshness import freshness
 from indexer.store.listing.page_query import fetch_page
 from indexer.store.listing.storage import StorageFilter, listed_findings
@@ -27,6 +29,7 @@ from indexer.store.listing.storage import StorageFilter, listed_findings
 SCOPE = "storage"
 SAMPLES = 400
 """Newest samples that are shown: one a day."""
+COLLECTIONS = 100
 LARGEST = 100
 """Repositories and prefixes that are shown of the whole registry, those with the most bytes first."""
 MOST_FINDINGS = 1000
@@ -133,6 +136,9 @@ class StorageShown(Shown):
     samples: list[StorageSample] = Field(
         description="Newest first, one a day, at most 400: how the storage grew."
     )
+    collections: list[CollectionShown] = Field(
+        description="Collections of garbage that are known to have run, newest first, at most 100."
+    )
     largest_repositories: list[StorageShare] = Field(description="At most 100, by attributed bytes.")
     largest_prefixes: list[StorageShare] = Field(
         description="The same of prefixes of names, like `team` of `team/app`, with several repositories."
@@ -163,6 +169,7 @@ async def show_storage(call: ApiCall[Query]) -> Document:
         samples = await store.newest_samples(held, limit=SAMPLES)
         repositories = await store.largest_shares(held, prefixes=False, limit=LARGEST)
         prefixes = await store.largest_shares(held, prefixes=True, limit=LARGEST)
+        collections = await newest_collections(held, limit=COLLECTIONS)
     return Document(
         body={
             "checked": None if check is None else check_json(check),
@@ -172,6 +179,7 @@ async def show_storage(call: ApiCall[Query]) -> Document:
             ],
             "bytes": sample_json(samples[0]) if samples else None,
             "samples": [sample_json(each) for each in samples],
+            "collections": [each.show() for each in collections],
             "largest_repositories": _shares(repositories),
             "largest_prefixes": _shares(prefixes),
         }

@@ -28,6 +28,7 @@ from indexer.common.rfc3339 import format_time
 from indexer.inventory.changes import WorkKind
 from indexer.store import storage
 from indexer.store.checkpoints import list_conflicts, newest_checkpoint, newest_push
+from indexer.store.collections import newest_collections
 from indexer.store.feeds import list_feeds
 from indexer.store.forwarding import forwarding_backlog
 from indexer.store.jobs import count_jobs
@@ -112,6 +113,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         pause, counts = await why_paused(held), await count_jobs(held)
         deletions = await count_alarming(held)
         check, samples = await storage.find_check(held), await storage.newest_samples(held, limit=1)
+        ran = await newest_collections(held, limit=1)
         cleanup = await status_json(held, now=found.ingest["now"])
     ingest, now = found.ingest, found.ingest["now"]
     reconciled_at, reconcile = format_time(fresh.last_reconciled_at), show_reconcile(found)
@@ -142,7 +144,7 @@ async def get_status(call: ApiCall[NoQuery]) -> Document:
         "feeds": [show_feed(feed, now) for feed in feeds],
         "acting": show_acting(pause, counts),
         "deletions": show_deletions(deletions),
-        "storage": show_storage_state(check, next(iter(samples), None)),
+        "storage": show_storage_state(check, next(iter(samples), None), next(iter(ran), None)),
         **parts_of_status(cleanup),
         "loops": show_loops(found),
     }
