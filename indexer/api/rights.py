@@ -55,6 +55,21 @@ def require_kind(principal: Principal, kind: Kind, repositories: Sequence[Reposi
             raise CallerError(f"the token does not grant {needed}", status=403, code="not_granted")
 
 
+def kinds_by_repository(principal: Principal) -> dict[str, list[str]]:
+    """Return the kinds of jobs that a registry token may ask for, by repository, as ``require_kind`` decides.
+
+    Empty for everybody else: an operator token may ask for every kind, any other for none.
+    """
+    if principal.may_act or principal.repositories is None:
+        return {}
+    found: dict[str, list[str]] = {}
+    for kind in KINDS.values():
+        for of, name in principal.grants if kind.actions is not None else ():
+            if of == "repository" and _grants_any(principal, name, kind.actions or frozenset()):
+                found.setdefault(name, []).append(kind.name)
+    return found
+
+
 def may_see(principal: Principal, job: Job) -> bool:
     """Return whether a job may be shown; if not, it must be answered like a missing one."""
     if principal.repositories is None:

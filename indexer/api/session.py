@@ -33,6 +33,7 @@ from indexer.api.models import Shown
 from indexer.api.operations import ROOT
 from indexer.api.problems import problem
 from indexer.api.request_metrics import ROUTE
+from indexer.api.rights import kinds_by_repository
 from indexer.api.settings import ApiSettings
 from indexer.common.errors import CallerError
 from indexer.oci.reference import is_repository_name
@@ -52,6 +53,11 @@ _REGISTRY_SCOPE = re.compile(r"registry:(catalog|audit):\*")
 _REPOSITORY_SCOPE = re.compile(r"repository:([^:]+):((?:pull|push|delete)(?:,(?:pull|push|delete))*)")
 _LATER = {"Retry-After": "60"}
 
+MAY_ASK = (
+    "Of a token of the registry: the kinds of jobs that it may ask for, by repository. Empty for others: an operator "
+    "token may ask for every kind, any other for none."
+)
+
 _log = structlog.get_logger()
 
 
@@ -66,6 +72,7 @@ class SessionShown(Shown):
     name: str | None = Field(description="Of the token that was sent; null: none was sent.")
     everything: bool = Field(description="The token, or anybody, may read everything.")
     may_act: bool = Field(description="It is an operator token: it may ask for everything that acts.")
+    may_ask: dict[str, list[str]] = Field(description=MAY_ASK)
 
 
 class SignIn(BaseModel):
@@ -79,7 +86,8 @@ class SignIn(BaseModel):
     scopes: list[str] = Field(
         default_factory=list,
         max_length=MAX_SCOPES,
-        description="`registry:catalog:*`, `registry:audit:*`, `repository:<name>:pull`. The realm decides.",
+        description="`registry:catalog:*`, `registry:audit:*`, `repository:<name>:pull`; for acting "
+        "`repository:<name>:pull,push,delete`. The realm decides.",
     )
 
 
@@ -91,6 +99,7 @@ class SignedIn(Shown):
     expires_in: int = Field(description="Seconds.")
     renewal: str = Field(description="Send it to this path for the next token. It is good for 12 hours.")
     granted: list[str] = Field(description="What the token grants, as scopes.")
+    may_ask: dict[str, list[str]] = Field(description=MAY_ASK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +145,7 @@ class Session:
                 "name": principal.name if known else None,
                 "everything": principal.repositories is None if known else self._settings.anonymous_read,
                 "may_act": principal.may_act,
+                "may_ask": kinds_by_repository(principal),
             }
         )
 
@@ -270,6 +280,7 @@ def _signed_in(given: Credentials, found: RealmToken, principal: Principal, rene
         "expires_in": found.expires_in,
         "renewal": renewal,
         "granted": sorted(granted),
+        "may_ask": kinds_by_repository(principal),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from tests.fixtures.asking import TOKEN
 from tests.fixtures.browsing import APP, HOSTILE_TEXT, MANY, PAGES, PLAN, SEALED, Console, serving
 from tests.fixtures.notices import NOTICES, QUIET, quiet
 from tests.fixtures.realms import PASSWORD, USER, realm_serving
-from tests.fixtures.rows import at
-from tests.fixtures.tokens import trust_in
+from tests.fixtures.rows import at, digest
+from tests.fixtures.tokens import grant, mint, trust_in
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from playwright.async_api import Browser, Page
 
     from indexer.store.pool import Pool
@@ -473,6 +476,98 @@ async def test_holds__are_added_and_removed(console: Console, pool: Pool) -> Non
         await page.get_by_role("button", name="Remove the hold", exact=True).click()
         await expect(row).to_have_count(0)
         assert await pool.fetchval("SELECT count(*) FROM cleanup_hold") == 1
+
+
+@pytest.mark.full
+async def test_acting__by_the_registrys_own_rights(browser: Browser, pool: Pool, tmp_path: Path) -> None:
+    """Who may delete or push in a repository is offered that, by password and by token; who may not is told why."""
+    await pool.execute("UPDATE job SET state = 'cancelled', ended_at = now() WHERE ended_at IS NULL")
+    async with realm_serving() as (realm, address):
+        trust = replace(trust_in(tmp_path), realm=address)
+        async with serving(pool, ApiSettings(trust=trust)) as served:
+            console = Console(served, browser)
+            tag = f"#/repositories/{APP}/tags/v1.0.0"
+            async with by_password(console) as page:  # it pulls only
+                await console.go(page, tag)
+                await settled(page)
+                await expect(page.get_by_text("docker pull REGISTRY/team/app:v1.0.0")).to_be_visible()
+                await expect(page.get_by_role("button", name=re.compile("Delete"))).to_have_count(0)
+                await console.go(page, f"#/trash?repository={APP}")
+                await expect(page.get_by_text("right to push or delete in the repository")).to_be_visible()
+                await expect(page.locator("tbody")).to_contain_text("team/app:retired")
+                await expect(page.get_by_role("button", name=re.compile("Restore"))).to_have_count(0)
+            assert "repository:team/app:pull,push,delete" in realm.asked[-1]["scopes"]
+            pulls = {"Authorization": f"Bearer {mint(grant('team/app', 'pull'), sub=USER)}"}
+            refused = await page_request(
+                browser, "DELETE", f"{served}/api/v1/repositories/team/app/tags/v1.0.0", pulls
+            )
+            assert refused == (403, "not_granted")
+
+            realm.actions = frozenset({"pull", "push"})
+            async with by_password(console) as page:
+                await console.go(page, f"#/trash?repository={APP}")
+                await expect(page.get_by_role("button", name="Restore team/app:retired")).to_be_visible()
+                await console.go(page, tag)
+                await settled(page)
+                await expect(page.get_by_role("button", name=re.compile("Delete"))).to_have_count(0)
+
+            realm.actions = frozenset({"pull", "delete"})
+            async with by_password(console) as page:
+                await console.go(page, tag)
+                await page.get_by_role("button", name="Delete team/app:v1.0.0").click()
+                dialog = page.get_by_role("dialog", name="Delete team/app:v1.0.0?")
+                await expect(dialog).to_contain_text("Other tags of the digest stay")
+                assert await violations(page) == []
+                await dialog.get_by_role("button", name="Do nothing").click()
+                assert await pool.fetchval("SELECT count(*) FROM job WHERE kind = 'delete'") == 0
+                await page.get_by_role("button", name="Delete team/app:v1.0.0").click()
+                await dialog.get_by_label("Reason, for the audit log").fill("of a test")
+                await dialog.get_by_role("button", name="Delete the tag").click()
+                await expect(page.locator(".facts").first).to_contain_text("of a test")
+                row = await pool.fetchrow(
+                    "SELECT asked_by, params, repositories FROM job WHERE kind = 'delete'"
+                )
+                assert row is not None
+                assert (row["asked_by"], row["repositories"]) == (USER, ["team/app"])
+                assert (row["params"]["tags"], row["params"]["digest"]) == (
+                    ["team/app:v1.0.0"],
+                    digest("one"),
+                )
+                await page.get_by_role("button", name=re.compile("Cancel the job")).click()
+                await page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
+                await expect(page.get_by_role("status").first).to_contain_text("cancelled")
+
+            async with console.visit("#/sign-in") as page:
+                await page.get_by_label("Token", exact=True).fill(
+                    mint(grant("team/app", "pull", "delete"), sub=USER)
+                )
+                await page.get_by_role("button", name="Sign in").last.click()
+                await expect(page.get_by_text("Signed in with a token")).to_be_visible()
+                await console.go(page, tag)
+                await expect(page.get_by_role("button", name="Delete team/app:v1.0.0")).to_be_visible()
+            # After signing in the overview opens, which is of the whole registry: its status (403) and its log (401).
+            expected = ("403 (Forbidden)", "401 (Unauthorized)")
+            assert [each for each in console.complaints if not any(part in each for part in expected)] == []
+
+
+@asynccontextmanager
+async def by_password(console: Console) -> AsyncIterator[Page]:
+    """Sign in with the registry's user and password."""
+    async with console.visit("#/sign-in") as page:
+        await page.get_by_label("User").fill(USER)
+        await page.get_by_label("Password or access token").fill(PASSWORD)
+        await page.get_by_role("button", name="Sign in").first.click()
+        await expect(page.get_by_text(f"Signed in as {USER}")).to_be_visible()
+        yield page
+
+
+async def page_request(browser: Browser, method: str, url: str, headers: dict[str, str]) -> tuple[int, str]:
+    """What the API answers, without the console: status and code."""
+    context = await browser.new_context()
+    answer = await context.request.fetch(url, method=method, headers=headers)
+    found = answer.status, (await answer.json())["code"]
+    await context.close()
+    return found
 
 
 @pytest.mark.full

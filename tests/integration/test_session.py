@@ -109,6 +109,16 @@ async def test_renewal__gets_the_next_token_without_the_password(there: Place) -
     assert (third["name"], third["granted"]) == (USER, [])
 
 
+async def test_sign_in__says_what_may_be_asked_for(there: Place) -> None:
+    """What the realm grants beyond reading is what the API allows: kinds of jobs, by repository."""
+    there.realm.actions = frozenset({"pull", "push"})
+    found = await there.signed_in(
+        {**ASKED, "scopes": ["repository:team/app:pull,push,delete", "repository:team/web:pull"]}
+    )
+    assert found["granted"] == ["repository:team/app:pull,push", "repository:team/web:pull"]
+    assert found["may_ask"] == {"team/app": ["restore"]}
+
+
 async def test_sign_in__with_a_wrong_password(there: Place) -> None:
     """401, without a challenge that would make a browser open its own dialog."""
     response = await there.post({**ASKED, "password": "wrong"})
@@ -224,13 +234,19 @@ async def test_show__says_what_is_offered_and_what_a_token_is(there: Place) -> N
         "name": None,
         "everything": False,
         "may_act": False,
+        "may_ask": {},
     }
     operator = await (await there.client.get(PATH, headers={"Authorization": f"Bearer {OPERATOR}"})).json()
     assert (operator["name"], operator["everything"]) == ("operator", True)
-    assert operator["may_act"] is False  # it only reads
+    assert (operator["may_act"], operator["may_ask"]) == (False, {})  # it only reads
     limited = mint(grant("team/app", "pull"), sub="joon")
     shown = await (await there.client.get(PATH, headers={"Authorization": f"Bearer {limited}"})).json()
-    assert (shown["name"], shown["everything"]) == ("joon", False)
+    assert (shown["name"], shown["everything"], shown["may_ask"]) == ("joon", False, {})
+    deletes = mint(
+        grant("team/app", "pull", "delete"), grant("team/web", "push"), grant("x", "*", kind="registry")
+    )
+    shown = await (await there.client.get(PATH, headers={"Authorization": f"Bearer {deletes}"})).json()
+    assert shown["may_ask"] == {"team/app": ["delete", "restore"], "team/web": ["restore"]}
     assert (await there.client.get(PATH, headers={"Authorization": "Bearer nobody's"})).status == 401
 
 

@@ -11,6 +11,7 @@ import pytest
 from indexer.api.auth import ANONYMOUS, Principal, Unauthorized
 from indexer.api.rights import (
     bounds_of,
+    kinds_by_repository,
     may_cancel,
     may_see,
     require_acting,
@@ -210,3 +211,31 @@ def test_bounds__of_an_operator_bind_nothing() -> None:
     """An operator's job is bound by nothing."""
     assert {} == bounds_of(OPERATOR, [A])
     assert (False, False, False) == denied(job(A), A, "v1")
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        OPERATOR,
+        READER,
+        ANONYMOUS,
+        token(),
+        token(a="pull"),
+        token(a="pull,push"),
+        token(a="delete", b="push"),
+        token(b="*"),
+    ],
+)
+def test_kinds_by_repository__are_those_that_may_be_asked_for(who: Principal) -> None:
+    """For a registry token, exactly the kinds that ``require_kind`` lets it ask for; for everybody else none."""
+    found = kinds_by_repository(who)
+    for name in (A, B):
+        allowed = []
+        for kind in KINDS.values():
+            try:
+                require_acting(who, acting_is_on=True)
+                require_kind(who, kind, [name])
+            except (CallerError, Unauthorized):
+                continue
+            allowed.append(kind.name)
+        assert found.get(name, []) == ([] if who.may_act else allowed)

@@ -1,6 +1,6 @@
 // What changes something: offered to those who may, behind a question that says what will happen.
-import { html, useLayoutEffect, useRef, useState } from "./ui.js";
-import { Refused, Unreachable, useIdentity } from "./api.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./ui.js";
+import { learnRights, mayAsk, Refused, Unreachable, useIdentity } from "./api.js";
 import { visible } from "./format.js";
 import { announce } from "./parts.js";
 
@@ -8,11 +8,29 @@ export function useMayAct() {
   return useIdentity()?.kind === "operator";
 }
 
-// For everybody else: why there is no button.
-export function OperatorsOnly({ what }) {
+// may(repository, kind): whether a job of the kind may be asked for there, by an operator token or the registry's rights.
+// It says no until the server has said yes.
+export function useMay(repositories) {
+  const who = useIdentity();
+  const [, again] = useState(0);
+  const names = [...new Set(repositories)].sort().join(" ");
+  useEffect(() => {
+    if (who?.kind !== "user" || !names) return undefined;
+    let shown = true;
+    learnRights(names.split(" ")).then(() => shown && again((count) => count + 1));
+    return () => {
+      shown = false;
+    };
+  }, [names, who?.kind, who?.name]);
+  return mayAsk;
+}
+
+// For everybody else: why there is no button. `right`: what of the registry's rights would do, too.
+export function OperatorsOnly({ what, right }) {
   const who = useIdentity();
   if (who?.kind === "operator") return null;
-  return html`<p class="note operators">${what} takes an operator token (<code>INDEXER_OPERATOR_TOKENS</code>). ${who ? "You are signed in without one." : "You are not signed in."}</p>`;
+  const without = right ? "Your sign-in has neither." : "You are signed in without one.";
+  return html`<p class="note operators">${what} takes an operator token (<code>INDEXER_OPERATOR_TOKENS</code>)${right ? `, or the registry's right to ${right} in the repository` : ""}. ${who ? without : "You are not signed in."}</p>`;
 }
 
 // A button that asks first. fields: { name, label, hint?, required?, value? }. `work` gets what was entered; while it is

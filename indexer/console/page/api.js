@@ -6,7 +6,13 @@ const ROOT = new URL("api/v1", document.baseURI.replace(/#.*/, ""));
 const RENEW_BEFORE_MS = 30_000;
 const MOST_SCOPES = 60;
 
-let signedIn = null; // { kind: "token", token, name, mayAct } or { kind: "user", name, token, renewal, expires, scopes }
+// The actions that are asked for where a repository is read, and where a change in it could be offered: only for what is
+// on record there. GitLab, asked for push, makes a record of a repository that does not exist.
+const READ = "pull";
+const ACT = "pull,push,delete";
+
+// { kind: "token", token, name, mayAct, mayAsk } or { kind: "user", name, token, renewal, expires, scopes, mayAsk, refused }
+let signedIn = null;
 const listeners = new Set();
 
 export class Refused extends Error {
@@ -32,6 +38,18 @@ export function identity() {
 // Whether lists across repositories are complete: a user without the right to the catalog sees what was opened.
 export function seesEverything() {
   return signedIn?.kind !== "user" || signedIn.granted.includes("registry:catalog:*");
+}
+
+// Whether a job of a kind in a repository may be asked for, as the server says. Of a user: once learnRights is done.
+export function mayAsk(repository, kind) {
+  if (signedIn?.mayAct) return true;
+  const may = signedIn?.mayAsk ?? {};
+  return Object.hasOwn(may, repository) && may[repository].includes(kind);
+}
+
+// Asks the realm for a user's rights to change these repositories, all at once. Where it refuses, there are none.
+export async function learnRights(repositories) {
+  if (signedIn?.kind === "user") await prepare(repositories, ACT).catch(() => {});
 }
 
 export function path(...segments) {
@@ -95,7 +113,7 @@ function event(part) {
 }
 
 async function ask(where, query, { signal, repository, accept = "application/json", headers = {}, method, body } = {}) {
-  if (signedIn?.kind === "user") await prepare(repository);
+  if (signedIn?.kind === "user") await prepare(repository ? [repository] : [], READ);
   const url = new URL(ROOT);
   if (where) url.pathname += `/${where}`;
   url.search = String(new URLSearchParams(query));
@@ -132,13 +150,13 @@ export async function signInWithToken(token) {
   if (!response.ok) throw await refusal(response);
   const session = await send(new URL(`${ROOT}/session`), { headers });
   if (!session.ok) throw await refusal(session);
-  const { name, may_act: mayAct } = await session.json();
-  become({ kind: "token", token, name, mayAct });
+  const { name, may_act: mayAct, may_ask: mayAsk } = await session.json();
+  become({ kind: "token", token, name, mayAct, mayAsk });
 }
 
 export async function signInWithPassword(name, password) {
   const scopes = ["registry:catalog:*", "registry:audit:*"];
-  become({ kind: "user", name, scopes, ...(await session({ username: name, password, scopes })) });
+  become({ kind: "user", name, scopes, refused: new Set(), ...(await session({ username: name, password, scopes })) });
 }
 
 export function signOut() {
@@ -169,27 +187,36 @@ function become(next) {
 
 let preparing = Promise.resolve();
 
-// Renews a user's token before it ends, and adds the scope of a repository when it is opened first. One at a time.
-function prepare(repository) {
-  preparing = preparing.catch(() => {}).then(() => renew(repository));
+// Renews a user's token before it ends, and adds the scopes of repositories. One at a time.
+function prepare(repositories, actions) {
+  preparing = preparing.catch(() => {}).then(() => renew(repositories, actions));
   return preparing;
 }
 
-async function renew(repository) {
+async function renew(repositories, actions) {
   const held = signedIn;
   if (held?.kind !== "user") return;
-  const scope = repository && `repository:${repository}:pull`;
-  const missing = scope && !held.scopes.includes(scope);
-  if (!missing && Date.now() < held.expires - RENEW_BEFORE_MS) return;
-  const repositories = held.scopes.filter((each) => each.startsWith("repository:"));
-  const kept = repositories.slice(-MOST_SCOPES + 1);
-  const scopes = ["registry:catalog:*", "registry:audit:*", ...kept, ...(missing ? [scope] : [])];
+  const missing = repositories.filter((name) => !asked(held, name, actions));
+  if (missing.length === 0 && Date.now() < held.expires - RENEW_BEFORE_MS) return;
+  const others = held.scopes.filter((each) => each.startsWith("repository:") && !missing.includes(each.split(":")[1]));
+  const kept = others.slice(-Math.max(MOST_SCOPES - missing.length, 1));
+  const added = missing.slice(0, MOST_SCOPES).map((name) => `repository:${name}:${actions}`);
+  const scopes = ["registry:catalog:*", "registry:audit:*", ...kept, ...added];
   try {
     Object.assign(held, await session({ renewal: held.renewal, scopes }), { scopes });
   } catch (error) {
-    if (error instanceof Refused && error.status === 401 && signedIn === held) signOut();
+    if (error instanceof Refused && error.status === 401) {
+      if (actions === ACT && missing.length > 0) missing.forEach((name) => held.refused.add(name));
+      else if (signedIn === held) signOut();
+    }
     throw error;
   }
+}
+
+// Whether these actions on a repository were asked for. Those that change it are asked for once if the realm refuses.
+function asked(held, name, actions) {
+  if (held.scopes.includes(`repository:${name}:${ACT}`)) return true;
+  return actions === ACT ? held.refused.has(name) : held.scopes.includes(`repository:${name}:${READ}`);
 }
 
 async function session(body) {
@@ -200,7 +227,7 @@ async function session(body) {
   });
   if (!response.ok) throw await refusal(response);
   const given = await response.json();
-  return { token: given.token, renewal: given.renewal, granted: given.granted, expires: Date.now() + given.expires_in * 1000 };
+  return { token: given.token, renewal: given.renewal, granted: given.granted, mayAsk: given.may_ask, expires: Date.now() + given.expires_in * 1000 };
 }
 
 // --- in components ---------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // One job, as it goes.
 import { html } from "../ui.js";
 import { href } from "../address.js";
-import { OperatorsOnly, useMayAct } from "../acting.js";
+import { OperatorsOnly, useMay } from "../acting.js";
 import { About, Cancel, Progress, State, took, useJob } from "../job.js";
 import { number, visible, visibleLines } from "../format.js";
 import { Answer, Badge, Facts, Heading, Name, Section, Table, Time } from "../parts.js";
@@ -11,11 +11,14 @@ const GOOD = ["deleted", "restored", "skipped.absent"];
 
 export default function JobPage({ params }) {
   const job = useJob(params.job);
-  const mayAct = useMayAct();
-  const cancel = job.data && mayAct && html`<${Cancel} job=${job.data} done=${() => {}} />`;
+  const repositories = job.data?.repositories ?? [];
+  const may = useMay(repositories);
+  // Who may ask for a job may cancel it; one of the whole registry takes an operator token.
+  const mayCancel = job.data && (repositories.length > 0 ? repositories.every((name) => may(name, job.data.kind)) : may("", job.data.kind));
+  const cancel = mayCancel && html`<${Cancel} job=${job.data} done=${() => {}} />`;
   return html`<${Heading} crumbs=${[["Jobs", href(["jobs"])]]} actions=${cancel}>Job <code>${visible(params.job)}</code><//>
     <${Answer} of=${job} what="the job">${(found) => html`<${Shown} job=${found} live=${job.live} />
-      ${!found.ended_at && html`<div class="decide"><${OperatorsOnly} what="Cancelling a job" /></div>`}`}<//>`;
+      ${!found.ended_at && !mayCancel && html`<div class="decide"><${OperatorsOnly} what="Cancelling a job" /></div>`}`}<//>`;
 }
 
 function Shown({ job, live }) {

@@ -1,7 +1,8 @@
 // One tag: its manifest, what it pointed to and when, what refers to it, how to pull it.
 import { html, useState } from "../ui.js";
 import { go, href, hrefWith } from "../address.js";
-import { path, useGet, useRegistryHost } from "../api.js";
+import { change, path, useGet, useRegistryHost } from "../api.js";
+import { Act, useMay, useOnce } from "../acting.js";
 import { Content, ManifestFacts, TagLinks } from "../content.js";
 import { number, SOURCES, span, visible } from "../format.js";
 import { Answer, Badge, Command, Digest, Empty, Expires, Facts, Failed, Heading, Name, Published, Section, Time } from "../parts.js";
@@ -11,8 +12,9 @@ export default function Tag({ params, place }) {
   const where = `repositories/${path(repository)}/tags/${path(tag)}`;
   const found = useGet(where, {}, { repository });
   const history = useGet(`${where}/history`, { limit: 100 }, { repository });
+  const mayDelete = useMay(found.data ? [repository] : [])(repository, "delete");
   const crumbs = [["Repositories", href(["repositories"])], [repository, href(["repositories", repository])]];
-  const actions = html`<a class="button" href=${href(["compare"], { repository, tag })}>Compare</a><a class="button" href=${href(["cleanup", "now"], { repository, tag })}>Cleanup</a><a class="button" href=${href(["audit"], { repository, tag })}>Audit log</a>`;
+  const actions = html`<a class="button" href=${href(["compare"], { repository, tag })}>Compare</a><a class="button" href=${href(["cleanup", "now"], { repository, tag })}>Cleanup</a><a class="button" href=${href(["audit"], { repository, tag })}>Audit log</a>${found.data && mayDelete && html`<${Delete} tag=${found.data} where=${where} />`}`;
   const gone = found.error?.status === 404 && history.data?.items.length > 0;
   return html`<${Heading} crumbs=${crumbs} actions=${actions}><span class="prefix"><bdi>${visible(repository)}</bdi>:</span><${Name} text=${tag} /><//>
     ${gone ? html`<${Empty} hint=${html`If we deleted it, it is in the <a href=${href(["trash"], { repository, tag })}>trash</a>.`}>This tag does not exist now.<//>` : html`<${Answer} of=${found} what="this tag">${(data) => html`<${Shown} tag=${data} />`}<//>`}
@@ -21,6 +23,20 @@ export default function Tag({ params, place }) {
       <${Answer} of=${history} what="its history" empty=${html`<${Empty}>Nothing is on record about its past.<//>`}>${(data) => html`<${Timeline} items=${data.items} repository=${repository} more=${data.next} />`}<//>
     <//>
     ${found.data?.manifest && html`<${Content} repository=${repository} manifest=${found.data.manifest} referrers=${found.data.referrers} />`}`;
+}
+
+const REASON = [{ name: "reason", label: "Reason, for the audit log" }];
+
+// Only if the tag still points to what is shown: somebody may push while the question is open.
+function Delete({ tag, where }) {
+  const once = useOnce();
+  const work = ({ reason }) => {
+    const query = { digest: tag.digest, ...(reason ? { reason } : {}) };
+    return change("DELETE", where, undefined, { query, headers: once.headers(JSON.stringify(query)) });
+  };
+  const name = visible(`${tag.repository}:${tag.name}`);
+  return html`<${Act} label="Delete" name=${`Delete ${name}`} title=${html`Delete <bdi>${name}</bdi>?`} words="Only this tag is deleted, and only if it still points to this digest. Other tags of the digest stay. Its manifests are kept first, so that it can be restored from the trash."
+    fields=${REASON} confirm="Delete the tag" danger said="The deletion is asked for." done=${(job) => go(href(["jobs", job.id]))} work=${work} />`;
 }
 
 function Shown({ tag }) {

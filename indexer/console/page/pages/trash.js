@@ -2,7 +2,7 @@
 import { html } from "../ui.js";
 import { go, href, pick } from "../address.js";
 import { change, path, useGet } from "../api.js";
-import { Act, OperatorsOnly, useMayAct, useOnce } from "../acting.js";
+import { Act, OperatorsOnly, useMay, useOnce } from "../acting.js";
 import { visible } from "../format.js";
 import { Answer, Badge, Digest, Empty, Filters, Freshness, Heading, Name, Pager, Table, Time } from "../parts.js";
 
@@ -20,17 +20,20 @@ const BY_FORCE = "The tag is there by now. It is moved back to what it was, and 
 const TONES = { deleted: "plain", put_back: "warn", uncertain: "bad" };
 
 export default function Trash({ place }) {
-  const mayAct = useMayAct();
   const filters = FIELDS.map((field) => field.name);
-  const found = useGet("trash", pick(place.query, [...filters, "limit", "after", "before", "count"]));
+  const query = pick(place.query, [...filters, "limit", "after", "before", "count"]);
+  const one = query.repository?.includes(",") ? undefined : query.repository;
+  const found = useGet("trash", query, { repository: one });
+  const may = useMay((found.data?.items ?? []).map((each) => each.repository));
+  const mayRestore = (each) => may(each.repository, "restore");
   const nothing = filters.some((name) => place.query.get(name))
     ? html`<${Empty} hint="Remove a filter to see more.">No deletion matches.<//>`
     : html`<${Empty} hint="A tag that a policy, a person or GitLab deletes through us is listed here, with its manifests.">The trash is empty.<//>`;
   return html`<${Heading} crumbs=${[["Cleanup", href(["cleanup"])]]}>Trash<//>
-    <${OperatorsOnly} what="Restoring a tag" />
+    ${!found.data?.items.some(mayRestore) && html`<${OperatorsOnly} what="Restoring a tag" right="push or delete" />`}
     <${Filters} place=${place} fields=${FIELDS} error=${found.error} />
     <${Answer} of=${found} what="the trash" empty=${nothing}>${(page) => html`
-      <${Table} caption="Deleted tags, newest first" items=${page.items} by=${(each) => each.id} columns=${mayAct ? [...COLUMNS, RESTORING] : COLUMNS} />
+      <${Table} caption="Deleted tags, newest first" items=${page.items} by=${(each) => each.id} columns=${page.items.some(mayRestore) ? [...COLUMNS, restoring(mayRestore)] : COLUMNS} />
       <${Pager} place=${place} page=${page} unit="deletions" />
       <${Freshness} index=${page.index} />`}<//>`;
 }
@@ -47,7 +50,10 @@ const COLUMNS = [
   { title: "Reason", wide: true, cell: (each) => (each.reason ? html`<bdi class="wrap">${visible(each.reason)}</bdi>` : none) },
   { title: "Job", cell: (each) => (each.job ? html`<a href=${href(["jobs", each.job])} aria-label=${`Job ${each.job}`}>job</a>` : none) },
 ];
-const RESTORING = { title: html`<span class="hidden">Restore</span>`, cell: (each) => html`<${Restore} of=${each} />` };
+
+function restoring(may) {
+  return { title: html`<span class="hidden">Restore</span>`, cell: (each) => may(each) && html`<${Restore} of=${each} />` };
+}
 
 function nameOf(deletion) {
   return `${deletion.repository}:${deletion.tag}`;

@@ -2,7 +2,7 @@
 import { html } from "../ui.js";
 import { href, pick } from "../address.js";
 import { change, path, useGet } from "../api.js";
-import { Act, OperatorsOnly, useMayAct } from "../acting.js";
+import { Act, OperatorsOnly, useMay } from "../acting.js";
 import { visible } from "../format.js";
 import { Answer, Digest, Empty, Filters, Heading, Name, Pager, Table, Time } from "../parts.js";
 
@@ -15,18 +15,21 @@ const CONFIRM = "Ask whoever pushes there, or look at what was built at that tim
 const DONE = { delete: "deleted the tag", unlink: "deleted the manifest", restore: "restored the tag", put_back: "put a push back" };
 
 export default function Uncertain({ place }) {
-  const mayAct = useMayAct();
   const filters = FIELDS.map((field) => field.name);
-  const found = useGet("cleanup/uncertain", pick(place.query, [...filters, "limit", "after", "before", "count"]));
+  const query = pick(place.query, [...filters, "limit", "after", "before", "count"]);
+  const one = query.repository?.includes(",") ? undefined : query.repository;
+  const found = useGet("cleanup/uncertain", query, { repository: one });
+  const may = useMay((found.data?.items ?? []).map((each) => each.repository));
+  const mayConfirm = (each) => may(each.repository, "delete");
   const nothing = filters.some((name) => place.query.get(name))
     ? html`<${Empty} hint="Remove a filter to see more.">Nothing that matches is uncertain.<//>`
     : html`<${Empty} hint="A deletion is uncertain if a push may have been lost by it, and nothing says that none was.">Nothing is uncertain.<//>`;
   return html`<${Heading} crumbs=${[["Cleanup", href(["cleanup"])]]}>Uncertain<//>
     <p class="note">A push between <b>since</b> and <b>until</b> may have been undone. As long as anything in a repository is uncertain, no manifest in it is deleted.</p>
-    <${OperatorsOnly} what="Confirming that no push was lost" />
+    ${!found.data?.items.some(mayConfirm) && html`<${OperatorsOnly} what="Confirming that no push was lost" right="delete" />`}
     <${Filters} place=${place} fields=${FIELDS} error=${found.error} />
     <${Answer} of=${found} what="what is uncertain" empty=${nothing}>${(page) => html`
-      <${Table} caption="Uncertain, oldest first" items=${page.items} by=${(each) => each.id} columns=${mayAct ? [...COLUMNS, confirming(found.reload)] : COLUMNS} />
+      <${Table} caption="Uncertain, oldest first" items=${page.items} by=${(each) => each.id} columns=${page.items.some(mayConfirm) ? [...COLUMNS, confirming(mayConfirm, found.reload)] : COLUMNS} />
       <${Pager} place=${place} page=${page} unit="actions" />`}<//>`;
 }
 
@@ -43,8 +46,8 @@ const COLUMNS = [
   { title: "Job", cell: (each) => (each.job ? html`<a href=${href(["jobs", each.job])} aria-label=${`Job ${each.job}`}>job</a>` : none) },
 ];
 
-function confirming(reload) {
-  const cell = (each) => html`<${Act} label="Confirm" name=${`Confirm ${nameOf(each)}`} title=${html`No push of <bdi>${nameOf(each)}</bdi> was lost?`} words=${CONFIRM} fields=${REASON}
+function confirming(may, reload) {
+  const cell = (each) => may(each) && html`<${Act} label="Confirm" name=${`Confirm ${nameOf(each)}`} title=${html`No push of <bdi>${nameOf(each)}</bdi> was lost?`} words=${CONFIRM} fields=${REASON}
     confirm="No push was lost" danger said="It is confirmed." done=${reload} work=${({ reason }) => change("POST", `cleanup/uncertain/${path(each.id)}/confirm`, reason ? { reason } : {})} />`;
   return { title: html`<span class="hidden">Confirm</span>`, cell };
 }
