@@ -39,6 +39,11 @@ SELECT coalesce(partition.inhparent::regclass, c.oid::regclass)::text AS name,
 FROM pg_class AS c LEFT JOIN pg_inherits AS partition ON partition.inhrelid = c.oid
 WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace GROUP BY 1
 """
+_INDEXES = """
+SELECT i.indexrelid::regclass::text AS name, pg_relation_size(i.indexrelid) AS size
+FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
+WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+"""
 _WAITING = """
 SELECT (SELECT count(*) FROM inbox WHERE done_at IS NULL) + (SELECT count(*) FROM work_item)
      + (SELECT count(*) FROM audit_staged)
@@ -68,6 +73,11 @@ async def sizes(connection: Connection) -> dict[str, tuple[int, int]]:
     return {row["name"]: (row["heap"], row["indexes"]) for row in await connection.fetch(_TABLES)}
 
 
+async def index_sizes(connection: Connection) -> dict[str, int]:
+    """Return the bytes of each index."""
+    return {row["name"]: row["size"] for row in await connection.fetch(_INDEXES)}
+
+
 async def pushed_bytes(
     place: Server, report: Report, *, tags: int, settle_minutes: float, registry: int = 3
 ) -> None:
@@ -76,6 +86,7 @@ async def pushed_bytes(
     async with place.copy("bench_pushed") as url:
         connection = await connect(url, application="bench")
         empty, empty_tables = await connection.fetchval(_SIZE), await sizes(connection)
+        empty_indexes = await index_sizes(connection)
         with (
             indexer(url, place.directory, port=port) as (address, server),
             registry_of(
@@ -96,10 +107,11 @@ async def pushed_bytes(
                 size = await connection.fetchval(_SIZE)
                 say(f"{(time.monotonic() - ended) / 60:.1f} min: {(size - empty) / tags:,.0f} bytes a tag")
             full, tables = await connection.fetchval(_SIZE), await sizes(connection)
+            by_index = await index_sizes(connection)
             for name, process in (("indexer serve", server), ("reconciler run", beside)):
                 report.add(f"memory of {name}, after the pushes", memory_mib(process.pid), "MiB")
         await connection.execute("VACUUM FULL", timeout=3600)
-        packed = await sizes(connection)
+        packed, packed_indexes = await sizes(connection), await index_sizes(connection)
         await connection.close()
     for name, (heap, indexes) in sorted(tables.items(), key=lambda each: -sum(each[1])):
         before = empty_tables[name]
@@ -109,6 +121,12 @@ async def pushed_bytes(
             say(
                 f"{name:24} heap {grown[0] / tags:7,.0f}  indexes {grown[1] / tags:7,.0f} bytes a tag;"
                 f" packed {least_of[0]:7,.0f} {least_of[1]:7,.0f}"
+            )
+    for name, size in sorted(by_index.items(), key=lambda each: -each[1]):
+        before_it = empty_indexes.get(name, 0)
+        if (grown_by := (size - before_it) / tags) >= 1:
+            say(
+                f"{name:40} {grown_by:7,.0f} bytes a tag; packed {(packed_indexes[name] - before_it) / tags:7,.0f}"
             )
     inbox = sum(sum(tables[name]) - sum(empty_tables[name]) for name in INBOX)
     report.add("database after pushes, all in", (full - empty) / tags, "bytes/tag")

@@ -13,6 +13,7 @@ from indexer.store import (
     jobs,
     loops,
     loss,
+    own_requests,
     receiver_sessions,
     space,
     tag_actions,
@@ -33,6 +34,9 @@ CHECKS_RETENTION = timedelta(minutes=15)
 
 NOTICE_RETENTION = timedelta(minutes=16)
 """A write takes at most 15 minutes: the proxy files end it then. Its notice is kept longer than that."""
+
+OWN_REQUESTS_APART = timedelta(minutes=5)
+"""The events of our own requests come within seconds. Where one comes later, the packs of its minute are searched."""
 
 CHECKS_BATCH = 50_000
 REST_SECONDS = 30.0
@@ -70,6 +74,7 @@ class Housekeeper:
             trimmed = [
                 await inbox.trim_inbox(held, before=now - keep.inbox, limit=batch),
                 await events.trim_events(held, before=now - keep.events, limit=batch),
+                await own_requests.pack_values(held, before=now - OWN_REQUESTS_APART, limit=batch),
                 await tags.trim_tombstones(held, before=now - keep.tombstones, limit=batch),
                 await jobs.trim_jobs(held, before=now - keep.jobs, limit=batch),
                 await tag_actions.trim_actions(held, before=now, limit=batch),

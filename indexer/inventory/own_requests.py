@@ -69,6 +69,11 @@ def nonce_of(value: str) -> bytes:
     return bytes.fromhex(value.split(".")[1])
 
 
+def minute_of(value: str) -> int:
+    """Return the minute since 1970 in which a signature was issued."""
+    return int(value.partition(".")[0], 16) // 60_000
+
+
 def weigh_claim(value: str, *, key: bytes, method: str, path: str, at: datetime) -> Claim:
     """Check a signature, but not whether it was used before. ``at``: when the request was, by the registry's clock."""
     if not value:

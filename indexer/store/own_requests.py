@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from indexer.inventory.events import Event, EventAction
-from indexer.inventory.own_requests import Claim, key_of, nonce_of, weigh_claim
+from indexer.inventory.own_requests import Claim, key_of, minute_of, nonce_of, weigh_claim
 from indexer.store.identifiers import event_key
 from indexer.store.pool import Connection
 from indexer.store.queries import load
@@ -55,11 +55,20 @@ async def _use(
     if not first:
         return {}, set()
     tails = {number: _tail(event) for number, event in first.items()}
+    issued = {number: minute_of(event.claim or "") for number, event in first.items()}
     today = now.astimezone(UTC).date()
-    rows = await held.fetch(SQL["use_values"], list(tails), list(tails.values()), today)
+    rows = await held.fetch(
+        SQL["use_values"], list(tails), list(tails.values()), today, list(issued.values())
+    )
     new = {row["number"] for row in rows}
     used = {number: tails[number] for number in new}
-    if others := [number for number in tails if number not in new]:
+    # After the insert, which waits for a transaction that packs one of them: then its pack is found here.
+    found = await held.fetch(SQL["find_packed"], list(new), [issued[number] for number in new]) if new else []
+    if packed := {row["number"]: row["event"] for row in found}:
+        await held.execute(SQL["drop_values"], list(packed))
+        new -= packed.keys()
+        used |= packed
+    if others := [number for number in tails if number not in used]:
         used |= {row["number"]: row["event"] for row in await held.fetch(SQL["find_uses"], others)}
     return used, new
 
@@ -71,9 +80,18 @@ def claims_of(events: Iterable[Event]) -> Iterator[str]:
             yield Claim.OWN if event.ours else str(event.notes[DETAIL])
 
 
+async def pack_values(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Put together, by the minute, signatures that were issued before an instant; return how many.
+
+    One that is packed is known like any other. It takes 13 bytes, and a row of its own 77.
+    """
+    return int(await connection.fetchval(SQL["pack_values"], int(before.timestamp()) // 60, limit))
+
+
 async def trim_values(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget signatures used before the day of an instant; return how many."""
+    """Forget signatures used before the day of an instant; return how many that are not packed."""
     day = before.astimezone(UTC).date()
+    await connection.execute(SQL["trim_packs"], day, limit)
     return int((await connection.execute(SQL["trim_values"], day, limit)).rsplit(" ", 1)[1])
 
 

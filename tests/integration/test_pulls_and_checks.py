@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,11 +11,11 @@ from indexer.background.housekeeping import Housekeeper, Retention
 from indexer.ingest.worker import IngestWorker
 from indexer.inventory.own_requests import signed
 from indexer.oci.user_agent import user_agent
-from indexer.store import inbox
+from indexer.store import inbox, own_requests
 from indexer.store.identifiers import event_key
 from indexer.store.lookups import Lookups
 from indexer.store.own_requests import own_key
-from indexer.store.pool import Pool
+from indexer.store.pool import Pool, transaction
 from reconciler.pulls.announced import OwnRequests, PullWatch
 from tests.fixtures.asking import Api
 from tests.fixtures.floods import EPOCH, REPOSITORY, delivery, event, pushes
@@ -185,6 +186,75 @@ async def test_own_requests__delivered_again(pool: Pool, lookups: Lookups, api: 
     await apply(pool, lookups, imitated)
     await apply(pool, lookups, mine)
     assert (2, 1, None) == await used(api, f"{PATH}/tags/v0")
+
+
+WAITS_FOR_A_LOCK = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')
+"""
+
+
+async def pack(pool: Pool) -> int:
+    """Pack what was recorded, whenever it was issued."""
+    async with pool.acquire() as held:
+        return await own_requests.pack_values(held, before=datetime.now(UTC) + timedelta(days=1), limit=1000)
+
+
+async def test_own_requests__are_known_when_they_are_packed(pool: Pool, lookups: Lookups, api: Api) -> None:
+    """Nothing differs: again it changes nothing, another event with its signature is a pull, and so is a third."""
+    await push(pool, lookups)
+    mine = [await own(pool, asks("GET", second), nonce=second) for second in (1, 2, 70)]
+    await apply(pool, lookups, *mine)
+    assert 3 == await pack(pool)
+    assert 0 == await pool.fetchval("SELECT count(*) FROM own_request")
+    assert [2, 1] == [
+        len(row["numbers"]) for row in await pool.fetch("SELECT * FROM own_request_pack ORDER BY issued")
+    ]
+    for _ in range(2):
+        await apply(pool, lookups, *mine)
+        assert (None, 0, None) == await used(api, f"{PATH}/tags/v0")
+    imitated = says(asks("GET", 3), mine[1]["request"]["useragent"])
+    await apply(pool, lookups, imitated)
+    await apply(pool, lookups, imitated, mine[1])
+    assert (3, 1, None) == await used(api, f"{PATH}/tags/v0")
+    assert 0 == await pool.fetchval("SELECT count(*) FROM own_request")
+    again = await own(pool, asks("GET", 4), nonce=4)
+    await apply(pool, lookups, again)
+    assert 1 == await pack(pool)
+    await apply(pool, lookups, says(asks("GET", 5), again["request"]["useragent"]), again)
+    assert (5, 2, None) == await used(api, f"{PATH}/tags/v0")
+
+
+async def test_own_requests__packed_while_an_event_is_applied(pool: Pool, lookups: Lookups, api: Api) -> None:
+    """Whoever records a signature that is being packed waits for that, and finds it packed."""
+    await push(pool, lookups)
+    mine = await own(pool, asks("GET", 1), nonce=1)
+    await apply(pool, lookups, mine)
+    async with transaction(pool) as packing:
+        await own_requests.pack_values(packing, before=datetime.now(UTC) + timedelta(days=1), limit=1000)
+        imitating = asyncio.create_task(
+            apply(pool, lookups, says(asks("GET", 2), mine["request"]["useragent"]))
+        )
+        async with asyncio.timeout(60):
+            while not await pool.fetchval(WAITS_FOR_A_LOCK):
+                await asyncio.sleep(0.01)
+    await imitating
+    assert (2, 1, None) == await used(api, f"{PATH}/tags/v0")
+
+
+async def test_own_requests__are_forgotten_with_the_day(pool: Pool, lookups: Lookups) -> None:
+    """Packed or not, they are kept for as long as event ids."""
+    await push(pool, lookups)
+    await apply(pool, lookups, await own(pool, asks("GET", 1), nonce=1))
+    await pack(pool)
+    await apply(pool, lookups, await own(pool, asks("GET", 2), nonce=2))
+    both = "SELECT (SELECT count(*) FROM own_request) + (SELECT count(*) FROM own_request_pack)"
+    for before, left in (
+        (datetime.now(UTC) - timedelta(days=1), 2),
+        (datetime.now(UTC) + timedelta(days=1), 0),
+    ):
+        async with pool.acquire() as held:
+            await own_requests.trim_values(held, before=before, limit=10)
+        assert left == await pool.fetchval(both)
 
 
 async def test_own_requests__recorded_by_an_earlier_version(pool: Pool, lookups: Lookups, api: Api) -> None:

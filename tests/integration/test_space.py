@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from indexer.store import inbox, space
+from indexer.store import inbox, own_requests, space
 from indexer.store.inbox import Delivery
 from tests.fixtures import floods
 
@@ -71,7 +71,7 @@ async def test_space__of_small_tables_is_left(pool: Pool) -> None:
     assert [] == await give_back(pool)
 
 
-async def test_space__of_work_items_and_staged_entries(pool: Pool) -> None:
+async def test_space__of_work_items_staged_entries_and_own_requests(pool: Pool) -> None:
     """They are given back in the same way."""
     await pool.execute("INSERT INTO repository (name, created_at) VALUES ('team/app', now())")
     await pool.execute(
@@ -82,10 +82,19 @@ async def test_space__of_work_items_and_staged_entries(pool: Pool) -> None:
         "INSERT INTO audit_staged (occurred_at, recorded_at, action, source)"
         " SELECT now(), now(), 'tag.created', 'notification' FROM generate_series(1, 5000)"
     )
+    await pool.execute(
+        "INSERT INTO own_request (number, event, issued, received_on)"
+        " SELECT n, n, n / 1000, now() FROM generate_series(1, 5000) AS n"
+    )
     assert [] == await give_back(pool)
     await pool.execute("DELETE FROM work_item")
     assert ["work_item"] == await give_back(pool)
     await pool.execute("DELETE FROM audit_staged")
     assert ["audit_staged"] == await give_back(pool)
-    for table in ("work_item", "audit_staged"):
+    apart = await size(pool, "own_request")
+    async with pool.acquire() as held:
+        assert 5000 == await own_requests.pack_values(held, before=datetime.now(UTC), limit=5000)
+    assert ["own_request"] == await give_back(pool)
+    assert await size(pool, "own_request_pack") < apart / 2
+    for table in ("work_item", "audit_staged", "own_request"):
         assert await size(pool, table) < space.WORTH_BYTES

@@ -4,6 +4,7 @@ SELECT name FROM (
     SELECT 'inbox' AS name, EXISTS (SELECT FROM inbox) AS filled
     UNION ALL SELECT 'work_item', EXISTS (SELECT FROM work_item)
     UNION ALL SELECT 'audit_staged', EXISTS (SELECT FROM audit_staged)
+    UNION ALL SELECT 'own_request', EXISTS (SELECT FROM own_request)
 ) AS waiting
 WHERE NOT filled AND pg_total_relation_size(name::regclass) > $1 AND has_table_privilege(name, 'TRUNCATE')
 
@@ -26,4 +27,11 @@ END $$
 DO $$ BEGIN
     LOCK TABLE audit_staged IN ACCESS EXCLUSIVE MODE NOWAIT;
     IF NOT EXISTS (SELECT FROM audit_staged) THEN TRUNCATE audit_staged; END IF;
+END $$
+
+-- name: empty_own_request
+-- The same of our own requests: those that are not packed.
+DO $$ BEGIN
+    LOCK TABLE own_request IN ACCESS EXCLUSIVE MODE NOWAIT;
+    IF NOT EXISTS (SELECT FROM own_request) THEN TRUNCATE own_request; END IF;
 END $$
