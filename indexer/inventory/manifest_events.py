@@ -6,6 +6,7 @@ one stands, and the registry is asked (a ``resolve`` of the digest).
 ``pushed_at`` is the first push since the manifest was last deleted. Events may come in any order, and an observation
 may come before them all:
 
+- A push of what is there already does not date it, and is remembered beside: cleanup must know that somebody wants it.
 - A push that comes late dates the record, if it is older than ``pushed_at`` and no deletion is known in between.
 - A deletion that comes late, of a manifest that the repository has again, was followed by another push. The record is
   then dated by its newest evidence, until the event of that push comes.
@@ -58,11 +59,18 @@ def _with_push(before: ManifestRecord | None, event: Event, digest: Digest) -> M
             absent_at=None if before is None else before.deleted_at,
         )
     after = replace(before, as_of=max(before.as_of, event.occurred_at))
-    if event.occurred_at >= before.pushed_at or event.action is not EventAction.PUSH:
+    if event.action is not EventAction.PUSH:
         return after
+    if event.occurred_at >= before.pushed_at:
+        return replace(after, pushed_again_at=_later(before.pushed_again_at, event.occurred_at))
     if before.absent_at is not None and event.occurred_at <= before.absent_at:
         return after
-    return replace(after, pushed_at=event.occurred_at, pushed_by=event.pushed_by)
+    again = _later(before.pushed_again_at, before.pushed_at)
+    return replace(after, pushed_at=event.occurred_at, pushed_by=event.pushed_by, pushed_again_at=again)
+
+
+def _later(known: datetime | None, at: datetime) -> datetime:
+    return at if known is None else max(known, at)
 
 
 def remove_manifest(before: ManifestRecord | None, event: Event, digest: Digest) -> Iterator[Change]:

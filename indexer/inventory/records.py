@@ -99,7 +99,8 @@ class TagRecord:
 class ManifestRecord:
     """Whether a repository has a manifest. ``as_of`` is the newest evidence; ``deleted_at`` is set on a tombstone.
 
-    ``absent_at``: when it was last deleted before ``pushed_at``, as far as is known; None: never.
+    ``absent_at``: when it was last deleted before ``pushed_at``, as far as is known; None: never. ``pushed_again_at``:
+    when it was pushed last while it was there; None: never since ``pushed_at``.
     """
 
     repository: RepositoryName
@@ -109,6 +110,7 @@ class ManifestRecord:
     deleted_at: datetime | None = None
     pushed_by: str | None = None
     absent_at: datetime | None = None
+    pushed_again_at: datetime | None = None
 
     @property
     def present(self) -> bool:

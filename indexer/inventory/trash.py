@@ -8,10 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from indexer.common.rfc3339 import format_time
 from indexer.oci.digest import Digest
+from indexer.oci.reference import RepositoryName, TagName, is_repository_name
+
+LONGEST_TRASH_NAME: Final = 64
+
+
+def trash_repository(trash: str, repository: RepositoryName) -> RepositoryName | None:
+    """Return where copies of a repository's manifests lie, below the name ``trash``; None: the name is too long."""
+    name = f"{trash}/{repository}"
+    return RepositoryName(name) if is_repository_name(name) else None
+
+
+def copy_tag(digest: Digest) -> TagName:
+    """Return the tag of the copy of a manifest: each has its own, since a collection may delete what has none."""
+    return TagName(f"kept-{digest.partition(':')[2]}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +38,7 @@ class Deleted:
     - ``is_there``: the tag is on record; ``now_at``: where it points, None: not known.
     - ``restored_at``: when this deletion was undone last.
     - ``unlinked_at``: since when the repository does not have the manifest either; None: it has it.
+    - ``copied``: its manifest and blobs lie below ``undo.trash``, too, so that no collection takes them.
     """
 
     digest: Digest
@@ -36,6 +51,7 @@ class Deleted:
     now_at: Digest | None = None
     restored_at: datetime | None = None
     unlinked_at: datetime | None = None
+    copied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +91,7 @@ def restorable(deleted: Deleted, *, now: datetime) -> Restorable:
 
 
 def _unless(deleted: Deleted) -> str | None:
-    if deleted.unlinked_at is None:
+    if deleted.unlinked_at is None or deleted.copied:
         return None
     return (
         f"its manifest left the repository at {format_time(deleted.unlinked_at)}: once the registry collects its "

@@ -324,6 +324,6 @@ class CleanupPolicy(Part):
             orphans=None if orphans is None else orphans.older,
             budget=None if self.budget is None else rules.Budget(bytes=self.budget.bytes),
             brake=rules.Brake(**self.brake.model_dump()),
-            undo=rules.Undo(**self.undo.model_dump(exclude={"trash"})),
+            undo=rules.Undo(**self.undo.model_dump()),
             run=rules.Run(window=window, rate=self.run.rate, errors=self.run.errors),
         )

@@ -26,6 +26,7 @@ from indexer.policies.rules import (
     CollectionMode,
     InUseSource,
     Policies,
+    without_trash,
 )
 from indexer.policies.yaml_tree import Node, read_tree
 
@@ -110,6 +111,7 @@ def _read(content: bytes) -> Policies:
     problems += check_policies(tree, policies, [(source.id, source.scope) for source in in_use])
     if problems:
         raise PoliciesRefused(problems)
+    policies = without_trash(policies)
     return Policies(
         sha256=hashlib.sha256(content).hexdigest(),
         cleanup=policies,

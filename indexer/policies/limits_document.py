@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt
 
+from indexer.inventory.trash import LONGEST_TRASH_NAME
+from indexer.oci.reference import parse_repository_name
 from indexer.policies import rules
 from indexer.policies.parts import Part, Period, Rate, Share, Size, Text, WindowText
 
@@ -82,12 +84,33 @@ class Brake(Part):
     never_empty: StrictBool = _DEFAULT_BRAKE.never_empty
 
 
+_MEANT_OTHERWISE = frozenset({"on", "yes", "no"})
+
+
+def _trash(value: Any) -> Any:
+    if value == "off":
+        return None
+    try:
+        name = parse_repository_name(value if isinstance(value, str) else "")
+    except ValueError:
+        name = None
+    if name is None or name in _MEANT_OTHERWISE or len(name) > LONGEST_TRASH_NAME:
+        raise ValueError(
+            f"trash is off, or the name below which copies of deleted manifests lie, of at most {LONGEST_TRASH_NAME} "
+            f"characters: with trash, those of team/app lie in trash/team/app; got {value!r}"
+        )
+    return name
+
+
+Trash = Annotated[str | None, BeforeValidator(_trash)]
+
+
 class Undo(Part):
     """How long a deletion can be taken back."""
 
     pending: Period = _DEFAULT_UNDO.pending
     unlink_after: Period = _DEFAULT_UNDO.unlink_after
-    trash: Literal["off"] = "off"
+    trash: Trash = _DEFAULT_UNDO.trash
     manifests: Period = _DEFAULT_UNDO.manifests
 
 

@@ -6,13 +6,14 @@ Periods are timedeltas, sizes bytes, shares numbers from 0 to 1, rates a second.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum, unique
 from ipaddress import IPv4Network, IPv6Network
 
 from indexer.policies.grammar import Window
-from indexer.policies.selectors import ALL_REPOSITORIES, ALL_TAGS, Selector
+from indexer.policies.patterns import Subject
+from indexer.policies.selectors import ALL_REPOSITORIES, ALL_TAGS, Globs, Selector, Without
 
 DAY = timedelta(days=1)
 
@@ -184,10 +185,11 @@ class Brake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
-    """How long what is deleted can be had back."""
+    """How long what is deleted can be had back. ``trash``: the name below which manifests are copied; None: nowhere."""
 
     pending: timedelta = 7 * DAY
     unlink_after: timedelta = 7 * DAY
+    trash: str | None = None
     manifests: timedelta = 90 * DAY
 
 
@@ -268,6 +270,15 @@ class Policies:
     collection: Collection = field(default_factory=Collection)
     in_use: tuple[InUseSource, ...] = ()
     blocked: tuple[Window, ...] = ()
+
+
+def without_trash(policies: tuple[Policy, ...]) -> tuple[Policy, ...]:
+    """Return policies none of which has a repository where any of them keeps copies of what it deleted."""
+    names = sorted({policy.undo.trash for policy in policies if policy.undo.trash is not None})
+    if not names:
+        return policies
+    copies = Globs.of([f"{name}/**" for name in names], Subject.REPOSITORY)
+    return tuple(replace(policy, scope=Without(policy.scope, copies)) for policy in policies)
 
 
 def owner_of(repository: str, policies: tuple[Policy, ...]) -> Policy | None:

@@ -109,6 +109,7 @@ async def find_repository_manifests(
             deleted_at=row["deleted_at"],
             pushed_by=row["pushed_by"],
             absent_at=row["absent_at"],
+            pushed_again_at=row["pushed_again_at"],
         )
         for row in rows
     )
@@ -136,6 +137,7 @@ async def put_repository_manifests(
         [record.deleted_at for record in records],
         [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
         [record.absent_at for record in records],
+        [record.pushed_again_at for record in records],
     )
     return {(row["repository_id"], row["manifest_id"]) for row in rows}
 
@@ -181,6 +183,7 @@ async def list_unconfirmed(
             deleted_at=row["deleted_at"],
             pushed_by=row["pushed_by"],
             absent_at=row["absent_at"],
+            pushed_again_at=row["pushed_again_at"],
         )
         for row in rows
     ]

@@ -242,6 +242,12 @@ async def put_back_until(connection: Connection, *, number: uuid.UUID) -> dict[T
     return {TagName(row["tag"]): row["published_at"] for row in rows}
 
 
+async def was_deleted_again(connection: Connection, *, number: uuid.UUID) -> bool:
+    """Tell whether we looked at an action's tag since in order to delete it: that request may be under way."""
+    found: bool = await connection.fetchval(SQL["deleted_again"], number)
+    return found
+
+
 async def find_recorded(
     connection: Connection, *, repository: RepositoryName, tags: Sequence[TagName]
 ) -> dict[TagName, RecordedTag]:

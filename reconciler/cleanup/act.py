@@ -37,6 +37,7 @@ from indexer.store import tag_actions as store
 from indexer.store.pool import Connection, Pool, connection, transaction
 from indexer.store.tag_actions import KeptManifest, RecordedTag
 from reconciler.cleanup import observe
+from reconciler.cleanup.mounting import mount_back
 from reconciler.cleanup.observe import Look, Unreadable, Way
 from reconciler.registry.answers import Deletion, NotFound
 from reconciler.registry.exchange import Once
@@ -48,6 +49,8 @@ log = structlog.get_logger()
 LEASE_SECONDS: Final = 60.0
 SEND_WITHIN_SECONDS: Final = 45.0
 """After a lease was extended a request may begin so long: it ends before another process takes the action."""
+
+EXTEND_EVERY_SECONDS: Final = LEASE_SECONDS / 10
 
 BATCH: Final = 50
 """Tags that point to one dummy at a time: while they do, a pull gets an empty image."""
@@ -172,8 +175,14 @@ class Actor:
     ) -> list[_Ready]:
         """Look at the tags, keep what belongs to them, and put their deletion on record."""
         ready: list[_Ready] = []
+        extended_at = monotonic()
         for each in batch:
             await self.check()
+            if (
+                monotonic() - extended_at > EXTEND_EVERY_SECONDS
+            ):  # at a low rate a batch takes longer than a lease
+                await self._extend([one.action.id for one in ready])
+                extended_at = monotonic()
             try:
                 first, recorded = await self._first_look(repository, each)
                 async with connection(self._pool) as held:
@@ -413,6 +422,10 @@ class Actor:
                 f"{deletion.digest} again",
             )
         missing = await observe.missing_blob(self.registry, repository, kept)
+        if missing is not None and await mount_back(
+            self._pool, self.registry, repository, kept, check=self.check
+        ):
+            missing = await observe.missing_blob(self.registry, repository, kept)
         async with connection(self._pool) as held:
             because = (
                 None if missing is None else f"{missing} is gone from the registry: garbage was collected"

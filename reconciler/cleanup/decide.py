@@ -66,6 +66,8 @@ class Facts:
     """What is known after the request. ``processes``: those of the registry that were heard of lately.
 
     ``put_back_until``: the newest push that was put back already. ``lossy``: why events may have been lost.
+    ``deleted_again``: we looked at the tag since to delete it, and that request is on record. This is asked after the
+    tag was seen: if that request removed it, it is known, even though its event may not be.
     """
 
     seen: Seen
@@ -73,6 +75,7 @@ class Facts:
     processes: Sequence[OtherInstance] = ()
     put_back_until: datetime | None = None
     lossy: str | None = None
+    deleted_again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ def conclude(action: TagAction, facts: Facts, now: datetime) -> Conclusion:
     announced = announcement(action, facts.events)
     if action.dummy is not None and (facts.seen.digest == action.dummy or facts.seen.dangling):
         return Conclusion(verdict=Verdict.FINISH)
-    if facts.seen.digest != left or _is_superseded(action, facts.events, announced):
+    if facts.seen.digest != left or facts.deleted_again or _is_superseded(action, facts.events, announced):
         return _otherwise(action, facts, announced, now)
     lost = max(lost_pushes(action, facts, announced), key=lambda push: push.at, default=None)
     if lost is not None:

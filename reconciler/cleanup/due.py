@@ -8,7 +8,7 @@ Right before, a new plan is made: what is deleted is what the policies say now, 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,8 +22,9 @@ from indexer.jobs.kinds import CLEANUP
 from indexer.jobs.params import CleanupParams
 from indexer.policies.problems import PoliciesRefused
 from indexer.policies.rules import Mode, Policies
-from indexer.store import cleanup_plans, jobs, maintenance, policies_in_force
+from indexer.store import cleanup_plans, jobs, maintenance, policies_in_force, trash_copies
 from indexer.store.cleanup_plans import Due, LastRun
+from indexer.store.instants import NEVER
 from indexer.store.jobs import Conflict
 from indexer.store.pool import Connection, Pool, connection, transaction
 
@@ -35,6 +36,8 @@ MOST_REPOSITORIES: Final = 100
 AGAIN_AFTER: Final = timedelta(hours=1)
 """What could not be done is tried again so much later; so is anything after somebody cancelled a run."""
 AFTER_FAILURE: Final = timedelta(minutes=10)
+EMPTYING: Final = "undo.trash"
+"""Who asks for a job that deletes copies: no policy can be called so."""
 
 BEGUN = Counter(
     "reconciler_cleanup_runs_total", "Jobs of cleanup that this process asked for, by policy.", ["policy"]
@@ -72,7 +75,9 @@ class DueLoop:
                 made = await plan_what_acts(held, policies, now=datetime.now(UTC))
                 worth_it = {} if made is None or not made.stored else await self._worth_it(held, policies)
                 for policy, due in worth_it.items():
-                    begun += await self._begin(policy, due)
+                    begun += await self._begin(asked_for(policy, due), len(due))
+            if policies is not None:
+                begun += await self._begin_emptying(held)
         return IterationResult(items=begun, rest_seconds=LOOKS_EVERY_SECONDS)
 
     async def _worth_it(self, held: Connection, policies: Policies) -> dict[str, list[Due]]:
@@ -92,14 +97,26 @@ class DueLoop:
             if of_it and may_begin(last.get(name), max(each.due_at for each in of_it), now)
         }
 
-    async def _begin(self, policy: str, due: Sequence[Due]) -> int:
-        asked = asked_for(policy, due)
+    async def _begin_emptying(self, held: Connection) -> int:
+        """Ask for a job in repositories whose copies in the trash are kept no longer, at most every hour."""
+        now = datetime.now(UTC)
+        expired = await trash_copies.expired_repositories(held, before=now, limit=MOST_REPOSITORIES)
+        if not expired or await maintenance.why_paused(held) is not None:
+            return 0
+        last = (await cleanup_plans.last_runs(held)).get(EMPTYING)
+        if not may_begin(last, NEVER, now):
+            return 0
+        reason = "copies of what was deleted are kept no longer"
+        return await self._begin(_asked(EMPTYING, CleanupParams(repositories=expired), reason), len(expired))
+
+    async def _begin(self, asked: Asked, due: int) -> int:
+        policy = asked.asked_by
         async with transaction(self._pool) as held:
             requested = await jobs.request_job(held, asked=asked)
         if isinstance(requested, Conflict):  # somebody acts there: in the next round, or later
             return 0
         BEGUN.labels(policy).inc()
-        log.info("cleanup_begun", policy=policy, job=str(requested.job.id), due=len(due))
+        log.info("cleanup_begun", policy=policy, job=str(requested.job.id), due=due)
         return 1
 
 
@@ -107,16 +124,20 @@ def asked_for(policy: str, due: Iterable[Due]) -> Asked:
     """Return the job that does what is due by a policy, in the repositories where it has been due for longest."""
     names = list(dict.fromkeys(each.repository for each in due))[:MOST_REPOSITORIES]
     params = CleanupParams(repositories=names, policies=[policy])
+    return _asked(policy, params, f"what policy {policy} planned is due")
+
+
+def _asked(by: str, params: CleanupParams, reason: str) -> Asked:
     return Asked(
         kind=CLEANUP.name,
         acts=CLEANUP.acts,
         params=params.model_dump(mode="json"),
         repositories=params.repositories,
-        asked_by=policy,
+        asked_by=by,
         asked_from=socket.gethostname(),
         asked_with="reconciler run",
         by_policy=True,
-        reason=f"what policy {policy} planned is due",
+        reason=reason,
         bounds={},
     )
 

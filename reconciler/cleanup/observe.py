@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final
 
 from indexer.common.errors import RegistryDenied, RegistryMisbehaved
+from indexer.oci.descriptor import Descriptor
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.manifest import ParsedManifest, parse_manifest
 from indexer.oci.media_types import is_index
@@ -163,6 +164,26 @@ def _parsed(repository: RepositoryName, digest: Digest, content: bytes, media_ty
     return parsed
 
 
+def blobs_of(repository: RepositoryName, manifest: KeptManifest) -> list[Digest]:
+    """Return the blobs that a registry must have for a manifest, its config last; none of an index.
+
+    Layers that an image names with an address elsewhere are not the registry's.
+    """
+    return [part.digest for part in _parts(repository, manifest)]
+
+
+def _parts(repository: RepositoryName, manifest: KeptManifest) -> list[Descriptor]:
+    if is_index(manifest.media_type):
+        return []
+    parsed = _parsed(repository, manifest.digest, manifest.content, manifest.media_type)
+    parts = [*parsed.layers, *([parsed.config] if parsed.config is not None else [])]
+    return [
+        part
+        for part in parts
+        if "foreign" not in part.media_type and "nondistributable" not in part.media_type
+    ]
+
+
 async def missing_blob(
     registry: ActingRegistry,
     repository: RepositoryName,
@@ -172,21 +193,11 @@ async def missing_blob(
 ) -> Digest | None:
     """Return a blob that manifests need and the registry does not deliver; None: every one is really there.
 
-    Layers that an image names with an address elsewhere are not the registry's. A blob without bytes has none to send.
+    A blob without bytes has none to send.
     """
-    wanted: dict[Digest, None] = {}
-    for manifest in manifests:
-        if is_index(manifest.media_type):
-            continue
-        parsed = _parsed(repository, manifest.digest, manifest.content, manifest.media_type)
-        parts = [*parsed.layers, *([parsed.config] if parsed.config is not None else [])]
-        wanted.update(
-            (part.digest, None)
-            for part in parts
-            if part.size != 0
-            and "foreign" not in part.media_type
-            and "nondistributable" not in part.media_type
-        )
+    wanted = {
+        part.digest: None for manifest in manifests for part in _parts(repository, manifest) if part.size != 0
+    }
     slots = asyncio.Semaphore(concurrency)
 
     async def delivered(digest: Digest) -> bool:

@@ -150,7 +150,8 @@ class Settler:
                 assert_never(conclusion.verdict)
 
     async def _facts(self, action: TagAction) -> Facts:
-        # First the events, then the tag: with the event of our request come all pushes that were made before it.
+        # First the events, then the tag: with the event of our request come all pushes that were made before it. Then
+        # whether we deleted it again: a request is on record before it is sent, so one that the tag shows is known.
         async with connection(self._pool) as held:
             events = await store.events_of(held, number=action.id)
             processes = await store.other_instances(held, since=datetime.now(UTC) - PROCESSES_OF)
@@ -158,8 +159,11 @@ class Settler:
             until = action.done_at or datetime.now(UTC)
             lossy = await store.was_lossy(held, since=action.looked_at or until, until=until)
         seen = await observe.see(self._registry, action.repository, action.tag, dummy=action.dummy)
+        async with connection(self._pool) as held:
+            deleted_again = await store.was_deleted_again(held, number=action.id)
         return Facts(
             seen=seen,
+            deleted_again=deleted_again,
             events=events,
             processes=processes,
             put_back_until=max(put_back.values(), default=None),

@@ -5,6 +5,8 @@ it points; what was pushed after that is announced, and put back::
 
     sweep ─▶ keep the manifest and its family, put the action on record ─▶ look ─▶ ask the record ─▶ DELETE ─▶ settle
 
+Where the policy says so (``undo.trash``), the family is copied to another repository once it is on record.
+
 The record is asked with the repository locked, after the action is on record: an event that was applied before is seen
 there, one that is applied later is noted for the action. An index goes before what is attached to it, and that before
 the children: the caller does one generation at a time, and the next once the record shows that the first is gone.
@@ -33,6 +35,7 @@ from indexer.store.tag_actions import KeptManifest
 from reconciler.cleanup import observe
 from reconciler.cleanup.act import SETTLE_AFTER, Actor, SkipError, Why, planned
 from reconciler.cleanup.observe import Unreadable
+from reconciler.cleanup.trash import Trash
 from reconciler.registry import hidden_tags
 from reconciler.registry.answers import Deletion, NotFound
 from reconciler.registry.protocol import ActingRegistry
@@ -54,6 +57,7 @@ WAITING: Final = frozenset(
         "hold.hidden_tags",
         "hold.promised",
         "hold.needed",
+        "hold.trash",
         "skipped.unverified",
         "hold.not_due",
         "under_way",
@@ -96,6 +100,7 @@ class Unlinker:
     """Deletes manifests of one repository, as one job does. ``actor`` has its leases and its right to go on.
 
     ``is_due`` is asked before each manifest, and right before its request: every tag may be asked in between.
+    ``trash``: the name below which copies are made first; None: none are.
     """
 
     def __init__(
@@ -106,12 +111,14 @@ class Unlinker:
         *,
         repository: RepositoryName,
         is_due: IsDue = _always,
+        trash: str | None = None,
     ) -> None:
         self._pool = pool
         self._registry = registry
         self._actor = actor
         self._repository = repository
         self._is_due = is_due
+        self._trash = None if trash is None else Trash(pool, registry, actor, below=trash)
         self._swept: tuple[datetime, datetime] | None = None
 
     async def unlink(
@@ -150,8 +157,10 @@ class Unlinker:
             if not await self._actor.put_on_record(held, action):
                 raise SkipError("under_way", "something is under way for this manifest already")
             await store.keep_manifests(held, number=action.id, manifests=family, now=action.asked_at)
-        before = await self._actor.permit([action.id])
         try:
+            if self._trash is not None:
+                await self._trash.copy(action, family)
+            before = await self._actor.permit([action.id])
             await self._last_look(wanted, together, action)
         except SkipError as skip:
             async with connection(self._pool) as held:

@@ -3,7 +3,7 @@
 Nothing is decided here. What may be done is asked anew before each batch: the plan must still be allowed, in its
 window, under the bytes in force, not beyond its brake. Each tag is checked against the record first, and against
 the registry right before its request. A tag that is not what the plan says is skipped; the next plan decides
-on it anew. So is a manifest that anything needs by now (``unlink``).
+on it anew. So is a manifest that anything needs by now (``unlink``). In the end copies go that are kept no longer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from indexer.common.errors import RegistryError
+from indexer.common.errors import RegistryDenied, RegistryError, RegistryMisbehaved
 from indexer.inventory.own_actions import ActionKind
 from indexer.jobs.params import CleanupParams
 from indexer.oci.digest import Digest
@@ -28,6 +28,7 @@ from reconciler.acting.interruptions import JobFailed
 from reconciler.cleanup.act import BATCH, Actor, Deleting, Wanted, Why
 from reconciler.cleanup.observe import NotAllowed, find_way
 from reconciler.cleanup.settle import Settler
+from reconciler.cleanup.trash import delete_expired
 from reconciler.cleanup.unlink import (
     WAITING,
     Unlinker,
@@ -85,6 +86,15 @@ async def run(context: JobContext) -> Mapping[str, Any]:
                 ) from None
         done = sum(counts.values())
         await context.progress(done, None, UNIT)
+    registry = context.components.registry
+    try:
+        expired = await delete_expired(
+            context.components.pool, registry, check=context.check, repositories=params.repositories
+        )
+    except (RegistryDenied, RegistryMisbehaved) as error:
+        raise JobFailed(f"copies in the trash are left: {error}", result=dict(counts)) from None
+    if expired:
+        counts.add("copies_deleted", expired)
     return dict(counts)
 
 
@@ -181,7 +191,7 @@ async def _unlink(context: JobContext, policy: Policy, due: Sequence[Due], count
             )
         )
 
-    unlinker = Unlinker(pool, registry, actor, repository=repository, is_due=is_due)
+    unlinker = Unlinker(pool, registry, actor, repository=repository, is_due=is_due, trash=policy.undo.trash)
     why = Why(source="policy", actor=policy.id, job=context.job.id, kept_for=policy.undo.manifests)
     waits = False
     children: set[Digest] = set()

@@ -239,8 +239,7 @@ class Authenticator:
 
     async def _fetch(self, bearer: _Bearer, scope: str) -> _Token:
         query = [("service", bearer.service)] if bearer.service else []
-        if scope:
-            query.append(("scope", scope))
+        query += [("scope", each) for each in scope.split()]
         authorization = None
         if self._credentials is not None:
             query.append(("account", self._credentials.username))

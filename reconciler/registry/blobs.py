@@ -134,6 +134,29 @@ async def put_blob(transport: Transport, repository: RepositoryName, content: by
     return digest
 
 
+async def mount_blob(
+    transport: Transport, repository: RepositoryName, digest: Digest, *, source: RepositoryName
+) -> bool:
+    """Have a repository serve a blob that another one serves; no bytes are sent.
+
+    False: the registry begins an upload instead, since the other one does not serve it, or we may not read there. The
+    upload is left unused, and the registry purges it.
+    """
+    scopes = (repository_scope(repository, "pull", "push"), repository_scope(source, "pull"))
+    request = Request(
+        method="POST",
+        path=f"/v2/{repository}/blobs/uploads/",
+        query=[("mount", digest), ("from", source)],
+        scope=" ".join(scopes),
+        expect=frozenset({_CREATED, _ACCEPTED, _NOT_ALLOWED}),
+        limit=SMALL_LIMIT_BYTES,
+    )
+    answer = await transport.send(request)
+    if answer.status == _NOT_ALLOWED:
+        raise RegistryDenied(f"{answer.request_line}: 405, the registry is read-only or a pull-through cache")
+    return answer.status == _CREATED
+
+
 async def _start_upload(
     transport: Transport, repository: RepositoryName
 ) -> tuple[str, list[tuple[str, str]]]:

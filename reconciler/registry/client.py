@@ -164,6 +164,10 @@ class RegistryClient:
         """Delete, one time; see the protocol."""
         return await manifests.delete(self._transport, repository, reference, once=once)
 
+    async def mount_blob(self, repository: RepositoryName, digest: Digest, *, source: RepositoryName) -> bool:
+        """Have a repository serve a blob of another one; see the protocol."""
+        return await blobs.mount_blob(self._transport, repository, digest, source=source)
+
     async def delivers_blob(self, repository: RepositoryName, digest: Digest) -> bool:
         """Return whether a blob's first byte arrives; see the protocol."""
         return await blobs.delivers_blob(self._transport, repository, digest)

@@ -159,6 +159,10 @@ class ActingRegistry(WritableRegistry, Protocol):
         """Delete by digest or tag, as ``delete_manifest`` and ``delete_tag`` do."""
         ...
 
+    async def mount_blob(self, repository: RepositoryName, digest: Digest, *, source: RepositoryName) -> bool:
+        """Have ``repository`` serve a blob that ``source`` serves, without sending bytes; False: it was not done."""
+        ...
+
     async def delivers_blob(self, repository: RepositoryName, digest: Digest) -> bool:
         """Return whether the first byte of a blob really arrives."""
         ...

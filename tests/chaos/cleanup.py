@@ -6,7 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST = "tests/integration/test_tag_actions_chaos.py"
@@ -15,9 +17,14 @@ SEEDS = "CLEANUP_CHAOS_SEEDS"
 VERSIONS = {2: "2.8", 3: "3.x"}
 
 
-def seeds() -> list[int]:
-    """Return the seeds that the test runs with; one that is left out if it is not run by hand."""
-    return [int(each) for each in os.environ.get(SEEDS, "1").split(",")]
+def cases() -> list[Any]:
+    """Return versions of the registry and seeds that the test runs with: every seed on both if it is run by hand."""
+    by_hand = os.environ.get(SEEDS)
+    if by_hand is None:
+        named = [(2, 1), (3, 2)]
+    else:
+        named = [(version, int(each)) for each in by_hand.split(",") for version in VERSIONS]
+    return [pytest.param(version, seed, id=f"{VERSIONS[version]}-{seed}") for version, seed in named]
 
 
 def become(wanted: Sequence[int], *, version: int | None) -> NoReturn:

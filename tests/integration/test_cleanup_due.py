@@ -113,6 +113,42 @@ async def test_due__asks_for_nothing(pool: Pool, held: Connection, why: str) -> 
     assert [] == await begun(pool, held)
 
 
+async def expired_copy(held: Connection, trash: str, repository: str) -> None:
+    await held.execute(
+        "INSERT INTO trash_copy (kept_until, put_at, repository, trash, digest)"
+        " VALUES (now() - interval '1 hour', now(), $1, $2, '\\x0100')",
+        repository,
+        trash,
+    )
+
+
+async def test_due__copies_that_are_kept_no_longer(pool: Pool, held: Connection) -> None:
+    """A job where they were made, at most every hour; none while nothing may act, or without policies."""
+    await expired_copy(held, "trash/x", "x")
+    assert [] == await begun(pool, held), "no policies"
+    await in_force(held, policies("preview", blocked='blocked: ["daily 00:00-24:00Z"]\n'))
+    assert [] == await begun(pool, held), "nothing may act"
+    await in_force(held, policies("preview"))
+    (job,) = await begun(pool, held)
+    assert ("cleanup", "undo.trash", ["x"]) == (job["kind"], job["asked_by"], job["repositories"])
+    await held.execute("UPDATE job SET state = 'done', ended_at = now()")
+    assert 1 == len(await begun(pool, held)), "it was tried just now"
+    await held.execute("UPDATE job SET ended_at = ended_at - $1::interval", AGAIN_AFTER)
+    assert 2 == len(await begun(pool, held))
+
+
+async def test_due__nothing_in_the_trash_is_cleaned_up(pool: Pool, held: Connection) -> None:
+    """A repository that has copies is no policy's, also once the policy does not name the trash any more."""
+    await expired_copy(held, "team/app", "x")
+    await held.execute("UPDATE trash_copy SET kept_until = 'infinity'")
+    await in_force(held, policies())
+    await approve(pool, held)
+    assert [] == await begun(pool, held)
+    await held.execute("DELETE FROM trash_copy")
+    await approve(pool, held)
+    assert 1 == len(await begun(pool, held))
+
+
 def run(state: JobState = JobState.DONE, *, ended: timedelta | None = timedelta(0)) -> LastRun:
     return LastRun(
         policy="a",

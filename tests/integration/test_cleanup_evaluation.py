@@ -526,6 +526,9 @@ async def test_changed_since__says_what_speaks_against_it(pool: Pool) -> None:
             assert "pulled, checked or pushed" in await said_after(statement, soon, number)
             assert "pulled, checked or pushed" in await said_after(statement, late, number)
             assert "" == await said_after(statement, before, number)
+        again = of_manifest.format("pushed_again_at")
+        assert "pushed" in await said_after(again, soon, one)
+        assert "" == await said_after(again, before, one)
         pushed = of_manifest.format("pushed_at")
         assert "pushed" in await said_after(pushed, soon, one)
         assert "" == await said_after(pushed, late, one), "without grace it is not known that nobody knew"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -51,6 +52,13 @@ def policies(blocked: str = "") -> bytes:
 
 async def plan(held: Connection, content: bytes, digests: dict[str | None, str]) -> None:
     """Put policies in force, and an approved plan under them that deletes these tags (None: the manifest)."""
+    await plan_all(held, content, [(APP, tag, digest) for tag, digest in digests.items()])
+
+
+async def plan_all(
+    held: Connection, content: bytes, named: Sequence[tuple[str, str | None, str]], *, plan_id: str = "p1"
+) -> None:
+    """Put policies in force, and an approved plan under them that deletes this: repository, tag or None, digest."""
     at = datetime.now(UTC)
     await policies_in_force.put_in_force(held, content=content, at=at, by=None)
     file = await policies_in_force.in_force(held)
@@ -61,12 +69,12 @@ async def plan(held: Connection, content: bytes, digests: dict[str | None, str])
         freed_bytes=1,
         weak_share=0.0,
         kept=0,
-        deleted=len(digests),
+        deleted=len(named),
         held=0,
         brake=(),
     )
     made = StoredPlan(
-        id="p1",
+        id=plan_id,
         made_at=at,
         confirmed_at=at,
         position=1,
@@ -74,25 +82,31 @@ async def plan(held: Connection, content: bytes, digests: dict[str | None, str])
         policies_sha256=file.sha256,
         parts=(part,),
     )
-    common: dict[str, Any] = {"policy": "a", "repository": APP, "decision": "delete"}
+    common: dict[str, Any] = {"policy": "a", "decision": "delete"}
     verdicts = [
-        ShownVerdict(**common, tag=tag, digest=parse_digest(digest), shown={"text": f"{tag} is old"})
-        for tag, digest in digests.items()
+        ShownVerdict(
+            **common,
+            repository=repository,
+            tag=tag,
+            digest=parse_digest(digest),
+            shown={"text": f"{tag} is old"},
+        )
+        for repository, tag, digest in named
     ]
     await cleanup_plans.add_plan(held, plan=made, content_sha256=b"c", verdicts=verdicts)
     wanted = [
         ToPlan(
-            repository=APP,
+            repository=repository,
             tag=tag,
             digest=parse_digest(digest),
             rule="old",
             reason="delete.old",
             pending=timedelta(0),
         )
-        for tag, digest in digests.items()
+        for repository, tag, digest in named
     ]
     await cleanup_plans.put_planned(held, policy="a", at=at, planned=wanted)
-    found = await cleanup_plans.find_plan(held, plan_id="p1")
+    found = await cleanup_plans.find_plan(held, plan_id=plan_id)
     assert found is not None
     await cleanup_plans.approve_plan(held, plan=found, at=at, operator=ANN, reason="seen")
 

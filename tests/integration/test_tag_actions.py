@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store import tag_actions as store
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
+from reconciler.cleanup import act, observe
 from reconciler.cleanup.act import Actor, Deleting, LeaseLost, SkipError, Wanted, Why
 from reconciler.cleanup.observe import NotAllowed, find_way
 from reconciler.cleanup.settle import Settler
@@ -155,6 +157,50 @@ async def test_delete__a_push_after_it_stays(
         assert await outcomes(world) == {"delete v1": ("checked", "pushed_again")}
 
 
+async def test_delete__an_earlier_deletion_puts_nothing_back_that_a_newer_one_undid(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """The tag was pushed right after a deletion, and deleted again; the first takes that absence for no lost push.
+
+    It would put its own push back, and what was pushed right before the second deletion would be lost for good.
+    """
+    async with watched(pool, lookups, start_registry, registry_version) as world:
+        await push(world, oci_image("a"), "v1")
+        await world.until_known("v1")
+
+        async def after(method: str, _reference: str) -> None:
+            if method == "DELETE":
+                await push(world, oci_image("b"), "v1")
+
+        world.client.after = after
+        first = await delete(world, "v1")
+        await world.until_known("v1")
+        pushed = False
+
+        async def before(_method: str, _reference: str) -> None:
+            nonlocal pushed
+            if not pushed:
+                pushed = True
+                await push(world, oci_image("c"), "v1")
+
+        async def settle_the_first(method: str, _reference: str) -> None:
+            if method != "DELETE":
+                return
+            world.paused.clear()  # the event of this deletion is not known yet
+            await pool.execute("UPDATE tag_action SET due_at = now() WHERE id = ANY($1::uuid[])", first.begun)
+            world.client.before = world.client.after = type(world.client).before
+            await Settler(pool, world.client).settle(ids=first.begun)
+            assert await in_registry(world, "v1") == [None]
+            world.paused.set()
+
+        world.client.before, world.client.after = before, settle_the_first
+        second = await delete(world, "v1")
+        assert second.skipped == []
+        await settle_all(world)
+        assert await in_registry(world, "v1") == [oci_image("c").digest]
+        assert 1 == await pool.fetchval("SELECT count(*) FROM tag_action WHERE kind = 'put_back'")
+
+
 async def test_delete__a_late_notification_of_a_push(
     pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
 ) -> None:
@@ -261,6 +307,30 @@ async def test_delete__a_process_that_slept_beyond_its_lease(
             await actor.delete_tags(APP, [Wanted(tag=TagName("v1"))], WHY, way=way, result=Deleting())
         assert world.client.sent == []
         assert await in_registry(world, "v1") == [digest]
+
+
+async def test_delete__of_many_tags_at_a_low_rate(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look at a batch takes longer than a lease lasts: that is not another process that has taken over."""
+    passed = 0.0
+    read_family = observe.read_family
+
+    async def slowly(*args: Any) -> list[store.KeptManifest]:
+        nonlocal passed
+        passed += 25
+        await pool.execute("UPDATE tag_action SET lease_until = lease_until - interval '25 seconds'")
+        return await read_family(*args)
+
+    monkeypatch.setattr(observe, "read_family", slowly)
+    monkeypatch.setattr(act, "monotonic", lambda: monotonic() + passed)
+    tags = ["v1", "v2", "v3", "v4", "v5"]
+    async with watched(pool, lookups, start_registry, 3) as world:
+        await push(world, oci_image("a"), *tags)
+        await world.until_known(*tags)
+        result = await delete(world, *tags)
+        assert result.skipped == []
+        assert await in_registry(world, *tags) == [None] * 5
 
 
 async def test_delete__not_allowed(

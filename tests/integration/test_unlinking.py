@@ -382,6 +382,29 @@ async def test_unlink__a_push_in_between_is_put_back(
         assert "policy" == await entry_of(world, "cleanup.put_back")
 
 
+async def test_unlink__what_was_pushed_again_since_the_plan_stays(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, registry_version: int
+) -> None:
+    """The manifest was there and is pushed by its digest once more: applied before it is our turn, it keeps it."""
+    async with watched(pool, lookups, start_registry, registry_version) as world:
+        digest = await push(world, oci_image("a"), "v1")
+        await push(world, oci_image("other"), "other")
+        await world.until_known("v1", "other")
+        await known(world, digest)
+        await delete_tag(world, "v1")
+        since = datetime.now(UTC)
+        await push(world, oci_image("a"))
+        async with asyncio.timeout(60):
+            while not await pool.fetchval(
+                "SELECT count(*) FROM repository_manifest WHERE pushed_again_at > $1", since
+            ):
+                await asyncio.sleep(0.02)
+        result = await unlinked(world, digest, since=since)
+        assert {digest: "skipped.used"} == {each: code for each, (code, _) in result.skipped.items()}
+        assert [True] == await there(world, digest)
+        assert [] == world.client.sent
+
+
 async def test_unlink__an_index_that_is_announced_after_it_was_checked(
     pool: Pool, lookups: Lookups, start_registry: StartRegistry
 ) -> None:

@@ -105,6 +105,19 @@ def test_scope__first_match_owns() -> None:
     assert ["a", "b", None, None] == owners
 
 
+def test_scope__nobody_has_the_trash() -> None:
+    """Copies of what one policy deleted are in no policy's scope, whatever it names; and nothing else is left out."""
+    found = read(
+        'version: 1\ncleanup:\n  - {id: a, scope: {repositories: {any: ["x/**"]}}, undo: {trash: old/bin}}\n'
+        '  - {id: b, scope: {repositories: {any: ["**"]}}, undo: {trash: trash}}\n'
+    ).cleanup
+    names = ["old/bin/x/y", "trash/y", "trash/x/y", "x/trash/y", "trash", "old", "trashy/x"]
+    owners = [owner.id if (owner := owner_of(name, found)) else None for name in names]
+    assert [None, None, None, "a", None, "b", "b"] == owners
+    assert ["old/bin", "trash"] == [each.undo.trash for each in found]
+    assert read(policy("undo: {trash: off}")).cleanup[0].undo.trash is None
+
+
 CORE = "version: 1\ncleanup:\n  - {id: on, mode: preview, scope: {repositories: {any: [no, off, y]}}}\n"
 
 
@@ -212,7 +225,12 @@ MODEL = [
     (policy("brake: {never_empty: yes}"), 5, "must be true or false, without quotes; got yes"),
     (policy("brake: {bytes: 5GB}"), 5, "brake.bytes: a size is a number of bytes"),
     (policy("brake: {changed_policy: needs_approval}"), 5, "changed_policy: there is no such key"),
-    (policy("undo: {trash: on}"), 5, "undo.trash: must be off; got on"),
+    (policy("undo: {trash: on}"), 5, "undo.trash: trash is off, or the name below which copies of deleted manifests"),
+    (policy("undo: {trash: true}"), 5, "with trash, those of team/app lie in trash/team/app; got True"),
+    (policy("undo: {trash: Trash}"), 5, "undo.trash: trash is off, or the name"),
+    (policy("undo: {trash: a/}"), 5, "undo.trash: trash is off, or the name"),
+    (policy(f"undo: {{trash: {'a' * 65}}}"), 5, "of at most 64 characters"),
+    (policy("undo: {trash: }"), 5, "undo.trash: trash is off, or the name"),
     (policy("run: {rate: 5}"), 5, "run.rate: a rate is a number and a unit of time"),
     (policy("run: {window: weekends}"), 5, "run.window: a window is like"),
     ("version: 1\nblocked:\n  - never\n", 3, "blocked[0]: a window is like"),

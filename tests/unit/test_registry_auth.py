@@ -77,6 +77,16 @@ async def test_answer__bearer() -> None:
     assert server.asked == [(REALM, [*query, ("account", "robot")], ROBOT.basic)]
 
 
+async def test_answer__of_two_repositories() -> None:
+    """A blob is mounted with one token for both repositories: each is a scope of its own."""
+    server = TokenServer()
+    both = f"{repository_scope(RepositoryName('a'), 'pull', 'push')} {repository_scope(RepositoryName('b'), 'pull')}"
+
+    assert await server.authenticator().answer([BEARER], both, refused=None) == "Bearer t1"
+    scopes = [value for name, value in server.asked[0][1] if name == "scope"]
+    assert scopes == ["repository:a:pull,push", "repository:b:pull"]
+
+
 async def test_answer__anonymous_bearer() -> None:
     """Without credentials a token is asked for anonymously, as public registries allow."""
     server = TokenServer()

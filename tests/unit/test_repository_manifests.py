@@ -263,7 +263,20 @@ def test_push__dates_the_manifest_before_and_after_an_observation() -> None:
 def test_push__the_first_of_several_dates_the_manifest_in_every_order(order: tuple[int, ...]) -> None:
     """Pushing the same again changes neither when it was pushed, nor by whom."""
     events = [by("alice", 10), by("bob", 20), by("carol", 30)]
-    assert (at(10), "alice") == dated(told(*(events[number] for number in order)))
+    known = told(*(events[number] for number in order))
+    assert (at(10), "alice") == dated(known)
+    assert at(30) == known.manifests[REPOSITORY, A].pushed_again_at, "somebody wants it: cleanup must know"
+
+
+def test_push__again_is_forgotten_with_the_manifest() -> None:
+    """One push is none again; after a deletion the next one is the first; nobody's pull is a push."""
+    known = told(by("alice", 10), event(EventAction.PULL, 20, A, tag=None, actor="alice"))
+    assert known.manifests[REPOSITORY, A].pushed_again_at is None
+    apply_event(known, by("bob", 30))
+    apply_event(known, delete(40, A, tag=None))
+    assert known.manifests[REPOSITORY, A].pushed_again_at is None
+    apply_event(known, by("bob", 50))
+    assert known.manifests[REPOSITORY, A].pushed_again_at is None
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from indexer.common.rfc3339 import format_time
-from indexer.inventory.trash import Deleted, restorable
+from indexer.inventory.trash import Deleted, copy_tag, restorable, trash_repository
 from indexer.oci.digest import digest_of
+from indexer.oci.reference import RepositoryName, parse_tag_name
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 UNTIL = NOW + timedelta(days=90)
@@ -62,3 +63,13 @@ def test_restorable__once_the_manifest_left_the_repository() -> None:
     assert "left the repository at 2026-11-29T12:00:00" in str(restorable(left, now=NOW).unless)
     assert restorable(left, now=NOW).because is None
     assert restorable(replace(left, gone="a blob is gone"), now=NOW).unless is None
+    assert restorable(replace(left, copied=True), now=NOW).unless is None, "no collection takes it"
+
+
+def test_copies__have_names_of_their_own() -> None:
+    """A repository below the name, and a tag that no client uses for anything; too long a name is none."""
+    assert trash_repository("trash", RepositoryName("team/app")) == "trash/team/app"
+    assert trash_repository("trash", RepositoryName("a" * 249)) == "trash/" + "a" * 249
+    assert trash_repository("trash", RepositoryName("a" * 250)) is None
+    assert parse_tag_name(copy_tag(WAS)) == f"kept-{WAS[7:]}"
+    assert copy_tag(WAS) != copy_tag(OTHER)

@@ -22,7 +22,9 @@ _OUTER = (
     "a.kept_until, n.id IS NOT NULL AS is_there, m.digest AS now_at, b.restored_at, g.unlinked_at, "
     "EXISTS (SELECT FROM trash_manifest AS k WHERE k.action_id = a.id AND k.digest = a.digest) AS kept, "
     "EXISTS (SELECT FROM tag_action AS u WHERE u.repository = a.repository AND u.tag = a.tag AND u.id <> a.id "
-    "AND u.state IN ('planned', 'requested')) AS under_way"
+    "AND u.state IN ('planned', 'requested')) AS under_way, "
+    "EXISTS (SELECT FROM trash_copy AS c WHERE c.repository = a.repository AND c.digest = a.digest "
+    "AND c.put_at IS NOT NULL) AS copied"
 )
 _JOINS = (
     f"{look_up('tag_action', 'a', 'id')} "
@@ -88,6 +90,7 @@ def deleted_of(row: Row) -> Deleted:
         now_at=None if row["now_at"] is None else digest_from_bytes(row["now_at"]),
         restored_at=row["restored_at"],
         unlinked_at=row["unlinked_at"],
+        copied=row["copied"],
     )
 
 

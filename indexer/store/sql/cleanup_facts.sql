@@ -1,11 +1,12 @@
 -- name: repositories
 -- Every repository with something in it, in the order of names; those named $1 only, if it is not null. One that came
--- after a complete full reconcile began was compared by that: it was not there.
+-- after a complete full reconcile began was compared by that: it was not there. Not one that has copies of what cleanup deleted.
 SELECT id, name, tag_count, manifest_count, coalesce(last_reconciled_at, (
     SELECT max(started_at) FROM reconcile_run
     WHERE outcome = 'complete' AND scope IS NULL AND mode <> 'plan' AND started_at <= repository.created_at
 )) AS last_reconciled_at FROM repository
 WHERE ($1::text[] IS NULL OR name = ANY($1::text[])) AND (tag_count > 0 OR manifest_count > 0)
+  AND NOT EXISTS (SELECT FROM trash_copy AS c WHERE c.trash = repository.name)
 ORDER BY name
 
 -- name: tags
@@ -28,7 +29,8 @@ GROUP BY r.id, t.name
 
 -- name: manifests
 -- The manifests that repositories $1 have. $2: whether configs are wanted. $3: the annotations and labels wanted.
-SELECT h.repository_id, m.id, m.digest, h.pushed_at, h.pushed_by IS NOT NULL AS by_event, m.size_bytes, m.subject_digest,
+SELECT h.repository_id, m.id, m.digest, greatest(h.pushed_at, h.pushed_again_at) AS pushed_at,
+       h.pushed_by IS NOT NULL OR h.pushed_again_at IS NOT NULL AS by_event, m.size_bytes, m.subject_digest,
        CASE WHEN $2 THEN m.config_digest END AS config_digest, m.content, m.unread,
        greatest(h.last_pulled_at, h.last_checked_at) AS used_at, h.pull_count,
        CASE WHEN $3::text[] <> '{}' THEN

@@ -204,7 +204,7 @@ SELECT EXISTS (
     SELECT FROM repository AS r
     JOIN manifest AS m ON m.digest = $2
     JOIN repository_manifest AS h ON h.repository_id = r.id AND h.manifest_id = m.id
-    WHERE r.name = $1 AND (h.last_pulled_at > $5 OR h.last_checked_at > $5 OR h.pushed_at > $3)
+    WHERE r.name = $1 AND (h.last_pulled_at > $5 OR h.last_checked_at > $5 OR h.pushed_at > $3 OR h.pushed_again_at > $3)
 ) OR EXISTS (
     SELECT FROM repository AS r JOIN tag_pull AS t ON t.repository_id = r.id
     WHERE r.name = $1 AND t.name = $4 AND t.last_pulled_at > $5

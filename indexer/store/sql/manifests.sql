@@ -13,7 +13,7 @@ RETURNING id, digest, content
 
 -- name: find_repository_manifests
 -- The records of the manifests with the digests $2 in the repositories $1.
-SELECT wanted.repository_id, wanted.digest, h.pushed_at, h.as_of, h.deleted_at, h.absent_at, a.name AS pushed_by
+SELECT wanted.repository_id, wanted.digest, h.pushed_at, h.as_of, h.deleted_at, h.absent_at, h.pushed_again_at, a.name AS pushed_by
 FROM unnest($1::integer[], $2::bytea[]) AS wanted (repository_id, digest)
 JOIN manifest AS m ON m.digest = wanted.digest
 JOIN repository_manifest AS h ON h.repository_id = wanted.repository_id AND h.manifest_id = m.id
@@ -21,13 +21,13 @@ LEFT JOIN actor AS a ON a.id = h.pushed_by
 
 -- name: put_repository_manifests
 -- Writes records of manifests: repositories $1, manifests $2, pushed at $3, as of $4, deleted at $5, pushed by $6, deleted
--- before the push at $7; but not over younger evidence. Returns what it wrote.
-INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of, deleted_at, pushed_by, absent_at)
+-- before the push at $7, pushed again at $8; but not over younger evidence. Returns what it wrote.
+INSERT INTO repository_manifest (repository_id, manifest_id, pushed_at, as_of, deleted_at, pushed_by, absent_at, pushed_again_at)
 SELECT * FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::integer[],
-                     $7::timestamptz[])
+                     $7::timestamptz[], $8::timestamptz[])
 ON CONFLICT (repository_id, manifest_id) DO UPDATE
 SET pushed_at = excluded.pushed_at, as_of = excluded.as_of, deleted_at = excluded.deleted_at,
-    pushed_by = excluded.pushed_by, absent_at = excluded.absent_at
+    pushed_by = excluded.pushed_by, absent_at = excluded.absent_at, pushed_again_at = excluded.pushed_again_at
 WHERE repository_manifest.as_of <= excluded.as_of
 RETURNING repository_id, manifest_id
 
@@ -51,7 +51,7 @@ WHERE blob.size_bytes = 0 AND excluded.size_bytes > 0
 -- name: list_unconfirmed
 -- Manifests of repository $1 that nothing has confirmed since $2, after digest $3, at most $4: those on record, and
 -- those on record as deleted that are children of an index on record.
-SELECT m.digest, h.pushed_at, h.as_of, h.deleted_at, h.absent_at, a.name AS pushed_by
+SELECT m.digest, h.pushed_at, h.as_of, h.deleted_at, h.absent_at, h.pushed_again_at, a.name AS pushed_by
 FROM (
     SELECT h.* FROM repository AS r JOIN repository_manifest AS h ON h.repository_id = r.id AND h.deleted_at IS NULL
     WHERE r.name = $1

@@ -141,6 +141,13 @@ WHERE i.events > 0 AND i.last_seen_at > $1
 SELECT tag, max(published_at) AS published_at FROM tag_action
 WHERE of_action = $1 AND kind = 'put_back' AND done_at IS NOT NULL GROUP BY tag
 
+-- name: deleted_again
+-- Whether the tag of the action $1 was looked at since in order to delete it, and a request for that may have been sent.
+SELECT EXISTS (
+    SELECT FROM tag_action AS a JOIN tag_action AS b ON b.repository = a.repository AND b.tag = a.tag
+    WHERE a.id = $1 AND b.kind = 'delete' AND b.looked_at > a.looked_at
+)
+
 -- name: find_recorded
 -- The tags $2 of the repository $1, as they are on record.
 SELECT t.name, m.digest, t.verified_at IS NOT NULL AS verified, t.published_at, t.published_source, t.first_seen_at,

@@ -91,7 +91,7 @@ SELECT m.digest, m.config_digest FROM down JOIN manifest AS m ON m.id = down.id
 SELECT EXISTS (
     SELECT FROM repository AS r JOIN manifest AS m ON m.digest = ANY($2::bytea[])
     JOIN repository_manifest AS h ON h.repository_id = r.id AND h.manifest_id = m.id
-    WHERE r.name = $1 AND (h.last_pulled_at > $4 OR h.last_checked_at > $4 OR h.pushed_at > $3)
+    WHERE r.name = $1 AND (h.last_pulled_at > $4 OR h.last_checked_at > $4 OR h.pushed_at > $3 OR h.pushed_again_at > $3)
 )
 
 -- name: in_use
