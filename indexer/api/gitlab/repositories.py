@@ -59,8 +59,9 @@ async def list_sub_repositories(call: GitlabCall) -> GitlabAnswer:
     last = read_last_repository(call.query)
     path = known_name(call.repository)
     async with call.readers.reading() as held:
-        await _require_namespace(held, path)
         rows = await store.list_repositories_under(held, path=path, after=last, limit=limit)
+        if not rows:
+            await _require_namespace(held, path)
     following = {"last": rows[-1]["name"], "n": str(limit)} if len(rows) == limit else None
     address = f"{ROOT}repository-paths/{path}/repositories/list/"
     return GitlabAnswer(

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from indexer.oci.digest import digest_from_bytes
 from indexer.oci.media_types import is_index
 from indexer.oci.platform import parse_platform
@@ -25,7 +27,8 @@ Facets = Mapping[int, FacetRow]
 
 def timestamp(at: datetime) -> str:
     """Return an instant as the fork writes it: ``2022-06-07T12:10:12.412Z``."""
-    return f"{at.isoformat(timespec='microseconds')[:23]}Z"
+    text = orjson.dumps(at).decode()  # a third of isoformat()'s time, and a page has up to 1,000; in quotes
+    return f"{text[1:24]}Z" if at.microsecond else f"{text[1:20]}.000Z"
 
 
 def repository(row: RepositoryRow) -> dict[str, Any]:
@@ -57,19 +60,20 @@ def tag(row: Row, facets: Facets, referrers: Mapping[bytes, Sequence[ReferrerOfT
     ``size_bytes`` is always a number, since GitLab asks the registry for each tag where it is null. The same holds for
     the digest: that of a tag whose manifest is not known is empty, which GitLab's page shows as invalid.
     """
-    media_type = facets[row["facet_id"]].media_type
+    media_type, digest = facets[row["facet_id"]].media_type, row["digest"]
+    index = is_index(media_type)
     shown = {
         "name": row["name"],
-        "digest": _digest(row["digest"]),
+        "digest": _digest(digest),
         "media_type": media_type,
-        "size_bytes": 0 if is_index(media_type) else row["size_bytes"],
+        "size_bytes": 0 if index else row["size_bytes"],
         **tag_times(row),
     }
-    if row["config_digest"] is not None and not is_index(media_type):
-        shown["config_digest"] = digest_from_bytes(row["config_digest"])
-    if row["digest"] in referrers:
+    if not index and (config := row["config_digest"]) is not None:
+        shown["config_digest"] = digest_from_bytes(config)
+    if digest in referrers:
         shown["referrers"] = [
-            {"artifactType": each.artifact_type, "digest": each.digest} for each in referrers[row["digest"]]
+            {"artifactType": each.artifact_type, "digest": each.digest} for each in referrers[digest]
         ]
     return shown
 
@@ -81,13 +85,10 @@ def tag_times(row: Row) -> dict[str, str]:
     Then it is the time of creation as well.
     """
     published, since = row["published_at"], row["alive_since"]
+    shown = timestamp(published)
     if since is None or since >= published:
-        return {"created_at": timestamp(published), "published_at": timestamp(published)}
-    return {
-        "created_at": timestamp(since),
-        "updated_at": timestamp(published),
-        "published_at": timestamp(published),
-    }
+        return {"created_at": shown, "published_at": shown}
+    return {"created_at": timestamp(since), "updated_at": shown, "published_at": shown}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
