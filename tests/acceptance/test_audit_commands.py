@@ -100,6 +100,7 @@ def test_archive__takes_old_months_out_of_the_log(
     installation.until(lambda: bool(installation.audit("&action=log.archived")), "the entry about it")
     (said,) = installation.audit("&action=log.archived")
     assert one["file"] == said["detail"]["file"]
+    installation.until_applied()
     kept = installation.run("indexer", "audit", "export").output.splitlines()
     assert [one["last_position"] + 1] == [json.loads(line)["position"] for line in kept]
     assert "nothing is old enough" in installation.run(*archive, "--output", str(tmp_path)).output

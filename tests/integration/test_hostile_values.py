@@ -34,6 +34,7 @@ from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
 from reconciler.resolve.loop import Resolver
 from tests.fixtures import everything, hostile
+from tests.fixtures.browsing import put_feeds
 from tests.fixtures.jobs import ended
 from tests.fixtures.rows import digest
 from tests.fixtures.tokens import claims, encode, sign, trust_in
@@ -43,7 +44,13 @@ from tests.simulators.state import RegistryState
 
 TOKEN = "token-of-the-hostile-tests"
 AT_ONCE = 16
-KNOWN = {"repository": everything.APP, "tag": "latest", "digest": digest("one"), "source": "cluster"}
+KNOWN = {
+    "repository": everything.APP,
+    "tag": "latest",
+    "digest": digest("one"),
+    "source": "cluster",
+    "feed": "siem",
+}
 ACCESS = {
     "msg": "response completed with error",
     "http.response.status": 403,
@@ -96,6 +103,7 @@ async def client(
 ) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     """All that ``indexer serve`` answers, with something of everything behind it."""
     await everything.fill(pool)
+    await put_feeds(pool)
     KNOWN["id"] = await ended(pool)
     # What is there was put under numbers of its own, which the log goes on to give.
     await pool.execute("SELECT setval(pg_get_serial_sequence('audit_staged', 'id'), 1000)")
