@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.registries",
     "tests.fixtures.collectors",
     "tests.fixtures.s3",
+    "tests.fixtures.azure",
     "tests.fixtures.ingesting",
     "tests.fixtures.asking",
     "tests.fixtures.trusting",

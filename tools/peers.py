@@ -13,12 +13,17 @@ import functools
 import sys
 from typing import TYPE_CHECKING
 
-from tools import go_client, kafka_broker, registry_binary
+from tools import azure_server, go_client, kafka_broker, registry_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-UNAVAILABLE = (registry_binary.NoRegistryError, kafka_broker.NoBrokerError, go_client.NoClientError)
+UNAVAILABLE = (
+    registry_binary.NoRegistryError,
+    kafka_broker.NoBrokerError,
+    azure_server.NoAzureError,
+    go_client.NoClientError,
+)
 
 
 def registry(major: int) -> str:
@@ -32,6 +37,7 @@ PEERS: Mapping[str, Callable[[], object]] = {
     "registry-3": functools.partial(registry, 3),
     "registry-3.0": functools.partial(registry_binary.build_release, "v3.0.0"),
     "kafka": kafka_broker.find,
+    "azurite": azure_server.find,
     **{name: functools.partial(go_client.find, name) for name in go_client.CLIENTS},
 }
 

@@ -23,6 +23,7 @@ from tools.sample_images import ACCEPT, Pusher, artifact, docker_image, multi_pl
 
 if TYPE_CHECKING:
     from tests.fixtures.registries import StartRegistry
+    from tools.azure_server import Container
     from tools.registry_server import RegistryServer
     from tools.s3_server import Bucket
 
@@ -156,12 +157,17 @@ def test_a_sound_registry_on_s3(start_registry: StartRegistry, registry_version:
 
 
 @pytest.mark.full
-def test_a_repair_on_s3(start_registry: StartRegistry, s3: Bucket) -> None:
+@pytest.mark.parametrize("where", ["s3", "azure"])
+def test_a_repair_in_a_bucket(
+    start_registry: StartRegistry, where: str, request: pytest.FixtureRequest
+) -> None:
     """A spoiled link in a bucket is written again, and the registry serves what it did not."""
-    registry = start_registry(3, extra=s3.storage())
+    bucket: Bucket | Container = request.getfixturevalue(where)
+    registry = start_registry(3, extra=bucket.storage())
     with pushing(registry) as pusher:
         fill(pusher)
-        storage = bucket_of(s3)
+        storage = bucket_of(bucket)
+        assert [] == list(check(storage).findings)
         path = f"repositories/team/app/_layers/{oci_image('one').blobs[-1].digest.replace(':', '/')}/link"
         assert storage.replace(path, b"", "0" * 16)
         assert not storage.replace(f"{path}.none", b"", "0" * 16)
@@ -175,10 +181,14 @@ def test_a_repair_on_s3(start_registry: StartRegistry, s3: Bucket) -> None:
         assert [] == list(check(storage).findings)
 
 
-def bucket_of(s3: Bucket) -> WritableStorage:
+def bucket_of(bucket: Bucket | Container) -> WritableStorage:
     """Open the storage of a registry in a bucket, as its own variables say where it is."""
-    environ = {VARIABLE: "s3"} | {
-        f"{VARIABLE}_S3_{name.upper()}": str(value) for name, value in s3.storage()["storage"]["s3"].items()
+    storage = bucket.storage()["storage"]
+    ((driver, parameters),) = [
+        (name, value) for name, value in storage.items() if value is not None and name != "redirect"
+    ]
+    environ = {VARIABLE: driver} | {
+        f"{VARIABLE}_{driver.upper()}_{name.upper()}": json.dumps(value) for name, value in parameters.items()
     }
     return open_storage(Settings(reconciler_registry_config=Path("/dev/null")), environ)
 

@@ -17,7 +17,7 @@ from indexer.jobs.job import Job, JobState
 from indexer.oci.digest import Digest, digest_of
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.settings import Settings
-from indexer.store import inbox
+from indexer.store import apply, inbox
 from indexer.store.inbox import Delivery
 from indexer.store.lookups import Lookups
 from indexer.store.pool import Pool
@@ -37,6 +37,8 @@ from tools.sample_images import OCI_MANIFEST, Image, Pusher, multi_platform, oci
 
 if TYPE_CHECKING:
     from tests.fixtures.registries import StartRegistry
+    from tools.azure_server import Container
+    from tools.registry_server import RegistryServer
     from tools.s3_server import Bucket
 
 APP = "team/app"
@@ -364,6 +366,51 @@ async def test_import__dates_what_was_only_seen(importing: Importing, pool: Pool
     assert [(image.digest, ago(30), None, "storage", None)] == await history(pool, APP, "v1")
 
 
+async def test_import__interrupted_while_tags_are_stored(
+    importing: Importing, pool: Pool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies at manifests while the tags of the batch before them are being stored: those are stored later."""
+    monkeypatch.setattr(gathering, "BATCH", 3)
+    for number in range(6):
+        for tag in range(3):
+            lay_image(root, f"app-{number}", oci_image(f"{number}.{tag}"), ago(30), f"v{tag}")
+    real, real_tags = storage_import.manifests.find_manifests, apply.apply_found_tags
+    storing = asyncio.Event()
+    died: list[int] = []
+
+    class DiedError(BaseException):
+        """The process ends here."""
+
+    async def slow(*options: Any, **more: Any) -> Any:
+        storing.set()
+        await asyncio.sleep(0 if len(died) > 2 else 3600)
+        return await real_tags(*options, **more)
+
+    async def dying(*options: Any, **more: Any) -> Any:
+        if storing.is_set() and len(died) <= 2:
+            storing.clear()
+            died.append(1)
+            raise DiedError
+        return await real(*options, **more)
+
+    monkeypatch.setattr(storage_import.apply, "apply_found_tags", slow)
+    monkeypatch.setattr(storage_import.manifests, "find_manifests", dying)
+    job = await importing.start()
+    for _ in range(3):
+        with pytest.raises(DiedError):
+            await importing.execute(job)
+        await pool.execute(
+            "UPDATE job SET leased_until = now() - interval '1 second' WHERE state = 'running'"
+        )
+        assert 0 == await pool.fetchval("SELECT count(*) FROM tag WHERE name <> 'canary'")
+    job = await importing.execute(job)
+    assert job.state is JobState.DONE, job.error
+    assert job.result is not None
+    assert (19, 7) == (job.result["tags_created"], job.result["repositories"])
+    await check_counters(pool, read=True)
+    await check_history(pool)
+
+
 async def test_import__interrupted_anywhere(
     importing: Importing, pool: Pool, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,11 +568,59 @@ async def test_import__of_real_registries(  # noqa: PLR0917 - fixtures
     registry_version: int,
     where: str,
     request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """What a real registry wrote is read as it serves it: digests, and times within those of its pushes."""
     bucket: Bucket | None = request.getfixturevalue("s3") if where == "s3" else None
     registry = start_registry(registry_version, extra=None if bucket is None else bucket.storage())
+    if bucket is None:
+        settings = Settings(reconciler_storage_url=f"file://{registry.storage_dir}")
+    else:
+        settings = settings_of(bucket, tmp_path)
+    await imports_what_it_serves(pool, lookups, registry, settings, by_seconds=bucket is not None)
+
+
+@pytest.mark.full
+async def test_import__of_a_real_registry_on_azure(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, azure: Container, tmp_path: Path
+) -> None:
+    """The same of a registry whose driver is ``azure``; with a wrong key, or without its container, one sentence."""
+    registry = start_registry(3, extra=azure.storage())
+    await imports_what_it_serves(pool, lookups, registry, settings_of(azure, tmp_path), by_seconds=True)
+    before = await picture(pool)
+    for wrong, says in (
+        ({"container": "none"}, "there is no bucket 'none'"),
+        ({"accountkey": "d3Jvbmc="}, "may not be read with these credentials"),
+    ):
+        async with RegistryClient(TransportSettings(base_url=registry.url)) as client:
+            importing = Importing(pool, lookups, Path("/"))
+            importing.components = cast(
+                "Components",
+                SimpleNamespace(
+                    pool=pool,
+                    lookups=lookups,
+                    registry=client,
+                    settings=settings_of(azure, tmp_path, **wrong),
+                ),
+            )
+            job = await importing.execute(await importing.start())
+        assert (JobState.FAILED, True) == (job.state, says in str(job.error)), job.error
+    assert before == await picture(pool)
+
+
+def settings_of(bucket: Bucket | Container, directory: Path, **more: str) -> Settings:
+    """Name the configuration of the registry that stores there; ``more``: parameters of the driver that differ."""
+    storage = {name: value for name, value in bucket.storage()["storage"].items() if value is not None}
+    ((driver, parameters),) = [each for each in storage.items() if each[0] != "redirect"]
+    path = directory / "config.yml"
+    path.write_text(json.dumps({"storage": storage | {driver: parameters | more}}), encoding="utf-8")
+    return Settings(reconciler_registry_config=path)
+
+
+async def imports_what_it_serves(
+    pool: Pool, lookups: Lookups, registry: RegistryServer, settings: Settings, *, by_seconds: bool
+) -> None:
+    """Push to a registry, import its storage, and compare. ``by_seconds``: the storage dates to the second."""
     pushed: dict[str, list[tuple[str, datetime, datetime]]] = {}
     images = [oci_image("1"), multi_platform("2"), oci_image("3", annotations={"a": "b"})]
     with Pusher(registry.url) as pusher:
@@ -534,16 +629,9 @@ async def test_import__of_real_registries(  # noqa: PLR0917 - fixtures
                 began = datetime.now(UTC)
                 pusher.push(APP, image, tag)
                 pushed.setdefault(tag, []).append((image.digest, began, datetime.now(UTC)))
-            if bucket is not None:
-                await asyncio.sleep(1.1)  # S3 dates objects to the second
+            if by_seconds:
+                await asyncio.sleep(1.1)
         pusher.push(APP, oci_image("untagged"))
-        if bucket is None:
-            settings = Settings(reconciler_storage_url=f"file://{registry.storage_dir}")
-        else:
-            settings = Settings(reconciler_registry_config=Path("/dev/null"))
-            monkeypatch.setenv("REGISTRY_STORAGE", "s3")
-            for name, value in bucket.storage()["storage"]["s3"].items():
-                monkeypatch.setenv(f"REGISTRY_STORAGE_S3_{name.upper()}", str(value).lower())
         async with RegistryClient(TransportSettings(base_url=registry.url)) as client:
             importing = Importing(pool, lookups, Path("/"))
             importing.components = cast(
