@@ -16,7 +16,7 @@ from indexer.oci.reference import RepositoryName
 from indexer.store.identifiers import event_key, is_canonical
 from indexer.store.lookups import client_of
 from indexer.store.pool import Connection
-from indexer.store.queries import load
+from indexer.store.queries import load, sparse
 
 SQL = load("audit")
 
@@ -77,20 +77,20 @@ async def stage_entries(connection: Connection, *, entries: Sequence[Entry], ids
         SQL["stage_entries"],
         [entry.occurred_at for entry in entries],
         [entry.recorded_at for entry in entries],
-        [entry.not_before for entry in entries],
+        sparse([entry.not_before for entry in entries]),
         [_content(entry, ids) for entry in entries],
-        [ids.manifests[e.previous_digest] if e.previous_digest else None for e in entries],
-        [event_key(event.id) if event else None for event in events],
-        [event_key(event.request.id) if event and event.request.id else None for event in events],
+        sparse([ids.manifests[e.previous_digest] if e.previous_digest else None for e in entries]),
+        sparse([event_key(event.id) if event else None for event in events]),
+        sparse([event_key(event.request.id) if event and event.request.id else None for event in events]),
         [ids.repositories[entry.repository] for entry in entries],
-        [ids.actors[event.actor] if event and event.actor else None for event in events],
-        [ids.clients[client_of(event.request)] if event else None for event in events],
-        [ids.instances[event.instance] if event else None for event in events],
-        [event.request.port if event else None for event in events],
+        sparse([ids.actors[event.actor] if event and event.actor else None for event in events]),
+        sparse([ids.clients[client_of(event.request)] if event else None for event in events]),
+        sparse([ids.instances[event.instance] if event else None for event in events]),
+        sparse([event.request.port if event else None for event in events]),
         [entry.action for entry in entries],
         [entry.source for entry in entries],
         [entry.tag for entry in entries],
-        [_detail(entry) for entry in entries],
+        sparse([_detail(entry) for entry in entries]),
     )
 
 

@@ -13,7 +13,7 @@ from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.identifiers import event_key, event_text
 from indexer.store.instants import known, or_for_ever
 from indexer.store.pool import Connection
-from indexer.store.queries import load
+from indexer.store.queries import load, sparse
 
 SQL = load("history")
 
@@ -85,13 +85,13 @@ async def write_history(
             [key[1] for key, _ in put],
             [interval.valid_from for _, interval in put],
             [or_for_ever(interval.valid_to) for _, interval in put],
-            [interval.not_before for _, interval in put],
+            sparse([interval.not_before for _, interval in put]),
             [manifest_ids[interval.digest] for _, interval in put],
-            [event_key(interval.event_id) if interval.event_id else None for _, interval in put],
-            [actor_ids[interval.actor] if interval.actor else None for _, interval in put],
+            sparse([event_key(interval.event_id) if interval.event_id else None for _, interval in put]),
+            sparse([actor_ids[interval.actor] if interval.actor else None for _, interval in put]),
             [interval.source for _, interval in put],
-            [interval.to_source for _, interval in put],
-            [interval.to_not_before for _, interval in put],
+            sparse([interval.to_source for _, interval in put]),
+            sparse([interval.to_not_before for _, interval in put]),
         )
     if fixed:
         await connection.execute(

@@ -13,7 +13,7 @@ from indexer.store import manifests
 from indexer.store.instants import or_never
 from indexer.store.lookups import Facet, Lookups
 from indexer.store.pool import Connection, Pool, transaction
-from indexer.store.queries import load
+from indexer.store.queries import load, sparse
 
 SQL = load("manifests")
 
@@ -225,14 +225,14 @@ async def _write_manifests(
         [ids.facets[own_facet(read)] for read in reads],
         [ids.media_types[config.media_type] if config is not None else None for config in configs],
         [digest_to_bytes(config.digest) if config is not None else None for config in configs],
-        [digest_to_bytes(read.subject) if read.subject is not None else None for read in reads],
-        [dict(read.annotations) or None for read in reads],
-        [dict(read.labels) or None for read in reads],
+        sparse([digest_to_bytes(read.subject) if read.subject is not None else None for read in reads]),
+        sparse([dict(read.annotations) or None for read in reads]),
+        sparse([dict(read.labels) or None for read in reads]),
         now,
         [config.size_bytes if config is not None else None for config in configs],
         [read.content for read in reads],
-        ["\n".join(read.unread) or None for read in reads],
-        [read.os_version or None for read in reads],
+        sparse(["\n".join(read.unread) or None for read in reads]),
+        sparse([read.os_version or None for read in reads]),
     )
 
 

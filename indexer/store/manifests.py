@@ -14,7 +14,7 @@ from indexer.inventory.records import ManifestKey, ManifestRecord
 from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName
 from indexer.store.pool import Connection
-from indexer.store.queries import load
+from indexer.store.queries import load, sparse
 
 SQL = load("manifests")
 
@@ -134,8 +134,8 @@ async def put_repository_manifests(
         [manifest_ids[record.digest] for record in records],
         [record.pushed_at for record in records],
         [record.as_of for record in records],
-        [record.deleted_at for record in records],
-        [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
+        sparse([record.deleted_at for record in records]),
+        sparse([actor_ids[record.pushed_by] if record.pushed_by else None for record in records]),
         [record.absent_at for record in records],
         [record.pushed_again_at for record in records],
     )

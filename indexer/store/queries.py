@@ -7,9 +7,12 @@ what it is for and what each ``$n`` is.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
@@ -23,6 +26,14 @@ def load(resource: str) -> Mapping[str, str]:
     if len(set(names)) != len(names):
         raise ValueError(f"a statement of {resource}.sql is named twice")
     return dict(zip(names, (body.strip() for body in bodies), strict=True))
+
+
+def sparse(values: Sequence[T]) -> Sequence[T]:
+    """Return one of several arrays that ``unnest`` takes together: empty, where it would hold nothing but nulls.
+
+    ``unnest`` fills shorter arrays up with nulls. The driver looks at every element of an array, which takes longest.
+    """
+    return values if len(values) != values.count(None) else []
 
 
 def statement_files() -> list[str]:

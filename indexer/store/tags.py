@@ -12,7 +12,7 @@ from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.oci.reference import RepositoryName, TagName
 from indexer.store.instants import known, or_never
 from indexer.store.pool import Connection
-from indexer.store.queries import load
+from indexer.store.queries import load, sparse
 
 SQL = load("tags")
 
@@ -85,16 +85,16 @@ async def put_tags(
         [record.first_seen_at for record in records],
         [or_never(record.last_event_at) for record in records],
         [or_never(record.last_observed_at) for record in records],
-        [record.verified_at for record in records],
-        [record.read_at for record in records],
-        [actor_ids[record.pushed_by] if record.pushed_by else None for record in records],
+        sparse([record.verified_at for record in records]),
+        sparse([record.read_at for record in records]),
+        sparse([actor_ids[record.pushed_by] if record.pushed_by else None for record in records]),
         [record.revision for record in records],
         [record.published_source for record in records],
         [record.evidence for record in records],
-        [record.broken_reason for record in records],
+        sparse([record.broken_reason for record in records]),
         [semver_key(record.name) for record in records],
         unknown_facet_id,
-        [record.alive_since for record in records],
+        sparse([record.alive_since for record in records]),
     )
 
 
