@@ -140,7 +140,7 @@ async def run(arguments: argparse.Namespace) -> None:
                     again = await asyncio.to_thread(run_command, place, database, large, "storage", "import")
                     report.add("the same again", large.tags / again.seconds, "tags/s")
     report.show()
-    # Two seconds of the small import are the start of the process and the canary: what it costs a tag, the large one shows.
+    # Of the small import two seconds are the start of the process and the canary; the large one shows what a tag costs.
     report.ratio(
         "import, of the small storage", "backfill over the API", target=Target(at_least=TIMES_THE_BACKFILL)
     )

@@ -374,29 +374,34 @@ async def test_import__interrupted_while_tags_are_stored(
     for number in range(6):
         for tag in range(3):
             lay_image(root, f"app-{number}", oci_image(f"{number}.{tag}"), ago(30), f"v{tag}")
-    real, real_tags = storage_import.manifests.find_manifests, apply.apply_found_tags
+    taking, real_tags = storage_import._Import._take_manifests, apply.apply_found_tags
     storing = asyncio.Event()
+    batches_begun: list[int] = []
     died: list[int] = []
 
     class DiedError(BaseException):
         """The process ends here."""
 
-    async def slow(*options: Any, **more: Any) -> Any:
+    async def waiting(*options: Any, **more: Any) -> Any:
         storing.set()
-        await asyncio.sleep(0 if len(died) > 2 else 3600)
+        if len(died) < 3:
+            await asyncio.Event().wait()  # until the process ends
         return await real_tags(*options, **more)
 
-    async def dying(*options: Any, **more: Any) -> Any:
-        if storing.is_set() and len(died) <= 2:
-            storing.clear()
+    async def dying(*options: Any) -> None:
+        batches_begun.append(1)
+        if len(batches_begun) == 2 and len(died) < 3:
+            await storing.wait()
             died.append(1)
             raise DiedError
-        return await real(*options, **more)
+        await taking(*options)
 
-    monkeypatch.setattr(storage_import.apply, "apply_found_tags", slow)
-    monkeypatch.setattr(storage_import.manifests, "find_manifests", dying)
+    monkeypatch.setattr(apply, "apply_found_tags", waiting)
+    monkeypatch.setattr(storage_import._Import, "_take_manifests", dying)
     job = await importing.start()
     for _ in range(3):
+        batches_begun.clear()
+        storing.clear()
         with pytest.raises(DiedError):
             await importing.execute(job)
         await pool.execute(
