@@ -29,6 +29,7 @@ from reconciler.registry.client import RegistryClient
 from reconciler.registry.transport import TransportSettings
 from reconciler.storage import gathering
 from reconciler.storage.canary import REPOSITORY as CANARY
+from reconciler.storage.gathering import Batch
 from reconciler.storage.layout import ROOT, Blob, LayerLink, Revision, TagCurrent, TagIndex, path_of
 from tests.fixtures.ingesting import check_counters, check_history
 from tests.fixtures.jobs import LASTING, add, find
@@ -376,7 +377,7 @@ async def test_import__interrupted_while_tags_are_stored(
             lay_image(root, f"app-{number}", oci_image(f"{number}.{tag}"), ago(30), f"v{tag}")
     taking, real_tags = storage_import._Import._take_manifests, apply.apply_found_tags
     storing = asyncio.Event()
-    batches_begun: list[int] = []
+    with_tags: list[int] = []
     died: list[int] = []
 
     class DiedError(BaseException):
@@ -388,19 +389,21 @@ async def test_import__interrupted_while_tags_are_stored(
             await asyncio.Event().wait()  # until the process ends
         return await real_tags(*options, **more)
 
-    async def dying(*options: Any) -> None:
-        batches_begun.append(1)
-        if len(batches_begun) == 2 and len(died) < 3:
-            await storing.wait()
+    async def dying(job: Any, batch: Batch, counts: Any) -> None:
+        if with_tags and len(died) < 3:
+            async with asyncio.timeout(60):
+                await storing.wait()
             died.append(1)
             raise DiedError
-        await taking(*options)
+        await taking(job, batch, counts)
+        if batch.tags:
+            with_tags.append(1)
 
     monkeypatch.setattr(apply, "apply_found_tags", waiting)
     monkeypatch.setattr(storage_import._Import, "_take_manifests", dying)
     job = await importing.start()
     for _ in range(3):
-        batches_begun.clear()
+        with_tags.clear()
         storing.clear()
         with pytest.raises(DiedError):
             await importing.execute(job)
