@@ -243,8 +243,16 @@ async def put_back_until(connection: Connection, *, number: uuid.UUID) -> dict[T
 
 
 async def was_deleted_again(connection: Connection, *, number: uuid.UUID) -> bool:
-    """Tell whether we looked at an action's tag since in order to delete it: that request may be under way."""
+    """Tell whether we looked at an action's tag or manifest since in order to delete it; that may be under way."""
     found: bool = await connection.fetchval(SQL["deleted_again"], number)
+    return found
+
+
+async def was_tag_deleted_since(
+    connection: Connection, *, repository: RepositoryName, tag: TagName, since: datetime
+) -> bool:
+    """Tell whether we looked at a tag after an instant of the registry in order to delete it."""
+    found: bool = await connection.fetchval(SQL["tag_deleted_since"], repository, tag, since)
     return found
 
 

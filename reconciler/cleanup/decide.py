@@ -119,6 +119,8 @@ class ManifestFacts:
     - ``present``: the registry has it. ``gone_tags``: of the tags it was pushed to meanwhile, those that are not there.
     - ``needed``: what was pushed meanwhile and needs it, in a sentence. ``unread``: it is not known yet what something
       refers to that was pushed meanwhile.
+    - ``gone_tags`` has none that we deleted since. ``deleted_again``: we looked at the manifest since to delete it, and
+      that action finds what it undid itself; a tag that this one undid is no less lost.
     - ``put_back``: of each tag when the newest push was made that was put back already; of '' when the manifest was.
     """
 
@@ -130,6 +132,7 @@ class ManifestFacts:
     processes: Sequence[OtherInstance] = ()
     put_back: Mapping[TagName, datetime] = field(default_factory=dict)
     lossy: str | None = None
+    deleted_again: bool = False
 
 
 def conclude_unlink(action: TagAction, facts: ManifestFacts, now: datetime) -> Conclusion:
@@ -142,7 +145,8 @@ def conclude_unlink(action: TagAction, facts: ManifestFacts, now: datetime) -> C
     if facts.present and announced is None and action.done_at is None:
         return _not_carried_out(action, now, "the manifest is still there")
     pushed = bool(lost_with_manifest(action, facts, announced))
-    why = "it was pushed meanwhile" if pushed else None if facts.present else facts.needed
+    needed = None if facts.present or facts.deleted_again else facts.needed
+    why = "it was pushed meanwhile" if pushed else needed
     if why is not None:
         note = f"the manifest is put back: {why}"
         return Conclusion(verdict=Verdict.PUT_BACK, outcome="put_back", note=note)
@@ -210,7 +214,8 @@ def lost_with_manifest(
             continue  # it was there afterwards, and somebody else deleted it
         if put_back if push.tag is None else push.tag in put_back and push.at <= put_back[push.tag]:
             continue
-        if push.tag in facts.gone_tags if push.tag is not None else not facts.present:
+        gone = not facts.present and not facts.deleted_again
+        if push.tag in facts.gone_tags if push.tag is not None else gone:
             lost.append(push)
     return lost
 

@@ -186,6 +186,14 @@ class Settler:
         for tag in {each.tag for each in events if each.tag is not None and not each.ours}:
             if (await observe.look_at(self._registry, action.repository, tag)).digest is None:
                 gone.add(tag)
+        async with connection(self._pool) as held:
+            deleted_again = await store.was_deleted_again(held, number=action.id)
+            since = action.looked_at or until
+            gone -= {
+                tag
+                for tag in gone
+                if await store.was_tag_deleted_since(held, repository=action.repository, tag=tag, since=since)
+            }
         return ManifestFacts(
             present=not isinstance(answer, NotFound),
             events=events,
@@ -195,6 +203,7 @@ class Settler:
             processes=processes,
             put_back=put_back,
             lossy=lossy,
+            deleted_again=deleted_again,
         )
 
     async def _put_back_manifest(self, action: TagAction, conclusion: Conclusion) -> None:

@@ -314,7 +314,7 @@ class Round:
         }
         rows = await self.pool.fetch(
             "SELECT DISTINCT ON (repository, tag) repository, tag, digest FROM tag_action"
-            " WHERE kind = 'delete' AND outcome = 'deleted' ORDER BY repository, tag, requested_at DESC"
+            " WHERE kind = 'delete' AND outcome = 'deleted' ORDER BY repository, tag, asked_at DESC"
         )
         deleted = {(row["repository"], row["tag"]): digest_from_bytes(row["digest"]) for row in rows}
         for shelf in self.shelves:
@@ -324,7 +324,11 @@ class Round:
                 where = f"{shelf.name}:{tag}"
                 assert digest not in dummies, f"{where} was left on a dummy"
                 if digest is not None:
-                    assert has is not None, f"{where} is back, and nobody pushed it: {digest}"
+                    if has is None:
+                        raise AssertionError(
+                            f"{where} is back, and nobody pushed it: {digest}\n"
+                            + await self.story(shelf, tag)
+                        )
                     if digest != has.digest:
                         raise AssertionError(
                             f"the last push of {where} is lost: {has.digest}, it points to {digest}\n"

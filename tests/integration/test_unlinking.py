@@ -405,6 +405,37 @@ async def test_unlink__what_was_pushed_again_since_the_plan_stays(
         assert [] == world.client.sent
 
 
+async def test_unlink__an_earlier_one_brings_nothing_back_that_went_since(
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry
+) -> None:
+    """Pushed right after it was deleted, then deleted by cleanup again, tag and manifest: that is no lost push."""
+    async with watched(pool, lookups, start_registry, 3) as world:
+        digest = await push(world, oci_image("a"), "v1")
+        await push(world, oci_image("other"), "other")
+        await world.until_known("v1", "other")
+        await known(world, digest)
+        await delete_tag(world, "v1")
+
+        async def after(method: str, _reference: str) -> None:
+            if method == "DELETE":
+                world.client.after = type(world.client).after
+                await push(world, oci_image("a"), "again")
+
+        world.client.after = after
+        await unlinked(world, digest)
+        assert [("checked", "pushed_again")] == await outcome(world)
+        await world.until_known("again")
+        await delete_tag(world, "again")
+        await pool.execute("UPDATE tag_action SET due_at = now() WHERE kind = 'unlink'")
+        await settle(world)
+        assert [True, False] == await there(world, digest, "again"), "the tag was deleted since"
+        await unlinked(world, digest)
+        await pool.execute("UPDATE tag_action SET due_at = now() WHERE kind = 'unlink'")
+        await settle(world)
+        assert [False, False] == await there(world, digest, "again")
+        assert 0 == await pool.fetchval("SELECT count(*) FROM tag_action WHERE kind = 'put_back'")
+
+
 async def test_unlink__an_index_that_is_announced_after_it_was_checked(
     pool: Pool, lookups: Lookups, start_registry: StartRegistry
 ) -> None:

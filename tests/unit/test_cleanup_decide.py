@@ -205,6 +205,13 @@ def test_deletion__that_was_followed_by_another_one_of_ours() -> None:
     assert verdict(deletion(), announced(), push(0.05), skewed, now=30) is Verdict.PUT_BACK
 
 
+def test_deletion__that_is_followed_by_one_whose_event_has_not_come() -> None:
+    """That one is on record, and may have removed what is gone: nothing is put back in its place."""
+    found = Facts(seen=Seen(digest=None), events=(announced(), push(0.3)))
+    assert conclude(deletion(), found, at(30)).verdict is Verdict.PUT_BACK
+    assert conclude(deletion(), replace(found, deleted_again=True), at(30)).verdict is Verdict.CHECKED
+
+
 def test_deletion__without_an_answer() -> None:
     """The request may still be on its way; only later does a tag that is there mean that it was not carried out."""
     action = deletion(state="requested", done_at=None)

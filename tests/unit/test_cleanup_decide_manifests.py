@@ -73,6 +73,10 @@ SECOND_PROCESS = OtherInstance(
         (facts(announced(), processes=(SECOND_PROCESS,)), Verdict.WAIT),
         (facts(announced(), pushed(0.1), put_back={TAG: at(0.1)}, present=True), Verdict.CHECKED),
         (facts(announced(), pushed(0.1, None), put_back={TagName(""): at(5)}), Verdict.CHECKED),  # somebody deleted it
+        # It was there again, and we deleted it once more: that action finds what it undid. A tag is no less lost.
+        (facts(announced(), pushed(0.3, None), deleted_again=True), Verdict.CHECKED),
+        (facts(announced(), needed="the index needs it", deleted_again=True), Verdict.CHECKED),
+        (facts(announced(), pushed(0.1), gone_tags=frozenset({TAG}), deleted_again=True), Verdict.PUT_BACK),
         # Another tag's push is put back already, or the manifest for an index: this one is announced later.
         (facts(announced(), pushed(0.1), pushed(0.2, SECOND), put_back={SECOND: at(0.2)}, present=True,
                gone_tags=frozenset({TAG})), Verdict.PUT_BACK),

@@ -142,11 +142,16 @@ SELECT tag, max(published_at) AS published_at FROM tag_action
 WHERE of_action = $1 AND kind = 'put_back' AND done_at IS NOT NULL GROUP BY tag
 
 -- name: deleted_again
--- Whether the tag of the action $1 was looked at since in order to delete it, and a request for that may have been sent.
+-- Whether the tag of the action $1, or its manifest where it has no tag, was looked at since in order to delete it: that request
+-- may have been sent.
 SELECT EXISTS (
     SELECT FROM tag_action AS a JOIN tag_action AS b ON b.repository = a.repository AND b.tag = a.tag
-    WHERE a.id = $1 AND b.kind = 'delete' AND b.looked_at > a.looked_at
+    WHERE a.id = $1 AND b.kind IN ('delete', 'unlink') AND (a.tag <> '' OR b.digest = a.digest) AND b.looked_at > a.looked_at
 )
+
+-- name: tag_deleted_since
+-- Whether the tag $2 of the repository $1 was looked at after $3 in order to delete it.
+SELECT EXISTS (SELECT FROM tag_action WHERE repository = $1 AND tag = $2 AND kind = 'delete' AND looked_at > $3)
 
 -- name: find_recorded
 -- The tags $2 of the repository $1, as they are on record.
