@@ -58,6 +58,12 @@ def _shown_default(value: object) -> str | None:
 DEFAULTS = cyclopts.Parameter(show_default=_shown_default)
 """For the help of every verb."""
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed; 64 a setting, an option or an argument is wrong, so starting again does not help; "
+    "130 interrupted."
+)
+"""For the help of every verb: those that all have."""
+
 AsJson = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON for machines.")]
 
 

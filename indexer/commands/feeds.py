@@ -14,7 +14,10 @@ from indexer.common import exit_codes
 from indexer.common.errors import CallerError, ConfigurationError
 from indexer.common.terminal import printable
 
-app = cyclopts.App(name="feeds", help="State of the feeds, which deliver the audit log to other systems.")
+app = cyclopts.App(
+    name="feeds",
+    help="Feeds, which deliver the audit log to other systems: their state, replays, dead letters.",
+)
 
 Name = Annotated[str, cyclopts.Parameter(help="The feed's name.")]
 
@@ -80,7 +83,7 @@ def dead(
     /,
     *,
     after: Annotated[int, cyclopts.Parameter(help="List those after this position.")] = 0,
-    limit: int = 100,
+    limit: Annotated[int, cyclopts.Parameter(help="At most so many.")] = 100,
     retry: Annotated[
         bool, cyclopts.Parameter(negative=(), help="Try to deliver them again: those at --position, or all.")
     ] = False,

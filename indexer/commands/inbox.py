@@ -18,7 +18,12 @@ app = cyclopts.App(
 
 
 @app.command(name="list")
-def inbox_list(*, config: Config = None, limit: int = 100, json: AsJson = False) -> int:
+def inbox_list(
+    *,
+    config: Config = None,
+    limit: Annotated[int, cyclopts.Parameter(help="At most so many.")] = 100,
+    json: AsJson = False,
+) -> int:
     """List the quarantine, oldest first: what was received and could not be applied, and why."""
     from indexer.store import inbox  # noqa: PLC0415
 

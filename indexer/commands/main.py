@@ -5,7 +5,7 @@ from __future__ import annotations
 import cyclopts
 
 from indexer.commands import server
-from indexer.commands.common import DEFAULTS, completion_of, run_app, version
+from indexer.commands.common import DEFAULTS, EXIT_CODES, completion_of, run_app, version
 
 RECONCILER_VERBS = frozenset(
     {
@@ -31,6 +31,7 @@ app = cyclopts.App(
     version=version,
     help_format="plaintext",
     default_parameter=DEFAULTS,
+    help_epilogue=f"{EXIT_CODES} A command that has others says so.",
     help="Receives a container registry's notifications, keeps inventory, history and audit log in PostgreSQL, "
     "and serves them over HTTP. Settings are environment variables or a TOML file; see docs/reference/settings.md.",
 )
@@ -47,9 +48,13 @@ app.command(
 app.command(
     "indexer.commands.feeds:app",
     name="feeds",
-    help="State of the feeds, which deliver the audit log to other systems.",
+    help="Feeds, which deliver the audit log to other systems: their state, replays, dead letters.",
 )
-app.command("indexer.commands.policies:app", name="policies", help="Check a file of policies.")
+app.command(
+    "indexer.commands.policies:app",
+    name="policies",
+    help="Check a file of policies, explain what becomes of a tag, translate the policies of other registries.",
+)
 for _name, _help in (
     ("tags", "List the tags of a repository, or of all repositories, sorted and filtered."),
     ("repositories", "List the repositories on record."),

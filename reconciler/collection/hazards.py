@@ -350,10 +350,11 @@ def _under_way(snapshot: Snapshot, collection: Collection, now: datetime) -> Ite
     ]
     if young:
         _, newest = max(young)
+        were = "was" if len(young) == 1 else "were"
         yield Hazard(
             Code.UPLOADS,
-            f"{_amount(len(young), 'blob')} that no manifest refers to were uploaded within the last day. If they "
-            "belong to a push that is under way, its image will be broken: let nothing write while it collects.",
+            f"{_amount(len(young), 'blob')} that no manifest refers to {were} uploaded within the last day. If a push "
+            "that is under way needs any of it, its image will be broken: let nothing write while it collects.",
             digest=newest,
         )
 

@@ -404,7 +404,7 @@ def cleanup_uncertain(*, config: Config = None, json: AsJson = False) -> int:
         if json:
             sys.stdout.write(json_dumps({"items": [uncertain_json(each) for each in found]}) + "\n")
         else:
-            write_lines([uncertain_line(each) for each in found])
+            write_lines([uncertain_line(each) for each in found] or ["nothing is uncertain"])
         return 0
 
     return with_database(config, work)

@@ -83,7 +83,7 @@ def holds_list(*, config: Config = None, json: AsJson = False) -> int:
         if json:
             sys.stdout.write(json_dumps({"items": [hold_json(each) for each in found]}) + "\n")
         else:
-            write_lines([hold_line(each) for each in found])
+            write_lines([hold_line(each) for each in found] or ["nothing is on hold"])
         return 0
 
     return with_database(config, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cyclopts
 
-from indexer.commands.common import DEFAULTS, completion_of, run_app, version
+from indexer.commands.common import DEFAULTS, EXIT_CODES, completion_of, run_app, version
 from reconciler.commands import (
     checkpoint,
     cleanup,
@@ -46,9 +46,10 @@ app = cyclopts.App(
     version=version,
     help_format="plaintext",
     default_parameter=DEFAULTS,
+    help_epilogue=f"{EXIT_CODES} `plan` verbs: 2 something would change; 3 a brake stops it.",
     help="Keeps the inventory right: verifies tags, reads manifests, compares the whole registry with the "
-    "inventory, and repairs the inventory. Settings are environment variables or a TOML file; see "
-    "docs/reference/settings.md.",
+    "inventory, and repairs the inventory. Deletes and restores what you or your policies name. Settings are "
+    "environment variables or a TOML file; see docs/reference/settings.md.",
 )
 app.command(run.run)
 app.command(once.once)

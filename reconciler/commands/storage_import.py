@@ -51,7 +51,8 @@ def lines_of(job: Job) -> Sequence[str]:
         (found.get("tags_to_verify", 0), "differ from the record; they are verified with the registry"),
     ]
     lines = [
-        f"done: {found.get('repositories', 0)} repositories of {found.get('storage', {}).get('text', 'the storage')}",
+        f"done: {found.get('repositories', 0)} repositories read",
+        f"  {found.get('storage', {}).get('text', 'the storage')}",
         *(f"  {count} tags {word}" for count, word in tags if count),
         f"  {found.get('earlier_digests', 0)} digests that tags had before",
         f"  {found.get('manifests_found', 0)} manifests that were not on record, {found.get('manifests_read', 0)} read",

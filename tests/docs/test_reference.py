@@ -156,6 +156,26 @@ def test_commands__are_all_described(program: str) -> None:
     assert described == verbs_of(program)
 
 
+def without_words(*words: str) -> list[str]:
+    """The options and arguments below a command whose help says nothing but type, choices and default."""
+    text = help_of(*words)
+    _, _, listed = text.partition(" Commands ")
+    if inner := re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE):
+        return [each for verb in inner for each in without_words(*words, verb)]
+    marks = r"(?:\[(?:choices|default|required)\b[^]]*\]\s*)*"
+    name = r"(?:\*\s+)?(--[a-z][a-z-]*|[A-Z][A-Z_-]+)(?: [A-Z.]+)?"
+    return [
+        f"{' '.join(words)} {option}" for option in re.findall(rf"^│ {name}\s+{marks}│$", text, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_commands__help_says_what_every_option_is(program: str) -> None:
+    """Each option and argument of each verb has words; every help ends with the exit codes that all verbs have."""
+    assert without_words(program) == []
+    assert "64 a setting, an option or an argument is wrong" in help_of(program)
+
+
 # --- the API ---------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ SCOPE = "history"
 class HistoryQuery(ListQuery):
     """The history of one tag."""
 
-    sort: Literal["from", "-from"] = Field(default="-from")
+    sort: Literal["from", "-from"] = Field(default="-from", description="`-from`: the newest first.")
     at: Time | None = Field(default=None, description="Only what the tag pointed to at that time.")
 
 

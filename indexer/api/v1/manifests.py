@@ -37,12 +37,14 @@ UNREAD = (
 class ManifestsQuery(ListQuery):
     """The manifests of one repository."""
 
-    sort: Literal["pushed_at", "-pushed_at"] = Field(default="-pushed_at")
+    sort: Literal["pushed_at", "-pushed_at"] = Field(
+        default="-pushed_at", description="`-pushed_at`: the newest push first."
+    )
     tagged: Flag | None = Field(default=None, description="Whether any tag of the repository points to it.")
-    media_type: Texts | None = None
-    artifact_type: Texts | None = None
-    kind: Several[Kind] | None = None
-    platform: Platforms | None = None
+    media_type: Texts | None = Field(default=None, description="Of any of these media types.")
+    artifact_type: Texts | None = Field(default=None, description="Of any of these artifact types.")
+    kind: Several[Kind] | None = Field(default=None, description="Of any of these kinds.")
+    platform: Platforms | None = Field(default=None, description="For any of these platforms.")
     subject: DigestText | None = Field(default=None, description="Referrers of this digest.")
 
 

@@ -23,7 +23,7 @@ _VERBS = (
     (
         "verify",
         "verify:audit_verify",
-        "Verify an export, or that an older checkpoint is the beginning of a newer one.",
+        "Verify an export, or that an older log is the beginning of a newer. Exit 1: it is not; 2: nothing verified.",
     ),
     (
         "archive",

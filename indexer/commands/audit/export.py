@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 import cyclopts
 
 from indexer.commands.audit.proofs import write_proof
+from indexer.commands.audit.shared import Action, Actor, Prefix, Repository, Tag
 from indexer.commands.common import AsJson, Config, actions_of, database_url, read_settings, run_async
 from indexer.common.errors import ConfigurationError
 
@@ -26,16 +27,23 @@ if TYPE_CHECKING:
 def audit_export(
     *,
     config: Config = None,
-    format: Literal["ndjson", "csv"] = "ndjson",  # noqa: A002 - the flag's name
+    format: Annotated[  # noqa: A002 - the flag's name
+        Literal["ndjson", "csv"],
+        cyclopts.Parameter(help="How entries are written. Only NDJSON can be proven."),
+    ] = "ndjson",
     after: Annotated[int | None, cyclopts.Parameter(help="Begin after this position.")] = None,
     until: Annotated[int | None, cyclopts.Parameter(help="End at this position.")] = None,
-    repository: str | None = None,
-    prefix: str | None = None,
-    tag: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
-    after_time: datetime | None = None,
-    before_time: datetime | None = None,
+    repository: Repository = None,
+    prefix: Prefix = None,
+    tag: Tag = None,
+    action: Action = None,
+    actor: Actor = None,
+    after_time: Annotated[
+        datetime | None, cyclopts.Parameter(help="Only what happened after this time, like 2026-01-31.")
+    ] = None,
+    before_time: Annotated[
+        datetime | None, cyclopts.Parameter(help="Only what happened before this time.")
+    ] = None,
     output: Annotated[
         Path | None,
         cyclopts.Parameter(

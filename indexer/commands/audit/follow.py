@@ -8,6 +8,7 @@ from typing import Annotated
 
 import cyclopts
 
+from indexer.commands.audit.shared import Action, Actor, Prefix, Repository, Tag
 from indexer.commands.common import AsJson, Config, actions_of, database_url, read_settings, run_async
 
 
@@ -17,11 +18,11 @@ def audit_follow(
     after: Annotated[
         int | None, cyclopts.Parameter(help="Begin after this position. Default: only new entries.")
     ] = None,
-    repository: str | None = None,
-    prefix: str | None = None,
-    tag: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
+    repository: Repository = None,
+    prefix: Prefix = None,
+    tag: Tag = None,
+    action: Action = None,
+    actor: Actor = None,
     json: AsJson = False,
 ) -> int:
     """Print entries as they are sealed, in the order of their positions, until Ctrl-C."""

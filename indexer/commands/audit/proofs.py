@@ -82,7 +82,14 @@ async def write_proof(
     return part.last
 
 
-def audit_consistency(first: int, second: int, /, *, config: Config = None, output: Output = None) -> int:
+def audit_consistency(
+    first: Annotated[int, cyclopts.Parameter(help="How many entries the smaller log has.")],
+    second: Annotated[int, cyclopts.Parameter(help="How many entries the larger log has.")],
+    /,
+    *,
+    config: Config = None,
+    output: Output = None,
+) -> int:
     """Write the proof that the log with FIRST entries is the beginning of that with SECOND, for `verify`."""
     from indexer.audit.proofs import encode_consistency  # noqa: PLC0415
     from indexer.audit.prove import prove_consistency  # noqa: PLC0415

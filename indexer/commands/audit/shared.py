@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from indexer.settings import Settings
     from indexer.store.pool import Pool
 
+Repository = Annotated[str | None, cyclopts.Parameter(help="Only of this repository.")]
+Prefix = Annotated[
+    str | None, cyclopts.Parameter(help="Only of repositories whose name begins with this, like team/.")
+]
+Tag = Annotated[str | None, cyclopts.Parameter(help="Only of tags with this name.")]
+Action = Annotated[
+    str | None,
+    cyclopts.Parameter(help="Only these actions, separated by commas, like tag.moved,tag.deleted."),
+]
+Actor = Annotated[str | None, cyclopts.Parameter(help="Only by whom the registry gave this name.")]
+"""Filters of the log."""
+
 Output = Annotated[Path | None, cyclopts.Parameter(help="File to write. Default: standard output.")]
 
 

@@ -15,8 +15,8 @@ export default function Feeds() {
         <${Section} title="Forwarding to GitLab" id="gitlab"><${Gitlab} of=${data.gitlab_forwarding} /><//>
         <${Section} title="Incoming notifications" id="incoming"><${Facts} rows=${[
           ["Waiting", number(data.inbox)],
-          ["Failing", html`${number(data.inbox_failing)} ${data.inbox_failing > 0 && html`<${Badge} tone="warn">look<//>`}`],
-          ["Quarantine", html`${number(data.quarantine)} ${data.quarantine > 0 && html`<${Badge} tone="warn">look<//>`}`],
+          ["Failing", html`${number(data.inbox_failing)} ${data.inbox_failing > 0 && html`<${Badge} tone="warn">check<//>`}`],
+          ["Quarantine", html`${number(data.quarantine)} ${data.quarantine > 0 && html`<${Badge} tone="warn">check<//>`}`],
           ["Behind", span(data.ingest_lag_seconds)],
         ]} />
         ${data.inbox_failing > 0 && html`<${Command} text="indexer inbox list" />`}<//>
@@ -44,7 +44,7 @@ function Gitlab({ of }) {
   return html`<${Facts} rows=${[
     ["Forwarded", number(of.forwarded)],
     ["Waiting", html`${number(of.waiting)}${of.age_seconds ? html` <span class="note">the oldest for ${span(of.age_seconds)}</span>` : ""}`],
-    ["Dead letters", html`${number(of.dead)} ${of.dead > 0 && html`<${Badge} tone="bad">look<//>`}`],
+    ["Dead letters", html`${number(of.dead)} ${of.dead > 0 && html`<${Badge} tone="bad">check<//>`}`],
     ["Dropped", number(of.dropped)],
   ]} />`;
 }
