@@ -42,7 +42,14 @@ MOST: dict[str, Any] = {
     "secrets": {
         **LEAST["secrets"],
         "INDEXER_API_TOKENS": {"secret": "ours", "key": "api", "only": "serve"},
+        "INDEXER_OPERATOR_TOKENS": {"secret": "ours", "key": "operators", "only": "serve"},
+        "INDEXER_IN_USE_TOKENS": {"secret": "ours", "key": "in-use", "only": "serve"},
         "RECONCILER_REGISTRY_PASSWORD": {"secret": "theirs", "key": "password", "only": "reconcile"},
+    },
+    "storage": {
+        "registryConfig": {"secret": "registry", "key": "config.yml"},
+        "claim": "registry",
+        "mountPath": "/srv/registry",
     },
     "auditKey": {"secret": "audit", "key": "log.key"},
     "policies": 'version: 1 \n\n# {{ not a template }} <\u00fc> "\n\tx\ncleanup: []\n\n',
@@ -86,6 +93,13 @@ LITTLE: dict[str, Any] = {
     "networkPolicy": {"enabled": False},
     "serviceAccount": {"create": False, "name": "existing"},
     "policiesConfigMap": "our-policies",
+    "storage": {
+        "url": "s3://images/registry",
+        "env": [
+            {"name": "AWS_REGION", "value": "eu-central-1"},
+            {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "secret"}}},
+        ],
+    },
 }
 COMBINATIONS = {"least": LEAST, "most": MOST, "little": LITTLE}
 
@@ -120,7 +134,7 @@ def of_kind(combination: str, kind: str) -> list[dict[str, Any]]:
 
 
 def environment(pod: dict[str, Any]) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    return {each["name"]: each.get("value", "from a Secret") for each in pod["containers"][0]["env"]}
 
 
 @pytest.mark.parametrize("version", [OLDEST, "1.33", NEWEST])
@@ -185,10 +199,11 @@ def test_pods__mounts_and_volumes_belong_together(combination: str) -> None:
 def test_pods__set_only_settings_that_exist(combination: str) -> None:
     """Every variable is a setting of the programs, or the file of one that is a secret; no secret is in a variable."""
     declared = {one.name.upper(): one for one in fields(Settings)}
+    of_storage = {each["name"] for each in COMBINATIONS[combination].get("storage", {}).get("env", [])}
     for name, pod in pods(RENDERED[combination]):
         given = environment(pod)
         assert len(given) == len(pod["containers"][0]["env"]), f"{name}: a variable is set twice"
-        for variable in given:
+        for variable in given.keys() - of_storage:
             of_file = declared.get(variable.removesuffix("_FILE"))
             assert variable in declared or holds_secrets(of_file), (name, variable)
             assert not holds_secrets(declared.get(variable)), (name, variable)
@@ -206,6 +221,42 @@ def test_secrets__go_only_where_they_are_needed() -> None:
     assert "RECONCILER_REGISTRY_PASSWORD_FILE" in found["Deployment indexer-reconcile"]
     assert "INDEXER_API_TOKENS_FILE" not in found["Deployment indexer-reconcile"]
     assert {"INDEXER_API_TOKENS_FILE", "RECONCILER_REGISTRY_PASSWORD_FILE"} <= found["Pod indexer-doctor"]
+
+
+def test_storage__is_the_reconcilers_alone_and_read_only() -> None:
+    """The claim and the mount of the registry's files are read-only: no file of theirs changes its owner."""
+    names = {"RECONCILER_STORAGE_URL", "RECONCILER_REGISTRY_CONFIG", "AWS_REGION", "AWS_SECRET_ACCESS_KEY"}
+    for combination, wanted in (
+        ("least", {}),
+        ("most", {"RECONCILER_REGISTRY_CONFIG": "/run/secrets/registry-config/config.yml"}),
+        (
+            "little",
+            {
+                "RECONCILER_STORAGE_URL": "s3://images/registry",
+                "AWS_REGION": "eu-central-1",
+                "AWS_SECRET_ACCESS_KEY": "from a Secret",
+            },
+        ),
+    ):
+        for name, pod in pods(RENDERED[combination]):
+            given = {key: value for key, value in environment(pod).items() if key in names}
+            assert given == (wanted if name.endswith("-reconcile") else {}), (combination, name)
+    [pod] = [pod for name, pod in pods(RENDERED["most"]) if name == "Deployment indexer-reconcile"]
+    mounts = {each["name"]: each for each in pod["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert mounts["registry-storage"] == {
+        "name": "registry-storage", "mountPath": "/srv/registry", "readOnly": True,
+    }  # fmt: skip
+    assert volumes["registry-storage"]["persistentVolumeClaim"] == {"claimName": "registry", "readOnly": True}
+    assert mounts["registry-config"]["readOnly"] is True
+    assert volumes["registry-config"]["secret"]["secretName"] == "registry"
+
+
+@pytest.mark.parametrize("secret", [one.name.upper() for one in fields(Settings) if holds_secrets(one)])
+def test_settings__take_no_secret(secret: str) -> None:
+    """Every setting that is a secret is refused where it would become a variable, or text of a release."""
+    with pytest.raises(helm.HelmError):
+        render({**copy.deepcopy(LEAST), "settings": {**LEAST["settings"], secret: "x"}})
 
 
 def test_selectors__each_part_finds_its_own_pods() -> None:
@@ -297,6 +348,12 @@ def test_tokens__are_made_once_and_kept() -> None:
         ({"settings": {**LEAST["settings"], "INDEXER_API_TOKENS": "secret"}}, "settings"),
         ({"settings": {**LEAST["settings"], "OTHER": "x"}}, "OTHER"),
         ({"auditKey": {"secret": "x"}}, "auditKey"),
+        (
+            {"storage": {"url": "s3://x", "registryConfig": {"secret": "x", "key": "y"}}},
+            "storage.url and storage.registryConfig",
+        ),
+        ({"storage": {"url": "/var/lib/registry"}}, "url"),
+        ({"storage": {"readOnly": False}}, "readOnly"),
     ],
 )  # fmt: skip
 def test_values__that_are_wrong_are_refused(changed: dict[str, Any], said: str) -> None:

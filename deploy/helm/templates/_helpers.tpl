@@ -106,6 +106,53 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end -}}
 
+{{/* The reconciler's: where the registry's storage is, and how it is reached. */}}
+{{- define "registry-indexer.storageEnvironment" -}}
+{{- with .Values.storage }}
+{{- if and .url .registryConfig.secret }}
+{{- fail "storage.url and storage.registryConfig: set one of the two" }}
+{{- end }}
+{{- if .url }}
+- {name: RECONCILER_STORAGE_URL, value: {{ .url | quote }}}
+{{- end }}
+{{- if .registryConfig.secret }}
+- {name: RECONCILER_REGISTRY_CONFIG, value: /run/secrets/registry-config/config.yml}
+{{- end }}
+{{- with .env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "registry-indexer.storageMounts" -}}
+{{- with .Values.storage }}
+{{- if .registryConfig.secret }}
+- {name: registry-config, mountPath: /run/secrets/registry-config, readOnly: true}
+{{- end }}
+{{- if .claim }}
+- {name: registry-storage, mountPath: {{ .mountPath | quote }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The claim itself is read-only, too: of a volume that may be written Kubernetes changes the owner of every file (fsGroup). */}}
+{{- define "registry-indexer.storageVolumes" -}}
+{{- with .Values.storage }}
+{{- if .registryConfig.secret }}
+- name: registry-config
+  secret:
+    secretName: {{ .registryConfig.secret | quote }}
+    defaultMode: 0440
+    items:
+      - {key: {{ .registryConfig.key | quote }}, path: config.yml}
+{{- end }}
+{{- if .claim }}
+- name: registry-storage
+  persistentVolumeClaim: {claimName: {{ .claim | quote }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* Nobody's rights: not root, nothing to write but volumes, no way to more. */}}
 {{- define "registry-indexer.podSecurity" -}}
 runAsNonRoot: true
