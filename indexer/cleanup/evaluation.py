@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from indexer.policies.cleanup import Evaluator, no_collector
-from indexer.policies.facts import RepositoryFacts, Snapshot
+from indexer.policies.facts import ManifestFacts, RepositoryFacts, Snapshot
 from indexer.policies.freed import blobs_of, freed_bytes
 from indexer.policies.limits import Limit
 from indexer.policies.rules import Mode, Policies, Policy, owner_of
@@ -42,12 +42,13 @@ class World:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What one policy came to; see ``policies.cleanup.Evaluation``."""
+    """What one policy came to; see ``policies.cleanup.Evaluation``. ``going``: the manifests that go."""
 
     policy: Policy
     counts: dict[Decision, int] = field(default_factory=lambda: dict.fromkeys(Decision, 0))
     brake: tuple[Limit, ...] = ()
     freed_bytes: int = 0
+    going: Sequence[ManifestFacts] = ()
     weak_share: float = 0.0
     notes: tuple[str, ...] = ()
 
@@ -120,7 +121,14 @@ async def evaluate_policy(
             done += len(batch)
             progress(done)
         await asyncio.to_thread(judging.add_rest)
-    return judging.outcome(await _freed(connection, judging.evaluator))
+    return judging.outcome(await _freed(connection, judging.evaluator.going))
+
+
+async def freed_together(connection: Connection, outcomes: Sequence[Outcome]) -> int:
+    """Return how many bytes policies free together: a blob that goes with manifests of several counts, too."""
+    if sum(bool(outcome.going) for outcome in outcomes) <= 1:
+        return sum(outcome.freed_bytes for outcome in outcomes)
+    return await _freed(connection, [each for outcome in outcomes for each in outcome.going])
 
 
 class _Judging:
@@ -159,6 +167,7 @@ class _Judging:
             self.evaluator.brake(freed),
             self.evaluator.notes(),
         )
+        found.going = self.evaluator.going
         either = self._certain | self._likely
         found.weak_share = len(self._certain ^ self._likely) / len(either) if either else 0.0
         return found
@@ -203,12 +212,12 @@ async def _with_blobs(connection: Connection, facts: Sequence[RepositoryFacts]) 
     ]
 
 
-async def _freed(connection: Connection, evaluator: Evaluator) -> int:
-    """Return how many bytes what goes frees together."""
-    if not evaluator.going:
+async def _freed(connection: Connection, manifests: Sequence[ManifestFacts]) -> int:
+    """Return how many bytes some manifests free together."""
+    if not manifests:
         return 0
-    blobs = await cleanup_facts.add_blobs(connection, manifests=evaluator.going)
-    going = [replace(each, blobs=blobs.get(each.digest, ())) for each in evaluator.going]
+    blobs = await cleanup_facts.add_blobs(connection, manifests=manifests)
+    going = [replace(each, blobs=blobs.get(each.digest, ())) for each in manifests]
     wanted = {blob for each in going for blob, _ in blobs_of(each)}
     owners: Mapping[str, int] = await cleanup_facts.owners_of_blobs(connection, blobs=wanted)
     return freed_bytes(going, owners)

@@ -9,7 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from indexer.cleanup.evaluation import Outcome, at_one_instant, evaluate_policy, look_at_world, owned
+from indexer.cleanup.evaluation import (
+    Outcome,
+    at_one_instant,
+    evaluate_policy,
+    freed_together,
+    look_at_world,
+    owned,
+)
 from indexer.common.rfc3339 import format_time
 from indexer.policies import plans
 from indexer.policies.cleanup import ENGINE, plan_id
@@ -30,12 +37,14 @@ Key = tuple[str, str | None, str | None]
 class Made:
     """A plan that was made. ``plan`` is the one on record, perhaps of an earlier evaluation that came to the same.
 
-    ``stored`` is false where other policies came into force meanwhile: then nothing can follow from it.
+    ``freed_bytes``: what all policies free together. ``stored`` is false where other policies came into force
+    meanwhile: then nothing can follow from it.
     """
 
     plan: StoredPlan
     outcomes: list[Outcome]
     as_of: datetime
+    freed_bytes: int
     stored: bool = True
     new: bool = False
     cancelled: int = 0
@@ -103,6 +112,7 @@ async def make_plan(
                 )
             )
             done += len(rows)
+        freed = await freed_together(connection, outcomes)
     plan = StoredPlan(
         id=plan_id(
             policies.sha256,
@@ -117,8 +127,9 @@ async def make_plan(
         policies_sha256=policies.sha256,
         asked_by=None if operator is None else operator.name,
         parts=tuple(_part(outcome) for outcome in outcomes),
+        freed_bytes=freed,
     )
-    made = Made(plan=plan, outcomes=outcomes, as_of=now)
+    made = Made(plan=plan, outcomes=outcomes, as_of=now, freed_bytes=freed)
     async with connection.transaction():
         await _store(connection, made, taken, open_before, operator)
     return made
@@ -248,7 +259,9 @@ async def _add_or_confirm(
         if any(part.deleted for part in plan.parts if part.mode != Mode.PREVIEW):
             await cleanup_plans.record_plan(connection, plan=plan, operator=operator)
     else:
-        await cleanup_plans.confirm_plan(connection, plan_id=equal, at=made.as_of, parts=plan.parts)
+        await cleanup_plans.confirm_plan(
+            connection, plan_id=equal, at=made.as_of, parts=plan.parts, freed_bytes=made.freed_bytes
+        )
         found = await cleanup_plans.find_plan(connection, plan_id=equal)
         assert found is not None  # noqa: S101 - it was just confirmed; tells mypy
         made.plan = found
@@ -283,15 +296,15 @@ def plan_json(made: Made) -> dict[str, Any]:
         "as_of": format_time(made.as_of),
         "policies_sha256": made.plan.policies_sha256,
         "policies": [outcome_json(outcome) for outcome in made.outcomes],
-        "summary": summary_json(made.outcomes),
+        "summary": summary_json(made.outcomes, freed_bytes=made.freed_bytes),
     }
 
 
-def summary_json(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Return the sums of what policies came to."""
+def summary_json(outcomes: Sequence[Outcome], *, freed_bytes: int) -> dict[str, int]:
+    """Return the sums of what policies came to, and what they free together."""
     return {
         **{decision.value: sum(each.counts[decision] for each in outcomes) for decision in Decision},
-        "freed_bytes": sum(each.freed_bytes for each in outcomes),
+        "freed_bytes": freed_bytes,
     }
 
 
@@ -303,5 +316,5 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "brake": [limit.text for limit in outcome.brake],
         "weak_share": round(outcome.weak_share, 4),
         "notes": list(outcome.notes),
-        **summary_json([outcome]),
+        **summary_json([outcome], freed_bytes=outcome.freed_bytes),
     }

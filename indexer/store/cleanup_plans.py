@@ -66,6 +66,12 @@ class StoredPlan:
     rejected_by: str | None = None
     rejected_because: str | None = None
     parts: tuple[PolicyPart, ...] = ()
+    freed_bytes: int | None = None
+
+    @property
+    def frees(self) -> int:
+        """What all policies free together; of a plan that an older program made, the sum of what each frees."""
+        return sum(part.freed_bytes for part in self.parts) if self.freed_bytes is None else self.freed_bytes
 
     def of(self, part: PolicyPart) -> plans.Plan:
         """Return one policy's part as ``plans.refusal`` asks for it."""
@@ -192,10 +198,15 @@ async def equal_plan(
 
 
 async def confirm_plan(
-    connection: Connection, *, plan_id: str, at: datetime, parts: Sequence[PolicyPart]
+    connection: Connection,
+    *,
+    plan_id: str,
+    at: datetime,
+    parts: Sequence[PolicyPart],
+    freed_bytes: int | None = None,
 ) -> None:
     """Record that an evaluation came to a plan again, with what its policies have now."""
-    await connection.execute(SQL["confirm_plan"], plan_id, at)
+    await connection.execute(SQL["confirm_plan"], plan_id, at, freed_bytes)
     await _put_parts(connection, plan_id, parts)
 
 
@@ -216,6 +227,7 @@ async def add_plan(
         bytes.fromhex(plan.policies_sha256),
         content_sha256,
         plan.asked_by,
+        plan.freed_bytes,
     )
     await _put_parts(connection, plan.id, plan.parts)
     for start in range(0, len(verdicts), 5000):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
+from indexer.oci.digest import Digest, digest_from_bytes, digest_to_bytes
 from indexer.store.pool import Connection
 from indexer.store.queries import load
 from indexer.store.text import storable
@@ -15,6 +17,7 @@ from indexer.store.text import storable
 SQL = load("storage")
 
 BATCH: Final = 1000
+ROOTS: Final = 5000
 MOST_TAGS: Final = 100
 """Of a finding so many tags are named; the number of all is beside them."""
 
@@ -96,6 +99,27 @@ class StoredShare:
     repositories: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRoot:
+    """Bytes of a digest that tags of a repository point to. ``exclusive_bytes``: of all its tags together."""
+
+    repository: str
+    digest: Digest
+    referenced_bytes: int
+    exclusive_bytes: int
+    attributed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootBytes:
+    """The same of one digest on record, and when the storage was read."""
+
+    referenced_bytes: int
+    exclusive_bytes: int
+    attributed_bytes: int
+    as_of: datetime
+
+
 async def record_check(
     connection: Connection, *, check: StoredCheck, findings: Sequence[StoredFinding]
 ) -> int:
@@ -164,8 +188,12 @@ async def record_bytes(
     sample: Sample,
     repositories: Sequence[StoredShare],
     prefixes: Sequence[StoredShare],
+    roots: Iterable[StoredRoot] = (),
 ) -> None:
-    """Store what bytes belong to, in the caller's transaction: one sample a day, and the newest figures of names."""
+    """Store what bytes belong to, in the caller's transaction: one sample a day, and the newest figures of names.
+
+    Of ``roots`` those are stored whose repository and manifest are on record.
+    """
     await connection.execute(SQL["save_sample"], *astuple(sample))
     await connection.execute(SQL["drop_shares"])
     for is_prefix, shares in ((False, repositories), (True, prefixes)):
@@ -182,6 +210,24 @@ async def record_bytes(
                 [each.manifests for each in batch],
                 [each.repositories for each in batch],
             )
+
+    await connection.execute(SQL["drop_roots"])
+    each_root = iter(roots)
+    while some := list(islice(each_root, ROOTS)):
+        await connection.execute(
+            SQL["save_roots"],
+            [each.repository for each in some],
+            [digest_to_bytes(each.digest) for each in some],
+            [each.referenced_bytes for each in some],
+            [each.exclusive_bytes for each in some],
+            [each.attributed_bytes for each in some],
+        )
+
+
+async def find_root(connection: Connection, *, repository_id: int, manifest_id: int) -> RootBytes | None:
+    """Return the bytes of a manifest that tags point to; None: none did when the storage was read."""
+    row = await connection.fetchrow(SQL["find_root"], repository_id, manifest_id)
+    return None if row is None else RootBytes(**dict(row))
 
 
 async def newest_samples(connection: Connection, *, limit: int) -> list[Sample]:
@@ -200,3 +246,12 @@ async def largest_shares(connection: Connection, *, prefixes: bool, limit: int) 
     return [
         StoredShare(**dict(row)) for row in await connection.fetch(SQL["largest_shares"], prefixes, limit)
     ]
+
+
+async def manifests_in_trash(
+    connection: Connection, *, now: datetime, after: Digest | None, limit: int
+) -> list[tuple[Digest, bytes]]:
+    """Return manifests that are kept to put deleted tags back, as long as that is promised, by digest."""
+    begin = b"" if after is None else digest_to_bytes(after)
+    rows = await connection.fetch(SQL["in_trash"], now, begin, limit)
+    return [(digest_from_bytes(row["digest"]), row["content"]) for row in rows]

@@ -9,7 +9,9 @@
   so that the repositories' figures add up to all that is referenced.
 - of a tag: *referenced* by its manifest, what an index contains, and what is attached to these by ``subject``;
   *exclusive*: what no other tag, and no untagged manifest that is not part of it, refers to, in any repository. It is
-  freed if exactly this tag is deleted with its manifests, and garbage is collected then.
+  freed if exactly this tag is deleted with its manifests, and garbage is collected then. *attributed*: each blob
+  divided by the number of tagged digests, and of untagged manifests that belong to none, which refer to it; tags of one
+  digest share its part. These figures add up to all that is referenced, too.
 
 Exclusive bytes do not add up: of two tags with one layer of their own neither has it exclusively, both together do.
 
@@ -79,6 +81,43 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class RootShare:
+    """Bytes of a digest that tags point to. ``exclusive_bytes``: of all its tags together."""
+
+    repository: RepositoryName
+    digest: Digest
+    referenced_bytes: int
+    exclusive_bytes: int
+    attributed_bytes: int
+
+
+@dataclass(slots=True)
+class Roots:
+    """The digests that tags point to: some 60 bytes for each, and a :class:`RootShare` only while it is looked at.
+
+    ``figures``: referenced, exclusive and attributed bytes, by the numbers of roots.
+    """
+
+    repositories: list[RepositoryName] = field(default_factory=list)
+    digests: list[Digest] = field(default_factory=list)
+    numbers: array[int] = field(default_factory=lambda: array("i"))
+    figures: tuple[array[int], array[int], array[int]] = field(
+        default_factory=lambda: (array("q"), array("q"), array("q"))
+    )
+
+    def add(self, repository: RepositoryName, digest: Digest, number: int) -> None:
+        """Add a digest."""
+        self.repositories.append(repository)
+        self.digests.append(digest)
+        self.numbers.append(number)
+
+    def __iter__(self) -> Iterator[RootShare]:
+        referenced, exclusive, attributed = self.figures
+        for repository, digest, number in zip(self.repositories, self.digests, self.numbers, strict=True):
+            yield RootShare(repository, digest, referenced[number], exclusive[number], attributed[number])
+
+
+@dataclass(frozen=True, slots=True)
 class TagShare:
     """Bytes of a tag. ``siblings``: other tags of the repository on the same digest, which keep all of it."""
 
@@ -87,6 +126,7 @@ class TagShare:
     digest: Digest
     referenced_bytes: int
     exclusive_bytes: int
+    attributed_bytes: int
     siblings: int
 
 
@@ -114,6 +154,15 @@ class Totals:
         return self.stored_blobs - self.referenced_blobs
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Blobs that are needed to put deleted tags back, and that no tag keeps. ``unreferenced_bytes``: of these."""
+
+    blobs: int
+    bytes: int
+    unreferenced_bytes: int
+
+
 @dataclass(slots=True)
 class _Sum:
     repositories: int = 0
@@ -127,7 +176,7 @@ class _Sum:
 class Accounts:
     """Sums up repository by repository, so that only one is in memory: :meth:`add` in the order of :func:`in_order`.
 
-    Takes some 60 bytes for each blob, and 8 for each blob of each repository.
+    Takes some 60 bytes for each blob, 8 for each blob of each repository, and 4 for each blob of each tagged digest.
     """
 
     def __init__(self, sizes: Mapping[Digest, int], *, now: datetime, with_tags: bool = False) -> None:
@@ -140,12 +189,17 @@ class Accounts:
         self._last = array("i", [NOBODY]) * count
         self._common: list[tuple[str, ...] | None] = [None] * count
         self._root = array("i", [NOBODY]) * count
+        self._roots_of = array("i", [0]) * count
         self._now = now
         self._with_tags = with_tags
         self._names: list[tuple[str, ...]] = []
         self._blobs: list[array[int]] = []
         self._sums: dict[tuple[str, ...], _Sum] = {(): _Sum()}
-        self._exclusive_of_root: list[int] = []
+        self._exclusive_of_root = array("q")
+        self._referenced_of_root = array("q")
+        self._blobs_of_roots = array("i")
+        self._end_of_root = array("q")
+        self._tagged = Roots()
         self._tags: list[tuple[RepositoryName, TagName, Digest, int, int, int]] = []
         self._missing: set[Digest] = set()
         self._elsewhere: set[Digest] = set()
@@ -212,19 +266,19 @@ class Accounts:
 
     def _roots(self, holdings: Holdings, graph: _Graph) -> None:
         """Count what each tagged digest, and each untagged manifest that belongs to none, refers to alone."""
-        if not self._with_tags:
-            return
         by_digest: dict[Digest, list[TagName]] = {}
         for tag, digest in sorted(holdings.tags.items()):
             by_digest.setdefault(digest, []).append(tag)
         for root in [*by_digest, *graph.untagged_roots()]:
             number = len(self._exclusive_of_root)
             self._exclusive_of_root.append(0)
-            referenced = 0
             family = {blob for digest in graph.family(root) for blob in self._numbers(graph.direct(digest))}
+            self._referenced_of_root.append(sum(self._sizes[blob] for blob in family))
+            self._blobs_of_roots.extend(family)
+            self._end_of_root.append(len(self._blobs_of_roots))
             for blob in family:
                 size = self._sizes[blob]
-                referenced += size
+                self._roots_of[blob] += 1
                 owner = self._root[blob]
                 if owner == NOBODY:
                     self._root[blob] = number
@@ -232,8 +286,14 @@ class Accounts:
                 elif owner >= 0:
                     self._root[blob] = MANY
                     self._exclusive_of_root[owner] -= size
-            tags = by_digest.get(root, [])
-            self._tags += [(holdings.name, tag, root, referenced, number, len(tags) - 1) for tag in tags]
+            tags = by_digest.get(root)
+            if tags is None:
+                continue
+            self._tagged.add(holdings.name, root, number)
+            if self._with_tags:
+                self._tags += [
+                    (holdings.name, tag, root, number, at, len(tags)) for at, tag in enumerate(tags)
+                ]
 
     def totals(self) -> Totals:
         """Return the figures of the whole storage."""
@@ -297,19 +357,50 @@ class Accounts:
             manifests=each.manifests,
         )
 
-    def tags(self) -> list[TagShare]:
-        """Return the figures of tags, if they were asked for, by repository and name."""
-        return [
-            TagShare(
-                repository,
-                tag,
-                digest,
-                referenced,
-                self._exclusive_of_root[root] if siblings == 0 else 0,
-                siblings,
+    def _attributed_of_root(self) -> array[int]:
+        given = array("i", [0]) * len(self._sizes)
+        found = array("q")
+        start = 0
+        for end in self._end_of_root:
+            attributed = 0
+            for blob in self._blobs_of_roots[start:end]:
+                share, rest = divmod(self._sizes[blob], self._roots_of[blob])
+                attributed += share + (given[blob] < rest)
+                given[blob] += 1
+            found.append(attributed)
+            start = end
+        return found
+
+    def tagged(self) -> tuple[Roots, list[TagShare]]:
+        """Return the figures of digests that tags point to, and of tags, if they were asked for; by repository."""
+        attributed = self._attributed_of_root()
+        roots = self._tagged
+        roots.figures = (self._referenced_of_root, self._exclusive_of_root, attributed)
+        tags = []
+        for repository, tag, digest, root, at, count in self._tags:
+            share, rest = divmod(attributed[root], count)
+            tags.append(
+                TagShare(
+                    repository,
+                    tag,
+                    digest,
+                    self._referenced_of_root[root],
+                    self._exclusive_of_root[root] if count == 1 else 0,
+                    share + (at < rest),
+                    count - 1,
+                )
             )
-            for repository, tag, digest, referenced, root, siblings in self._tags
-        ]
+        return roots, tags
+
+    def waiting(self, digests: Iterable[Digest]) -> Waiting:
+        """Return what only old and untagged manifests, or nothing, keep of some blobs: those that the trash needs."""
+        found = {number for digest in digests if (number := self._number.get(digest)) is not None}
+        left = [number for number in found if self._kept[number] in {NOBODY, Kept.OLD, Kept.UNTAGGED}]
+        return Waiting(
+            blobs=len(left),
+            bytes=sum(self._sizes[number] for number in left),
+            unreferenced_bytes=sum(self._sizes[number] for number in left if not self._owners[number]),
+        )
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Final
 from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName
 from indexer.store.collections import MOST_AWAITED
-from reconciler.storage.bytes import Accounts, Share, TagShare, Totals, in_order
+from reconciler.storage.bytes import Accounts, RootShare, Share, TagShare, Totals, Waiting, in_order
 from reconciler.storage.contents import Contents, Illegible
 from reconciler.storage.damage import (
     Finding,
@@ -28,6 +28,7 @@ from reconciler.storage.damage import (
 from reconciler.storage.observe import Others, Reader, holdings_of
 
 Progress = Callable[[int, int, str], None]
+NOTHING: Final = Waiting(blobs=0, bytes=0, unreferenced_bytes=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,8 @@ class Examined:
 
     - ``findings``: by repository and path; empty where only bytes were asked for.
     - ``compared``: blobs whose bytes were compared with their digests, manifests included.
-    - ``tags``: empty unless they were asked for.
+    - ``roots``: digests that tags point to. ``tags``: empty unless they were asked for.
+    - ``wrong_bytes``: of blobs whose bytes were compared, and are wrong. ``trash``: what deleted tags need.
     - ``unreferenced``: some of the blobs that nothing refers to. ``gone``: how many of those that were ``awaited`` are
       not there any more.
     """
@@ -50,6 +52,9 @@ class Examined:
     compared: int
     unreferenced: Sequence[Digest] = ()
     gone: int = 0
+    roots: Iterable[RootShare] = ()
+    wrong_bytes: int = 0
+    trash: Waiting = NOTHING
 
     @property
     def damaged(self) -> Sequence[Finding]:
@@ -66,6 +71,7 @@ def examine(
     known_wrong: Iterable[Digest] = (),
     with_tags: bool = False,
     awaited: Iterable[Digest] = (),
+    in_trash: Iterable[Digest] = (),
     settle: Callable[[], None] = lambda: None,
     progress: Progress = lambda _done, _total, _unit: None,
 ) -> Examined:
@@ -73,7 +79,7 @@ def examine(
 
     ``checking`` False: only bytes; links are not read, except those of tags. ``content``: compare all bytes.
     ``known_wrong``: blobs that were found to be wrong before; these are compared in any case. ``awaited``: blobs that
-    were there when the storage was read before.
+    were there when the storage was read before. ``in_trash``: what is needed to put deleted tags back.
     """
     reader.list_blobs()
     _compare(reader, sorted(reader.sizes if content else set(known_wrong) & reader.sizes.keys()), progress)
@@ -97,17 +103,21 @@ def examine(
     if checking:
         all_findings += _unreferenced(reader, all_findings, needed)
     shares = accounts.shares()
+    roots, tags = accounts.tagged()
     reader.ask_again(awaited := frozenset(awaited))
     return Examined(
         findings=all_findings,
         totals=accounts.totals(),
         repositories=shares[0],
         prefixes=shares[1],
-        tags=accounts.tags(),
+        tags=tags,
         others=reader.others,
         compared=len(reader.proven) + len(reader.wrong),
         unreferenced=accounts.unreferenced(MOST_AWAITED),
         gone=len(awaited - reader.sizes.keys()),
+        roots=roots,
+        wrong_bytes=sum(reader.sizes.get(each, 0) for each in reader.wrong),
+        trash=accounts.waiting(in_trash),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from indexer.common.rfc3339 import format_time
 from indexer.store.collections import Inferred
-from indexer.store.storage import MOST_TAGS, Sample, StoredFinding, StoredShare
-from reconciler.storage.bytes import Kept, Share
+from indexer.store.storage import MOST_TAGS, Sample, StoredFinding, StoredRoot, StoredShare
+from reconciler.storage.bytes import Kept, RootShare, Share
 from reconciler.storage.damage import Finding, Severity
 from reconciler.storage.examine import Examined
 
@@ -84,6 +84,18 @@ def shares_of(shares: Iterable[Share]) -> list[StoredShare]:
         )
         for each in shares
     ]
+
+
+def roots_of(shares: Iterable[RootShare]) -> Iterator[StoredRoot]:
+    """Return the bytes of tagged digests as the store has them."""
+    for each in shares:
+        yield StoredRoot(
+            repository=each.repository,
+            digest=each.digest,
+            referenced_bytes=each.referenced_bytes,
+            exclusive_bytes=each.exclusive_bytes,
+            attributed_bytes=each.attributed_bytes,
+        )
 
 
 def collection_text(found: Inferred) -> str:

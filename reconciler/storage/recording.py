@@ -9,7 +9,7 @@ from indexer.store.collections import Inferred, Reading
 from indexer.store.pool import Connection
 from reconciler.storage.canary import REPOSITORY
 from reconciler.storage.examine import Examined
-from reconciler.storage.present import sample_of, shares_of
+from reconciler.storage.present import roots_of, sample_of, shares_of
 
 
 async def record_pass(
@@ -30,6 +30,7 @@ async def record_pass(
         sample=sample_of(found, taken_at=ended_at),
         repositories=shares_of(found.repositories),
         prefixes=shares_of(found.prefixes),
+        roots=roots_of(found.roots),
     )
     if not is_proven:
         return None

@@ -10,12 +10,16 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from indexer.common.rfc3339 import format_time
+from indexer.oci.digest import Digest
 from indexer.oci.reference import RepositoryName
+from indexer.store import storage as store
 from indexer.store.collections import Inferred, newest_reading
-from indexer.store.pool import connection, transaction
+from indexer.store.pool import Connection, connection, transaction
+from indexer.store.storage import StoredCheck
 from reconciler.components import Components
-from reconciler.storage.bytes import Kept, Share, TagShare
+from reconciler.storage.bytes import Kept, Share, TagShare, Waiting
 from reconciler.storage.canary import Proof, proven
+from reconciler.storage.contents import Contents, read_manifest
 from reconciler.storage.examine import Examined, examine
 from reconciler.storage.objects import open_storage
 from reconciler.storage.observe import Reader
@@ -26,16 +30,21 @@ from reconciler.storage.threads import Thread, in_thread
 SHOWN: Final = 20
 UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 STEP: Final = 1000
+PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was read, how the storage was known to be the registry's, and the collection that ran since it was read."""
+    """What was read, how the storage was known to be the registry's, and the collection that ran since it was read.
+
+    ``check``: the newest check of the storage, which says what is damaged.
+    """
 
     taken_at: datetime
     proof: Proof
     found: Examined
     collection: Inferred | None
+    check: StoredCheck | None
 
 
 async def make_report(components: Components, *, unproven: bool, with_tags: bool) -> Report:
@@ -45,12 +54,22 @@ async def make_report(components: Components, *, unproven: bool, with_tags: bool
     now = datetime.now(UTC)
     async with connection(components.pool) as held:
         before = await newest_reading(held)
+        known_wrong = [Digest(each) for each in await store.known_wrong(held)]
+        check = await store.find_check(held)
+        in_trash = await _in_trash(held, now)
     awaited = () if before is None else before.unreferenced
 
     def work(thread: Thread) -> Examined:
         reader = Reader(storage, going_on=thread.going_on)
         return examine(
-            reader, now=now, checking=False, with_tags=with_tags, awaited=awaited, progress=thread.progress
+            reader,
+            now=now,
+            checking=False,
+            known_wrong=known_wrong,
+            with_tags=with_tags,
+            awaited=awaited,
+            in_trash=in_trash,
+            progress=thread.progress,
         )
 
     found = await in_thread(work, check=_nothing, report=_report)
@@ -59,7 +78,21 @@ async def make_report(components: Components, *, unproven: bool, with_tags: bool
         collection = await record_pass(
             held, found, is_proven=proof.is_proven, before=before, begun_at=now, ended_at=ended_at
         )
-    return Report(taken_at=ended_at, proof=proof, found=found, collection=collection)
+    return Report(taken_at=ended_at, proof=proof, found=found, collection=collection, check=check)
+
+
+async def _in_trash(held: Connection, now: datetime) -> set[Digest]:
+    """Return the digests that are needed to put deleted tags back, as long as that is promised."""
+    found: set[Digest] = set()
+    after: Digest | None = None
+    while manifests := await store.manifests_in_trash(held, now=now, after=after, limit=PAGE):
+        for digest, content in manifests:
+            read = read_manifest(content)
+            found.add(digest)
+            if isinstance(read, Contents):
+                found.update(each.digest for each in read.needed)
+        after = manifests[-1][0]
+    return found
 
 
 async def _nothing() -> None:
@@ -91,6 +124,12 @@ def report_json(report: Report, *, repository: RepositoryName | None) -> dict[st
         "uploads": {"uploads": others.uploads, "bytes": others.upload_bytes},
         "links": {"links": others.links, "bytes": others.link_bytes},
         "unknown": {"files": others.unknown, "bytes": others.unknown_bytes, "examples": others.examples},
+        "trash": asdict(report.found.trash),
+        "damaged": {
+            "checked_at": None if report.check is None else format_time(report.check.checked_at),
+            "damaged": None if report.check is None else report.check.damaged,
+            "wrong_bytes": report.found.wrong_bytes,
+        },
         "missing_blobs": totals.missing,
         "repositories": [_share(each) for each in report.found.repositories],
         "prefixes": [_share(each) for each in report.found.prefixes],
@@ -120,6 +159,8 @@ def report_lines(report: Report, *, repository: RepositoryName | None) -> Iterat
         f"  {size_text(totals.unreferenced_bytes):>9}  unreferenced, {totals.unreferenced_blobs} blobs: the registry's "
         "garbage-collect frees it"
     )
+    yield f"of these {size_text(report.found.trash.bytes):>9}  {_trash(report.found.trash)}"
+    yield f"of these {size_text(report.found.wrong_bytes):>9}  damaged: {_damaged(report.check)}"
     yield "beside the blobs"
     yield (
         f"  {size_text(others.upload_bytes):>9}  {others.uploads} unfinished uploads: the registry's upload purging "
@@ -142,6 +183,24 @@ def report_lines(report: Report, *, repository: RepositoryName | None) -> Iterat
         yield from _tag_table(_tags_of(report, repository), repository)
 
 
+def _trash(trash: Waiting) -> str:
+    if not trash.blobs:
+        return "the trash needs, to put deleted tags back"
+    return (
+        f"in {trash.blobs} blobs the trash needs, to put deleted tags back, and no tag keeps; "
+        f"{size_text(trash.unreferenced_bytes)} are unreferenced: a collection ends these restores"
+    )
+
+
+def _damaged(check: StoredCheck | None) -> str:
+    if check is None:
+        return "not known, run `reconciler storage check`"
+    at = format_time(check.checked_at)
+    if not check.damaged:
+        return f"nothing, by the check of {at}"
+    return f"{check.damaged} things by the check of {at}; `reconciler storage check` says what to do"
+
+
 def _ages(old: Mapping[str, int]) -> str:
     parts = [f"{size_text(size)} pushed last {_AGES[age]}" for age, size in old.items() if size]
     return ", ".join(parts)
@@ -160,11 +219,14 @@ def _table(what: str, shares: Sequence[Share]) -> Iterator[str]:
 
 def _tag_table(tags: Sequence[TagShare], repository: RepositoryName) -> Iterator[str]:
     most = sorted(tags, key=lambda each: (-each.exclusive_bytes, -each.referenced_bytes, each.tag))
-    yield f"tags of {repository} by exclusive bytes ({min(len(most), SHOWN)} of {len(most)}); these do not add up"
-    yield "  referenced   exclusive  tag"
+    yield f"tags of {repository} by exclusive bytes ({min(len(most), SHOWN)} of {len(most)}), which do not add up"
+    yield "  attributed  referenced   exclusive  tag"
     for each in most[:SHOWN]:
         kept_by = f"  (kept by {each.siblings} more tags of its digest)" if each.siblings else ""
-        yield f"  {size_text(each.referenced_bytes):>10}  {size_text(each.exclusive_bytes):>10}  {each.tag}{kept_by}"
+        yield (
+            f"  {size_text(each.attributed_bytes):>10}  {size_text(each.referenced_bytes):>10}  "
+            f"{size_text(each.exclusive_bytes):>10}  {each.tag}{kept_by}"
+        )
 
 
 def size_text(size: int) -> str:

@@ -44,10 +44,36 @@ def test_check_and_report__by_command(
         assert (repaired.json["result"]["repaired"], link.read_text()) == (1, f"sha256:{layer}")
         assert pusher.request("GET", f"/v2/{APP}/blobs/sha256:{layer}").status == 200
 
+        installation.until_applied()
         report = installation.run("reconciler", "storage", "report", "--repository", APP, "--json", **where)
         assert report.exit_code == 0, report.output + report.error
         stored = sum(each.stat().st_size for each in (files / "blobs").rglob("data"))
         assert report.json["stored_bytes"] == stored
         assert report.json["tags"][0]["exclusive_bytes"] == image.size_bytes
+        assert report.json["tags"][0]["attributed_bytes"] == image.size_bytes
+        assert (report.json["trash"]["bytes"], report.json["damaged"]["damaged"]) == (0, 0)
+        tag = installation.get(f"/api/v1/repositories/{APP}/tags/v1")
+        sizes = ("referenced_bytes", "exclusive_bytes", "attributed_bytes")
+        assert [tag[size] for size in sizes] == [image.size_bytes] * 3
+        assert tag["bytes_as_of"] == report.json["taken_at"]
         text = installation.run("reconciler", "storage", "report", **where)
+        assert "damaged: nothing, by the check of" in text.output
+
+        pusher.push(APP, image, "v2")  # each keeps the other from now on
+        installation.until_applied()
+        tag = installation.get(f"/api/v1/repositories/{APP}/tags/v1")
+        assert [tag[size] for size in sizes] == [image.size_bytes, 0, image.size_bytes // 2]
+        assert installation.run("reconciler", "once").exit_code == 0
+        deleted = installation.run("reconciler", "delete", f"{APP}:v1", f"{APP}:v2", "--yes")
+        assert deleted.exit_code == 0, deleted.output + deleted.error
+        gone = installation.run("reconciler", "storage", "report", "--json", **where)
+        assert gone.json["trash"] == {
+            "blobs": len(image.blobs) + 1,
+            "bytes": image.size_bytes,
+            "unreferenced_bytes": 0,
+        }
+        assert (
+            "the trash needs, to put deleted tags back"
+            in installation.run("reconciler", "storage", "report", **where).output
+        )
         assert (text.exit_code, text.output.splitlines()[0].split()[0]) == (0, "stored")

@@ -321,6 +321,35 @@ async def test_plan__says_what_goes_and_why_the_rest_stays(pool: Pool) -> None:
         assert [] == await cleanup_plans.open_planned(held, policies=["a"]), "preview plans nothing"
 
 
+def two_policies() -> bytes:
+    """The same rules for each of two repositories."""
+    first = file("propose").decode().replace('["**"]', "[team/app]")
+    second = first.partition("cleanup:\n")[2].replace("id: a", "id: b", 1).replace("team/app", "team/other")
+    return (first + second).encode()
+
+
+async def test_plan__of_two_policies_frees_as_a_set(pool: Pool) -> None:
+    """A layer that repositories of two policies share is freed by both together, and by neither alone."""
+    async with connection(pool) as held:
+        rows = Rows(held)
+        await rows.begin()
+        await rows.manifest("one", layers=[("shared", 1000), ("own", 50)])
+        await rows.manifest("two", layers=[("shared", 1000)], repository="team/other")
+        for repository, old, new in (("team/app", "one", "kept"), ("team/other", "two", "kept too")):
+            await rows.tag("pr-1", old, ago(40), repository=repository)
+            await rows.tag("v1", new, ago(1), repository=repository)
+        made, _ = await planned(held, two_policies())
+        assert {outcome.policy.id: outcome.freed_bytes for outcome in made.outcomes} == {"a": 60, "b": 10}
+        assert plan_json(made)["summary"]["freed_bytes"] == 1070
+        stored = await cleanup_plans.find_plan(held, plan_id=made.plan.id)
+        assert stored is not None
+        assert (stored.frees, [part.freed_bytes for part in stored.parts]) == (1070, [60, 10])
+        # A third holder keeps the layer: the plan deletes the same, and frees less.
+        await rows.manifest("three", layers=[("shared", 1000)], repository="else/where")
+        made, _ = await planned(held, two_policies(), at=NOW + HOUR)
+        assert (made.new, made.freed_bytes, made.plan.frees) == (False, 70, 70)
+
+
 async def test_plan__of_the_same_is_the_same(pool: Pool) -> None:
     """An evaluation that comes to the same confirms the plan; one that deletes something else is another."""
     async with connection(pool) as held:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
+from fractions import Fraction
 
 import pytest
 
@@ -126,6 +128,61 @@ def test_exclusive_bytes_of_a_tag_are_what_its_deletion_frees(seed: int) -> None
         kept = family_of(repository, contents, others | roots_beside(repository, contents, family))
         removed = {(share.repository, digest) for digest in family - kept}
         assert share.exclusive_bytes == freed_by(removed, holdings, contents, sizes), share
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_attributed_bytes_of_tags_add_up(seed: int) -> None:
+    """Each blob is divided by the digests that need it; with what untagged manifests have, all that is referenced."""
+    registry = sample_registry(seed)
+    found = report(registry)
+    holdings, contents, sizes = world(registry)
+    families: dict[tuple[RepositoryName, Digest], set[Digest]] = {}
+    untagged: set[tuple[RepositoryName, Digest]] = set()
+    for each in holdings:
+        parts = family_of(each, contents, set(each.tags.values()))
+        rest = each.revisions - parts
+        tops = {
+            one
+            for one in rest
+            if not any(one in family_of(each, contents, {other}) for other in rest - {one})
+        }
+        untagged |= {(each.name, digest) for digest in tops}
+        for digest in {*each.tags.values(), *tops}:
+            of_digest = referred(family_of(each, contents, {digest}), contents)
+            families[each.name, digest] = {one for one in of_digest if one in sizes}
+    needed_by = Counter(one for family in families.values() for one in family)
+    expected = {
+        root: sum(Fraction(sizes[one], needed_by[one]) for one in family) for root, family in families.items()
+    }
+    for root in found.roots:
+        key = (root.repository, root.digest)
+        assert abs(root.attributed_bytes - expected[key]) <= len(families[key])
+        of_tags = [each for each in found.tags if (each.repository, each.digest) == key]
+        assert sum(each.attributed_bytes for each in of_tags) == root.attributed_bytes
+        assert {each.referenced_bytes for each in of_tags} == {root.referenced_bytes}
+    left = sum(expected[key] for key in untagged)
+    total = sum(each.attributed_bytes for each in found.roots) + left
+    assert abs(total - found.totals.referenced_bytes) <= len(sizes)
+    assert {(each.repository, each.digest) for each in found.roots} == families.keys() - untagged
+
+
+def test_what_the_trash_needs() -> None:
+    """What no tag keeps counts, whether a manifest still has it or nothing does; what a tag shares does not."""
+    registry = StoredRegistry()
+    registry.image("app", [BIG, b"shared"], "v1")
+    gone = registry.image("app", [b"shared", b"only there"], None)
+    loose = b"loose blob"
+    registry.storage.files[blob_at(digest_of(loose))] = (loose, registry.now)
+    _, contents, sizes = world(registry)
+    read = contents[gone]
+    assert isinstance(read, Contents)
+    needed = {gone, *(each.digest for each in read.needed)}
+    lost = {digest_of(loose), digest_of(b"not stored")}
+    found = examine(Reader(registry.storage), now=registry.now, checking=False, in_trash=needed | lost).trash
+    expected = needed - {digest_of(b"shared")}
+    assert digest_of(b"shared") in needed
+    assert (found.blobs, found.unreferenced_bytes) == (len(expected) + 1, len(loose))
+    assert found.bytes == sum(sizes[each] for each in expected) + len(loose)
 
 
 def roots_beside(

@@ -18,6 +18,7 @@ from indexer.api.problems import not_found
 from indexer.api.responses import Changed, Document, Items
 from indexer.api.rights import require_acting
 from indexer.cleanup.approving import NOT_FOUND, Refused, approve, reject
+from indexer.cleanup.evaluation import freed_together
 from indexer.cleanup.planning import outcome_json, summary_json
 from indexer.cleanup.preview import preview
 from indexer.cleanup.status import status_json
@@ -216,6 +217,10 @@ class StoredPlanShown(Shown):
     confirmed_at: datetime = Field(description="When an evaluation last came to the same.")
     asked_by: str | None = Field(description="Null: the daemon made it.")
     policies_sha256: str
+    freed_bytes: int = Field(
+        description="What all its policies free together. A blob that two of them need to let go counts here, and with "
+        "neither."
+    )
     policies: list[OutcomeShown]
     approvals: list[dict[str, Any]] = Field(description="Who approved it, when, and why.")
     rejected_at: datetime | None
@@ -274,9 +279,10 @@ async def preview_cleanup(call: ApiCall[PlanQuery]) -> Document:
             limit=query.limit,
         )
         newest = await cleanup_plans.newest_under(held, policies_sha256=file.sha256, since=file.since)
-    # With a budget it is evaluated over all of its repositories, and what it comes to names tags of any.
-    limited = call.principal.repositories is not None
-    outcomes = [each for each in found.outcomes if not limited or each.policy.budget is None]
+        # With a budget it is evaluated over all of its repositories, and what it comes to names tags of any.
+        limited = call.principal.repositories is not None
+        outcomes = [each for each in found.outcomes if not limited or each.policy.budget is None]
+        freed = await freed_together(held, outcomes)
     more = query.after + len(found.verdicts) < found.number
     return Document(
         body={
@@ -286,7 +292,7 @@ async def preview_cleanup(call: ApiCall[PlanQuery]) -> Document:
             "verdicts": found.verdicts,
             "next": query.after + len(found.verdicts) if more else None,
             "policies": [outcome_json(outcome) for outcome in outcomes],
-            "summary": summary_json(outcomes),
+            "summary": summary_json(outcomes, freed_bytes=freed),
         }
     )
 
@@ -404,6 +410,7 @@ def _plan(plan: StoredPlan, approvals: Sequence[StoredApproval]) -> Mapping[str,
         "confirmed_at": format_time(plan.confirmed_at),
         "asked_by": plan.asked_by,
         "policies_sha256": plan.policies_sha256,
+        "freed_bytes": plan.frees,
         "policies": [
             {
                 "id": part.policy,

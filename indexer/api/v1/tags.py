@@ -31,6 +31,7 @@ from indexer.api.responses import Document, Items
 from indexer.api.sorting import parse_sort, sort_field
 from indexer.api.v1.manifests import Manifest, Referrer, show_manifest, show_referrer
 from indexer.common.errors import CallerError
+from indexer.common.rfc3339 import format_time
 from indexer.inventory.records import BrokenReason, TimeSource
 from indexer.oci.digest import Digest, digest_from_bytes
 from indexer.oci.kinds import Kind
@@ -48,6 +49,7 @@ from indexer.store.listing.tags import (
     tags_of_repository,
     with_interned,
 )
+from indexer.store.storage import RootBytes, find_root
 
 SCOPE = "tags"
 
@@ -189,6 +191,19 @@ class TagWithContent(Tag):
         description="Artifacts in the repository whose subject is this digest; at most 1000."
     )
     sibling_tags: list[str] = Field(description="Other tags that point to the same digest; at most 1000.")
+    referenced_bytes: int | None = Field(
+        description="What its manifest, its children and what is attached to them need, as stored. These four are null "
+        "where the storage was not read since a tag points there: see `reconciler storage report`."
+    )
+    exclusive_bytes: int | None = Field(
+        description="Of this, what nothing else needs, in any repository: what is freed if exactly this tag is deleted "
+        "with its manifests, and garbage is collected. 0 where another tag has the digest. Of several tags it does not "
+        "add up."
+    )
+    attributed_bytes: int | None = Field(
+        description="Each blob divided by the number of those that need it: adds up to all that is referenced."
+    )
+    bytes_as_of: datetime | None = Field(description="When the storage was read.")
 
 
 class NoQuery(Query):
@@ -226,8 +241,9 @@ async def get_tag(call: ApiCall[NoQuery]) -> Document:
         if row is None:
             raise not_found("there is no such tag on record")
         page = await with_interned(held, call.interned, PageRows(rows=[row], next=None, previous=None))
-        content = None
+        content, figures = None, None
         if row["manifest_id"] is not None:
+            figures = await find_root(held, repository_id=repository.id, manifest_id=row["manifest_id"])
             content = await store.manifest_content(
                 held, call.interned, repository_id=repository.id, manifest_id=row["manifest_id"]
             )
@@ -236,7 +252,11 @@ async def get_tag(call: ApiCall[NoQuery]) -> Document:
         "pulls_known": repository.freshness.pulls_known,
     }
     if content is None:
-        return Document(body=shown | {"manifest": None, "referrers": [], "sibling_tags": []})
+        return Document(
+            body=shown
+            | {"manifest": None, "referrers": [], "sibling_tags": []}
+            | _show_bytes(figures, siblings=0)
+        )
     siblings = [name for name in content.tags if name != row["name"]]
     return Document(
         body=shown
@@ -245,7 +265,20 @@ async def get_tag(call: ApiCall[NoQuery]) -> Document:
             "referrers": [show_referrer(referrer, content.facets) for referrer in content.referrers],
             "sibling_tags": siblings,
         }
+        | _show_bytes(figures, siblings=len(siblings))
     )
+
+
+def _show_bytes(of_digest: RootBytes | None, *, siblings: int) -> dict[str, Any]:
+    """Return what the bytes of a tag are, by those of its digest; every tag on it keeps all of it."""
+    if of_digest is None:
+        return dict.fromkeys(("referenced_bytes", "exclusive_bytes", "attributed_bytes", "bytes_as_of"))
+    return {
+        "referenced_bytes": of_digest.referenced_bytes,
+        "exclusive_bytes": 0 if siblings else of_digest.exclusive_bytes,
+        "attributed_bytes": of_digest.attributed_bytes // (siblings + 1),
+        "bytes_as_of": format_time(of_digest.as_of),
+    }
 
 
 def _refuse_to_sort(repository: RepositoryRef, key: str) -> None:

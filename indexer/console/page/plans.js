@@ -30,5 +30,5 @@ function besides(plan, acting) {
 // Sums over the policies of a plan.
 export function totals(plan) {
   const sum = (name) => plan.policies.reduce((all, each) => all + each[name], 0);
-  return { delete: sum("delete"), hold: sum("hold"), keep: sum("keep"), freed: sum("freed_bytes") };
+  return { delete: sum("delete"), hold: sum("hold"), keep: sum("keep"), freed: plan.freed_bytes };
 }

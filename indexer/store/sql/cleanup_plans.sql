@@ -5,8 +5,9 @@ SELECT pg_advisory_xact_lock($1)
 -- name: add_plan
 -- Adds plan $1, made at $2 at position $3 of the log by engine $4, under bytes with hash $5; hash of what it deletes $6;
 -- asked for by $7.
-INSERT INTO cleanup_plan (id, made_at, confirmed_at, position, engine, policies_sha256, content_sha256, asked_by)
-VALUES ($1, $2, $2, $3, $4, $5, $6, $7)
+INSERT INTO cleanup_plan (id, made_at, confirmed_at, position, engine, policies_sha256, content_sha256, asked_by,
+                          freed_bytes)
+VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: equal_plan
 -- The newest plan under bytes $1 by engine $2 for policies $3, if it deletes what has hash $4 and was not rejected.
@@ -20,8 +21,8 @@ SELECT id FROM (
 WHERE content_sha256 = $4 AND rejected_at IS NULL
 
 -- name: confirm_plan
--- Records that an evaluation at $2 came to plan $1 again.
-UPDATE cleanup_plan SET confirmed_at = greatest(confirmed_at, $2) WHERE id = $1
+-- Records that an evaluation at $2 came to plan $1 again, which frees $3 bytes.
+UPDATE cleanup_plan SET confirmed_at = greatest(confirmed_at, $2), freed_bytes = $3 WHERE id = $1
 
 -- name: put_plan_policy
 -- What policy $2 has in plan $1: number in the file $3, mode $4, brake $5, bytes freed $6, weak share $7, kept $8,
@@ -42,17 +43,20 @@ JOIN repository AS r ON r.name = v.repository
 
 -- name: find_plan
 -- Plan $1.
-SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at, rejected_by, rejected_because, asked_by
+SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at, rejected_by, rejected_because, asked_by,
+       freed_bytes
 FROM cleanup_plan WHERE id = $1
 
 -- name: list_plans
 -- The newest $1 plans.
-SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at, rejected_by, rejected_because, asked_by
+SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at, rejected_by, rejected_because, asked_by,
+       freed_bytes
 FROM cleanup_plan ORDER BY made_at DESC, id LIMIT $1
 
 -- name: plans_under
 -- Plans that were made under bytes $1 since $2 by engine $3, rejected ones too, what an evaluation came to last first.
-SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at, rejected_by, rejected_because, asked_by
+SELECT id, made_at, confirmed_at, position, engine, policies_sha256, rejected_at, rejected_by, rejected_because, asked_by,
+       freed_bytes
 FROM cleanup_plan
 WHERE policies_sha256 = $1 AND made_at >= $2 AND engine = $3
 ORDER BY confirmed_at DESC, made_at DESC, id LIMIT 1000

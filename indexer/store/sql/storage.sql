@@ -108,3 +108,31 @@ FROM storage_share WHERE NOT is_prefix AND name = $1
 -- At most $2 repositories, or prefixes where $1, with the most attributed bytes.
 SELECT name, referenced_bytes, exclusive_bytes, attributed_bytes, tags, manifests, repositories
 FROM storage_share WHERE is_prefix = $1 ORDER BY attributed_bytes DESC, name LIMIT $2
+
+-- name: drop_roots
+-- Forgets the bytes of digests that tags point to.
+DELETE FROM storage_root
+
+-- name: save_roots
+-- Stores the bytes of digests $2 that tags of the repositories $1 (names) point to: referenced $3, exclusive $4,
+-- attributed $5. Those that are not on record are left out.
+INSERT INTO storage_root (repository_id, manifest_id, referenced_bytes, exclusive_bytes, attributed_bytes)
+SELECT r.id, m.id, w.referenced_bytes, w.exclusive_bytes, w.attributed_bytes
+FROM unnest($1::text[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[])
+    AS w (repository, digest, referenced_bytes, exclusive_bytes, attributed_bytes)
+JOIN repository AS r ON r.name = w.repository JOIN manifest AS m ON m.digest = w.digest
+ON CONFLICT DO NOTHING
+
+-- name: find_root
+-- The bytes of manifest $2 in the repository $1, and when the storage was read.
+SELECT referenced_bytes, exclusive_bytes, attributed_bytes, (SELECT max(taken_at) FROM storage_sample) AS as_of
+FROM storage_root WHERE repository_id = $1 AND manifest_id = $2
+
+-- name: in_trash
+-- Manifests that are kept to put deleted tags back, as long as that is promised at $1: at most $3 after digest $2.
+SELECT k.digest, k.content FROM kept_manifest AS k
+WHERE k.digest > $2 AND EXISTS (
+    SELECT FROM trash_manifest AS t JOIN tag_action AS a ON a.id = t.action_id
+    WHERE t.digest = k.digest AND a.kind IN ('delete', 'unlink') AND a.kept_until > $1
+      AND a.outcome IS DISTINCT FROM 'not_done' AND a.gone IS NULL)
+ORDER BY k.digest LIMIT $3

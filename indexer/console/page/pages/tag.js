@@ -4,8 +4,8 @@ import { go, href, hrefWith } from "../address.js";
 import { change, path, useGet, useRegistryHost } from "../api.js";
 import { Act, useMay, useOnce } from "../acting.js";
 import { Content, ManifestFacts, TagLinks } from "../content.js";
-import { number, SOURCES, span, visible } from "../format.js";
-import { Answer, Badge, Command, Digest, Empty, Expires, Facts, Failed, Heading, Name, Published, Section, Time } from "../parts.js";
+import { bytes, number, SOURCES, span, visible } from "../format.js";
+import { Answer, Badge, Command, Digest, Empty, Expires, Facts, Failed, Heading, Name, Published, Section, Size, Time } from "../parts.js";
 
 export default function Tag({ params, place }) {
   const { repository, tag } = params;
@@ -54,6 +54,7 @@ function Shown({ tag }) {
           ["Verified", html`<${Time} at=${tag.verified_at} />`],
           ["Pulls", html`${number(tag.pull_count)}${tag.last_pulled_at ? html`, last <${Time} at=${tag.last_pulled_at} />` : ""}${!tag.pulls_known && html` <span class="note">the registry does not announce pulls</span>`}`],
           ["Expires", tag.expires && html`<${Expires} of=${tag.expires} />, unless something changes`],
+          ["Frees if deleted", tag.exclusive_bytes !== null && html`<${Size} bytes=${tag.exclusive_bytes} /> <span class="note">of ${bytes(tag.referenced_bytes)}, once its manifests are unlinked and garbage is collected; counted <${Time} at=${tag.bytes_as_of} relative />${siblings.length > 0 && "; other tags keep it"}</span>`],
           ["Same digest", html`<${TagLinks} repository=${tag.repository} tags=${siblings} />`],
         ]} />
         ${tag.manifest && html`<${ManifestFacts} repository=${tag.repository} manifest=${tag.manifest} />`}
