@@ -359,6 +359,24 @@ async def test_storage__is_read_by_jobs(console: Console, pool: Pool) -> None:
         await expect(page.get_by_text("and 3 more")).to_be_visible()
 
 
+async def test_tag__says_what_deleting_it_frees(console: Console, pool: Pool) -> None:
+    """What only this tag keeps, of all that it needs, and when it was counted; nothing where it never was."""
+    await pool.execute("DELETE FROM storage_root")
+    async with console.signed_in(f"#/repositories/{APP}/tags/latest") as page:
+        await expect(page.locator(".facts").first).to_contain_text("First seen")
+        await expect(page.get_by_text("Frees if deleted")).to_have_count(0)
+        await pool.execute(
+            "INSERT INTO storage_root (repository_id, manifest_id, referenced_bytes, exclusive_bytes, attributed_bytes)"
+            " SELECT t.repository_id, t.manifest_id, 77, 5, 9 FROM tag AS t JOIN repository AS r"
+            " ON r.id = t.repository_id WHERE r.name = 'team/app' AND t.name = 'latest'"
+        )
+        await console.go(page, "#/storage")
+        await console.go(page, f"#/repositories/{APP}/tags/latest")
+        await expect(page.get_by_text("Frees if deleted")).to_be_visible()
+        await expect(page.locator(".facts").first).to_contain_text("of 77 B")
+        assert await violations(page) == []
+
+
 async def test_tag__that_was_deleted_leads_to_the_trash(console: Console) -> None:
     """A tag that is not there any more keeps its page: a calm word, its history, and where it may be found."""
     console.expected.add("404")
