@@ -152,7 +152,8 @@ def test_attributed_bytes_of_tags_add_up(seed: int) -> None:
             families[each.name, digest] = {one for one in of_digest if one in sizes}
     needed_by = Counter(one for family in families.values() for one in family)
     expected = {
-        root: sum(Fraction(sizes[one], needed_by[one]) for one in family) for root, family in families.items()
+        root: sum((Fraction(sizes[one], needed_by[one]) for one in family), Fraction(0))
+        for root, family in families.items()
     }
     for root in found.roots:
         key = (root.repository, root.digest)
@@ -160,7 +161,7 @@ def test_attributed_bytes_of_tags_add_up(seed: int) -> None:
         of_tags = [each for each in found.tags if (each.repository, each.digest) == key]
         assert sum(each.attributed_bytes for each in of_tags) == root.attributed_bytes
         assert {each.referenced_bytes for each in of_tags} == {root.referenced_bytes}
-    left = sum(expected[key] for key in untagged)
+    left = sum((expected[key] for key in untagged), Fraction(0))
     total = sum(each.attributed_bytes for each in found.roots) + left
     assert abs(total - found.totals.referenced_bytes) <= len(sizes)
     assert {(each.repository, each.digest) for each in found.roots} == families.keys() - untagged
