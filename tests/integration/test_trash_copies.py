@@ -42,13 +42,7 @@ from tools.sample_images import Image, artifact, docker_image, index, oci_image
 BELOW = RepositoryName("trash/team/app")
 WITH_TRASH = policies().replace(b"pending: 0s", b"pending: 0s, trash: trash")
 
-pytestmark = [pytest.mark.usefixtures("hurry", "short_silence"), pytest.mark.slow]
-
-
-@pytest.fixture
-def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry that was restarted is another process: of the one before nothing is heard any more."""
-    monkeypatch.setattr(decide, "SILENT_AFTER", timedelta(seconds=2))
+pytestmark = [pytest.mark.usefixtures("hurry"), pytest.mark.slow]
 
 
 def images() -> tuple[Image, list[Image]]:
@@ -76,11 +70,12 @@ async def unlink_all(world: Watched, wanted: Sequence[Image], content: bytes = W
     return dict(ended.result or {})
 
 
-async def collect(world: Watched, *options: str) -> None:
-    """Run the registry's own collection."""
+async def collect(world: Watched, patch: pytest.MonkeyPatch, *options: str) -> None:
+    """Run the registry's own collection. It is another process then: of the one before nothing is heard any more."""
     await asyncio.to_thread(world.server.stop)
     await asyncio.to_thread(world.server.garbage_collect, *options)
     await asyncio.to_thread(world.server.start)
+    patch.setattr(decide, "SILENT_AFTER", timedelta(seconds=2))
 
 
 def stored(world: Watched, image: Image) -> list[bool]:
@@ -126,6 +121,7 @@ async def test_copies__survive_the_registrys_own_collection(
     lookups: Lookups,
     start_registry: StartRegistry,
     registry_version: int,
+    monkeypatch: pytest.MonkeyPatch,
     *,
     options: tuple[str, ...],
 ) -> None:
@@ -136,7 +132,7 @@ async def test_copies__survive_the_registrys_own_collection(
         await push(world, family[1])
         await push(world, oci_image("stays"), "stays")
         await world.until_known("v1", "stays")
-        await known(world, *(each.digest for each in family))
+        await known(world, *(each.digest for each in family), oci_image("stays").digest)
         await delete_tag(world, "v1")
         assert {"unlinked": 4} == await unlink_all(world, family)
         assert [False] * 4 == await there(world, *(each.digest for each in family))
@@ -145,7 +141,7 @@ async def test_copies__survive_the_registrys_own_collection(
                 world.pusher.digest_of, BELOW, copy_tag(Digest(each.digest))
             )
         assert 4 == await pool.fetchval("SELECT count(*) FROM trash_copy WHERE put_at IS NOT NULL")
-        await collect(world, *options)
+        await collect(world, monkeypatch, *options)
         assert [True] * 3 == stored(world, family[2])
         await restored(world, "v1")
         assert goes.digest == await asyncio.to_thread(world.pusher.digest_of, APP, "v1")
@@ -164,8 +160,9 @@ async def test_copies__survive_the_registrys_own_collection(
         assert [True] * 4 == await there(world, *(each.digest for each in family)), "the copies only"
 
 
+@pytest.mark.full
 async def test_copies__without_them_the_collection_takes_it(
-    pool: Pool, lookups: Lookups, start_registry: StartRegistry
+    pool: Pool, lookups: Lookups, start_registry: StartRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trash is off by default; the restore says what is gone, and changes nothing."""
     async with watched(pool, lookups, start_registry, 3) as world:
@@ -173,11 +170,11 @@ async def test_copies__without_them_the_collection_takes_it(
         await push(world, image, "v1")
         await push(world, oci_image("stays"), "stays")
         await world.until_known("v1", "stays")
-        await known(world, image.digest)
+        await known(world, image.digest, oci_image("stays").digest)
         await delete_tag(world, "v1")
         assert {"unlinked": 1} == await unlink_all(world, [image], policies())
         assert not await shown_as_copied(pool)
-        await collect(world)
+        await collect(world, monkeypatch)
         with pytest.raises(SkipError, match="garbage was collected"):
             await restored(world, "v1")
         assert [False, False] == await there(world, image.digest, "v1")
@@ -241,6 +238,7 @@ async def test_copies__one_that_is_being_deleted_is_waited_for(
         assert 0 == await pool.fetchval("SELECT count(*) FROM trash_copy")
 
 
+@pytest.mark.full
 async def test_copies__are_made_of_whole_images_once(
     pool: Pool, lookups: Lookups, start_registry: StartRegistry
 ) -> None:

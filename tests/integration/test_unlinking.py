@@ -390,7 +390,7 @@ async def test_unlink__what_was_pushed_again_since_the_plan_stays(
         digest = await push(world, oci_image("a"), "v1")
         await push(world, oci_image("other"), "other")
         await world.until_known("v1", "other")
-        await known(world, digest)
+        await known(world, digest, oci_image("other").digest)
         await delete_tag(world, "v1")
         since = datetime.now(UTC)
         await push(world, oci_image("a"))
@@ -413,7 +413,7 @@ async def test_unlink__an_earlier_one_brings_nothing_back_that_went_since(
         digest = await push(world, oci_image("a"), "v1")
         await push(world, oci_image("other"), "other")
         await world.until_known("v1", "other")
-        await known(world, digest)
+        await known(world, digest, oci_image("other").digest)
         await delete_tag(world, "v1")
 
         async def after(method: str, _reference: str) -> None:
