@@ -1503,3 +1503,10 @@ CREATE TABLE storage_root (
 
 -- What all policies of a plan free together; null: an older program made it, and their figures are added.
 ALTER TABLE cleanup_plan ADD COLUMN freed_bytes bigint;
+
+-- 0022_trash_of_manifests
+
+-- manifests in the trash ----------------------------------------------------------------------------------------
+
+-- Manifests that were deleted by their digest, newest first: they can be restored, too.
+CREATE INDEX tag_action_unlinked ON tag_action (done_at, id) WHERE kind = 'unlink' AND done_at IS NOT NULL;

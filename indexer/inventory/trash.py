@@ -30,12 +30,12 @@ def copy_tag(digest: Digest) -> TagName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """A tag that we deleted, and what has become of it.
+    """A tag that we deleted, or a ``manifest`` by its digest, and what has become of it.
 
-    - ``digest``: what it pointed to. ``kept``: its manifest is kept, by rule until ``kept_until``.
+    - ``digest``: what it pointed to, or the manifest's. ``kept``: its manifest is kept, by rule until ``kept_until``.
     - ``gone``: why an attempt to restore it failed; None: none did, or one succeeded later.
     - ``followed``: it is not certain yet what the deletion came to. ``under_way``: another request about the tag is.
-    - ``is_there``: the tag is on record; ``now_at``: where it points, None: not known.
+    - ``is_there``: the tag is on record; ``now_at``: where it points, None: not known. Of a manifest: its digest.
     - ``restored_at``: when this deletion was undone last.
     - ``unlinked_at``: since when the repository does not have the manifest either; None: it has it.
     - ``copied``: its manifest and blobs lie below ``undo.trash``, too, so that no collection takes them.
@@ -52,6 +52,7 @@ class Deleted:
     restored_at: datetime | None = None
     unlinked_at: datetime | None = None
     copied: bool = False
+    manifest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,8 @@ def _because(deleted: Deleted, now: datetime) -> str | None:
     lost = _lost(deleted, now)
     if lost is not None:
         return lost
-    return "another deletion or restore of this tag is not finished" if deleted.under_way else None
+    what = "manifest" if deleted.manifest else "tag"
+    return f"another deletion or restore of this {what} is not finished" if deleted.under_way else None
 
 
 def _lost(deleted: Deleted, now: datetime) -> str | None:
@@ -123,5 +125,5 @@ def _there_again(deleted: Deleted) -> str:
     if deleted.restored_at is not None:
         return f"it was restored at {format_time(deleted.restored_at)}"
     if deleted.followed:
-        return "it is not certain yet that the tag is gone"
-    return "the tag points there again"
+        return f"it is not certain yet that the {'manifest' if deleted.manifest else 'tag'} is gone"
+    return "the repository has it again" if deleted.manifest else "the tag points there again"

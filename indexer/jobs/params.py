@@ -103,24 +103,50 @@ class DeleteParams(Params):
         return sorted({split_tag(tag)[0] for tag in self.tags})
 
 
-class RestoreParams(Params):
-    """Put deleted tags back, with everything that they need, as they were before their newest deletion."""
+def split_manifest(text: str) -> tuple[RepositoryName, Digest]:
+    """Return repository and digest of ``repository@sha256:…``; raise ``ValueError``."""
+    name, at, digest = text.partition("@")
+    if not at:
+        raise ValueError(f"{text[:80]!r} names no manifest: write REPOSITORY@DIGEST")
+    return parse_repository_name(name), parse_digest(digest)
 
-    tags: Annotated[list[TagText], Field(min_length=1, max_length=MOST_TAGS), AfterValidator(_tags)] = Field(
-        description="Each as `repository:tag`."
+
+def _manifests(values: list[str]) -> list[str]:
+    """Return manifests, each once, in order."""
+    return sorted({"@".join(split_manifest(value)) for value in values})
+
+
+ManifestText = Annotated[str, Field(min_length=3, max_length=255 + 1 + 7 + 128)]
+
+
+class RestoreParams(Params):
+    """Put deleted tags and manifests back, with everything they need, as they were before their newest deletion."""
+
+    tags: Annotated[list[TagText], Field(max_length=MOST_TAGS), AfterValidator(_tags)] = Field(
+        default=[], description="Each as `repository:tag`."
+    )
+    manifests: Annotated[list[ManifestText], Field(max_length=MOST_TAGS), AfterValidator(_manifests)] = Field(
+        default=[], description="Manifests that were deleted by their digest, each as `repository@sha256:…`."
     )
     deletion: uuid.UUID | None = Field(
         default=None,
-        description="Which deletion of the one tag to undo, as the trash names it; null: the newest.",
+        description="Which deletion of the one tag or manifest to undo, as the trash names it; null: the newest.",
     )
     force: bool = Field(
         default=False, description="Also where the tag points to something else by now; that is lost then."
     )
 
+    @model_validator(mode="after")
+    def _check_names_any(self) -> Self:
+        if not self.tags and not self.manifests:
+            raise ValueError("name tags or manifests")
+        return self
+
     @property
     def repositories(self) -> list[RepositoryName]:
-        """The repositories of the tags, in order."""
-        return sorted({split_tag(tag)[0] for tag in self.tags})
+        """The repositories of the tags and manifests, in order."""
+        of_manifests = {split_manifest(each)[0] for each in self.manifests}
+        return sorted({split_tag(tag)[0] for tag in self.tags} | of_manifests)
 
 
 class StorageCheckParams(Params):

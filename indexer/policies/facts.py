@@ -39,8 +39,8 @@ class ManifestFacts:
 
     ``untagged``: since when no tag points to it; None where one does, or none ever did (then since its push).
     ``was_tagged``: tags that pointed to it before. ``deleted_by``: the rule whose deletion of its last tag left it
-    without one. ``blobs``: config and layers with their sizes. ``annotations``: its own, and the config's labels.
-    ``readable``: what it refers to is known.
+    without one. ``restored_at``: when we put it back by its digest. ``blobs``: config and layers with their sizes.
+    ``annotations``: its own, and the config's labels. ``readable``: what it refers to is known.
     """
 
     digest: str
@@ -53,6 +53,7 @@ class ManifestFacts:
     untagged: Between | None = None
     was_tagged: tuple[str, ...] = ()
     deleted_by: str | None = None
+    restored_at: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=lambda: NONE)
     readable: bool = True
 

@@ -82,13 +82,16 @@ class ManifestRules:
         pushed, grace = self._at(manifest.pushed), self._policy.grace.pushed
         if possibly_within(pushed, grace, self._now):
             return Hit(Reason.GRACE_PUSHED, None, certain_from(pushed, grace), (pushed, grace))
+        restored, period = manifest.restored_at, self._policy.grace.restored
+        if restored is not None and self._now - restored < period:
+            return Hit(Reason.GRACE_RESTORED, None, restored + period, (restored, period))
         return self._beyond_grace(manifest, pushed, going, tags)
 
     def expires_at(self, manifest: ManifestFacts, hit: Hit) -> datetime | None:
         """Return the earliest instant at which an untagged manifest would go that stays for ``hit``; else None."""
         if hit.reason in _WAITS:
             return hit.until
-        if hit.reason != Reason.GRACE_PUSHED or hit.until is None:
+        if hit.reason not in (Reason.GRACE_PUSHED, Reason.GRACE_RESTORED) or hit.until is None:
             return None
         after = self._beyond_grace(manifest, self._at(manifest.pushed), None, ())
         if is_delete(after):

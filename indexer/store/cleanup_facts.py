@@ -158,6 +158,9 @@ async def load_facts(
         parts[row["repository_id"]].add_ended(row)
     for row in await connection.fetch(SQL["restored"], ids):
         parts[row["repository_id"]].restored[row["tag"]] = row["restored_at"]
+    for row in await connection.fetch(SQL["restored_manifests"], ids):
+        restored = parts[row["repository_id"]].restored_manifests
+        restored[digest_from_bytes(row["digest"])] = row["restored_at"]
     for row in await connection.fetch(SQL["tags"], ids):
         parts[row["repository_id"]].add_tag(row)
     for row in await connection.fetch(SQL["gone"], ids):
@@ -209,6 +212,7 @@ class _Parts:
     before: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     history: dict[str, list[Past]] = field(default_factory=lambda: defaultdict(list))
     restored: dict[str, datetime] = field(default_factory=dict)
+    restored_manifests: dict[str, datetime] = field(default_factory=dict)
     gone: dict[str, Between] = field(default_factory=dict)
     bared_of: dict[int, str] = field(default_factory=dict)
     deleted: dict[tuple[str, str], tuple[datetime, str]] = field(default_factory=dict)
@@ -320,6 +324,7 @@ class _Parts:
             untagged=None if tagged else self.bared.get(number),
             was_tagged=tuple(sorted(self.names_of[number])) if number in self.names_of else (),
             deleted_by=None if tagged else self._deleted_by(number),
+            restored_at=self.restored_manifests.get(digest),
             annotations=row["annotations"] or _NOTHING,
             readable=row["content"] == "read"
             or (row["content"] == "partly-read" and not any(map(is_structure, row["unread"] or ()))),

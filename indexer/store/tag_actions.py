@@ -331,6 +331,14 @@ async def newest_deletion(
     return None if row is None else action_of(row)
 
 
+async def newest_unlinking(
+    connection: Connection, *, repository: RepositoryName, digest: Digest
+) -> TagAction | None:
+    """Return the newest deletion of a manifest by its digest that was carried out."""
+    row = await connection.fetchrow(SQL["newest_unlinking"], repository, digest_to_bytes(digest))
+    return None if row is None else action_of(row)
+
+
 async def mark_gone(connection: Connection, *, number: uuid.UUID, because: str | None) -> None:
     """Record why a deletion cannot be undone; None: it can."""
     await connection.execute(SQL["mark_gone"], number, because)

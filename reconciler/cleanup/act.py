@@ -421,21 +421,7 @@ class Actor:
                 f"{repository}:{tag} points to {now_at.digest} by now; use --force to have it point to "
                 f"{deletion.digest} again",
             )
-        missing = await observe.missing_blob(self.registry, repository, kept)
-        if missing is not None and await mount_back(
-            self._pool, self.registry, repository, kept, check=self.check
-        ):
-            missing = await observe.missing_blob(self.registry, repository, kept)
-        async with connection(self._pool) as held:
-            because = (
-                None if missing is None else f"{missing} is gone from the registry: garbage was collected"
-            )
-            await store.mark_gone(held, number=deletion.id, because=because)
-        if because is not None:
-            raise SkipError("restore.gone", because)
-        tagged = next((each for each in kept if each.digest == deletion.digest), None)
-        if tagged is None:
-            raise SkipError("restore.gone", "its manifest was not kept")
+        tagged = await self.restorable(deletion, kept)
         action = replace(
             planned(ActionKind.RESTORE, repository, tag, deletion.digest, why),
             of_action=deletion.id,
@@ -449,6 +435,29 @@ class Actor:
         number = await self.put(action, now_at.digest, tagged)
         await self.put_missing(repository, [each for each in kept if each.role == "referrer"])
         return number
+
+    async def restorable(self, deletion: TagAction, kept: Sequence[KeptManifest]) -> KeptManifest:
+        """Return the manifest of a deletion, once every blob was delivered that it and its family need.
+
+        Raise ``SkipError`` where that cannot be; it is on record then.
+        """
+        repository = deletion.repository
+        missing = await observe.missing_blob(self.registry, repository, kept)
+        if missing is not None and await mount_back(
+            self._pool, self.registry, repository, kept, check=self.check
+        ):
+            missing = await observe.missing_blob(self.registry, repository, kept)
+        async with connection(self._pool) as held:
+            because = (
+                None if missing is None else f"{missing} is gone from the registry: garbage was collected"
+            )
+            await store.mark_gone(held, number=deletion.id, because=because)
+        if because is not None:
+            raise SkipError("restore.gone", because)
+        content = next((each for each in kept if each.digest == deletion.digest), None)
+        if content is None:
+            raise SkipError("restore.gone", "its manifest was not kept")
+        return content
 
     async def put_missing(self, repository: RepositoryName, manifests: Sequence[KeptManifest]) -> None:
         """Push manifests by digest that the repository does not have. A digest that is there stays as it is."""

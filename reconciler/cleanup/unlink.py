@@ -393,6 +393,26 @@ async def put_back(
     return done
 
 
+async def restore(
+    pool: Pool, actor: Actor, deletion: TagAction, why: Why, *, kept: Sequence[KeptManifest]
+) -> uuid.UUID | None:
+    """Put back a manifest that was deleted by its digest: children, itself, then what was attached to it.
+
+    Raise ``SkipError`` unless every blob is there. None: there is nothing to do, since the repository has it.
+    """
+    repository, digest = deletion.repository, deletion.digest
+    if not isinstance(await actor.registry.head_manifest(repository, digest), NotFound):
+        return None
+    content = await actor.restorable(deletion, kept)
+    await actor.put_missing(repository, [each for each in kept if each.role == "child"])
+    action = replace(planned(ActionKind.RESTORE, repository, NO_TAG, digest, why), of_action=deletion.id)
+    number = await put_manifest(pool, actor, action, content)
+    if number is None:
+        raise SkipError("under_way", "something is under way for this manifest already: try again")
+    await actor.put_missing(repository, [each for each in kept if each.role == "referrer"])
+    return number
+
+
 async def put_manifest(
     pool: Pool, actor: Actor, action: TagAction, content: KeptManifest
 ) -> uuid.UUID | None:

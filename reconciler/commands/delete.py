@@ -10,7 +10,7 @@ from indexer.commands.common import AsJson, Config
 from reconciler.commands.acting import Detach, Reason, Yes, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from indexer.jobs.job import Job
 
@@ -46,6 +46,11 @@ def delete(
 
 
 def lines_of(job: Job) -> Sequence[str]:
-    """Return a line for each tag of a job's result."""
+    """Return a line for each tag or manifest of a job's result."""
     tags = (job.result or {}).get("tags", [])
-    return [f"{each['repository']}:{each['tag']}: {each['outcome']}: {each['text']}" for each in tags]
+    return [f"{_name(each)}: {each['outcome']}: {each['text']}" for each in tags]
+
+
+def _name(result: Mapping[str, str | None]) -> str:
+    tag = result["tag"]
+    return f"{result['repository']}@{result['digest']}" if tag is None else f"{result['repository']}:{tag}"

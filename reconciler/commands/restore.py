@@ -1,4 +1,4 @@
-"""``reconciler restore``: puts deleted tags back."""
+"""``reconciler restore``: puts deleted tags and manifests back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 What = Annotated[
     list[str],
     cyclopts.Parameter(
-        help="Tags as REPOSITORY:TAG, or the id of a job that deleted tags: all of these.", negative=()
+        help="Tags as REPOSITORY:TAG, manifests as REPOSITORY@DIGEST, or the id of a job: all that it deleted.",
+        negative=(),
     ),
 ]
 
@@ -37,12 +38,17 @@ def restore(
     json: AsJson = False,
     config: Config = None,
 ) -> int:
-    """Put deleted tags back with everything they need, as they were: same manifest, same dates.
+    """Put deleted tags back with everything they need, as they were: same manifest, same dates. Manifests, too.
 
-    Whether that is possible is found out before anything is changed: every blob must really be there. Exit 0: every tag
-    is back; 1: one is not, and the output says why.
+    Whether that is possible is found out before anything is changed: every blob must really be there. Exit 0: all of it
+    is back; 1: something is not, and the output says why.
     """
-    params: dict[str, Any] = {"tags": _tags_of(what, config), "force": force}
+    names = names_of(what, config)
+    params: dict[str, Any] = {
+        "tags": [name for name in names if "@" not in name],
+        "manifests": [name for name in names if "@" in name],
+        "force": force,
+    }
     return run_job(
         "restore",
         params,
@@ -56,12 +62,12 @@ def restore(
     )
 
 
-def _tags_of(what: list[str], config: Path | None) -> list[str]:
-    """Return the tags that are named, those of jobs included."""
+def names_of(what: list[str], config: Path | None) -> list[str]:
+    """Return the tags and manifests that are named, those of jobs included."""
     jobs = [text for text in what if _is_id(text)]
-    tags = [text for text in what if not _is_id(text)]
+    names = [text for text in what if not _is_id(text)]
     if not jobs:
-        return tags
+        return names
     settings = read_settings(config, logs=True)
 
     async def find() -> int:
@@ -75,17 +81,20 @@ def _tags_of(what: list[str], config: Path | None) -> list[str]:
                     actions = [
                         each
                         for each in await store.of_job(held, job=uuid.UUID(job))
-                        if each.kind == "delete" and each.done_at is not None
+                        if each.kind in ("delete", "unlink") and each.done_at is not None
                     ]
                     if not actions:
-                        raise ConfigurationError(f"{job} is no job that deleted tags")
-                    tags.extend(f"{each.repository}:{each.tag}" for each in actions)
+                        raise ConfigurationError(f"{job} is no job that deleted tags or manifests")
+                    names.extend(
+                        f"{each.repository}:{each.tag}" if each.tag else f"{each.repository}@{each.digest}"
+                        for each in actions
+                    )
         finally:
             await held.close()
         return 0
 
     run_async(find())
-    return tags
+    return names
 
 
 def _is_id(text: str) -> bool:

@@ -35,18 +35,25 @@ NOTHING_TO_DO: Final = frozenset({"skipped.absent", "confirmed"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagResult:
-    """What came of one tag: ``outcome`` is stable, ``text`` is a sentence."""
+    """What came of one tag, or manifest (no tag): ``outcome`` is stable, ``text`` is a sentence."""
 
     repository: RepositoryName
-    tag: TagName
     outcome: str
     text: str
+    tag: TagName | None = None
+    digest: Digest | None = None
+
+    @property
+    def name(self) -> str:
+        """REPOSITORY:TAG, or REPOSITORY@DIGEST of a manifest."""
+        return f"{self.repository}@{self.digest}" if self.tag is None else f"{self.repository}:{self.tag}"
 
     def show(self) -> dict[str, Any]:
         """Return it as a job's result shows it."""
         return {
             "repository": self.repository,
             "tag": self.tag,
+            **({} if self.digest is None else {"digest": self.digest}),
             "outcome": self.outcome,
             "text": self.text,
         }
@@ -76,7 +83,7 @@ def concluded(results: Sequence[TagResult], *, word: str) -> Mapping[str, Any]:
     if wrong:
         first = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise JobFailed(f"{first.repository}:{first.tag} {first.outcome}: {first.text}{more}", result=shown)
+        raise JobFailed(f"{first.name} {first.outcome}: {first.text}{more}", result=shown)
     return shown
 
 

@@ -242,6 +242,36 @@ async def test_list__pages(server: Server) -> None:
     assert whole[4:6] == await server.tags(f"?limit=2&before={page['previous']}")
 
 
+async def test_list__manifests_that_were_deleted_by_their_digest(server: Server) -> None:
+    """They are listed for themselves; one that the repository has again cannot be restored; a restore is a job."""
+    await server.deleted("a", days=1)
+    gone = await server.deleted("", days=2, kind="unlink", outcome="unlinked")
+    there = await server.deleted("", days=3, kind="unlink", outcome="unlinked")
+    await server.pool.execute(
+        "UPDATE tag_action SET digest = $2 WHERE id = $1", there, digest_to_bytes(d("v1"))
+    )
+    shown = await server.items("?manifests=true")
+    assert [(str(there), None, d("v1")), (str(gone), None, d(""))] == [
+        (item["id"], item["tag"], item["digest"]) for item in shown
+    ]
+    assert [f"{APP}:a"] == await server.tags()
+    assert [(False, "the repository has it again"), (True, None)] == [
+        (item["restorable"]["possible"], item["restorable"]["because"]) for item in shown
+    ]
+    status, job = await server.answer("POST", f"/trash/{gone}/restore?reason=mistake")
+    assert 202 == status
+    assert {
+        "tags": [],
+        "manifests": [f"{APP}@{d('')}"],
+        "deletion": str(gone),
+        "force": False,
+    } == job["params"]
+    await server.pool.execute("UPDATE job SET state = 'cancelled', ended_at = now()")
+    await server.deleted("", days=4, kind="restore", state="requested", done=False, outcome=None)
+    shown = await server.items("?manifests=true")
+    assert "another deletion or restore of this manifest is not finished" == shown[1]["restorable"]["because"]
+
+
 async def test_list__who_sees_what(server: Server) -> None:
     """A token of the registry sees the deletions in what it may read; a read token all; a source none."""
     await server.deleted("a", days=1)
@@ -314,7 +344,7 @@ async def test_restore__is_a_job(server: Server) -> None:
     job = await response.json()
     assert (202, f"/api/v1/jobs/{job['id']}") == (response.status, response.headers["Location"])
     assert ("restore", "waiting", "mistake") == (job["kind"], job["state"], job["reason"])
-    assert {"tags": [f"{APP}:a"], "deletion": str(number), "force": True} == job["params"]
+    assert {"tags": [f"{APP}:a"], "manifests": [], "deletion": str(number), "force": True} == job["params"]
     again = await server.ask("POST", path, Idempotency_Key="k")
     assert (202, job) == (again.status, await again.json())
     assert (409, "another_job_acts") == await server.code("POST", f"/trash/{number}/restore")

@@ -98,6 +98,19 @@ def test_e2__index_children() -> None:
     assert 3 == going.evaluation.freed_bytes
 
 
+def test_restored__a_manifest_is_left_alone() -> None:
+    """What was put back by its digest stays for as long as a restored tag does, with its children; then it may go."""
+    left = {"untagged": exactly(ago(60)), "restored_at": ago(3)}
+    found = judged(manifests=[manifest("I", 100, children=["A", "R", "T"], **left), *index()[1:]])
+    assert [("keep", "grace.restored"), ("keep", "live.child_of")] == found.of_manifests("I", "A")
+    first = found.manifest("I")
+    assert first is not None
+    assert NOW + days(4) == first.expires_at
+    assert "restored" in text_of(first)
+    over = manifest("I", 100, children=["A", "R", "T"], **{**left, "restored_at": ago(8)})
+    assert [("delete", "delete.untagged")] == judged(manifests=[over, *index()[1:]]).of_manifests("I")
+
+
 def test_e2__after_the_tag_is_gone() -> None:
     """Between the deletion of the tag and that of the manifest it can be put back; a pull brings it back."""
     left = {"untagged": exactly(ago(3)), "deleted_by": "pr", "was_tagged": ("pr-9",)}

@@ -41,6 +41,11 @@ MOVED = replace(DELETED, is_there=True, now_at=OTHER)
             "the tag is there again: restoring takes force, and what it points to is lost then",
         ),
         (replace(MOVED, gone="a blob is gone"), "a blob is gone"),
+        (replace(DELETED, manifest=True), None),
+        (replace(DELETED, manifest=True, under_way=True),
+         "another deletion or restore of this manifest is not finished"),
+        (replace(THERE, manifest=True), "the repository has it again"),
+        (replace(THERE, manifest=True, followed=True), "it is not certain yet that the manifest is gone"),
     ],
 )  # fmt: skip
 def test_restorable__says_what_the_record_knows(deleted: Deleted, because: str | None) -> None:

@@ -24,7 +24,7 @@ from indexer.inventory.trash import restorable
 from indexer.jobs.kinds import DELETE, RESTORE
 from indexer.jobs.params import DeleteParams, RestoreParams
 from indexer.oci.digest import Digest, digest_from_bytes
-from indexer.oci.reference import RepositoryName, TagName
+from indexer.oci.reference import RepositoryName
 from indexer.store import tag_actions
 from indexer.store.listing.freshness import freshness
 from indexer.store.listing.page_query import Row, fetch_page
@@ -43,6 +43,9 @@ class TrashQuery(ListQuery):
     job: Text | None = Field(default=None, description="By this job.")
     deleted_after: Time | None = Field(default=None, description="Exclusive.")
     deleted_before: Time | None = Field(default=None, description="Exclusive.")
+    manifests: Flag = Field(
+        default=False, description="Manifests that were deleted by their digest, in place of tags."
+    )
 
 
 class ReasonQuery(Query):
@@ -87,12 +90,12 @@ class RestorableShown(Shown):
 
 
 class TrashShown(Shown):
-    """A tag that we deleted."""
+    """A tag that we deleted, or a manifest."""
 
     id: uuid.UUID
     repository: str
-    tag: str
-    digest: str = Field(description="What the tag pointed to.")
+    tag: str | None = Field(description="Null: the manifest itself, by its digest.")
+    digest: str = Field(description="What the tag pointed to, or the manifest's own.")
     deleted_at: datetime
     deleted_by: str | None = Field(
         description="Who asked for it: a person, or a policy. Null: erased from the log."
@@ -133,7 +136,7 @@ async def delete_tag(call: ApiCall[DeleteQuery]) -> Changed:
 
 @operation("/trash", query=TrashQuery, result=Listed[TrashShown], item=TrashShown)
 async def list_trash(call: ApiCall[TrashQuery]) -> Items:
-    """List the tags that were deleted by us, newest first, with whether each can be restored."""
+    """List the tags, or manifests, that we deleted, newest first, with whether each can be restored."""
     query = call.query
     wanted = TrashFilter(
         repositories=query.repository,
@@ -142,6 +145,7 @@ async def list_trash(call: ApiCall[TrashQuery]) -> Items:
         job=query.job,
         deleted_after=query.deleted_after,
         deleted_before=query.deleted_before,
+        manifests=query.manifests,
     )
     listing = listed_trash(granted=call.principal.repositories, wanted=wanted)
     async with call.readers.reading() as held:
@@ -163,16 +167,19 @@ async def list_trash(call: ApiCall[TrashQuery]) -> Items:
     refusals=(404, 409, 422),
 )
 async def restore_deletion(call: ApiCall[RestoreQuery]) -> Changed:
-    """Put a deleted tag back, with everything that it needs and the dates that it had.
+    """Put a deleted tag back, with everything that it needs and the dates that it had; or a deleted manifest.
 
     The answer is the job that does it (kind `restore`); `Location` is where it is shown. 403: the token may not push to
     the repository. 404: there is no such deletion. 409: another job acts on the repository.
     """
     require_acting(call.principal, acting_is_on=call.acting_is_on)
     deletion = await _deletion(call)
-    params = RestoreParams(
-        tags=[f"{deletion.repository}:{deletion.tag}"], deletion=deletion.id, force=call.query.force
+    named = (
+        {"tags": [f"{deletion.repository}:{deletion.tag}"]}
+        if deletion.tag
+        else {"manifests": [f"{deletion.repository}@{deletion.digest}"]}
     )
+    params = RestoreParams(**named, deletion=deletion.id, force=call.query.force)
     return await ask_for(call, RESTORE, params, reason=call.query.reason)
 
 
@@ -185,7 +192,8 @@ async def _deletion(call: ApiCall[Any]) -> TagAction:
     async with call.readers.reading() as held:
         found = await tag_actions.find_actions(held, ids=[number])
     for action in found:
-        carried_out = action.kind is ActionKind.DELETE and action.done_at is not None
+        deletes = action.kind in (ActionKind.DELETE, ActionKind.UNLINK)
+        carried_out = deletes and action.done_at is not None
         if carried_out and knows_of(call.principal, action.repository):
             return action
     raise not_found(NO_DELETION)
@@ -195,7 +203,7 @@ def _show(row: Row, now: datetime) -> dict[str, Any]:
     return {
         "id": str(row["id"]),
         "repository": RepositoryName(row["repository"]),
-        "tag": TagName(row["tag"]),
+        "tag": row["tag"] or None,
         "digest": digest_from_bytes(row["digest"]),
         "deleted_at": format_time(row["done_at"]),
         "deleted_by": row["actor"],

@@ -249,7 +249,7 @@ function Turn({ to, rel, children }) {
 
 // --- filters ---------------------------------------------------------------------------------------------
 
-// fields: { name, label, kind: "text" | "select", options?, hint?, more? }. What is typed goes into the address.
+// fields: { name, label, kind: "text" | "select", options?, none?, hint?, more? }. `none`: the word for no value. What is typed goes into the address.
 export function Filters({ place, fields, error, children }) {
   const active = fields.filter((field) => place.query.get(field.name));
   const more = fields.filter((field) => field.more);
@@ -282,7 +282,7 @@ function Field({ field, place, error }) {
   if (field.kind === "select") {
     return html`<label class="field" for=${id}><span>${field.label}</span>
       <select id=${id} value=${current} onChange=${(change) => set(change.target.value, false)}>
-        <option value="">any</option>${field.options.map(([value, label]) => html`<option value=${value}>${label}</option>`)}
+        <option value="">${field.none || "any"}</option>${field.options.map(([value, label]) => html`<option value=${value}>${label}</option>`)}
       </select></label>`;
   }
   const type = (input) => {

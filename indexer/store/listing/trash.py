@@ -1,4 +1,4 @@
-"""The list of tags that we deleted, newest first, each with what is on record of it since."""
+"""The list of tags, or manifests, that we deleted, newest first, each with what is on record of it since."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COLUMNS: Mapping[str, Column] = {
 
 _OUTER = (
     "a.id, a.repository, a.tag, a.digest, a.done_at, a.actor, a.source, a.reason, a.job_id, a.outcome, a.gone, "
-    "a.kept_until, n.id IS NOT NULL AS is_there, m.digest AS now_at, b.restored_at, g.unlinked_at, "
+    "a.kept_until, n.id IS NOT NULL AS is_there, m.digest AS now_at, b.restored_at, g.unlinked_at, g.id AS held, "
     "EXISTS (SELECT FROM trash_manifest AS k WHERE k.action_id = a.id AND k.digest = a.digest) AS kept, "
     "EXISTS (SELECT FROM tag_action AS u WHERE u.repository = a.repository AND u.tag = a.tag AND u.id <> a.id "
-    "AND u.state IN ('planned', 'requested')) AS under_way, "
+    "AND (u.tag <> '' OR u.digest = a.digest) AND u.state IN ('planned', 'requested')) AS under_way, "
     "EXISTS (SELECT FROM trash_copy AS c WHERE c.repository = a.repository AND c.digest = a.digest "
     "AND c.put_at IS NOT NULL) AS copied"
 )
@@ -33,19 +33,17 @@ _JOINS = (
     "LEFT JOIN manifest AS m ON m.id = n.manifest_id "
     "LEFT JOIN LATERAL (SELECT max(x.done_at) AS restored_at FROM tag_action AS x WHERE x.of_action = a.id "
     "AND x.kind = 'restore' AND x.outcome IS DISTINCT FROM 'not_done') AS b ON true "
-    "LEFT JOIN LATERAL (SELECT h.deleted_at AS unlinked_at FROM repository AS r JOIN repository_manifest AS h "
+    "LEFT JOIN LATERAL (SELECT r.id, h.deleted_at AS unlinked_at FROM repository AS r JOIN repository_manifest AS h "
     "ON h.repository_id = r.id JOIN manifest AS d ON d.id = h.manifest_id "
     "WHERE r.name = a.repository AND d.digest = a.digest) AS g ON true"
 )
 
-_CARRIED_OUT = Condition(
-    "t.kind = 'delete' AND t.done_at IS NOT NULL AND t.outcome IS DISTINCT FROM 'not_done'"
-)
+_CARRIED_OUT = "t.kind = '{}' AND t.done_at IS NOT NULL AND t.outcome IS DISTINCT FROM 'not_done'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrashFilter:
-    """Which deletions a caller wants; None: any."""
+    """Which deletions a caller wants; None: any. ``manifests``: of these by their digest, in place of tags."""
 
     repositories: Sequence[str] | None = None
     tag: str | None = None
@@ -53,6 +51,7 @@ class TrashFilter:
     job: str | None = None
     deleted_after: datetime | None = None
     deleted_before: datetime | None = None
+    manifests: bool = False
 
 
 def listed_trash(*, granted: Collection[str] | None, wanted: TrashFilter) -> PageQuery:
@@ -68,7 +67,7 @@ def listed_trash(*, granted: Collection[str] | None, wanted: TrashFilter) -> Pag
     )
     return PageQuery(
         source=_source,
-        scope=(_CARRIED_OUT,),
+        scope=(Condition(_CARRIED_OUT.format("unlink" if wanted.manifests else "delete")),),
         orders=orders_of(COLUMNS, [("done_at", True)], ties=["done_at", "id"]),
         identity=(("id", "uuid"),),
         outer=_OUTER,
@@ -79,15 +78,23 @@ def listed_trash(*, granted: Collection[str] | None, wanted: TrashFilter) -> Pag
 
 def deleted_of(row: Row) -> Deleted:
     """Return what decides whether the deletion of a row can be undone."""
+    digest = digest_from_bytes(row["digest"])
+    if not row["tag"]:
+        there = row["held"] is not None and row["unlinked_at"] is None
+        is_there, now_at = there, digest if there else None
+    else:
+        is_there = row["is_there"]
+        now_at = None if row["now_at"] is None else digest_from_bytes(row["now_at"])
     return Deleted(
-        digest=digest_from_bytes(row["digest"]),
+        digest=digest,
+        manifest=not row["tag"],
         kept=row["kept"],
         kept_until=row["kept_until"],
         gone=row["gone"],
         followed=row["outcome"] in (None, "uncertain"),
         under_way=row["under_way"],
-        is_there=row["is_there"],
-        now_at=None if row["now_at"] is None else digest_from_bytes(row["now_at"]),
+        is_there=is_there,
+        now_at=now_at,
         restored_at=row["restored_at"],
         unlinked_at=row["unlinked_at"],
         copied=row["copied"],

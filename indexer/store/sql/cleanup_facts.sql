@@ -27,6 +27,13 @@ JOIN manifest AS m ON m.id = t.manifest_id AND m.digest = a.digest
 WHERE r.id = ANY($1::integer[])
 GROUP BY r.id, t.name
 
+-- name: restored_manifests
+-- When manifests of repositories $1 were last restored by their digest.
+SELECT r.id AS repository_id, a.digest, max(a.done_at) AS restored_at
+FROM repository AS r JOIN tag_action AS a ON a.repository = r.name AND a.tag = '' AND a.kind = 'restore' AND a.done_at IS NOT NULL
+WHERE r.id = ANY($1::integer[])
+GROUP BY r.id, a.digest
+
 -- name: manifests
 -- The manifests that repositories $1 have. $2: whether configs are wanted. $3: the annotations and labels wanted.
 SELECT h.repository_id, m.id, m.digest, greatest(h.pushed_at, h.pushed_again_at) AS pushed_at,

@@ -202,6 +202,12 @@ SELECT * FROM tag_action
 WHERE kind = 'delete' AND repository = $1 AND tag = $2 AND done_at IS NOT NULL AND outcome IS DISTINCT FROM 'not_done'
 ORDER BY done_at DESC LIMIT 1
 
+-- name: newest_unlinking
+-- The newest deletion of the manifest $2 of the repository $1 by its digest that was carried out.
+SELECT * FROM tag_action
+WHERE kind = 'unlink' AND repository = $1 AND tag = '' AND digest = $2 AND done_at IS NOT NULL AND outcome IS DISTINCT FROM 'not_done'
+ORDER BY done_at DESC LIMIT 1
+
 -- name: mark_gone
 -- The deletion $1 cannot be undone, because $2; null: it can.
 UPDATE tag_action SET gone = $2 WHERE id = $1

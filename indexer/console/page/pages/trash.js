@@ -13,6 +13,7 @@ const FIELDS = [
   { name: "deleted_after", label: "Deleted after", kind: "text", hint: "7d, 2026-01-31" },
   { name: "deleted_before", label: "Deleted before", kind: "text", hint: "1d", more: true },
   { name: "job", label: "By the job", kind: "text", more: true },
+  { name: "manifests", label: "What", kind: "select", none: "tags", options: [["true", "manifests"]] },
 ];
 const REASON = [{ name: "reason", label: "Reason, for the audit log" }];
 const RESTORE = "It is pushed again with everything it needs, and keeps its dates. First each layer is asked for: if one is gone from the registry, nothing is changed.";
@@ -33,7 +34,7 @@ export default function Trash({ place }) {
     ${!found.data?.items.some(mayRestore) && html`<${OperatorsOnly} what="Restoring a tag" right="push or delete" />`}
     <${Filters} place=${place} fields=${FIELDS} error=${found.error} />
     <${Answer} of=${found} what="the trash" empty=${nothing}>${(page) => html`
-      <${Table} caption="Deleted tags, newest first" items=${page.items} by=${(each) => each.id} columns=${page.items.some(mayRestore) ? [...COLUMNS, restoring(mayRestore)] : COLUMNS} />
+      <${Table} caption="Deleted, newest first" items=${page.items} by=${(each) => each.id} columns=${page.items.some(mayRestore) ? [...COLUMNS, restoring(mayRestore)] : COLUMNS} />
       <${Pager} place=${place} page=${page} unit="deletions" />
       <${Freshness} index=${page.index} />`}<//>`;
 }
@@ -41,8 +42,8 @@ export default function Trash({ place }) {
 const none = html`<span class="none">–</span>`;
 
 const COLUMNS = [
-  { title: "Tag", header: true, wide: true, cell: (each) => html`<${Name} text=${nameOf(each)} href=${href(["repositories", each.repository, "tags", each.tag])} />` },
-  { title: "Pointed to", cell: (each) => html`<${Digest} digest=${each.digest} href=${href(["repositories", each.repository, "manifests", each.digest])} copy />` },
+  { title: "What", header: true, wide: true, cell: (each) => html`<${What} of=${each} />` },
+  { title: "Digest", cell: (each) => html`<${Digest} digest=${each.digest} href=${href(["repositories", each.repository, "manifests", each.digest])} copy />` },
   { title: "Deleted", cell: (each) => html`<${Time} at=${each.deleted_at} />` },
   { title: "By", cell: (each) => html`<bdi>${visible(each.deleted_by ?? "erased")}</bdi> <span class="note">${each.source}</span>` },
   { title: "Can be restored", wide: true, cell: (each) => html`<${Restorable} of=${each.restorable} />` },
@@ -56,7 +57,12 @@ function restoring(may) {
 }
 
 function nameOf(deletion) {
-  return `${deletion.repository}:${deletion.tag}`;
+  return deletion.tag ? `${deletion.repository}:${deletion.tag}` : `${deletion.repository}@${deletion.digest}`;
+}
+
+function What({ of }) {
+  if (of.tag) return html`<${Name} text=${nameOf(of)} href=${href(["repositories", of.repository, "tags", of.tag])} />`;
+  return html`<${Name} text=${of.repository} href=${href(["repositories", of.repository])} /> <span class="note">the manifest</span>`;
 }
 
 function Restorable({ of }) {
@@ -74,5 +80,5 @@ function Restore({ of }) {
   };
   const name = visible(nameOf(of));
   return html`<${Act} label=${byForce ? "Restore …" : "Restore"} name=${`Restore ${name}`} title=${html`Restore <bdi>${name}</bdi>?`} words=${byForce ? BY_FORCE : RESTORE} fields=${REASON}
-    confirm="Restore the tag" danger=${byForce} said="The restore is asked for." done=${(job) => go(href(["jobs", job.id]))} work=${work} />`;
+    confirm=${of.tag ? "Restore the tag" : "Restore the manifest"} danger=${byForce} said="The restore is asked for." done=${(job) => go(href(["jobs", job.id]))} work=${work} />`;
 }
