@@ -116,6 +116,8 @@ class BareWriter:
                 c["at"],
                 nothing,
                 c["actor"],
+                nothing,
+                nothing,
             )
             known = [state.get(key, (0, None)) for key in zip(c["repository"], c["tag"], strict=True)]
             await connection.execute(

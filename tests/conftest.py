@@ -6,6 +6,7 @@ import signal
 
 pytest_plugins = [
     "tests.fixtures.selection",
+    "tests.fixtures.failures",
     "tests.fixtures.programs",
     "tests.fixtures.requests",
     "tests.fixtures.postgres",

@@ -136,8 +136,8 @@ async def put_repository_manifests(
         [record.as_of for record in records],
         sparse([record.deleted_at for record in records]),
         sparse([actor_ids[record.pushed_by] if record.pushed_by else None for record in records]),
-        [record.absent_at for record in records],
-        [record.pushed_again_at for record in records],
+        sparse([record.absent_at for record in records]),
+        sparse([record.pushed_again_at for record in records]),
     )
     return {(row["repository_id"], row["manifest_id"]) for row in rows}
 
